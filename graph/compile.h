@@ -1,0 +1,17 @@
+// The compiler's recipe: a program becomes a plan.
+#pragma once
+
+#include "graph/passes/passes.h"
+#include "graph/plan.h"
+
+namespace surtsey::graph {
+
+struct CompileOptions {
+  std::string name = "program";
+  Storage storage = Storage::f32;
+};
+
+// simplify, decompose, lower_precision, fuse, order, plan_memory, place_barriers. UserError when a kernel cannot be made to fit the target.
+Plan compile(const Program& program, const Target& target, const CompileOptions& options = {});
+
+}  // namespace surtsey::graph

@@ -1,0 +1,47 @@
+// A kernel: a cluster of graph nodes that one dispatch computes. Fusion exists only here; the graph never learns of fused ops.
+#pragma once
+
+#include "graph/graph.h"
+
+#include <string>
+#include <vector>
+
+namespace surtsey::graph {
+
+// How the loops of a kernel are written. Each has named holes filled by expressions over the graph's nodes.
+//   pointwise  one lane per element of `space`; every output is a function of its index
+//   reduce     rows over the kept axes of `space`, a loop over the reduced ones, in stages: later reductions may use earlier ones
+//   matmul     an anchor matmul node; operand prologues on load, elementwise epilogue at the store
+//   update     slice_update in place: one lane per element of the update
+enum class Archetype : uint8_t { pointwise, reduce, matmul, update };
+
+// Where a value lives: a strided region of a buffer of the plan. Offsets and strides are in elements.
+struct View {
+  uint32_t buffer = 0;
+  DType dtype = DType::f32;
+  Shape shape;
+  Strides strides;
+  int64_t offset = 0;
+};
+
+struct KernelOperand {
+  Value value;  // the value read or written
+  View view;
+};
+
+struct Kernel {
+  std::string name;                    // readable, shown by the profiler: matmul_nt_64x32x512_gelu
+  Archetype archetype = Archetype::pointwise;
+  Value anchor;                        // matmul: the matmul node; update: the slice_update; else empty
+  Shape space;                         // the loops; matmul: the shape of the product
+  std::vector<int64_t> reduced;        // reduce: which axes of `space` are reduced
+  std::vector<uint32_t> members;       // nodes computed here and (some) stored, in topological order; other nodes are inlined
+  std::vector<KernelOperand> inputs;   // values stored elsewhere that this kernel reads
+  std::vector<KernelOperand> outputs;  // members that are stored
+  uint64_t flops = 0;                  // multiply-adds count two
+  uint64_t bytes = 0;                  // logical: each operand once
+};
+
+const char* name(Archetype archetype);
+
+}  // namespace surtsey::graph

@@ -1,0 +1,22 @@
+// The graph passes, in the order the recipe of compile.cpp runs them. Each is one free function: a program in, a program out.
+#pragma once
+
+#include "graph/graph.h"
+#include "graph/target.h"
+
+namespace surtsey::graph {
+
+// Algebraic identities that never change a result that was finite: x*1, x+0, double negation, reshape of reshape, permute of
+// permute, broadcast to the same shape, slices of pads and concats that fall inside one part, folding of scalar constants.
+Program simplify(const Program& program);
+
+// Expands what no kernel claims: regions into their bodies, scatter_add into a one-hot matmul (no atomics), long reductions to few results
+// into two stages (a fixed tree that depends on the reduced extents alone). First, since the others see only primitives.
+Program decompose(const Program& program, const Target& target);
+
+enum class Storage : uint8_t { f32, f16, bf16 };
+// Stores activations (matmul operands and their producers) in a 16-bit type; arithmetic, reductions, parameters and assignments stay f32. After
+// decompose, before fuse. Storage::f32 returns the program unchanged.
+Program lower_precision(const Program& program, Storage storage);
+
+}  // namespace surtsey::graph

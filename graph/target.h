@@ -1,0 +1,46 @@
+// What a device can do, as plain numbers with no vendor in them. The engine fills it from a device, tests from presets.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace surtsey::graph {
+
+enum class Addressing : uint8_t { address, descriptor };
+enum class MatmulVariant : uint8_t { automatic, lane_broadcast, shared_tile };
+enum class ReduceVariant : uint8_t { automatic, lane_per_row, workgroup_per_row };
+
+struct Target {
+  std::string name;
+  bool cpu = false;                       // lanes are SIMD lanes of a CPU: barriers are dear, shared memory is no faster than memory
+  uint32_t threads = 1;                   // processors that work side by side (CPU cores or an estimate of compute units)
+  uint32_t subgroup_size = 0;             // 0: unknown or varying, subgroup operations are not used
+  uint32_t max_workgroup_invocations = 128;
+  uint32_t max_workgroups = 65535;        // along x
+  uint32_t shared_memory_bytes = 16384;
+  uint32_t push_constant_bytes = 128;
+  uint32_t max_storage_buffers = 8;       // per stage, descriptor mode
+  uint32_t storage_offset_alignment = 256;
+  uint64_t max_storage_range = 128u << 20;
+  uint64_t max_allocation = 1u << 30;
+  bool buffer_address = false;
+  bool subgroup_ballot = false;           // broadcast
+  bool f16_storage = false;
+  // Choices, not capabilities: switches of the user and of tests.
+  Addressing addressing = Addressing::address;
+  MatmulVariant matmul = MatmulVariant::automatic;
+  ReduceVariant reduce = ReduceVariant::automatic;
+  bool fusion = true;
+
+  uint32_t max_bindings() const;          // tensors that one kernel may touch, by addressing mode
+  MatmulVariant matmul_variant() const;   // resolves automatic
+  ReduceVariant reduce_variant() const;
+};
+
+// minimal, lavapipe, swiftshader, intel, amd, nvidia, mobile. UserError lists them when the name is none.
+Target target_preset(std::string_view name);
+std::span<const char* const> target_preset_names();
+
+}  // namespace surtsey::graph
