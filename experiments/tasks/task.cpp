@@ -1,0 +1,135 @@
+#include "experiments/tasks/task.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "graph/error.h"
+
+namespace surtsey::experiments::tasks {
+
+std::string_view split_name(Split split) {
+  switch (split) {
+    case Split::kTrain:
+      return "train";
+    case Split::kValidation:
+      return "validation";
+    case Split::kTest:
+      return "test";
+  }
+  ensure(false, "[task] split {} is not one", static_cast<int>(split));
+  return "";
+}
+
+Batch::Batch(int32_t batch, int32_t block)
+    : batch_size(batch),
+      block_size(block),
+      tokens(static_cast<size_t>(batch) * static_cast<size_t>(block)),
+      targets(tokens.size()),
+      weights(tokens.size()) {}
+
+void DataSource::fill(Split split, uint32_t seed, uint32_t step, uint32_t first_index,
+                      std::span<int32_t> tokens, std::span<int32_t> targets,
+                      std::span<float> weights) const {
+  const auto block = static_cast<size_t>(block_size());
+  ensure(tokens.size() % block == 0 && targets.size() == tokens.size() &&
+             weights.size() == tokens.size(),
+         "[task] buffers of {}, {} and {} elements for rows of {}", tokens.size(), targets.size(),
+         weights.size(), block);
+  const auto rows = static_cast<uint32_t>(tokens.size() / block);
+  for (uint32_t row = 0; row < rows; ++row) {
+    const size_t start = row * block;
+    write_sample(split, seed, step, first_index + row, tokens.subspan(start, block),
+                 targets.subspan(start, block), weights.subspan(start, block));
+  }
+}
+
+Batch DataSource::sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size,
+                         uint32_t first_index) const {
+  check(batch_size > 0, "[task] batch size {} must be positive", batch_size);
+  Batch batch(batch_size, block_size());
+  fill(split, seed, step, first_index, batch.tokens, batch.targets, batch.weights);
+  return batch;
+}
+
+double ArmScore::exact_match() const {
+  return items == 0 ? 0 : static_cast<double>(final_correct) / static_cast<double>(items);
+}
+
+double ArmScore::chain_exact_match() const {
+  return items == 0 ? 0 : static_cast<double>(chain_correct) / static_cast<double>(items);
+}
+
+std::vector<double> ArmScore::position_accuracy() const {
+  std::vector<double> accuracy;
+  for (const int64_t correct : position_correct) {
+    accuracy.push_back(items == 0 ? 0 : static_cast<double>(correct) / static_cast<double>(items));
+  }
+  return accuracy;
+}
+
+double ArmScore::position_product() const {
+  double product = items == 0 ? 0 : 1;
+  for (const double accuracy : position_accuracy()) product *= accuracy;
+  return product;
+}
+
+int32_t Task::arm_index(std::string_view arm) const {
+  const auto found = std::find(arms().begin(), arms().end(), arm);
+  check(found != arms().end(), "[{}] no arm '{}' here: {}", name(), arm, fmt::join(arms(), ", "));
+  return static_cast<int32_t>(found - arms().begin());
+}
+
+Batch Task::to_batch(std::span<const Item> items) const {
+  Batch batch(static_cast<int32_t>(items.size()), block_size());
+  const auto block = static_cast<size_t>(block_size());
+  for (size_t row = 0; row < items.size(); ++row) {
+    const Item& item = items[row];
+    for (size_t t = 0; t < block; ++t) {
+      const size_t at = row * block + t;
+      const auto next = static_cast<int32_t>(t + 1);
+      batch.tokens[at] = item.sequence[t];
+      batch.targets[at] = t + 1 < block ? item.sequence[t + 1] : padding_token();
+      const bool scored =
+          next >= item.prompt_length && next < item.prompt_length + item.answer_length;
+      batch.weights[at] = scored ? 1.0f : 0.0f;
+    }
+  }
+  return batch;
+}
+
+ItemScore Task::score(const Item& item, std::span<const int32_t> response) const {
+  const auto answer = item.answer();
+  ensure(response.size() == answer.size(), "[{}] a response of {} tokens to an answer of {}",
+         name(), response.size(), answer.size());
+  ItemScore score;
+  score.chain_correct = true;
+  for (size_t i = 0; i < answer.size(); ++i) {
+    const bool correct = response[i] == answer[i];
+    score.position_correct.push_back(correct ? 1 : 0);
+    score.chain_correct = score.chain_correct && correct;
+  }
+  score.final_correct = score.position_correct.back() != 0;
+  return score;
+}
+
+ArmScore Task::score(std::span<const Item> items, std::span<const int32_t> responses) const {
+  ArmScore total;
+  if (items.empty()) return total;
+  const auto length = static_cast<size_t>(items.front().answer_length);
+  ensure(responses.size() == items.size() * length,
+         "[{}] {} response tokens for {} items of {} answer tokens", name(), responses.size(),
+         items.size(), length);
+  total.position_correct.resize(length);
+  for (size_t i = 0; i < items.size(); ++i) {
+    const ItemScore one = score(items[i], responses.subspan(i * length, length));
+    total.items += 1;
+    total.final_correct += one.final_correct ? 1 : 0;
+    total.chain_correct += one.chain_correct ? 1 : 0;
+    for (size_t p = 0; p < length; ++p) total.position_correct[p] += one.position_correct[p];
+  }
+  return total;
+}
+
+}  // namespace surtsey::experiments::tasks

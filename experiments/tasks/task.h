@@ -1,0 +1,147 @@
+// What a model is trained and tested on: data sources, and tasks with prompts and answers.
+//
+// Every sample is a pure function of (split, seed, step, index): the same seed gives the same data
+// on any machine, in any order, with any number of ensemble members or host threads.
+//
+// Letters: B sequences in a batch, T = block_size positions, V = vocab_size.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace surtsey::experiments::tasks {
+
+// Three streams that never share a random number. Learning rates are chosen on kValidation, scores
+// are reported on kTest.
+enum class Split { kTrain, kValidation, kTest };
+
+// Name of the random stream of a split.
+std::string_view split_name(Split split);
+
+// Next-token data, all three [B, T] row by row. targets[b, t] is the token that follows
+// tokens[b, t]; weights[b, t] is its weight in the loss, 0 where there is nothing to predict
+// (inside the prompt, padding, the last position). Targets of weight 0 are valid tokens all the
+// same.
+struct Batch {
+  int32_t batch_size = 0;  // B
+  int32_t block_size = 0;  // T
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> targets;
+  std::vector<float> weights;
+
+  Batch() = default;
+  Batch(int32_t batch_size, int32_t block_size);
+};
+
+class DataSource {
+ public:
+  virtual ~DataSource() = default;
+
+  virtual int32_t vocab_size() const = 0;  // V
+  virtual int32_t block_size() const = 0;  // T
+
+  // Writes one sequence: the sample (seed, step, index) of a split. Spans have length T.
+  virtual void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
+                            std::span<int32_t> tokens, std::span<int32_t> targets,
+                            std::span<float> weights) const = 0;
+
+  // Tokens as text and back. encode throws UserError on a symbol outside the vocabulary.
+  virtual std::string decode(std::span<const int32_t> tokens) const = 0;
+  virtual std::vector<int32_t> encode(std::string_view text) const = 0;
+
+  // Writes samples first_index .. first_index + B - 1 into [B, T] buffers of the caller (a data
+  // ring). B follows from the size of the spans, which must be equal multiples of T.
+  void fill(Split split, uint32_t seed, uint32_t step, uint32_t first_index,
+            std::span<int32_t> tokens, std::span<int32_t> targets, std::span<float> weights) const;
+
+  Batch sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size,
+               uint32_t first_index = 0) const;
+};
+
+// One test question. sequence is prompt, then answer, then padding up to T.
+struct Item {
+  int32_t arm = 0;                // index into Task::arms()
+  std::vector<int32_t> sequence;  // [T]
+  int32_t prompt_length = 0;
+  int32_t answer_length = 0;  // the last answer token is the final answer
+
+  std::span<const int32_t> prompt() const {
+    return std::span(sequence).first(static_cast<size_t>(prompt_length));
+  }
+  std::span<const int32_t> answer() const {
+    return std::span(sequence).subspan(static_cast<size_t>(prompt_length),
+                                       static_cast<size_t>(answer_length));
+  }
+};
+
+// How one response compares with the answer of its item.
+struct ItemScore {
+  bool final_correct = false;             // last token
+  bool chain_correct = false;             // every token
+  std::vector<uint8_t> position_correct;  // [answer_length], 0 or 1
+};
+
+// The same over the items of one arm.
+struct ArmScore {
+  int64_t items = 0;
+  int64_t final_correct = 0;
+  int64_t chain_correct = 0;
+  std::vector<int64_t> position_correct;  // [answer_length]
+
+  double exact_match() const;
+  double chain_exact_match() const;
+  std::vector<double> position_accuracy() const;
+  // Product of the position accuracies: what independent errors would give for the whole chain.
+  double position_product() const;
+};
+
+// An intervention on a response: the token at answer position `position` was moved by `amount`, and
+// decoding goes on after `forced`. The chain is causal if the final answer moves as predicted.
+struct Corruption {
+  bool possible = false;  // false when the response has no token there that could be moved
+  int32_t position = 0;
+  int32_t amount = 0;
+  std::vector<int32_t> forced;        // the response up to and including the moved token
+  int32_t expected_final_token = -1;  // the final answer if it moves by exactly the amount
+};
+
+// A data source with questions. An arm is a kind of prompt ("cot", "direct", ...); arms share the
+// problem, so item i is the same problem in every arm.
+class Task : public DataSource {
+ public:
+  virtual std::string_view name() const = 0;
+  virtual const std::vector<std::string>& arms() const = 0;
+
+  // Final-answer accuracy of guessing.
+  virtual double chance() const = 0;
+
+  // The padding token, which fills the positions that a decoder has not reached yet.
+  virtual int32_t padding_token() const = 0;
+
+  // Answer tokens of an arm: how many steps greedy decoding takes.
+  virtual int32_t answer_length(int32_t arm) const = 0;
+
+  // At most `count` items of the test stream; fewer only when the task keeps a finite set of
+  // prompts out of training and it holds fewer.
+  virtual std::vector<Item> test_items(int32_t arm, int32_t count, uint32_t seed) const = 0;
+
+  // Moves one token of a response other than the last, chosen uniformly by (seed, item index).
+  virtual Corruption corrupt(uint32_t seed, uint32_t item_index, const Item& item,
+                             std::span<const int32_t> response) const = 0;
+
+  // Index of an arm by name; throws UserError with the known names.
+  int32_t arm_index(std::string_view arm) const;
+
+  // Items as a teacher-forced batch: the loss per answer token is its weighted mean.
+  Batch to_batch(std::span<const Item> items) const;
+
+  // response holds answer_length tokens.
+  ItemScore score(const Item& item, std::span<const int32_t> response) const;
+  // responses [items, answer_length] row by row; the items share one arm.
+  ArmScore score(std::span<const Item> items, std::span<const int32_t> responses) const;
+};
+
+}  // namespace surtsey::experiments::tasks

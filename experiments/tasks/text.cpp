@@ -1,0 +1,167 @@
+#include "experiments/tasks/text.h"
+
+#include <algorithm>
+#include <fstream>
+#include <limits>
+#include <sstream>
+
+#include "graph/error.h"
+#include "graph/random.h"
+
+namespace surtsey::experiments::tasks {
+namespace {
+
+// Code points of UTF-8 text; rejects overlong forms, surrogates and stray bytes.
+std::u32string code_points(std::string_view text) {
+  std::u32string points;
+  points.reserve(text.size());
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const size_t length = lead < 0x80       ? 1
+                          : lead >> 5 == 6  ? 2
+                          : lead >> 4 == 14 ? 3
+                          : lead >> 3 == 30 ? 4
+                                            : 0;
+    check(length > 0 && i + length <= text.size(), "[text] byte {} is not UTF-8", i);
+    char32_t point = length == 1 ? lead : lead & (0x7Fu >> length);
+    for (size_t k = 1; k < length; ++k) {
+      const auto next = static_cast<unsigned char>(text[i + k]);
+      check(next >> 6 == 2, "[text] byte {} is not UTF-8", i + k);
+      point = point << 6 | (next & 0x3Fu);
+    }
+    constexpr char32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
+    check(point >= kSmallest[length] && point <= 0x10FFFF && (point < 0xD800 || point > 0xDFFF),
+          "[text] byte {} is not UTF-8", i);
+    points.push_back(point);
+    i += length;
+  }
+  return points;
+}
+
+void append_utf8(std::string& text, char32_t point) {
+  const auto tail = [&](int shift) { text += static_cast<char>(0x80 | (point >> shift & 0x3F)); };
+  if (point < 0x80) {
+    text += static_cast<char>(point);
+  } else if (point < 0x800) {
+    text += static_cast<char>(0xC0 | point >> 6);
+    tail(0);
+  } else if (point < 0x10000) {
+    text += static_cast<char>(0xE0 | point >> 12);
+    tail(6), tail(0);
+  } else {
+    text += static_cast<char>(0xF0 | point >> 18);
+    tail(12), tail(6), tail(0);
+  }
+}
+
+std::vector<char32_t> sorted_set(const std::u32string& points) {
+  std::vector<char32_t> set(points.begin(), points.end());
+  std::sort(set.begin(), set.end());
+  set.erase(std::unique(set.begin(), set.end()), set.end());
+  return set;
+}
+
+}  // namespace
+
+TextSource::TextSource(std::string_view text, int32_t block_size) : block_size_(block_size) {
+  check(block_size > 0, "[text] block size {} must be positive", block_size);
+  const std::u32string points = code_points(text);
+  vocabulary_ = sorted_set(points);
+  tokens_.reserve(points.size());
+  for (const char32_t point : points) {
+    tokens_.push_back(static_cast<int32_t>(
+        std::lower_bound(vocabulary_.begin(), vocabulary_.end(), point) - vocabulary_.begin()));
+  }
+  train_size_ = static_cast<size_t>(kTrainShare * static_cast<double>(tokens_.size()));
+  const auto window = static_cast<size_t>(block_size) + 1;
+  check(train_size_ >= window && validation_size() >= window,
+        "[text] {} characters are too few: a tenth must hold a window of {}", tokens_.size(),
+        window);
+  check(tokens_.size() < std::numeric_limits<uint32_t>::max(),
+        "[text] {} characters are too many for 32-bit places", tokens_.size());
+}
+
+TextSource TextSource::from_file(const std::filesystem::path& path, int32_t block_size) {
+  std::ifstream file(path, std::ios::binary);
+  check(file.good() && !std::filesystem::is_directory(path), "[text] cannot read '{}'",
+        path.string());
+  std::ostringstream text;
+  text << file.rdbuf();
+  try {
+    return TextSource(text.str(), block_size);
+  } catch (const UserError& error) {
+    throw UserError(fmt::format("{} (in '{}')", error.what(), path.string()));
+  }
+}
+
+TextSource TextSource::from_vocabulary(std::string_view characters, int32_t block_size) {
+  TextSource source;
+  source.block_size_ = block_size;
+  source.vocabulary_ = sorted_set(code_points(characters));
+  check(!source.vocabulary_.empty(), "[text] the vocabulary is empty");
+  return source;
+}
+
+void TextSource::copy_window(size_t start, std::span<int32_t> tokens, std::span<int32_t> targets,
+                             std::span<float> weights) const {
+  const auto window = std::span(tokens_).subspan(start, tokens.size() + 1);
+  std::copy(window.begin(), window.end() - 1, tokens.begin());
+  std::copy(window.begin() + 1, window.end(), targets.begin());
+  std::fill(weights.begin(), weights.end(), 1.0f);
+}
+
+void TextSource::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
+                              std::span<int32_t> tokens, std::span<int32_t> targets,
+                              std::span<float> weights) const {
+  ensure(!tokens_.empty(), "[text] a source made from a vocabulary has no text to sample");
+  const bool training = split == Split::kTrain;
+  const size_t first = training ? 0 : train_size_;
+  const size_t size = training ? train_size_ : validation_size();
+  const auto places = static_cast<uint32_t>(size - static_cast<size_t>(block_size_));
+  const uint32_t key = graph::stream_seed(seed, split_name(split));
+  copy_window(first + graph::random_range(key, step, index, places), tokens, targets, weights);
+}
+
+size_t TextSource::validation_windows() const {
+  return tokens_.empty() ? 0 : (validation_size() - 1) / static_cast<size_t>(block_size_);
+}
+
+void TextSource::write_validation_window(size_t index, std::span<int32_t> tokens,
+                                         std::span<int32_t> targets,
+                                         std::span<float> weights) const {
+  ensure(index < validation_windows(), "[text] validation window {} of {}", index,
+         validation_windows());
+  copy_window(train_size_ + index * static_cast<size_t>(block_size_), tokens, targets, weights);
+}
+
+std::string TextSource::decode(std::span<const int32_t> tokens) const {
+  std::string text;
+  for (const int32_t token : tokens) {
+    check(0 <= token && token < vocab_size(), "[text] token {} is not in a vocabulary of {}", token,
+          vocab_size());
+    append_utf8(text, vocabulary_[static_cast<size_t>(token)]);
+  }
+  return text;
+}
+
+std::vector<int32_t> TextSource::encode(std::string_view text) const {
+  std::vector<int32_t> tokens;
+  for (const char32_t point : code_points(text)) {
+    const auto found = std::lower_bound(vocabulary_.begin(), vocabulary_.end(), point);
+    if (found == vocabulary_.end() || *found != point) {
+      std::string symbol;
+      append_utf8(symbol, point);
+      check(false, "[text] '{}' does not occur in the training text", symbol);
+    }
+    tokens.push_back(static_cast<int32_t>(found - vocabulary_.begin()));
+  }
+  return tokens;
+}
+
+std::string TextSource::vocabulary() const {
+  std::string characters;
+  for (const char32_t point : vocabulary_) append_utf8(characters, point);
+  return characters;
+}
+
+}  // namespace surtsey::experiments::tasks
