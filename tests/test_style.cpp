@@ -1,5 +1,5 @@
-// The rules of the tree that a compiler does not check. Each rule is a function from one file to the
-// lines that break it; it runs over the whole tree, and over planted text that it must catch.
+// The rules of the tree that a compiler does not check. Each rule is a function from one file to
+// the lines that break it; it runs over the whole tree, and over planted text that it must catch.
 
 #include <fmt/format.h>
 
@@ -214,9 +214,9 @@ std::vector<Violation> environment_is_read_once(const File& file) {
   return violations;
 }
 
-// A test file that meson.build does not list would be skipped without a word. `manifest` is the text
-// of the meson.build files that may list it: its folder's names sources from there and studies by
-// their stem; the root's names the umbrella tool by its path.
+// A test file that meson.build does not list would be skipped without a word. `manifest` is the
+// text of the meson.build files that may list it: its folder's names sources from there and studies
+// by their stem; the root's names the umbrella tool by its path.
 std::vector<Violation> is_built(const File& file, const std::string& manifest) {
   if (!file.path.ends_with(".cpp")) return {};
   const fs::path inside = fs::path(file.path).lexically_relative(folder_of(file.path));
@@ -245,8 +245,8 @@ const std::vector<File>& tree() {
         if (!entry.is_regular_file() || !kSuffixes.contains(entry.path().extension().string())) {
           continue;
         }
-        found.push_back({entry.path().lexically_relative(root).generic_string(),
-                         read(entry.path())});
+        found.push_back(
+            {entry.path().lexically_relative(root).generic_string(), read(entry.path())});
       }
     }
     std::sort(found.begin(), found.end(),
@@ -350,15 +350,16 @@ TEST_CASE("style: the environment is read in graph/debug.cpp only", "[style]") {
   CHECK(blamed(rule, "tests/support.h", "secure_getenv (\"A\");\n") == Lines{1});
   CHECK(blamed(rule, "engine/device.cpp", "extern char** environ;\n") == Lines{1});
   CHECK(blamed(rule, "graph/debug.cpp", text).empty());
-  CHECK(blamed(rule, "graph/a.cpp", "/* getenv() */ auto s = \"\\\"getenv()\"; // getenv\n").empty());
+  CHECK(
+      blamed(rule, "graph/a.cpp", "/* getenv() */ auto s = \"\\\"getenv()\"; // getenv\n").empty());
   CHECK(blamed(rule, "graph/a.cpp", "setenv(\"A\", \"1\", 1);\n").empty());
 }
 
 TEST_CASE("style: every source file is built", "[style]") {
   const Rule rule = [](const File& file) {
     const fs::path root(SURTSEY_SOURCE_ROOT);
-    return is_built(file, read(root / folder_of(file.path) / "meson.build") +
-                              read(root / "meson.build"));
+    return is_built(file,
+                    read(root / folder_of(file.path) / "meson.build") + read(root / "meson.build"));
   };
   CHECK(violations_in_tree(rule) == "");
 
