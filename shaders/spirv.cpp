@@ -1,0 +1,187 @@
+#include "shaders/spirv.h"
+
+#include "graph/debug.h"
+#include "graph/error.h"
+#include "shaders/parallel.h"
+
+#include <shaderc/shaderc.hpp>
+
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <sstream>
+#include <unordered_map>
+
+namespace surtsey::shaders {
+namespace {
+
+constexpr uint32_t kSpirvMagic = 0x07230203;
+constexpr const char* kOptions = "compute;vulkan1.3;performance";
+
+struct CacheHeader {
+  uint32_t magic = 0x53565253;  // "SRVS"
+  uint32_t format = 1;
+  uint64_t key = 0;
+  uint64_t payload_bytes = 0;
+  uint64_t payload_hash = 0;
+};
+static_assert(sizeof(CacheHeader) == 32);
+
+uint64_t cache_key(const std::string& glsl) {
+  unsigned version = 0, revision = 0;
+  shaderc_get_spv_version(&version, &revision);
+  std::string what = fmt::format("{};{};{}.{};", SURTSEY_SHADERC_VERSION, kOptions, version, revision);
+  return hash64(glsl, hash64(what));
+}
+
+std::string numbered_lines(const std::string& glsl, int around) {
+  std::istringstream in(glsl);
+  std::string line, result;
+  for (int number = 1; std::getline(in, line); ++number) {
+    if (around > 0 && std::abs(number - around) > 6) continue;
+    result += fmt::format("{} {:4} | {}\n", number == around ? '>' : ' ', number, line);
+  }
+  return result;
+}
+
+// Messages look like `name:12: error: ...`.
+int line_of(const std::string& message, const std::string& name) {
+  size_t at = message.find(name + ":");
+  return at == std::string::npos ? 0 : std::atoi(message.c_str() + at + name.size() + 1);
+}
+
+Spirv compile_one(const Shader& shader) {
+  shaderc::Compiler compiler;
+  shaderc::CompileOptions options;
+  options.SetTargetEnvironment(shaderc_target_env_vulkan, shaderc_env_version_vulkan_1_3);
+  options.SetTargetSpirv(shaderc_spirv_version_1_6);
+  options.SetOptimizationLevel(shaderc_optimization_level_performance);
+  auto result = compiler.CompileGlslToSpv(shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
+  if (result.GetCompilationStatus() != shaderc_compilation_status_success) {
+    std::string message = result.GetErrorMessage();
+    throw InternalError(fmt::format("internal error: kernel {} does not compile:\n{}{}", shader.name, message,
+                                    numbered_lines(shader.glsl, line_of(message, shader.name))));
+  }
+  if (debug_level() >= 6) {
+    auto text = compiler.CompileGlslToSpvAssembly(shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
+    fmt::print(stderr, "{}\n", std::string(text.begin(), text.end()));
+  }
+  return Spirv(result.begin(), result.end());
+}
+
+enum class Load { absent, corrupt, good };
+
+Load load(const std::string& path, uint64_t key, Spirv& spirv) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return Load::absent;
+  std::string content((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  CacheHeader header, expected;
+  if (content.size() < sizeof header) return Load::corrupt;
+  std::memcpy(&header, content.data(), sizeof header);
+  if (header.magic != expected.magic || header.format != expected.format || header.key != key ||
+      header.payload_bytes != content.size() - sizeof header || header.payload_bytes % 4 != 0 ||
+      header.payload_bytes < 20)
+    return Load::corrupt;
+  spirv.resize(header.payload_bytes / 4);
+  std::memcpy(spirv.data(), content.data() + sizeof header, header.payload_bytes);
+  bool good = hash64(std::as_bytes(std::span(spirv))) == header.payload_hash && spirv[0] == kSpirvMagic;
+  return good ? Load::good : Load::corrupt;
+}
+
+// False when the file cannot be written; the caller goes on without it.
+bool store(const std::string& path, uint64_t key, const Spirv& spirv) {
+  static std::atomic<uint32_t> serial = 0;
+  std::string temporary = fmt::format("{}.{}.{}", path, getpid(), serial++);
+  CacheHeader header;
+  header.key = key;
+  header.payload_bytes = spirv.size() * 4;
+  header.payload_hash = hash64(std::as_bytes(std::span(spirv)));
+  std::ofstream out(temporary, std::ios::binary);
+  out.write(reinterpret_cast<const char*>(&header), sizeof header);
+  out.write(reinterpret_cast<const char*>(spirv.data()), std::streamsize(header.payload_bytes));
+  out.close();
+  std::error_code error;
+  if (out) std::filesystem::rename(temporary, path, error);
+  if (!out || error) std::filesystem::remove(temporary, error);
+  return bool(out) && !error;
+}
+
+}  // namespace
+
+uint64_t hash64(std::span<const std::byte> bytes, uint64_t seed) {
+  uint64_t hash = 0xcbf29ce484222325u ^ seed;
+  for (std::byte byte : bytes) hash = (hash ^ uint64_t(byte)) * 0x100000001b3u;
+  hash ^= hash >> 32;
+  hash *= 0xd6e8feb86659fd93u;
+  return hash ^ (hash >> 32);
+}
+
+uint64_t hash64(const std::string& text, uint64_t seed) {
+  return hash64(std::as_bytes(std::span(text.data(), text.size())), seed);
+}
+
+std::string default_cache_directory() {
+  if (std::string set = environment("SURTSEY_CACHE"); !set.empty()) return set;
+  if (std::string base = environment("XDG_CACHE_HOME"); !base.empty()) return base + "/surtsey";
+  if (std::string home = environment("HOME"); !home.empty()) return home + "/.cache/surtsey";
+  return {};
+}
+
+std::string cache_file(const std::string& directory, const std::string& glsl) {
+  return fmt::format("{}/{:016x}.spv", directory, cache_key(glsl));
+}
+
+std::vector<Spirv> compile_spirv(std::span<const Shader> shaders, const std::string& cache_directory,
+                                 SpirvStatistics* statistics) {
+  auto start = std::chrono::steady_clock::now();
+  SpirvStatistics counted;
+  std::unordered_map<std::string_view, size_t> first_with_text;
+  std::vector<size_t> unique, source(shaders.size());
+  for (size_t i = 0; i < shaders.size(); ++i) {
+    auto [found, added] = first_with_text.try_emplace(shaders[i].glsl, i);
+    source[i] = found->second;
+    if (added) unique.push_back(i);
+    else ++counted.duplicates;
+  }
+
+  std::error_code error;
+  if (!cache_directory.empty()) std::filesystem::create_directories(cache_directory, error);
+  std::vector<Spirv> result(shaders.size());
+  std::mutex mutex;
+  bool unwritable = false;
+  parallel_for(unique.size(), [&](size_t u) {
+    const Shader& shader = shaders[unique[u]];
+    Spirv& spirv = result[unique[u]];
+    if (debug_level() >= 4) fmt::print(stderr, "{}:\n{}\n", shader.name, numbered_lines(shader.glsl, 0));
+    Load loaded = Load::absent;
+    uint64_t key = cache_key(shader.glsl);
+    std::string path = cache_file(cache_directory, shader.glsl);
+    if (!cache_directory.empty()) loaded = load(path, key, spirv);
+    bool stored = true;
+    if (loaded != Load::good) {
+      spirv = compile_one(shader);
+      if (!cache_directory.empty()) stored = store(path, key, spirv);
+    }
+    dump(shader.name + ".comp", shader.glsl);
+    dump(shader.name + ".spv", {reinterpret_cast<const char*>(spirv.data()), spirv.size() * 4});
+    std::scoped_lock lock(mutex);
+    counted.from_cache += loaded == Load::good;
+    counted.compiled += loaded != Load::good;
+    counted.corrupt += loaded == Load::corrupt;
+    unwritable |= !stored;
+  });
+  for (size_t i = 0; i < shaders.size(); ++i)
+    if (source[i] != i) result[i] = result[source[i]];
+  if (unwritable)
+    fmt::print(stderr, "shader cache: {} cannot be written; shaders will be compiled again next time\n", cache_directory);
+  counted.milliseconds = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  if (statistics) *statistics = counted;
+  return result;
+}
+
+}  // namespace surtsey::shaders
