@@ -1,0 +1,128 @@
+// What a study found, as written to result.json and read back by the report.
+//
+// The numbers of an arm are those that recompute_arms() gets from samples.jsonl again: nothing in a
+// result rests on anything that is not on disk.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "experiments/statistics.h"
+
+namespace surtsey::experiments {
+
+// Named facts in the order to show them.
+using Facts = std::vector<std::pair<std::string, std::string>>;
+
+// One prompt kind of one trained model.
+struct ArmResult {
+  std::string arm;
+  double exact_match = 0;                 // share of items whose final answer is right
+  double chain_exact_match = 0;           // share of items whose whole answer is right
+  int64_t n = 0;                          // items
+  Interval ci95;                          // Wilson interval of exact_match
+  double loss_per_token = 0;              // nats, teacher-forced, over the answer tokens
+  std::vector<double> position_accuracy;  // of each answer token, greedy decoding
+};
+
+// One trained model: a size, a seed, a learning rate. Members of one ensemble are cells of their
+// own.
+struct Cell {
+  std::string cell;  // unique in the study; the `cell` of its lines in samples.jsonl
+  int64_t parameters = 0;
+  int32_t n_layer = 0;
+  int32_t n_embd = 0;
+  uint32_t seed = 0;
+  double learning_rate = 0;
+  int64_t steps = 0;
+  int64_t tokens = 0;        // training tokens
+  double flops = 0;          // of the training, from the plan
+  double train_seconds = 0;  // wall clock; of the ensemble, divided among its members
+  std::vector<ArmResult> arms;
+  std::optional<double> faithfulness;  // see Corruption in tasks/task.h
+
+  // Not every study has these.
+  std::string task;     // groups the charts when a study has several tasks
+  std::string variant;  // what was trained: "joint", "direct only"; lines join equal variants
+  double chance = 0;    // final-answer accuracy of guessing
+  // Whether this learning rate was the one chosen for this size; the others are shown faintly.
+  bool selected = true;
+  std::optional<double> validation_loss;  // nats per answer token, what the choice rests on
+  bool validation_only = false;           // trained on the selection seed: never part of a claim
+
+  const ArmResult* find_arm(std::string_view arm) const;
+};
+
+struct Claim {
+  std::string name;
+  std::string statement;  // with its bound, declared before the run
+  Verdict verdict = Verdict::kInconclusive;
+  std::string evidence;
+};
+
+struct StudyResult {
+  std::string study;
+  std::string scale;
+  Facts device;
+  std::vector<Cell> cells;
+  std::vector<Claim> claims;
+
+  std::string title;                 // of the report; the study's name if empty
+  std::string question;              // one or two sentences
+  bool demonstration = false;        // few seeds: verdicts demonstrate, they do not establish
+  std::vector<std::string> caveats;  // of this study, beside the ones the report derives
+  Facts settings;  // what else a reader needs: steps, batch, grid of learning rates
+};
+
+// Pretty-printed JSON with the keys of the fields above; doubles read back to the same bits.
+std::string to_json(const StudyResult& result);
+
+// Throws UserError naming `source` and the key that is missing or of the wrong type.
+StudyResult parse_result(std::string_view json, std::string_view source);
+StudyResult load_result(const std::filesystem::path& path);
+
+// One evaluated item: a line of samples.jsonl.
+struct SampleLine {
+  std::string cell;
+  std::string arm;
+  int64_t index = 0;  // of the item; the same problem in every arm and cell
+  std::string prompt;
+  std::string target;
+  std::string response;        // greedy, from the prompt alone
+  bool correct = false;        // final answer
+  bool chain_correct = false;  // whole answer
+  // Sum over the answer tokens, teacher-forced, in nats; absent in lines of kCorruptedArm.
+  std::optional<double> nll;
+};
+
+// Lines of this arm hold the intervention on the chain: prompt carries the forced prefix, target is
+// the final answer that a causal chain must give, response the one that came. faithfulness is their
+// share of correct.
+inline constexpr std::string_view kCorruptedArm = "corrupted";
+
+std::string to_json_line(const SampleLine& sample);
+SampleLine parse_sample(std::string_view line, std::string_view source);
+// Every complete line of a file; a torn last line (a killed run) is left out. A missing file is
+// empty.
+std::vector<SampleLine> load_samples(const std::filesystem::path& path);
+
+// The arms and faithfulness of one cell, from its samples alone. Arms come in the order of their
+// first line. Symbols of an answer are separated by blanks.
+struct Recomputed {
+  std::string cell;
+  std::vector<ArmResult> arms;
+  std::optional<double> faithfulness;
+};
+std::vector<Recomputed> recompute(const std::vector<SampleLine>& samples);
+
+// Differences between a result and its samples, one sentence each; empty if all numbers agree to
+// 1e-9 (losses to 1e-6 relative).
+std::vector<std::string> disagreements(const StudyResult& result,
+                                       const std::vector<SampleLine>& samples);
+
+}  // namespace surtsey::experiments
