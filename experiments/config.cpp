@@ -1,7 +1,6 @@
 #include "experiments/config.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -14,6 +13,7 @@
 
 #include <toml++/toml.h>
 
+#include "experiments/join.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments {
@@ -42,9 +42,11 @@ std::string type_name() {
 template <class T>
 using Pointee = std::remove_pointer_t<T>;
 
+// With its article: "an integer", "a list of numbers".
 std::string field_type(const ConfigField& field) {
-  return std::visit([](auto* target) { return type_name<Pointee<decltype(target)>>(); },
-                    field.target);
+  const std::string name =
+      std::visit([](auto* target) { return type_name<Pointee<decltype(target)>>(); }, field.target);
+  return (name == "integer" ? "an " : "a ") + name;
 }
 
 std::string toml_string(std::string_view text) {
@@ -67,7 +69,7 @@ std::string as_toml(const T& value) {
   if constexpr (IsList<T>::value) {
     std::vector<std::string> parts;
     for (const auto& part : value) parts.push_back(as_toml(part));
-    return fmt::format("[{}]", fmt::join(parts, ", "));
+    return fmt::format("[{}]", join(parts, ", "));
   } else if constexpr (std::is_same_v<T, std::string>) {
     return toml_string(value);
   } else if constexpr (std::is_same_v<T, double>) {
@@ -93,8 +95,7 @@ void check_limits(const ConfigField& field, const T& value, std::string_view whe
     if (std::find(field.choices.begin(), field.choices.end(), value) != field.choices.end()) return;
     const std::string near = nearest_word(value, field.choices);
     check(false, "{}: {} is no '{}' (one of: {}){}", where, field.name, value,
-          fmt::join(field.choices, ", "),
-          near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
+          join(field.choices, ", "), near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
   } else if constexpr (!std::is_same_v<T, bool>) {
     const auto number = static_cast<double>(value);
     check(!field.minimum || number >= *field.minimum, "{}: {} = {} is below its minimum of {}",
@@ -219,7 +220,7 @@ ConfigField& ConfigTable::find(std::string_view name, std::string_view where) {
   }
   const std::string near = nearest_word(name, names);
   check(false, "{}: unknown key '{}'{}", where, name,
-        near.empty() ? fmt::format(" (known keys: {})", fmt::join(names, ", "))
+        near.empty() ? fmt::format(" (known keys: {})", join(names, ", "))
                      : fmt::format(", did you mean '{}'?", near));
   return fields_.front();
 }
@@ -250,7 +251,7 @@ void ConfigTable::load_text(std::string_view text, std::string_view source) {
           Pointee<decltype(target)> value{};
           const std::string where =
               fmt::format("{}:{}:{}", source, node.source().begin.line, node.source().begin.column);
-          check(from_node(node, value), "{}: {} takes a {}, not this {}", where, field.name,
+          check(from_node(node, value), "{}: {} takes {}, not this {}", where, field.name,
                 field_type(field),
                 node.is_integer() ? "integer, which is out of range" : node_type(node));
           check_limits(field, value, where);
@@ -271,7 +272,7 @@ void ConfigTable::override_one(std::string_view argument) {
   std::visit(
       [&](auto* target) {
         Pointee<decltype(target)> value{};
-        check(from_text(text, value), "{}: {} takes a {}, not '{}'", argument, field.name,
+        check(from_text(text, value), "{}: {} takes {}, not '{}'", argument, field.name,
               field_type(field), text);
         check_limits(field, value, argument);
         *target = std::move(value);
@@ -306,7 +307,7 @@ std::string ConfigTable::help() const {
   std::string text;
   for (const ConfigField& field : fields_) {
     std::string limits;
-    if (!field.choices.empty()) limits = fmt::format("; one of {}", fmt::join(field.choices, ", "));
+    if (!field.choices.empty()) limits = fmt::format("; one of {}", join(field.choices, ", "));
     if (field.minimum) limits += fmt::format("; at least {}", *field.minimum);
     if (field.maximum) limits += fmt::format("; at most {}", *field.maximum);
     text += fmt::format("  --{:<{}}  {} ({}, now {}{})\n", field.name, width, field.help,

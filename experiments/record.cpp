@@ -114,7 +114,8 @@ std::vector<MetricLine> load_metrics(const fs::path& path) {
   for_each_line(text, [&](std::string_view line, size_t number) {
     try {
       MetricLine& metric = metrics.emplace_back();
-      for (const auto& [name, value] : Json::parse(line).items()) {
+      const Json json = Json::parse(line);
+      for (const auto& [name, value] : json.items()) {
         if (name == "cell") {
           metric.cell = value.get<std::string>();
         } else if (name == "step") {

@@ -1,12 +1,12 @@
 #include "experiments/tasks/chain.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <numeric>
 
+#include "experiments/join.h"
 #include "graph/error.h"
 #include "graph/random.h"
 
@@ -203,7 +203,7 @@ std::vector<int32_t> ChainTask::encode(std::string_view text) const {
     text.remove_prefix(symbol.size());
     const auto found = std::find(symbols_.begin(), symbols_.end(), symbol);
     check(found != symbols_.end(), "[{}] '{}' is not in the vocabulary: {}", name(), symbol,
-          fmt::join(symbols_, " "));
+          join(symbols_, " "));
     tokens.push_back(static_cast<int32_t>(found - symbols_.begin()));
   }
 }

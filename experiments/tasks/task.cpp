@@ -1,10 +1,10 @@
 #include "experiments/tasks/task.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 
+#include "experiments/join.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments::tasks {
@@ -77,7 +77,7 @@ double ArmScore::position_product() const {
 
 int32_t Task::arm_index(std::string_view arm) const {
   const auto found = std::find(arms().begin(), arms().end(), arm);
-  check(found != arms().end(), "[{}] no arm '{}' here: {}", name(), arm, fmt::join(arms(), ", "));
+  check(found != arms().end(), "[{}] no arm '{}' here: {}", name(), arm, join(arms(), ", "));
   return static_cast<int32_t>(found - arms().begin());
 }
 
