@@ -1,0 +1,122 @@
+#include "engine/context.h"
+
+#include <chrono>
+#include <ctime>
+
+namespace surtsey::engine {
+namespace {
+
+constexpr uint64_t kSliceNs = 1'000'000'000;
+constexpr const char* kLostAdvice =
+    "the driver gave the device up: a kernel ran too long (a watchdog kills at about 2 s), or it failed. Training resumes from the "
+    "last checkpoint; a smaller batch makes shorter kernels, SURTSEY_VALIDATION=1 looks for defects";
+
+}  // namespace
+
+uint64_t thread_cpu_ns() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return uint64_t(time.tv_sec) * 1'000'000'000 + uint64_t(time.tv_nsec);
+}
+
+void full_barrier(const vk::raii::CommandBuffer& commands) {
+  vk::MemoryBarrier2 barrier{
+      .srcStageMask = vk::PipelineStageFlagBits2::eAllCommands,
+      .srcAccessMask = vk::AccessFlagBits2::eMemoryRead | vk::AccessFlagBits2::eMemoryWrite,
+      .dstStageMask = vk::PipelineStageFlagBits2::eAllCommands | vk::PipelineStageFlagBits2::eHost,
+      .dstAccessMask = vk::AccessFlagBits2::eMemoryRead | vk::AccessFlagBits2::eMemoryWrite | vk::AccessFlagBits2::eHostRead};
+  commands.pipelineBarrier2({.memoryBarrierCount = 1, .pMemoryBarriers = &barrier});
+}
+
+void compute_barrier(const vk::raii::CommandBuffer& commands) {
+  vk::AccessFlags2 access = vk::AccessFlagBits2::eShaderRead | vk::AccessFlagBits2::eShaderWrite;
+  vk::MemoryBarrier2 barrier{.srcStageMask = vk::PipelineStageFlagBits2::eComputeShader,
+                             .srcAccessMask = access,
+                             .dstStageMask = vk::PipelineStageFlagBits2::eComputeShader,
+                             .dstAccessMask = access};
+  commands.pipelineBarrier2({.memoryBarrierCount = 1, .pMemoryBarriers = &barrier});
+}
+
+Context::~Context() {
+  try {
+    if (*device) device.waitIdle();
+  } catch (const vk::SystemError&) {
+    // A lost device has nothing to wait for.
+  }
+}
+
+vk::raii::CommandBuffer Context::allocate_commands() {
+  return vk_check("vkAllocateCommandBuffers", who, [&] {
+    vk::CommandBufferAllocateInfo info{.commandPool = *pool, .level = vk::CommandBufferLevel::ePrimary, .commandBufferCount = 1};
+    return std::move(device.allocateCommandBuffers(info).front());
+  });
+}
+
+uint64_t Context::submit(std::span<const vk::CommandBufferSubmitInfo> buffers, const Work& work) {
+  uint64_t start = thread_cpu_ns();
+  uint64_t ticket = submitted_ + 1;
+  vk::SemaphoreSubmitInfo signal{.semaphore = *timeline, .value = ticket, .stageMask = vk::PipelineStageFlagBits2::eAllCommands};
+  vk::SubmitInfo2 info{.commandBufferInfoCount = uint32_t(buffers.size()),
+                       .pCommandBufferInfos = buffers.data(),
+                       .signalSemaphoreInfoCount = 1,
+                       .pSignalSemaphoreInfos = &signal};
+  try {
+    queue.submit2(info);
+  } catch (const vk::SystemError& error) {
+    throw DeviceError("vkQueueSubmit2", vk::to_string(vk::Result(error.code().value())), who.device, who.driver,
+                      pending(last_completed_) + kLostAdvice);
+  }
+  submitted_ = ticket;
+  {
+    std::scoped_lock lock(mutex_);
+    uint64_t done = last_completed_;
+    while (!in_flight_.empty() && in_flight_.front().first <= done) in_flight_.pop_front();
+    in_flight_.emplace_back(ticket, work);
+  }
+  submit_ns_ += thread_cpu_ns() - start;
+  ++submissions_;
+  return ticket;
+}
+
+uint64_t Context::completed() {
+  uint64_t value = vk_check("vkGetSemaphoreCounterValue", who, [&] { return timeline.getCounterValue(); }, pending(last_completed_));
+  // A lost device may report any value; tickets that were never handed out have not completed.
+  last_completed_ = std::min<uint64_t>(value, submitted_);
+  return last_completed_;
+}
+
+void Context::wait(uint64_t ticket) {
+  ensure(ticket <= submitted_, "waiting for ticket {} of {}", ticket, submitted_.load());
+  auto progress_at = std::chrono::steady_clock::now();
+  uint64_t progress = last_completed_;
+  while (last_completed_ < ticket) {
+    vk::SemaphoreWaitInfo info{.semaphoreCount = 1, .pSemaphores = &*timeline, .pValues = &ticket};
+    vk::Result result = vk::Result::eTimeout;
+    try {
+      result = device.waitSemaphores(info, kSliceNs);
+    } catch (const vk::SystemError& error) {
+      throw DeviceError("vkWaitSemaphores", vk::to_string(vk::Result(error.code().value())), who.device, who.driver,
+                        pending(last_completed_) + kLostAdvice);
+    }
+    uint64_t done = completed();
+    auto now = std::chrono::steady_clock::now();
+    if (done != progress) {
+      progress = done;
+      progress_at = now;
+    }
+    if (result == vk::Result::eTimeout && std::chrono::duration<double>(now - progress_at).count() > kHangSeconds)
+      throw DeviceError("vkWaitSemaphores", "eTimeout", who.device, who.driver,
+                        fmt::format("{}nothing completed for {:.0f} s", pending(done), kHangSeconds));
+  }
+}
+
+std::string Context::pending(uint64_t completed) {
+  std::scoped_lock lock(mutex_);
+  for (const auto& [ticket, work] : in_flight_)
+    if (ticket > completed && work.program)
+      return fmt::format("under way was program '{}', dispatches {} to {} of {}, {} steps in the submission; ", *work.program,
+                         work.first, work.last == 0 ? 0 : work.last - 1, work.total, work.steps);
+  return {};
+}
+
+}  // namespace surtsey::engine

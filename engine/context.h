@@ -1,0 +1,79 @@
+// The opened device as the rest of this folder sees it: handles, limits, the queue and its timeline.
+#pragma once
+
+#include "engine/features.h"
+#include "engine/instance.h"
+
+#include <atomic>
+#include <deque>
+#include <mutex>
+
+namespace surtsey::engine {
+
+// What a submission runs, for the message of a device that is lost.
+struct Work {
+  const std::string* program = nullptr;  // must outlive the submission
+  uint32_t first = 0, last = 0;          // dispatches [first, last) of `total`
+  uint32_t total = 0;
+  uint32_t steps = 0;
+};
+
+struct Context {
+  explicit Context(Instance opened) : instance(std::move(opened)) {}
+  Instance instance;
+  vk::raii::PhysicalDevice physical = nullptr;
+  vk::raii::Device device = nullptr;
+  Capabilities capabilities;
+  DriverName who;
+  bool memory_budget = false;
+  bool subgroup_size_control = false;
+  bool buffer_address = false;
+  vk::raii::Queue queue = nullptr;
+  vk::raii::CommandPool pool = nullptr;  // of the thread that submits
+  vk::raii::Semaphore timeline = nullptr;
+
+  ~Context();
+
+  // Hands the buffers to the queue, in order, and returns the ticket that completes after them. Only one thread submits.
+  uint64_t submit(std::span<const vk::CommandBufferSubmitInfo> buffers, const Work& work = {});
+  // Waits in slices, so that a hang is told from a long run: DeviceError when nothing completes for kHangSeconds.
+  // Any thread may wait.
+  void wait(uint64_t ticket);
+  uint64_t completed();
+  uint64_t submitted() const { return submitted_; }
+  uint64_t submit_ns() const { return submit_ns_; }        // CPU time of the submitting thread in vkQueueSubmit2, all submissions
+  uint64_t submissions() const { return submissions_; }
+
+  vk::raii::CommandBuffer allocate_commands();
+  // Records with `record`, submits and waits.
+  template <typename F>
+  void run_once(F&& record) {
+    vk::raii::CommandBuffer commands = allocate_commands();
+    commands.begin({.flags = vk::CommandBufferUsageFlagBits::eOneTimeSubmit});
+    record(commands);
+    commands.end();
+    vk::CommandBufferSubmitInfo info{.commandBuffer = *commands};
+    wait(submit({&info, 1}));
+  }
+
+ private:
+  std::string pending(uint64_t completed);
+  std::atomic<uint64_t> submitted_ = 0;
+  std::atomic<uint64_t> last_completed_ = 0;
+  std::atomic<uint64_t> submit_ns_ = 0;
+  std::atomic<uint64_t> submissions_ = 0;
+  std::mutex mutex_;
+  std::deque<std::pair<uint64_t, Work>> in_flight_;
+};
+
+constexpr double kHangSeconds = 600;
+
+// Orders everything before against everything after, host accesses included.
+void full_barrier(const vk::raii::CommandBuffer& commands);
+// Between dispatches.
+void compute_barrier(const vk::raii::CommandBuffer& commands);
+
+// Nanoseconds of CPU time of the calling thread.
+uint64_t thread_cpu_ns();
+
+}  // namespace surtsey::engine

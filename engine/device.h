@@ -1,0 +1,78 @@
+// Choosing a device and opening it. No Vulkan header: this is what the other folders see.
+#pragma once
+
+#include "engine/error.h"
+#include "graph/target.h"
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace surtsey::engine {
+
+struct Context;
+
+enum class DeviceType : uint8_t { discrete, integrated, virtual_gpu, cpu, other };
+const char* name(DeviceType type);
+
+struct DeviceInfo {
+  uint32_t index = 0;               // in the order of the Vulkan loader
+  std::string name;
+  std::string uuid;                 // 32 hexadecimal digits
+  DeviceType type = DeviceType::other;
+  std::string driver;               // name and version, in the driver's words
+  std::string api;                  // 1.3.305
+  uint64_t memory_bytes = 0;        // the largest device-local heap
+  bool usable = false;
+  std::string reason;               // why it cannot run, when it cannot
+  std::vector<std::string> features;  // optional features in use
+  graph::Target target;
+  int preference = 0;               // among devices of one type
+};
+
+// One line: `0 = llvmpipe (LLVM 15.0.6, 512 bits) | cpu, 2 threads | ...`.
+std::string print(const DeviceInfo& info);
+std::string to_json(std::span<const DeviceInfo> devices);
+
+// All devices of all drivers. DeviceError when there is no Vulkan driver at all.
+std::vector<DeviceInfo> list_devices();
+
+struct DeviceOptions {
+  std::string select;                 // index, part of the name or the driver, or UUID; empty: SURTSEY_DEVICE, else the best one
+  std::optional<bool> validation;     // core and synchronization validation; unset: SURTSEY_VALIDATION=1
+  std::optional<graph::Addressing> addressing;  // unset: SURTSEY_ADDRESSING, else by address where the device can
+  std::vector<std::string> without;   // optional features of features.cpp to do without
+  bool quiet = false;                 // no line on stderr
+};
+
+// Discrete before integrated before virtual before CPU; lavapipe before SwiftShader. Never a device that cannot run. `why` becomes the
+// reason in words. UserError when `select` fits no device, or one that cannot run; DeviceError when there is none to choose.
+const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::string& select, std::string& why);
+
+class Device {
+ public:
+  // Prints one line to stderr: what was chosen and why.
+  static Device open(const DeviceOptions& options = {});
+  ~Device();
+  Device(Device&&) noexcept;
+  Device& operator=(Device&&) noexcept;
+
+  const DeviceInfo& info() const { return info_; }
+  const graph::Target& target() const { return info_.target; }
+
+  // What the validation layers said so far; always empty without validation.
+  std::vector<std::string> validation_messages() const;
+  void clear_validation_messages();
+  bool validation() const;
+
+  Context& context() const { return *context_; }  // for this folder
+
+ private:
+  Device(DeviceInfo info, std::unique_ptr<Context> context);
+  DeviceInfo info_;
+  std::unique_ptr<Context> context_;
+};
+
+}  // namespace surtsey::engine

@@ -1,0 +1,30 @@
+// What a device or its driver did wrong. The only exception that running a recorded program throws.
+#pragma once
+
+#include "graph/error.h"
+
+#include <string>
+#include <utility>
+
+namespace surtsey::engine {
+
+class DeviceError : public std::runtime_error {
+ public:
+  // `detail` says what was under way and what to do; it ends the message.
+  DeviceError(std::string call, std::string result, std::string device, std::string driver,
+              const std::string& detail = {})
+      : std::runtime_error(fmt::format("{} failed with {} on {} ({}){}{}", call, result, device, driver,
+                                       detail.empty() ? "" : ": ", detail)),
+        call_(std::move(call)), result_(std::move(result)), device_(std::move(device)), driver_(std::move(driver)) {}
+
+  const std::string& call() const { return call_; }      // vkAllocateMemory
+  const std::string& result() const { return result_; }  // ErrorOutOfDeviceMemory
+  const std::string& device() const { return device_; }
+  const std::string& driver() const { return driver_; }
+  bool lost() const { return result_ == "ErrorDeviceLost"; }
+
+ private:
+  std::string call_, result_, device_, driver_;
+};
+
+}  // namespace surtsey::engine

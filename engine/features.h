@@ -1,0 +1,63 @@
+// What a physical device can do, and the table of what of it is used: required or optional, and what each sets in graph::Target.
+// Every optional row has an off switch (DeviceOptions::without).
+#pragma once
+
+#include "engine/vulkan.h"
+#include "graph/target.h"
+
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace surtsey::engine {
+
+struct Capabilities {
+  vk::PhysicalDeviceProperties properties;
+  vk::PhysicalDeviceDriverProperties driver;
+  vk::PhysicalDeviceSubgroupProperties subgroup;
+  vk::PhysicalDeviceSubgroupSizeControlProperties subgroup_size;
+  vk::PhysicalDeviceMaintenance3Properties maintenance3;
+  vk::PhysicalDeviceMaintenance4Properties maintenance4;
+  vk::PhysicalDeviceMemoryProperties memory;
+  std::array<uint8_t, VK_UUID_SIZE> uuid{};
+  vk::PhysicalDeviceFeatures features;
+  vk::PhysicalDeviceVulkan11Features features11;
+  vk::PhysicalDeviceVulkan12Features features12;
+  vk::PhysicalDeviceVulkan13Features features13;
+  std::set<std::string> extensions;
+  uint32_t queue_family = UINT32_MAX;  // with compute, without graphics if there is one
+  uint32_t timestamp_bits = 0;         // of that family
+
+  bool cpu() const { return properties.deviceType == vk::PhysicalDeviceType::eCpu; }
+  // Whether pipelines can be made to use one subgroup size, or there is only one.
+  bool fixed_subgroup_size(uint32_t size) const;
+  bool requires_subgroup_size() const;  // the size can be asked for in compute pipelines
+};
+
+Capabilities query(const vk::raii::PhysicalDevice& device);
+
+struct FeatureRow {
+  const char* name;
+  bool required;
+  const char* extension;  // to enable, or null
+  const char* why;
+  bool (*present)(const Capabilities&);
+  void (*enable)(Capabilities&);  // sets what vkCreateDevice is to enable in features, features11 to 13
+  void (*apply)(graph::Target&);
+};
+std::span<const FeatureRow> feature_table();
+
+struct FeatureSet {
+  Capabilities enable;                 // only features11 to 13 are of interest
+  std::vector<const char*> extensions;
+  std::vector<std::string> names;      // rows in use
+  graph::Target target;
+  std::string missing;                 // why the device cannot run, or empty
+};
+
+// The limits and the rows of a device as a Target. `without` names optional rows to leave out; UserError lists the rows when one does
+// not exist. `missing` says what is required and absent.
+FeatureSet choose_features(const Capabilities& capabilities, const std::vector<std::string>& without);
+
+}  // namespace surtsey::engine

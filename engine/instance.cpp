@@ -1,0 +1,91 @@
+#include "engine/instance.h"
+
+#include "engine/quirks.h"
+#include "graph/debug.h"
+
+#include <cstring>
+
+namespace surtsey::engine {
+namespace {
+
+constexpr const char* kValidationLayer = "VK_LAYER_KHRONOS_validation";
+constexpr const char* kWhatToInstall =
+    "no Vulkan driver was found. Install one: on Debian or Ubuntu `apt-get install mesa-vulkan-drivers` (it brings lavapipe, which "
+    "runs on the CPU), or the driver of the GPU's vendor. If one is installed, see whether VK_DRIVER_FILES or VK_ICD_FILENAMES hides it";
+
+VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT, VkDebugUtilsMessageTypeFlagsEXT,
+                                          const VkDebugUtilsMessengerCallbackDataEXT* data, void* log) {
+  static_cast<MessageLog*>(log)->add(data->pMessage);
+  if (debug_level() >= 1) fmt::print(stderr, "validation: {}\n", data->pMessage);
+  return VK_FALSE;
+}
+
+bool has_layer(const vk::raii::Context& loader, const char* name) {
+  for (const vk::LayerProperties& layer : loader.enumerateInstanceLayerProperties())
+    if (std::strcmp(layer.layerName.data(), name) == 0) return true;
+  return false;
+}
+
+vk::raii::Context load() {
+  try {
+    return vk::raii::Context();
+  } catch (const std::exception& error) {
+    throw DeviceError("loading libvulkan", error.what(), "no device", "no Vulkan loader", kWhatToInstall);
+  }
+}
+
+}  // namespace
+
+void MessageLog::add(std::string message) {
+  std::scoped_lock lock(mutex_);
+  messages_.push_back(std::move(message));
+}
+
+std::vector<std::string> MessageLog::all() const {
+  std::scoped_lock lock(mutex_);
+  return messages_;
+}
+
+void MessageLog::clear() {
+  std::scoped_lock lock(mutex_);
+  messages_.clear();
+}
+
+Instance create_instance(bool validation) {
+  apply_process_quirks(validation);
+  Instance result{.loader = load(), .validation = validation};
+  vk::ApplicationInfo application{.pApplicationName = "surtsey", .pEngineName = "surtsey", .apiVersion = VK_API_VERSION_1_3};
+  vk::InstanceCreateInfo info{.pApplicationInfo = &application};
+  const char* extension = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
+  vk::ValidationFeatureEnableEXT enable = vk::ValidationFeatureEnableEXT::eSynchronizationValidation;
+  vk::ValidationFeaturesEXT features{.enabledValidationFeatureCount = 1, .pEnabledValidationFeatures = &enable};
+  // Type eValidation only: the loader reports every driver that it cannot load as a general message.
+  vk::DebugUtilsMessengerCreateInfoEXT messenger{
+      .messageSeverity = vk::DebugUtilsMessageSeverityFlagBitsEXT::eWarning | vk::DebugUtilsMessageSeverityFlagBitsEXT::eError,
+      .messageType = vk::DebugUtilsMessageTypeFlagBitsEXT::eValidation,
+      .pfnUserCallback = on_message,
+      .pUserData = result.messages.get()};
+  if (validation) {
+    check(has_layer(result.loader, kValidationLayer),
+          "validation was asked for, but the layer {} is not installed (Debian: apt-get install vulkan-validationlayers)",
+          kValidationLayer);
+    features.pNext = &messenger;
+    info.setPEnabledLayerNames(kValidationLayer).setPEnabledExtensionNames(extension).setPNext(&features);
+  }
+  result.handle = vk_check("vkCreateInstance", {}, [&] { return vk::raii::Instance(result.loader, info); }, kWhatToInstall);
+  if (validation) result.messenger = vk::raii::DebugUtilsMessengerEXT(result.handle, messenger);
+  return result;
+}
+
+std::vector<vk::raii::PhysicalDevice> physical_devices(const Instance& instance) {
+  try {
+    return instance.handle.enumeratePhysicalDevices();
+  } catch (const vk::InitializationFailedError&) {
+    return {};  // RADV without a GPU, alone on the machine
+  } catch (const vk::SystemError& error) {
+    throw DeviceError("vkEnumeratePhysicalDevices", vk::to_string(vk::Result(error.code().value())), "no device",
+                      "the Vulkan loader", kWhatToInstall);
+  }
+}
+
+}  // namespace surtsey::engine

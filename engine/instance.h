@@ -1,0 +1,40 @@
+// The Vulkan instance, with the validation layers when they are asked for.
+#pragma once
+
+#include "engine/vulkan.h"
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace surtsey::engine {
+
+// Warnings and errors of the validation layers, collected from any thread.
+class MessageLog {
+ public:
+  void add(std::string message);
+  std::vector<std::string> all() const;
+  void clear();
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> messages_;
+};
+
+struct Instance {
+  std::unique_ptr<MessageLog> messages = std::make_unique<MessageLog>();  // at a fixed address: the messenger points to it
+  vk::raii::Context loader;
+  vk::raii::Instance handle = nullptr;
+  vk::raii::DebugUtilsMessengerEXT messenger = nullptr;
+  bool validation = false;
+};
+
+// DeviceError when there is no Vulkan loader or no driver (it says what to install); UserError when validation is asked for and the
+// layer is not installed. Applies the quirks that come before the instance.
+Instance create_instance(bool validation);
+
+// The physical devices; none when the only driver has no device to offer.
+std::vector<vk::raii::PhysicalDevice> physical_devices(const Instance& instance);
+
+}  // namespace surtsey::engine

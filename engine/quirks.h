@@ -1,0 +1,40 @@
+// Driver defects and needs, one row each: match, effect, reason, link. The only place that knows a vendor or a driver.
+#pragma once
+
+#include "engine/features.h"
+
+#include <span>
+
+namespace surtsey::engine {
+
+struct QuirkEffects {
+  int preference = 0;           // among devices of one type, higher is chosen
+  uint32_t subgroup_size = 0;   // 0: the one that the driver reports
+};
+
+struct Quirk {
+  const char* name;
+  bool (*match)(const Capabilities&);
+  void (*effect)(QuirkEffects&);
+  const char* reason;
+  const char* link;
+};
+std::span<const Quirk> quirk_table();
+
+// Needs that have to be met before a driver is loaded, as environment variables.
+struct ProcessQuirk {
+  const char* variable;
+  const char* value;
+  bool (*match)(bool validation);
+  const char* reason;
+  const char* link;
+};
+std::span<const ProcessQuirk> process_quirk_table();
+
+// Sets the variables of matching rows that are not set; prints a line for each that changes how kernels run.
+void apply_process_quirks(bool validation);
+
+QuirkEffects quirk_effects(const Capabilities& capabilities);
+uint32_t preferred_subgroup_size(const Capabilities& capabilities);
+
+}  // namespace surtsey::engine
