@@ -1,0 +1,60 @@
+// Checkpoints: a directory a save, whole or not there at all.
+//
+//   ROOT/step-00001000/config.json            what to rebuild the run from, as given, and "step"
+//   ROOT/step-00001000/model.safetensors      every parameter by name (see model.h), f32
+//   ROOT/step-00001000/optimizer.safetensors  every other state tensor: moments, step, seed,
+//   counters,
+//                                             metrics; the padding of the flat tensors included
+//   ROOT/latest                               the name of the newest directory
+//
+// A save writes a hidden directory beside the others, syncs its files and itself, renames it, syncs
+// ROOT, and only then moves the pointer: a crash at any moment leaves the last save readable. The
+// two newest saves are kept. One ROOT holds one model; give each member of an ensemble a ROOT of
+// its own.
+#pragma once
+
+#include "graph/parameters.h"
+
+#include <nlohmann/json.hpp>
+
+#include <set>
+#include <string>
+
+namespace surtsey::experiments {
+
+struct Checkpoint {
+  nlohmann::json config;  // an object: model configuration, data position, kernel choices, ..
+  int64_t step = 0;
+  graph::State state;  // every state tensor of the session, "parameters" included
+};
+
+// Returns the directory it wrote. UserError when anything cannot be written (a full disk, say),
+// after removing what was half done; older saves are untouched then, so a caller may warn and go
+// on.
+std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint,
+                            const graph::ParameterStore& store);
+
+// The newest save under ROOT, or a save's own directory. UserError that names the file when one is
+// missing, truncated or does not fit the store. The state is bit for bit what was saved.
+Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore& store);
+
+// config.json of the same, for building the store in the first place.
+nlohmann::json load_checkpoint_config(const std::string& path);
+
+// Whether ROOT has a save to go on from.
+bool has_checkpoint(const std::string& root);
+
+// One member of an ensemble's state: the leading axis of every tensor in `per_member` (a name, or a
+// prefix ending in '*', as vectorize() takes them) is cut at `member`, shared tensors are copied.
+// And the members joined again; shared tensors are the first's.
+graph::State member_state(const graph::State& state, const std::set<std::string>& per_member,
+                          int64_t member);
+graph::State ensemble_state(const std::vector<graph::State>& members,
+                            const std::set<std::string>& per_member);
+
+// Writes a file so that it is whole or untouched: a temporary beside it, fsync, rename, fsync of
+// the directory. UserError (the temporary is removed) when that fails.
+void write_file_atomically(const std::string& path, const std::vector<std::byte>& content);
+void write_file_atomically(const std::string& path, std::string_view content);
+
+}  // namespace surtsey::experiments

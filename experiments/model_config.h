@@ -1,0 +1,93 @@
+// What a transformer is made of: one flat structure, every piece a switch.
+//
+// Keys are nanoGPT's where it has one (n_layer n_head n_embd block_size vocab_size dropout bias);
+// they are the keys of config.json, of TOML files and of --key=value alike.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace surtsey::experiments {
+
+enum class Architecture : uint8_t { decoder, encoder, encoder_decoder };
+enum class Position : uint8_t { learned, sinusoidal, rotary, none };
+enum class Norm : uint8_t { layer_norm, rms_norm };
+enum class NormPlacement : uint8_t { pre, post };
+enum class Activation : uint8_t { gelu, gelu_tanh, swiglu };
+
+// standard  nanoGPT: every matrix and embedding N(0, .02^2), residual outputs divided by sqrt(2L)
+// recipe    of the chain experiments: embeddings N(0, .5^2), matrices N(0, 1/fan_in), residual
+// outputs
+//           divided by sqrt(2L), head N(0, 1/C)
+// Biases start at 0 and gains at 1 in both. L counts the blocks of the stack.
+enum class InitialisationScheme : uint8_t { standard, recipe };
+
+struct ModelConfig {
+  Architecture architecture = Architecture::decoder;
+  int64_t n_layer = 4;          // L; in an encoder_decoder, of each stack
+  int64_t n_encoder_layer = 0;  // encoder_decoder: of the encoder; 0: n_layer
+  int64_t n_head = 4;           // H
+  int64_t n_kv_head = 0;        // K, grouped key/value heads; must divide H; 0: H
+  int64_t n_embd = 128;         // C
+  int64_t n_hidden = 0;         // of the MLP; 0: 4C, for swiglu 8C/3 rounded up to a multiple of 8
+  int64_t block_size = 64;      // T at most
+  int64_t source_size = 0;      // encoder_decoder: T at most of the source; 0: block_size
+  int64_t vocab_size = 256;     // V
+  double dropout = 0;
+  // Biases: `bias` is the default of the four others. norm_bias: of LayerNorm and RMSNorm.
+  // attention_bias: of q, k, v. hidden_bias: of mlp.up and mlp.gate. output_bias: of attention.out,
+  // cross.out and mlp.down. The head never has one.
+  bool bias = true;
+  std::optional<bool> norm_bias = {};
+  std::optional<bool> attention_bias = {};
+  std::optional<bool> hidden_bias = {};
+  std::optional<bool> output_bias = {};
+  Position position = Position::learned;
+  double rotary_base = 10000;
+  Norm norm = Norm::layer_norm;
+  double norm_epsilon = 1e-5;
+  NormPlacement norm_placement = NormPlacement::pre;  // post has no norm after the last block
+  Activation activation = Activation::gelu;           // gelu is the erf form
+  bool tied = false;                                  // head.weight is embed.token (of the decoder)
+  int64_t window = 0;  // sliding-window self-attention; 0: the whole context
+  InitialisationScheme initialisation = InitialisationScheme::standard;
+
+  // The values that defaults of 0 stand for.
+  int64_t kv_heads() const { return n_kv_head > 0 ? n_kv_head : n_head; }
+  int64_t head_width() const { return n_embd / n_head; }
+  int64_t hidden() const;
+  int64_t encoder_layers() const { return n_encoder_layer > 0 ? n_encoder_layer : n_layer; }
+  int64_t source_length() const { return source_size > 0 ? source_size : block_size; }
+  bool has_norm_bias() const { return norm_bias.value_or(bias); }
+  bool has_attention_bias() const { return attention_bias.value_or(bias); }
+  bool has_hidden_bias() const { return hidden_bias.value_or(bias); }
+  bool has_output_bias() const { return output_bias.value_or(bias); }
+
+  bool operator==(const ModelConfig&) const = default;
+};
+
+// UserError naming the key and what would be right.
+void check_config(const ModelConfig& config);
+
+nlohmann::json to_json(const ModelConfig& config);
+// Keys that are absent keep the values of `base`. UserError: unknown key (with a suggestion), wrong
+// type, impossible value.
+ModelConfig model_config_from_json(const nlohmann::json& json, const ModelConfig& base = {});
+// The keys, for command lines that route --key=value.
+std::vector<std::string> model_config_keys();
+
+// The size dial: "d12" is 12 layers, 64 x 12 = 768 wide, 12 heads (GPT-2's smallest); dN likewise.
+// UserError for any other text.
+void apply_descriptor(ModelConfig& config, std::string_view descriptor);
+
+// The decoder of the chain experiments: pre-LayerNorm with gain only, learned positions, GELU, bias
+// in the hidden layer alone, untied head, no dropout, heads 8 wide (two heads for d <= 16), recipe
+// initialisation. Its parameter count is 2Vd + Td + L (12 d^2 + 6d) + d.
+ModelConfig recipe_config(int64_t n_layer, int64_t n_embd, int64_t vocab_size, int64_t block_size);
+
+}  // namespace surtsey::experiments

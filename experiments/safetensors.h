@@ -1,0 +1,31 @@
+// safetensors files (huggingface/safetensors): an 8-byte little-endian header length, a JSON header
+// of {name: {dtype, shape, data_offsets}}, the tensors' bytes. The reader takes nothing on trust:
+//   header at most 100 MB, an object of at most the format's depth, no key twice
+//   offsets contiguous from 0 in some order, no gap, no overlap, the last end equal to the file's
+//   size = product(shape) x element size, with checked multiplication
+//   dtypes F32 F16 BF16 I32 U32 BOOL; any other is an error that names it
+#pragma once
+
+#include "graph/interpret.h"
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace surtsey::experiments {
+
+struct Safetensors {
+  graph::State tensors;
+  std::map<std::string, std::string> metadata;
+};
+
+// UserError, with the path, for every file that is missing, unreadable or breaks a rule above.
+Safetensors read_safetensors(const std::string& path);
+Safetensors parse_safetensors(const std::vector<std::byte>& file, const std::string& path);
+
+// The file's bytes: tensors in the order of their names, each rounded to its type, header padded
+// with blanks to 8 bytes. The same content always gives the same bytes.
+std::vector<std::byte> format_safetensors(const Safetensors& content);
+
+}  // namespace surtsey::experiments

@@ -1,0 +1,157 @@
+#include "graph/functions.h"
+
+#include <cmath>
+#include <numbers>
+
+namespace surtsey::graph {
+
+Value row_shift(Value x) { return floor(reduce_max(x, {-1})); }
+
+Value sigmoid(Value x) { return 0.5 + 0.5 * tanh(0.5 * x); }
+
+Value silu(Value x) { return x * sigmoid(x); }
+
+Value gelu_erf(Value x) { return (0.5 * x) * (1.0 + erf(x * (1 / std::numbers::sqrt2))); }
+
+Value gelu_tanh(Value x) {
+  const double root = std::sqrt(2 / std::numbers::pi);
+  return (0.5 * x) * (1.0 + tanh(x * (root + (root * 0.044715) * (x * x))));
+}
+
+Value swiglu(Value gate, Value up) { return silu(gate) * up; }
+
+Value softmax(Value x) {
+  const Value exponential = exp(x - row_shift(x));
+  return exponential / sum(exponential, {-1});
+}
+
+Value logsumexp(Value x) {
+  const Value shift = row_shift(x);
+  return log(sum(exp(x - shift), {-1})) + shift;
+}
+
+Value log_softmax(Value x) { return x - logsumexp(x); }
+
+namespace {
+
+void check_gain(Value x, Value gain, std::string_view function, std::string_view what) {
+  if (!gain) return;
+  check(gain.shape() == Shape{x.dim(-1)}, "[{}] {} is {}, rows have {} elements", function, what,
+        to_string(gain.type()), x.dim(-1));
+}
+
+Value affine(Value x, Value weight, Value bias, std::string_view function) {
+  check_gain(x, weight, function, "weight");
+  check_gain(x, bias, function, "bias");
+  if (weight) x = x * weight;
+  if (bias) x = x + bias;
+  return x;
+}
+
+}  // namespace
+
+Value layer_norm(Value x, Value weight, Value bias, double epsilon) {
+  const Value centred = x - mean(x, {-1});
+  const Value variance = mean(centred * centred, {-1});
+  return affine(centred * rsqrt(variance + epsilon), weight, bias, "layer_norm");
+}
+
+Value rms_norm(Value x, Value weight, Value bias, double epsilon) {
+  return affine(x * rsqrt(mean(x * x, {-1}) + epsilon), weight, bias, "rms_norm");
+}
+
+CrossEntropy cross_entropy(Value logits, Value targets, Value weights) {
+  check(logits.rank() >= 1, "[cross_entropy] logits are a scalar");
+  Graph& graph = *logits.graph;
+  const Shape rows(logits.shape().begin(), logits.shape().end() - 1);
+  check(targets.type() == Type{DType::u32, rows},
+        "[cross_entropy] targets are {}, logits {} want {}", to_string(targets.type()),
+        to_string(logits.type()), to_string(Type{DType::u32, rows}));
+  if (!weights) weights = constant(graph, 1, {DType::f32, rows});
+  check(weights.type() == Type{DType::f32, rows},
+        "[cross_entropy] weights are {}, logits {} want {}", to_string(weights.type()),
+        to_string(logits.type()), to_string(Type{DType::f32, rows}));
+
+  // The target's logit is picked by comparison, not by gather: the row is being read anyway, and
+  // the gradient is a comparison too where gather's would scatter.
+  const int64_t vocabulary = logits.dim(-1);
+  Shape column = rows;
+  column.push_back(1);
+  const Value index = iota(graph, {DType::u32, {vocabulary}}, 0);
+  const Value is_target = equal(reshape(targets, column), index);
+  const Value picked =
+      sum(select(is_target, logits, scalar(graph, 0, logits.dtype())), {-1}, false);
+  const Value per_token = reshape(logsumexp(logits), rows) - picked;
+
+  std::vector<int64_t> axes;
+  for (int64_t axis = 0; axis < int64_t(rows.size()); ++axis) axes.push_back(axis);
+  const Value weight_sum = axes.empty() ? weights : sum(weights, axes, false);
+  const Value weighted = weights * per_token;
+  const Value total = axes.empty() ? weighted : sum(weighted, axes, false);
+  return {total / max(weight_sum, scalar(graph, 1e-20)), per_token, weight_sum};
+}
+
+Value linear(Value x, Value weight, Value bias) {
+  check(weight.rank() == 2 && x.rank() >= 1 && weight.dim(1) == x.dim(-1),
+        "[linear] inner dimensions differ: {} with weight {} (stored as [out, in])",
+        to_string(x.type()), to_string(weight.type()));
+  Shape result = x.shape();
+  result.back() = weight.dim(0);
+  Value y = matmul(reshape(x, {-1, x.dim(-1)}), transpose(weight));
+  if (bias) {
+    check(bias.shape() == Shape{weight.dim(0)}, "[linear] bias is {}, weight is {}",
+          to_string(bias.type()), to_string(weight.type()));
+    y = y + bias;
+  }
+  return reshape(y, result);
+}
+
+Value embedding(Value table, Value tokens) {
+  check(table.rank() == 2, "[embedding] the table is {}, not [V, C]", to_string(table.type()));
+  return gather(table, tokens);
+}
+
+Value stream_key(Value seed, std::string_view stream) {
+  // The same two steps as stream_seed() of random.h.
+  uint32_t hash = 2166136261u;
+  for (const char letter : stream) {
+    hash ^= static_cast<uint8_t>(letter);
+    hash *= 16777619u;
+  }
+  Graph& graph = *seed.graph;
+  return random_bits(seed, scalar(graph, double(0x73747265u), DType::u32),
+                     scalar(graph, double(hash), DType::u32));
+}
+
+Value keep_mask(Graph& graph, Shape shape, double p, Value seed, Value step,
+                std::string_view stream) {
+  check(p >= 0 && p < 1, "[dropout] the probability is {}, not in [0, 1)", p);
+  const Type scalar_type = {DType::u32, {}};
+  check(seed && step && seed.type() == scalar_type && step.type() == scalar_type,
+        "[dropout] seed and step must be u32 scalars");
+  const int64_t count = element_count(shape);
+  check(count <= int64_t(1) << 32, "[dropout] {} elements do not fit a 32-bit index", count);
+  const Value index = reshape(iota(graph, {DType::u32, {count}}, 0), shape);
+  const Value bits = random_bits(stream_key(seed, stream), step, index);
+  const Value threshold = scalar(graph, std::floor(p * 4294967296.0), DType::u32);
+  return logical_not(less(bits, threshold));
+}
+
+Value dropout(Value x, double p, Value seed, Value step, std::string_view stream) {
+  if (p == 0) return x;
+  const Value keep = keep_mask(*x.graph, x.shape(), p, seed, step, stream);
+  return select(keep, x * (1 / (1 - p)), scalar(*x.graph, 0, x.dtype()));
+}
+
+Value rotary(Value x, Value cosine, Value sine) {
+  const int64_t width = x.dim(-1);
+  check(width % 2 == 0, "[rotary] the head width {} is odd", width);
+  check(cosine.dim(-1) == width / 2 && sine.dim(-1) == width / 2,
+        "[rotary] the tables are {} and {}, the head width is {}", to_string(cosine.type()),
+        to_string(sine.type()), width);
+  const Value a = slice(x, -1, 0, width / 2);
+  const Value b = slice(x, -1, width / 2, width);
+  return concat({a * cosine - b * sine, b * cosine + a * sine}, -1);
+}
+
+}  // namespace surtsey::graph
