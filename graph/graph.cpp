@@ -122,6 +122,9 @@ Value Graph::add(Op op, std::vector<Value> inputs, Attr attr) {
     // What a device would hold: the same number everywhere.
     if (leaf->type.dtype == DType::f32) leaf->value = static_cast<float>(leaf->value);
   }
+  if (auto* pad = std::get_if<PadAttr>(&attr); pad && !inputs.empty()) {
+    if (inputs[0] && inputs[0].dtype() == DType::f32) pad->value = static_cast<float>(pad->value);
+  }
   const size_t hash = node_hash(op, inputs, attr);
   const auto [first, last] = index_.equal_range(hash);
   for (auto it = first; it != last; ++it) {

@@ -75,6 +75,7 @@ public:
   void pop_scope();
   // For passes that copy nodes from another graph: new nodes take this origin until it is changed.
   void set_scope(const Scope& scope);
+  const Scope& current_scope() const { return scopes_[scope_stack_.back()]; }
 
 private:
   std::vector<Node> nodes_;

@@ -2,8 +2,6 @@
 
 #include "graph/error.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 
 namespace surtsey::graph {
@@ -57,7 +55,14 @@ Strides contiguous_strides(const Shape& shape) {
   return strides;
 }
 
-std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ",")); }
+std::string to_string(const Shape& shape) {
+  std::string text = "[";
+  for (size_t axis = 0; axis < shape.size(); ++axis) {
+    if (axis > 0) text += ',';
+    text += std::to_string(shape[axis]);
+  }
+  return text + ']';
+}
 
 std::string to_string(const Type& type) { return name(type.dtype) + to_string(type.shape); }
 
