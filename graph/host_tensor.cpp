@@ -3,6 +3,7 @@
 #include "graph/error.h"
 #include "graph/random.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -104,6 +105,7 @@ HostTensor HostTensor::scalar(DType dtype, double value) {
 
 HostTensor HostTensor::random(Type type, double low, double high, uint32_t seed) {
   HostTensor result = zeros(std::move(type));
+  if (result.type.dtype == DType::u32) low = std::max(low, 0.0);
   for (size_t i = 0; i < result.values.size(); ++i) {
     const uint32_t bits = random_bits(seed, 0, static_cast<uint32_t>(i));
     if (is_float(result.type.dtype)) {
