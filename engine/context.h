@@ -12,8 +12,8 @@ namespace surtsey::engine {
 
 // What a submission runs, for the message of a device that is lost.
 struct Work {
-  const std::string* program = nullptr;  // must outlive the submission
-  uint32_t first = 0, last = 0;          // dispatches [first, last) of `total`
+  std::shared_ptr<const std::string> program;
+  uint32_t first = 0, last = 0;  // dispatches [first, last) of `total`
   uint32_t total = 0;
   uint32_t steps = 0;
 };

@@ -1,0 +1,76 @@
+// A plan as command buffers that are recorded once and replayed.
+#pragma once
+
+#include "engine/buffer.h"
+#include "engine/pipeline.h"
+#include "graph/plan.h"
+
+#include <functional>
+#include <memory>
+
+namespace surtsey::engine {
+
+struct ExecutableOptions {
+  uint32_t segment_dispatches = 0;  // cuts the recording every so many dispatches, each its own submission (for tests); 0: by time
+};
+
+// The recording is a list of segments. CPU devices have one; on a GPU the first step is timed dispatch by dispatch, and segments are cut so
+// that no submission runs longer than kBudgetNs, as watchdogs kill at 2 s. Where one segment is enough, several steps go out in a submission.
+// Every submission ends with a barrier against everything, the host included: programs need none between each other.
+class Executable {
+ public:
+  static constexpr uint64_t kBudgetNs = 150'000'000;
+  static constexpr uint32_t kMaxStepsPerSubmission = 16;
+
+  // `place` says where a buffer of the plan lies. The plan and the blocks must outlive the executable.
+  Executable(Context& context, const graph::Target& target, const graph::Plan& plan, std::span<const shaders::Shader> shaders,
+             std::vector<std::shared_ptr<const Pipeline>> pipelines, const std::function<Place(uint32_t)>& place,
+             const ExecutableOptions& options);
+
+  // Submits `steps` replays and returns the ticket of the last. Throws only DeviceError.
+  uint64_t submit(uint32_t steps);
+
+  // Runs one step with a barrier and a timestamp after every dispatch, and waits. Nanoseconds by dispatch.
+  std::vector<uint64_t> run_timed();
+
+  uint64_t submissions() const { return submissions_; }
+  uint64_t host_ns() const { return host_ns_; }  // CPU time of the submitting thread, all submissions
+  uint32_t segments() const { return uint32_t(segments_.size()); }
+
+ private:
+  struct Bound {
+    const Pipeline* pipeline = nullptr;
+    vk::raii::DescriptorSet descriptors = nullptr;
+    std::array<std::byte, shaders::kAddressArgumentBytes> arguments{};
+    uint32_t argument_bytes = 0;
+    uint32_t workgroups = 0;
+  };
+  struct Segment {
+    uint32_t first = 0, last = 0;
+    vk::raii::CommandBuffer commands = nullptr;
+  };
+
+  void bind(const std::function<Place(uint32_t)>& place, std::span<const shaders::Shader> shaders);
+  void write_descriptors(Bound& bound, std::span<const vk::DescriptorBufferInfo> buffers);
+  void record_dispatch(const vk::raii::CommandBuffer& commands, uint32_t index) const;
+  void record_segments(const std::vector<uint32_t>& cuts);
+  void cut_by_time(const std::vector<uint64_t>& ns);
+  bool barrier_before(uint32_t index) const { return barrier_[index] != 0; }
+
+  Context& context_;
+  const graph::Target target_;
+  const graph::Plan& plan_;
+  std::shared_ptr<const std::string> name_;
+  std::vector<std::shared_ptr<const Pipeline>> pipelines_;
+  std::vector<uint8_t> barrier_;  // one per dispatch, and one for the end
+  vk::raii::DescriptorPool pool_ = nullptr;
+  std::vector<Bound> bound_;
+  std::vector<Segment> segments_;
+  vk::raii::CommandBuffer tail_ = nullptr;  // the barrier that ends a submission
+  std::vector<vk::CommandBufferSubmitInfo> batch_;
+  uint32_t steps_per_submission_ = 1;
+  uint64_t submissions_ = 0;
+  uint64_t host_ns_ = 0;
+};
+
+}  // namespace surtsey::engine

@@ -1,0 +1,36 @@
+// Pipelines: one per different shader.
+#pragma once
+
+#include "engine/context.h"
+#include "graph/target.h"
+#include "shaders/spirv.h"
+
+#include <memory>
+#include <unordered_map>
+
+namespace surtsey::engine {
+
+struct Pipeline {
+  vk::raii::DescriptorSetLayout descriptors = nullptr;  // descriptor mode only
+  vk::raii::PipelineLayout layout = nullptr;
+  vk::raii::Pipeline handle = nullptr;
+  uint32_t bindings = 0;
+};
+
+// Keeps the pipelines of a session, so that programs that share a kernel share its pipeline.
+class PipelineStore {
+ public:
+  PipelineStore(Context& context, const graph::Target& target) : context_(context), target_(target) {}
+
+  // One pipeline per shader, created on all cores; each module is reflected and must agree with its Shader.
+  std::vector<std::shared_ptr<const Pipeline>> get(std::span<const shaders::Shader> shaders,
+                                                   std::span<const shaders::Spirv> spirv);
+
+ private:
+  std::shared_ptr<const Pipeline> create(const shaders::Shader& shader, const shaders::Spirv& spirv);
+  Context& context_;
+  const graph::Target target_;
+  std::unordered_map<std::string, std::shared_ptr<const Pipeline>> store_;  // by text, bindings and subgroup size
+};
+
+}  // namespace surtsey::engine

@@ -1,0 +1,63 @@
+// What a session is made of: programs, state tensors, arenas.
+#pragma once
+
+#include "engine/executable.h"
+#include "engine/session.h"
+
+#include <map>
+
+namespace surtsey::engine {
+
+struct StateTensor {
+  graph::Type type;
+  uint64_t bytes = 0;
+  bool shared = false;
+  size_t reservation = 0;
+  Place place;
+};
+
+struct LoadedProgram {
+  graph::Plan plan;
+  std::vector<shaders::Shader> shaders;
+  std::vector<std::shared_ptr<const Pipeline>> pipelines;
+  ProgramStatistics statistics;
+  std::map<uint32_t, size_t> output_reservations;  // by buffer of the plan
+  std::unique_ptr<Executable> executable;
+};
+
+struct Session::Impl {
+  Impl(Device& opened, SessionOptions chosen);
+  ~Impl();
+
+  LoadedProgram& program(const std::string& name);
+  StateTensor& state(const std::string& name);
+  void check_allocated(bool expected) const;
+  void add(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders, ProgramStatistics statistics);
+  void merge_states(const std::string& name, const graph::Plan& plan);
+  void reserve();
+  MemoryBudget budget() const;
+  void refuse_or_print(const MemoryBudget& budget) const;
+  Place transient_place(const graph::Buffer& buffer) const;
+  Place place(const LoadedProgram& program, uint32_t buffer);
+  void drain();
+  void poison();
+  std::vector<std::byte> download(const Place& place, const graph::Type& type);
+  const graph::Buffer& output(const LoadedProgram& program, const std::string& output, Place& place);
+  std::byte* slot(const std::string& state, int64_t slot, size_t bytes);
+
+  Device& device;
+  Context& context;
+  SessionOptions options;
+  graph::Target target;
+  PipelineStore pipelines;
+  Transfer transfer;
+  uint64_t alignment;
+  std::map<std::string, StateTensor> states;
+  std::map<std::string, std::unique_ptr<LoadedProgram>> programs;
+  Arena persistent, shared, transient;
+  std::vector<size_t> transient_pieces;
+  bool reserved = false;
+  bool allocated = false;
+};
+
+}  // namespace surtsey::engine
