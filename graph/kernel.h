@@ -1,7 +1,7 @@
 // A kernel: a cluster of graph nodes that one dispatch computes. Fusion exists only here; the graph never learns of fused ops.
 #pragma once
 
-#include "graph/graph.h"
+#include "graph/index.h"
 
 #include <string>
 #include <vector>
@@ -12,8 +12,7 @@ namespace surtsey::graph {
 //   pointwise  one lane per element of `space`; every output is a function of its index
 //   reduce     rows over the kept axes of `space`, a loop over the reduced ones, in stages: later reductions may use earlier ones
 //   matmul     an anchor matmul node; operand prologues on load, elementwise epilogue at the store
-//   update     slice_update in place: one lane per element of the update
-enum class Archetype : uint8_t { pointwise, reduce, matmul, update };
+enum class Archetype : uint8_t { pointwise, reduce, matmul };
 
 // Where a value lives: a strided region of a buffer of the plan. Offsets and strides are in elements.
 struct View {
@@ -32,16 +31,30 @@ struct KernelOperand {
 struct Kernel {
   std::string name;                    // readable, shown by the profiler: matmul_nt_64x32x512_gelu
   Archetype archetype = Archetype::pointwise;
-  Value anchor;                        // matmul: the matmul node; update: the slice_update; else empty
+  Value anchor;                        // matmul: the matmul node; else empty
   Shape space;                         // the loops; matmul: the shape of the product
   std::vector<int64_t> reduced;        // reduce: which axes of `space` are reduced
   std::vector<uint32_t> members;       // nodes computed here and (some) stored, in topological order; other nodes are inlined
   std::vector<KernelOperand> inputs;   // values stored elsewhere that this kernel reads
   std::vector<KernelOperand> outputs;  // members that are stored
   uint64_t flops = 0;                  // multiply-adds count two
+  uint64_t matmul_flops = 0;           // of them, in the matmul itself: 2 * M * N * K * batch
   uint64_t bytes = 0;                  // logical: each operand once
 };
 
 const char* name(Archetype archetype);
+
+// The canonical index of a kernel's loops: flat variables and the flat index of a full-space element in terms of them.
+//   pointwise  i                      full = i
+//   reduce     r, k                   full = position of (r, k) in `space`; row = r
+//   matmul     z, m, n                full = (z * M + m) * N + n
+struct LoopIndex {
+  Affine first, second, third;
+  Affine full;
+  Affine row;                // reduce only
+  int64_t full_count = 0;
+  int64_t row_count = 0;     // reduce only
+};
+LoopIndex loop_index(IndexContext& context, Archetype archetype, const Shape& space, const std::vector<int64_t>& reduced);
 
 }  // namespace surtsey::graph

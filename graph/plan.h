@@ -47,6 +47,7 @@ struct Plan {
   std::vector<uint32_t> barriers;  // a full compute barrier stands before dispatch i; dispatches.size(): at the end, for the next replay
   uint64_t transient_bytes = 0;   // size of the arena
   uint64_t flops = 0;             // per run
+  uint64_t matmul_flops = 0;
   uint64_t bytes = 0;
 };
 

@@ -1,0 +1,433 @@
+#include "graph/passes/lowering.h"
+#include "graph/rewrite.h"
+
+#include <algorithm>
+#include <optional>
+
+namespace surtsey::graph {
+
+void collect_terminals(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found) {
+  for (const Value& input : lowering.program.graph->node(n).inputs) {
+    if (is_terminal(lowering, input.node)) {
+      found.insert(input.node);
+    } else {
+      collect_terminals(lowering, input.node, found);
+    }
+  }
+}
+
+void add_source(Lowering& lowering, uint32_t g, uint32_t source) {
+  if (g == source) return;
+  ensure(!lowering.groups[source].depends[g], "kernels {} and {} would wait for each other", g, source);
+  lowering.groups[g].sources.insert(source);
+  const std::vector<bool> theirs = lowering.groups[source].depends;
+  for (uint32_t h = 0; h < lowering.groups.size(); ++h) {
+    auto& mine = lowering.groups[h].depends;
+    if (h != g && !mine[g]) continue;
+    for (size_t i = 0; i < theirs.size(); ++i)
+      if (theirs[i]) mine[i] = true;
+    mine[source] = true;
+  }
+}
+
+std::set<uint32_t> writers(const Lowering& lowering, uint32_t n) {
+  if (lowering.home[n] != kNone) return {lowering.home[n]};
+  const Graph& graph = *lowering.program.graph;
+  if (graph.node(n).op != Op::concat) return {};
+  std::set<uint32_t> groups;
+  for (size_t i = 0; i < graph.node(n).inputs.size(); ++i) {
+    const auto copy = lowering.part_copies.find({n, i});
+    groups.insert(copy != lowering.part_copies.end() ? copy->second : lowering.home[behind_views(graph, graph.node(n).inputs[i].node)]);
+  }
+  return groups;
+}
+
+uint32_t behind_views(const Graph& graph, uint32_t n) {
+  while (definition(graph.node(n).op).family == Family::movement && graph.node(n).op != Op::concat) n = graph.node(n).inputs[0].node;
+  return n;
+}
+
+namespace {
+
+uint32_t add_group(Lowering& lowering, Archetype archetype, uint32_t anchor, const Shape& space, std::vector<int64_t> reduced) {
+  for (auto& group : lowering.groups) group.depends.push_back(false);
+  Group group;
+  group.archetype = archetype;
+  group.anchor = anchor;
+  group.space = space;
+  group.reduced = std::move(reduced);
+  group.depends.assign(lowering.groups.size() + 1, false);
+  lowering.groups.push_back(std::move(group));
+  return uint32_t(lowering.groups.size() - 1);
+}
+
+}  // namespace
+
+uint32_t add_copy_group(Lowering& lowering, const Value& value) {
+  const uint32_t g = add_group(lowering, Archetype::pointwise, value.node, value.shape(), {});
+  lowering.groups[g].copies.push_back(value);
+  std::set<uint32_t> reads;
+  if (is_terminal(lowering, value.node)) {
+    reads.insert(value.node);
+  } else {
+    collect_terminals(lowering, value.node, reads);
+  }
+  for (const uint32_t t : reads)
+    for (const uint32_t source : writers(lowering, t)) add_source(lowering, g, source);
+  return g;
+}
+
+namespace {
+
+// Elementwise work above which an expression is not computed again for every matmul tile that loads it.
+constexpr int kPrologueWork = 3;
+// A value of at most this many cheap operations over values that are stored anyway is computed again rather than stored.
+constexpr int kRecomputeWork = 3;
+constexpr int kTranscendentalWork = 8;
+// Kernels over so few elements are launch-bound: any two that may share one do.
+constexpr int64_t kTinySpace = 256;
+
+class Fuser {
+public:
+  Fuser(const Program& program, const Target& target) : graph_(*program.graph) {
+    lowering_.program = program;
+    lowering_.target = target;
+    lowering_.home.assign(graph_.size(), kNone);
+    work_.assign(graph_.size(), 0);
+    loads_.assign(graph_.size(), 0);
+  }
+
+  Lowering run() {
+    const std::vector<Value> wanted = roots(lowering_.program);
+    order_ = reachable(graph_, wanted);
+    count_uses(wanted);
+    for (const uint32_t n : order_) place(n);
+    for (const Value& root : wanted) {
+      const Node& node = graph_.node(root);
+      if (lowering_.home[root.node] != kNone) continue;
+      if (inlinable(node) && definition(node.op).family != Family::movement) give_home(root.node);
+    }
+    return std::move(lowering_);
+  }
+
+private:
+  const Node& node(uint32_t n) const { return graph_.node(n); }
+  uint32_t& home(uint32_t n) { return lowering_.home[n]; }
+  Family family(uint32_t n) const { return definition(node(n).op).family; }
+
+  // Uses that would each compute the node again if it were inlined: a view counts for its own users.
+  void count_uses(std::span<const Value> wanted) {
+    uses_.assign(graph_.size(), 0);
+    for (const Value& root : wanted) ++uses_[root.node];
+    for (auto it = order_.rbegin(); it != order_.rend(); ++it) {
+      const bool view = family(*it) == Family::movement && node(*it).op != Op::concat;
+      for (const Value& input : node(*it).inputs) uses_[input.node] += view ? uses_[*it] : 1;
+    }
+  }
+
+  static bool inlinable(const Node& node) {
+    const Family f = definition(node.op).family;
+    return f == Family::elementwise || f == Family::index || (f == Family::movement && node.op != Op::concat);
+  }
+
+  bool terminal(uint32_t n) const { return is_terminal(lowering_, n); }
+
+  void place(uint32_t n) {
+    estimate(n);
+    const Node& current = node(n);
+    switch (definition(current.op).family) {
+      case Family::leaf: return;
+      case Family::movement:
+        if (current.op == Op::concat) return place_concat(n);
+        if (current.op == Op::broadcast) keep_out_of_loop(current);
+        return;
+      case Family::elementwise:
+      case Family::index: return place_elementwise(n);
+      case Family::reduce: return place_reduction(n);
+      case Family::matmul:
+        for (const Value& input : current.inputs) keep_out_of_matmul(input.node);
+        new_group(Archetype::matmul, n, current.types[0].shape, {});
+        return;
+      default: ensure(false, "fuse met {}, which decompose should have expanded", definition(current.op).name);
+    }
+  }
+
+  void estimate(uint32_t n) {
+    if (family(n) == Family::leaf) {
+      loads_[n] = node(n).op == Op::parameter;
+      return;
+    }
+    const Op op = node(n).op;
+    const bool heavy = op == Op::exp || op == Op::log || op == Op::sin || op == Op::cos || op == Op::tanh || op == Op::erf || op == Op::random_bits;
+    work_[n] = family(n) == Family::movement ? 0 : heavy ? kTranscendentalWork : 1;
+    for (const Value& input : node(n).inputs) {
+      work_[n] += terminal(input.node) ? 0 : work_[input.node];
+      loads_[n] += terminal(input.node) ? 1 : loads_[input.node];
+    }
+  }
+
+  // ---- joining ----
+
+  // Groups whose stored results node n reads.
+  std::set<uint32_t> groups_of(const std::set<uint32_t>& terminals) {
+    std::set<uint32_t> groups;
+    for (const uint32_t t : terminals) groups.merge(writers(lowering_, t));
+    return groups;
+  }
+
+  bool is_row(uint32_t group, uint32_t n) {
+    const LoopIndex& loop = loops_[group];
+    return lowering_.groups[group].archetype == Archetype::reduce &&
+           (family(n) == Family::reduce || (element_count(node(n).types[0].shape) == loop.row_count && loop.row_count != loop.full_count));
+  }
+
+  // May node n be computed in this group, reading its members only at the element being computed?
+  bool fits(uint32_t n, uint32_t g) {
+    Group& group = lowering_.groups[g];
+    IndexContext& context = contexts_[g];
+    const LoopIndex& loop = loops_[g];
+    const Shape& shape = node(n).types[0].shape;
+    const int64_t count = element_count(shape);
+    Index index;
+    std::optional<Index> reduced_operand;
+    if (family(n) == Family::reduce) {
+      const Shape& operand = node(n).inputs[0].shape();
+      if (group.archetype != Archetype::reduce || element_count(operand) != loop.full_count || count != loop.row_count) return false;
+      if (!same_loops(n, g)) return false;
+      reduced_operand = context.delinearize(loop.full, operand);
+    } else if (count == loop.full_count) {
+      index = context.delinearize(loop.full, shape);
+    } else if (group.archetype == Archetype::reduce && count == loop.row_count) {
+      index = context.delinearize(loop.row, shape);
+    } else {
+      return false;
+    }
+    bool good = true;
+    std::set<uint32_t> reads;
+    const auto visit = [&](uint32_t t, const Index& at) {
+      reads.insert(t);
+      if (home(t) == g) {
+        const Affine expected = is_row(g, t) ? loop.row : loop.full;
+        if (!(context.linearize_contiguous(at, node(t).types[0].shape) == expected)) good = false;
+      }
+    };
+    if (reduced_operand) {
+      const Value operand = node(n).inputs[0];
+      if (terminal(operand.node)) {
+        visit(operand.node, *reduced_operand);
+      } else {
+        walk_terminals(lowering_, context, operand.node, *reduced_operand, visit);
+      }
+    } else {
+      walk_terminals(lowering_, context, n, index, visit);
+    }
+    if (!good) return false;
+    for (const uint32_t x : groups_of(reads))
+      if (x != g && lowering_.groups[x].depends[g]) return false;
+    return bindings_with(g, n, reads) <= lowering_.target.max_bindings();
+  }
+
+  bool same_loops(uint32_t n, uint32_t g) {
+    // Same rows, same order inside a row: then the flat position is the same function of (r, k).
+    const Shape& operand = node(n).inputs[0].shape();
+    const auto& axes = std::get<AxesAttr>(node(n).attr).axes;
+    IndexContext scratch;
+    const Group& group = lowering_.groups[g];
+    const LoopIndex mine = loop_index(scratch, Archetype::reduce, operand, axes);
+    IndexContext other_context;
+    const LoopIndex theirs = loop_index(other_context, Archetype::reduce, group.space, group.reduced);
+    if (mine.row_count != theirs.row_count) return false;
+    // Compare by value at a few places: derived variables of two contexts cannot be compared as they are.
+    const int64_t columns = mine.full_count / std::max<int64_t>(mine.row_count, 1);
+    const auto place = [](const Shape& space, const std::vector<int64_t>& reduced, int64_t r, int64_t k) {
+      int64_t position = 0, stride = 1;
+      for (size_t d = space.size(); d-- > 0;) {
+        int64_t& from = std::find(reduced.begin(), reduced.end(), int64_t(d)) == reduced.end() ? r : k;
+        position += from % space[d] * stride;
+        from /= space[d];
+        stride *= space[d];
+      }
+      return position;
+    };
+    for (int64_t r = 0; r < mine.row_count; r += std::max<int64_t>(1, mine.row_count / 61))
+      for (int64_t k = 0; k < columns; k += std::max<int64_t>(1, columns / 61))
+        if (place(operand, axes, r, k) != place(group.space, group.reduced, r, k)) return false;
+    return true;
+  }
+
+  // Tensors the group's kernel would touch with n in it: what it reads, and members that somebody outside may read.
+  size_t bindings_with(uint32_t g, uint32_t n, const std::set<uint32_t>& reads) {
+    std::set<uint32_t> inputs = inputs_[g];
+    for (const uint32_t t : reads)
+      if (home(t) != g) inputs.insert(t);
+    size_t outputs = 1;
+    for (const uint32_t m : lowering_.groups[g].members) outputs += read_outside(m, g, n);
+    return inputs.size() + outputs;
+  }
+
+  bool read_outside(uint32_t m, uint32_t g, uint32_t joining) {
+    int inside = 0;
+    for (const uint32_t u : lowering_.groups[g].members) inside += uses_of(u, m);
+    return inside + uses_of(joining, m) < uses_[m];
+  }
+
+  // How many of m's uses lie in the expression of u.
+  int uses_of(uint32_t u, uint32_t m) {
+    int count = 0;
+    for (const Value& input : node(u).inputs) {
+      if (input.node == m) {
+        ++count;
+      } else if (!terminal(input.node) && input.node > m) {
+        count += uses_of(input.node, m);
+      }
+    }
+    return count;
+  }
+
+  void join(uint32_t n, uint32_t g) {
+    std::set<uint32_t> reads;
+    collect_terminals(lowering_, n, reads);
+    home(n) = g;
+    lowering_.groups[g].members.push_back(n);
+    for (const uint32_t t : reads)
+      if (home(t) != g) inputs_[g].insert(t);
+    for (const uint32_t x : groups_of(reads)) add_source(lowering_, g, x);
+  }
+
+  uint32_t new_group(Archetype archetype, uint32_t n, const Shape& space, std::vector<int64_t> reduced) {
+    const uint32_t g = add_group(lowering_, archetype, n, space, std::move(reduced));
+    prepare(g);
+    join(n, g);
+    return g;
+  }
+
+  void prepare(uint32_t g) {
+    const Group& group = lowering_.groups[g];
+    contexts_.emplace_back();
+    loops_.push_back(loop_index(contexts_.back(), group.archetype, group.space, group.reduced));
+    inputs_.emplace_back();
+  }
+
+  // Joins the latest group among the operands' that takes it.
+  bool join_operand(uint32_t n) {
+    if (!lowering_.target.fusion) return false;
+    std::set<uint32_t> reads;
+    collect_terminals(lowering_, n, reads);
+    std::set<uint32_t> candidates;
+    for (const uint32_t t : reads)
+      if (home(t) != kNone) candidates.insert(home(t));
+    for (auto it = candidates.rbegin(); it != candidates.rend(); ++it) {
+      if (lowering_.groups[*it].archetype == Archetype::matmul && family(n) == Family::index) continue;
+      if (!fits(n, *it)) continue;
+      join(n, *it);
+      return true;
+    }
+    return false;
+  }
+
+  // Joins a kernel over the same loops that reads one of the same tensors.
+  bool join_sibling(uint32_t n, Archetype archetype) {
+    if (!lowering_.target.fusion) return false;
+    std::set<uint32_t> reads;
+    collect_terminals(lowering_, n, reads);
+    int tries = 0;
+    for (uint32_t g = uint32_t(lowering_.groups.size()); g-- > 0 && tries < 24;) {
+      if (lowering_.groups[g].archetype != archetype) continue;
+      const bool tiny = loops_[g].full_count <= kTinySpace;
+      const bool shares = std::any_of(reads.begin(), reads.end(), [&](uint32_t t) { return inputs_[g].count(t) != 0; });
+      if (!shares && !tiny) continue;
+      ++tries;
+      if (!fits(n, g)) continue;
+      join(n, g);
+      return true;
+    }
+    return false;
+  }
+
+  void give_home(uint32_t n) {
+    if (home(n) != kNone) return;
+    if (join_sibling(n, Archetype::pointwise)) return;
+    new_group(Archetype::pointwise, n, node(n).types[0].shape, {});
+  }
+
+  void place_elementwise(uint32_t n) {
+    if (loads_[n] == 0 && work_[n] <= kTranscendentalWork) return;  // an index expression: as cheap as a load
+    if (cheap_to_repeat(n)) return;
+    if (join_operand(n)) return;
+    if (uses_[n] == 1 && lowering_.target.fusion && loads_[n] + 3 <= int(lowering_.target.max_bindings())) return;
+    give_home(n);
+  }
+
+  // Worth computing again in every kernel that reads it: few operations, and what it reads will be stored whatever happens to it.
+  bool cheap_to_repeat(uint32_t n) {
+    if (!lowering_.target.fusion || work_[n] > kRecomputeWork || loads_[n] > kRecomputeWork) return false;
+    std::set<uint32_t> reads;
+    collect_terminals(lowering_, n, reads);
+    const int64_t count = element_count(node(n).types[0].shape);
+    return std::all_of(reads.begin(), reads.end(), [&](uint32_t t) {
+      if (home(t) == kNone) return true;                                             // state, concat: stored already
+      return uses_[t] > uses_of(n, t) && (uses_[n] > 1 || element_count(node(t).types[0].shape) == count);
+    }) && uses_[n] > 1;
+  }
+
+  void place_reduction(uint32_t n) {
+    const Node& current = node(n);
+    if (join_operand(n)) return;
+    if (join_sibling(n, Archetype::reduce)) return;
+    new_group(Archetype::reduce, n, current.inputs[0].shape(), std::get<AxesAttr>(current.attr).axes);
+  }
+
+  // ---- what must not be inlined ----
+
+  // A scalar chain that ends in a long vector is computed once, not once an element.
+  void keep_out_of_loop(const Node& broadcast) {
+    const uint32_t n = behind_views(graph_, broadcast.inputs[0].node);
+    if (terminal(n) || family(n) == Family::leaf || loads_[n] == 0) return;
+    const int64_t amplification = element_count(broadcast.types[0].shape) / std::max<int64_t>(1, element_count(node(n).types[0].shape));
+    if (amplification >= 8 && work_[n] > kRecomputeWork) give_home(n);
+  }
+
+  void keep_out_of_matmul(uint32_t operand) {
+    bool padded = false;
+    uint32_t n = operand;
+    for (; family(n) == Family::movement && node(n).op != Op::concat; n = node(n).inputs[0].node) padded |= node(n).op == Op::pad;
+    if (terminal(n) || family(n) == Family::leaf) return;
+    if (work_[n] > kPrologueWork || family(n) == Family::index || !lowering_.target.fusion || padded) give_home(n);
+  }
+
+  void place_concat(uint32_t n) {
+    for (size_t i = 0; i < node(n).inputs.size(); ++i) {
+      const Value& part = node(n).inputs[i];
+      const uint32_t base = behind_views(graph_, part.node);
+      if (!terminal(base) && family(base) != Family::leaf) give_home(base);
+      if (placeable(n, i)) continue;
+      lowering_.part_copies[{n, i}] = add_copy_group(lowering_, part);
+      prepare(uint32_t(lowering_.groups.size() - 1));
+    }
+  }
+
+  // Views that only relabel: the kernel of the value behind them writes the part in place, by strides.
+  bool placeable(uint32_t concat, size_t i) {
+    const Type& type = node(concat).types[0];
+    const View all{0, type.dtype, type.shape, contiguous_strides(type.shape), 0};
+    const uint32_t n = node(concat).inputs[i].node;
+    if (home(behind_views(graph_, n)) == kNone) return false;
+    for (uint32_t v = n; v != behind_views(graph_, n); v = node(v).inputs[0].node)
+      if (node(v).op != Op::reshape && node(v).op != Op::permute) return false;
+    return view_behind(graph_, n, concat_region(graph_, concat, i, all)).has_value();
+  }
+
+  const Graph& graph_;
+  Lowering lowering_;
+  std::vector<uint32_t> order_;
+  std::vector<int> uses_, work_, loads_;
+  std::vector<IndexContext> contexts_;
+  std::vector<LoopIndex> loops_;
+  std::vector<std::set<uint32_t>> inputs_;
+};
+
+}  // namespace
+
+Lowering fuse(const Program& program, const Target& target) { return Fuser(program, target).run(); }
+
+}  // namespace surtsey::graph

@@ -1,0 +1,105 @@
+// Between the graph and the plan: which nodes share a kernel (fuse), in which order kernels run (order), where values live
+// (plan_memory). Internal to compile(); tests look at it through Plan.
+#pragma once
+
+#include "graph/index.h"
+#include "graph/plan.h"
+
+#include <optional>
+#include <set>
+#include <vector>
+
+namespace surtsey::graph {
+
+inline constexpr uint32_t kNone = ~0u;
+
+// A kernel in the making.
+struct Group {
+  Archetype archetype = Archetype::pointwise;
+  uint32_t anchor = kNone;             // the first node: the matmul, the first reduction, the first elementwise node
+  Shape space;                         // the loops, as in Kernel
+  std::vector<int64_t> reduced;
+  std::vector<uint32_t> members;       // nodes whose home is here, in topological order
+  std::vector<Value> copies;           // values of elsewhere that this kernel stores as they are (state copies, concat parts)
+  std::set<uint32_t> sources;          // groups whose stored values this one reads
+  std::set<uint32_t> after;            // groups that must run before for another reason: they read state this one overwrites
+  std::vector<bool> depends;           // transitive closure of sources and after
+};
+
+// One place a value is written to. A value may have several; the first is where others read it.
+struct Store {
+  Value value;
+  uint32_t group = kNone;
+  View view;
+};
+
+struct Lowering {
+  Program program;
+  Target target;
+  std::vector<Group> groups;
+  std::vector<uint32_t> home;                  // node -> group that computes it, kNone: inlined where it is used
+  std::vector<Store> stores;
+  std::map<uint32_t, View> location;           // node -> where readers find it (parameters, stored members, concats)
+  std::map<std::pair<uint32_t, size_t>, uint32_t> part_copies;  // (concat, part) -> the group that copies the part into place
+  std::vector<Buffer> buffers;
+  std::vector<uint32_t> sequence;              // groups in the order they run
+};
+
+// Has a kernel or a buffer of its own: where following an inlined expression ends.
+inline bool is_terminal(const Lowering& lowering, uint32_t n) {
+  const Op op = lowering.program.graph->node(n).op;
+  return lowering.home[n] != kNone || op == Op::parameter || op == Op::concat;
+}
+
+// Follows what element `index` of node n reads, through inlined nodes; visit(node, index) where a terminal is read.
+template <typename Visit>
+void walk_terminals(const Lowering& lowering, IndexContext& context, uint32_t n, const Index& index, const Visit& visit) {
+  const Graph& graph = *lowering.program.graph;
+  for (const auto& [operand, at] : context.operands(graph.node(n), index)) {
+    if (is_terminal(lowering, operand.node)) {
+      visit(operand.node, at);
+    } else if (definition(graph.node(operand).op).family != Family::leaf) {
+      walk_terminals(lowering, context, operand.node, at, visit);
+    }
+  }
+}
+
+// The terminals that the expression of node n reads.
+void collect_terminals(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found);
+
+// Adds an edge and keeps the closure. `source` must not depend on g.
+void add_source(Lowering& lowering, uint32_t g, uint32_t source);
+
+// A kernel that stores `value`, an elementwise expression or view of elsewhere, as it is.
+uint32_t add_copy_group(Lowering& lowering, const Value& value);
+
+// The groups whose stores hold the value of terminal n (none for parameters).
+std::set<uint32_t> writers(const Lowering& lowering, uint32_t n);
+
+// The computed or stored node behind a chain of views.
+uint32_t behind_views(const Graph& graph, uint32_t n);
+
+// Strides for the value behind a chain of reshapes and permutes such that the chain's end lies as `view` says; none when there are none.
+std::optional<View> view_behind(const Graph& graph, uint32_t n, View view);
+
+// Where part i of a concat lies in its buffer.
+View concat_region(const Graph& graph, uint32_t concat, size_t part, const View& all);
+
+// Groups nodes into kernels. Everything elementwise is inlined into its only user, joins the kernel of an operand (epilogue), or
+// starts a kernel of its own; reductions over the same loops share a kernel; matmuls anchor theirs. Never makes a cycle.
+Lowering fuse(const Program& program, const Target& target);
+
+// Decides where every stored value lives: in place into state where every reader of the old value runs before, directly into its
+// part of a concat, else in a buffer of its own.
+void place_stores(Lowering& lowering);
+
+// A topological order that follows the order of the graph, which keeps producers near their users.
+void order(Lowering& lowering);
+
+// Kernels, dispatches and exact byte ranges from groups that are ordered and placed.
+Plan build_plan(const Lowering& lowering);
+
+// Offsets of the transient buffers: dead ranges are used again.
+void plan_memory(Plan& plan);
+
+}  // namespace surtsey::graph

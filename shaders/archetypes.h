@@ -1,0 +1,24 @@
+// One function per archetype and variant; emit() chooses.
+#pragma once
+
+#include "shaders/writer.h"
+
+namespace surtsey::shaders {
+
+// One lane per element of the space.
+Shader pointwise(Writer& writer);
+
+// One lane per row, a sequential loop over its columns: no barrier, coalesced when rows lie side by side.
+Shader reduce_lane_per_row(Writer& writer);
+// A power of two of lanes per row, a tree in shared memory.
+Shader reduce_workgroup_per_row(Writer& writer);
+
+// A subgroup holds a tile: lanes along one side, rows of the other broadcast from registers. No barrier, no shared memory.
+// Measured on lavapipe at 5 to 8 times the shared-memory kernel, where a barrier turns a subgroup into a coroutine.
+Shader matmul_lane_broadcast(Writer& writer);
+// Tiles of both operands in shared memory, a small tile of the product in each lane's registers.
+Shader matmul_shared_tile(Writer& writer);
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace surtsey::shaders

@@ -1,0 +1,15 @@
+// From kernels to GLSL: the archetypes. Variants (lane broadcast or shared tile, lane or workgroup per row) follow Target alone.
+#pragma once
+
+#include "graph/plan.h"
+#include "shaders/shader.h"
+
+#include <vector>
+
+namespace surtsey::shaders {
+
+// One shader per kernel of the plan, in its order. Equal kernels of different layers get equal text, so they compile once.
+std::vector<Shader> emit(const graph::Plan& plan, const graph::Target& target);
+Shader emit(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Target& target);
+
+}  // namespace surtsey::shaders

@@ -1,0 +1,253 @@
+#include "shaders/archetypes.h"
+
+#include <algorithm>
+
+namespace surtsey::shaders {
+
+using namespace graph;
+
+namespace {
+
+// C[z, m, n] = sum over k of A[z, m, k] B[z, k, n]; operands are any expressions, their layout is in their strides.
+struct Product {
+  explicit Product(Writer& writer) : w(writer), loop(loop_index(writer.context, Archetype::matmul, writer.kernel().space, {})) {
+    const Node& node = w.graph().node(w.kernel().anchor);
+    a = node.inputs[0];
+    b = node.inputs[1];
+    const Shape& shape = w.kernel().space;
+    m = shape[shape.size() - 2];
+    n = shape.back();
+    k = a.shape().back();
+    batch = loop.full_count / (m * n);
+    batch_shape = Shape(shape.begin(), shape.end() - 2);
+  }
+
+  Index a_index(const Affine& row, const Affine& inner) { return batched(row, inner); }
+  Index b_index(const Affine& inner, const Affine& column) { return batched(inner, column); }
+
+  // Strides of an operand that is read as it is stored; 0 when it is computed on load.
+  int64_t stride(const Value& operand, size_t from_back) const {
+    for (const auto& input : w.kernel().inputs)
+      if (input.value == operand) return input.view.strides[input.view.strides.size() - 1 - from_back];
+    return 0;
+  }
+
+  bool only_stores() const { return w.kernel().members.size() == 1 && w.kernel().outputs.size() == 1; }
+
+  Writer& w;
+  LoopIndex loop;
+  Value a, b;
+  int64_t m, n, k, batch;
+  Shape batch_shape;
+
+private:
+  Index batched(const Affine& second_last, const Affine& last) {
+    Index index = w.context.delinearize(loop.first, batch_shape);
+    index.push_back(second_last);
+    index.push_back(last);
+    return index;
+  }
+};
+
+// Rows and columns of the register tile, and how far K is unrolled; measured on lavapipe (shaders/README.md).
+constexpr int64_t kBroadcastRows = 16;
+constexpr int64_t kLaneColumns = 2;
+constexpr int64_t kUnroll = 4;
+
+class LaneBroadcast {
+public:
+  explicit LaneBroadcast(Writer& writer) : w_(writer), p_(writer), lanes_(writer.target().subgroup_size) {
+    // Lanes lie along the side that wastes fewer of them.
+    swapped_ = waste(p_.m, p_.n) < waste(p_.n, p_.m);
+    lane_extent_ = swapped_ ? p_.m : p_.n;
+    row_extent_ = swapped_ ? p_.n : p_.m;
+    columns_ = lane_extent_ > lanes_ ? kLaneColumns : 1;
+    rows_ = std::min(kBroadcastRows, row_extent_);
+  }
+
+  Shader write() {
+    const int64_t row_tiles = divide_up(row_extent_, rows_), lane_tiles = divide_up(lane_extent_, columns_ * lanes_);
+    w_.line("uint lane = gl_SubgroupInvocationID;");
+    w_.line(fmt::format("uint lane_tile = group % {}u;", lane_tiles));
+    w_.line(fmt::format("uint row_tile = group / {}u % {}u;", lane_tiles, row_tiles));
+    w_.define(p_.loop.first, fmt::format("group / {}u", lane_tiles * row_tiles));
+    // Reads past the edge are clamped to it, stores are guarded: the loop over K needs no test.
+    const int64_t registers = divide_up(rows_, lanes_);
+    std::vector<Affine> row_at, lane_at;
+    for (int64_t r = 0; r < registers; ++r) {
+      row_at.push_back(w_.context.variable(fmt::format("row_at{}", r), row_extent_));
+      w_.define(row_at.back(), fmt::format("min(row_tile * {}u + (lane + {}u) % {}u, {}u)", rows_, r * lanes_, rows_, row_extent_ - 1));
+    }
+    for (int64_t c = 0; c < columns_; ++c) {
+      lane_at.push_back(w_.context.variable(fmt::format("lane_at{}", c), lane_extent_));
+      w_.define(lane_at.back(), fmt::format("min(lane_tile * {}u + {}u + lane, {}u)", columns_ * lanes_, c * lanes_, lane_extent_ - 1));
+    }
+    for (int64_t i = 0; i < rows_; ++i)
+      for (int64_t c = 0; c < columns_; ++c) w_.line(fmt::format("float c{}_{} = 0.0;", i, c));
+
+    const int64_t whole = p_.k / kUnroll * kUnroll;
+    if (whole == kUnroll) {
+      step(row_at, lane_at, Affine(0), kUnroll);
+    } else if (whole > 0) {
+      const Affine k = w_.context.variable("k", p_.k);
+      w_.open(fmt::format("for (uint k = 0u; k < {}u; k += {}u)", whole, kUnroll));
+      w_.declare(k);
+      step(row_at, lane_at, k, kUnroll);
+      w_.close();
+    }
+    if (whole < p_.k) {
+      w_.open("");
+      step(row_at, lane_at, Affine(whole), p_.k - whole);
+      w_.close();
+    }
+    epilogue();
+    return w_.finish(uint32_t(p_.batch * row_tiles * lane_tiles), uint32_t(lanes_), uint32_t(lanes_));
+  }
+
+private:
+  int64_t waste(int64_t lanes_along, int64_t rows_along) const {
+    const int64_t tile = lanes_along > lanes_ ? kLaneColumns * lanes_ : lanes_;
+    return divide_up(lanes_along, tile) * tile * divide_up(rows_along, std::min(kBroadcastRows, rows_along)) * std::min(kBroadcastRows, rows_along);
+  }
+
+  Expression row_value(const Affine& row, const Affine& k) { return swapped_ ? w_.value(p_.b, p_.b_index(k, row)) : w_.value(p_.a, p_.a_index(row, k)); }
+  Expression lane_value(const Affine& lane, const Affine& k) { return swapped_ ? w_.value(p_.a, p_.a_index(lane, k)) : w_.value(p_.b, p_.b_index(k, lane)); }
+
+  void step(const std::vector<Affine>& row_at, const std::vector<Affine>& lane_at, const Affine& k, int64_t count) {
+    std::vector<std::vector<std::string>> rows, columns;
+    for (int64_t u = 0; u < count; ++u) {
+      const Affine at = w_.context.add(k, Affine(u));
+      auto& row = rows.emplace_back();
+      auto& column = columns.emplace_back();
+      for (const Affine& r : row_at) row.push_back(row_value(r, at).text);
+      for (const Affine& c : lane_at) column.push_back(lane_value(c, at).text);
+      for (int64_t i = 0; i < rows_; ++i) {
+        std::string text = fmt::format("{{ float s = subgroupBroadcast({}, {}u);", row[size_t(i / lanes_)], i % lanes_);
+        for (int64_t c = 0; c < columns_; ++c) text += fmt::format(" c{0}_{1} = fma(s, {2}, c{0}_{1});", i, c, column[size_t(c)]);
+        w_.line(text + " }");
+      }
+    }
+  }
+
+  void element(const std::string& row, const std::string& lane, const std::string& accumulator) {
+    const Affine& row_variable = swapped_ ? p_.loop.third : p_.loop.second;
+    const Affine& lane_variable = swapped_ ? p_.loop.second : p_.loop.third;
+    w_.open("");
+    if (!lane_variable.is_constant()) w_.define(lane_variable, lane);
+    w_.open(lane_extent_ % (columns_ * lanes_) == 0 ? "" : fmt::format("if ({} < {}u)", lane, lane_extent_));
+    if (!row_variable.is_constant()) w_.define(row_variable, row);
+    w_.open(row_extent_ % rows_ == 0 ? "" : fmt::format("if ({} < {}u)", row, row_extent_));
+    w_.bind(w_.kernel().anchor.node, accumulator);
+    w_.store(p_.loop.full, w_.all_outputs());
+    w_.close();
+    w_.close();
+    w_.close();
+  }
+
+  void epilogue() {
+    const auto row = [&](const std::string& i) { return fmt::format("row_tile * {}u + {}", rows_, i); };
+    const auto lane = [&](const std::string& c) { return fmt::format("lane_tile * {}u + {} * {}u + lane", columns_ * lanes_, c, lanes_); };
+    if (p_.only_stores()) {
+      for (int64_t c = 0; c < columns_; ++c)
+        for (int64_t i = 0; i < rows_; ++i) element(row(fmt::format("{}u", i)), lane(fmt::format("{}u", c)), fmt::format("c{}_{}", i, c));
+      return;
+    }
+    // A long epilogue is written once and looped over: unrolled, it would take the driver longer to compile than to run.
+    std::string list;
+    for (int64_t c = 0; c < columns_; ++c)
+      for (int64_t i = 0; i < rows_; ++i) list += fmt::format("{}c{}_{}", list.empty() ? "" : ", ", i, c);
+    w_.line(fmt::format("float results[{}] = float[]({});", rows_ * columns_, list));
+    w_.open(fmt::format("[[dont_unroll]] for (uint c = 0u; c < {}u; ++c)", columns_));
+    w_.open(fmt::format("[[dont_unroll]] for (uint i = 0u; i < {}u; ++i)", rows_));
+    element(row("i"), lane("c"), fmt::format("results[c * {}u + i]", rows_));
+    w_.close();
+    w_.close();
+  }
+
+  Writer& w_;
+  Product p_;
+  int64_t lanes_;
+  bool swapped_ = false;
+  int64_t lane_extent_ = 1, row_extent_ = 1, rows_ = 1, columns_ = 1;
+};
+
+// Shared tiles of rows x depth and depth x columns; each lane owns `own` x `own` results.
+struct TileShape {
+  int64_t rows, columns, depth, own;
+};
+
+TileShape choose_tile(int64_t m, int64_t n, const Target& target) {
+  constexpr TileShape kShapes[] = {{64, 64, 16, 4}, {32, 32, 16, 4}, {16, 16, 16, 2}};
+  for (const TileShape& shape : kShapes) {
+    const int64_t lanes = shape.rows * shape.columns / (shape.own * shape.own);
+    const int64_t bytes = 4 * shape.depth * (shape.rows + shape.columns + 2);
+    if (lanes <= target.max_workgroup_invocations && bytes <= target.shared_memory_bytes && m > shape.rows / 2 && n > shape.columns / 2) return shape;
+  }
+  return kShapes[2];
+}
+
+}  // namespace
+
+Shader matmul_lane_broadcast(Writer& writer) { return LaneBroadcast(writer).write(); }
+
+Shader matmul_shared_tile(Writer& w) {
+  Product p(w);
+  const TileShape t = choose_tile(p.m, p.n, w.target());
+  const int64_t across = t.columns / t.own, lanes = t.rows / t.own * across;
+  const int64_t row_tiles = divide_up(p.m, t.rows), column_tiles = divide_up(p.n, t.columns);
+  // A row more than the tile: neighbouring rows start in different banks.
+  w.global(fmt::format("shared float tile_a[{}];\nshared float tile_b[{}];", t.depth * (t.rows + 1), t.depth * (t.columns + 1)));
+  w.line("uint lane = gl_LocalInvocationID.x;");
+  w.line(fmt::format("uint row_base = group / {}u % {}u * {}u;", column_tiles, row_tiles, t.rows));
+  w.line(fmt::format("uint column_base = group % {}u * {}u;", column_tiles, t.columns));
+  w.define(p.loop.first, fmt::format("group / {}u", row_tiles * column_tiles));
+  w.line(fmt::format("uint own_row = lane / {}u * {}u;", across, t.own));
+  w.line(fmt::format("uint own_column = lane % {}u * {}u;", across, t.own));
+  for (int64_t i = 0; i < t.own; ++i)
+    for (int64_t j = 0; j < t.own; ++j) w.line(fmt::format("float c{}_{} = 0.0;", i, j));
+
+  w.open(fmt::format("for (uint k_base = 0u; k_base < {}u; k_base += {}u)", p.k, t.depth));
+  // Neighbouring lanes load along the axis that lies contiguous in memory.
+  const auto load = [&](const char* array, int64_t side, int64_t extent, const char* base, bool depth_first, bool is_a) {
+    w.open(fmt::format("for (uint e = lane; e < {}u; e += {}u)", side * t.depth, lanes));
+    w.line(fmt::format("uint at_side = e {} {}u;", depth_first ? "/" : "%", depth_first ? t.depth : side));
+    w.line(fmt::format("uint at_depth = e {} {}u;", depth_first ? "%" : "/", depth_first ? t.depth : side));
+    w.line("float loaded = 0.0;");
+    w.open(fmt::format("if ({} + at_side < {}u && k_base + at_depth < {}u)", base, extent, p.k), true);
+    const Affine place = w.context.variable(fmt::format("{}_side", array), extent), k = w.context.variable(fmt::format("{}_depth", array), p.k);
+    w.define(place, fmt::format("{} + at_side", base));
+    w.define(k, "k_base + at_depth");
+    const Expression value = is_a ? w.value(p.a, p.a_index(place, k)) : w.value(p.b, p.b_index(k, place));
+    w.line("loaded = " + value.text + ";");
+    w.close();
+    w.line(fmt::format("{}[at_depth * {}u + at_side] = loaded;", array, side + 1));
+    w.close();
+  };
+  load("tile_a", t.rows, p.m, "row_base", p.stride(p.a, 0) == 1, true);
+  load("tile_b", t.columns, p.n, "column_base", p.stride(p.b, 1) == 1, false);
+  w.line("barrier();");
+  w.open(fmt::format("for (uint d = 0u; d < {}u; ++d)", t.depth));
+  for (int64_t i = 0; i < t.own; ++i) w.line(fmt::format("float a{0} = tile_a[d * {1}u + own_row + {0}u];", i, t.rows + 1));
+  for (int64_t j = 0; j < t.own; ++j) w.line(fmt::format("float b{0}_ = tile_b[d * {1}u + own_column + {0}u];", j, t.columns + 1));
+  for (int64_t i = 0; i < t.own; ++i)
+    for (int64_t j = 0; j < t.own; ++j) w.line(fmt::format("c{0}_{1} = fma(a{0}, b{1}_, c{0}_{1});", i, j));
+  w.close();
+  w.line("barrier();");
+  w.close();
+
+  std::string list;
+  for (int64_t i = 0; i < t.own; ++i)
+    for (int64_t j = 0; j < t.own; ++j) list += fmt::format("{}c{}_{}", list.empty() ? "" : ", ", i, j);
+  w.line(fmt::format("float results[{}] = float[]({});", t.own * t.own, list));
+  w.open(fmt::format("for (uint e = 0u; e < {}u; ++e)", t.own * t.own));
+  w.open(fmt::format("if (row_base + own_row + e / {0}u < {1}u && column_base + own_column + e % {0}u < {2}u)", t.own, p.m, p.n), true);
+  w.define(p.loop.second, fmt::format("row_base + own_row + e / {}u", t.own));
+  w.define(p.loop.third, fmt::format("column_base + own_column + e % {}u", t.own));
+  w.bind(w.kernel().anchor.node, "results[e]");
+  w.store(p.loop.full, w.all_outputs());
+  w.close();
+  w.close();
+  return w.finish(uint32_t(p.batch * row_tiles * column_tiles), uint32_t(lanes));
+}
+
+}  // namespace surtsey::shaders

@@ -1,0 +1,195 @@
+#include "shaders/archetypes.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+namespace surtsey::shaders {
+
+using namespace graph;
+
+namespace {
+
+// A reduction of the kernel, and the stage that can compute it: 1 + the latest stage whose results its operand needs.
+struct Reduction {
+  uint32_t node;
+  int stage;
+  std::string accumulator, second;  // second: the index of an argmax
+};
+
+class ReduceKernel {
+public:
+  explicit ReduceKernel(Writer& writer) : w_(writer), loop_(loop_index(w_.context, Archetype::reduce, w_.kernel().space, w_.kernel().reduced)) {
+    columns_ = loop_.full_count / std::max<int64_t>(1, loop_.row_count);
+    for (const uint32_t n : w_.kernel().members)
+      if (definition(w_.graph().node(n).op).family == Family::reduce) {
+        const int stage = 1 + stage_of(w_.graph().node(n).inputs[0].node);
+        reductions_.push_back({n, stage, {}, {}});
+        stages_ = std::max(stages_, stage);
+      }
+    for (const auto& output : w_.kernel().outputs) {
+      // One element a row and no more: written once the row is known.
+      const bool row = element_count(output.view.shape) == loop_.row_count && is_row(output.value.node);
+      (row ? row_outputs_ : full_outputs_).push_back(&output);
+    }
+  }
+
+  int64_t rows() const { return loop_.row_count; }
+  int64_t columns() const { return columns_; }
+  const LoopIndex& loop() const { return loop_; }
+
+  // `stride` lanes share a row (1: sequential); combine() is called after each stage's loop to merge them.
+  // `guard`, where not empty, is the condition under which a lane's row is its own to store.
+  template <typename Combine>
+  void write(const std::string& first_column, int64_t stride, const std::string& guard, const Combine& combine) {
+    for (int stage = 1; stage <= stages_; ++stage) {
+      std::vector<Reduction*> now;
+      for (Reduction& reduction : reductions_)
+        if (reduction.stage == stage) now.push_back(&reduction);
+      for (Reduction* reduction : now) start(*reduction);
+      open_columns(first_column, stride);
+      for (const Reduction* reduction : now) accumulate(*reduction);
+      w_.close();
+      for (Reduction* reduction : now) combine(*reduction);
+      for (const Reduction* reduction : now) w_.bind(reduction->node, reduction->second.empty() ? reduction->accumulator : reduction->second);
+    }
+    if (!full_outputs_.empty()) {
+      if (!guard.empty()) w_.open("if (" + guard + ")", true);
+      open_columns(first_column, stride);
+      w_.store(loop_.full, full_outputs_);
+      w_.close();
+      if (!guard.empty()) w_.close();
+    }
+  }
+
+  void write_rows() {
+    if (!row_outputs_.empty()) w_.store(loop_.row, row_outputs_);
+  }
+
+  const Node& node(const Reduction& reduction) const { return w_.graph().node(reduction.node); }
+  const char* type(const Reduction& reduction) const { return glsl_type(node(reduction).inputs[0].dtype()); }
+
+  // GLSL that merges (value, index) into the accumulator; sums and maxima ignore the index.
+  std::string merge(const Reduction& reduction, const std::string& value, const std::string& index) const {
+    const std::string& a = reduction.accumulator;
+    if (node(reduction).op == Op::sum) return fmt::format("{} = {} + {};", a, a, value);
+    if (node(reduction).op == Op::reduce_max) return fmt::format("{} = max({}, {});", a, a, value);
+    return fmt::format("if ({0} > {1} || ({0} == {1} && {2} < {3})) {{ {1} = {0}; {3} = {2}; }}", value, a, index, reduction.second);
+  }
+
+private:
+  int stage_of(uint32_t n) {
+    for (const Reduction& reduction : reductions_)
+      if (reduction.node == n) return reduction.stage;
+    const auto known = stage_.find(n);
+    if (known != stage_.end()) return known->second;
+    int stage = 0;
+    const bool stored = std::any_of(w_.kernel().inputs.begin(), w_.kernel().inputs.end(), [&](const auto& i) { return i.value.node == n; });
+    if (!stored)
+      for (const Value& input : w_.graph().node(n).inputs) stage = std::max(stage, stage_of(input.node));
+    return stage_[n] = stage;
+  }
+
+  // A value of the row: a reduction or computed from reductions and row operands, never from a whole column.
+  bool is_row(uint32_t n) const {
+    return loop_.row_count != loop_.full_count || definition(w_.graph().node(n).op).family == Family::reduce;
+  }
+
+  void open_columns(const std::string& first, int64_t stride) {
+    if (loop_.second.is_constant()) {
+      // One column: the other lanes of the row have nothing to do.
+      w_.open(stride == 1 ? "" : fmt::format("if ({} == 0u)", first), stride != 1);
+    } else {
+      const std::string& k = w_.context[loop_.second.terms[0].variable].name;
+      w_.open(fmt::format("for (uint {0} = {1}; {0} < {2}u; {0} += {3}u)", k, first, columns_, stride));
+      w_.declare(loop_.second);
+    }
+  }
+
+  void start(Reduction& reduction) {
+    const Node& n = node(reduction);
+    const DType dtype = n.inputs[0].dtype();
+    double first = 0;
+    if (n.op != Op::sum) first = dtype == DType::i32 ? -2147483648.0 : dtype == DType::u32 ? 0.0 : -INFINITY;
+    reduction.accumulator = w_.keep(type(reduction), glsl_constant(dtype, first));
+    if (n.op == Op::argmax) reduction.second = w_.keep("uint", "0xffffffffu");
+  }
+
+  void accumulate(const Reduction& reduction) {
+    const Value operand = node(reduction).inputs[0];
+    const Expression value = w_.value(operand, w_.context.delinearize(loop_.full, operand.shape()));
+    w_.line(merge(reduction, value.text, w_.index(loop_.second)));
+  }
+
+  Writer& w_;
+  LoopIndex loop_;
+  int64_t columns_ = 1;
+  int stages_ = 0;
+  std::vector<Reduction> reductions_;
+  std::map<uint32_t, int> stage_;
+  std::vector<const KernelOperand*> row_outputs_, full_outputs_;
+};
+
+}  // namespace
+
+Shader reduce_lane_per_row(Writer& writer) {
+  ReduceKernel kernel(writer);
+  // Few rows: small workgroups, so that every core has some.
+  const uint32_t width = std::max(8u, writer.target().subgroup_size);
+  const int64_t wanted = writer.target().cpu ? (kernel.rows() >= int64_t(width) * 8 * writer.target().threads ? width * 4 : width) : 64;
+  const int64_t local = std::min<int64_t>(wanted, writer.target().max_workgroup_invocations);
+  writer.define(kernel.loop().first, fmt::format("group * {}u + gl_LocalInvocationID.x", local));
+  writer.line(fmt::format("if (group * {}u + gl_LocalInvocationID.x >= {}u) return;", local, kernel.rows()));
+  kernel.write("0u", 1, "", [](const Reduction&) {});
+  kernel.write_rows();
+  return writer.finish(uint32_t(divide_up(kernel.rows(), local)), uint32_t(local));
+}
+
+Shader reduce_workgroup_per_row(Writer& writer) {
+  ReduceKernel kernel(writer);
+  const auto most = std::min<int64_t>(256, std::bit_floor(writer.target().max_workgroup_invocations));
+  const auto lanes = std::min<int64_t>(most, int64_t(std::bit_ceil(uint64_t(kernel.columns()))));
+  const int64_t local = std::max<int64_t>(lanes, std::min<int64_t>(most, 64)), rows_per_group = local / lanes;
+  // Every lane takes part in every barrier: lanes past the last row work on it once more and store nothing.
+  writer.line(fmt::format("uint lane = gl_LocalInvocationID.x % {}u;", lanes));
+  writer.line(fmt::format("uint wanted = group * {}u + gl_LocalInvocationID.x / {}u;", rows_per_group, lanes));
+  writer.define(kernel.loop().first, fmt::format("min(wanted, {}u)", kernel.rows() - 1));
+  std::map<std::string, std::string> arrays;  // GLSL type and use -> shared array
+  const auto shared = [&](const char* type, const char* use) {
+    std::string& name = arrays[std::string(type) + use];
+    if (name.empty()) {
+      name = fmt::format("shared_{}_{}", type, use);
+      writer.global(fmt::format("shared {} {}[{}];", type, name, local));
+    }
+    return name;
+  };
+  const bool whole = kernel.rows() % rows_per_group == 0;
+  const std::string own = whole ? "" : fmt::format("wanted < {}u", kernel.rows());
+  kernel.write("lane", lanes, own, [&](const Reduction& reduction) {
+    if (lanes == 1) return;
+    const std::string values = shared(kernel.type(reduction), "value");
+    const std::string indices = reduction.second.empty() ? "" : shared("uint", "index");
+    const std::string self = "gl_LocalInvocationID.x";
+    writer.line(fmt::format("{}[{}] = {};", values, self, reduction.accumulator));
+    if (!indices.empty()) writer.line(fmt::format("{}[{}] = {};", indices, self, reduction.second));
+    writer.line("barrier();");
+    writer.open(fmt::format("for (uint half_row = {}u; half_row > 0u; half_row >>= 1)", lanes / 2));
+    writer.open("if (lane < half_row)", true);
+    const std::string other_index = indices.empty() ? "0u" : fmt::format("{}[{} + half_row]", indices, self);
+    writer.line(kernel.merge(reduction, fmt::format("{}[{} + half_row]", values, self), other_index));
+    writer.line(fmt::format("{}[{}] = {};", values, self, reduction.accumulator));
+    if (!indices.empty()) writer.line(fmt::format("{}[{}] = {};", indices, self, reduction.second));
+    writer.close();
+    writer.line("barrier();");
+    writer.close();
+    writer.line(fmt::format("{} = {}[{} - lane];", reduction.accumulator, values, self));
+    if (!indices.empty()) writer.line(fmt::format("{} = {}[{} - lane];", reduction.second, indices, self));
+    writer.line("barrier();");
+  });
+  writer.open(whole ? "if (lane == 0u)" : "if (lane == 0u && " + own + ")", true);
+  kernel.write_rows();
+  writer.close();
+  return writer.finish(uint32_t(divide_up(kernel.rows(), rows_per_group)), uint32_t(local));
+}
+
+}  // namespace surtsey::shaders

@@ -1,0 +1,381 @@
+#include "shaders/writer.h"
+
+#include "graph/ops/glsl_helpers.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace surtsey::shaders {
+
+using namespace graph;
+
+const char* glsl_type(DType dtype) {
+  switch (dtype) {
+    case DType::i32: return "int";
+    case DType::u32: return "uint";
+    case DType::boolean: return "bool";
+    default: return "float";
+  }
+}
+
+std::string glsl_constant(DType dtype, double value) {
+  if (dtype == DType::boolean) return value != 0 ? "true" : "false";
+  if (dtype == DType::u32) return fmt::format("{}u", uint32_t(int64_t(value)));
+  // The literal 2147483648 is no int, so the least int is written as a bit pattern.
+  if (dtype == DType::i32) return value < 0 ? fmt::format("int({}u)", uint32_t(int32_t(value))) : fmt::format("{}", int32_t(value));
+  const auto f = float(value);
+  if (!std::isfinite(f)) {
+    uint32_t bits;
+    std::memcpy(&bits, &f, sizeof bits);
+    return fmt::format("uintBitsToFloat({}u)", bits);
+  }
+  std::string text = fmt::format("{:.9g}", f);
+  if (text.find_first_of(".e") == std::string::npos) text += ".0";
+  return f < 0 ? "(" + text + ")" : text;
+}
+
+Writer::Writer(const Kernel& kernel, const Graph& graph, const Target& target) : kernel_(kernel), graph_(graph), target_(target) {
+  frames_.emplace_back();
+  for (size_t i = 0; i < kernel.inputs.size(); ++i) inputs_[kernel.inputs[i].value.node] = i;
+}
+
+// ---- frames ----
+
+void Writer::open(std::string header, bool guard) {
+  frames_.emplace_back();
+  frames_.back().header = std::move(header);
+  frames_.back().guard = guard;
+}
+
+void Writer::close() {
+  Frame frame = std::move(frames_.back());
+  frames_.pop_back();
+  for (const uint32_t v : frame.variables) defined_[v] = -1;
+  for (const uint32_t n : frame.bound) bound_[n].pop_back();
+  frames_.back().text += frame.header + " {\n" + frame.text + "}\n";
+}
+
+void Writer::line(std::string text) { frames_.back().text += text + "\n"; }
+
+void Writer::global(std::string text) { globals_ += text + "\n"; }
+
+int Writer::hoisted(int depth) const {
+  int at = int(frames_.size()) - 1;
+  while (at > depth && !frames_[size_t(at)].guard) --at;
+  return at;
+}
+
+Expression Writer::emit(int depth, const char* type, const std::string& text) {
+  const int at = hoisted(depth);
+  const std::string name = fmt::format("v{}", names_++);
+  frames_[size_t(at)].text += fmt::format("{} {} = {};\n", type, name, text);
+  return {name, at};
+}
+
+std::string Writer::keep(const char* type, const std::string& text) { return emit(depth(), type, text).text; }
+
+void Writer::bind(uint32_t node, const std::string& text) {
+  bound_[node].push_back({text, depth()});
+  frames_.back().bound.push_back(node);
+}
+
+// ---- indices ----
+
+void Writer::declare(const Affine& variable) {
+  if (variable.is_constant()) return;
+  ensure(variable.terms.size() == 1 && variable.constant == 0, "only a variable can be declared");
+  const uint32_t v = variable.terms[0].variable;
+  defined_.resize(std::max<size_t>(defined_.size(), context.size()), -1);
+  defined_[v] = depth();
+  frames_.back().variables.push_back(v);
+}
+
+void Writer::define(const Affine& variable, const std::string& text) {
+  if (variable.is_constant()) return;
+  declare(variable);
+  line(fmt::format("uint {} = {};", context[variable.terms[0].variable].name, text));
+}
+
+int Writer::variable_depth(uint32_t v) {
+  defined_.resize(std::max<size_t>(defined_.size(), context.size()), -1);
+  if (defined_[v] >= 0) return defined_[v];
+  const IndexContext::Variable variable = context[v];
+  ensure(variable.kind != IndexContext::Kind::free, "loop variable {} is used outside its loop in kernel {}", variable.name, kernel_.name);
+  const std::string of = index(variable.of);
+  const int at = hoisted(affine_depth(variable.of));
+  frames_[size_t(at)].text += fmt::format("uint {} = ({}) {} {}u;\n", variable.name, of, variable.kind == IndexContext::Kind::quotient ? "/" : "%", variable.divisor);
+  defined_.resize(std::max<size_t>(defined_.size(), context.size()), -1);
+  defined_[v] = at;
+  frames_[size_t(at)].variables.push_back(v);
+  return at;
+}
+
+int Writer::affine_depth(const Affine& affine) {
+  int depth = 0;
+  for (const auto& term : affine.terms) depth = std::max(depth, variable_depth(term.variable));
+  return depth;
+}
+
+std::string Writer::terms(const Affine& affine) const {
+  std::string text;
+  for (const auto& term : affine.terms) {
+    if (!text.empty()) text += " + ";
+    // Negative factors do not arise from views; unsigned arithmetic would wrap back to the same sum in any case.
+    text += term.factor == 1 ? context[term.variable].name : fmt::format("{} * {}u", context[term.variable].name, uint32_t(term.factor));
+  }
+  if (affine.constant != 0 || text.empty()) text += fmt::format("{}{}u", text.empty() ? "" : " + ", uint32_t(affine.constant));
+  return text;
+}
+
+std::string Writer::index(const Affine& affine) {
+  const int deepest = affine_depth(affine);
+  // The part that outer frames know is summed there.
+  Affine outer, inner;
+  for (const auto& term : affine.terms) (variable_depth(term.variable) < deepest ? outer : inner).terms.push_back(term);
+  if (outer.terms.empty() || (outer.terms.size() == 1 && outer.terms[0].factor == 1)) return terms(affine);
+  const std::string key = "index " + terms(outer);
+  inner.constant = affine.constant;
+  const int at = hoisted(affine_depth(outer));
+  auto& cache = frames_[size_t(at)].cache;
+  auto found = cache.find(key);
+  if (found == cache.end()) {
+    const Expression base = emit(at, "uint", terms(outer));
+    found = frames_[size_t(at)].cache.emplace(key, base).first;
+  }
+  return found->second.text + " + " + terms(inner);
+}
+
+// ---- values ----
+
+std::string Writer::element(size_t binding, const std::string& at) const {
+  return target_.addressing == Addressing::address ? fmt::format("b{}.v[{}]", binding, at)
+                                                   : fmt::format("b{}.v[arguments.first[{}] + {}]", binding, binding, at);
+}
+
+Expression Writer::load(size_t binding, const View& view, const Index& at) {
+  const Affine address = context.linearize(at, view.strides);
+  const std::string place = index(address);
+  std::string text = element(binding, place);
+  if (view.dtype == DType::boolean) text = "(" + text + " != 0u)";
+  if (view.dtype == DType::bf16) text = "uintBitsToFloat(uint(" + text + ") << 16)";
+  if (view.dtype == DType::f16) text = "float(" + text + ")";
+  return emit(affine_depth(address), glsl_type(view.dtype), text);
+}
+
+Expression Writer::value(uint32_t n, const Index& at) {
+  const auto bound = bound_.find(n);
+  if (bound != bound_.end() && !bound->second.empty()) return bound->second.back();
+  const Node& node = graph_.node(n);
+  if (node.op == Op::constant) return {glsl_constant(node.types[0].dtype, std::get<LeafAttr>(node.attr).value), 0};
+
+  std::string key = fmt::format("{}", n);
+  for (const Affine& a : at) {
+    affine_depth(a);
+    key += " [" + terms(a) + "]";
+  }
+  for (auto frame = frames_.rbegin(); frame != frames_.rend(); ++frame) {
+    const auto found = frame->cache.find(key);
+    if (found != frame->cache.end()) return found->second;
+  }
+  const auto input = inputs_.find(n);
+  const Expression result = input != inputs_.end() ? load(input->second, kernel_.inputs[input->second].view, at) : compute(n, at);
+  frames_[size_t(result.depth)].cache[key] = result;
+  return result;
+}
+
+Expression Writer::compute(uint32_t n, const Index& at) {
+  const Node& node = graph_.node(n);
+  const OpDef& op = definition(node.op);
+  const DType dtype = node.types[0].dtype;
+  if (node.op == Op::iota) {
+    const Affine& place = at[size_t(std::get<LeafAttr>(node.attr).axis)];
+    const std::string text = index(place);
+    return emit(affine_depth(place), glsl_type(dtype), fmt::format("{}({})", glsl_type(dtype), text));
+  }
+  if (node.op == Op::pad) return padded(node, at);
+  if (op.family == Family::movement) return value(node.inputs[0], context.operand_index(node, node.inputs[0].shape(), at));
+  if (node.op == Op::gather) return gathered(node, at);
+  if (node.op == Op::slice_update) return updated(node, at);
+  ensure(op.family == Family::elementwise, "kernel {} cannot write {} into an expression", kernel_.name, op.name);
+
+  std::vector<Expression> operands;
+  int depth = 0;
+  for (const Value& input : node.inputs) {
+    operands.push_back(value(input, at));
+    depth = std::max(depth, operands.back().depth);
+  }
+  std::string text;
+  for (const char* c = op.glsl; *c != 0; ++c) {
+    if (*c != '$') {
+      text += *c;
+    } else if (*++c == 't') {
+      text += glsl_type(dtype);
+    } else {
+      text += operands[size_t(*c - '0')].text;
+    }
+  }
+  return emit(depth, glsl_type(dtype), text);
+}
+
+Expression Writer::padded(const Node& node, const Index& at) {
+  const auto& attr = std::get<PadAttr>(node.attr);
+  const Shape& operand = node.inputs[0].shape();
+  std::string condition;
+  int depth = 0;
+  for (size_t d = 0; d < operand.size(); ++d) {
+    const int64_t low = attr.low[d], high = attr.high[d];
+    if (low == 0 && high == 0) continue;
+    const std::string place = index(at[d]);
+    depth = std::max(depth, affine_depth(at[d]));
+    if (low > 0) condition += fmt::format("{}{} >= {}u", condition.empty() ? "" : " && ", place, low);
+    if (high > 0) condition += fmt::format("{}{} < {}u", condition.empty() ? "" : " && ", place, low + operand[d]);
+  }
+  const Index inner = context.operand_index(node, operand, at);
+  if (condition.empty()) return value(node.inputs[0], inner);
+  // The value may depend on more than the condition does: it lives in this frame.
+  const char* type = glsl_type(node.types[0].dtype);
+  const std::string name = keep(type, glsl_constant(node.types[0].dtype, attr.value));
+  open("if (" + condition + ")", true);
+  const Expression inside = value(node.inputs[0], inner);
+  line(name + " = " + inside.text + ";");
+  close();
+  return {name, this->depth()};
+}
+
+Expression Writer::gathered(const Node& node, const Index& at) {
+  GatherIndex place = gather_index(node, at);
+  const Expression row = value(node.inputs[1], place.index);
+  const auto axis = size_t(std::get<GatherAttr>(node.attr).axis);
+  const int64_t rows = node.inputs[0].shape()[axis];
+  const std::string name = fmt::format("row{}", names_++);
+  const Affine variable = context.variable(name, rows);
+  if (!variable.is_constant()) {
+    const int home = hoisted(row.depth);
+    frames_[size_t(home)].text += fmt::format("uint {} = min(uint({}), {}u);\n", name, row.text, rows - 1);
+    defined_.resize(std::max<size_t>(defined_.size(), context.size()), -1);
+    defined_[variable.terms[0].variable] = home;
+    frames_[size_t(home)].variables.push_back(variable.terms[0].variable);
+  }
+  place.table[axis] = variable;
+  return value(node.inputs[0], place.table);
+}
+
+Expression Writer::updated(const Node& node, const Index& at) {
+  const auto axis = size_t(std::get<AxisAttr>(node.attr).axis);
+  const int64_t rows = node.inputs[0].shape()[axis], length = node.inputs[1].shape()[axis];
+  const Expression start = value(node.inputs[2], Index(node.inputs[2].shape().size()));
+  const std::string begin = keep("uint", fmt::format("min(uint({}), {}u)", start.text, rows - length));
+  const Expression old = value(node.inputs[0], at);
+  const std::string result = keep(glsl_type(node.types[0].dtype), old.text);
+  const std::string place = index(at[axis]);
+  open(fmt::format("if ({} >= {} && {} - {} < {}u)", place, begin, place, begin, length), true);
+  const std::string name = fmt::format("row{}", names_++);
+  const Affine variable = context.variable(name, length);
+  define(variable, fmt::format("{} - {}", place, begin));
+  Index inner = at;
+  inner[axis] = variable;
+  const Expression update = value(node.inputs[1], inner);
+  line(result + " = " + update.text + ";");
+  close();
+  return {result, depth()};
+}
+
+// ---- stores ----
+
+std::vector<const KernelOperand*> Writer::all_outputs() const {
+  std::vector<const KernelOperand*> outputs;
+  for (const auto& output : kernel_.outputs) outputs.push_back(&output);
+  return outputs;
+}
+
+void Writer::store(const Affine& full, const std::vector<const KernelOperand*>& outputs) {
+  std::vector<std::string> statements;
+  for (const KernelOperand* output : outputs) {
+    const size_t binding = kernel_.inputs.size() + size_t(output - kernel_.outputs.data());
+    const Index at = context.delinearize(full, output->view.shape);
+    const Expression result = value(output->value, at);
+    std::string text = result.text;
+    if (output->view.dtype == DType::boolean) text += " ? 1u : 0u";
+    if (output->view.dtype == DType::f16) text = "float16_t(" + text + ")";
+    if (output->view.dtype == DType::bf16) text = "surtsey_bf16(" + text + ")";
+    const std::string place = index(context.linearize(at, output->view.strides));
+    statements.push_back(element(binding, place) + " = " + text + ";");
+  }
+  for (auto& statement : statements) line(std::move(statement));
+}
+
+// ---- the file ----
+
+Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgroup_size) {
+  ensure(frames_.size() == 1, "kernel {} has an open block", kernel_.name);
+  const size_t bindings = kernel_.inputs.size() + kernel_.outputs.size();
+  ensure(bindings <= kMaxBindings, "kernel {} has {} bindings", kernel_.name, bindings);
+  const bool address = target_.addressing == Addressing::address;
+  const std::string& body = frames_[0].text;
+
+  const auto storage = [](DType dtype) {
+    switch (dtype) {
+      case DType::f32: return "float";
+      case DType::i32: return "int";
+      case DType::f16: return "float16_t";
+      case DType::bf16: return "uint16_t";
+      default: return "uint";
+    }
+  };
+  const auto operand = [&](size_t i) -> const View& {
+    return i < kernel_.inputs.size() ? kernel_.inputs[i].view : kernel_.outputs[i - kernel_.inputs.size()].view;
+  };
+  bool half = false;
+  for (size_t i = 0; i < bindings; ++i) half |= storage_bytes(operand(i).dtype) == 2;
+
+  std::string text = "#version 460\n";
+  if (address) text += "#extension GL_EXT_buffer_reference : require\n#extension GL_EXT_buffer_reference_uvec2 : require\n";
+  if (half) text += "#extension GL_EXT_shader_16bit_storage : require\n#extension GL_EXT_shader_explicit_arithmetic_types : require\n";
+  if (subgroup_size != 0) text += "#extension GL_KHR_shader_subgroup_basic : require\n#extension GL_KHR_shader_subgroup_ballot : require\n";
+  if (body.find("[[") != std::string::npos) text += "#extension GL_EXT_control_flow_attributes : require\n";
+  text += fmt::format("layout(local_size_x = {}) in;\n", local_size);
+  if (address) {
+    std::vector<std::string> seen;
+    for (size_t i = 0; i < bindings; ++i) {
+      for (const bool writes : {false, true}) {
+        if (writes != (i >= kernel_.inputs.size())) continue;
+        const std::string type = fmt::format("{}_{}", writes ? "out" : "in", storage(operand(i).dtype));
+        if (std::find(seen.begin(), seen.end(), type) != seen.end()) continue;
+        seen.push_back(type);
+        text += fmt::format("layout(buffer_reference, std430, buffer_reference_align = {}) {}buffer {} {{ {} v[]; }};\n",
+                            storage_bytes(operand(i).dtype), writes ? "" : "readonly ", type, storage(operand(i).dtype));
+      }
+    }
+    text += fmt::format("layout(push_constant) uniform Arguments {{ uvec2 address[{}]; uint base; uint reserved; }} arguments;\n", kMaxBindings);
+  } else {
+    for (size_t i = 0; i < bindings; ++i)
+      text += fmt::format("layout(std430, set = 0, binding = {}) {}buffer B{} {{ {} v[]; }} b{};\n", i, i < kernel_.inputs.size() ? "readonly " : "", i,
+                          storage(operand(i).dtype), i);
+    text += fmt::format("layout(push_constant) uniform Arguments {{ uint first[{}]; uint base; uint reserved; }} arguments;\n", kMaxBindings);
+  }
+  if (body.find("surtsey_") != std::string::npos) text += kGlslHelpers;
+  if (body.find("surtsey_bf16") != std::string::npos)
+    text += "// Round to nearest even; NaN stays NaN.\n"
+            "uint16_t surtsey_bf16(float x) {\n  uint bits = floatBitsToUint(x);\n"
+            "  if ((bits & 0x7fffffffu) > 0x7f800000u) return uint16_t((bits >> 16) | 0x40u);\n"
+            "  return uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);\n}\n";
+  text += globals_ + "void main() {\n";
+  if (address)
+    for (size_t i = 0; i < bindings; ++i) {
+      const std::string type = fmt::format("{}_{}", i < kernel_.inputs.size() ? "in" : "out", storage(operand(i).dtype));
+      text += fmt::format("{} b{} = {}(arguments.address[{}]);\n", type, i, type, i);
+    }
+  text += "uint group = gl_WorkGroupID.x + arguments.base;\n" + body + "}\n";
+
+  Shader shader;
+  shader.name = kernel_.name;
+  shader.glsl = std::move(text);
+  shader.workgroups = workgroups;
+  shader.local_size = local_size;
+  shader.bindings = uint32_t(bindings);
+  shader.subgroup_size = subgroup_size;
+  return shader;
+}
+
+}  // namespace surtsey::shaders

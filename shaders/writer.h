@@ -1,0 +1,98 @@
+// Writes the GLSL of one kernel: nested frames (loops, guards) and the expressions of graph nodes at symbolic indices. What does not
+// depend on an inner loop is written outside it.
+#pragma once
+
+#include "graph/index.h"
+#include "graph/kernel.h"
+#include "graph/target.h"
+#include "shaders/shader.h"
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace surtsey::shaders {
+
+// GLSL text and the depth of the frame it needs: 0 is the whole shader, constants need none.
+struct Expression {
+  std::string text;
+  int depth = 0;
+};
+
+class Writer {
+public:
+  Writer(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Target& target);
+
+  graph::IndexContext context;
+
+  // A nested block `header { ... }`. Nothing is moved out of a guard: what stands inside may be illegal to load outside.
+  void open(std::string header, bool guard = false);
+  void close();
+  void line(std::string text);
+  int depth() const { return int(frames_.size()) - 1; }
+  // Goes to the top of the file, once: shared arrays.
+  void global(std::string text);
+
+  // The variable's name is defined from here on in the current frame; constants are let through.
+  void declare(const graph::Affine& variable);
+  // The variable is this expression here.
+  void define(const graph::Affine& variable, const std::string& text);
+
+  std::string index(const graph::Affine& affine);
+  // Element `at` of the value of a node, as an expression.
+  Expression value(uint32_t node, const graph::Index& at);
+  Expression value(const graph::Value& value, const graph::Index& at) { return this->value(value.node, at); }
+  // From here on in the current frame node n, where it is asked for, is this text: accumulators, results of reductions.
+  void bind(uint32_t node, const std::string& text);
+  // A fresh name in the current frame holding the text; type is the GLSL type.
+  std::string keep(const char* type, const std::string& text);
+
+  // Writes these outputs (all where empty) at the element whose flat index is `full`; all values are computed before the first store.
+  void store(const graph::Affine& full, const std::vector<const graph::KernelOperand*>& outputs);
+  std::vector<const graph::KernelOperand*> all_outputs() const;
+
+  Shader finish(uint32_t workgroups, uint32_t local_size, uint32_t subgroup_size = 0);
+
+  const graph::Kernel& kernel() const { return kernel_; }
+  const graph::Graph& graph() const { return graph_; }
+  const graph::Target& target() const { return target_; }
+
+private:
+  struct Frame {
+    std::string header;
+    std::string text;
+    bool guard = false;
+    std::map<std::string, Expression> cache;   // node and index -> where its value is
+    std::vector<uint32_t> variables;           // index variables defined here
+    std::vector<uint32_t> bound;               // nodes bound here
+  };
+
+  int variable_depth(uint32_t variable);       // defines derived variables on the way
+  int affine_depth(const graph::Affine& affine);
+  std::string terms(const graph::Affine& affine) const;
+  // The outermost frame an expression that needs `depth` may stand in, seen from here.
+  int hoisted(int depth) const;
+  Expression emit(int depth, const char* type, const std::string& text);
+  Expression load(size_t binding, const graph::View& view, const graph::Index& at);
+  Expression compute(uint32_t node, const graph::Index& at);
+  Expression padded(const graph::Node& node, const graph::Index& at);
+  Expression gathered(const graph::Node& node, const graph::Index& at);
+  Expression updated(const graph::Node& node, const graph::Index& at);
+  std::string element(size_t binding, const std::string& at) const;
+
+  const graph::Kernel& kernel_;
+  const graph::Graph& graph_;
+  const graph::Target& target_;
+  std::vector<Frame> frames_;
+  std::vector<int> defined_;                   // index variable -> depth, -1: not in scope
+  std::map<uint32_t, std::vector<Expression>> bound_;
+  std::map<uint32_t, size_t> inputs_;          // node -> binding
+  std::string globals_;
+  uint32_t names_ = 0;
+};
+
+const char* glsl_type(graph::DType dtype);     // what arithmetic is done in
+std::string glsl_constant(graph::DType dtype, double value);
+
+}  // namespace surtsey::shaders
