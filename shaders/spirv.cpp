@@ -21,7 +21,7 @@ namespace surtsey::shaders {
 namespace {
 
 constexpr uint32_t kSpirvMagic = 0x07230203;
-constexpr const char* kOptions = "compute;vulkan1.3;performance";
+constexpr const char* kOptions = "compute;vulkan1.3;spirv1.5;performance";
 
 struct CacheHeader {
   uint32_t magic = 0x53565253;  // "SRVS"
@@ -59,7 +59,8 @@ Spirv compile_one(const Shader& shader) {
   shaderc::Compiler compiler;
   shaderc::CompileOptions options;
   options.SetTargetEnvironment(shaderc_target_env_vulkan, shaderc_env_version_vulkan_1_3);
-  options.SetTargetSpirv(shaderc_spirv_version_1_6);
+  // 1.6 would write workgroup sizes as LocalSizeId, which needs maintenance4.
+  options.SetTargetSpirv(shaderc_spirv_version_1_5);
   options.SetOptimizationLevel(shaderc_optimization_level_performance);
   auto result = compiler.CompileGlslToSpv(shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
   if (result.GetCompilationStatus() != shaderc_compilation_status_success) {
