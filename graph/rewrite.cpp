@@ -30,7 +30,7 @@ std::vector<uint32_t> reachable(const Graph& graph, std::span<const Value> roots
   return result;
 }
 
-Program rewrite(const Program& program, const RewriteRule& rule) {
+Program rewrite(const Program& program, const RewriteRule& rule, const AssignRule& assigned) {
   const Graph& old_graph = *program.graph;
   Program result{std::make_shared<Graph>(), {}};
   Graph& graph = *result.graph;
@@ -58,7 +58,8 @@ Program rewrite(const Program& program, const RewriteRule& rule) {
     copies[index] = std::move(results);
   }
   for (const Assignment& assignment : old_graph.assignments()) {
-    graph.assign(translate(assignment.parameter), translate(assignment.value));
+    const Value value = translate(assignment.value);
+    graph.assign(translate(assignment.parameter), assigned ? assigned(assignment, value) : value);
   }
   for (const auto& [name, value] : program.outputs) {
     result.outputs.emplace_back(name, translate(value));
