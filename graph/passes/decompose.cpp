@@ -34,8 +34,9 @@ Value scatter_as_matmul(Graph& graph, const Node& node, Value index, Value updat
   const Value last =
       constant(graph, static_cast<double>(rows - 1), Type{DType::u32, index.shape()});
   const Value wanted = broadcast(reshape(min(index, last), with_batch({1, count})), type.shape);
+  const Value hit = equal(row, wanted);
   const Value one = constant(graph, 1, Type{DType::f32, type.shape});
-  const Value onehot = select(equal(row, wanted), one, constant_like(one, 0));
+  const Value onehot = select(hit, one, constant_like(one, 0));
   const Value sums = matmul(onehot, reshape(updates, with_batch({count, tail})));
   return reshape(sums, node.types[0].shape);
 }
