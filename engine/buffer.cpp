@@ -10,20 +10,15 @@ namespace {
 constexpr uint64_t kStagingBytes = 16u << 20;
 using Flag = vk::MemoryPropertyFlagBits;
 
-bool unified(const Context& context) {
-  auto type = context.capabilities.properties.deviceType;
-  return type == vk::PhysicalDeviceType::eCpu || type == vk::PhysicalDeviceType::eIntegratedGpu;
-}
-
 // What is wanted of the memory, best first.
 std::vector<vk::MemoryPropertyFlags> wishes(const Context& context, Residence residence) {
   vk::MemoryPropertyFlags mapped = Flag::eHostVisible | Flag::eHostCoherent;
   switch (residence) {
     case Residence::device:
-      if (unified(context)) return {mapped | Flag::eDeviceLocal | Flag::eHostCached, mapped | Flag::eDeviceLocal, Flag::eDeviceLocal, {}};
+      if (context.unified) return {mapped | Flag::eDeviceLocal | Flag::eHostCached, mapped | Flag::eDeviceLocal, Flag::eDeviceLocal, {}};
       return {Flag::eDeviceLocal, {}};
     case Residence::host:
-      if (unified(context)) return {mapped | Flag::eDeviceLocal | Flag::eHostCached, mapped | Flag::eDeviceLocal, mapped};
+      if (context.unified) return {mapped | Flag::eDeviceLocal | Flag::eHostCached, mapped | Flag::eDeviceLocal, mapped};
       return {mapped | Flag::eHostCached, mapped};
     case Residence::staging: return {mapped | Flag::eHostCached, mapped};
   }
@@ -67,7 +62,7 @@ Block allocate_block(Context& context, uint64_t bytes, Residence residence, cons
       fmt::format("{:.1f} MiB for {}", double(needs.size) / (1 << 20), what));
   vk_check("vkBindBufferMemory", context.who, [&] { block.buffer.bindMemory(*block.memory, 0); });
   if (context.buffer_address) block.address = context.device.getBufferAddress({.buffer = *block.buffer});
-  bool wanted = residence != Residence::device || unified(context);
+  bool wanted = residence != Residence::device || context.unified;
   if (wanted && (context.capabilities.memory.memoryTypes[type].propertyFlags & Flag::eHostVisible))
     block.mapped = static_cast<std::byte*>(vk_check("vkMapMemory", context.who, [&] { return block.memory.mapMemory(0, VK_WHOLE_SIZE); }));
   return block;

@@ -28,6 +28,7 @@ struct Context {
   bool memory_budget = false;
   bool subgroup_size_control = false;
   bool buffer_address = false;
+  bool unified = false;  // the host reaches the device's memory at full speed
   vk::raii::Queue queue = nullptr;
   vk::raii::CommandPool pool = nullptr;  // of the thread that submits
   vk::raii::Semaphore timeline = nullptr;

@@ -180,6 +180,7 @@ Device Device::open(const DeviceOptions& options) {
   context->memory_budget = in_use(chosen, "memory_budget");
   context->subgroup_size_control = in_use(chosen, "subgroup_size_control") && capabilities[info.index].requires_subgroup_size();
   context->buffer_address = in_use(chosen, "buffer_address");
+  context->unified = !options.staging && (info.type == DeviceType::cpu || info.type == DeviceType::integrated);
   open_queue(*context, chosen);
   if (!options.quiet) fmt::print(stderr, "device: {} | {}{}\n", print(info), why, validation ? " | validation on" : "");
   return Device(std::move(info), std::move(context));

@@ -44,6 +44,7 @@ struct DeviceOptions {
   std::optional<bool> validation;     // core and synchronization validation; unset: SURTSEY_VALIDATION=1
   std::optional<graph::Addressing> addressing;  // unset: SURTSEY_ADDRESSING, else by address where the device can
   std::vector<std::string> without;   // optional features of features.cpp to do without
+  bool staging = false;               // copies go through a staging buffer even where memory can be mapped (tests)
   bool quiet = false;                 // no line on stderr
 };
 

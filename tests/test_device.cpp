@@ -184,6 +184,43 @@ TEST_CASE("large grids, forced segments and poison do not change results", "[eng
   }
 }
 
+TEST_CASE("memory that the host cannot map goes through staging", "[engine][device]") {
+  Device device = open_test_device({.staging = true});
+  const graph::Target& target = device.target();
+  constexpr uint32_t kLarge = (5u << 20) + 3;  // 20 MiB: two pieces of the staging buffer
+  graph::Plan plan;
+  plan.buffers = {float_buffer(graph::BufferKind::state, "x", kLarge), float_buffer(graph::BufferKind::state, "y", kLarge)};
+  plan.kernels.resize(1);
+  plan.kernels[0].name = "negate";
+  plan.dispatches = {{.kernel = 0, .accesses = {access(0, 0, kLarge, true, false), access(1, 0, kLarge, false, true)}, .scope = ""}};
+  plan.barriers = {1};
+  Session session(device, quiet(target));
+  session.add_plan("negate", plan, {hand_shader("negate", target, 2, kLarge, "a1[i] = -a0[i];")});
+  session.allocate();
+  CHECK(one_value(session.read_floats("y")) == 0);
+  std::vector<float> x(kLarge);
+  for (uint32_t i = 0; i < kLarge; ++i) x[i] = float(i);
+  session.write("x", x);
+  session.run("negate");
+  CHECK(session.read_floats("x") == x);
+  for (float& value : x) value = -value;
+  CHECK(session.read_floats("y") == x);
+}
+
+TEST_CASE("a GPU's recording is cut by the time that its first step took", "[engine][device]") {
+  Device device = open_test_device();
+  graph::Target target = device.target();
+  target.cpu = false;
+  HandMade made = counting_plan(target, kCount);
+  Session session(device, quiet(target));
+  session.add_plan("counting", made.plan, made.shaders);
+  session.allocate();
+  CHECK(session.segments("counting") == 0);
+  session.run("counting", 9);
+  check_counting(session, 9);
+  CHECK(session.segments("counting") >= 1);
+}
+
 TEST_CASE("poison shows a value that is read before it is written", "[engine][device]") {
   Device device = open_test_device();
   HandMade made = counting_plan(device.target(), kCount);
