@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -21,6 +22,7 @@ using nlohmann::json;
 constexpr size_t kKeep = 2;
 constexpr const char* kFormat = "surtsey-checkpoint-1";
 constexpr const char* kPrefix = "step-";
+constexpr const char* kTemporary = ".tmp-";
 
 std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
@@ -59,6 +61,19 @@ void rename_path(const std::string& from, const std::string& to) {
         std::strerror(errno));
 }
 
+// Moves a directory to where another may stand. The two change places, so that a crash finds one or
+// the other; only where the file system cannot do that does the old one go first.
+void replace_directory(const std::string& from, const std::string& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0) {
+    std::error_code error;
+    fs::remove_all(to, error);
+    rename_path(from, to);
+    return;
+  }
+  std::error_code error;
+  fs::remove_all(from, error);
+}
+
 std::string parent_of(const std::string& path) {
   const std::string parent = fs::path(path).parent_path().string();
   return parent.empty() ? "." : parent;
@@ -84,6 +99,16 @@ std::string read_text(const std::string& path) {
 
 bool is_save(const fs::directory_entry& entry) {
   return entry.is_directory() && entry.path().filename().string().starts_with(kPrefix);
+}
+
+// Removes what a killed save left behind.
+void remove_unfinished(const std::string& root) {
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (const fs::directory_entry& entry : fs::directory_iterator(root, error)) {
+    if (entry.path().filename().string().starts_with(kTemporary)) found.push_back(entry.path());
+  }
+  for (const fs::path& path : found) fs::remove_all(path, error);
 }
 
 // Removes all but the newest saves. Failing to is no reason to fail the save that succeeded.
@@ -165,12 +190,13 @@ std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoin
   const json config = {
       {"format", kFormat}, {"step", checkpoint.step}, {"config", checkpoint.config}};
 
-  const std::string name = fmt::format("{}{:08}", kPrefix, checkpoint.step);
+  const std::string name = fmt::format("step-{:08}", checkpoint.step);
   const std::string directory = root + "/" + name;
-  const std::string temporary = root + "/.tmp-" + name;
+  const std::string temporary = root + "/" + kTemporary + name;
   std::error_code error;
   fs::create_directories(root, error);
   check(!error, "{}: cannot be created: {}", root, error.message());
+  remove_unfinished(root);
   try {
     fs::remove_all(temporary, error);
     fs::create_directory(temporary, error);
@@ -179,12 +205,7 @@ std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoin
     write_file(temporary + "/optimizer.safetensors", format_safetensors(rest));
     write_file(temporary + "/config.json", bytes_of(config.dump(2) + "\n"));
     sync_directory(temporary);
-    // A directory cannot be renamed over one with content: a save of the same step steps aside.
-    const std::string aside = root + "/.old-" + name;
-    fs::remove_all(aside, error);
-    if (fs::exists(directory)) rename_path(directory, aside);
-    rename_path(temporary, directory);
-    fs::remove_all(aside, error);
+    replace_directory(temporary, directory);
     sync_directory(root);
   } catch (...) {
     fs::remove_all(temporary, error);

@@ -171,12 +171,15 @@ Value Parameters::joined(const std::vector<std::string>& names) {
     for (const std::string& name : names) parts.push_back(get(name));
     return concat(parts, 0);
   }
-  const Value view = reshape(slice(flat_, 0, first.offset, end), shape);
-  const auto [entry, fresh] = views_.try_emplace(first.offset, View{view, end, first.frozen});
-  const auto after = std::next(entry);
-  const bool overlaps = entry->second.end != end || (after != views_.end() && after->first < end) ||
-                        (entry != views_.begin() && std::prev(entry)->second.end > first.offset);
+  const auto after = views_.upper_bound(first.offset);
+  bool overlaps = after != views_.end() && after->first < end;
+  if (after != views_.begin()) {
+    const auto& [offset, before] = *std::prev(after);
+    overlaps = overlaps || (offset == first.offset ? before.end != end : before.end > first.offset);
+  }
   check(!overlaps, "[parameters] {} is seen both alone and joined in one graph", first.name);
+  const Value view = reshape(slice(flat_, 0, first.offset, end), shape);
+  views_.try_emplace(first.offset, View{view, end, first.frozen});
   return view;
 }
 
