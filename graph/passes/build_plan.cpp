@@ -166,7 +166,7 @@ private:
       const int64_t batch = element_count(kernel.space) / (m * n);
       name += fmt::format("_{}{}_{}{}x{}x{}", layout(kernel, matmul, 0), layout(kernel, matmul, 1), batch > 1 ? fmt::format("{}x", batch) : "", m, n, k);
     } else {
-      name += fmt::format("_{}", fmt::join(kernel.space, "x"));
+      for (size_t d = 0; d < kernel.space.size(); ++d) name += fmt::format("{}{}", d == 0 ? "_" : "x", kernel.space[d]);
     }
     return name + ops + (ops.empty() && kernel.archetype == Archetype::pointwise ? "_copy" : "");
   }
