@@ -12,13 +12,14 @@ namespace surtsey::graph {
 namespace {
 
 // Verifies and shows what a pass left behind.
-Program stage(const char* pass, const Program& before, Program after, const std::string& name) {
+Program stage(const char* pass, const Program& before, Program after, const CompileOptions& options) {
   verify(*after.graph);
+  if (options.observe) options.observe(pass, before, after);
   if (debug_level() >= 5 || !environment("SURTSEY_DUMP").empty()) {
     const std::string text = print(after);
     if (text != print(before)) {
-      if (debug_level() >= 5) fmt::print(stderr, "---- {} after {}\n{}", name, pass, text);
-      dump(fmt::format("{}.{}.graph", name, pass), text);
+      if (debug_level() >= 5) fmt::print(stderr, "---- {} after {}\n{}", options.name, pass, text);
+      dump(fmt::format("{}.{}.graph", options.name, pass), text);
     }
   }
   return after;
@@ -43,10 +44,10 @@ Plan compile(const Program& program, const Target& target, const CompileOptions&
   const auto start = std::chrono::steady_clock::now();
   check_sizes(program, target);
   const auto& name = options.name;
-  Program p = stage("simplify", program, simplify(program), name);
-  p = stage("decompose", p, decompose(p, target), name);
-  p = stage("simplify_again", p, simplify(p), name);
-  p = stage("lower_precision", p, lower_precision(p, options.storage), name);
+  Program p = stage("simplify", program, simplify(program), options);
+  p = stage("decompose", p, decompose(p, target), options);
+  p = stage("simplify_again", p, simplify(p), options);
+  p = stage("lower_precision", p, lower_precision(p, options.storage), options);
 
   Lowering lowering = fuse(p, target);
   place_stores(lowering);

@@ -4,11 +4,15 @@
 #include "graph/passes/passes.h"
 #include "graph/plan.h"
 
+#include <functional>
+
 namespace surtsey::graph {
 
 struct CompileOptions {
   std::string name = "program";
   Storage storage = Storage::f32;
+  // Called after each graph pass with its name, the program before and after it.
+  std::function<void(const char* pass, const Program& before, const Program& after)> observe = {};
 };
 
 // simplify, decompose, lower_precision, fuse, order, plan_memory, place_barriers. UserError when a kernel cannot be made to fit the target.

@@ -1,0 +1,74 @@
+// The subcommands of build/surtsey, one file each. surtsey.cpp reads the command line and calls
+// these; results go to stdout, everything else to stderr.
+//
+// All throw UserError on bad input and engine::DeviceError on what a device did wrong. `keys` are
+// the `--key=value` arguments that are no flags of the command itself, as they were given.
+#pragma once
+
+#include "engine/device.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace surtsey::experiments::commands {
+
+// The devices of this machine, one line each (or JSON), and which one would be chosen.
+struct DevicesOptions {
+  bool json = false;
+  std::string select;  // --device: as a run would take it
+};
+void devices(const DevicesOptions& options);
+
+// The op table as a page: text, md or html.
+void ops(const std::string& format);
+
+// What the compiler makes of a model, without running it.
+struct InspectOptions {
+  std::string program = "train";  // train, forward
+  std::string target;             // a preset; empty: the device's own
+  std::string device;
+  std::string config;             // TOML file, or config.json of a checkpoint
+  std::vector<std::string> show;  // see kInspectViews; empty: summary, kernels and memory
+  std::string kernel;             // glsl and spirv: only kernels whose name contains this
+  std::string out;                // a folder: one file a view there, nothing on stdout
+  int64_t members = 1;
+  std::string addressing;  // address, descriptor; empty: the target's
+  std::string variant;     // of matmul: lane_broadcast, shared_tile; empty: automatic
+  bool no_fusion = false;
+  std::vector<std::string> keys;
+};
+inline const std::vector<std::string> kInspectViews = {"summary", "graph",  "passes", "plan",
+                                                       "kernels", "memory", "glsl",   "spirv"};
+void inspect(const InspectOptions& options);
+
+// What all benchmarks have. Lists are cross products, the last one runs fastest.
+struct BenchOptions {
+  std::string format = "md";  // md, json, jsonl, csv
+  int64_t repetitions = 20;
+  int64_t warmup = 3;
+  engine::DeviceOptions device;
+  std::string variant;  // of matmul: lane_broadcast, shared_tile; empty: automatic
+};
+struct BenchMatmulOptions {
+  BenchOptions bench;
+  std::vector<int64_t> m = {512}, n = {512}, k = {512};
+  std::vector<std::string> layout = {"nn", "nt", "tn"};  // of A and B: n as is, t transposed
+};
+void bench_matmul(const BenchMatmulOptions& options);
+
+// A full training step (forward, backward, clipping, AdamW) of a decoder with learned positions,
+// pre-LayerNorm, GELU (erf), biases everywhere but in the untied head.
+struct BenchTrainOptions {
+  BenchOptions bench;
+  std::vector<int64_t> vocab_size = {16}, block_size = {32}, n_layer = {2}, n_embd = {32},
+                       n_head = {2}, batch_size = {64}, members = {1};
+  int64_t steps = 16;    // in a sample, which is their mean
+  bool profile = false;  // kernel times on stderr
+};
+void bench_train(const BenchTrainOptions& options);
+
+// report.html of a run directory, or of all run directories in DIR.
+void report(const std::string& directory);
+
+}  // namespace surtsey::experiments::commands

@@ -1,0 +1,23 @@
+// `--key=value` arguments, and the keys of a configuration file, routed to what knows them.
+#pragma once
+
+#include "experiments/config.h"
+#include "experiments/model_config.h"
+
+#include <string>
+#include <vector>
+
+namespace surtsey::experiments::commands {
+
+// What is left of a command line, as "--key=value" each: "--key value" is joined. UserError for
+// anything else.
+std::vector<std::string> normalise_keys(const std::vector<std::string>& arguments);
+
+// A model configuration and a table of further keys from a file (TOML, or JSON by its name; may be
+// empty) and then from `arguments`. Keys that both know go to the model; "model" takes a descriptor
+// such as d12, before all other keys. UserError: a key that neither knows (with the nearest one), a
+// value of the wrong type, an impossible model.
+void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
+               const std::vector<std::string>& arguments);
+
+}  // namespace surtsey::experiments::commands

@@ -1,0 +1,182 @@
+// build/surtsey: the umbrella tool. Reads the command line; experiments/commands/ does the work.
+// Exit status: 0, 1 after an error (one message on stderr), 2 for a wrong command line.
+#include "experiments/commands/commands.h"
+#include "experiments/config.h"
+#include "experiments/version.h"
+#include "graph/debug.h"
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+
+namespace surtsey::experiments {
+namespace {
+
+using Action = std::function<void()>;
+
+// The options live as long as the action that was parsed for them.
+template <typename Options>
+std::shared_ptr<Options> keep() {
+  return std::make_shared<Options>();
+}
+
+class CommandLine {
+ public:
+  CommandLine() {
+    app_.name("surtsey");
+    app_.require_subcommand(1);
+    app_.set_version_flag("--version", fmt::format("surtsey {} ({})", kVersion, kCommit));
+    app_.footer([] {
+      std::string text = "Environment:\n";
+      for (const EnvironmentVariable& variable : environment_variables()) {
+        text += fmt::format("  {:<22} {}\n", variable.name, variable.help);
+      }
+      return text;
+    });
+    add_devices();
+    add_ops();
+    add_inspect();
+    add_bench();
+    add_report();
+  }
+
+  int run(int argc, char** argv) {
+    if (argc > 1 && argv[1][0] != '-') check_command(app_, argv[1]);
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      if (error.get_exit_code() == 0) return app_.exit(error);
+      fmt::print(stderr, "surtsey: {} (see `surtsey --help`)\n", error.what());
+      return 2;
+    }
+    action_();
+    return 0;
+  }
+
+ private:
+  static void check_command(const CLI::App& app, const std::string& name) {
+    std::vector<std::string> names;
+    for (const CLI::App* command : app.get_subcommands(nullptr))
+      names.push_back(command->get_name());
+    const bool known = std::find(names.begin(), names.end(), name) != names.end();
+    const std::string near = nearest_word(name, names);
+    check(known, "there is no command '{}'{}; there are {}", name,
+          near.empty() ? "" : fmt::format(", did you mean '{}'?", near), fmt::join(names, ", "));
+  }
+
+  // Runs `work` with the options when this command was given.
+  template <typename Options>
+  void on(CLI::App* command, std::shared_ptr<Options> options, void (*work)(const Options&)) {
+    command->callback([this, options, work] { action_ = [options, work] { work(*options); }; });
+  }
+
+  void add_devices() {
+    auto options = keep<commands::DevicesOptions>();
+    CLI::App* command = app_.add_subcommand("devices", "list the Vulkan devices of this machine");
+    command->add_flag("--json", options->json, "as JSON");
+    command->add_option("--device", options->select, "which one this would choose");
+    on(command, options, commands::devices);
+  }
+
+  void add_ops() {
+    auto format = std::make_shared<std::string>("text");
+    CLI::App* command = app_.add_subcommand("ops", "the op table as a page");
+    command->add_option("--format,-o", *format, "text, md or html");
+    on(command, format, commands::ops);
+  }
+
+  void add_inspect() {
+    auto options = keep<commands::InspectOptions>();
+    CLI::App* command = app_.add_subcommand(
+        "inspect", "what the compiler makes of a model; configure it with --key=value");
+    command->add_option("--program", options->program, "train or forward");
+    command->add_option("--target", options->target,
+                        "compile for a preset (minimal, lavapipe, swiftshader, intel, amd, nvidia, "
+                        "mobile) instead of a device");
+    command->add_option("--device", options->device, "index, name or UUID");
+    command->add_option("--config", options->config, "TOML file, or config.json of a checkpoint");
+    command
+        ->add_option("--show", options->show,
+                     fmt::format("{}, all", fmt::join(commands::kInspectViews, ", ")))
+        ->delimiter(',');
+    command->add_option("--kernel", options->kernel,
+                        "GLSL and SPIR-V of kernels with this in the name");
+    command->add_option("--out", options->out, "write files into this folder instead");
+    command->add_option("--members", options->members, "ensemble members");
+    command->add_option("--addressing", options->addressing, "address or descriptor");
+    command->add_option("--variant", options->variant, "of matmul: lane_broadcast or shared_tile");
+    command->add_flag("--no-fusion", options->no_fusion, "a kernel for every node");
+    command->allow_extras();
+    command->callback([this, command, options] {
+      options->keys = command->remaining();
+      action_ = [options] { commands::inspect(*options); };
+    });
+  }
+
+  static void add_bench_options(CLI::App* command, commands::BenchOptions& options) {
+    command->add_option("-o,--output", options.format, "md, json, jsonl or csv");
+    command->add_option("-r,--repetitions", options.repetitions, "samples");
+    command->add_option("--warmup", options.warmup, "samples that are thrown away first");
+    command->add_option("--device", options.device.select, "index, name or UUID");
+    command->add_option("--variant", options.variant, "of matmul: lane_broadcast or shared_tile");
+  }
+
+  template <typename T>
+  static void add_list(CLI::App* command, const char* name, std::vector<T>& list,
+                       const char* help) {
+    command->add_option(name, list, help)->delimiter(',')->capture_default_str();
+  }
+
+  void add_bench() {
+    CLI::App* bench = app_.add_subcommand("bench", "measure; comma lists make a cross product");
+    bench->require_subcommand(1);
+
+    auto matmul = keep<commands::BenchMatmulOptions>();
+    CLI::App* command = bench->add_subcommand("matmul", "C = A B in f32");
+    add_bench_options(command, matmul->bench);
+    add_list(command, "--m", matmul->m, "rows of A");
+    add_list(command, "--n", matmul->n, "columns of B");
+    add_list(command, "--k", matmul->k, "columns of A");
+    add_list(command, "--layout", matmul->layout, "nn, nt, tn, tt: how A and B are stored");
+    on(command, matmul, commands::bench_matmul);
+
+    auto train = keep<commands::BenchTrainOptions>();
+    command = bench->add_subcommand("train", "a training step of a decoder");
+    add_bench_options(command, train->bench);
+    add_list(command, "--vocab_size", train->vocab_size, "V");
+    add_list(command, "--block_size", train->block_size, "T");
+    add_list(command, "--n_layer", train->n_layer, "L");
+    add_list(command, "--n_embd", train->n_embd, "C");
+    add_list(command, "--n_head", train->n_head, "H");
+    add_list(command, "--batch_size", train->batch_size, "B");
+    add_list(command, "--members", train->members, "ensemble members");
+    command->add_option("--steps", train->steps, "in a sample, which is their mean");
+    command->add_flag("--profile", train->profile, "time by kernel, on stderr");
+    on(command, train, commands::bench_train);
+  }
+
+  void add_report() {
+    auto directory = std::make_shared<std::string>();
+    CLI::App* command =
+        app_.add_subcommand("report", "write report.html of a run, or of all runs in a folder");
+    command->add_option("DIR", *directory, "run directory")->required();
+    on(command, directory, commands::report);
+  }
+
+  CLI::App app_{
+      "Vulkan compute research engine: trains small transformers and watches abilities "
+      "emerge."};
+  Action action_;
+};
+
+}  // namespace
+}  // namespace surtsey::experiments
+
+int main(int argc, char** argv) {
+  try {
+    return surtsey::experiments::CommandLine().run(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "surtsey: {}\n", error.what());
+    return 1;
+  }
+}
