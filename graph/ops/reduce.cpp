@@ -35,37 +35,31 @@ std::vector<Type> infer_argmax(std::span<const Type> inputs, const Attr& attr) {
   return result;
 }
 
-// Calls visit(result element, source element) for every source element, in row-major order.
-template <typename Visit>
-void for_each_reduced(const Shape& shape, const std::vector<int64_t>& axes, Visit visit) {
-  Strides strides(shape.size());
-  int64_t step = 1;
-  for (size_t axis = shape.size(); axis-- > 0;) {
-    const bool reduced =
-        std::find(axes.begin(), axes.end(), static_cast<int64_t>(axis)) != axes.end();
-    strides[axis] = reduced ? 0 : step;
-    if (!reduced) step *= shape[axis];
-  }
-  Shape index(shape.size(), 0);
-  int64_t at = 0;
-  const auto count = static_cast<size_t>(element_count(shape));
-  for (size_t i = 0; i < count; ++i) {
-    visit(static_cast<size_t>(at), i);
-    for (size_t axis = shape.size(); axis-- > 0;) {
-      at += strides[axis];
-      if (++index[axis] < shape[axis]) break;
-      at -= strides[axis] * shape[axis];
-      index[axis] = 0;
+// For every source element, in row-major order, the result element it goes to.
+std::vector<size_t> targets(const Shape& shape, const std::vector<int64_t>& axes) {
+  std::vector<size_t> result = {0};
+  size_t step = 1;
+  // From the innermost axis outwards, each axis repeats what is there, shifted unless it is
+  // reduced.
+  for (auto axis = static_cast<int64_t>(shape.size()); axis-- > 0;) {
+    const bool reduced = std::find(axes.begin(), axes.end(), axis) != axes.end();
+    const auto extent = static_cast<size_t>(shape[static_cast<size_t>(axis)]);
+    const size_t inner = result.size();
+    result.resize(inner * extent);
+    for (size_t i = inner; i < result.size(); ++i) {
+      result[i] = result[i % inner] + (reduced ? 0 : i / inner * step);
     }
+    if (!reduced) step *= extent;
   }
+  return result;
 }
 
 HostTensor interpret_sum(std::span<const HostTensor* const> inputs, const Attr& attr,
                          const Type& type) {
   HostTensor result = HostTensor::zeros(type);
   const std::vector<double>& x = inputs[0]->values;
-  for_each_reduced(inputs[0]->type.shape, std::get<AxesAttr>(attr).axes,
-                   [&](size_t to, size_t from) { result.values[to] += x[from]; });
+  const auto to = targets(inputs[0]->type.shape, std::get<AxesAttr>(attr).axes);
+  for (size_t from = 0; from < x.size(); ++from) result.values[to[from]] += x[from];
   if (!is_float(type.dtype)) {
     for (double& value : result.values) {
       const auto word = static_cast<uint32_t>(static_cast<int64_t>(value));
@@ -81,9 +75,11 @@ HostTensor interpret_max(std::span<const HostTensor* const> inputs, const Attr& 
   HostTensor result = HostTensor::zeros(type);
   std::fill(result.values.begin(), result.values.end(), -INFINITY);
   const std::vector<double>& x = inputs[0]->values;
-  for_each_reduced(
-      inputs[0]->type.shape, std::get<AxesAttr>(attr).axes,
-      [&](size_t to, size_t from) { result.values[to] = std::max(result.values[to], x[from]); });
+  const auto to = targets(inputs[0]->type.shape, std::get<AxesAttr>(attr).axes);
+  for (size_t from = 0; from < x.size(); ++from) {
+    double& best = result.values[to[from]];
+    best = std::max(best, x[from]);
+  }
   return result;
 }
 
@@ -95,12 +91,13 @@ HostTensor interpret_argmax(std::span<const HostTensor* const> inputs, const Att
   const auto axis = static_cast<size_t>(std::get<AxesAttr>(attr).axes[0]);
   const int64_t stride = contiguous_strides(shape)[axis];
   std::vector<double> best(result.values.size(), -INFINITY);
-  for_each_reduced(shape, std::get<AxesAttr>(attr).axes, [&](size_t to, size_t from) {
-    if (x[from] > best[to]) {
-      best[to] = x[from];
-      result.values[to] = static_cast<double>(static_cast<int64_t>(from) / stride % shape[axis]);
-    }
-  });
+  const auto to = targets(shape, std::get<AxesAttr>(attr).axes);
+  for (size_t from = 0; from < x.size(); ++from) {
+    if (x[from] <= best[to[from]]) continue;
+    best[to[from]] = x[from];
+    result.values[to[from]] =
+        static_cast<double>(static_cast<int64_t>(from) / stride % shape[axis]);
+  }
   return result;
 }
 
