@@ -79,7 +79,8 @@ struct OpDef {
   Family family;
   int arity;         // number of operands, -1: any
   const char* doc;   // one line, for `surtsey ops`
-  // Elementwise: the GLSL expression with $0 $1 $2 for the operands (already parenthesised as needed), and the same in double.
+  // Elementwise: the GLSL expression with $0 $1 $2 for the operands (already parenthesised as needed) and $t for the
+  // GLSL type of the result; it may call the functions of ops/glsl_helpers.h. And the same in double.
   // Integers travel in doubles and must wrap as 32-bit integers do; `dtype` is the type of the first operand ($0).
   const char* glsl = nullptr;
   double (*scalar)(const double* x, DType dtype) = nullptr;
@@ -90,7 +91,8 @@ struct OpDef {
   std::vector<Value> (*gradient)(std::span<const Value> inputs, const Attr& attr, Value out, Value g) = nullptr;
   // Meaning for the interpreter where it is not elementwise.
   HostTensor (*interpret)(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) = nullptr;
-  // Tolerance on a device against the double interpreter: |difference| <= absolute + relative * |reference|. 0, 0: bit-equal.
+  // Tolerance on a device against the double interpreter: |difference| <= absolute + relative * |reference|. 0, 0: bit-equal
+  // to the reference rounded to the storage type.
   double absolute = 0, relative = 0;
   std::vector<Sample> samples = {};
 };

@@ -93,7 +93,7 @@ HostTensor interpret_argmax(std::span<const HostTensor* const> inputs, const Att
   std::vector<double> best(result.values.size(), -INFINITY);
   const auto to = targets(shape, std::get<AxesAttr>(attr).axes);
   for (size_t from = 0; from < x.size(); ++from) {
-    if (x[from] <= best[to[from]]) continue;
+    if (!(x[from] > best[to[from]])) continue;
     best[to[from]] = x[from];
     result.values[to[from]] =
         static_cast<double>(static_cast<int64_t>(from) / stride % shape[axis]);
