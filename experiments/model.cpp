@@ -217,7 +217,6 @@ class Forward {
   Value heads(Value x) const { return reshape(x, {x.dim(0), x.dim(1), -1, config_.head_width()}); }
 
   Value rotate(Value x) const {
-    if (config_.position != Position::rotary) return x;
     const int64_t half = config_.head_width() / 2;
     const auto read = [&](const char* name) {
       return reshape(table(name, table_rows(), half, x.dim(1)), {x.dim(1), 1, half});
@@ -232,16 +231,25 @@ class Forward {
     Value q, k, v;  // [B, T, heads, D]
     if (self) {
       const Value qkv = heads(project(x, name + ".", {"q", "k", "v"}, biased));
-      // Queries and keys turn by the same angles, so they turn together.
-      const Value qk = rotate(slice(qkv, 2, 0, H + K));
-      q = slice(qk, 2, 0, H);
-      k = slice(qk, 2, H, H + K);
-      v = slice(qkv, 2, H + K, H + 2 * K);
+      if (config_.position == Position::rotary) {
+        // Queries and keys turn by the same angles, so they turn together.
+        const std::vector<Value> parts = split(qkv, 2, {H + K, K});
+        const std::vector<Value> turned = split(rotate(parts[0]), 2, {H, K});
+        q = turned[0];
+        k = turned[1];
+        v = parts[1];
+      } else {
+        const std::vector<Value> parts = split(qkv, 2, {H, K, K});
+        q = parts[0];
+        k = parts[1];
+        v = parts[2];
+      }
     } else {
-      const Value kv = heads(project(memory, name + ".", {"k", "v"}, biased));
+      const Value both = heads(project(memory, name + ".", {"k", "v"}, biased));
+      const std::vector<Value> kv = split(both, 2, {K, K});
       q = heads(project(x, name + ".", {"q"}, biased));
-      k = slice(kv, 2, 0, K);
-      v = slice(kv, 2, K, 2 * K);
+      k = kv[0];
+      v = kv[1];
     }
     graph::AttentionOptions options;
     options.causal = self && stack_.causal;
@@ -266,7 +274,8 @@ class Forward {
     Value h;
     if (config_.activation == Activation::swiglu) {
       const Value both = project(x, name + ".", {"up", "gate"}, biased);
-      h = graph::swiglu(slice(both, -1, F, 2 * F), slice(both, -1, 0, F));
+      const std::vector<Value> parts = split(both, -1, {F, F});
+      h = graph::swiglu(parts[1], parts[0]);
     } else {
       h = project(x, name + ".", {"up"}, biased);
       h = config_.activation == Activation::gelu ? gelu_erf(h) : graph::gelu_tanh(h);

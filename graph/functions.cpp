@@ -20,6 +20,36 @@ Value gelu_tanh(Value x) {
 
 Value swiglu(Value gate, Value up) { return silu(gate) * up; }
 
+std::vector<Value> split(Value x, int64_t axis, const std::vector<int64_t>& extents) {
+  check(axis >= -x.rank() && axis < x.rank(), "[split] {} has no axis {}", to_string(x.type()),
+        axis);
+  if (axis < 0) axis += x.rank();
+  int64_t total = 0;
+  for (const int64_t extent : extents) total += extent;
+  check(!extents.empty() && total == x.dim(axis), "[split] the parts hold {} of the axis {} of {}",
+        total, axis, to_string(x.type()));
+  if (extents.size() == 1) return {x};
+  auto parts = std::make_shared<Region>();
+  parts->name = "split";
+  parts->body = std::make_shared<Graph>();
+  const Value inside = parts->body->parameter("x", x.type());
+  parts->parameters = {inside};
+  int64_t start = 0;
+  for (const int64_t extent : extents) {
+    parts->results.push_back(slice(inside, axis, start, start + extent));
+    start += extent;
+  }
+  parts->gradient = [axis](std::span<const Value>, std::span<const Value> results,
+                           std::span<const Value> gradients) {
+    std::vector<Value> pieces;
+    for (size_t i = 0; i < results.size(); ++i) {
+      pieces.push_back(gradients[i] ? gradients[i] : constant_like(results[i], 0));
+    }
+    return std::vector<Value>{concat(pieces, axis)};
+  };
+  return region(parts, {x});
+}
+
 Value softmax(Value x) {
   const Value exponential = exp(x - row_shift(x));
   return exponential / sum(exponential, {-1});
@@ -67,28 +97,36 @@ CrossEntropy cross_entropy(Value logits, Value targets, Value weights) {
   check(targets.type() == Type{DType::u32, rows},
         "[cross_entropy] targets are {}, logits {} want {}", to_string(targets.type()),
         to_string(logits.type()), to_string(Type{DType::u32, rows}));
-  if (!weights) weights = constant(graph, 1, {DType::f32, rows});
-  check(weights.type() == Type{DType::f32, rows},
-        "[cross_entropy] weights are {}, logits {} want {}", to_string(weights.type()),
-        to_string(logits.type()), to_string(Type{DType::f32, rows}));
+  check(!weights || weights.type() == Type{DType::f32, rows},
+        "[cross_entropy] weights are {}, logits {} want {}",
+        weights ? to_string(weights.type()) : "", to_string(logits.type()),
+        to_string(Type{DType::f32, rows}));
 
-  // The target's logit is picked by comparison, not by gather: the row is being read anyway, and
-  // the gradient is a comparison too where gather's would scatter.
+  // Logits are taken relative to the row's shift throughout: the two logarithms lose nothing to a
+  // common offset, and the whole row is one kernel. The target's is picked by comparison, not by
+  // gather: the row is being read anyway, and the gradient is a comparison where gather's would
+  // scatter.
   const int64_t vocabulary = logits.dim(-1);
   Shape column = rows;
   column.push_back(1);
   const Value index = iota(graph, {DType::u32, {vocabulary}}, 0);
   const Value is_target = equal(reshape(targets, column), index);
-  const Value picked =
-      sum(select(is_target, logits, scalar(graph, 0, logits.dtype())), {-1}, false);
-  const Value per_token = reshape(logsumexp(logits), rows) - picked;
+  const Value shifted = logits - row_shift(logits);
+  const Value picked = sum(select(is_target, shifted, scalar(graph, 0, logits.dtype())), {-1});
+  const Value per_token = reshape(log(sum(exp(shifted), {-1})) - picked, rows);
 
   std::vector<int64_t> axes;
   for (int64_t axis = 0; axis < int64_t(rows.size()); ++axis) axes.push_back(axis);
-  const Value weight_sum = axes.empty() ? weights : sum(weights, axes, false);
-  const Value weighted = weights * per_token;
-  const Value total = axes.empty() ? weighted : sum(weighted, axes, false);
-  return {total / max(weight_sum, scalar(graph, 1e-20)), per_token, weight_sum};
+  const auto total = [&](Value x) { return axes.empty() ? x : sum(x, axes, false); };
+  if (!weights) {
+    const double count = double(element_count(rows));
+    return {total(per_token) * (1 / count), per_token, scalar(graph, count)};
+  }
+  // Each token's share first: it does not depend on the logits, so that the row's kernel can go on
+  // to the gradient.
+  const Value weight_sum = total(weights);
+  const Value share = weights / max(weight_sum, scalar(graph, 1e-20));
+  return {total(per_token * share), per_token, weight_sum};
 }
 
 Value linear(Value x, Value weight, Value bias) {
@@ -149,8 +187,9 @@ Value rotary(Value x, Value cosine, Value sine) {
   check(cosine.dim(-1) == width / 2 && sine.dim(-1) == width / 2,
         "[rotary] the tables are {} and {}, the head width is {}", to_string(cosine.type()),
         to_string(sine.type()), width);
-  const Value a = slice(x, -1, 0, width / 2);
-  const Value b = slice(x, -1, width / 2, width);
+  const std::vector<Value> halves = split(x, -1, {width / 2, width / 2});
+  const Value a = halves[0];
+  const Value b = halves[1];
   return concat({a * cosine - b * sine, b * cosine + a * sine}, -1);
 }
 

@@ -26,6 +26,11 @@ Value gelu_erf(Value x);             // x/2 (1 + erf(x / sqrt 2)), Hendrycks and
 Value gelu_tanh(Value x);            // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
 Value swiglu(Value gate, Value up);  // silu(gate) up, Shazeer 2020
 
+// x cut along an axis into parts of the given extents, which add up to x's. A region of slices with
+// its own gradient: the concat of the parts' gradients, which kernels write in place, where slices
+// alone would give a sum of padded tensors.
+std::vector<Value> split(Value x, int64_t axis, const std::vector<int64_t>& extents);
+
 // ---- rows: the last axis ----
 
 Value softmax(Value x);      // exp(x - m) / sum exp(x - m)

@@ -10,6 +10,7 @@ constexpr int64_t kMetricsColumns = 3;
 
 const Type kCounter = {DType::u32, {}};
 const Type kScalar = {DType::f32, {}};
+const Type kPair = {DType::f32, {2}};
 
 void check_schedule(const Schedule& schedule) {
   check(schedule.warmup_steps >= 0, "[schedule] warmup_steps is {}", schedule.warmup_steps);
@@ -50,13 +51,18 @@ void adamw(const Parameters& parameters, Value gradient, Value rate, Value appli
   const Value p = parameters.flat();
   const Value m_old = graph.parameter("adam.m", flat);
   const Value v_old = graph.parameter("adam.v", flat);
-  const Value m_weight_old = graph.parameter("adam.m_weight", kScalar);
-  const Value v_weight_old = graph.parameter("adam.v_weight", kScalar);
+  const Value ones_old = graph.parameter("adam.ones", kPair);
   const auto average = [](double beta, Value old, Value x) { return beta * old + (1 - beta) * x; };
   const Value m = average(config.beta1, m_old, gradient);
   const Value v = average(config.beta2, v_old, gradient * gradient);
-  const Value m_weight = config.beta1 * m_weight_old + (1 - config.beta1);
-  const Value v_weight = config.beta2 * v_weight_old + (1 - config.beta2);
+  const Value is_v = equal(iota(graph, {DType::u32, {2}}, 0), scalar(graph, 1, DType::u32));
+  const auto pair = [&](double of_m, double of_v) {
+    return select(is_v, scalar(graph, of_v), scalar(graph, of_m));
+  };
+  const Value ones =
+      ones_old * pair(config.beta1, config.beta2) + pair(1 - config.beta1, 1 - config.beta2);
+  const Value m_weight = slice(ones, 0, 0, 1);
+  const Value v_weight = slice(ones, 0, 1, 2);
   Value change = (m / m_weight) / (sqrt(v / v_weight) + config.epsilon);
   if (config.weight_decay > 0) {
     Value decay = config.weight_decay * p;
@@ -66,8 +72,7 @@ void adamw(const Parameters& parameters, Value gradient, Value rate, Value appli
   update(applied, p, p - rate * change);
   update(applied, m_old, m);
   update(applied, v_old, v);
-  update(applied, m_weight_old, m_weight);
-  update(applied, v_weight_old, v_weight);
+  update(applied, ones_old, ones);
 }
 
 void sgd(const Parameters& parameters, Value gradient, Value rate, Value applied,
@@ -200,8 +205,7 @@ State initial_optimizer_state(const ParameterStore& store, const OptimizerConfig
   if (config.kind == OptimizerKind::adamw) {
     zeros("adam.m", store.flat_type());
     zeros("adam.v", store.flat_type());
-    zeros("adam.m_weight", kScalar);
-    zeros("adam.v_weight", kScalar);
+    zeros("adam.ones", kPair);
   } else if (config.momentum > 0) {
     zeros("sgd.momentum", store.flat_type());
   }

@@ -5,8 +5,8 @@
 // State tensors (P = flat size, R = rows of the ring):
 //   parameters            f32 [P]
 //   adam.m, adam.v        f32 [P]   AdamW: moving averages of the gradient and of its square
-//   adam.m_weight,        f32 []    the same averages of the constant 1. Dividing by them is Adam's
-//   adam.v_weight                   bias correction 1 - beta^t, without its cancellation
+//   adam.ones             f32 [2]   the same averages of the constant 1. Dividing by them is Adam's
+//                                   bias correction 1 - beta^t, without its cancellation
 //   sgd.momentum          f32 [P]   SGD
 //   parameters.lr_multiplier,       f32 [P], only when a group differs (or is frozen)
 //   parameters.decay_multiplier

@@ -242,6 +242,22 @@ TEST_CASE("cross_entropy weighs tokens, ignores by weight 0, and needs one exp")
   }
 }
 
+TEST_CASE("split is slices forward and one concat backward") {
+  Fixture f;
+  const Value x = f.input("x", {2, 7, 3});
+  const std::vector<Value> parts = split(x, 1, {2, 4, 1});
+  REQUIRE(parts[1].shape() == Shape{2, 4, 3});
+  REQUIRE(at(f.read(parts[1]), {1, 0, 2}) == at(f.state["x"], {1, 2, 2}));
+  f.check_gradient(parts[0] * parts[0], {"x"});  // the others take no part
+  f.check_gradient(sum(parts[1], {1}) * parts[2], {"x"});
+  const Value loss = sum(parts[0], {0, 1, 2}, false) + sum(parts[1] * parts[1], {0, 1, 2}, false);
+  const std::vector<Value> gradient = differentiate(loss, std::span(&x, 1));
+  REQUIRE(count_nodes(*f.graph, gradient, Op::concat) == 1);
+  REQUIRE(count_nodes(*f.graph, gradient, Op::pad) == 0);
+  REQUIRE(split(x, -1, {3})[0] == x);
+  REQUIRE_THROWS_AS(split(x, 1, {2, 4}), UserError);
+}
+
 TEST_CASE("linear and embedding") {
   Fixture f;
   const Value x = f.input("x", {2, 3, 4});
