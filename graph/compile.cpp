@@ -47,6 +47,7 @@ Plan compile(const Program& program, const Target& target, const CompileOptions&
   Program p = stage("simplify", program, simplify(program), options);
   p = stage("decompose", p, decompose(p, target), options);
   p = stage("simplify_again", p, simplify(p), options);
+  p = stage("join_pads", p, join_pads(p), options);
   p = stage("lower_precision", p, lower_precision(p, options.storage), options);
 
   Lowering lowering = fuse(p, target);

@@ -118,10 +118,14 @@ private:
   // Uses that would each compute the node again if it were inlined: a view counts for its own users.
   void count_uses(std::span<const Value> wanted) {
     uses_.assign(graph_.size(), 0);
+    feeds_matmul_.assign(graph_.size(), false);
     for (const Value& root : wanted) ++uses_[root.node];
     for (auto it = order_.rbegin(); it != order_.rend(); ++it) {
       const bool view = family(*it) == Family::movement && node(*it).op != Op::concat;
-      for (const Value& input : node(*it).inputs) uses_[input.node] += view ? uses_[*it] : 1;
+      for (const Value& input : node(*it).inputs) {
+        uses_[input.node] += view ? uses_[*it] : 1;
+        if (family(*it) == Family::matmul || (view && feeds_matmul_[*it])) feeds_matmul_[input.node] = true;
+      }
     }
   }
 
@@ -157,13 +161,24 @@ private:
       loads_[n] = node(n).op == Op::parameter;
       return;
     }
+    if (estimate_view(n)) return;
     const Op op = node(n).op;
     const bool heavy = op == Op::exp || op == Op::log || op == Op::sin || op == Op::cos || op == Op::tanh || op == Op::erf || op == Op::random_bits;
-    work_[n] = family(n) == Family::movement ? 0 : heavy ? kTranscendentalWork : 1;
+    work_[n] = heavy ? kTranscendentalWork : 1;
     for (const Value& input : node(n).inputs) {
+      estimate_view(input.node);
       work_[n] += terminal(input.node) ? 0 : work_[input.node];
       loads_[n] += terminal(input.node) ? 1 : loads_[input.node];
     }
+  }
+
+  // A view costs what is behind it, which may have got a kernel since the view was met.
+  bool estimate_view(uint32_t n) {
+    if (family(n) != Family::movement || node(n).op == Op::concat) return false;
+    const uint32_t base = behind_views(graph_, n);
+    work_[n] = terminal(base) ? 0 : work_[base];
+    loads_[n] = terminal(base) ? 1 : loads_[base];
+    return true;
   }
 
   // ---- joining ----
@@ -266,19 +281,22 @@ private:
   }
 
   bool read_outside(uint32_t m, uint32_t g, uint32_t joining) {
+    std::set<uint32_t> seen;
     int inside = 0;
-    for (const uint32_t u : lowering_.groups[g].members) inside += uses_of(u, m);
-    return inside + uses_of(joining, m) < uses_[m];
+    for (const uint32_t u : lowering_.groups[g].members) inside += uses_in(u, m, seen);
+    return inside + uses_in(joining, m, seen) < uses_[m];
   }
 
-  // How many of m's uses lie in the expression of u.
-  int uses_of(uint32_t u, uint32_t m) {
+  // How many of m's uses lie in the expression of u; nodes in `seen` were counted before.
+  int uses_in(uint32_t u, uint32_t m, std::set<uint32_t>& seen) {
+    if (!seen.insert(u).second) return 0;
     int count = 0;
     for (const Value& input : node(u).inputs) {
-      if (input.node == m) {
+      const uint32_t operand = behind_views(graph_, input.node);
+      if (operand == m) {
         ++count;
-      } else if (!terminal(input.node) && input.node > m) {
-        count += uses_of(input.node, m);
+      } else if (operand > m && !terminal(operand)) {
+        count += uses_in(operand, m, seen);
       }
     }
     return count;
@@ -352,22 +370,29 @@ private:
 
   void place_elementwise(uint32_t n) {
     if (loads_[n] == 0 && work_[n] <= kTranscendentalWork) return;  // an index expression: as cheap as a load
-    if (cheap_to_repeat(n)) return;
+    if (better_inlined(n)) return;
     if (join_operand(n)) return;
     if (uses_[n] == 1 && lowering_.target.fusion && loads_[n] + 3 <= int(lowering_.target.max_bindings())) return;
     give_home(n);
   }
 
-  // Worth computing again in every kernel that reads it: few operations, and what it reads will be stored whatever happens to it.
-  bool cheap_to_repeat(uint32_t n) {
-    if (!lowering_.target.fusion || work_[n] > kRecomputeWork || loads_[n] > kRecomputeWork) return false;
+  // Better computed where it is read than stored: what it reads will be stored whatever happens to it, and either one kernel
+  // reads it or it is few operations. Not for a matmul's operand, which every tile would compute again.
+  bool better_inlined(uint32_t n) {
+    if (!lowering_.target.fusion || feeds_matmul_[n]) return false;
+    if (uses_[n] > 1 && (work_[n] > kRecomputeWork || loads_[n] > kRecomputeWork)) return false;
+    if (loads_[n] + 3 > int(lowering_.target.max_bindings())) return false;
     std::set<uint32_t> reads;
     collect_terminals(lowering_, n, reads);
     const int64_t count = element_count(node(n).types[0].shape);
+    const auto uses_of = [&](uint32_t t) {
+      std::set<uint32_t> seen;
+      return uses_in(n, t, seen);
+    };
     return std::all_of(reads.begin(), reads.end(), [&](uint32_t t) {
-      if (home(t) == kNone) return true;                                             // state, concat: stored already
-      return uses_[t] > uses_of(n, t) && (uses_[n] > 1 || element_count(node(t).types[0].shape) == count);
-    }) && uses_[n] > 1;
+      // State and concats are stored already; a row value costs little to store.
+      return home(t) == kNone || uses_[t] > uses_of(t) || element_count(node(t).types[0].shape) * 4 < count;
+    });
   }
 
   void place_reduction(uint32_t n) {
@@ -421,6 +446,7 @@ private:
   Lowering lowering_;
   std::vector<uint32_t> order_;
   std::vector<int> uses_, work_, loads_;
+  std::vector<bool> feeds_matmul_;
   std::vector<IndexContext> contexts_;
   std::vector<LoopIndex> loops_;
   std::vector<std::set<uint32_t>> inputs_;

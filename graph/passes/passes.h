@@ -14,6 +14,10 @@ Program simplify(const Program& program);
 // into two stages (a fixed tree that depends on the reduced extents alone). First, since the others see only primitives.
 Program decompose(const Program& program, const Target& target);
 
+// Sums of zero pads that tile an axis become a concat: what differentiating slices of one value leaves. A concat costs nothing, as
+// its parts are written in place. After decompose and before fuse.
+Program join_pads(const Program& program);
+
 enum class Storage : uint8_t { f32, f16, bf16 };
 // Stores activations (matmul operands and their producers) in a 16-bit type; arithmetic, reductions, parameters and assignments stay f32. After
 // decompose, before fuse. Storage::f32 returns the program unchanged.

@@ -136,11 +136,25 @@ private:
 
   void assign_by_copy(const Assignment& assignment) {
     const View target = whole(state_.at(assignment.parameter.node), assignment.parameter.type());
-    const uint32_t g = add_copy_group(l_, assignment.value);
+    const uint32_t g = tiny_copies(assignment.value);
     check(reads(g).count(assignment.parameter.node) == 0 && run_after_readers(g, assignment.parameter.node),
           "[assign] the value of {} is a view of state that the same program overwrites; compute it into a value of its own first",
           l_.buffers[target.buffer].name);
     l_.stores.push_back({assignment.value, g, target});
+  }
+
+  // Scalars that are copied share one kernel: it runs last, so nothing waits for it. A copy that reads state has one of its own.
+  uint32_t tiny_copies(const Value& value) {
+    const int64_t count = element_count(value.shape());
+    if (l_.home[value.node] == kNone || count > kTinyCopy) return add_copy_group(l_, value);
+    auto& shared = tiny_copies_[count];
+    if (!shared || 2 * (l_.groups[*shared].copies.size() + 1) > l_.target.max_bindings()) {
+      shared = add_copy_group(l_, value);
+    } else {
+      l_.groups[*shared].copies.push_back(value);
+      add_source(l_, *shared, l_.home[value.node]);
+    }
+    return *shared;
   }
 
   // Does the kernel read the parameter only at the element it is about to write? Then writing in place is safe.
@@ -228,7 +242,10 @@ private:
 
   Lowering& l_;
   const Graph& graph_;
+  static constexpr int64_t kTinyCopy = 256;
+
   std::map<uint32_t, uint32_t> state_;  // parameter node -> buffer
+  std::map<int64_t, std::optional<uint32_t>> tiny_copies_;  // element count -> the group that copies values of that many elements
   std::map<uint32_t, std::set<uint32_t>> outside_users_;
 };
 
