@@ -105,7 +105,8 @@ public:
     for (const Value& root : wanted) {
       const Node& node = graph_.node(root);
       if (lowering_.home[root.node] != kNone) continue;
-      if (inlinable(node) && definition(node.op).family != Family::movement) give_home(root.node);
+      if (!inlinable(node) || definition(node.op).family == Family::movement) continue;
+      if (!join_operand(root.node)) give_home(root.node);
     }
     return std::move(lowering_);
   }
