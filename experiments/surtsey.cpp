@@ -1,7 +1,9 @@
 // build/surtsey: the umbrella tool. Reads the command line; experiments/commands/ does the work.
-// Exit status: 0, 1 after an error (one message on stderr), 2 for a wrong command line.
+// Exit status: 0, 1 after an error (one message on stderr), 2 for a wrong command line, 130 when
+// interrupted.
 #include "experiments/commands/commands.h"
 #include "experiments/config.h"
+#include "experiments/interrupt.h"
 #include "experiments/version.h"
 #include "graph/debug.h"
 
@@ -29,7 +31,7 @@ class CommandLine {
     app_.footer([] {
       std::string text = "Environment:\n";
       for (const EnvironmentVariable& variable : environment_variables()) {
-        text += fmt::format("  {:<22} {}\n", variable.name, variable.help);
+        text += fmt::format("  {:22} {}\n", variable.name, variable.help);
       }
       return text;
     });
@@ -37,10 +39,13 @@ class CommandLine {
     add_ops();
     add_inspect();
     add_bench();
+    add_train();
+    add_sample();
     add_report();
   }
 
   int run(int argc, char** argv) {
+    arguments_.assign(argv, argv + argc);
     if (argc > 1 && argv[1][0] != '-') check_command(app_, argv[1]);
     try {
       app_.parse(argc, argv);
@@ -155,6 +160,41 @@ class CommandLine {
     on(command, train, commands::bench_train);
   }
 
+  void add_train() {
+    auto options = keep<commands::TrainOptions>();
+    CLI::App* command = app_.add_subcommand(
+        "train", "train on a text file, character by character: --data FILE, then --key=value");
+    command->add_option("--out", options->out, "folder of the run")->capture_default_str();
+    command->add_option("--config", options->config, "TOML file, read before the keys");
+    command->add_flag("--resume", options->resume, "go on from the newest checkpoint in --out");
+    command->add_option("--device", options->device, "index, name or UUID");
+    command->footer(commands::train_help);
+    command->allow_extras();
+    command->callback([this, command, options] {
+      options->keys = command->remaining();
+      options->command = arguments_;
+      action_ = [options] { commands::train(*options); };
+    });
+  }
+
+  void add_sample() {
+    auto options = keep<commands::SampleOptions>();
+    CLI::App* command = app_.add_subcommand("sample", "text from a checkpoint of train");
+    command->add_option("DIR", options->directory, "run or checkpoint")->capture_default_str();
+    command->add_option("--start", options->start, "what the text begins with");
+    command->add_option("--num_samples", options->num_samples, "texts")->capture_default_str();
+    command->add_option("--max_new_tokens", options->max_new_tokens)->capture_default_str();
+    command->add_option("--temperature", options->temperature, "0: always the most likely token")
+        ->capture_default_str();
+    command->add_option("--top_k", options->top_k, "of the k most likely only; 0: all")
+        ->capture_default_str();
+    command->add_option("--top_p", options->top_p, "of the fewest with this share together")
+        ->capture_default_str();
+    command->add_option("--seed", options->seed)->capture_default_str();
+    command->add_option("--device", options->device, "index, name or UUID");
+    on(command, options, commands::sample);
+  }
+
   void add_report() {
     auto directory = std::make_shared<std::string>();
     CLI::App* command =
@@ -167,6 +207,7 @@ class CommandLine {
       "Vulkan compute research engine: trains small transformers and watches abilities "
       "emerge."};
   Action action_;
+  std::vector<std::string> arguments_;
 };
 
 }  // namespace
@@ -175,6 +216,9 @@ class CommandLine {
 int main(int argc, char** argv) {
   try {
     return surtsey::experiments::CommandLine().run(argc, argv);
+  } catch (const surtsey::experiments::Interrupted& stop) {
+    fmt::print(stderr, "surtsey: {}\n", stop.what());
+    return surtsey::experiments::kInterruptedStatus;
   } catch (const std::exception& error) {
     fmt::print(stderr, "surtsey: {}\n", error.what());
     return 1;

@@ -68,6 +68,41 @@ struct BenchTrainOptions {
 };
 void bench_train(const BenchTrainOptions& options);
 
+// Character-level training on a text file, nanoGPT's way. `keys` are its key names and those of a
+// model. A line a logging interval on stdout.
+//
+//   OUT/config.toml    the resolved configuration: --config reads it back
+//   OUT/env.json, OUT/metrics.jsonl
+//   OUT/checkpoint/    see checkpoint.h; config.json also has "vocabulary", in token order
+//
+// UserError, nothing changed, when OUT holds a run and `resume` is not given. With `resume` the run
+// goes on from its newest checkpoint (from the start, if it was stopped before the first) to the
+// same bits; its configuration is that of OUT, and only what does not change a result may differ.
+struct TrainOptions {
+  std::string out = "runs/train";
+  std::string config;  // TOML file, read before `keys`
+  bool resume = false;
+  std::string device;
+  std::vector<std::string> command;  // for env.json
+  std::vector<std::string> keys;
+};
+void train(const TrainOptions& options);
+std::string train_help();  // the keys with their defaults
+
+// Text from a checkpoint of train(). Draws are counter-based: the same seed gives the same text.
+struct SampleOptions {
+  std::string directory = "runs/train";  // a run, its checkpoint folder, or one save
+  std::string start = "\n";
+  int64_t num_samples = 1;
+  int64_t max_new_tokens = 500;
+  double temperature = 0.8;  // 0: always the most likely token
+  int64_t top_k = 200;       // of the most likely tokens only; 0: all
+  double top_p = 1;          // of the fewest tokens that have this share together
+  uint32_t seed = 1337;
+  std::string device;
+};
+void sample(const SampleOptions& options);
+
 // report.html of a run directory, or of all run directories in DIR.
 void report(const std::string& directory);
 

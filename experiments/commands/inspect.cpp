@@ -119,7 +119,7 @@ std::string kernels(const Compiled& c) {
     const graph::Dispatch& dispatch = c.plan.dispatches[d];
     const graph::Kernel& kernel = c.plan.kernels[dispatch.kernel];
     const shaders::Shader& shader = c.shaders[dispatch.kernel];
-    text += fmt::format("{:4} {:<48} {:<9} {:<18} {:>6} x {:<4} {:9.3f} {:9.1f} {:3} {:3} {}\n", d,
+    text += fmt::format("{:4} {:48} {:9} {:18} {:>6} x {:4} {:9.3f} {:9.1f} {:3} {:3} {}\n", d,
                         kernel.name, graph::name(kernel.archetype), graph::to_string(kernel.space),
                         shader.workgroups, shader.local_size, double(kernel.flops) / 1e6,
                         double(kernel.bytes) / 1e3, kernel.inputs.size(), kernel.outputs.size(),
@@ -169,7 +169,7 @@ std::string memory(const Plan& plan) {
               ? fmt::format("[{}, {})", buffer.offset, buffer.offset + buffer.bytes)
               : fmt::format("{} bytes", buffer.bytes);
       text +=
-          fmt::format("  {:4} {:<26} {:<22} dispatches {}..{}  {}\n", b, place,
+          fmt::format("  {:4} {:26} {:22} dispatches {}..{}  {}\n", b, place,
                       graph::to_string(buffer.type), alive[b].first, alive[b].second, buffer.name);
     }
   }
@@ -206,8 +206,8 @@ graph::OptimizerConfig optimizer_config(const TrainingOptions& options) {
   config.weight_decay = options.weight_decay;
   config.clip_norm = options.grad_clip;
   if (!options.decay_lr) return config;
-  config.schedule = {graph::Decay::cosine, options.warmup_iters, options.lr_decay_iters,
-                     options.min_lr / options.learning_rate};
+  const double ratio = options.learning_rate > 0 ? options.min_lr / options.learning_rate : 0;
+  config.schedule = {graph::Decay::cosine, options.warmup_iters, options.lr_decay_iters, ratio};
   return config;
 }
 

@@ -52,7 +52,7 @@ void print_text(const std::vector<Row>& rows) {
   }
   for (const Row& r : rows) {
     std::string line;
-    for (size_t c = 0; c < r.size(); ++c) line += fmt::format("{:<{}}  ", r[c], width[c]);
+    for (size_t c = 0; c < r.size(); ++c) line += fmt::format("{:{}}  ", r[c], width[c]);
     fmt::print("{}\n", line.substr(0, line.find_last_not_of(' ') + 1));
   }
 }
