@@ -1,8 +1,9 @@
 // Memory: arenas of blocks, and how the host reaches them.
 //
-// An arena is a list of blocks, each one VkBuffer with its own memory of at most Target::max_allocation bytes. A tensor lies in one block.
-// Where the device's memory can be mapped at full speed (CPU and integrated devices) arenas are mapped and copies are memcpy; elsewhere they
-// go through a staging buffer.
+// An arena is a list of blocks, each one VkBuffer with its own memory of at most
+// Target::max_allocation bytes. A tensor lies in one block. Where the device's memory can be mapped
+// at full speed (CPU and integrated devices) arenas are mapped and copies are memcpy; elsewhere
+// they go through a staging buffer.
 #pragma once
 
 #include "engine/context.h"
@@ -25,7 +26,8 @@ struct Block {
   std::byte* mapped = nullptr;  // or null
 };
 
-// DeviceError when the driver has no memory left, with the size that was asked for and `what` it was for.
+// DeviceError when the driver has no memory left, with the size that was asked for and `what` it
+// was for.
 Block allocate_block(Context& context, uint64_t bytes, Residence residence, const char* what);
 
 // Where a buffer of a plan lies.
@@ -35,12 +37,14 @@ struct Place {
   uint64_t bytes = 0;
 };
 
-// A bump allocator over blocks. Sizes first, memory later: the whole need is known, and can be refused, before the first allocation.
+// A bump allocator over blocks. Sizes first, memory later: the whole need is known, and can be
+// refused, before the first allocation.
 class Arena {
  public:
   Arena(std::string name, Residence residence, uint64_t alignment, uint64_t max_block);
 
-  // Reserves room; returns the number of the reservation. UserError when `bytes` is more than one block may have.
+  // Reserves room; returns the number of the reservation. UserError when `bytes` is more than one
+  // block may have.
   size_t reserve(uint64_t bytes, const std::string& what);
   uint64_t bytes() const;  // of all blocks
   void allocate(Context& context);
@@ -62,7 +66,8 @@ class Arena {
   std::vector<Block> blocks_;
 };
 
-// Copies between host and blocks. Nothing may be in flight that touches the bytes; results are visible to later submissions.
+// Copies between host and blocks. Nothing may be in flight that touches the bytes; results are
+// visible to later submissions.
 class Transfer {
  public:
   explicit Transfer(Context& context) : context_(context) {}

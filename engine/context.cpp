@@ -8,8 +8,10 @@ namespace {
 
 constexpr uint64_t kSliceNs = 1'000'000'000;
 constexpr const char* kLostAdvice =
-    "the driver gave the device up: a kernel ran too long (a watchdog kills at about 2 s), or it failed. Training resumes from the "
-    "last checkpoint; a smaller batch makes shorter kernels, SURTSEY_VALIDATION=1 looks for defects";
+    "the driver gave the device up: a kernel ran too long (a watchdog kills at about 2 s), or it "
+    "failed. Training resumes from the "
+    "last checkpoint; a smaller batch makes shorter kernels, SURTSEY_VALIDATION=1 looks for "
+    "defects";
 
 }  // namespace
 
@@ -24,7 +26,8 @@ void full_barrier(const vk::raii::CommandBuffer& commands) {
       .srcStageMask = vk::PipelineStageFlagBits2::eAllCommands,
       .srcAccessMask = vk::AccessFlagBits2::eMemoryRead | vk::AccessFlagBits2::eMemoryWrite,
       .dstStageMask = vk::PipelineStageFlagBits2::eAllCommands | vk::PipelineStageFlagBits2::eHost,
-      .dstAccessMask = vk::AccessFlagBits2::eMemoryRead | vk::AccessFlagBits2::eMemoryWrite | vk::AccessFlagBits2::eHostRead};
+      .dstAccessMask = vk::AccessFlagBits2::eMemoryRead | vk::AccessFlagBits2::eMemoryWrite |
+                       vk::AccessFlagBits2::eHostRead};
   commands.pipelineBarrier2({.memoryBarrierCount = 1, .pMemoryBarriers = &barrier});
 }
 
@@ -47,7 +50,8 @@ Context::~Context() {
 
 vk::raii::CommandBuffer Context::allocate_commands() {
   return vk_check("vkAllocateCommandBuffers", who, [&] {
-    vk::CommandBufferAllocateInfo info{.commandPool = *pool, .level = vk::CommandBufferLevel::ePrimary, .commandBufferCount = 1};
+    vk::CommandBufferAllocateInfo info{
+        .commandPool = *pool, .level = vk::CommandBufferLevel::ePrimary, .commandBufferCount = 1};
     return std::move(device.allocateCommandBuffers(info).front());
   });
 }
@@ -55,7 +59,9 @@ vk::raii::CommandBuffer Context::allocate_commands() {
 uint64_t Context::submit(std::span<const vk::CommandBufferSubmitInfo> buffers, const Work& work) {
   uint64_t start = thread_cpu_ns();
   uint64_t ticket = submitted_ + 1;
-  vk::SemaphoreSubmitInfo signal{.semaphore = *timeline, .value = ticket, .stageMask = vk::PipelineStageFlagBits2::eAllCommands};
+  vk::SemaphoreSubmitInfo signal{.semaphore = *timeline,
+                                 .value = ticket,
+                                 .stageMask = vk::PipelineStageFlagBits2::eAllCommands};
   vk::SubmitInfo2 info{.commandBufferInfoCount = uint32_t(buffers.size()),
                        .pCommandBufferInfos = buffers.data(),
                        .signalSemaphoreInfoCount = 1,
@@ -63,8 +69,8 @@ uint64_t Context::submit(std::span<const vk::CommandBufferSubmitInfo> buffers, c
   try {
     queue.submit2(info);
   } catch (const vk::SystemError& error) {
-    throw DeviceError("vkQueueSubmit2", vk::to_string(vk::Result(error.code().value())), who.device, who.driver,
-                      pending(last_completed_) + kLostAdvice);
+    throw DeviceError("vkQueueSubmit2", vk::to_string(vk::Result(error.code().value())), who.device,
+                      who.driver, pending(last_completed_) + kLostAdvice);
   }
   submitted_ = ticket;
   {
@@ -79,7 +85,9 @@ uint64_t Context::submit(std::span<const vk::CommandBufferSubmitInfo> buffers, c
 }
 
 uint64_t Context::completed() {
-  uint64_t value = vk_check("vkGetSemaphoreCounterValue", who, [&] { return timeline.getCounterValue(); }, pending(last_completed_));
+  uint64_t value = vk_check(
+      "vkGetSemaphoreCounterValue", who, [&] { return timeline.getCounterValue(); },
+      pending(last_completed_));
   // A lost device may report any value; tickets that were never handed out have not completed.
   last_completed_ = std::min<uint64_t>(value, submitted_);
   return last_completed_;
@@ -95,8 +103,8 @@ void Context::wait(uint64_t ticket) {
     try {
       result = device.waitSemaphores(info, kSliceNs);
     } catch (const vk::SystemError& error) {
-      throw DeviceError("vkWaitSemaphores", vk::to_string(vk::Result(error.code().value())), who.device, who.driver,
-                        pending(last_completed_) + kLostAdvice);
+      throw DeviceError("vkWaitSemaphores", vk::to_string(vk::Result(error.code().value())),
+                        who.device, who.driver, pending(last_completed_) + kLostAdvice);
     }
     uint64_t done = completed();
     auto now = std::chrono::steady_clock::now();
@@ -104,9 +112,11 @@ void Context::wait(uint64_t ticket) {
       progress = done;
       progress_at = now;
     }
-    if (result == vk::Result::eTimeout && std::chrono::duration<double>(now - progress_at).count() > kHangSeconds)
-      throw DeviceError("vkWaitSemaphores", "eTimeout", who.device, who.driver,
-                        fmt::format("{}nothing completed for {:.0f} s", pending(done), kHangSeconds));
+    if (result == vk::Result::eTimeout &&
+        std::chrono::duration<double>(now - progress_at).count() > kHangSeconds)
+      throw DeviceError(
+          "vkWaitSemaphores", "eTimeout", who.device, who.driver,
+          fmt::format("{}nothing completed for {:.0f} s", pending(done), kHangSeconds));
   }
 }
 
@@ -114,8 +124,9 @@ std::string Context::pending(uint64_t completed) {
   std::scoped_lock lock(mutex_);
   for (const auto& [ticket, work] : in_flight_)
     if (ticket > completed && work.program)
-      return fmt::format("under way was program '{}', dispatches {} to {} of {}, {} steps in the submission; ", *work.program,
-                         work.first, work.last == 0 ? 0 : work.last - 1, work.total, work.steps);
+      return fmt::format(
+          "under way was program '{}', dispatches {} to {} of {}, {} steps in the submission; ",
+          *work.program, work.first, work.last == 0 ? 0 : work.last - 1, work.total, work.steps);
   return {};
 }
 

@@ -1,4 +1,5 @@
-// The opened device as the rest of this folder sees it: handles, limits, the queue and its timeline.
+// The opened device as the rest of this folder sees it: handles, limits, the queue and its
+// timeline.
 #pragma once
 
 #include "engine/features.h"
@@ -35,14 +36,17 @@ struct Context {
 
   ~Context();
 
-  // Hands the buffers to the queue, in order, and returns the ticket that completes after them. Only one thread submits.
+  // Hands the buffers to the queue, in order, and returns the ticket that completes after them.
+  // Only one thread submits.
   uint64_t submit(std::span<const vk::CommandBufferSubmitInfo> buffers, const Work& work = {});
-  // Waits in slices, so that a hang is told from a long run: DeviceError when nothing completes for kHangSeconds.
-  // Any thread may wait.
+  // Waits in slices, so that a hang is told from a long run: DeviceError when nothing completes for
+  // kHangSeconds. Any thread may wait.
   void wait(uint64_t ticket);
   uint64_t completed();
   uint64_t submitted() const { return submitted_; }
-  uint64_t submit_ns() const { return submit_ns_; }        // CPU time of the submitting thread in vkQueueSubmit2, all submissions
+  uint64_t submit_ns() const {
+    return submit_ns_;
+  }  // CPU time of the submitting thread in vkQueueSubmit2, all submissions
   uint64_t submissions() const { return submissions_; }
 
   vk::raii::CommandBuffer allocate_commands();

@@ -12,11 +12,16 @@ namespace {
 
 DeviceType type_of(vk::PhysicalDeviceType type) {
   switch (type) {
-    case vk::PhysicalDeviceType::eDiscreteGpu: return DeviceType::discrete;
-    case vk::PhysicalDeviceType::eIntegratedGpu: return DeviceType::integrated;
-    case vk::PhysicalDeviceType::eVirtualGpu: return DeviceType::virtual_gpu;
-    case vk::PhysicalDeviceType::eCpu: return DeviceType::cpu;
-    default: return DeviceType::other;
+    case vk::PhysicalDeviceType::eDiscreteGpu:
+      return DeviceType::discrete;
+    case vk::PhysicalDeviceType::eIntegratedGpu:
+      return DeviceType::integrated;
+    case vk::PhysicalDeviceType::eVirtualGpu:
+      return DeviceType::virtual_gpu;
+    case vk::PhysicalDeviceType::eCpu:
+      return DeviceType::cpu;
+    default:
+      return DeviceType::other;
   }
 }
 
@@ -28,7 +33,8 @@ DeviceInfo describe(uint32_t index, const Capabilities& c, const FeatureSet& cho
   info.type = type_of(c.properties.deviceType);
   info.driver = fmt::format("{} {}", c.driver.driverName.data(), c.driver.driverInfo.data());
   uint32_t api = c.properties.apiVersion;
-  info.api = fmt::format("{}.{}.{}", VK_API_VERSION_MAJOR(api), VK_API_VERSION_MINOR(api), VK_API_VERSION_PATCH(api));
+  info.api = fmt::format("{}.{}.{}", VK_API_VERSION_MAJOR(api), VK_API_VERSION_MINOR(api),
+                         VK_API_VERSION_PATCH(api));
   for (uint32_t i = 0; i < c.memory.memoryHeapCount; ++i)
     if (c.memory.memoryHeaps[i].flags & vk::MemoryHeapFlagBits::eDeviceLocal)
       info.memory_bytes = std::max<uint64_t>(info.memory_bytes, c.memory.memoryHeaps[i].size);
@@ -62,7 +68,8 @@ void apply_addressing(DeviceInfo& info, const std::optional<graph::Addressing>& 
   if (wanted) {
     addressing = *wanted;
   } else if (std::string text = environment("SURTSEY_ADDRESSING"); !text.empty()) {
-    check(text == "address" || text == "descriptor", "SURTSEY_ADDRESSING is '{}'; it can be address or descriptor", text);
+    check(text == "address" || text == "descriptor",
+          "SURTSEY_ADDRESSING is '{}'; it can be address or descriptor", text);
     addressing = text == "address" ? graph::Addressing::address : graph::Addressing::descriptor;
   }
   check(addressing == graph::Addressing::descriptor || info.target.buffer_address,
@@ -72,21 +79,25 @@ void apply_addressing(DeviceInfo& info, const std::optional<graph::Addressing>& 
 
 void open_queue(Context& context, const FeatureSet& chosen) {
   float priority = 1;
-  vk::DeviceQueueCreateInfo queue{
-      .queueFamilyIndex = context.capabilities.queue_family, .queueCount = 1, .pQueuePriorities = &priority};
-  vk::StructureChain features{vk::PhysicalDeviceFeatures2{}, chosen.enable.features11, chosen.enable.features12,
-                              chosen.enable.features13};
+  vk::DeviceQueueCreateInfo queue{.queueFamilyIndex = context.capabilities.queue_family,
+                                  .queueCount = 1,
+                                  .pQueuePriorities = &priority};
+  vk::StructureChain features{vk::PhysicalDeviceFeatures2{}, chosen.enable.features11,
+                              chosen.enable.features12, chosen.enable.features13};
   vk::DeviceCreateInfo info{.pNext = &features.get<vk::PhysicalDeviceFeatures2>(),
                             .queueCreateInfoCount = 1,
                             .pQueueCreateInfos = &queue};
   info.setPEnabledExtensionNames(chosen.extensions);
-  context.device = vk_check("vkCreateDevice", context.who, [&] { return vk::raii::Device(context.physical, info); });
+  context.device = vk_check("vkCreateDevice", context.who,
+                            [&] { return vk::raii::Device(context.physical, info); });
   uint32_t family = context.capabilities.queue_family;
   context.queue = vk::raii::Queue(context.device, family, 0);
   context.pool = vk_check("vkCreateCommandPool", context.who, [&] {
-    return vk::raii::CommandPool(context.device, vk::CommandPoolCreateInfo{.queueFamilyIndex = family});
+    return vk::raii::CommandPool(context.device,
+                                 vk::CommandPoolCreateInfo{.queueFamilyIndex = family});
   });
-  vk::SemaphoreTypeCreateInfo type{.semaphoreType = vk::SemaphoreType::eTimeline, .initialValue = 0};
+  vk::SemaphoreTypeCreateInfo type{.semaphoreType = vk::SemaphoreType::eTimeline,
+                                   .initialValue = 0};
   context.timeline = vk_check("vkCreateSemaphore", context.who, [&] {
     return vk::raii::Semaphore(context.device, vk::SemaphoreCreateInfo{.pNext = &type});
   });
@@ -105,20 +116,24 @@ const char* name(DeviceType type) {
 
 std::string print(const DeviceInfo& info) {
   if (!info.usable)
-    return fmt::format("{} = {} | {} | {} | cannot run: {}", info.index, info.name, name(info.type), info.driver, info.reason);
+    return fmt::format("{} = {} | {} | {} | cannot run: {}", info.index, info.name, name(info.type),
+                       info.driver, info.reason);
   const graph::Target& target = info.target;
-  return fmt::format("{} = {} | {}{} | {} | Vulkan {} | {:.1f} GiB | {} mode | {} | shared {} KiB{}", info.index, info.name,
-                     name(info.type), target.cpu ? fmt::format(", {} threads", target.threads) : "", info.driver, info.api,
-                     double(info.memory_bytes) / double(1u << 30),
-                     target.addressing == graph::Addressing::address ? "address" : "descriptor",
-                     target.subgroup_size ? fmt::format("subgroup {}", target.subgroup_size) : "no subgroups",
-                     target.shared_memory_bytes / 1024, target.f16_storage ? " | f16 storage" : "");
+  return fmt::format(
+      "{} = {} | {}{} | {} | Vulkan {} | {:.1f} GiB | {} mode | {} | shared {} KiB{}", info.index,
+      info.name, name(info.type), target.cpu ? fmt::format(", {} threads", target.threads) : "",
+      info.driver, info.api, double(info.memory_bytes) / double(1u << 30),
+      target.addressing == graph::Addressing::address ? "address" : "descriptor",
+      target.subgroup_size ? fmt::format("subgroup {}", target.subgroup_size) : "no subgroups",
+      target.shared_memory_bytes / 1024, target.f16_storage ? " | f16 storage" : "");
 }
 
-const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::string& select, std::string& why) {
+const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::string& select,
+                                std::string& why) {
   if (devices.empty())
     throw DeviceError("choosing a device", "none found", "no device", "the Vulkan loader",
-                      "the drivers that are installed offer no device. On a machine without a GPU, `apt-get install "
+                      "the drivers that are installed offer no device. On a machine without a GPU, "
+                      "`apt-get install "
                       "mesa-vulkan-drivers` brings lavapipe, which runs on the CPU");
   const DeviceInfo* best = nullptr;
   if (select.empty()) {
@@ -127,23 +142,30 @@ const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::
     if (!best->usable)
       throw DeviceError("choosing a device", "none can run", "no device", "the Vulkan loader",
                         "what was found:" + one_line_each(devices));
-    size_t usable = size_t(std::count_if(devices.begin(), devices.end(), [](const DeviceInfo& d) { return d.usable; }));
-    why = usable == 1 ? "the only one that can run"
-                      : fmt::format("the best of {} (discrete before integrated before virtual before cpu)", usable);
+    size_t usable = size_t(std::count_if(devices.begin(), devices.end(),
+                                         [](const DeviceInfo& d) { return d.usable; }));
+    why = usable == 1
+              ? "the only one that can run"
+              : fmt::format("the best of {} (discrete before integrated before virtual before cpu)",
+                            usable);
     return *best;
   }
   std::string wanted = lower(select);
   std::string uuid = wanted;
   std::erase(uuid, '-');
-  bool index = std::all_of(wanted.begin(), wanted.end(), [](unsigned char c) { return std::isdigit(c); }) && wanted.size() < 6;
+  bool index =
+      std::all_of(wanted.begin(), wanted.end(), [](unsigned char c) { return std::isdigit(c); }) &&
+      wanted.size() < 6;
   for (const DeviceInfo& device : devices) {
     bool matches = index ? device.index == uint32_t(std::stoul(wanted))
-                         : device.uuid == uuid || lower(device.name).find(wanted) != std::string::npos ||
+                         : device.uuid == uuid ||
+                               lower(device.name).find(wanted) != std::string::npos ||
                                lower(device.driver).find(wanted) != std::string::npos;
     if (matches && (!best || better(device, *best))) best = &device;
   }
   check(best != nullptr, "no device is called '{}'; there are:{}", select, one_line_each(devices));
-  check(best->usable, "the device '{}' cannot run: {}. There are:{}", best->name, best->reason, one_line_each(devices));
+  check(best->usable, "the device '{}' cannot run: {}. There are:{}", best->name, best->reason,
+        one_line_each(devices));
   why = fmt::format("asked for as '{}'", select);
   return *best;
 }
@@ -153,7 +175,8 @@ std::vector<DeviceInfo> list_devices() {
   std::vector<DeviceInfo> result;
   for (const vk::raii::PhysicalDevice& device : physical_devices(instance)) {
     Capabilities capabilities = query(device);
-    result.push_back(describe(uint32_t(result.size()), capabilities, choose_features(capabilities, {})));
+    result.push_back(
+        describe(uint32_t(result.size()), capabilities, choose_features(capabilities, {})));
   }
   return result;
 }
@@ -171,27 +194,35 @@ Device Device::open(const DeviceOptions& options) {
     infos.push_back(describe(uint32_t(infos.size()), capabilities.back(), features.back()));
   }
   std::string why;
-  DeviceInfo info = choose_device(infos, options.select.empty() ? environment("SURTSEY_DEVICE") : options.select, why);
+  DeviceInfo info = choose_device(
+      infos, options.select.empty() ? environment("SURTSEY_DEVICE") : options.select, why);
   apply_addressing(info, options.addressing);
   const FeatureSet& chosen = features[info.index];
   context->physical = std::move(physical[info.index]);
   context->capabilities = capabilities[info.index];
   context->who = {info.name, info.driver};
   context->memory_budget = in_use(chosen, "memory_budget");
-  context->subgroup_size_control = in_use(chosen, "subgroup_size_control") && capabilities[info.index].requires_subgroup_size();
+  context->subgroup_size_control =
+      in_use(chosen, "subgroup_size_control") && capabilities[info.index].requires_subgroup_size();
   context->buffer_address = in_use(chosen, "buffer_address");
-  context->unified = !options.staging && (info.type == DeviceType::cpu || info.type == DeviceType::integrated);
+  context->unified =
+      !options.staging && (info.type == DeviceType::cpu || info.type == DeviceType::integrated);
   open_queue(*context, chosen);
-  if (!options.quiet) fmt::print(stderr, "device: {} | {}{}\n", print(info), why, validation ? " | validation on" : "");
+  if (!options.quiet)
+    fmt::print(stderr, "device: {} | {}{}\n", print(info), why,
+               validation ? " | validation on" : "");
   return Device(std::move(info), std::move(context));
 }
 
-Device::Device(DeviceInfo info, std::unique_ptr<Context> context) : info_(std::move(info)), context_(std::move(context)) {}
+Device::Device(DeviceInfo info, std::unique_ptr<Context> context)
+    : info_(std::move(info)), context_(std::move(context)) {}
 Device::~Device() = default;
 Device::Device(Device&&) noexcept = default;
 Device& Device::operator=(Device&&) noexcept = default;
 
-std::vector<std::string> Device::validation_messages() const { return context_->instance.messages->all(); }
+std::vector<std::string> Device::validation_messages() const {
+  return context_->instance.messages->all();
+}
 void Device::clear_validation_messages() { context_->instance.messages->clear(); }
 bool Device::validation() const { return context_->instance.validation; }
 

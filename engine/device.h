@@ -18,18 +18,18 @@ enum class DeviceType : uint8_t { discrete, integrated, virtual_gpu, cpu, other 
 const char* name(DeviceType type);
 
 struct DeviceInfo {
-  uint32_t index = 0;               // in the order of the Vulkan loader
+  uint32_t index = 0;  // in the order of the Vulkan loader
   std::string name;
-  std::string uuid;                 // 32 hexadecimal digits
+  std::string uuid;  // 32 hexadecimal digits
   DeviceType type = DeviceType::other;
-  std::string driver;               // name and version, in the driver's words
-  std::string api;                  // 1.3.305
-  uint64_t memory_bytes = 0;        // the largest device-local heap
+  std::string driver;         // name and version, in the driver's words
+  std::string api;            // 1.3.305
+  uint64_t memory_bytes = 0;  // the largest device-local heap
   bool usable = false;
-  std::string reason;               // why it cannot run, when it cannot
+  std::string reason;                 // why it cannot run, when it cannot
   std::vector<std::string> features;  // optional features in use
   graph::Target target;
-  int preference = 0;               // among devices of one type
+  int preference = 0;  // among devices of one type
 };
 
 // One line: `0 = llvmpipe (LLVM 15.0.6, 512 bits) | cpu, 2 threads | ...`.
@@ -40,17 +40,23 @@ std::string to_json(std::span<const DeviceInfo> devices);
 std::vector<DeviceInfo> list_devices();
 
 struct DeviceOptions {
-  std::string select;                 // index, part of the name or the driver, or UUID; empty: SURTSEY_DEVICE, else the best one
-  std::optional<bool> validation;     // core and synchronization validation; unset: SURTSEY_VALIDATION=1
-  std::optional<graph::Addressing> addressing;  // unset: SURTSEY_ADDRESSING, else by address where the device can
-  std::vector<std::string> without;   // optional features of features.cpp to do without
-  bool staging = false;               // copies go through a staging buffer even where memory can be mapped (tests)
-  bool quiet = false;                 // no line on stderr
+  std::string select;  // index, part of the name or the driver, or UUID; empty: SURTSEY_DEVICE,
+                       // else the best one
+  std::optional<bool>
+      validation;  // core and synchronization validation; unset: SURTSEY_VALIDATION=1
+  std::optional<graph::Addressing>
+      addressing;  // unset: SURTSEY_ADDRESSING, else by address where the device can
+  std::vector<std::string> without;  // optional features of features.cpp to do without
+  bool staging =
+      false;           // copies go through a staging buffer even where memory can be mapped (tests)
+  bool quiet = false;  // no line on stderr
 };
 
-// Discrete before integrated before virtual before CPU; lavapipe before SwiftShader. Never a device that cannot run. `why` becomes the
-// reason in words. UserError when `select` fits no device, or one that cannot run; DeviceError when there is none to choose.
-const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::string& select, std::string& why);
+// Discrete before integrated before virtual before CPU; lavapipe before SwiftShader. Never a device
+// that cannot run. `why` becomes the reason in words. UserError when `select` fits no device, or
+// one that cannot run; DeviceError when there is none to choose.
+const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::string& select,
+                                std::string& why);
 
 class Device {
  public:

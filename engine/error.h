@@ -13,9 +13,12 @@ class DeviceError : public std::runtime_error {
   // `detail` says what was under way and what to do; it ends the message.
   DeviceError(std::string call, std::string result, std::string device, std::string driver,
               const std::string& detail = {})
-      : std::runtime_error(fmt::format("{} failed with {} on {} ({}){}{}", call, result, device, driver,
-                                       detail.empty() ? "" : ": ", detail)),
-        call_(std::move(call)), result_(std::move(result)), device_(std::move(device)), driver_(std::move(driver)) {}
+      : std::runtime_error(fmt::format("{} failed with {} on {} ({}){}{}", call, result, device,
+                                       driver, detail.empty() ? "" : ": ", detail)),
+        call_(std::move(call)),
+        result_(std::move(result)),
+        device_(std::move(device)),
+        driver_(std::move(driver)) {}
 
   const std::string& call() const { return call_; }      // vkAllocateMemory
   const std::string& result() const { return result_; }  // ErrorOutOfDeviceMemory

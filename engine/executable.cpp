@@ -25,12 +25,19 @@ static_assert(sizeof(DescriptorArguments) == shaders::kDescriptorArgumentBytes);
 }  // namespace
 
 Executable::Executable(Context& context, const graph::Target& target, const graph::Plan& plan,
-                       std::span<const shaders::Shader> shaders, std::vector<std::shared_ptr<const Pipeline>> pipelines,
-                       const std::function<Place(uint32_t)>& place, const ExecutableOptions& options)
-    : context_(context), target_(target), plan_(plan), name_(std::make_shared<std::string>(plan.name)),
-      pipelines_(std::move(pipelines)), barrier_(plan.dispatches.size() + 1, 0) {
-  ensure(pipelines_.size() == plan.kernels.size() && shaders.size() == plan.kernels.size(), "{} kernels, {} shaders, {} pipelines",
-         plan.kernels.size(), shaders.size(), pipelines_.size());
+                       std::span<const shaders::Shader> shaders,
+                       std::vector<std::shared_ptr<const Pipeline>> pipelines,
+                       const std::function<Place(uint32_t)>& place,
+                       const ExecutableOptions& options)
+    : context_(context),
+      target_(target),
+      plan_(plan),
+      name_(std::make_shared<std::string>(plan.name)),
+      pipelines_(std::move(pipelines)),
+      barrier_(plan.dispatches.size() + 1, 0) {
+  ensure(pipelines_.size() == plan.kernels.size() && shaders.size() == plan.kernels.size(),
+         "{} kernels, {} shaders, {} pipelines", plan.kernels.size(), shaders.size(),
+         pipelines_.size());
   for (uint32_t index : plan.barriers) barrier_.at(index) = 1;
   bind(place, shaders);
   tail_ = context_.allocate_commands();
@@ -41,7 +48,8 @@ Executable::Executable(Context& context, const graph::Target& target, const grap
   uint32_t count = uint32_t(plan.dispatches.size());
   if (options.segment_dispatches != 0) {
     std::vector<uint32_t> cuts;
-    for (uint32_t i = options.segment_dispatches; i < count; i += options.segment_dispatches) cuts.push_back(i);
+    for (uint32_t i = options.segment_dispatches; i < count; i += options.segment_dispatches)
+      cuts.push_back(i);
     record_segments(cuts);
   } else if (target_.cpu) {
     record_segments({});
@@ -49,54 +57,66 @@ Executable::Executable(Context& context, const graph::Target& target, const grap
   }
 }
 
-void Executable::bind(const std::function<Place(uint32_t)>& place, std::span<const shaders::Shader> shaders) {
+void Executable::bind(const std::function<Place(uint32_t)>& place,
+                      std::span<const shaders::Shader> shaders) {
   bool address_mode = target_.addressing == graph::Addressing::address;
   uint32_t bindings = 0;
-  for (const graph::Dispatch& dispatch : plan_.dispatches) bindings += uint32_t(dispatch.accesses.size());
+  for (const graph::Dispatch& dispatch : plan_.dispatches)
+    bindings += uint32_t(dispatch.accesses.size());
   if (!address_mode && bindings > 0) {
-    vk::DescriptorPoolSize size{.type = vk::DescriptorType::eStorageBuffer, .descriptorCount = bindings};
+    vk::DescriptorPoolSize size{.type = vk::DescriptorType::eStorageBuffer,
+                                .descriptorCount = bindings};
     vk::DescriptorPoolCreateInfo info{.flags = vk::DescriptorPoolCreateFlagBits::eFreeDescriptorSet,
                                       .maxSets = uint32_t(plan_.dispatches.size()),
                                       .poolSizeCount = 1,
                                       .pPoolSizes = &size};
-    pool_ = vk_check("vkCreateDescriptorPool", context_.who, [&] { return vk::raii::DescriptorPool(context_.device, info); });
+    pool_ = vk_check("vkCreateDescriptorPool", context_.who,
+                     [&] { return vk::raii::DescriptorPool(context_.device, info); });
   }
   for (const graph::Dispatch& dispatch : plan_.dispatches) {
     const shaders::Shader& shader = shaders[dispatch.kernel];
-    ensure(dispatch.accesses.size() == shader.bindings, "kernel {}: {} accesses, {} bindings", shader.name,
-           dispatch.accesses.size(), shader.bindings);
+    ensure(dispatch.accesses.size() == shader.bindings, "kernel {}: {} accesses, {} bindings",
+           shader.name, dispatch.accesses.size(), shader.bindings);
     AddressArguments addresses{};
     DescriptorArguments descriptors{};
     std::vector<vk::DescriptorBufferInfo> infos;
     for (size_t i = 0; i < dispatch.accesses.size(); ++i) {
       const graph::Access& access = dispatch.accesses[i];
       Place at = place(access.buffer);
-      ensure(access.bytes > 0 && access.offset + access.bytes <= at.bytes, "kernel {}: binding {} is [{}, +{}) of a buffer of {}",
-             shader.name, i, access.offset, access.bytes, at.bytes);
+      ensure(access.bytes > 0 && access.offset + access.bytes <= at.bytes,
+             "kernel {}: binding {} is [{}, +{}) of a buffer of {}", shader.name, i, access.offset,
+             access.bytes, at.bytes);
       uint64_t offset = at.offset + access.offset;
       addresses.address[i] = at.block->address + offset;
       uint64_t slack = offset % target_.storage_offset_alignment;
       uint64_t element = uint64_t(graph::storage_bytes(plan_.buffers[access.buffer].type.dtype));
       descriptors.first[i] = uint32_t(slack / element);
-      infos.push_back({.buffer = *at.block->buffer, .offset = offset - slack, .range = access.bytes + slack});
+      infos.push_back(
+          {.buffer = *at.block->buffer, .offset = offset - slack, .range = access.bytes + slack});
       check(address_mode || infos.back().range <= target_.max_storage_range,
-            "kernel {} binds {:.1f} MiB at once; in descriptor mode this device takes at most {:.1f} MiB", shader.name,
-            double(access.bytes) / (1 << 20), double(target_.max_storage_range) / (1 << 20));
+            "kernel {} binds {:.1f} MiB at once; in descriptor mode this device takes at most "
+            "{:.1f} MiB",
+            shader.name, double(access.bytes) / (1 << 20),
+            double(target_.max_storage_range) / (1 << 20));
     }
     Bound& bound = bound_.emplace_back();
     bound.pipeline = pipelines_[dispatch.kernel].get();
     bound.workgroups = shader.workgroups;
     bound.argument_bytes = address_mode ? sizeof addresses : sizeof descriptors;
-    std::memcpy(bound.arguments.data(), address_mode ? static_cast<void*>(&addresses) : &descriptors, bound.argument_bytes);
+    std::memcpy(bound.arguments.data(),
+                address_mode ? static_cast<void*>(&addresses) : &descriptors, bound.argument_bytes);
     if (!address_mode && !infos.empty()) write_descriptors(bound, infos);
   }
 }
 
-void Executable::write_descriptors(Bound& bound, std::span<const vk::DescriptorBufferInfo> buffers) {
-  vk::DescriptorSetAllocateInfo info{
-      .descriptorPool = *pool_, .descriptorSetCount = 1, .pSetLayouts = &*bound.pipeline->descriptors};
-  bound.descriptors = vk_check("vkAllocateDescriptorSets", context_.who,
-                               [&] { return std::move(context_.device.allocateDescriptorSets(info).front()); });
+void Executable::write_descriptors(Bound& bound,
+                                   std::span<const vk::DescriptorBufferInfo> buffers) {
+  vk::DescriptorSetAllocateInfo info{.descriptorPool = *pool_,
+                                     .descriptorSetCount = 1,
+                                     .pSetLayouts = &*bound.pipeline->descriptors};
+  bound.descriptors = vk_check("vkAllocateDescriptorSets", context_.who, [&] {
+    return std::move(context_.device.allocateDescriptorSets(info).front());
+  });
   vk::WriteDescriptorSet write{.dstSet = *bound.descriptors,
                                .dstBinding = 0,
                                .descriptorCount = uint32_t(buffers.size()),
@@ -109,12 +129,14 @@ void Executable::record_dispatch(const vk::raii::CommandBuffer& commands, uint32
   const Bound& bound = bound_[index];
   commands.bindPipeline(vk::PipelineBindPoint::eCompute, *bound.pipeline->handle);
   if (*bound.descriptors)
-    commands.bindDescriptorSets(vk::PipelineBindPoint::eCompute, *bound.pipeline->layout, 0, *bound.descriptors, nullptr);
+    commands.bindDescriptorSets(vk::PipelineBindPoint::eCompute, *bound.pipeline->layout, 0,
+                                *bound.descriptors, nullptr);
   auto arguments = bound.arguments;
   for (uint32_t base = 0; base < bound.workgroups;) {
     std::memcpy(arguments.data() + bound.argument_bytes - 8, &base, sizeof base);
-    commands.pushConstants<std::byte>(*bound.pipeline->layout, vk::ShaderStageFlagBits::eCompute, 0,
-                                      vk::ArrayProxy<const std::byte>(bound.argument_bytes, arguments.data()));
+    commands.pushConstants<std::byte>(
+        *bound.pipeline->layout, vk::ShaderStageFlagBits::eCompute, 0,
+        vk::ArrayProxy<const std::byte>(bound.argument_bytes, arguments.data()));
     uint32_t count = std::min(target_.max_workgroups, bound.workgroups - base);
     commands.dispatch(count, 1, 1);
     base += count;
@@ -153,7 +175,8 @@ void Executable::cut_by_time(const std::vector<uint64_t>& ns) {
     total += ns[i];
   }
   record_segments(cuts);
-  steps_per_submission_ = uint32_t(std::clamp<uint64_t>(kBudgetNs / std::max<uint64_t>(total, 1), 1, kMaxStepsPerSubmission));
+  steps_per_submission_ = uint32_t(
+      std::clamp<uint64_t>(kBudgetNs / std::max<uint64_t>(total, 1), 1, kMaxStepsPerSubmission));
 }
 
 uint64_t Executable::submit(uint32_t steps) {
@@ -190,7 +213,9 @@ std::vector<uint64_t> Executable::run_timed() {
   vk::raii::QueryPool queries = nullptr;
   if (bits != 0)
     queries = vk_check("vkCreateQueryPool", context_.who, [&] {
-      return vk::raii::QueryPool(context_.device, vk::QueryPoolCreateInfo{.queryType = vk::QueryType::eTimestamp, .queryCount = chunk + 1});
+      return vk::raii::QueryPool(
+          context_.device,
+          vk::QueryPoolCreateInfo{.queryType = vk::QueryType::eTimestamp, .queryCount = chunk + 1});
     });
   std::vector<uint64_t> result(count);
   for (uint32_t first = 0; first < count; first += chunk) {
@@ -204,7 +229,8 @@ std::vector<uint64_t> Executable::run_timed() {
     for (uint32_t d = first; d < last; ++d) {
       record_dispatch(commands, d);
       full_barrier(commands);
-      if (bits != 0) commands.writeTimestamp2(vk::PipelineStageFlagBits2::eAllCommands, *queries, d - first + 1);
+      if (bits != 0)
+        commands.writeTimestamp2(vk::PipelineStageFlagBits2::eAllCommands, *queries, d - first + 1);
     }
     commands.end();
     vk::CommandBufferSubmitInfo info{.commandBuffer = *commands};
@@ -212,15 +238,18 @@ std::vector<uint64_t> Executable::run_timed() {
     context_.wait(context_.submit({&info, 1}, {name_, first, last, count, 1}));
     auto elapsed = std::chrono::steady_clock::now() - start;
     if (bits == 0) {
-      result[first] = uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count());
+      result[first] =
+          uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count());
       continue;
     }
     auto stamps = vk_check("vkGetQueryPoolResults", context_.who, [&] {
-      return queries.getResults<uint64_t>(0, last - first + 1, (last - first + 1) * 8, 8,
-                                          vk::QueryResultFlagBits::e64 | vk::QueryResultFlagBits::eWait);
+      return queries.getResults<uint64_t>(
+          0, last - first + 1, (last - first + 1) * 8, 8,
+          vk::QueryResultFlagBits::e64 | vk::QueryResultFlagBits::eWait);
     });
     for (uint32_t d = first; d < last; ++d)
-      result[d] = uint64_t(double((stamps.second[d - first + 1] - stamps.second[d - first]) & mask) * period);
+      result[d] = uint64_t(
+          double((stamps.second[d - first + 1] - stamps.second[d - first]) & mask) * period);
   }
   return result;
 }

@@ -11,30 +11,38 @@
 namespace surtsey::engine {
 
 struct ExecutableOptions {
-  uint32_t segment_dispatches = 0;  // cuts the recording every so many dispatches, each its own submission (for tests); 0: by time
+  uint32_t segment_dispatches = 0;  // cuts the recording every so many dispatches, each its own
+                                    // submission (for tests); 0: by time
 };
 
-// The recording is a list of segments. CPU devices have one; on a GPU the first step is timed dispatch by dispatch, and segments are cut so
-// that no submission runs longer than kBudgetNs, as watchdogs kill at 2 s. Where one segment is enough, several steps go out in a submission.
-// Every submission ends with a barrier against everything, the host included: programs need none between each other.
+// The recording is a list of segments. CPU devices have one; on a GPU the first step is timed
+// dispatch by dispatch, and segments are cut so that no submission runs longer than kBudgetNs, as
+// watchdogs kill at 2 s. Where one segment is enough, several steps go out in a submission. Every
+// submission ends with a barrier against everything, the host included: programs need none between
+// each other.
 class Executable {
  public:
   static constexpr uint64_t kBudgetNs = 150'000'000;
   static constexpr uint32_t kMaxStepsPerSubmission = 16;
 
-  // `place` says where a buffer of the plan lies. The plan and the blocks must outlive the executable.
-  Executable(Context& context, const graph::Target& target, const graph::Plan& plan, std::span<const shaders::Shader> shaders,
-             std::vector<std::shared_ptr<const Pipeline>> pipelines, const std::function<Place(uint32_t)>& place,
-             const ExecutableOptions& options);
+  // `place` says where a buffer of the plan lies. The plan and the blocks must outlive the
+  // executable.
+  Executable(Context& context, const graph::Target& target, const graph::Plan& plan,
+             std::span<const shaders::Shader> shaders,
+             std::vector<std::shared_ptr<const Pipeline>> pipelines,
+             const std::function<Place(uint32_t)>& place, const ExecutableOptions& options);
 
   // Submits `steps` replays and returns the ticket of the last. Throws only DeviceError.
   uint64_t submit(uint32_t steps);
 
-  // Runs one step with a barrier and a timestamp after every dispatch, and waits. Nanoseconds by dispatch.
+  // Runs one step with a barrier and a timestamp after every dispatch, and waits. Nanoseconds by
+  // dispatch.
   std::vector<uint64_t> run_timed();
 
   uint64_t submissions() const { return submissions_; }
-  uint64_t host_ns() const { return host_ns_; }  // CPU time of the submitting thread, all submissions
+  uint64_t host_ns() const {
+    return host_ns_;
+  }  // CPU time of the submitting thread, all submissions
   uint32_t segments() const { return uint32_t(segments_.size()); }
 
  private:

@@ -14,59 +14,85 @@ void nothing(graph::Target&) {}
 void nothing_to_enable(Capabilities&) {}
 
 constexpr FeatureRow kFeatures[] = {
-    {"synchronization2", true, nullptr, "barriers and submissions", [](const Capabilities& c) { return bool(c.features13.synchronization2); },
+    {"synchronization2", true, nullptr, "barriers and submissions",
+     [](const Capabilities& c) { return bool(c.features13.synchronization2); },
      [](Capabilities& c) { c.features13.synchronization2 = true; }, nothing},
-    {"timeline_semaphore", true, nullptr, "tickets of submissions", [](const Capabilities& c) { return bool(c.features12.timelineSemaphore); },
+    {"timeline_semaphore", true, nullptr, "tickets of submissions",
+     [](const Capabilities& c) { return bool(c.features12.timelineSemaphore); },
      [](Capabilities& c) { c.features12.timelineSemaphore = true; }, nothing},
-    {"buffer_address", false, nullptr, "kernels reach tensors by address, 1.5 to 1.9 times faster on CPU devices",
+    {"buffer_address", false, nullptr,
+     "kernels reach tensors by address, 1.5 to 1.9 times faster on CPU devices",
      [](const Capabilities& c) { return bool(c.features12.bufferDeviceAddress); },
-     [](Capabilities& c) { c.features12.bufferDeviceAddress = true; }, [](graph::Target& t) { t.buffer_address = true; }},
-    {"scalar_layout", false, nullptr, "tightly packed blocks", [](const Capabilities& c) { return bool(c.features12.scalarBlockLayout); },
+     [](Capabilities& c) { c.features12.bufferDeviceAddress = true; },
+     [](graph::Target& t) { t.buffer_address = true; }},
+    {"scalar_layout", false, nullptr, "tightly packed blocks",
+     [](const Capabilities& c) { return bool(c.features12.scalarBlockLayout); },
      [](Capabilities& c) { c.features12.scalarBlockLayout = true; }, nothing},
     {"subgroup_size_control", false, nullptr, "the subgroup size that a kernel was written for",
-     [](const Capabilities& c) { return c.features13.subgroupSizeControl && c.features13.computeFullSubgroups; },
-     [](Capabilities& c) { c.features13.subgroupSizeControl = c.features13.computeFullSubgroups = true; }, nothing},
+     [](const Capabilities& c) {
+       return c.features13.subgroupSizeControl && c.features13.computeFullSubgroups;
+     },
+     [](Capabilities& c) {
+       c.features13.subgroupSizeControl = c.features13.computeFullSubgroups = true;
+     },
+     nothing},
     {"subgroup_ballot", false, nullptr, "broadcast between lanes",
      [](const Capabilities& c) {
        return (c.subgroup.supportedStages & vk::ShaderStageFlagBits::eCompute) &&
               (c.subgroup.supportedOperations & vk::SubgroupFeatureFlagBits::eBallot);
      },
      nothing_to_enable, [](graph::Target& t) { t.subgroup_ballot = true; }},
-    {"f16_storage", false, nullptr, "half the bytes for activations and weights; arithmetic stays f32",
-     [](const Capabilities& c) { return c.features11.storageBuffer16BitAccess && c.features12.shaderFloat16; },
-     [](Capabilities& c) { c.features11.storageBuffer16BitAccess = c.features12.shaderFloat16 = true; },
+    {"f16_storage", false, nullptr,
+     "half the bytes for activations and weights; arithmetic stays f32",
+     [](const Capabilities& c) {
+       return c.features11.storageBuffer16BitAccess && c.features12.shaderFloat16;
+     },
+     [](Capabilities& c) {
+       c.features11.storageBuffer16BitAccess = c.features12.shaderFloat16 = true;
+     },
      [](graph::Target& t) { t.f16_storage = true; }},
-    {"memory_budget", false, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, "what other processes leave of a heap",
-     [](const Capabilities& c) { return c.extensions.contains(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME); }, nothing_to_enable, nothing},
+    {"memory_budget", false, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME,
+     "what other processes leave of a heap",
+     [](const Capabilities& c) {
+       return c.extensions.contains(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+     },
+     nothing_to_enable, nothing},
 };
 
 uint32_t estimated_processors(const Capabilities& capabilities) {
   switch (capabilities.properties.deviceType) {
-    case vk::PhysicalDeviceType::eCpu: return std::max(1u, std::thread::hardware_concurrency());
-    case vk::PhysicalDeviceType::eDiscreteGpu: return 64;
-    default: return 16;
+    case vk::PhysicalDeviceType::eCpu:
+      return std::max(1u, std::thread::hardware_concurrency());
+    case vk::PhysicalDeviceType::eDiscreteGpu:
+      return 64;
+    default:
+      return 16;
   }
 }
 
 std::string why_it_cannot_run(const Capabilities& c) {
   uint32_t version = c.properties.apiVersion;
   if (version < VK_API_VERSION_1_3)
-    return fmt::format("it has Vulkan {}.{}, 1.3 is required", VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version));
+    return fmt::format("it has Vulkan {}.{}, 1.3 is required", VK_API_VERSION_MAJOR(version),
+                       VK_API_VERSION_MINOR(version));
   if (c.queue_family == UINT32_MAX) return "it has no compute queue";
   if (c.memory.memoryTypeCount == 0) return "it has no memory: a driver that only compiles";
-  if (!std::isfinite(c.properties.limits.timestampPeriod)) return "its clock is not one: a driver that only compiles";
+  if (!std::isfinite(c.properties.limits.timestampPeriod))
+    return "its clock is not one: a driver that only compiles";
   return {};
 }
 
 }  // namespace
 
 bool Capabilities::requires_subgroup_size() const {
-  return features13.subgroupSizeControl && (subgroup_size.requiredSubgroupSizeStages & vk::ShaderStageFlagBits::eCompute);
+  return features13.subgroupSizeControl &&
+         (subgroup_size.requiredSubgroupSizeStages & vk::ShaderStageFlagBits::eCompute);
 }
 
 bool Capabilities::fixed_subgroup_size(uint32_t size) const {
   if (subgroup_size.minSubgroupSize == size && subgroup_size.maxSubgroupSize == size) return true;
-  return requires_subgroup_size() && size >= subgroup_size.minSubgroupSize && size <= subgroup_size.maxSubgroupSize;
+  return requires_subgroup_size() && size >= subgroup_size.minSubgroupSize &&
+         size <= subgroup_size.maxSubgroupSize;
 }
 
 Capabilities query(const vk::raii::PhysicalDevice& device) {
@@ -75,18 +101,23 @@ Capabilities query(const vk::raii::PhysicalDevice& device) {
   for (const vk::ExtensionProperties& extension : device.enumerateDeviceExtensionProperties())
     result.extensions.insert(extension.extensionName.data());
   result.memory = device.getMemoryProperties();
-  if (result.properties.apiVersion < VK_API_VERSION_1_3) return result;  // the structures below would not be filled
-  auto properties = device.getProperties2<vk::PhysicalDeviceProperties2, vk::PhysicalDeviceIDProperties, vk::PhysicalDeviceDriverProperties,
-                                          vk::PhysicalDeviceSubgroupProperties, vk::PhysicalDeviceSubgroupSizeControlProperties,
-                                          vk::PhysicalDeviceMaintenance3Properties, vk::PhysicalDeviceMaintenance4Properties>();
-  std::copy_n(properties.get<vk::PhysicalDeviceIDProperties>().deviceUUID.begin(), VK_UUID_SIZE, result.uuid.begin());
+  if (result.properties.apiVersion < VK_API_VERSION_1_3)
+    return result;  // the structures below would not be filled
+  auto properties = device.getProperties2<
+      vk::PhysicalDeviceProperties2, vk::PhysicalDeviceIDProperties,
+      vk::PhysicalDeviceDriverProperties, vk::PhysicalDeviceSubgroupProperties,
+      vk::PhysicalDeviceSubgroupSizeControlProperties, vk::PhysicalDeviceMaintenance3Properties,
+      vk::PhysicalDeviceMaintenance4Properties>();
+  std::copy_n(properties.get<vk::PhysicalDeviceIDProperties>().deviceUUID.begin(), VK_UUID_SIZE,
+              result.uuid.begin());
   result.driver = properties.get<vk::PhysicalDeviceDriverProperties>();
   result.subgroup = properties.get<vk::PhysicalDeviceSubgroupProperties>();
   result.subgroup_size = properties.get<vk::PhysicalDeviceSubgroupSizeControlProperties>();
   result.maintenance3 = properties.get<vk::PhysicalDeviceMaintenance3Properties>();
   result.maintenance4 = properties.get<vk::PhysicalDeviceMaintenance4Properties>();
-  auto features = device.getFeatures2<vk::PhysicalDeviceFeatures2, vk::PhysicalDeviceVulkan11Features, vk::PhysicalDeviceVulkan12Features,
-                                      vk::PhysicalDeviceVulkan13Features>();
+  auto features =
+      device.getFeatures2<vk::PhysicalDeviceFeatures2, vk::PhysicalDeviceVulkan11Features,
+                          vk::PhysicalDeviceVulkan12Features, vk::PhysicalDeviceVulkan13Features>();
   result.features = features.get<vk::PhysicalDeviceFeatures2>().features;
   result.features11 = features.get<vk::PhysicalDeviceVulkan11Features>();
   result.features12 = features.get<vk::PhysicalDeviceVulkan12Features>();
@@ -94,7 +125,8 @@ Capabilities query(const vk::raii::PhysicalDevice& device) {
   auto families = device.getQueueFamilyProperties();
   for (uint32_t i = 0; i < families.size(); ++i) {
     bool graphics = bool(families[i].queueFlags & vk::QueueFlagBits::eGraphics);
-    if (!(families[i].queueFlags & vk::QueueFlagBits::eCompute) || families[i].queueCount == 0) continue;
+    if (!(families[i].queueFlags & vk::QueueFlagBits::eCompute) || families[i].queueCount == 0)
+      continue;
     if (result.queue_family != UINT32_MAX && graphics) continue;
     result.queue_family = i;
     result.timestamp_bits = families[i].timestampValidBits;
@@ -123,15 +155,19 @@ FeatureSet choose_features(const Capabilities& c, const std::vector<std::string>
   target.name = c.properties.deviceName.data();
   target.cpu = c.cpu();
   target.threads = estimated_processors(c);
-  target.max_workgroup_invocations = std::min(limits.maxComputeWorkGroupInvocations, limits.maxComputeWorkGroupSize[0]);
+  target.max_workgroup_invocations =
+      std::min(limits.maxComputeWorkGroupInvocations, limits.maxComputeWorkGroupSize[0]);
   target.max_workgroups = limits.maxComputeWorkGroupCount[0];
   target.shared_memory_bytes = limits.maxComputeSharedMemorySize;
   target.push_constant_bytes = limits.maxPushConstantsSize;
-  target.max_storage_buffers = std::min(limits.maxPerStageDescriptorStorageBuffers, limits.maxDescriptorSetStorageBuffers);
-  target.storage_offset_alignment = std::max<uint32_t>(4, uint32_t(limits.minStorageBufferOffsetAlignment));
+  target.max_storage_buffers =
+      std::min(limits.maxPerStageDescriptorStorageBuffers, limits.maxDescriptorSetStorageBuffers);
+  target.storage_offset_alignment =
+      std::max<uint32_t>(4, uint32_t(limits.minStorageBufferOffsetAlignment));
   target.max_storage_range = limits.maxStorageBufferRange;
   target.max_allocation = c.maintenance3.maxMemoryAllocationSize;
-  if (c.maintenance4.maxBufferSize != 0) target.max_allocation = std::min(target.max_allocation, c.maintenance4.maxBufferSize);
+  if (c.maintenance4.maxBufferSize != 0)
+    target.max_allocation = std::min(target.max_allocation, c.maintenance4.maxBufferSize);
   // Blocks begin and end where anything can be placed.
   target.max_allocation &= ~uint64_t(4095);
 
@@ -139,7 +175,8 @@ FeatureSet choose_features(const Capabilities& c, const std::vector<std::string>
   for (const FeatureRow& row : kFeatures) {
     if (std::find(without.begin(), without.end(), row.name) != without.end()) continue;
     if (!row.present(c)) {
-      if (row.required && result.missing.empty()) result.missing = fmt::format("it lacks {} ({})", row.name, row.why);
+      if (row.required && result.missing.empty())
+        result.missing = fmt::format("it lacks {} ({})", row.name, row.why);
       continue;
     }
     row.enable(result.enable);
@@ -150,10 +187,12 @@ FeatureSet choose_features(const Capabilities& c, const std::vector<std::string>
   if (target.subgroup_ballot) {
     uint32_t size = preferred_subgroup_size(c);
     bool controlled = result.enable.features13.subgroupSizeControl && c.requires_subgroup_size();
-    bool only_one = c.subgroup_size.minSubgroupSize == size && c.subgroup_size.maxSubgroupSize == size;
+    bool only_one =
+        c.subgroup_size.minSubgroupSize == size && c.subgroup_size.maxSubgroupSize == size;
     target.subgroup_size = controlled || only_one ? size : 0;
   }
-  target.addressing = target.buffer_address ? graph::Addressing::address : graph::Addressing::descriptor;
+  target.addressing =
+      target.buffer_address ? graph::Addressing::address : graph::Addressing::descriptor;
   return result;
 }
 

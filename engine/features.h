@@ -1,5 +1,5 @@
-// What a physical device can do, and the table of what of it is used: required or optional, and what each sets in graph::Target.
-// Every optional row has an off switch (DeviceOptions::without).
+// What a physical device can do, and the table of what of it is used: required or optional, and
+// what each sets in graph::Target. Every optional row has an off switch (DeviceOptions::without).
 #pragma once
 
 #include "engine/vulkan.h"
@@ -43,21 +43,23 @@ struct FeatureRow {
   const char* extension;  // to enable, or null
   const char* why;
   bool (*present)(const Capabilities&);
-  void (*enable)(Capabilities&);  // sets what vkCreateDevice is to enable in features, features11 to 13
+  void (*enable)(
+      Capabilities&);  // sets what vkCreateDevice is to enable in features, features11 to 13
   void (*apply)(graph::Target&);
 };
 std::span<const FeatureRow> feature_table();
 
 struct FeatureSet {
-  Capabilities enable;                 // only features11 to 13 are of interest
+  Capabilities enable;  // only features11 to 13 are of interest
   std::vector<const char*> extensions;
-  std::vector<std::string> names;      // rows in use
+  std::vector<std::string> names;  // rows in use
   graph::Target target;
-  std::string missing;                 // why the device cannot run, or empty
+  std::string missing;  // why the device cannot run, or empty
 };
 
-// The limits and the rows of a device as a Target. `without` names optional rows to leave out; UserError lists the rows when one does
-// not exist. `missing` says what is required and absent.
-FeatureSet choose_features(const Capabilities& capabilities, const std::vector<std::string>& without);
+// The limits and the rows of a device as a Target. `without` names optional rows to leave out;
+// UserError lists the rows when one does not exist. `missing` says what is required and absent.
+FeatureSet choose_features(const Capabilities& capabilities,
+                           const std::vector<std::string>& without);
 
 }  // namespace surtsey::engine

@@ -10,11 +10,15 @@ namespace {
 
 constexpr const char* kValidationLayer = "VK_LAYER_KHRONOS_validation";
 constexpr const char* kWhatToInstall =
-    "no Vulkan driver was found. Install one: on Debian or Ubuntu `apt-get install mesa-vulkan-drivers` (it brings lavapipe, which "
-    "runs on the CPU), or the driver of the GPU's vendor. If one is installed, see whether VK_DRIVER_FILES or VK_ICD_FILENAMES hides it";
+    "no Vulkan driver was found. Install one: on Debian or Ubuntu `apt-get install "
+    "mesa-vulkan-drivers` (it brings lavapipe, which "
+    "runs on the CPU), or the driver of the GPU's vendor. If one is installed, see whether "
+    "VK_DRIVER_FILES or VK_ICD_FILENAMES hides it";
 
-VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT, VkDebugUtilsMessageTypeFlagsEXT,
-                                          const VkDebugUtilsMessengerCallbackDataEXT* data, void* log) {
+VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT,
+                                          VkDebugUtilsMessageTypeFlagsEXT,
+                                          const VkDebugUtilsMessengerCallbackDataEXT* data,
+                                          void* log) {
   static_cast<MessageLog*>(log)->add(data->pMessage);
   if (debug_level() >= 1) fmt::print(stderr, "validation: {}\n", data->pMessage);
   return VK_FALSE;
@@ -30,7 +34,8 @@ vk::raii::Context load() {
   try {
     return vk::raii::Context();
   } catch (const std::exception& error) {
-    throw DeviceError("loading libvulkan", error.what(), "no device", "no Vulkan loader", kWhatToInstall);
+    throw DeviceError("loading libvulkan", error.what(), "no device", "no Vulkan loader",
+                      kWhatToInstall);
   }
 }
 
@@ -54,25 +59,35 @@ void MessageLog::clear() {
 Instance create_instance(bool validation) {
   apply_process_quirks(validation);
   Instance result{.loader = load(), .validation = validation};
-  vk::ApplicationInfo application{.pApplicationName = "surtsey", .pEngineName = "surtsey", .apiVersion = VK_API_VERSION_1_3};
+  vk::ApplicationInfo application{
+      .pApplicationName = "surtsey", .pEngineName = "surtsey", .apiVersion = VK_API_VERSION_1_3};
   vk::InstanceCreateInfo info{.pApplicationInfo = &application};
   const char* extension = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
-  vk::ValidationFeatureEnableEXT enable = vk::ValidationFeatureEnableEXT::eSynchronizationValidation;
-  vk::ValidationFeaturesEXT features{.enabledValidationFeatureCount = 1, .pEnabledValidationFeatures = &enable};
-  // Type eValidation only: the loader reports every driver that it cannot load as a general message.
+  vk::ValidationFeatureEnableEXT enable =
+      vk::ValidationFeatureEnableEXT::eSynchronizationValidation;
+  vk::ValidationFeaturesEXT features{.enabledValidationFeatureCount = 1,
+                                     .pEnabledValidationFeatures = &enable};
+  // Type eValidation only: the loader reports every driver that it cannot load as a general
+  // message.
   vk::DebugUtilsMessengerCreateInfoEXT messenger{
-      .messageSeverity = vk::DebugUtilsMessageSeverityFlagBitsEXT::eWarning | vk::DebugUtilsMessageSeverityFlagBitsEXT::eError,
+      .messageSeverity = vk::DebugUtilsMessageSeverityFlagBitsEXT::eWarning |
+                         vk::DebugUtilsMessageSeverityFlagBitsEXT::eError,
       .messageType = vk::DebugUtilsMessageTypeFlagBitsEXT::eValidation,
       .pfnUserCallback = on_message,
       .pUserData = result.messages.get()};
   if (validation) {
     check(has_layer(result.loader, kValidationLayer),
-          "validation was asked for, but the layer {} is not installed (Debian: apt-get install vulkan-validationlayers)",
+          "validation was asked for, but the layer {} is not installed (Debian: apt-get install "
+          "vulkan-validationlayers)",
           kValidationLayer);
     features.pNext = &messenger;
-    info.setPEnabledLayerNames(kValidationLayer).setPEnabledExtensionNames(extension).setPNext(&features);
+    info.setPEnabledLayerNames(kValidationLayer)
+        .setPEnabledExtensionNames(extension)
+        .setPNext(&features);
   }
-  result.handle = vk_check("vkCreateInstance", {}, [&] { return vk::raii::Instance(result.loader, info); }, kWhatToInstall);
+  result.handle = vk_check(
+      "vkCreateInstance", {}, [&] { return vk::raii::Instance(result.loader, info); },
+      kWhatToInstall);
   if (validation) result.messenger = vk::raii::DebugUtilsMessengerEXT(result.handle, messenger);
   return result;
 }
@@ -83,8 +98,8 @@ std::vector<vk::raii::PhysicalDevice> physical_devices(const Instance& instance)
   } catch (const vk::InitializationFailedError&) {
     return {};  // RADV without a GPU, alone on the machine
   } catch (const vk::SystemError& error) {
-    throw DeviceError("vkEnumeratePhysicalDevices", vk::to_string(vk::Result(error.code().value())), "no device",
-                      "the Vulkan loader", kWhatToInstall);
+    throw DeviceError("vkEnumeratePhysicalDevices", vk::to_string(vk::Result(error.code().value())),
+                      "no device", "the Vulkan loader", kWhatToInstall);
   }
 }
 

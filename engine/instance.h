@@ -23,15 +23,17 @@ class MessageLog {
 };
 
 struct Instance {
-  std::unique_ptr<MessageLog> messages = std::make_unique<MessageLog>();  // at a fixed address: the messenger points to it
+  std::unique_ptr<MessageLog> messages =
+      std::make_unique<MessageLog>();  // at a fixed address: the messenger points to it
   vk::raii::Context loader;
   vk::raii::Instance handle = nullptr;
   vk::raii::DebugUtilsMessengerEXT messenger = nullptr;
   bool validation = false;
 };
 
-// DeviceError when there is no Vulkan loader or no driver (it says what to install); UserError when validation is asked for and the
-// layer is not installed. Applies the quirks that come before the instance.
+// DeviceError when there is no Vulkan loader or no driver (it says what to install); UserError when
+// validation is asked for and the layer is not installed. Applies the quirks that come before the
+// instance.
 Instance create_instance(bool validation);
 
 // The physical devices; none when the only driver has no device to offer.

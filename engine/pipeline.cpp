@@ -12,8 +12,8 @@ std::string key(const shaders::Shader& shader) {
 
 }  // namespace
 
-std::vector<std::shared_ptr<const Pipeline>> PipelineStore::get(std::span<const shaders::Shader> shaders,
-                                                                std::span<const shaders::Spirv> spirv) {
+std::vector<std::shared_ptr<const Pipeline>> PipelineStore::get(
+    std::span<const shaders::Shader> shaders, std::span<const shaders::Spirv> spirv) {
   ensure(shaders.size() == spirv.size(), "{} shaders and {} modules", shaders.size(), spirv.size());
   std::vector<std::string> keys;
   std::vector<size_t> missing;
@@ -23,7 +23,9 @@ std::vector<std::shared_ptr<const Pipeline>> PipelineStore::get(std::span<const 
   }
   std::vector<std::shared_ptr<const Pipeline>> made(missing.size());
   try {
-    shaders::parallel_for(missing.size(), [&](size_t i) { made[i] = create(shaders[missing[i]], spirv[missing[i]]); });
+    shaders::parallel_for(missing.size(), [&](size_t i) {
+      made[i] = create(shaders[missing[i]], spirv[missing[i]]);
+    });
   } catch (...) {
     for (size_t i : missing) store_.erase(keys[i]);
     throw;
@@ -34,17 +36,20 @@ std::vector<std::shared_ptr<const Pipeline>> PipelineStore::get(std::span<const 
   return result;
 }
 
-std::shared_ptr<const Pipeline> PipelineStore::create(const shaders::Shader& shader, const shaders::Spirv& spirv) {
+std::shared_ptr<const Pipeline> PipelineStore::create(const shaders::Shader& shader,
+                                                      const shaders::Spirv& spirv) {
   bool address_mode = target_.addressing == graph::Addressing::address;
   shaders::check_reflection(shader, shaders::reflect(spirv), address_mode);
   auto result = std::make_shared<Pipeline>();
   result->bindings = shader.bindings;
   const DriverName& who = context_.who;
 
-  vk::PushConstantRange constants{.stageFlags = vk::ShaderStageFlagBits::eCompute,
-                                  .offset = 0,
-                                  .size = address_mode ? shaders::kAddressArgumentBytes : shaders::kDescriptorArgumentBytes};
-  vk::PipelineLayoutCreateInfo layout{.pushConstantRangeCount = 1, .pPushConstantRanges = &constants};
+  vk::PushConstantRange constants{
+      .stageFlags = vk::ShaderStageFlagBits::eCompute,
+      .offset = 0,
+      .size = address_mode ? shaders::kAddressArgumentBytes : shaders::kDescriptorArgumentBytes};
+  vk::PipelineLayoutCreateInfo layout{.pushConstantRangeCount = 1,
+                                      .pPushConstantRanges = &constants};
   if (!address_mode) {
     std::vector<vk::DescriptorSetLayoutBinding> bindings;
     for (uint32_t i = 0; i < shader.bindings; ++i)
@@ -54,18 +59,23 @@ std::shared_ptr<const Pipeline> PipelineStore::create(const shaders::Shader& sha
                           .stageFlags = vk::ShaderStageFlagBits::eCompute});
     vk::DescriptorSetLayoutCreateInfo info;
     info.setBindings(bindings);
-    result->descriptors =
-        vk_check("vkCreateDescriptorSetLayout", who, [&] { return vk::raii::DescriptorSetLayout(context_.device, info); });
+    result->descriptors = vk_check("vkCreateDescriptorSetLayout", who, [&] {
+      return vk::raii::DescriptorSetLayout(context_.device, info);
+    });
     layout.setLayoutCount = 1;
     layout.pSetLayouts = &*result->descriptors;
   }
-  result->layout = vk_check("vkCreatePipelineLayout", who, [&] { return vk::raii::PipelineLayout(context_.device, layout); });
+  result->layout = vk_check("vkCreatePipelineLayout", who,
+                            [&] { return vk::raii::PipelineLayout(context_.device, layout); });
 
   vk::ShaderModuleCreateInfo module_info;
   module_info.setCode(spirv);
-  auto module = vk_check("vkCreateShaderModule", who, [&] { return vk::raii::ShaderModule(context_.device, module_info); });
-  vk::PipelineShaderStageCreateInfo stage{.stage = vk::ShaderStageFlagBits::eCompute, .module = *module, .pName = "main"};
-  vk::PipelineShaderStageRequiredSubgroupSizeCreateInfo required{.requiredSubgroupSize = shader.subgroup_size};
+  auto module = vk_check("vkCreateShaderModule", who,
+                         [&] { return vk::raii::ShaderModule(context_.device, module_info); });
+  vk::PipelineShaderStageCreateInfo stage{
+      .stage = vk::ShaderStageFlagBits::eCompute, .module = *module, .pName = "main"};
+  vk::PipelineShaderStageRequiredSubgroupSizeCreateInfo required{.requiredSubgroupSize =
+                                                                     shader.subgroup_size};
   const auto& sizes = context_.capabilities.subgroup_size;
   if (shader.subgroup_size != 0) {
     bool only_one = sizes.minSubgroupSize == sizes.maxSubgroupSize;
@@ -74,12 +84,15 @@ std::shared_ptr<const Pipeline> PipelineStore::create(const shaders::Shader& sha
       if (shader.local_size % shader.subgroup_size == 0)
         stage.flags = vk::PipelineShaderStageCreateFlagBits::eRequireFullSubgroups;
     }
-    ensure(context_.capabilities.fixed_subgroup_size(shader.subgroup_size) && (only_one || context_.subgroup_size_control),
-           "kernel {} needs subgroups of {}, which this device cannot promise", shader.name, shader.subgroup_size);
+    ensure(context_.capabilities.fixed_subgroup_size(shader.subgroup_size) &&
+               (only_one || context_.subgroup_size_control),
+           "kernel {} needs subgroups of {}, which this device cannot promise", shader.name,
+           shader.subgroup_size);
   }
   vk::ComputePipelineCreateInfo info{.stage = stage, .layout = *result->layout};
   result->handle = vk_check(
-      "vkCreateComputePipelines", who, [&] { return vk::raii::Pipeline(context_.device, nullptr, info); },
+      "vkCreateComputePipelines", who,
+      [&] { return vk::raii::Pipeline(context_.device, nullptr, info); },
       fmt::format("kernel {}", shader.name));
   return result;
 }

@@ -20,17 +20,21 @@ struct Pipeline {
 // Keeps the pipelines of a session, so that programs that share a kernel share its pipeline.
 class PipelineStore {
  public:
-  PipelineStore(Context& context, const graph::Target& target) : context_(context), target_(target) {}
+  PipelineStore(Context& context, const graph::Target& target)
+      : context_(context), target_(target) {}
 
-  // One pipeline per shader, created on all cores; each module is reflected and must agree with its Shader.
+  // One pipeline per shader, created on all cores; each module is reflected and must agree with its
+  // Shader.
   std::vector<std::shared_ptr<const Pipeline>> get(std::span<const shaders::Shader> shaders,
                                                    std::span<const shaders::Spirv> spirv);
 
  private:
-  std::shared_ptr<const Pipeline> create(const shaders::Shader& shader, const shaders::Spirv& spirv);
+  std::shared_ptr<const Pipeline> create(const shaders::Shader& shader,
+                                         const shaders::Spirv& spirv);
   Context& context_;
   const graph::Target target_;
-  std::unordered_map<std::string, std::shared_ptr<const Pipeline>> store_;  // by text, bindings and subgroup size
+  std::unordered_map<std::string, std::shared_ptr<const Pipeline>>
+      store_;  // by text, bindings and subgroup size
 };
 
 }  // namespace surtsey::engine

@@ -20,10 +20,13 @@ bool wide_vectors(bool) {
 
 constexpr ProcessQuirk kProcessQuirks[] = {
     {"LP_NATIVE_VECTOR_WIDTH", "512", wide_vectors,
-     "lavapipe uses 256-bit vectors on AVX-512 processors unless it is told; 512 is 1.3 to 1.5 times faster in matmul",
+     "lavapipe uses 256-bit vectors on AVX-512 processors unless it is told; 512 is 1.3 to 1.5 "
+     "times faster in matmul",
      "https://docs.mesa3d.org/envvars.html#envvar-LP_NATIVE_VECTOR_WIDTH"},
-    {"VK_KHRONOS_VALIDATION_SYNCVAL_SHADER_ACCESSES_HEURISTIC", "true", [](bool validation) { return validation; },
-     "layers from 1.3.290 on do not report storage buffer races between dispatches unless this is on; older ones ignore it",
+    {"VK_KHRONOS_VALIDATION_SYNCVAL_SHADER_ACCESSES_HEURISTIC", "true",
+     [](bool validation) { return validation; },
+     "layers from 1.3.290 on do not report storage buffer races between dispatches unless this is "
+     "on; older ones ignore it",
      "https://github.com/KhronosGroup/Vulkan-ValidationLayers/blob/main/docs/syncval_usage.md"},
 };
 
@@ -31,15 +34,19 @@ constexpr Quirk kQuirks[] = {
     {"swiftshader is the last choice",
      [](const Capabilities& c) { return c.driver.driverID == vk::DriverId::eGoogleSwiftshader; },
      [](QuirkEffects& effects) { effects.preference -= 2; },
-     "slower than lavapipe, and its tanh is NaN from |x| = 89 on, its sin and cos are off by 1.9e-4",
+     "slower than lavapipe, and its tanh is NaN from |x| = 89 on, its sin and cos are off by "
+     "1.9e-4",
      "https://swiftshader.googlesource.com/SwiftShader"},
-    {"lavapipe first among CPU devices", [](const Capabilities& c) { return c.driver.driverID == vk::DriverId::eMesaLlvmpipe; },
-     [](QuirkEffects& effects) { effects.preference += 1; }, "the fastest CPU driver, and the one that is measured",
+    {"lavapipe first among CPU devices",
+     [](const Capabilities& c) { return c.driver.driverID == vk::DriverId::eMesaLlvmpipe; },
+     [](QuirkEffects& effects) { effects.preference += 1; },
+     "the fastest CPU driver, and the one that is measured",
      "https://docs.mesa3d.org/drivers/llvmpipe.html"},
     {"intel: subgroups of 16",
      [](const Capabilities& c) { return c.properties.vendorID == kVendorIntel && !c.cpu(); },
      [](QuirkEffects& effects) { effects.subgroup_size = 16; },
-     "the compiler picks 8, 16 or 32 lanes a shader whatever subgroupSize says (32): a size has to be asked for, and 32 spills",
+     "the compiler picks 8, 16 or 32 lanes a shader whatever subgroupSize says (32): a size has to "
+     "be asked for, and 32 spills",
      "https://docs.mesa3d.org/drivers/anv.html"},
 };
 
@@ -49,7 +56,8 @@ std::span<const Quirk> quirk_table() { return kQuirks; }
 std::span<const ProcessQuirk> process_quirk_table() { return kProcessQuirks; }
 
 void apply_process_quirks(bool validation) {
-  // setenv is not safe next to another thread that reads the environment, so it is done at most once a row.
+  // setenv is not safe next to another thread that reads the environment, so it is done at most
+  // once a row.
   static std::mutex mutex;
   std::scoped_lock lock(mutex);
   for (const ProcessQuirk& quirk : kProcessQuirks) {

@@ -1,4 +1,5 @@
-// Driver defects and needs, one row each: match, effect, reason, link. The only place that knows a vendor or a driver.
+// Driver defects and needs, one row each: match, effect, reason, link. The only place that knows a
+// vendor or a driver.
 #pragma once
 
 #include "engine/features.h"
@@ -8,8 +9,8 @@
 namespace surtsey::engine {
 
 struct QuirkEffects {
-  int preference = 0;           // among devices of one type, higher is chosen
-  uint32_t subgroup_size = 0;   // 0: the one that the driver reports
+  int preference = 0;          // among devices of one type, higher is chosen
+  uint32_t subgroup_size = 0;  // 0: the one that the driver reports
 };
 
 struct Quirk {
@@ -31,7 +32,8 @@ struct ProcessQuirk {
 };
 std::span<const ProcessQuirk> process_quirk_table();
 
-// Sets the variables of matching rows that are not set; prints a line for each that changes how kernels run.
+// Sets the variables of matching rows that are not set; prints a line for each that changes how
+// kernels run.
 void apply_process_quirks(bool validation);
 
 QuirkEffects quirk_effects(const Capabilities& capabilities);

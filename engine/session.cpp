@@ -36,13 +36,14 @@ void check_floats(const std::string& name, const graph::Type& type) {
 
 void check_words(const std::string& name, const graph::Type& type) {
   using graph::DType;
-  check(type.dtype == DType::u32 || type.dtype == DType::i32 || type.dtype == DType::boolean, "'{}' is {}, not of integers", name,
-        graph::to_string(type));
+  check(type.dtype == DType::u32 || type.dtype == DType::i32 || type.dtype == DType::boolean,
+        "'{}' is {}, not of integers", name, graph::to_string(type));
 }
 
 }  // namespace
 
-Session::Session(Device& device, SessionOptions options) : impl_(std::make_unique<Impl>(device, std::move(options))) {}
+Session::Session(Device& device, SessionOptions options)
+    : impl_(std::make_unique<Impl>(device, std::move(options))) {}
 Session::~Session() = default;
 
 void Session::add_program(const std::string& name, const graph::Program& program) {
@@ -56,7 +57,8 @@ void Session::add_program(const std::string& name, const graph::Program& program
   impl_->add(name, std::move(plan), std::move(shaders), statistics);
 }
 
-void Session::add_plan(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders) {
+void Session::add_plan(const std::string& name, graph::Plan plan,
+                       std::vector<shaders::Shader> shaders) {
   impl_->add(name, std::move(plan), std::move(shaders), {});
 }
 
@@ -80,17 +82,21 @@ void Session::allocate() {
     for (const Block& block : arena->blocks()) s.transfer.fill(block, 0);
   }
   s.allocated = true;
-  for (auto& [name, tensor] : s.states) tensor.place = (tensor.shared ? s.shared : s.persistent).place(tensor.reservation);
+  for (auto& [name, tensor] : s.states)
+    tensor.place = (tensor.shared ? s.shared : s.persistent).place(tensor.reservation);
   for (auto& [name, loaded] : s.programs) {
     LoadedProgram& program = *loaded;
     program.executable = std::make_unique<Executable>(
         s.context, s.target, program.plan, program.shaders, program.pipelines,
-        [&](uint32_t buffer) { return s.place(program, buffer); }, ExecutableOptions{.segment_dispatches = s.options.segment_dispatches});
+        [&](uint32_t buffer) { return s.place(program, buffer); },
+        ExecutableOptions{.segment_dispatches = s.options.segment_dispatches});
   }
 }
 
 bool Session::has_state(const std::string& state) const { return impl_->states.contains(state); }
-const graph::Type& Session::state_type(const std::string& state) const { return impl_->state(state).type; }
+const graph::Type& Session::state_type(const std::string& state) const {
+  return impl_->state(state).type;
+}
 
 std::vector<std::string> Session::state_names() const {
   std::vector<std::string> names;
@@ -101,16 +107,18 @@ std::vector<std::string> Session::state_names() const {
 void Session::write_bytes(const std::string& state, std::span<const std::byte> bytes) {
   const StateTensor& tensor = impl_->state(state);
   impl_->check_allocated(true);
-  uint64_t expected = uint64_t(graph::element_count(tensor.type.shape) * graph::storage_bytes(tensor.type.dtype));
-  check(bytes.size() == expected, "{} bytes written to '{}', which is {} and has {}", bytes.size(), state,
-        graph::to_string(tensor.type), expected);
+  uint64_t expected =
+      uint64_t(graph::element_count(tensor.type.shape) * graph::storage_bytes(tensor.type.dtype));
+  check(bytes.size() == expected, "{} bytes written to '{}', which is {} and has {}", bytes.size(),
+        state, graph::to_string(tensor.type), expected);
   impl_->drain();
   impl_->transfer.upload(tensor.place, 0, bytes);
 }
 
 void Session::write(const std::string& state, const graph::HostTensor& value) {
   const graph::Type& type = impl_->state(state).type;
-  check(value.type == type, "{} written to '{}', which is {}", graph::to_string(value.type), state, graph::to_string(type));
+  check(value.type == type, "{} written to '{}', which is {}", graph::to_string(value.type), state,
+        graph::to_string(type));
   write_bytes(state, value.to_bytes());
 }
 
@@ -150,14 +158,16 @@ graph::HostTensor Session::read_output(const std::string& program, const std::st
   return graph::HostTensor::from_bytes(buffer.type, impl_->download(place, buffer.type));
 }
 
-std::vector<float> Session::read_output_floats(const std::string& program, const std::string& output) {
+std::vector<float> Session::read_output_floats(const std::string& program,
+                                               const std::string& output) {
   Place place;
   const graph::Buffer& buffer = impl_->output(impl_->program(program), output, place);
   check_floats(output, buffer.type);
   return as<float>(impl_->download(place, buffer.type));
 }
 
-std::vector<uint32_t> Session::read_output_words(const std::string& program, const std::string& output) {
+std::vector<uint32_t> Session::read_output_words(const std::string& program,
+                                                 const std::string& output) {
   Place place;
   const graph::Buffer& buffer = impl_->output(impl_->program(program), output, place);
   check_words(output, buffer.type);
@@ -189,9 +199,15 @@ void Session::read_slot(const std::string& state, int64_t slot, std::span<std::b
   std::memcpy(bytes.data(), impl_->slot(state, slot, bytes.size()), bytes.size());
 }
 
-const graph::Plan& Session::plan(const std::string& program) const { return impl_->program(program).plan; }
-const std::vector<shaders::Shader>& Session::shaders(const std::string& program) const { return impl_->program(program).shaders; }
-const ProgramStatistics& Session::statistics(const std::string& program) const { return impl_->program(program).statistics; }
+const graph::Plan& Session::plan(const std::string& program) const {
+  return impl_->program(program).plan;
+}
+const std::vector<shaders::Shader>& Session::shaders(const std::string& program) const {
+  return impl_->program(program).shaders;
+}
+const ProgramStatistics& Session::statistics(const std::string& program) const {
+  return impl_->program(program).statistics;
+}
 
 std::vector<DispatchTime> Session::profile(const std::string& program) {
   LoadedProgram& loaded = impl_->program(program);

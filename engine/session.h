@@ -1,16 +1,16 @@
 // Several programs over one set of named state tensors: the face that experiments see.
 //
 //   Session session(device);
-//   session.add_program("train", train);      // compiled for the device; parameters of the graph become state tensors
-//   session.add_program("evaluate", evaluate);
-//   session.allocate();                       // prints the memory budget, or refuses; everything is zero after it
-//   session.write("tokens", tokens);
+//   session.add_program("train", train);      // compiled for the device; parameters of the graph
+//   become state tensors session.add_program("evaluate", evaluate); session.allocate(); // prints
+//   the memory budget, or refuses; everything is zero after it session.write("tokens", tokens);
 //   session.run("train", 100);                // 100 replays of one recording
 //   float loss = session.read_output_floats("train", "loss")[0];
 //
-// State tensors of the same name are one tensor for all programs. Programs do not overlap in time and share one transient arena. Reads and
-// writes wait for everything that was submitted; the slots of tensors that are shared with the host are the exception. One thread
-// drives a session; write_slot, read_slot, wait and completed may be called from others.
+// State tensors of the same name are one tensor for all programs. Programs do not overlap in time
+// and share one transient arena. Reads and writes wait for everything that was submitted; the slots
+// of tensors that are shared with the host are the exception. One thread drives a session;
+// write_slot, read_slot, wait and completed may be called from others.
 #pragma once
 
 #include "engine/device.h"
@@ -28,19 +28,22 @@
 namespace surtsey::engine {
 
 struct SessionOptions {
-  std::optional<graph::Target> target;  // instead of the device's own: switches and variants, never more than the device can
-  std::optional<std::string> cache;     // folder of the SPIR-V cache, empty for none; unset: shaders::default_cache_directory()
-  bool poison = false;                  // fills the transient arena with NaN before every step (tests; one step per submission)
-  uint32_t segment_dispatches = 0;      // see ExecutableOptions
-  bool quiet = false;                   // no budget on stderr
+  std::optional<graph::Target>
+      target;  // instead of the device's own: switches and variants, never more than the device can
+  std::optional<std::string> cache;  // folder of the SPIR-V cache, empty for none; unset:
+                                     // shaders::default_cache_directory()
+  bool poison = false;  // fills the transient arena with NaN before every step (tests; one step per
+                        // submission)
+  uint32_t segment_dispatches = 0;  // see ExecutableOptions
+  bool quiet = false;               // no budget on stderr
 };
 
 struct MemoryBudget {
-  uint64_t state = 0;       // state tensors and outputs of programs
-  uint64_t transient = 0;   // the largest of all programs
-  uint64_t available = 0;   // of the heap
+  uint64_t state = 0;      // state tensors and outputs of programs
+  uint64_t transient = 0;  // the largest of all programs
+  uint64_t available = 0;  // of the heap
   uint64_t heap = 0;
-  std::string largest;      // the program with the largest transient arena
+  std::string largest;  // the program with the largest transient arena
   uint64_t total() const { return state + transient; }
 };
 
@@ -58,15 +61,17 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Compiles. UserError when the name is taken or a state tensor has another type than in an earlier program.
+  // Compiles. UserError when the name is taken or a state tensor has another type than in an
+  // earlier program.
   void add_program(const std::string& name, const graph::Program& program);
   // The same for a plan that is made by hand or was altered; one shader per kernel.
   void add_plan(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders);
-  // The host writes or reads slots of this state tensor while programs run: it gets memory that the host sees. Before allocate().
+  // The host writes or reads slots of this state tensor while programs run: it gets memory that the
+  // host sees. Before allocate().
   void share_with_host(const std::string& state);
 
-  // Places and allocates everything, zero-filled, and records the programs. UserError, before anything is allocated, when it does not fit:
-  // what is needed and what there is.
+  // Places and allocates everything, zero-filled, and records the programs. UserError, before
+  // anything is allocated, when it does not fit: what is needed and what there is.
   void allocate();
   MemoryBudget budget() const;
 
@@ -91,14 +96,15 @@ class Session {
 
   // submit() and wait().
   void run(const std::string& program, uint32_t steps = 1);
-  // Hands over `steps` replays and returns at once (but for the first steps on a GPU, which are timed). Tickets complete in order.
+  // Hands over `steps` replays and returns at once (but for the first steps on a GPU, which are
+  // timed). Tickets complete in order.
   uint64_t submit(const std::string& program, uint32_t steps = 1);
   void wait(uint64_t ticket);
   uint64_t completed() const;  // tickets up to this one
 
-  // One slice along the leading axis of a tensor that is shared with the host, while work may be in flight. The caller sees to it that
-  // nothing in flight touches this slot: slot = step mod R, and the ticket of its last reader has completed. What is written before a
-  // submit is seen by it.
+  // One slice along the leading axis of a tensor that is shared with the host, while work may be in
+  // flight. The caller sees to it that nothing in flight touches this slot: slot = step mod R, and
+  // the ticket of its last reader has completed. What is written before a submit is seen by it.
   void write_slot(const std::string& state, int64_t slot, std::span<const std::byte> bytes);
   void read_slot(const std::string& state, int64_t slot, std::span<std::byte> bytes) const;
 
@@ -107,7 +113,8 @@ class Session {
   const ProgramStatistics& statistics(const std::string& program) const;
   // Runs one step, which counts as any other, with a timestamp after each dispatch.
   std::vector<DispatchTime> profile(const std::string& program);
-  // CPU time of the submitting thread per submission to the queue (of up to 16 steps), since allocate(); 0 before the first.
+  // CPU time of the submitting thread per submission to the queue (of up to 16 steps), since
+  // allocate(); 0 before the first.
   uint64_t host_ns_per_submission(const std::string& program) const;
   uint64_t submissions(const std::string& program) const;
   uint32_t segments(const std::string& program) const;  // of the recording

@@ -32,7 +32,8 @@ struct Session::Impl {
   LoadedProgram& program(const std::string& name);
   StateTensor& state(const std::string& name);
   void check_allocated(bool expected) const;
-  void add(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders, ProgramStatistics statistics);
+  void add(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders,
+           ProgramStatistics statistics);
   void merge_states(const std::string& name, const graph::Plan& plan);
   void reserve();
   MemoryBudget budget() const;
@@ -42,7 +43,8 @@ struct Session::Impl {
   void drain();
   void poison();
   std::vector<std::byte> download(const Place& place, const graph::Type& type);
-  const graph::Buffer& output(const LoadedProgram& program, const std::string& output, Place& place);
+  const graph::Buffer& output(const LoadedProgram& program, const std::string& output,
+                              Place& place);
   std::byte* slot(const std::string& state, int64_t slot, size_t bytes);
 
   Device& device;

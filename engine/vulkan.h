@@ -1,5 +1,6 @@
-// Vulkan, as this folder uses it: RAII handles, designated initialisers, functions loaded at run time, so that a machine without a
-// Vulkan loader gets a message and not a linker's complaint. No header that other folders include may include this one.
+// Vulkan, as this folder uses it: RAII handles, designated initialisers, functions loaded at run
+// time, so that a machine without a Vulkan loader gets a message and not a linker's complaint. No
+// header that other folders include may include this one.
 #pragma once
 
 #define VULKAN_HPP_NO_CONSTRUCTORS
@@ -21,7 +22,8 @@ struct DriverName {
 
 // Runs `call`; a Vulkan error becomes a DeviceError that names the call, the device and its driver.
 template <typename F>
-decltype(auto) vk_check(const char* what, const DriverName& who, F&& call, const std::string& detail = {}) {
+decltype(auto) vk_check(const char* what, const DriverName& who, F&& call,
+                        const std::string& detail = {}) {
   try {
     return std::forward<F>(call)();
   } catch (const vk::SystemError& error) {

@@ -35,7 +35,8 @@ enum : uint32_t {
 };
 
 struct Module {
-  std::map<uint32_t, std::vector<uint32_t>> definitions;  // id of a type or constant -> words of its instruction
+  std::map<uint32_t, std::vector<uint32_t>>
+      definitions;  // id of a type or constant -> words of its instruction
   std::map<uint32_t, uint32_t> array_stride, binding, set;
   std::map<std::pair<uint32_t, uint32_t>, uint32_t> member_offset;
 
@@ -43,17 +44,23 @@ struct Module {
     const std::vector<uint32_t>& words = definitions.at(type);
     switch (words[0] & 0xffff) {
       case kOpTypeInt:
-      case kOpTypeFloat: return words[2] / 8;
-      case kOpTypeVector: return size_of(words[2]) * words[3];
-      case kOpTypeArray: return array_stride.at(type) * definitions.at(words[3])[3];
-      case kOpTypePointer: return 8;
+      case kOpTypeFloat:
+        return words[2] / 8;
+      case kOpTypeVector:
+        return size_of(words[2]) * words[3];
+      case kOpTypeArray:
+        return array_stride.at(type) * definitions.at(words[3])[3];
+      case kOpTypePointer:
+        return 8;
       case kOpTypeStruct: {
         uint32_t end = 0;
         for (uint32_t member = 0; member + 2 < words.size(); ++member)
           end = std::max(end, member_offset.at({type, member}) + size_of(words[member + 2]));
         return end;
       }
-      default: throw InternalError(fmt::format("internal error: SPIR-V type of opcode {}", words[0] & 0xffff));
+      default:
+        throw InternalError(
+            fmt::format("internal error: SPIR-V type of opcode {}", words[0] & 0xffff));
     }
   }
 };
@@ -65,15 +72,20 @@ Reflection reflect(const Spirv& spirv) {
   Reflection result;
   Module module;
   uint32_t entry_points = 0;
-  std::vector<std::pair<uint32_t, uint32_t>> variables;  // storage class, id; pointer type is looked up below
+  std::vector<std::pair<uint32_t, uint32_t>>
+      variables;  // storage class, id; pointer type is looked up below
   std::map<uint32_t, uint32_t> pointer_of;
   for (size_t at = 5; at < spirv.size();) {
     uint32_t count = spirv[at] >> 16, op = spirv[at] & 0xffff;
     ensure(count > 0 && at + count <= spirv.size(), "truncated SPIR-V instruction at word {}", at);
     const uint32_t* words = &spirv[at];
     switch (op) {
-      case kOpMemoryModel: result.physical_addresses = words[1] == kAddressingPhysicalStorageBuffer64; break;
-      case kOpEntryPoint: entry_points += words[1] == kExecutionModelGLCompute; break;
+      case kOpMemoryModel:
+        result.physical_addresses = words[1] == kAddressingPhysicalStorageBuffer64;
+        break;
+      case kOpEntryPoint:
+        entry_points += words[1] == kExecutionModelGLCompute;
+        break;
       case kOpExecutionMode:
         if (words[2] == kExecutionModeLocalSize) result.local_size = words[3] * words[4] * words[5];
         break;
@@ -82,8 +94,12 @@ Reflection reflect(const Spirv& spirv) {
       case kOpTypeVector:
       case kOpTypeArray:
       case kOpTypeStruct:
-      case kOpTypePointer: module.definitions[words[1]].assign(words, words + count); break;
-      case kOpConstant: module.definitions[words[2]].assign(words, words + count); break;
+      case kOpTypePointer:
+        module.definitions[words[1]].assign(words, words + count);
+        break;
+      case kOpConstant:
+        module.definitions[words[2]].assign(words, words + count);
+        break;
       case kOpVariable:
         variables.emplace_back(words[3], words[2]);
         pointer_of[words[2]] = words[1];
@@ -96,7 +112,8 @@ Reflection reflect(const Spirv& spirv) {
       case kOpMemberDecorate:
         if (words[3] == kDecorationOffset) module.member_offset[{words[1], words[2]}] = words[4];
         break;
-      default: break;
+      default:
+        break;
     }
     at += count;
   }
@@ -116,19 +133,24 @@ Reflection reflect(const Spirv& spirv) {
 }
 
 void check_reflection(const Shader& shader, const Reflection& reflection, bool address_mode) {
-  ensure(shader.bindings <= kMaxBindings, "kernel {}: {} bindings of at most {}", shader.name, shader.bindings, kMaxBindings);
-  ensure(reflection.local_size == shader.local_size, "kernel {}: the module has {} invocations, the shader says {}", shader.name,
+  ensure(shader.bindings <= kMaxBindings, "kernel {}: {} bindings of at most {}", shader.name,
+         shader.bindings, kMaxBindings);
+  ensure(reflection.local_size == shader.local_size,
+         "kernel {}: the module has {} invocations, the shader says {}", shader.name,
          reflection.local_size, shader.local_size);
   uint32_t expected = address_mode ? kAddressArgumentBytes : kDescriptorArgumentBytes;
   ensure(reflection.push_constant_bytes == 0 || reflection.push_constant_bytes == expected,
-         "kernel {}: {} bytes of push constants, the contract says {}", shader.name, reflection.push_constant_bytes, expected);
+         "kernel {}: {} bytes of push constants, the contract says {}", shader.name,
+         reflection.push_constant_bytes, expected);
   if (address_mode) {
-    ensure(reflection.storage_bindings.empty(), "kernel {}: descriptors in address mode", shader.name);
+    ensure(reflection.storage_bindings.empty(), "kernel {}: descriptors in address mode",
+           shader.name);
     return;
   }
   ensure(!reflection.physical_addresses, "kernel {}: addresses in descriptor mode", shader.name);
   uint32_t end = reflection.storage_bindings.empty() ? 0 : reflection.storage_bindings.back() + 1;
-  ensure(end <= shader.bindings, "kernel {}: the module uses binding {}, the shader has {}", shader.name, end - 1, shader.bindings);
+  ensure(end <= shader.bindings, "kernel {}: the module uses binding {}, the shader has {}",
+         shader.name, end - 1, shader.bindings);
 }
 
 }  // namespace surtsey::shaders

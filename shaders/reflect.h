@@ -1,4 +1,5 @@
-// What a SPIR-V module declares, read from its words, and the proof that it agrees with the Shader that it was made from.
+// What a SPIR-V module declares, read from its words, and the proof that it agrees with the Shader
+// that it was made from.
 #pragma once
 
 #include "shaders/spirv.h"
@@ -17,7 +18,8 @@ struct Reflection {
 // InternalError when the words are no SPIR-V module with one compute entry point.
 Reflection reflect(const Spirv& spirv);
 
-// Checks a module against its Shader under the binding contract of shader.h. InternalError names the kernel and what differs.
+// Checks a module against its Shader under the binding contract of shader.h. InternalError names
+// the kernel and what differs.
 void check_reflection(const Shader& shader, const Reflection& reflection, bool address_mode);
 
 }  // namespace surtsey::shaders

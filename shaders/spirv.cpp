@@ -35,7 +35,8 @@ static_assert(sizeof(CacheHeader) == 32);
 uint64_t cache_key(const std::string& glsl) {
   unsigned version = 0, revision = 0;
   shaderc_get_spv_version(&version, &revision);
-  std::string what = fmt::format("{};{};{}.{};", SURTSEY_SHADERC_VERSION, kOptions, version, revision);
+  std::string what =
+      fmt::format("{};{};{}.{};", SURTSEY_SHADERC_VERSION, kOptions, version, revision);
   return hash64(glsl, hash64(what));
 }
 
@@ -62,14 +63,17 @@ Spirv compile_one(const Shader& shader) {
   // 1.6 would write workgroup sizes as LocalSizeId, which needs maintenance4.
   options.SetTargetSpirv(shaderc_spirv_version_1_5);
   options.SetOptimizationLevel(shaderc_optimization_level_performance);
-  auto result = compiler.CompileGlslToSpv(shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
+  auto result =
+      compiler.CompileGlslToSpv(shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
   if (result.GetCompilationStatus() != shaderc_compilation_status_success) {
     std::string message = result.GetErrorMessage();
-    throw InternalError(fmt::format("internal error: kernel {} does not compile:\n{}{}", shader.name, message,
+    throw InternalError(fmt::format("internal error: kernel {} does not compile:\n{}{}",
+                                    shader.name, message,
                                     numbered_lines(shader.glsl, line_of(message, shader.name))));
   }
   if (debug_level() >= 6) {
-    auto text = compiler.CompileGlslToSpvAssembly(shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
+    auto text = compiler.CompileGlslToSpvAssembly(shader.glsl, shaderc_compute_shader,
+                                                  shader.name.c_str(), options);
     fmt::print(stderr, "{}\n", std::string(text.begin(), text.end()));
   }
   return Spirv(result.begin(), result.end());
@@ -90,7 +94,8 @@ Load load(const std::string& path, uint64_t key, Spirv& spirv) {
     return Load::corrupt;
   spirv.resize(header.payload_bytes / 4);
   std::memcpy(spirv.data(), content.data() + sizeof header, header.payload_bytes);
-  bool good = hash64(std::as_bytes(std::span(spirv))) == header.payload_hash && spirv[0] == kSpirvMagic;
+  bool good =
+      hash64(std::as_bytes(std::span(spirv))) == header.payload_hash && spirv[0] == kSpirvMagic;
   return good ? Load::good : Load::corrupt;
 }
 
@@ -137,8 +142,8 @@ std::string cache_file(const std::string& directory, const std::string& glsl) {
   return fmt::format("{}/{:016x}.spv", directory, cache_key(glsl));
 }
 
-std::vector<Spirv> compile_spirv(std::span<const Shader> shaders, const std::string& cache_directory,
-                                 SpirvStatistics* statistics) {
+std::vector<Spirv> compile_spirv(std::span<const Shader> shaders,
+                                 const std::string& cache_directory, SpirvStatistics* statistics) {
   auto start = std::chrono::steady_clock::now();
   SpirvStatistics counted;
   std::unordered_map<std::string_view, size_t> first_with_text;
@@ -146,8 +151,10 @@ std::vector<Spirv> compile_spirv(std::span<const Shader> shaders, const std::str
   for (size_t i = 0; i < shaders.size(); ++i) {
     auto [found, added] = first_with_text.try_emplace(shaders[i].glsl, i);
     source[i] = found->second;
-    if (added) unique.push_back(i);
-    else ++counted.duplicates;
+    if (added)
+      unique.push_back(i);
+    else
+      ++counted.duplicates;
   }
 
   std::error_code error;
@@ -158,7 +165,8 @@ std::vector<Spirv> compile_spirv(std::span<const Shader> shaders, const std::str
   parallel_for(unique.size(), [&](size_t u) {
     const Shader& shader = shaders[unique[u]];
     Spirv& spirv = result[unique[u]];
-    if (debug_level() >= 4) fmt::print(stderr, "{}:\n{}\n", shader.name, numbered_lines(shader.glsl, 0));
+    if (debug_level() >= 4)
+      fmt::print(stderr, "{}:\n{}\n", shader.name, numbered_lines(shader.glsl, 0));
     Load loaded = Load::absent;
     uint64_t key = cache_key(shader.glsl);
     std::string path = cache_file(cache_directory, shader.glsl);
@@ -179,8 +187,11 @@ std::vector<Spirv> compile_spirv(std::span<const Shader> shaders, const std::str
   for (size_t i = 0; i < shaders.size(); ++i)
     if (source[i] != i) result[i] = result[source[i]];
   if (unwritable)
-    fmt::print(stderr, "shader cache: {} cannot be written; shaders will be compiled again next time\n", cache_directory);
-  counted.milliseconds = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    fmt::print(stderr,
+               "shader cache: {} cannot be written; shaders will be compiled again next time\n",
+               cache_directory);
+  counted.milliseconds =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   if (statistics) *statistics = counted;
   return result;
 }

@@ -1,8 +1,9 @@
 // GLSL to SPIR-V at run time, with a cache on disk.
 //
-// A cache file is named after a 64-bit hash of the GLSL, the options and the compiler's version; it begins with a header (magic, format,
-// key, payload size, payload hash) that is verified before the payload is believed: a file with flipped bits is compiled again and
-// replaced. Files are written under a temporary name and renamed, so that processes can share the directory.
+// A cache file is named after a 64-bit hash of the GLSL, the options and the compiler's version; it
+// begins with a header (magic, format, key, payload size, payload hash) that is verified before the
+// payload is believed: a file with flipped bits is compiled again and replaced. Files are written
+// under a temporary name and renamed, so that processes can share the directory.
 #pragma once
 
 #include "shaders/shader.h"
@@ -24,15 +25,18 @@ struct SpirvStatistics {
   double milliseconds = 0;
 };
 
-// SURTSEY_CACHE, or $XDG_CACHE_HOME/surtsey, or ~/.cache/surtsey; empty (no cache) when none is set.
+// SURTSEY_CACHE, or $XDG_CACHE_HOME/surtsey, or ~/.cache/surtsey; empty (no cache) when none is
+// set.
 std::string default_cache_directory();
 
 // The file that holds the SPIR-V of this text in that directory.
 std::string cache_file(const std::string& directory, const std::string& glsl);
 
-// One SPIR-V module per shader, compiled on all cores. InternalError with the GLSL around the line that the compiler complains about. An
-// unwritable directory costs a line on stderr and nothing else.
-std::vector<Spirv> compile_spirv(std::span<const Shader> shaders, const std::string& cache_directory,
+// One SPIR-V module per shader, compiled on all cores. InternalError with the GLSL around the line
+// that the compiler complains about. An unwritable directory costs a line on stderr and nothing
+// else.
+std::vector<Spirv> compile_spirv(std::span<const Shader> shaders,
+                                 const std::string& cache_directory,
                                  SpirvStatistics* statistics = nullptr);
 
 // Of at least one byte range; FNV-1a with a final mix. Stable over machines, so it can name files.

@@ -1,5 +1,9 @@
 // A green run under validation proves nothing unless validation reports a defect that is planted.
-#include "support_device.h"
+#include "experiments/train_program.h"
+#include "graph/compile.h"
+#include "tests/support_device.h"
+
+#include <cmath>
 
 using namespace surtsey;
 using namespace surtsey::engine;
@@ -11,14 +15,16 @@ constexpr uint32_t kCount = 500;
 
 std::optional<Device> open_validated() {
   try {
-    return Device::open({.validation = true, .addressing = graph::Addressing::descriptor, .quiet = true});
+    return Device::open(
+        {.validation = true, .addressing = graph::Addressing::descriptor, .quiet = true});
   } catch (const std::runtime_error& error) {
     fmt::print(stderr, "SKIPPED for want of validation: {}\n", error.what());
   }
   return std::nullopt;
 }
 
-std::vector<std::string> messages_of(Device& device, const HandMade& made, uint32_t segment_dispatches = 0) {
+std::vector<std::string> messages_of(Device& device, const HandMade& made,
+                                     uint32_t segment_dispatches = 0) {
   device.clear_validation_messages();
   SessionOptions options = quiet(device.target());
   options.segment_dispatches = segment_dispatches;
@@ -62,5 +68,64 @@ TEST_CASE("validation reports a missing barrier and nothing else", "[engine][can
     session.add_plan("counting", made.plan, made.shaders);
     session.allocate();
     CHECK(!device->validation_messages().empty());
+  }
+}
+
+namespace {
+
+// A one-layer decoder with its loss, gradient, clipping and AdamW: every kind of kernel of a
+// training step.
+struct SmallTraining {
+  experiments::Model model{experiments::recipe_config(1, 16, 12, 8)};
+  experiments::TrainConfig config{
+      .optimizer = experiments::recipe_optimizer(20), .batch_size = 3, .steps = 20};
+  graph::Program program = experiments::train_programs(model, config, 2).programs.at(0).second;
+
+  void initialise(Session& session) const {
+    for (const auto& [name, value] : experiments::initial_train_state(model, config))
+      if (session.has_state(name)) session.write(name, value);
+    for (const auto& [name, value] : model.constants())
+      if (session.has_state(name)) session.write(name, value);
+    for (const char* name : {"data.tokens", "data.targets"})
+      session.write(name, graph::HostTensor::random(session.state_type(name), 0, 12, 3));
+    session.write("data.weights",
+                  graph::HostTensor::random(session.state_type("data.weights"), 0, 1, 4));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a training run is silent under validation", "[engine][canary]") {
+  std::optional<Device> device = open_validated();
+  if (!device) SKIP("no device or no validation layer");
+  SmallTraining training;
+  {
+    Session session(*device, quiet(device->target()));
+    session.add_program("train", training.program);
+    session.allocate();
+    training.initialise(session);
+    session.run("train", 3);
+    session.profile("train");
+    CHECK(std::isfinite(session.read_output_floats("train", "loss").at(0)));
+    CHECK(session.read_words("step").at(0) == 4);
+  }
+  CHECK(device->validation_messages() == std::vector<std::string>{});
+}
+
+TEST_CASE("without any one of its barriers a training plan is unproven", "[graph][canary]") {
+  SmallTraining training;
+  for (const char* preset : {"lavapipe", "nvidia", "mobile"}) {
+    graph::Plan plan =
+        graph::compile(training.program, graph::target_preset(preset), {.name = "train"});
+    REQUIRE(graph::uncovered_hazards(plan).empty());
+    REQUIRE(plan.barriers.size() > 10);
+    CHECK(plan.barriers.back() ==
+          plan.dispatches.size());  // what no validation layer sees: the next replay
+    for (size_t i = 0; i < plan.barriers.size(); ++i) {
+      graph::Plan planted = plan;
+      planted.barriers.erase(planted.barriers.begin() + ptrdiff_t(i));
+      INFO(preset << ", barrier before dispatch " << plan.barriers[i]);
+      CHECK(!graph::uncovered_hazards(planted).empty());
+    }
   }
 }

@@ -1,5 +1,6 @@
-// The engine on whatever device there is, with plans that are written by hand: no compiler in the way.
-#include "support_device.h"
+// The engine on whatever device there is, with plans that are written by hand: no compiler in the
+// way.
+#include "tests/support_device.h"
 
 #include "engine/error.h"
 #include "shaders/reflect.h"
@@ -27,8 +28,13 @@ namespace {
 
 constexpr uint32_t kCount = 1000;  // no multiple of the workgroup size
 
-DeviceInfo made_up(uint32_t index, const std::string& name, DeviceType type, int preference = 0, bool usable = true) {
-  DeviceInfo info{.index = index, .name = name, .uuid = fmt::format("{:032x}", index + 1), .type = type, .driver = "driver of " + name};
+DeviceInfo made_up(uint32_t index, const std::string& name, DeviceType type, int preference = 0,
+                   bool usable = true) {
+  DeviceInfo info{.index = index,
+                  .name = name,
+                  .uuid = fmt::format("{:032x}", index + 1),
+                  .type = type,
+                  .driver = "driver of " + name};
   info.usable = usable;
   info.reason = usable ? "" : "it only compiles";
   info.preference = preference;
@@ -49,7 +55,8 @@ void check_counting(Session& session, float steps) {
 }
 
 std::string folder_for(const std::string& name) {
-  std::filesystem::path folder = std::filesystem::temp_directory_path() / fmt::format("surtsey_{}_{}", name, getpid());
+  std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / fmt::format("surtsey_{}_{}", name, getpid());
   std::filesystem::remove_all(folder);
   return folder.string();
 }
@@ -57,10 +64,12 @@ std::string folder_for(const std::string& name) {
 }  // namespace
 
 TEST_CASE("the best device that can run is chosen", "[engine]") {
-  std::vector<DeviceInfo> devices = {
-      made_up(0, "SwiftShader", DeviceType::cpu, -2), made_up(1, "llvmpipe", DeviceType::cpu, 1),
-      made_up(2, "Iris", DeviceType::integrated),     made_up(3, "Null card", DeviceType::discrete, 0, false),
-      made_up(4, "Big card", DeviceType::discrete),   made_up(5, "Cloud card", DeviceType::virtual_gpu)};
+  std::vector<DeviceInfo> devices = {made_up(0, "SwiftShader", DeviceType::cpu, -2),
+                                     made_up(1, "llvmpipe", DeviceType::cpu, 1),
+                                     made_up(2, "Iris", DeviceType::integrated),
+                                     made_up(3, "Null card", DeviceType::discrete, 0, false),
+                                     made_up(4, "Big card", DeviceType::discrete),
+                                     made_up(5, "Cloud card", DeviceType::virtual_gpu)};
   std::string why;
   CHECK(choose_device(devices, "", why).index == 4);
   CHECK_THAT(why, ContainsSubstring("best of 5"));
@@ -72,9 +81,12 @@ TEST_CASE("the best device that can run is chosen", "[engine]") {
   CHECK(choose_device(devices, "swift", why).index == 0);
   CHECK(choose_device(devices, "00000000-0000-0000-0000-000000000002", why).index == 1);
   CHECK_THAT(why, ContainsSubstring("asked for"));
-  CHECK_THROWS_MATCHES(choose_device(devices, "radeon", why), UserError, MessageMatches(ContainsSubstring("1 = llvmpipe")));
-  CHECK_THROWS_MATCHES(choose_device(devices, "null", why), UserError, MessageMatches(ContainsSubstring("it only compiles")));
-  CHECK_THROWS_MATCHES(choose_device({}, "", why), DeviceError, MessageMatches(ContainsSubstring("mesa-vulkan-drivers")));
+  CHECK_THROWS_MATCHES(choose_device(devices, "radeon", why), UserError,
+                       MessageMatches(ContainsSubstring("1 = llvmpipe")));
+  CHECK_THROWS_MATCHES(choose_device(devices, "null", why), UserError,
+                       MessageMatches(ContainsSubstring("it only compiles")));
+  CHECK_THROWS_MATCHES(choose_device({}, "", why), DeviceError,
+                       MessageMatches(ContainsSubstring("mesa-vulkan-drivers")));
   std::vector<DeviceInfo> none = {made_up(0, "Null card", DeviceType::discrete, 0, false)};
   CHECK_THROWS_AS(choose_device(none, "", why), DeviceError);
 }
@@ -96,7 +108,8 @@ TEST_CASE("devices are listed with what decides", "[engine][device]") {
 }
 
 TEST_CASE("an optional feature can be switched off", "[engine][device]") {
-  Device device = open_test_device({.without = {"buffer_address", "f16_storage", "subgroup_ballot"}});
+  Device device =
+      open_test_device({.without = {"buffer_address", "f16_storage", "subgroup_ballot"}});
   CHECK(!device.target().buffer_address);
   CHECK(!device.target().f16_storage);
   CHECK(device.target().subgroup_size == 0);
@@ -121,8 +134,10 @@ TEST_CASE("child: open a device", "[.no_driver_child]") {
 TEST_CASE("no Vulkan driver at all is one clear error", "[engine]") {
   std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
   for (const char* files : {"/nonexistent/icd.json", ""}) {
-    int status = std::system(fmt::format("VK_DRIVER_FILES='{0}' VK_ICD_FILENAMES='{0}' '{1}' '[.no_driver_child]' >/dev/null 2>&1",
-                                         *files ? files : "/dev/null", self).c_str());
+    int status = std::system(fmt::format("VK_DRIVER_FILES='{0}' VK_ICD_FILENAMES='{0}' '{1}' "
+                                         "'[.no_driver_child]' >/dev/null 2>&1",
+                                         *files ? files : "/dev/null", self)
+                                 .c_str());
     CHECK(WEXITSTATUS(status) == 42);
   }
 }
@@ -189,10 +204,14 @@ TEST_CASE("memory that the host cannot map goes through staging", "[engine][devi
   const graph::Target& target = device.target();
   constexpr uint32_t kLarge = (5u << 20) + 3;  // 20 MiB: two pieces of the staging buffer
   graph::Plan plan;
-  plan.buffers = {float_buffer(graph::BufferKind::state, "x", kLarge), float_buffer(graph::BufferKind::state, "y", kLarge)};
+  plan.buffers = {float_buffer(graph::BufferKind::state, "x", kLarge),
+                  float_buffer(graph::BufferKind::state, "y", kLarge)};
   plan.kernels.resize(1);
   plan.kernels[0].name = "negate";
-  plan.dispatches = {{.kernel = 0, .accesses = {access(0, 0, kLarge, true, false), access(1, 0, kLarge, false, true)}, .scope = ""}};
+  plan.dispatches = {
+      {.kernel = 0,
+       .accesses = {access(0, 0, kLarge, true, false), access(1, 0, kLarge, false, true)},
+       .scope = ""}};
   plan.barriers = {1};
   Session session(device, quiet(target));
   session.add_plan("negate", plan, {hand_shader("negate", target, 2, kLarge, "a1[i] = -a0[i];")});
@@ -224,7 +243,8 @@ TEST_CASE("a GPU's recording is cut by the time that its first step took", "[eng
 TEST_CASE("poison shows a value that is read before it is written", "[engine][device]") {
   Device device = open_test_device();
   HandMade made = counting_plan(device.target(), kCount);
-  std::swap(made.plan.dispatches[1], made.plan.dispatches[2]);  // accumulates before there is anything
+  std::swap(made.plan.dispatches[1],
+            made.plan.dispatches[2]);  // accumulates before there is anything
   SessionOptions options = quiet(device.target());
   options.poison = true;
   Session session(device, options);
@@ -234,7 +254,8 @@ TEST_CASE("poison shows a value that is read before it is written", "[engine][de
   CHECK(std::isnan(session.read_floats("total")[0]));
 }
 
-TEST_CASE("programs share state tensors, and one that does not fit is refused", "[engine][device]") {
+TEST_CASE("programs share state tensors, and one that does not fit is refused",
+          "[engine][device]") {
   Device device = open_test_device();
   const graph::Target& target = device.target();
   HandMade made = counting_plan(target, kCount);
@@ -244,8 +265,9 @@ TEST_CASE("programs share state tensors, and one that does not fit is refused", 
   CHECK_THROWS_AS(session.add_plan("again", made.plan, made.shaders), UserError);
   HandMade other = made;
   other.plan.buffers[0].type.shape = {kCount / 2, 2};
-  CHECK_THROWS_MATCHES(session.add_plan("other", other.plan, other.shaders), UserError,
-                       MessageMatches(ContainsSubstring("'counter' is f32[500,2] in program 'other'")));
+  CHECK_THROWS_MATCHES(
+      session.add_plan("other", other.plan, other.shaders), UserError,
+      MessageMatches(ContainsSubstring("'counter' is f32[500,2] in program 'other'")));
   CHECK_THROWS_AS(session.run("counting"), UserError);
   session.allocate();
   CHECK(session.state_names() == std::vector<std::string>{"counter", "total"});
@@ -253,7 +275,8 @@ TEST_CASE("programs share state tensors, and one that does not fit is refused", 
   session.run("again");
   CHECK(one_value(session.read_floats("counter")) == 3);
   CHECK(one_value(session.read_floats("total")) == 12);
-  CHECK(one_value(session.read_output_floats("counting", "out")) == 3);  // an output belongs to its program
+  CHECK(one_value(session.read_output_floats("counting", "out")) ==
+        3);  // an output belongs to its program
   CHECK(one_value(session.read_output_floats("again", "out")) == 5);
 }
 
@@ -263,10 +286,13 @@ TEST_CASE("what is asked of a session wrongly is an error that says so", "[engin
   HandMade made = counting_plan(target, kCount);
   Session session(device, quiet(target));
   session.add_plan("counting", made.plan, made.shaders);
-  CHECK_THROWS_AS(session.write("counter", std::vector<float>(kCount)), UserError);  // not allocated
+  CHECK_THROWS_AS(session.write("counter", std::vector<float>(kCount)),
+                  UserError);  // not allocated
   session.allocate();
-  CHECK_THROWS_MATCHES(session.run("dancing"), UserError, MessageMatches(ContainsSubstring("there are: counting")));
-  CHECK_THROWS_MATCHES(session.read_output("counting", "in"), UserError, MessageMatches(ContainsSubstring("it has: out")));
+  CHECK_THROWS_MATCHES(session.run("dancing"), UserError,
+                       MessageMatches(ContainsSubstring("there are: counting")));
+  CHECK_THROWS_MATCHES(session.read_output("counting", "in"), UserError,
+                       MessageMatches(ContainsSubstring("it has: out")));
   CHECK_THROWS_AS(session.write("counter", std::vector<float>(kCount - 1)), UserError);
   CHECK_THROWS_AS(session.write("counter", std::vector<uint32_t>(kCount)), UserError);
   CHECK_THROWS_AS(session.write("scratch", std::vector<float>(kCount)), UserError);
@@ -282,13 +308,15 @@ TEST_CASE("a plan that does not fit is refused before anything is allocated", "[
   session.add_plan("counting", made.plan, made.shaders);
   CHECK(session.budget().transient >= made.plan.transient_bytes);
   CHECK(session.budget().largest == "counting");
-  CHECK_THROWS_MATCHES(session.allocate(), UserError, MessageMatches(ContainsSubstring("are available of a heap of")));
+  CHECK_THROWS_MATCHES(session.allocate(), UserError,
+                       MessageMatches(ContainsSubstring("are available of a heap of")));
 
   HandMade wide = counting_plan(target, kCount);
   wide.plan.buffers[1].bytes = target.max_allocation + 1;
   Session second(device, quiet(target));
   second.add_plan("counting", wide.plan, wide.shaders);
-  CHECK_THROWS_MATCHES(second.allocate(), UserError, MessageMatches(ContainsSubstring("state tensor 'total' needs")));
+  CHECK_THROWS_MATCHES(second.allocate(), UserError,
+                       MessageMatches(ContainsSubstring("state tensor 'total' needs")));
 }
 
 TEST_CASE("slots are written and read while programs run", "[engine][device]") {
@@ -299,13 +327,18 @@ TEST_CASE("slots are written and read while programs run", "[engine][device]") {
   Session session(device, quiet(target));
   for (uint32_t slot : {0u, 1u}) {
     graph::Plan plan;
-    plan.buffers = {float_buffer(graph::BufferKind::state, "ring", 2 * kSlot), float_buffer(graph::BufferKind::state, "sum", kSlot)};
+    plan.buffers = {float_buffer(graph::BufferKind::state, "ring", 2 * kSlot),
+                    float_buffer(graph::BufferKind::state, "sum", kSlot)};
     plan.buffers[0].type.shape = {2, kSlot};
     plan.kernels.resize(1);
     plan.kernels[0].name = "add_slot";
-    plan.dispatches = {{.kernel = 0, .accesses = {access(0, slot * kSlot, kSlot, true, false), access(1, 0, kSlot, true, true)}, .scope = ""}};
+    plan.dispatches = {
+        {.kernel = 0,
+         .accesses = {access(0, slot * kSlot, kSlot, true, false), access(1, 0, kSlot, true, true)},
+         .scope = ""}};
     plan.barriers = {1};
-    session.add_plan(fmt::format("slot{}", slot), plan, {hand_shader("add_slot", target, 2, kSlot, "a1[i] = a1[i] + a0[i];")});
+    session.add_plan(fmt::format("slot{}", slot), plan,
+                     {hand_shader("add_slot", target, 2, kSlot, "a1[i] = a1[i] + a0[i];")});
   }
   CHECK_THROWS_AS(session.share_with_host("rings"), UserError);
   session.share_with_host("ring");
@@ -328,7 +361,8 @@ TEST_CASE("slots are written and read while programs run", "[engine][device]") {
   session.read_slot("ring", 1, std::as_writable_bytes(std::span(back)));
   CHECK(one_value(back) == 19);
   CHECK_THROWS_AS(session.write_slot("ring", 2, std::as_bytes(std::span(back))), UserError);
-  CHECK_THROWS_AS(session.write_slot("ring", 0, std::as_bytes(std::span(back).first(3))), UserError);
+  CHECK_THROWS_AS(session.write_slot("ring", 0, std::as_bytes(std::span(back).first(3))),
+                  UserError);
   CHECK_THROWS_AS(session.write_slot("sum", 0, std::as_bytes(std::span(back).first(1))), UserError);
 }
 
@@ -342,7 +376,10 @@ TEST_CASE("accesses may begin anywhere in a buffer", "[engine][device]") {
     plan.buffers = {float_buffer(graph::BufferKind::state, "x", 200)};
     plan.kernels.resize(1);
     plan.kernels[0].name = "copy";
-    plan.dispatches = {{.kernel = 0, .accesses = {access(0, 3, kPart, true, false), access(0, 101, kPart, false, true)}, .scope = ""}};
+    plan.dispatches = {
+        {.kernel = 0,
+         .accesses = {access(0, 3, kPart, true, false), access(0, 101, kPart, false, true)},
+         .scope = ""}};
     Session session(device, quiet(target));
     session.add_plan("copy", plan, {hand_shader("copy", target, 2, kPart, "a1[i] = a0[i];")});
     session.allocate();
@@ -358,7 +395,8 @@ TEST_CASE("accesses may begin anywhere in a buffer", "[engine][device]") {
 TEST_CASE("a SPIR-V cache file with a flipped bit is detected and replaced", "[shaders]") {
   graph::Target target = graph::Target{};
   target.addressing = graph::Addressing::descriptor;
-  std::vector<shaders::Shader> list = {hand_shader("one", target, 1, 10, "a0[i] = 1.0;"), hand_shader("two", target, 1, 10, "a0[i] = 2.0;"),
+  std::vector<shaders::Shader> list = {hand_shader("one", target, 1, 10, "a0[i] = 1.0;"),
+                                       hand_shader("two", target, 1, 10, "a0[i] = 2.0;"),
                                        hand_shader("one_again", target, 1, 10, "a0[i] = 1.0;")};
   std::string folder = folder_for("cache");
   shaders::SpirvStatistics statistics;
@@ -372,8 +410,10 @@ TEST_CASE("a SPIR-V cache file with a flipped bit is detected and replaced", "[s
 
   std::string path = shaders::cache_file(folder, list[0].glsl);
   auto size = std::filesystem::file_size(path);
-  // Magic, format, key, size, hash, first and last word of the payload; then a truncated and an empty file.
-  for (uintmax_t at : {uintmax_t(0), uintmax_t(4), uintmax_t(8), uintmax_t(16), uintmax_t(24), uintmax_t(32), size - 1}) {
+  // Magic, format, key, size, hash, first and last word of the payload; then a truncated and an
+  // empty file.
+  for (uintmax_t at : {uintmax_t(0), uintmax_t(4), uintmax_t(8), uintmax_t(16), uintmax_t(24),
+                       uintmax_t(32), size - 1}) {
     std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
     file.seekg(std::streamoff(at));
     char byte = char(file.get() ^ 0x10);
@@ -391,7 +431,8 @@ TEST_CASE("a SPIR-V cache file with a flipped bit is detected and replaced", "[s
     CHECK(statistics.corrupt == 1);
   }
   CHECK(std::filesystem::file_size(path) == size);
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) CHECK(entry.path().extension() == ".spv");
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    CHECK(entry.path().extension() == ".spv");
   std::filesystem::remove_all(folder);
   // A folder that cannot be made costs nothing but time.
   CHECK(shaders::compile_spirv(list, "/proc/no/such/folder", &statistics) == fresh);
@@ -401,9 +442,10 @@ TEST_CASE("a SPIR-V cache file with a flipped bit is detected and replaced", "[s
 TEST_CASE("a kernel that does not compile shows the line", "[shaders]") {
   graph::Target target = graph::Target{};
   shaders::Shader bad = hand_shader("bad_kernel", target, 1, 10, "a0[i] = nonsense;");
-  CHECK_THROWS_MATCHES(shaders::compile_spirv({&bad, 1}, ""), InternalError,
-                       MessageMatches(ContainsSubstring("kernel bad_kernel") && ContainsSubstring("> ") &&
-                                      ContainsSubstring("= nonsense;") && ContainsSubstring("undeclared")));
+  CHECK_THROWS_MATCHES(
+      shaders::compile_spirv({&bad, 1}, ""), InternalError,
+      MessageMatches(ContainsSubstring("kernel bad_kernel") && ContainsSubstring("> ") &&
+                     ContainsSubstring("= nonsense;") && ContainsSubstring("undeclared")));
 }
 
 TEST_CASE("a module that disagrees with its shader is refused", "[shaders]") {
@@ -416,7 +458,8 @@ TEST_CASE("a module that disagrees with its shader is refused", "[shaders]") {
     CHECK(reflection.local_size == 32);
     CHECK(reflection.push_constant_bytes == (address ? 120 : 64));
     CHECK(reflection.physical_addresses == address);
-    CHECK(reflection.storage_bindings == (address ? std::vector<uint32_t>{} : std::vector<uint32_t>{0, 1}));
+    CHECK(reflection.storage_bindings ==
+          (address ? std::vector<uint32_t>{} : std::vector<uint32_t>{0, 1}));
     CHECK_NOTHROW(shaders::check_reflection(shader, reflection, address));
     CHECK_THROWS_AS(shaders::check_reflection(shader, reflection, !address), InternalError);
     shaders::Shader wrong = shader;
@@ -424,7 +467,8 @@ TEST_CASE("a module that disagrees with its shader is refused", "[shaders]") {
     CHECK_THROWS_AS(shaders::check_reflection(wrong, reflection, address), InternalError);
     wrong = shader;
     wrong.bindings = 1;
-    if (!address) CHECK_THROWS_AS(shaders::check_reflection(wrong, reflection, address), InternalError);
+    if (!address)
+      CHECK_THROWS_AS(shaders::check_reflection(wrong, reflection, address), InternalError);
     wrong.bindings = 15;
     CHECK_THROWS_AS(shaders::check_reflection(wrong, reflection, address), InternalError);
   }
