@@ -220,6 +220,8 @@ void inspect(const InspectOptions& options) {
   check(options.members > 0, "--members is at least 1");
   TrainingOptions training;
   ConfigTable table;
+  std::string data;  // of a training run's configuration; the compiler does not need it
+  table.add("data", &data, "text file");
   add_training_fields(table, training);
   ModelConfig config;
   read_keys(config, table, options.config, options.keys);

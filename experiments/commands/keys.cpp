@@ -29,17 +29,19 @@ std::string as_text(const json& value) {
 
 void add_file(const std::string& file, std::vector<Pair>& pairs) {
   json content;
+  std::ifstream in(file);
+  check(in.good(), "--config: {} cannot be read", file);
   if (file.ends_with(".json")) {
-    std::ifstream in(file);
-    check(in.good(), "{} cannot be read", file);
     content = json::parse(in, nullptr, false);
     check(content.is_object(), "{} is not a JSON object", file);
     // A checkpoint keeps the model's keys in an object of their own.
-    if (content.contains("model") && content["model"].is_object()) content = content["model"];
+    for (const char* inside : {"config", "model"}) {
+      if (content.contains(inside) && content[inside].is_object()) content = json(content[inside]);
+    }
   } else {
     try {
       std::ostringstream text;
-      text << toml::json_formatter(toml::parse_file(file));
+      text << toml::json_formatter(toml::parse(in, file));
       content = json::parse(text.str());
     } catch (const toml::parse_error& error) {
       const auto& at = error.source().begin;

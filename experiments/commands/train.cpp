@@ -146,16 +146,16 @@ class Run {
     Evaluator evaluator(session, model_, 1, kEvaluationRows, source_.block_size());
     session.allocate();
 
+    if (saved) {
+      trainer.load(root_);
+    } else {
+      trainer.initialise();
+    }
     RunDirectory directory(options_.out,
                            existed ? RunDirectory::Mode::kResume : RunDirectory::Mode::kFresh);
     directory.write_config(settings_.to_toml());
     directory.write_environment(describe_environment(device.info(), options_.command));
-    if (saved) {
-      trainer.load(root_);
-      forget_after(trainer.step());
-    } else {
-      trainer.initialise();
-    }
+    forget_after(trainer.step());
     announce(trainer, saved);
     steps(trainer, evaluator, directory);
   }
