@@ -69,10 +69,11 @@ int64_t IndexContext::maximum(const Affine& a) const {
 
 namespace {
 
-// The part of `a` that is not a multiple of the divisor.
+// The part of `a` that is not a multiple of the divisor. Its constant is never negative: a pad's index is (x - low), and what is not
+// negative as a whole must not be cut into a part that is.
 Affine residue(const Affine& a, int64_t divisor, Affine& multiple) {
   Affine rest;
-  rest.constant = a.constant % divisor;
+  rest.constant = (a.constant % divisor + divisor) % divisor;
   multiple.constant = a.constant - rest.constant;
   for (const auto& term : a.terms) (term.factor % divisor == 0 ? multiple : rest).terms.push_back(term);
   return rest;
