@@ -131,17 +131,18 @@ std::string print(const DeviceInfo& info) {
 const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::string& select,
                                 std::string& why) {
   if (devices.empty())
-    throw DeviceError("choosing a device", "none found", "no device", "the Vulkan loader",
-                      "the drivers that are installed offer no device. On a machine without a GPU, "
-                      "`apt-get install "
-                      "mesa-vulkan-drivers` brings lavapipe, which runs on the CPU");
+    throw DeviceError(
+        "", "", "", "",
+        "the Vulkan drivers that are installed offer no device. On a machine without a GPU, "
+        "`apt-get install "
+        "mesa-vulkan-drivers` brings lavapipe, which runs on the CPU");
   const DeviceInfo* best = nullptr;
   if (select.empty()) {
     for (const DeviceInfo& device : devices)
       if (!best || better(device, *best)) best = &device;
     if (!best->usable)
-      throw DeviceError("choosing a device", "none can run", "no device", "the Vulkan loader",
-                        "what was found:" + one_line_each(devices));
+      throw DeviceError("", "", "", "",
+                        "no device can run programs; what was found:" + one_line_each(devices));
     size_t usable = size_t(std::count_if(devices.begin(), devices.end(),
                                          [](const DeviceInfo& d) { return d.usable; }));
     why = usable == 1
@@ -208,9 +209,11 @@ Device Device::open(const DeviceOptions& options) {
   context->unified =
       !options.staging && (info.type == DeviceType::cpu || info.type == DeviceType::integrated);
   open_queue(*context, chosen);
-  if (!options.quiet)
+  if (!options.quiet) {
+    fmt::print(stderr, "{}", quirks_in_use(context->capabilities));
     fmt::print(stderr, "device: {} | {}{}\n", print(info), why,
                validation ? " | validation on" : "");
+  }
   return Device(std::move(info), std::move(context));
 }
 

@@ -10,11 +10,11 @@ namespace surtsey::engine {
 
 class DeviceError : public std::runtime_error {
  public:
-  // `detail` says what was under way and what to do; it ends the message.
+  // `detail` says what was under way and what to do; it ends the message. Without a device the
+  // message names none, and without a call it is `detail` alone.
   DeviceError(std::string call, std::string result, std::string device, std::string driver,
               const std::string& detail = {})
-      : std::runtime_error(fmt::format("{} failed with {} on {} ({}){}{}", call, result, device,
-                                       driver, detail.empty() ? "" : ": ", detail)),
+      : std::runtime_error(message(call, result, device, driver, detail)),
         call_(std::move(call)),
         result_(std::move(result)),
         device_(std::move(device)),
@@ -27,6 +27,15 @@ class DeviceError : public std::runtime_error {
   bool lost() const { return result_ == "ErrorDeviceLost"; }
 
  private:
+  static std::string message(const std::string& call, const std::string& result,
+                             const std::string& device, const std::string& driver,
+                             const std::string& detail) {
+    if (call.empty()) return detail;
+    std::string text = fmt::format("{} failed with {}", call, result);
+    if (!device.empty()) text += fmt::format(" on {} ({})", device, driver);
+    return detail.empty() ? text : text + ": " + detail;
+  }
+
   std::string call_, result_, device_, driver_;
 };
 

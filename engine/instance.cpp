@@ -34,8 +34,7 @@ vk::raii::Context load() {
   try {
     return vk::raii::Context();
   } catch (const std::exception& error) {
-    throw DeviceError("loading libvulkan", error.what(), "no device", "no Vulkan loader",
-                      kWhatToInstall);
+    throw DeviceError("loading libvulkan", error.what(), "", "", kWhatToInstall);
   }
 }
 
@@ -99,7 +98,7 @@ std::vector<vk::raii::PhysicalDevice> physical_devices(const Instance& instance)
     return {};  // RADV without a GPU, alone on the machine
   } catch (const vk::SystemError& error) {
     throw DeviceError("vkEnumeratePhysicalDevices", vk::to_string(vk::Result(error.code().value())),
-                      "no device", "the Vulkan loader", kWhatToInstall);
+                      "", "", kWhatToInstall);
   }
 }
 

@@ -18,14 +18,16 @@ bool wide_vectors(bool) {
 #endif
 }
 
+bool is_lavapipe(const Capabilities& c) { return c.driver.driverID == vk::DriverId::eMesaLlvmpipe; }
+
 constexpr ProcessQuirk kProcessQuirks[] = {
-    {"LP_NATIVE_VECTOR_WIDTH", "512", wide_vectors,
+    {"LP_NATIVE_VECTOR_WIDTH", "512", wide_vectors, is_lavapipe,
      "lavapipe uses 256-bit vectors on AVX-512 processors unless it is told; 512 is 1.3 to 1.5 "
      "times faster in matmul",
      "https://docs.mesa3d.org/envvars.html#envvar-LP_NATIVE_VECTOR_WIDTH"},
     {"VK_KHRONOS_VALIDATION_SYNCVAL_SHADER_ACCESSES_HEURISTIC", "true",
-     [](bool validation) { return validation; },
-     "layers from 1.3.290 on do not report storage buffer races between dispatches unless this is "
+     [](bool validation) { return validation; }, [](const Capabilities&) { return false; },
+     "layers of Vulkan 1.4 do not report storage buffer races between dispatches unless this is "
      "on; older ones ignore it",
      "https://github.com/KhronosGroup/Vulkan-ValidationLayers/blob/main/docs/syncval_usage.md"},
 };
@@ -37,8 +39,7 @@ constexpr Quirk kQuirks[] = {
      "slower than lavapipe, and its tanh is NaN from |x| = 89 on, its sin and cos are off by "
      "1.9e-4",
      "https://swiftshader.googlesource.com/SwiftShader"},
-    {"lavapipe first among CPU devices",
-     [](const Capabilities& c) { return c.driver.driverID == vk::DriverId::eMesaLlvmpipe; },
+    {"lavapipe first among CPU devices", is_lavapipe,
      [](QuirkEffects& effects) { effects.preference += 1; },
      "the fastest CPU driver, and the one that is measured",
      "https://docs.mesa3d.org/drivers/llvmpipe.html"},
@@ -60,11 +61,23 @@ void apply_process_quirks(bool validation) {
   // once a row.
   static std::mutex mutex;
   std::scoped_lock lock(mutex);
-  for (const ProcessQuirk& quirk : kProcessQuirks) {
-    if (!quirk.match(validation) || !environment(quirk.variable).empty()) continue;
-    setenv(quirk.variable, quirk.value, 0);
-    fmt::print(stderr, "quirk: {}={} was set: {}\n", quirk.variable, quirk.value, quirk.reason);
+  for (const ProcessQuirk& quirk : kProcessQuirks)
+    if (quirk.match(validation) && environment(quirk.variable).empty())
+      setenv(quirk.variable, quirk.value, 0);
+}
+
+std::string quirks_in_use(const Capabilities& capabilities) {
+  std::string lines;
+  for (const ProcessQuirk& quirk : kProcessQuirks)
+    if (quirk.concerns(capabilities) && environment(quirk.variable) == quirk.value)
+      lines += fmt::format("quirk: {}={}: {}\n", quirk.variable, quirk.value, quirk.reason);
+  for (const Quirk& quirk : kQuirks) {
+    QuirkEffects effects;
+    if (quirk.match(capabilities)) quirk.effect(effects);
+    if (effects.subgroup_size != 0)
+      lines += fmt::format("quirk: {}: {}\n", quirk.name, quirk.reason);
   }
+  return lines;
 }
 
 QuirkEffects quirk_effects(const Capabilities& capabilities) {

@@ -26,17 +26,20 @@ std::span<const Quirk> quirk_table();
 struct ProcessQuirk {
   const char* variable;
   const char* value;
-  bool (*match)(bool validation);
+  bool (*match)(bool validation);         // whether the process may need it
+  bool (*concerns)(const Capabilities&);  // whether it changes how this device runs kernels
   const char* reason;
   const char* link;
 };
 std::span<const ProcessQuirk> process_quirk_table();
 
-// Sets the variables of matching rows that are not set; prints a line for each that changes how
-// kernels run.
+// Sets the variables of matching rows that are not set.
 void apply_process_quirks(bool validation);
 
 QuirkEffects quirk_effects(const Capabilities& capabilities);
 uint32_t preferred_subgroup_size(const Capabilities& capabilities);
+
+// A line for each quirk that changes how this device runs kernels, with its reason.
+std::string quirks_in_use(const Capabilities& capabilities);
 
 }  // namespace surtsey::engine

@@ -14,10 +14,10 @@
 
 namespace surtsey::engine {
 
-// Who answers for a failed call.
+// Who answers for a failed call; empty before a device is chosen.
 struct DriverName {
-  std::string device = "no device";
-  std::string driver = "the Vulkan loader";
+  std::string device;
+  std::string driver;
 };
 
 // Runs `call`; a Vulkan error becomes a DeviceError that names the call, the device and its driver.
