@@ -1,0 +1,253 @@
+// build/surtsey as a user meets it: another process, its output and its exit status.
+#include "tests/support_device.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <nlohmann/json.hpp>
+
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace surtsey::tests {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Outcome {
+  int status = 0;
+  std::string out, err;
+};
+
+std::string slurp(const fs::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+class Folder {
+ public:
+  Folder() {
+    std::string name = (fs::temp_directory_path() / "surtsey-tool-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
+    path_ = name;
+  }
+  ~Folder() { fs::remove_all(path_); }
+  fs::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  fs::path path_;
+};
+
+// `environment` stands before the command: "NAME=value ".
+Outcome run(const Folder& folder, const std::string& arguments,
+            const std::string& environment = "") {
+  const fs::path out = folder / "stdout", err = folder / "stderr";
+  const int raw = std::system(fmt::format("{}'{}' {} >'{}' 2>'{}'", environment, SURTSEY_TOOL,
+                                          arguments, out.string(), err.string())
+                                  .c_str());
+  return {WIFEXITED(raw) ? WEXITSTATUS(raw) : -1, slurp(out), slurp(err)};
+}
+
+fs::path write_text(const Folder& folder) {
+  const fs::path path = folder / "text.txt";
+  std::ofstream out(path);
+  for (int i = 0; i < 400; ++i) out << i * i << " is the square of " << i << ".\n";
+  return path;
+}
+
+constexpr const char* kTiny =
+    "--n_layer=1 --n_embd=16 --n_head=2 --block_size=16 --batch_size=4 --eval_iters=1 "
+    "--dropout=0.1";
+
+TEST_CASE("tool: bad input is one clear message and a non-zero exit") {
+  const Folder folder;
+  const std::string text = write_text(folder).string();
+  const std::string out = (folder / "run").string();
+  const std::pair<std::string, const char*> cases[] = {
+      {"trian", "did you mean 'train'"},
+      {"devices --jsn", "--jsn"},
+      {"ops --format=xml", "text, md or html"},
+      {"inspect --target=nvidai", "nvidia"},
+      {"inspect --target=amd --n_layr=2", "did you mean 'n_layer'"},
+      {"inspect --target=amd --show=glls", "no 'glls'"},
+      {"bench matmul --m=0", "at least 1"},
+      {"bench matmul --layout=xy", "nn, nt, tn"},
+      {"bench train -o xml", "json"},
+      {"train --out " + out, "--data"},
+      {"train --data /no/such/file --out " + out, "/no/such/file"},
+      {"train --data " + text + " --learnin_rate=1 --out " + out, "did you mean 'learning_rate'"},
+      {"train --data " + text + " --n_embd=x --out " + out, "n_embd"},
+      {"train --data " + text + " --n_embd=30 --n_head=4 --out " + out, "divide"},
+      {"train --resume --out " + out, "no run"},
+      {"sample " + out, "run"},
+      {"report " + out, "run"},
+  };
+  for (const auto& [arguments, expected] : cases) {
+    const Outcome outcome = run(folder, arguments);
+    CAPTURE(arguments, outcome.err);
+    CHECK(outcome.status != 0);
+    CHECK(outcome.status != -1);
+    CHECK(outcome.err.find(expected) != std::string::npos);
+    CHECK(outcome.out.empty());
+  }
+  CHECK_FALSE(fs::exists(out));
+  const Outcome hidden = run(folder, "devices", "VK_DRIVER_FILES=/no/driver VK_ICD_FILENAMES= ");
+  CHECK(hidden.status == 1);
+  CHECK(hidden.err.find("no Vulkan driver was found") != std::string::npos);
+}
+
+TEST_CASE("tool: ops and inspect need no device") {
+  const Folder folder;
+  const std::string none = "VK_DRIVER_FILES=/no/driver VK_ICD_FILENAMES= ";
+  for (const char* format : {"text", "md", "html"}) {
+    const Outcome page = run(folder, std::string("ops --format ") + format, none);
+    CHECK(page.status == 0);
+    for (const char* op : {"slice_update", "random_bits", "scatter_add", "bit-equal"}) {
+      CHECK(page.out.find(op) != std::string::npos);
+    }
+  }
+  for (const char* target : {"lavapipe", "nvidia"}) {
+    const Outcome outcome = run(folder,
+                                fmt::format("inspect --target {} --n_layer=1 --show all --out '{}'",
+                                            target, (folder / target).string()),
+                                none);
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.status == 0);
+    CHECK(slurp(folder / target / "summary.txt").find("every hazard is covered") !=
+          std::string::npos);
+    CHECK(slurp(folder / target / "graph.txt").find("parameter \"tokens\"") != std::string::npos);
+    size_t glsl = 0, assembly = 0;
+    for (const auto& file : fs::directory_iterator(folder / target)) {
+      glsl += file.path().extension() == ".comp";
+      assembly += file.path().extension() == ".spvasm";
+    }
+    CHECK(glsl > 10);
+    CHECK(assembly == glsl);
+  }
+}
+
+TEST_CASE("tool: benchmarks write what they promise") {
+  const engine::Device device = open_test_device();
+  const Folder folder;
+  const Outcome matmul = run(folder, "bench matmul --m 33 --n 17,64 --k 5 -r 3 --warmup 1 -o json");
+  CAPTURE(matmul.err);
+  REQUIRE(matmul.status == 0);
+  const auto products = nlohmann::json::parse(matmul.out);
+  REQUIRE(products.size() == 6);
+  for (const auto& record : products) {
+    CHECK(record["samples_ns"].size() == 3);
+    CHECK(record["median_ns"].get<double>() > 0);
+    CHECK(record["gflops"].get<double>() > 0);
+  }
+  CHECK(products[0]["layout"] == "nn");
+  CHECK(products[0]["n"] == 17);
+  CHECK(products[5]["n"] == 64);
+
+  const Outcome train = run(folder,
+                            "bench train --n_layer 1 --n_embd 8 --block_size 8 --batch_size 3 "
+                            "--members 1,2 -r 2 --warmup 1 --steps 2 -o json");
+  CAPTURE(train.err);
+  REQUIRE(train.status == 0);
+  const auto steps = nlohmann::json::parse(train.out);
+  REQUIRE(steps.size() == 2);
+  for (const auto& record : steps) {
+    CHECK(record["samples_ns"].size() == 2);
+    for (const char* name : {"median_ns", "tokens_per_second", "parameters", "dispatches",
+                             "host_ns_per_submission", "arena_bytes"}) {
+      CHECK(record[name].get<double>() > 0);
+    }
+  }
+  // The first member of an ensemble is the single model.
+  const double alone = steps[0]["loss"][0], first = steps[1]["loss"][0];
+  CHECK(std::abs(alone - first) <= 1e-5);
+  CHECK(steps[1]["loss"].size() == 2);
+  const auto lines = [](const std::string& text) {
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  CHECK(lines(run(folder, "bench matmul --m 4 --n 4 --k 4 -r 1 -o md").out) == 5);
+  CHECK(lines(run(folder, "bench matmul --m 4 --n 4 --k 4 -r 1 -o csv").out) == 4);
+}
+
+// Starts the tool and kills it, without a chance to clean up, when `file` has appeared.
+void kill_when(const fs::path& file, const std::vector<std::string>& arguments) {
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    std::vector<char*> words;
+    for (const std::string& word : arguments) words.push_back(const_cast<char*>(word.c_str()));
+    words.push_back(nullptr);
+    if (std::freopen("/dev/null", "w", stdout) && std::freopen("/dev/null", "w", stderr)) {
+      execv(SURTSEY_TOOL, words.data());
+    }
+    _exit(127);
+  }
+  int status = 0;
+  for (int i = 0; i < 60'000 && !fs::exists(file); ++i) {
+    REQUIRE(waitpid(child, &status, WNOHANG) == 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  kill(child, SIGKILL);
+  waitpid(child, &status, 0);
+  REQUIRE(WIFSIGNALED(status));
+}
+
+TEST_CASE("tool: a run killed in the middle and resumed ends with the same bits") {
+  const engine::Device device = open_test_device();
+  const Folder folder;
+  const std::string data = write_text(folder).string();
+  const std::string keys =
+      fmt::format("--data {} {} --max_iters=600 --eval_interval=100", data, kTiny);
+  const Outcome whole =
+      run(folder, fmt::format("train --out {} {}", (folder / "whole").string(), keys));
+  CAPTURE(whole.err);
+  REQUIRE(whole.status == 0);
+  CHECK(whole.out.find("step   600/600 | val loss") != std::string::npos);
+
+  const std::string killed = (folder / "killed").string();
+  std::vector<std::string> arguments = {SURTSEY_TOOL, "train", "--out", killed};
+  std::istringstream words(keys);
+  for (std::string word; words >> word;) arguments.push_back(word);
+  kill_when(folder / "killed" / "checkpoint" / "latest", arguments);
+  REQUIRE_FALSE(fs::exists(folder / "killed" / "checkpoint" / "step-00000600"));
+
+  const Outcome fresh = run(folder, fmt::format("train --out {} {}", killed, keys));
+  CHECK(fresh.status != 0);
+  CHECK(fresh.err.find("--resume") != std::string::npos);
+  const Outcome other =
+      run(folder, fmt::format("train --out {} --resume --learning_rate=1", killed));
+  CHECK(other.status != 0);
+  CHECK(other.err.find("learning_rate") != std::string::npos);
+  const Outcome resumed = run(folder, fmt::format("train --out {} --resume", killed));
+  CAPTURE(resumed.err);
+  REQUIRE(resumed.status == 0);
+  CHECK(resumed.out.find("resumed at step") != std::string::npos);
+  for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
+    const std::string end = std::string("step-00000600/") + file;
+    CHECK(slurp(folder / "whole" / "checkpoint" / end) ==
+          slurp(folder / "killed" / "checkpoint" / end));
+    CHECK_FALSE(slurp(folder / "whole" / "checkpoint" / end).empty());
+  }
+
+  const std::string sampling = "sample " + killed + " --start 12 --max_new_tokens 40 --seed 3";
+  const Outcome text = run(folder, sampling);
+  CAPTURE(text.err);
+  REQUIRE(text.status == 0);
+  CHECK(text.out.size() == 43);
+  CHECK(text.out.starts_with("12"));
+  CHECK(run(folder, sampling).out == text.out);
+  CHECK(run(folder, sampling + "4").out != text.out);
+
+  fs::resize_file(folder / "killed" / "checkpoint" / "step-00000600" / "model.safetensors", 100);
+  const Outcome truncated = run(folder, sampling);
+  CHECK(truncated.status == 1);
+  CHECK(truncated.err.find("model.safetensors") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace surtsey::tests
