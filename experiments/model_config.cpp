@@ -72,8 +72,9 @@ void read(const json& value, const char* key, Enum& field) {
   const auto& words = Words<Enum>::list;
   const std::string word = value.is_string() ? value.get<std::string>() : "";
   const auto found = std::find(words.begin(), words.end(), word);
-  check(found != words.end(), "[config] {} is one of {}, not {}", key, fmt::join(words, ", "),
-        value.dump());
+  std::string all;
+  for (const char* known : words) all += (all.empty() ? "" : ", ") + std::string(known);
+  check(found != words.end(), "[config] {} is one of {}, not {}", key, all, value.dump());
   field = Enum(found - words.begin());
 }
 
