@@ -3,6 +3,8 @@
 
 #include "shaders/writer.h"
 
+#include <cstdint>
+
 namespace surtsey::shaders {
 
 // One lane per element of the space.
@@ -18,6 +20,12 @@ Shader reduce_workgroup_per_row(Writer& writer);
 Shader matmul_lane_broadcast(Writer& writer);
 // Tiles of both operands in shared memory, a small tile of the product in each lane's registers.
 Shader matmul_shared_tile(Writer& writer);
+
+// Opens the loop over `tiles` pieces of work, the current one is `tile`; close_tiles() ends it. On a GPU every workgroup has one piece. On a
+// CPU entering a workgroup costs about 0.2 us (measured on lavapipe), as much as hundreds of elements: a few workgroups a thread
+// share all pieces. Returns the number of workgroups.
+uint32_t open_tiles(Writer& writer, int64_t tiles);
+void close_tiles(Writer& writer);
 
 inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

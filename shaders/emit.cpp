@@ -3,23 +3,47 @@
 #include "graph/debug.h"
 #include "shaders/archetypes.h"
 
+#include <algorithm>
+
 namespace surtsey::shaders {
 
 using namespace graph;
 
+namespace {
+
+// Workgroups a CPU thread gets: the driver splits them statically, so a few even out what the rest of the machine takes.
+constexpr int64_t kGroupsPerThread = 4;
+
+}  // namespace
+
+uint32_t open_tiles(Writer& writer, int64_t tiles) {
+  const Target& target = writer.target();
+  const int64_t groups = target.cpu ? std::min<int64_t>(tiles, int64_t(target.threads) * kGroupsPerThread) : tiles;
+  if (groups == tiles) {
+    writer.open("");
+    writer.line("uint tile = group;");
+  } else {
+    // Side by side, so that what one workgroup reads lies together.
+    const int64_t share = divide_up(tiles, groups);
+    writer.open(fmt::format("for (uint tile = group * {0}u; tile < min(group * {0}u + {0}u, {1}u); ++tile)", share, tiles));
+  }
+  return uint32_t(groups);
+}
+
+void close_tiles(Writer& writer) { writer.close(); }
+
 Shader pointwise(Writer& writer) {
   const LoopIndex loop = loop_index(writer.context, Archetype::pointwise, writer.kernel().space, {});
-  // Small workgroups on a CPU, so that both cores get a share of small tensors.
-  const int64_t wanted = writer.target().cpu ? 64 : 256;
+  const int64_t wanted = writer.target().cpu ? std::max(8u, writer.target().subgroup_size) : 256;
   const int64_t local = std::min<int64_t>({wanted, writer.target().max_workgroup_invocations, 8 * divide_up(loop.full_count, 8)});
-  writer.define(loop.first, fmt::format("group * {}u + gl_LocalInvocationID.x", local));
-  if (loop.first.is_constant()) {
-    writer.line("if (group * " + fmt::format("{}u", local) + " + gl_LocalInvocationID.x > 0u) return;");
-  } else if (loop.full_count % local != 0) {
-    writer.line(fmt::format("if (i >= {}u) return;", loop.full_count));
-  }
+  const uint32_t groups = open_tiles(writer, divide_up(loop.full_count, local));
+  const std::string place = fmt::format("tile * {}u + gl_LocalInvocationID.x", local);
+  writer.define(loop.first, place);
+  writer.open(loop.full_count % local == 0 ? "" : fmt::format("if ({} < {}u)", place, loop.full_count));
   writer.store(loop.full, writer.all_outputs());
-  return writer.finish(uint32_t(divide_up(loop.full_count, local)), uint32_t(local));
+  writer.close();
+  close_tiles(writer);
+  return writer.finish(groups, uint32_t(local));
 }
 
 Shader emit(const Kernel& kernel, const Graph& graph, const Target& target) {

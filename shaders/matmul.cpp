@@ -62,15 +62,16 @@ public:
     lane_extent_ = swapped_ ? p_.m : p_.n;
     row_extent_ = swapped_ ? p_.n : p_.m;
     columns_ = lane_extent_ > lanes_ ? kLaneColumns : 1;
-    rows_ = std::min(kBroadcastRows, row_extent_);
+    rows_ = even_rows(row_extent_);
   }
 
   Shader write() {
     const int64_t row_tiles = divide_up(row_extent_, rows_), lane_tiles = divide_up(lane_extent_, columns_ * lanes_);
     w_.line("uint lane = gl_SubgroupInvocationID;");
-    w_.line(fmt::format("uint lane_tile = group % {}u;", lane_tiles));
-    w_.line(fmt::format("uint row_tile = group / {}u % {}u;", lane_tiles, row_tiles));
-    w_.define(p_.loop.first, fmt::format("group / {}u", lane_tiles * row_tiles));
+    const uint32_t groups = open_tiles(w_, p_.batch * row_tiles * lane_tiles);
+    w_.line(fmt::format("uint lane_tile = tile % {}u;", lane_tiles));
+    w_.line(fmt::format("uint row_tile = tile / {}u % {}u;", lane_tiles, row_tiles));
+    w_.define(p_.loop.first, fmt::format("tile / {}u", lane_tiles * row_tiles));
     // Reads past the edge are clamped to it, stores are guarded: the loop over K needs no test.
     const int64_t registers = divide_up(rows_, lanes_);
     std::vector<Affine> row_at, lane_at;
@@ -101,13 +102,17 @@ public:
       w_.close();
     }
     epilogue();
-    return w_.finish(uint32_t(p_.batch * row_tiles * lane_tiles), uint32_t(lanes_), uint32_t(lanes_));
+    close_tiles(w_);
+    return w_.finish(groups, uint32_t(lanes_), uint32_t(lanes_));
   }
 
 private:
+  // 18 rows are two tiles of 9, not one of 16 and one of 2.
+  static int64_t even_rows(int64_t extent) { return divide_up(extent, divide_up(extent, kBroadcastRows)); }
+
   int64_t waste(int64_t lanes_along, int64_t rows_along) const {
     const int64_t tile = lanes_along > lanes_ ? kLaneColumns * lanes_ : lanes_;
-    return divide_up(lanes_along, tile) * tile * divide_up(rows_along, std::min(kBroadcastRows, rows_along)) * std::min(kBroadcastRows, rows_along);
+    return divide_up(lanes_along, tile) * tile * divide_up(rows_along, even_rows(rows_along)) * even_rows(rows_along);
   }
 
   Expression row_value(const Affine& row, const Affine& k) { return swapped_ ? w_.value(p_.b, p_.b_index(k, row)) : w_.value(p_.a, p_.a_index(row, k)); }

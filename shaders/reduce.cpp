@@ -134,15 +134,17 @@ private:
 
 Shader reduce_lane_per_row(Writer& writer) {
   ReduceKernel kernel(writer);
-  // Few rows: small workgroups, so that every core has some.
-  const uint32_t width = std::max(8u, writer.target().subgroup_size);
-  const int64_t wanted = writer.target().cpu ? (kernel.rows() >= int64_t(width) * 8 * writer.target().threads ? width * 4 : width) : 64;
+  const int64_t wanted = writer.target().cpu ? std::max(8u, writer.target().subgroup_size) : 64;
   const int64_t local = std::min<int64_t>(wanted, writer.target().max_workgroup_invocations);
-  writer.define(kernel.loop().first, fmt::format("group * {}u + gl_LocalInvocationID.x", local));
-  writer.line(fmt::format("if (group * {}u + gl_LocalInvocationID.x >= {}u) return;", local, kernel.rows()));
+  const uint32_t groups = open_tiles(writer, divide_up(kernel.rows(), local));
+  const std::string place = fmt::format("tile * {}u + gl_LocalInvocationID.x", local);
+  writer.define(kernel.loop().first, place);
+  writer.open(kernel.rows() % local == 0 ? "" : fmt::format("if ({} < {}u)", place, kernel.rows()));
   kernel.write("0u", 1, "", [](const Reduction&) {});
   kernel.write_rows();
-  return writer.finish(uint32_t(divide_up(kernel.rows(), local)), uint32_t(local));
+  writer.close();
+  close_tiles(writer);
+  return writer.finish(groups, uint32_t(local));
 }
 
 Shader reduce_workgroup_per_row(Writer& writer) {
