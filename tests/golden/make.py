@@ -5,8 +5,8 @@
 
 Each file holds, for one model: its configuration (metadata), weights (w.NAME), the batch, logits,
 loss, the gradient of every weight (g.NAME), the losses before each of ten AdamW steps on that batch
-and the weights after them (a.NAME). Weights are float32; everything else is computed in float64 from
-them and rounded once, when it is stored. Debian: apt-get install python3-torch.
+and the weights after them (a.NAME). Weights are float32; everything else is computed in float64
+from them and rounded once, when it is stored. Debian: apt-get install python3-torch.
 """
 import json
 import math
@@ -203,20 +203,22 @@ def make_batch(config, seed):
         return torch.randint(0, V, (B, length), generator=generator, dtype=torch.int32)
 
     def mask(length):  # the rows are of different lengths, the rest is padding
-        return torch.arange(length)[None, :] < torch.tensor([length, length - 2, length - 3])[:, None]
+        lengths = torch.tensor([length, length - 2, length - 3])
+        return torch.arange(length)[None, :] < lengths[:, None]
 
     batch = dict(tokens=tokens(T), targets=tokens(T))
     batch["weights"] = torch.rand((B, T), generator=generator).float()
     batch["weights"][:, 0] = 0  # ignored
     if config["architecture"] == "encoder":
-        # Masked-token loss: a third of the tokens is replaced by the last of the vocabulary, only these
-        # count, and the original is the target.
+        # Masked-token loss: a third of the tokens is replaced by the last of the vocabulary, only
+        # these count, and the original is the target.
         chosen = torch.rand((B, T), generator=generator) < 0.34
         chosen[:, 1] = True
         batch["token_mask"] = mask(T)
         chosen &= batch["token_mask"]
         batch["targets"] = batch["tokens"].clone()
-        batch["tokens"] = torch.where(chosen, torch.tensor(V - 1, dtype=torch.int32), batch["tokens"])
+        mask_token = torch.tensor(V - 1, dtype=torch.int32)
+        batch["tokens"] = torch.where(chosen, mask_token, batch["tokens"])
         batch["weights"] = chosen.float()
     if config["architecture"] == "encoder_decoder":
         batch["source"] = tokens(config["source_size"])
