@@ -55,7 +55,7 @@ Plan compile(const Program& program, const Target& target, const CompileOptions&
   order(lowering);
   Plan plan = build_plan(lowering);
   plan.name = name;
-  plan_memory(plan);
+  plan_memory(plan, target.max_allocation);
   place_barriers(plan);
 
   dump(fmt::format("{}.plan", name), print(plan));

@@ -67,6 +67,10 @@ void walk_terminals(const Lowering& lowering, IndexContext& context, uint32_t n,
 // The terminals that the expression of node n reads.
 void collect_terminals(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found);
 
+// The nodes that the kernel of group g loads, each one binding: stored values of elsewhere, each view of one a load of its own. At most
+// so many bindings, as views that strides cannot express load what is behind them.
+std::set<uint32_t> loads_of(const Lowering& lowering, uint32_t g);
+
 // Adds an edge and keeps the closure. `source` must not depend on g.
 void add_source(Lowering& lowering, uint32_t g, uint32_t source);
 
@@ -99,7 +103,7 @@ void order(Lowering& lowering);
 // Kernels, dispatches and exact byte ranges from groups that are ordered and placed.
 Plan build_plan(const Lowering& lowering);
 
-// Offsets of the transient buffers: dead ranges are used again.
-void plan_memory(Plan& plan);
+// Offsets of the transient buffers: dead ranges are used again. Memory comes in blocks of at most `block` bytes.
+void plan_memory(Plan& plan, uint64_t block);
 
 }  // namespace surtsey::graph

@@ -9,7 +9,7 @@ namespace {
 constexpr uint64_t kAlignment = 256;
 }  // namespace
 
-void plan_memory(Plan& plan) {
+void plan_memory(Plan& plan, uint64_t block) {
   struct Life {
     uint32_t buffer;
     uint32_t first, last;  // dispatches, inclusive
@@ -39,11 +39,17 @@ void plan_memory(Plan& plan) {
         taken.emplace_back(buffer.offset, buffer.offset + buffer.bytes);
       }
     std::sort(taken.begin(), taken.end());
-    uint64_t offset = 0;
     const uint64_t bytes = plan.buffers[life.buffer].bytes;
+    check(bytes <= block, "a tensor of {} needs {} bytes, the device allocates at most {} in one piece", to_string(plan.buffers[life.buffer].type), bytes, block);
+    // An arena larger than one allocation is several: no buffer lies across two.
+    const auto inside = [&](uint64_t at) {
+      at = (at + kAlignment - 1) / kAlignment * kAlignment;
+      return at / block == (at + bytes - 1) / block ? at : (at / block + 1) * block;
+    };
+    uint64_t offset = 0;
     for (const auto& [begin, end] : taken) {
       if (offset + bytes <= begin) break;
-      offset = std::max(offset, (end + kAlignment - 1) / kAlignment * kAlignment);
+      offset = std::max(offset, inside(end));
     }
     plan.buffers[life.buffer].offset = offset;
     plan.transient_bytes = std::max(plan.transient_bytes, offset + bytes);
