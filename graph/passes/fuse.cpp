@@ -16,6 +16,38 @@ void collect_terminals(const Lowering& lowering, uint32_t n, std::set<uint32_t>&
   }
 }
 
+namespace {
+
+void collect_loads(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen, std::set<uint32_t>& found);
+
+// Node n as an operand in group g: loaded as the outermost view that strides may express, or computed from loads.
+void collect_load(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen, std::set<uint32_t>& found) {
+  const Graph& graph = *lowering.program.graph;
+  bool padded = false;
+  uint32_t base = n;
+  for (; definition(graph.node(base).op).family == Family::movement && graph.node(base).op != Op::concat; base = graph.node(base).inputs[0].node)
+    padded |= graph.node(base).op == Op::pad;
+  if (is_terminal(lowering, base) && lowering.home[base] == g) return;
+  if (is_terminal(lowering, base) && !padded) {
+    found.insert(n);
+  } else if (seen.insert(n).second) {
+    collect_loads(lowering, g, n, seen, found);
+  }
+}
+
+void collect_loads(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen, std::set<uint32_t>& found) {
+  for (const Value& input : lowering.program.graph->node(n).inputs) collect_load(lowering, g, input.node, seen, found);
+}
+
+}  // namespace
+
+std::set<uint32_t> loads_of(const Lowering& lowering, uint32_t g) {
+  std::set<uint32_t> seen, found;
+  for (const uint32_t m : lowering.groups[g].members) collect_loads(lowering, g, m, seen, found);
+  for (const Value& copy : lowering.groups[g].copies) collect_load(lowering, g, copy.node, seen, found);
+  return found;
+}
+
 void add_source(Lowering& lowering, uint32_t g, uint32_t source) {
   if (g == source) return;
   ensure(!lowering.groups[source].depends[g], "kernels {} and {} would wait for each other", g, source);
@@ -106,7 +138,10 @@ public:
       const Node& node = graph_.node(root);
       if (lowering_.home[root.node] != kNone) continue;
       if (!inlinable(node) || definition(node.op).family == Family::movement) continue;
-      if (!join_operand(root.node)) give_home(root.node);
+      inlined_in_ = groups_that_inline(root.node);
+      const bool joined = join_operand(root.node);
+      inlined_in_.clear();
+      if (!joined) give_home(root.node);
     }
     return std::move(lowering_);
   }
@@ -120,7 +155,11 @@ private:
   void count_uses(std::span<const Value> wanted) {
     uses_.assign(graph_.size(), 0);
     feeds_matmul_.assign(graph_.size(), false);
-    for (const Value& root : wanted) ++uses_[root.node];
+    extra_stores_.assign(graph_.size(), 0);
+    for (const Value& root : wanted) ++uses_[root.node], ++extra_stores_[root.node];
+    for (const uint32_t n : order_)
+      if (node(n).op == Op::concat)
+        for (const Value& part : node(n).inputs) ++extra_stores_[behind_views(graph_, part.node)];
     for (auto it = order_.rbegin(); it != order_.rend(); ++it) {
       const bool view = family(*it) == Family::movement && node(*it).op != Op::concat;
       for (const Value& input : node(*it).inputs) {
@@ -139,6 +178,7 @@ private:
 
   void place(uint32_t n) {
     estimate(n);
+    make_room(n);
     const Node& current = node(n);
     switch (definition(current.op).family) {
       case Family::leaf: return;
@@ -170,6 +210,23 @@ private:
       estimate_view(input.node);
       work_[n] += terminal(input.node) ? 0 : work_[input.node];
       loads_[n] += terminal(input.node) ? 1 : loads_[input.node];
+    }
+  }
+
+  // An expression over more tensors than a kernel may touch is cut at its operands, the widest first.
+  void make_room(uint32_t n) {
+    if (family(n) == Family::movement || family(n) == Family::leaf) return;
+    while (loads_[n] + 1 > int(lowering_.target.max_bindings())) {
+      uint32_t widest = kNone;
+      for (const Value& input : node(n).inputs) {
+        const uint32_t base = behind_views(graph_, input.node);
+        if (!terminal(base) && loads_[base] > 1 && (widest == kNone || loads_[base] > loads_[widest])) widest = base;
+      }
+      if (widest == kNone) return;
+      give_home(widest);
+      if (home(widest) == kNone) return;
+      work_[n] = loads_[n] = 0;
+      estimate(n);
     }
   }
 
@@ -240,7 +297,40 @@ private:
     if (!good) return false;
     for (const uint32_t x : groups_of(reads))
       if (x != g && lowering_.groups[x].depends[g]) return false;
-    return bindings_with(g, n, reads) <= lowering_.target.max_bindings();
+    for (const uint32_t x : inlined_in_)
+      if (x == g ? !reads_in_place(g, n) : group.depends[x]) return false;
+    return bindings_fit(g, n);
+  }
+
+  // Would the members of g that read n do so only at the element being computed?
+  bool reads_in_place(uint32_t g, uint32_t n) {
+    bool good = true;
+    const LoopIndex& loop = loops_[g];
+    const Shape& shape = node(n).types[0].shape;
+    home(n) = g;
+    const Affine expected = is_row(g, n) ? loop.row : loop.full;
+    const auto visit = [&](uint32_t t, const Index& at) {
+      if (t == n && !(contexts_[g].linearize_contiguous(at, shape) == expected)) good = false;
+    };
+    for (const uint32_t m : lowering_.groups[g].members) {
+      if (family(m) == Family::matmul) {
+        std::set<uint32_t> operands;
+        collect_terminals(lowering_, m, operands);
+        good = good && !operands.count(n);
+      } else if (family(m) == Family::reduce) {
+        const Value operand = node(m).inputs[0];
+        const Index at = contexts_[g].delinearize(loop.full, operand.shape());
+        if (terminal(operand.node)) {
+          visit(operand.node, at);
+        } else {
+          walk_terminals(lowering_, contexts_[g], operand.node, at, visit);
+        }
+      } else {
+        walk_terminals(lowering_, contexts_[g], m, contexts_[g].delinearize(is_row(g, m) ? loop.row : loop.full, node(m).types[0].shape), visit);
+      }
+    }
+    home(n) = kNone;
+    return good;
   }
 
   bool same_loops(uint32_t n, uint32_t g) {
@@ -271,21 +361,31 @@ private:
     return true;
   }
 
-  // Tensors the group's kernel would touch with n in it: what it reads, and members that somebody outside may read.
-  size_t bindings_with(uint32_t g, uint32_t n, const std::set<uint32_t>& reads) {
-    std::set<uint32_t> inputs = inputs_[g];
-    for (const uint32_t t : reads)
-      if (home(t) != g) inputs.insert(t);
-    size_t outputs = 1;
-    for (const uint32_t m : lowering_.groups[g].members) outputs += read_outside(m, g, n);
-    return inputs.size() + outputs;
+  // Do the kernel of g with n in it, and the kernels that would then read n from there, touch few enough tensors?
+  bool bindings_fit(uint32_t g, uint32_t n) {
+    const size_t most = lowering_.target.max_bindings();
+    home(n) = g;
+    lowering_.groups[g].members.push_back(n);
+    bool good = bindings(g) <= most;
+    for (const uint32_t x : inlined_in_) good = good && bindings(x) <= most;
+    lowering_.groups[g].members.pop_back();
+    home(n) = kNone;
+    return good;
   }
 
-  bool read_outside(uint32_t m, uint32_t g, uint32_t joining) {
+  // Tensors the group's kernel touches: what it loads, and what it stores for somebody outside.
+  size_t bindings(uint32_t g) {
+    const Group& group = lowering_.groups[g];
+    size_t count = loads_of(lowering_, g).size() + group.copies.size();
+    for (const uint32_t m : group.members) count += size_t(std::max<int>(extra_stores_[m], read_outside(m, g) || m == group.members.back()));
+    return count;
+  }
+
+  bool read_outside(uint32_t m, uint32_t g) {
     std::set<uint32_t> seen;
     int inside = 0;
     for (const uint32_t u : lowering_.groups[g].members) inside += uses_in(u, m, seen);
-    return inside + uses_in(joining, m, seen) < uses_[m];
+    return inside < uses_[m];
   }
 
   // How many of m's uses lie in the expression of u; nodes in `seen` were counted before.
@@ -311,6 +411,26 @@ private:
     for (const uint32_t t : reads)
       if (home(t) != g) inputs_[g].insert(t);
     for (const uint32_t x : groups_of(reads)) add_source(lowering_, g, x);
+    for (const uint32_t x : inlined_in_) add_source(lowering_, x, g);
+  }
+
+  // Groups with n in an expression of theirs: when n gets a home after all, they read it from there.
+  std::set<uint32_t> groups_that_inline(uint32_t n) {
+    std::set<uint32_t> groups;
+    for (uint32_t g = 0; g < lowering_.groups.size(); ++g) {
+      std::set<uint32_t> seen;
+      const Group& group = lowering_.groups[g];
+      if (std::any_of(group.members.begin(), group.members.end(), [&](uint32_t m) { return inlines(m, n, seen); }) ||
+          std::any_of(group.copies.begin(), group.copies.end(), [&](const Value& v) { return v.node == n || inlines(v.node, n, seen); }))
+        groups.insert(g);
+    }
+    return groups;
+  }
+
+  bool inlines(uint32_t u, uint32_t n, std::set<uint32_t>& seen) {
+    if (u <= n || !seen.insert(u).second) return false;
+    const auto& inputs = node(u).inputs;
+    return std::any_of(inputs.begin(), inputs.end(), [&](const Value& x) { return x.node == n || (!terminal(x.node) && inlines(x.node, n, seen)); });
   }
 
   uint32_t new_group(Archetype archetype, uint32_t n, const Shape& space, std::vector<int64_t> reduced) {
@@ -365,8 +485,18 @@ private:
 
   void give_home(uint32_t n) {
     if (home(n) != kNone) return;
-    if (join_sibling(n, Archetype::pointwise)) return;
-    new_group(Archetype::pointwise, n, node(n).types[0].shape, {});
+    inlined_in_ = groups_that_inline(n);
+    if (!join_sibling(n, Archetype::pointwise) && users_have_room(n)) new_group(Archetype::pointwise, n, node(n).types[0].shape, {});
+    inlined_in_.clear();
+  }
+
+  // Where n has no home, it stays inlined, and whoever must have it stored gets a copy (place_stores).
+  bool users_have_room(uint32_t n) {
+    const auto elsewhere = uint32_t(lowering_.groups.size());
+    home(n) = elsewhere;
+    const bool good = std::all_of(inlined_in_.begin(), inlined_in_.end(), [&](uint32_t x) { return bindings(x) <= lowering_.target.max_bindings(); });
+    home(n) = kNone;
+    return good;
   }
 
   void place_elementwise(uint32_t n) {
@@ -447,6 +577,8 @@ private:
   Lowering lowering_;
   std::vector<uint32_t> order_;
   std::vector<int> uses_, work_, loads_;
+  std::vector<int> extra_stores_;       // places that a node is stored to beside where readers find it: outputs, state, concats
+  std::set<uint32_t> inlined_in_;       // of the node that is getting a home: the groups that have it inlined so far
   std::vector<bool> feeds_matmul_;
   std::vector<IndexContext> contexts_;
   std::vector<LoopIndex> loops_;

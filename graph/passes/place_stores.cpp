@@ -42,17 +42,19 @@ public:
   void run() {
     place_state();
     place_outputs();
-    std::vector<Assignment> later;
+    std::vector<Assignment> computed;
+    std::vector<std::pair<Assignment, uint32_t>> copied;
     for (const Assignment& assignment : graph_.assignments()) {
-      // A value without a kernel is copied; that copy is a reader of state like any other, so these come first.
       if (l_.home[assignment.value.node] == kNone) {
-        assign_by_copy(assignment);
+        copied.emplace_back(assignment, add_copy_group(l_, assignment.value));
       } else {
-        later.push_back(assignment);
+        computed.push_back(assignment);
       }
     }
-    for (const Assignment& assignment : later)
-      if (!assign_in_place(assignment)) assign_by_copy(assignment);
+    // A copy is a reader of state like any other, so all of them are known before the first overwrites anything.
+    for (const auto& [assignment, g] : copied) overwrite(assignment, g);
+    for (const Assignment& assignment : computed)
+      if (!assign_in_place(assignment)) overwrite(assignment, tiny_copies(assignment.value));
     place_concats();
     place_transients();
   }
@@ -77,6 +79,19 @@ private:
     l_.location.emplace(value.node, view);
   }
 
+  // May group g store its member n at one more place? Every tensor is a binding: what it loads, and per member the places it is
+  // stored to, at least one where somebody reads it.
+  bool has_room(uint32_t g, uint32_t n) const {
+    const std::set<uint32_t> read = needed();
+    size_t count = loads_of(l_, g).size();
+    for (const uint32_t m : l_.groups[g].members) {
+      size_t places = m == n;
+      for (const Store& store : l_.stores) places += store.group == g && store.value.node == m;
+      count += std::max<size_t>(places, read.count(m));
+    }
+    return count <= l_.target.max_bindings();
+  }
+
   void place_state() {
     for (const auto& [name, value] : graph_.parameters()) {
       const uint32_t buffer = add_buffer(BufferKind::state, name, value.type());
@@ -89,11 +104,10 @@ private:
     for (const auto& [name, value] : l_.program.outputs) {
       const View view = whole(add_buffer(BufferKind::output, name, value.type()), value.type());
       const uint32_t home = l_.home[value.node];
-      const uint32_t group = home != kNone ? home : add_copy_group(l_, value);
-      if (home != kNone) {
-        store(value, group, view);
+      if (home != kNone && has_room(home, value.node)) {
+        store(value, home, view);
       } else {
-        l_.stores.push_back({value, group, view});
+        l_.stores.push_back({value, add_copy_group(l_, value), view});
       }
     }
   }
@@ -128,25 +142,26 @@ private:
 
   bool assign_in_place(const Assignment& assignment) {
     const uint32_t g = l_.home[assignment.value.node];
+    if (!has_room(g, assignment.value.node)) return false;
     if (!touches_only_own_element(g, assignment.parameter.node, assignment.value)) return false;
     if (!run_after_readers(g, assignment.parameter.node)) return false;
     store(assignment.value, g, whole(state_.at(assignment.parameter.node), assignment.parameter.type()));
     return true;
   }
 
-  void assign_by_copy(const Assignment& assignment) {
+  // Group g copies the value over the old one.
+  void overwrite(const Assignment& assignment, uint32_t g) {
     const View target = whole(state_.at(assignment.parameter.node), assignment.parameter.type());
-    const uint32_t g = tiny_copies(assignment.value);
     check(reads(g).count(assignment.parameter.node) == 0 && run_after_readers(g, assignment.parameter.node),
           "[assign] the value of {} is a view of state that the same program overwrites; compute it into a value of its own first",
           l_.buffers[target.buffer].name);
     l_.stores.push_back({assignment.value, g, target});
   }
 
-  // Scalars that are copied share one kernel: it runs last, so nothing waits for it. A copy that reads state has one of its own.
+  // Scalars that are copied share one kernel: it runs last, so nothing waits for it.
   uint32_t tiny_copies(const Value& value) {
     const int64_t count = element_count(value.shape());
-    if (l_.home[value.node] == kNone || count > kTinyCopy) return add_copy_group(l_, value);
+    if (count > kTinyCopy) return add_copy_group(l_, value);
     auto& shared = tiny_copies_[count];
     if (!shared || 2 * (l_.groups[*shared].copies.size() + 1) > l_.target.max_bindings()) {
       shared = add_copy_group(l_, value);
@@ -209,9 +224,18 @@ private:
         const auto copy = l_.part_copies.find({n, i});
         if (copy != l_.part_copies.end()) {
           l_.stores.push_back({part, copy->second, region});
+          continue;
+        }
+        const uint32_t base = behind_views(graph_, part.node);
+        const uint32_t home = l_.home[base];
+        if (has_room(home, base)) {
+          store({l_.program.graph.get(), base, 0}, home, *view_behind(graph_, part.node, region));
         } else {
-          const uint32_t base = behind_views(graph_, part.node);
-          store({l_.program.graph.get(), base, 0}, l_.home[base], *view_behind(graph_, part.node, region));
+          const auto groups = uint32_t(l_.groups.size());
+          const uint32_t g = add_copy_group(l_, part);
+          for (uint32_t reader = 0; reader < groups; ++reader)
+            if (reads(reader).count(n)) add_source(l_, reader, g);
+          l_.stores.push_back({part, g, region});
         }
       }
     }
