@@ -108,27 +108,32 @@ std::string to_json_line(const MetricLine& metric) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+MetricLine parse_metric(std::string_view line, std::string_view source) {
+  MetricLine metric;
+  try {
+    const Json json = Json::parse(line);
+    for (const auto& [name, value] : json.items()) {
+      if (name == "cell") {
+        metric.cell = value.get<std::string>();
+      } else if (name == "step") {
+        metric.step = value.get<int64_t>();
+      } else if (name == "tokens") {
+        metric.tokens = value.get<int64_t>();
+      } else if (value.is_number()) {
+        metric.values.emplace_back(name, value.get<double>());
+      }
+    }
+  } catch (const Json::exception& error) {
+    throw UserError(fmt::format("{}: {}", source, error.what()));
+  }
+  return metric;
+}
+
 std::vector<MetricLine> load_metrics(const fs::path& path) {
   std::vector<MetricLine> metrics;
   const std::string text = read_if_exists(path);
   for_each_line(text, [&](std::string_view line, size_t number) {
-    try {
-      MetricLine& metric = metrics.emplace_back();
-      const Json json = Json::parse(line);
-      for (const auto& [name, value] : json.items()) {
-        if (name == "cell") {
-          metric.cell = value.get<std::string>();
-        } else if (name == "step") {
-          metric.step = value.get<int64_t>();
-        } else if (name == "tokens") {
-          metric.tokens = value.get<int64_t>();
-        } else if (value.is_number()) {
-          metric.values.emplace_back(name, value.get<double>());
-        }
-      }
-    } catch (const Json::exception& error) {
-      throw UserError(fmt::format("{}:{}: {}", path.string(), number, error.what()));
-    }
+    metrics.push_back(parse_metric(line, fmt::format("{}:{}", path.string(), number)));
   });
   return metrics;
 }

@@ -33,6 +33,8 @@ struct MetricLine {
 };
 
 std::string to_json_line(const MetricLine& metric);
+// Throws UserError naming `source`.
+MetricLine parse_metric(std::string_view line, std::string_view source);
 std::vector<MetricLine> load_metrics(const std::filesystem::path& path);
 
 // Content of env.json.

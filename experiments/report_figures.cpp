@@ -156,6 +156,7 @@ void budget_caveats(const StudyResult& result, std::vector<std::string>& caveats
   std::map<std::pair<std::string, int32_t>, std::pair<double, double>> flops;  // with cot, without
   bool has_cot = false, has_direct = false;
   for (const Cell& cell : result.cells) {
+    if (cell.find_arm("filler") != nullptr) continue;  // a control with a budget of its own
     if (!counts(&cell) || cell.find_arm("direct") == nullptr) {
       has_cot = has_cot || cell.find_arm("cot") != nullptr;
       continue;

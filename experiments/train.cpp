@@ -153,7 +153,9 @@ void Trainer::read_metrics(std::vector<MemberMetrics>& sums) {
 void Trainer::save_if_asked(const RunOptions& options) {
   if (options.checkpoint_root.empty() || saved_step_ == step_) return;
   try {
-    save(options.checkpoint_root, options.description);
+    nlohmann::json description = options.description;
+    if (options.describe) description.update(options.describe());
+    save(options.checkpoint_root, description);
     if (options.on_checkpoint) options.on_checkpoint(step_);
   } catch (const UserError& error) {
     // A full disk must not end a run that is hours old; the older save is whole.

@@ -1,0 +1,211 @@
+#include "experiments/study.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+
+#include "experiments/environment.h"
+#include "experiments/interrupt.h"
+#include "experiments/join.h"
+#include "experiments/report.h"
+#include "experiments/version.h"
+
+namespace surtsey::experiments {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kCells = "cells.json";
+constexpr const char* kResult = "result.json";
+constexpr const char* kConfig = "config.toml";
+
+struct Flags {
+  std::string scale = "quick";
+  std::string config;
+  std::string device;
+  std::string seeds;
+  std::string out;
+  bool resume = false;
+  bool replace = false;
+  std::vector<std::string> keys;
+};
+
+std::string read_text(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+void check_scale(const Study& study, const std::string& scale) {
+  const std::vector<std::string> known = {"quick", "full", "paper"};
+  if (std::find(known.begin(), known.end(), scale) == known.end()) {
+    const std::string near = nearest_word(scale, known);
+    throw UserError(fmt::format("there is no scale '{}'{}; scales are {}", scale,
+                                near.empty() ? "" : fmt::format(", did you mean '{}'?", near),
+                                join(known, ", ")));
+  }
+  const std::vector<std::string> defined = study.scales();
+  check(std::find(defined.begin(), defined.end(), scale) != defined.end(),
+        "{} does not define the scale '{}' yet; it has {}", study.name(), scale,
+        join(defined, " and "));
+}
+
+void check_same_config(const fs::path& path, const std::string& toml) {
+  if (!fs::exists(path)) return;
+  const std::string before = read_text(path);
+  if (before == toml) return;
+  std::istringstream old_lines(before), new_lines(toml);
+  std::string old_line, new_line;
+  while (old_line == new_line && (old_lines || new_lines)) {
+    old_line.clear(), new_line.clear();
+    std::getline(old_lines, old_line);
+    std::getline(new_lines, new_line);
+  }
+  throw UserError(
+      fmt::format("'{}' is of a run with other settings ('{}' there, '{}' now): resume with the "
+                  "same ones, or choose another directory",
+                  path.parent_path().string(), old_line, new_line));
+}
+
+int run_with(const Flags& flags, Study& study, int argc, char** argv) {
+  check_scale(study, flags.scale);
+  study.set_scale(flags.scale);
+  ConfigTable table;
+  study.add_fields(table);
+  if (!flags.config.empty()) table.load_file(flags.config);
+  table.override_all(flags.keys);
+  if (!flags.seeds.empty()) table.override_one("--seeds=" + flags.seeds);
+  study.check_options();
+
+  const std::string toml =
+      fmt::format("# {} --scale {}\n{}", study.name(), flags.scale, table.to_toml());
+  const fs::path out = flags.out.empty() ? fs::path("runs") / study.name() : fs::path(flags.out);
+  using Mode = RunDirectory::Mode;
+  if (flags.resume) check_same_config(out / kConfig, toml);
+  // A device that is not there must not cost an earlier run its files.
+  engine::Device device = engine::Device::open({.select = flags.device});
+  RunDirectory directory(out, flags.resume    ? Mode::kResume
+                              : flags.replace ? Mode::kReplace
+                                              : Mode::kFresh);
+  if (!flags.resume) fs::remove(out / kCells);
+  directory.write_config(toml);
+  directory.write_environment(describe_environment(device.info(), {argv, argv + argc}));
+
+  StudyResult header;
+  header.study = study.name();
+  header.scale = flags.scale;
+  header.title = study.title();
+  header.question = study.question();
+  header.demonstration = study.demonstration(flags.scale);
+  header.device = device_facts(device.info());
+  StudyRun run(device, directory, std::move(header), flags.resume);
+  handle_interrupts();
+  study.run(run);
+  study.judge(run.result());
+  directory.write_result(run.result());
+  run.close();
+  const fs::path page = write_report(out);
+
+  for (const Claim& claim : run.result().claims) {
+    fmt::print("{:<12} {}: {}\n             {}\n", verdict_name(claim.verdict), claim.name,
+               claim.statement, claim.evidence);
+  }
+  fmt::print("{}\n", page.string());
+  return 0;
+}
+
+}  // namespace
+
+StudyRun::StudyRun(engine::Device& device, RunDirectory& directory, StudyResult header, bool resume)
+    : device_(device), directory_(directory), result_(std::move(header)), resuming_(resume) {
+  if (!resume) return;
+  std::vector<std::string> names;
+  for (const char* file : {kCells, kResult}) {
+    const fs::path path = directory_.path() / file;
+    if (!fs::exists(path)) continue;
+    result_.cells = load_result(path).cells;
+    break;
+  }
+  for (const Cell& cell : result_.cells) names.push_back(cell.cell);
+  directory_.keep_only(names);
+}
+
+bool StudyRun::finished(const std::string& cell) const {
+  return std::any_of(result_.cells.begin(), result_.cells.end(),
+                     [&](const Cell& one) { return one.cell == cell; });
+}
+
+void StudyRun::add(const std::vector<Cell>& cells) {
+  result_.cells.insert(result_.cells.end(), cells.begin(), cells.end());
+  directory_.flush();
+  write_file_atomic(directory_.path() / kCells, to_json(result_));
+}
+
+void StudyRun::close() {
+  std::error_code error;  // left behind it only says what result.json says
+  fs::remove(directory_.path() / kCells, error);
+}
+
+Facts device_facts(const engine::DeviceInfo& info) {
+  return {{"name", info.name},
+          {"type", engine::name(info.type)},
+          {"driver", info.driver},
+          {"vulkan", info.api},
+          {"memory", fmt::format("{:.1f} GiB", double(info.memory_bytes) / (1 << 30))},
+          {"addressing",
+           info.target.addressing == graph::Addressing::address ? "address" : "descriptor"}};
+}
+
+int guarded(const std::string& program, const std::function<int()>& work) {
+  try {
+    return work();
+  } catch (const Interrupted& error) {
+    fmt::print(stderr, "{}: {}\n", program, error.what());
+    return kInterruptedStatus;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}: error: {}\n", program, error.what());
+    return 1;
+  }
+}
+
+int run_study(int argc, char** argv, Study& study) {
+  CLI::App app(fmt::format("{}\n{}", study.title(), study.question()), std::string(study.name()));
+  Flags flags;
+  app.add_option("--scale", flags.scale, "quick, full or paper")->capture_default_str();
+  app.add_option("--config", flags.config, "TOML file of keys");
+  app.add_option("--device", flags.device, "index, part of a name, or UUID; see `surtsey devices`");
+  app.add_option("--seeds", flags.seeds, "comma list: one model each");
+  app.add_option("--out", flags.out,
+                 fmt::format("directory of the run (\"runs/{}\" by default)", study.name()));
+  app.add_flag("--resume", flags.resume, "go on where an earlier run of the same settings stopped");
+  app.add_flag("--replace", flags.replace, "drop what an earlier run left in the directory")
+      ->excludes("--resume");
+  app.set_version_flag("--version", fmt::format("surtsey {} ({})", kVersion, kCommit));
+  app.allow_extras();
+  app.footer([&] {
+    ConfigTable table;
+    study.set_scale(study.scales().front());
+    study.add_fields(table);
+    return fmt::format("Keys, with their values at the scale '{}':\n{}", study.scales().front(),
+                       table.help());
+  });
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);
+    fmt::print(stderr, "{}: {} (see --help)\n", study.name(), error.what());
+    return 2;
+  }
+  flags.keys = app.remaining();
+  const std::string program(study.name());
+  const int scale = guarded(program, [&] {
+    check_scale(study, flags.scale);
+    return 0;
+  });
+  if (scale != 0) return 2;
+  return guarded(program, [&] { return run_with(flags, study, argc, argv); });
+}
+
+}  // namespace surtsey::experiments

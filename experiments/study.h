@@ -1,0 +1,83 @@
+// What every study binary shares: the command line, the run directory, resume, the report.
+//
+//   int main(int argc, char** argv) {
+//     ChainOfThought study;
+//     return run_study(argc, argv, study);
+//   }
+//
+// Flags: --scale --config --device --seeds --out --resume --replace, and --key=value for every key
+// of the study. The order is scale, file, overrides. A finished run holds result.json; while it
+// runs, cells.json holds the cells that are done, which is what --resume starts from.
+//
+// Exit status: 0; 1 after an error, with one message on stderr; 2 for a wrong command line or a
+// scale that the study does not define; 130 after an interrupt.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/device.h"
+#include "experiments/config.h"
+#include "experiments/record.h"
+#include "experiments/result.h"
+
+namespace surtsey::experiments {
+
+// A run in progress: what a study gets to work with.
+class StudyRun {
+ public:
+  StudyRun(engine::Device& device, RunDirectory& directory, StudyResult header, bool resume);
+
+  engine::Device& device() { return device_; }
+  RunDirectory& directory() { return directory_; }
+  StudyResult& result() { return result_; }  // claims and settings go here; cells through add()
+  bool resuming() const { return resuming_; }
+
+  // The cell of that name if an earlier run finished it.
+  bool finished(const std::string& cell) const;
+  // Adds cells that are done and writes cells.json after the lines they rest on.
+  void add(const std::vector<Cell>& cells);
+  // After result.json is whole.
+  void close();
+
+ private:
+  engine::Device& device_;
+  RunDirectory& directory_;
+  StudyResult result_;
+  bool resuming_ = false;
+};
+
+class Study {
+ public:
+  virtual ~Study() = default;
+
+  virtual std::string_view name() const = 0;
+  virtual std::string_view title() const = 0;
+  virtual std::string_view question() const = 0;
+  // The scales that are defined, out of quick, full and paper.
+  virtual std::vector<std::string> scales() const = 0;
+  // Sets every option to its value at this scale.
+  virtual void set_scale(std::string_view scale) = 0;
+  // Adds the options to the table; "seeds" must be among them.
+  virtual void add_fields(ConfigTable& table) = 0;
+  // UserError for options that do not go together. Before anything is trained.
+  virtual void check_options() const = 0;
+  // Whether verdicts at this scale demonstrate rather than establish.
+  virtual bool demonstration(std::string_view scale) const { return scale == "quick"; }
+
+  // Trains and evaluates every cell; may be interrupted and called again.
+  virtual void run(StudyRun& run) = 0;
+  // The claims, declared in the study's source, judged on the cells; caveats and settings.
+  virtual void judge(StudyResult& result) const = 0;
+};
+
+int run_study(int argc, char** argv, Study& study);
+
+// Name, driver, type and limits of a device for result.json.
+Facts device_facts(const engine::DeviceInfo& info);
+// Calls `work` and turns its exceptions into one message and an exit status.
+int guarded(const std::string& program, const std::function<int()>& work);
+
+}  // namespace surtsey::experiments
