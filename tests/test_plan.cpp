@@ -5,6 +5,7 @@
 #include "shaders/emit.h"
 #include "shaders/reflect.h"
 #include "shaders/spirv.h"
+#include "tests/plan_checks.h"
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -12,6 +13,8 @@
 
 using namespace surtsey;
 using namespace surtsey::graph;
+using surtsey::tests::Memory;
+using surtsey::tests::shared_bytes;
 
 namespace {
 
@@ -87,106 +90,6 @@ std::vector<std::pair<std::string, Target>> targets() {
         [&](Target& t) { t.reduce = base.cpu ? ReduceVariant::workgroup_per_row : ReduceVariant::lane_per_row; });
   }
   return list;
-}
-
-// Calls visit with the offset of every element of a view, repeated ones once.
-template <typename Visit>
-void each_element(const View& view, const Visit& visit) {
-  Shape shape = view.shape;
-  for (size_t d = 0; d < shape.size(); ++d)
-    if (view.strides[d] == 0) shape[d] = 1;
-  const int64_t count = element_count(shape);
-  for (int64_t i = 0; i < count; ++i) {
-    int64_t rest = i, at = view.offset;
-    for (size_t d = shape.size(); d-- > 0;) {
-      at += rest % shape[d] * view.strides[d];
-      rest /= shape[d];
-    }
-    visit(at);
-  }
-}
-
-// What each element of memory holds while a plan runs: which buffer's data. Units of two bytes, the smallest storage type.
-class Memory {
-public:
-  explicit Memory(const Plan& plan) : plan_(plan), arena_(plan.transient_bytes / 2, kNobody) {
-    for (const Buffer& buffer : plan.buffers) written_.emplace_back(buffer.kind == BufferKind::output ? buffer.bytes / 2 : 0);
-  }
-
-  std::string run() {
-    for (const Dispatch& dispatch : plan_.dispatches) {
-      const Kernel& kernel = plan_.kernels[dispatch.kernel];
-      if (dispatch.accesses.size() != kernel.inputs.size() + kernel.outputs.size()) return kernel.name + ": accesses are not its operands";
-      for (size_t i = 0; i < dispatch.accesses.size(); ++i) {
-        const bool writes = i >= kernel.inputs.size();
-        const View& view = (writes ? kernel.outputs[i - kernel.inputs.size()] : kernel.inputs[i]).view;
-        const std::string wrong = writes ? std::string() : touch(dispatch.accesses[i], view, false);
-        if (!wrong.empty()) return fmt::format("{} input {}: {}", kernel.name, i, wrong);
-      }
-      for (size_t i = 0; i < kernel.outputs.size(); ++i) {
-        const std::string wrong = touch(dispatch.accesses[kernel.inputs.size() + i], kernel.outputs[i].view, true);
-        if (!wrong.empty()) return fmt::format("{} output {}: {}", kernel.name, i, wrong);
-      }
-    }
-    for (size_t b = 0; b < written_.size(); ++b)
-      for (const uint8_t times : written_[b])
-        if (times != 1) return fmt::format("an element of output {} is written {} times", plan_.buffers[b].name, times);
-    return {};
-  }
-
-private:
-  static constexpr uint32_t kNobody = ~0u;
-
-  std::string touch(const Access& access, const View& view, bool write) {
-    const Buffer& buffer = plan_.buffers[view.buffer];
-    const int64_t bytes = storage_bytes(view.dtype);
-    if (access.buffer != view.buffer || access.write != write || access.read == write) return "the access is not the operand's";
-    if (access.offset + access.bytes > buffer.bytes) return "the access leaves its buffer";
-    if (buffer.kind == BufferKind::transient && buffer.offset + buffer.bytes > plan_.transient_bytes) return "the buffer leaves the arena";
-    if (buffer.kind == BufferKind::transient && buffer.offset % 256 != 0) return "the buffer is not aligned";
-    std::string wrong;
-    each_element(view, [&](int64_t element) {
-      const auto first = uint64_t(element * bytes);
-      if (first < access.offset || first + uint64_t(bytes) > access.offset + access.bytes) wrong = "an element outside the access";
-      if (!wrong.empty()) return;
-      for (uint64_t unit = first / 2; unit < (first + uint64_t(bytes)) / 2; ++unit) {
-        if (buffer.kind == BufferKind::output && write) ++written_[view.buffer][unit];
-        if (buffer.kind == BufferKind::output && !write && written_[view.buffer][unit] == 0) wrong = "reads an output before it is written";
-        if (buffer.kind != BufferKind::transient) continue;
-        uint32_t& owner = arena_[buffer.offset / 2 + unit];
-        if (!write && owner != view.buffer)
-          wrong = owner == kNobody ? fmt::format("reads what nobody has written in this run, of {}", buffer.name)
-                                   : fmt::format("reads what another buffer has overwritten, of {}", buffer.name);
-        if (write) owner = view.buffer;
-      }
-    });
-    return wrong;
-  }
-
-  const Plan& plan_;
-  std::vector<uint32_t> arena_;
-  std::vector<std::vector<uint8_t>> written_;
-};
-
-// Buffers whose lives overlap and that share bytes.
-std::string shared_bytes(const Plan& plan) {
-  struct Life {
-    uint32_t first = ~0u, last = 0;
-  };
-  std::vector<Life> lives(plan.buffers.size());
-  for (uint32_t d = 0; d < plan.dispatches.size(); ++d)
-    for (const Access& access : plan.dispatches[d].accesses) {
-      lives[access.buffer].first = std::min(lives[access.buffer].first, d);
-      lives[access.buffer].last = d;
-    }
-  for (size_t a = 0; a < lives.size(); ++a)
-    for (size_t b = a + 1; b < lives.size(); ++b) {
-      const Buffer &x = plan.buffers[a], &y = plan.buffers[b];
-      if (x.kind != BufferKind::transient || y.kind != BufferKind::transient) continue;
-      if (lives[a].first > lives[b].last || lives[b].first > lives[a].last) continue;
-      if (x.offset < y.offset + y.bytes && y.offset < x.offset + x.bytes) return fmt::format("{} and {} share bytes", x.name, y.name);
-    }
-  return {};
 }
 
 }  // namespace
