@@ -161,12 +161,12 @@ private:
     }
     // A long epilogue is written once and looped over: unrolled, it would take the driver longer to compile than to run.
     std::string list;
-    for (int64_t c = 0; c < columns_; ++c)
-      for (int64_t i = 0; i < rows_; ++i) list += fmt::format("{}c{}_{}", list.empty() ? "" : ", ", i, c);
+    for (int64_t i = 0; i < rows_; ++i)
+      for (int64_t c = 0; c < columns_; ++c) list += fmt::format("{}c{}_{}", list.empty() ? "" : ", ", i, c);
     w_.line(fmt::format("float results[{}] = float[]({});", rows_ * columns_, list));
-    w_.open(fmt::format("[[dont_unroll]] for (uint c = 0u; c < {}u; ++c)", columns_));
     w_.open(fmt::format("[[dont_unroll]] for (uint i = 0u; i < {}u; ++i)", rows_));
-    element(row("i"), lane("c"), fmt::format("results[c * {}u + i]", rows_));
+    w_.open(fmt::format("[[dont_unroll]] for (uint c = 0u; c < {}u; ++c)", columns_));
+    element(row("i"), lane("c"), fmt::format("results[i * {}u + c]", columns_));
     w_.close();
     w_.close();
   }
