@@ -115,6 +115,9 @@ namespace {
 constexpr int kPrologueWork = 3;
 // A value of at most this many cheap operations over values that are stored anyway is computed again rather than stored.
 constexpr int kRecomputeWork = 3;
+// One of at most this many that two kernels read (a GELU's erf, in the forward and the backward pass) is computed in both: a dozen
+// operations cost less than writing a value to memory and reading it back.
+constexpr int kRecomputeTwiceWork = 12;
 constexpr int kTranscendentalWork = 8;
 // Kernels over so few elements are launch-bound: any two that may share one do.
 constexpr int64_t kTinySpace = 256;
@@ -133,7 +136,7 @@ public:
     const std::vector<Value> wanted = roots(lowering_.program);
     order_ = reachable(graph_, wanted);
     count_uses(wanted);
-    for (const uint32_t n : order_) place(n);
+    for (const uint32_t n : order_) place(current_ = n);
     for (const Value& root : wanted) {
       const Node& node = graph_.node(root);
       if (lowering_.home[root.node] != kNone) continue;
@@ -156,13 +159,16 @@ private:
     uses_.assign(graph_.size(), 0);
     feeds_matmul_.assign(graph_.size(), false);
     extra_stores_.assign(graph_.size(), 0);
-    for (const Value& root : wanted) ++uses_[root.node], ++extra_stores_[root.node];
+    stored_.assign(graph_.size(), false);
+    users_.assign(graph_.size(), {});
+    for (const Value& root : wanted) ++uses_[root.node], ++extra_stores_[root.node], stored_[root.node] = true;
     for (const uint32_t n : order_)
       if (node(n).op == Op::concat)
         for (const Value& part : node(n).inputs) ++extra_stores_[behind_views(graph_, part.node)];
     for (auto it = order_.rbegin(); it != order_.rend(); ++it) {
       const bool view = family(*it) == Family::movement && node(*it).op != Op::concat;
       for (const Value& input : node(*it).inputs) {
+        users_[input.node].push_back(*it);
         uses_[input.node] += view ? uses_[*it] : 1;
         if (family(*it) == Family::matmul || (view && feeds_matmul_[*it])) feeds_matmul_[input.node] = true;
       }
@@ -295,11 +301,20 @@ private:
       walk_terminals(lowering_, context, n, index, visit);
     }
     if (!good) return false;
-    for (const uint32_t x : groups_of(reads))
-      if (x != g && lowering_.groups[x].depends[g]) return false;
+    for (const uint32_t t : reads)
+      for (const uint32_t x : writers(lowering_, t)) {
+        // A concat is whole only when all its writers have run.
+        if (x == g ? home(t) != g : lowering_.groups[x].depends[g]) return false;
+      }
     for (const uint32_t x : inlined_in_)
-      if (x == g ? !reads_in_place(g, n) : group.depends[x]) return false;
+      if (x == g ? !reads_in_place(g, n) : group.depends[x] || needed_by(reads, x)) return false;
     return bindings_fit(g, n);
+  }
+
+  // Does group x have to run before these are stored?
+  bool needed_by(const std::set<uint32_t>& terminals, uint32_t x) {
+    const std::set<uint32_t> sources = groups_of(terminals);
+    return std::any_of(sources.begin(), sources.end(), [&](uint32_t source) { return source == x || lowering_.groups[source].depends[x]; });
   }
 
   // Would the members of g that read n do so only at the element being computed?
@@ -381,11 +396,15 @@ private:
     return count;
   }
 
+  // Will a kernel other than g's read member m, as far as is known while node current_ is placed?
   bool read_outside(uint32_t m, uint32_t g) {
-    std::set<uint32_t> seen;
-    int inside = 0;
-    for (const uint32_t u : lowering_.groups[g].members) inside += uses_in(u, m, seen);
-    return inside < uses_[m];
+    return stored_[m] || std::any_of(users_[m].begin(), users_[m].end(), [&](uint32_t u) { return !consumed_by(u, g); });
+  }
+
+  bool consumed_by(uint32_t u, uint32_t g) {
+    if (home(u) == g) return true;
+    if (terminal(u) || stored_[u] || u > current_) return false;
+    return std::all_of(users_[u].begin(), users_[u].end(), [&](uint32_t v) { return consumed_by(v, g); });
   }
 
   // How many of m's uses lie in the expression of u; nodes in `seen` were counted before.
@@ -486,12 +505,17 @@ private:
   void give_home(uint32_t n) {
     if (home(n) != kNone) return;
     inlined_in_ = groups_that_inline(n);
-    if (!join_sibling(n, Archetype::pointwise) && users_have_room(n)) new_group(Archetype::pointwise, n, node(n).types[0].shape, {});
+    if (!join_sibling(n, Archetype::pointwise) && may_stand_alone(n)) new_group(Archetype::pointwise, n, node(n).types[0].shape, {});
     inlined_in_.clear();
   }
 
-  // Where n has no home, it stays inlined, and whoever must have it stored gets a copy (place_stores).
-  bool users_have_room(uint32_t n) {
+  // Can those that have n inlined read it from a kernel of its own? If not, it stays inlined, and whoever must have it stored gets a copy
+  // (place_stores).
+  bool may_stand_alone(uint32_t n) {
+    std::set<uint32_t> reads;
+    collect_terminals(lowering_, n, reads);
+    for (const uint32_t x : inlined_in_)
+      if (needed_by(reads, x)) return false;
     const auto elsewhere = uint32_t(lowering_.groups.size());
     home(n) = elsewhere;
     const bool good = std::all_of(inlined_in_.begin(), inlined_in_.end(), [&](uint32_t x) { return bindings(x) <= lowering_.target.max_bindings(); });
@@ -511,7 +535,8 @@ private:
   // reads it or it is few operations. Not for a matmul's operand, which every tile would compute again.
   bool better_inlined(uint32_t n) {
     if (!lowering_.target.fusion || feeds_matmul_[n]) return false;
-    if (uses_[n] > 1 && (work_[n] > kRecomputeWork || loads_[n] > kRecomputeWork)) return false;
+    if (uses_[n] > 2 && work_[n] > kRecomputeWork) return false;
+    if (uses_[n] > 1 && (work_[n] > kRecomputeTwiceWork || loads_[n] > kRecomputeWork)) return false;
     if (loads_[n] + 3 > int(lowering_.target.max_bindings())) return false;
     std::set<uint32_t> reads;
     collect_terminals(lowering_, n, reads);
@@ -577,6 +602,9 @@ private:
   Lowering lowering_;
   std::vector<uint32_t> order_;
   std::vector<int> uses_, work_, loads_;
+  std::vector<std::vector<uint32_t>> users_;
+  std::vector<bool> stored_;            // an output or assigned
+  uint32_t current_ = 0;                // the node that is being placed; those after it are not yet known
   std::vector<int> extra_stores_;       // places that a node is stored to beside where readers find it: outputs, state, concats
   std::set<uint32_t> inlined_in_;       // of the node that is getting a home: the groups that have it inlined so far
   std::vector<bool> feeds_matmul_;
