@@ -40,11 +40,13 @@ public:
   explicit Placer(Lowering& lowering) : l_(lowering), graph_(*lowering.program.graph) {}
 
   void run() {
+    find_stored();
     place_state();
     place_outputs();
     std::vector<Assignment> computed;
     std::vector<std::pair<Assignment, uint32_t>> copied;
-    for (const Assignment& assignment : graph_.assignments()) {
+    for (Assignment assignment : graph_.assignments()) {
+      while (graph_.node(assignment.value).op == Op::reshape) assignment.value = graph_.node(assignment.value).inputs[0];
       if (l_.home[assignment.value.node] == kNone) {
         copied.emplace_back(assignment, add_copy_group(l_, assignment.value));
       } else {
@@ -79,17 +81,37 @@ private:
     l_.location.emplace(value.node, view);
   }
 
+  // Values that some place must hold: what kernels read, what the program leaves behind, parts of concats.
+  void find_stored() {
+    stored_ = needed();
+    for (const Value& root : roots(l_.program)) {
+      if (is_terminal(l_, root.node)) {
+        stored_.insert(root.node);
+      } else {
+        collect_terminals(l_, root.node, stored_);
+      }
+    }
+    for (const uint32_t n : reachable(graph_, roots(l_.program)))
+      if (graph_.node(n).op == Op::concat)
+        for (const Value& part : graph_.node(n).inputs) stored_.insert(behind_views(graph_, part.node));
+  }
+
   // May group g store its member n at one more place? Every tensor is a binding: what it loads, and per member the places it is
   // stored to, at least one where somebody reads it.
   bool has_room(uint32_t g, uint32_t n) const {
-    const std::set<uint32_t> read = needed();
     size_t count = loads_of(l_, g).size();
     for (const uint32_t m : l_.groups[g].members) {
       size_t places = m == n;
       for (const Store& store : l_.stores) places += store.group == g && store.value.node == m;
-      count += std::max<size_t>(places, read.count(m));
+      count += std::max<size_t>(places, stored_.count(m));
     }
     return count <= l_.target.max_bindings();
+  }
+
+  // The value behind reshapes and permutes: its kernel may store it as the chain's end is to lie.
+  uint32_t relabelled(uint32_t n) const {
+    while (graph_.node(n).op == Op::reshape || graph_.node(n).op == Op::permute) n = graph_.node(n).inputs[0].node;
+    return n;
   }
 
   void place_state() {
@@ -103,9 +125,11 @@ private:
   void place_outputs() {
     for (const auto& [name, value] : l_.program.outputs) {
       const View view = whole(add_buffer(BufferKind::output, name, value.type()), value.type());
-      const uint32_t home = l_.home[value.node];
-      if (home != kNone && has_room(home, value.node)) {
-        store(value, home, view);
+      const uint32_t base = relabelled(value.node);
+      const uint32_t home = l_.home[base];
+      const std::optional<View> in_place = view_behind(graph_, value.node, view);
+      if (home != kNone && in_place && has_room(home, base)) {
+        store({l_.program.graph.get(), base, 0}, home, *in_place);
       } else {
         l_.stores.push_back({value, add_copy_group(l_, value), view});
       }
@@ -145,13 +169,13 @@ private:
     if (!has_room(g, assignment.value.node)) return false;
     if (!touches_only_own_element(g, assignment.parameter.node, assignment.value)) return false;
     if (!run_after_readers(g, assignment.parameter.node)) return false;
-    store(assignment.value, g, whole(state_.at(assignment.parameter.node), assignment.parameter.type()));
+    store(assignment.value, g, whole(state_.at(assignment.parameter.node), assignment.value.type()));
     return true;
   }
 
   // Group g copies the value over the old one.
   void overwrite(const Assignment& assignment, uint32_t g) {
-    const View target = whole(state_.at(assignment.parameter.node), assignment.parameter.type());
+    const View target = whole(state_.at(assignment.parameter.node), assignment.value.type());
     check(reads(g).count(assignment.parameter.node) == 0 && run_after_readers(g, assignment.parameter.node),
           "[assign] the value of {} is a view of state that the same program overwrites; compute it into a value of its own first",
           l_.buffers[target.buffer].name);
@@ -268,6 +292,7 @@ private:
   const Graph& graph_;
   static constexpr int64_t kTinyCopy = 256;
 
+  std::set<uint32_t> stored_;
   std::map<uint32_t, uint32_t> state_;  // parameter node -> buffer
   std::map<int64_t, std::optional<uint32_t>> tiny_copies_;  // element count -> the group that copies values of that many elements
   std::map<uint32_t, std::set<uint32_t>> outside_users_;
