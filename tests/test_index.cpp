@@ -4,6 +4,7 @@
 #include "graph/interpret.h"
 #include "graph/kernel.h"
 #include "tests/draw.h"
+#include "tests/random_program.h"
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -72,32 +73,6 @@ bool within_extents(const IndexContext& context, const Evaluation& evaluate) {
   for (uint32_t v = 0; v < context.size(); ++v)
     if (evaluate.variable(v) >= uint64_t(context[v].extent)) return false;
   return true;
-}
-
-Value random_view(Draw& draw, Value x) {
-  const auto rank = uint32_t(x.rank());
-  switch (draw.below(rank == 0 ? 2 : 6)) {
-    case 0: return reshape(x, draw.reshaped(element_count(x.shape())));
-    case 1: {
-      Shape shape = x.shape();
-      for (int64_t& extent : shape)
-        if (extent == 1 && draw.chance(2)) extent = draw.between(2, 3);
-      if (draw.chance(3) && rank < 4) shape.insert(shape.begin(), draw.between(1, 3));
-      return broadcast(x, shape);
-    }
-    case 2: {
-      const int64_t axis = draw.below(rank), extent = x.dim(axis), start = draw.below(uint32_t(extent));
-      return slice(x, axis, start, draw.between(start + 1, extent));
-    }
-    case 3: {
-      Shape low(rank, 0), high(rank, 0);
-      const uint32_t axis = draw.below(rank);
-      low[axis] = draw.below(4);
-      high[axis] = draw.below(3);
-      return pad(x, low, high, -1);
-    }
-    default: return permute(x, draw.permutation(rank));
-  }
 }
 
 }  // namespace
@@ -226,7 +201,7 @@ TEST_CASE("index algebra: chains of views read what the interpreter reads", "[in
     Value y = x;
     std::string text = to_string(x.type());
     for (uint32_t step = draw.below(6) + 1; step > 0; --step) {
-      const Value next = random_view(draw, y);
+      const Value next = tests::random_view(draw, y, -1);
       if (element_count(next.shape()) > 1500) break;
       y = next;
       text += fmt::format(" {} {}", definition(graph->node(y).op).name, to_string(y.shape()));
