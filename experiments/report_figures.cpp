@@ -138,8 +138,14 @@ std::map<SizeKey, std::vector<const Cell*>> by_size(const StudyResult& result) {
 bool counts(const Cell* cell) { return cell->selected && !cell->validation_only; }
 
 void budget_caveats(const StudyResult& result, std::vector<std::string>& caveats) {
+  // A control has a budget of its own, and so may the models that choose a learning rate.
+  const auto own_budget = [](const Cell& cell) {
+    return cell.validation_only || cell.find_arm("filler") != nullptr;
+  };
   std::set<int64_t> tokens;
-  for (const Cell& cell : result.cells) tokens.insert(cell.tokens);
+  for (const Cell& cell : result.cells) {
+    if (!own_budget(cell)) tokens.insert(cell.tokens);
+  }
   if (tokens.size() == 1) {
     caveats.push_back(fmt::format(
         "Every model saw the same {} training tokens. A threshold in size at fixed tokens is a "
@@ -156,7 +162,7 @@ void budget_caveats(const StudyResult& result, std::vector<std::string>& caveats
   std::map<std::pair<std::string, int32_t>, std::pair<double, double>> flops;  // with cot, without
   bool has_cot = false, has_direct = false;
   for (const Cell& cell : result.cells) {
-    if (cell.find_arm("filler") != nullptr) continue;  // a control with a budget of its own
+    if (own_budget(cell)) continue;
     if (!counts(&cell) || cell.find_arm("direct") == nullptr) {
       has_cot = has_cot || cell.find_arm("cot") != nullptr;
       continue;

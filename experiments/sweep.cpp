@@ -13,25 +13,35 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool is_selection(const SweepOptions& options, const Member& member) {
-  return member.seed == static_cast<uint32_t>(options.selection_seed);
-}
+constexpr double kCpuWorkingSet = 24e6;  // bytes that the last cache of most machines holds
+constexpr double kMemoryShare = 0.6;     // of the device's memory
 
-// Members of one ensemble, with what is to be trained of an experiment.
-std::vector<Member> unfinished(const StudyRun& run, const SweepOptions& options,
-                               const Experiment& experiment) {
-  std::vector<uint32_t> seeds(experiment.seeds.begin(), experiment.seeds.end());
-  if (experiment.choose_rate && experiment.learning_rates.size() > 1) {
-    seeds.push_back(static_cast<uint32_t>(options.selection_seed));
-  }
+std::vector<Member> unfinished(const StudyRun& run, const Experiment& experiment,
+                               const std::vector<int32_t>& seeds) {
   std::vector<Member> members;
-  for (const uint32_t seed : seeds) {
+  for (const int32_t seed : seeds) {
     for (const double rate : experiment.learning_rates) {
-      const Member member{seed, rate};
+      const Member member{static_cast<uint32_t>(seed), rate};
       if (!run.finished(cell_name(experiment, member))) members.push_back(member);
     }
   }
   return members;
+}
+
+// How many models to train at once. The bytes of a model's step are an estimate, good to 20% for
+// the recipe: about 25 floats a token, width and layer, and as many again for a width of 1.
+size_t ensemble_size(const engine::DeviceInfo& device, const SweepOptions& options,
+                     const Experiment& experiment, size_t members) {
+  if (options.ensemble_size > 0) return static_cast<size_t>(options.ensemble_size);
+  const double tokens = double(experiment.batch_size) * experiment.data->block_size();
+  const double bytes = 100 * tokens * experiment.n_layer * (experiment.width + 1);
+  const double room =
+      device.target.cpu ? kCpuWorkingSet : kMemoryShare * static_cast<double>(device.memory_bytes);
+  const auto fits = static_cast<size_t>(std::max(room / bytes, device.target.cpu ? 2.0 : 1.0));
+  if (fits >= members) return members;
+  // Ensembles of equal size, rather than a small one at the end.
+  const size_t count = (members + fits - 1) / fits;
+  return (members + count - 1) / count;
 }
 
 SampleLine sample_line(const tasks::Task& task, const std::string& cell, const tasks::Item& item,
@@ -71,10 +81,11 @@ SampleLine corrupted_line(const tasks::Task& task, const std::string& cell, cons
 class EnsembleRun {
  public:
   EnsembleRun(StudyRun& run, const SweepOptions& options, const Experiment& experiment,
-              std::vector<Member> members)
+              std::vector<Member> members, bool selecting)
       : run_(run),
         options_(options),
         experiment_(experiment),
+        selecting_(selecting),
         members_(std::move(members)),
         model_(recipe_config(experiment.n_layer, experiment.width, experiment.data->vocab_size(),
                              experiment.data->block_size())),
@@ -98,7 +109,7 @@ class EnsembleRun {
       cell.task = experiment_.task;
       cell.variant = experiment_.variant;
       cell.chance = experiment_.data->chance();
-      cell.validation_only = experiment_.choose_rate && is_selection(options_, member);
+      cell.validation_only = selecting_;
       cell.selected = !experiment_.choose_rate || experiment_.learning_rates.size() == 1;
     }
   }
@@ -124,10 +135,11 @@ class EnsembleRun {
   }
 
   std::string label() const {
-    return fmt::format("{} d={} ({} model{})",
+    return fmt::format("{} d={} ({} model{}{})",
                        experiment_.task.empty() ? experiment_.variant
                                                 : experiment_.task + " " + experiment_.variant,
-                       experiment_.width, members_.size(), members_.size() == 1 ? "" : "s");
+                       experiment_.width, members_.size(), members_.size() == 1 ? "" : "s",
+                       selecting_ ? " to choose the learning rate" : "");
   }
 
   fs::path checkpoint_root() const {
@@ -171,14 +183,15 @@ class EnsembleRun {
     options.log_interval = options_.log_interval;
     options.checkpoint_interval = options_.checkpoint_interval;
     options.checkpoint_root = root;
-    options.on_step = [&](int64_t step) { progress.update(step, text); };
+    options.on_step = [&](int64_t step) {
+      if (step < experiment_.steps) progress.update(step, text);
+    };
     options.on_log = [&](const TrainLog& line) {
       log(line);
       const auto [low, high] =
           std::minmax_element(line.members.begin(), line.members.end(),
                               [](const auto& a, const auto& b) { return a.loss < b.loss; });
       text = fmt::format("loss {:.3f} to {:.3f}", low->loss, high->loss);
-      progress.update(line.step, text);
     };
     options.describe = [&] {
       nlohmann::json lines = nlohmann::json::array();
@@ -197,9 +210,7 @@ class EnsembleRun {
     const auto held_out = evaluator_.validation_loss(
         task, static_cast<uint32_t>(options_.selection_seed), options_.validation_items);
     for (size_t e = 0; e < cells_.size(); ++e) cells_[e].validation_loss = held_out[e];
-    const bool any = std::any_of(cells_.begin(), cells_.end(),
-                                 [](const Cell& cell) { return !cell.validation_only; });
-    if (!any) return;
+    if (selecting_) return;
     const auto seed = static_cast<uint32_t>(options_.test_seed);
     for (int32_t arm = 0; arm < static_cast<int32_t>(task.arms().size()); ++arm) {
       if (interrupted()) throw Interrupted("interrupted during the evaluation of " + label());
@@ -221,7 +232,6 @@ class EnsembleRun {
 
   void add_answers(const ArmAnswers& answers) {
     for (size_t e = 0; e < cells_.size(); ++e) {
-      if (cells_[e].validation_only) continue;
       size_t at = 0;
       for (size_t i = 0; i < answers.items.size(); ++i) {
         const tasks::Item& item = answers.items[i];
@@ -236,7 +246,6 @@ class EnsembleRun {
 
   void add_corrupted(const ArmAnswers& answers, const CorruptedAnswers& moved) {
     for (size_t e = 0; e < cells_.size(); ++e) {
-      if (cells_[e].validation_only) continue;
       for (size_t i = 0; i < answers.items.size(); ++i) {
         samples_.push_back(corrupted_line(*experiment_.data, cells_[e].cell, answers.items[i], i,
                                           moved.corruptions[e][i], moved.final_tokens[e][i]));
@@ -247,6 +256,7 @@ class EnsembleRun {
   StudyRun& run_;
   const SweepOptions& options_;
   const Experiment& experiment_;
+  bool selecting_ = false;
   std::vector<Member> members_;
   Model model_;
   engine::Session session_;
@@ -297,6 +307,10 @@ void add_sweep_fields(ConfigTable& table, SweepOptions& options) {
       .add("selection_seed", &options.selection_seed,
            "seed of the models that choose the learning rate of a size")
       .at_least(0);
+  table
+      .add("selection_steps", &options.selection_steps,
+           "optimizer steps of the models that choose a learning rate; 0: as many as the others")
+      .at_least(0);
   table.add("steps", &options.steps, "optimizer steps").at_least(1);
   table.add("batch_size", &options.batch_size, "sequences a step").at_least(1);
   table.add("test_items", &options.test_items, "questions of each arm and cell").at_least(1);
@@ -312,7 +326,8 @@ void add_sweep_fields(ConfigTable& table, SweepOptions& options) {
            "steps between checkpoints; 0: only when interrupted")
       .at_least(0);
   table
-      .add("ensemble_size", &options.ensemble_size, "most models trained at once; 0: all of a size")
+      .add("ensemble_size", &options.ensemble_size,
+           "most models trained at once; 0: as many as are fast")
       .at_least(0);
 }
 
@@ -351,16 +366,25 @@ std::string cell_name(const Experiment& experiment, const Member& member) {
 }
 
 double run_experiment(StudyRun& run, const SweepOptions& options, const Experiment& experiment) {
-  const std::vector<Member> members = unfinished(run, options, experiment);
-  const size_t size = options.ensemble_size > 0 ? static_cast<size_t>(options.ensemble_size)
-                                                : std::max<size_t>(members.size(), 1);
-  for (size_t first = 0; first < members.size(); first += size) {
-    if (interrupted()) throw Interrupted("interrupted between two ensembles");
-    const auto begin = members.begin() + static_cast<std::ptrdiff_t>(first);
-    const auto end =
-        members.begin() + static_cast<std::ptrdiff_t>(std::min(first + size, members.size()));
-    EnsembleRun(run, options, experiment, {begin, end}).execute();
+  const auto execute = [&](const Experiment& part, const std::vector<int32_t>& seeds,
+                           bool selecting) {
+    const std::vector<Member> members = unfinished(run, part, seeds);
+    const size_t size = ensemble_size(run.device().info(), options, part, members.size());
+    for (size_t first = 0; first < members.size(); first += size) {
+      if (interrupted()) throw Interrupted("interrupted between two ensembles");
+      const auto begin = members.begin() + static_cast<std::ptrdiff_t>(first);
+      const auto left = static_cast<size_t>(members.end() - begin);
+      EnsembleRun(run, options, part,
+                  {begin, begin + static_cast<std::ptrdiff_t>(std::min(size, left))}, selecting)
+          .execute();
+    }
+  };
+  if (experiment.choose_rate && experiment.learning_rates.size() > 1) {
+    Experiment selection = experiment;
+    if (options.selection_steps > 0) selection.steps = options.selection_steps;
+    execute(selection, {options.selection_seed}, true);
   }
+  execute(experiment, experiment.seeds, false);
   const std::vector<Cell*> cells = cells_of(run.result(), experiment);
   if (!experiment.choose_rate) return experiment.learning_rates.front();
   const double chosen = choose_rate(cells, experiment);

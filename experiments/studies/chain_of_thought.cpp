@@ -6,8 +6,8 @@
 //   direct_only   D alone, at one width, on as many sequences as the joint model saw of both: at
 //                 least the FLOPs of the chain-of-thought arm. Every learning rate and seed counts.
 //   with_filler   C, D and F at one width, where F answers after as many filler tokens as a chain
-//                 has steps. A model of its own, so that the headline keeps its exact mixture; its
-//                 batch is half as large again, so that each prompt kind is seen as often as there.
+//                 has steps. A model of its own, so that the headline keeps its exact mixture; it
+//                 trains half as long again, so that each prompt kind is seen as often as there.
 //
 // Corrupting one step of the joint model's own chain shows whether the chain causes the answer.
 #include <algorithm>
@@ -152,12 +152,14 @@ class ChainOfThought : public Study {
 
   void set_scale(std::string_view scale) override {
     options_ = {};
+    options_.sweep.selection_steps = 300;
     if (scale == "full") {
       SweepOptions& sweep = options_.sweep;
       sweep.widths = {4, 8, 16, 32, 64, 128, 256};
       sweep.seeds = {0, 1, 2, 3, 4};
       sweep.learning_rates = {0.32, 0.16, 0.08};
       sweep.steps = 2000;
+      sweep.selection_steps = 0;
       sweep.batch_size = 256;
       sweep.checkpoint_interval = 500;
       sweep.evaluation_rows = 1000;
@@ -205,7 +207,7 @@ class ChainOfThought : public Study {
       Experiment with_filler = base(kWithFiller, filler, width);
       with_filler.choose_rate = false;
       with_filler.learning_rates = {chosen};
-      with_filler.batch_size = options_.sweep.batch_size * 3 / 2;
+      with_filler.steps = options_.sweep.steps * 3 / 2;
       run_experiment(run, options_.sweep, with_filler);
     }
   }
@@ -229,7 +231,9 @@ class ChainOfThought : public Study {
          fmt::format("{} sequences of {} tokens", sweep.batch_size, 2 * options_.length + 2)},
         {"learning rates", fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
         {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
-        {"selection seed", fmt::to_string(sweep.selection_seed)},
+        {"learning rates chosen by",
+         fmt::format("held-out loss of seed {} after {} steps", sweep.selection_seed,
+                     sweep.selection_steps > 0 ? sweep.selection_steps : sweep.steps)},
         {"test items", fmt::to_string(sweep.test_items)},
         {"confidence of claims", fmt::format("{:.2f} (.95 over {} claims)", kConfidence, kClaims)}};
     result.caveats = {
@@ -240,9 +244,9 @@ class ChainOfThought : public Study {
         "while most steps are right: read the accuracy by position.",
         "The loss is a mean over answer tokens, so the prompt that asks for a chain weighs more "
         "than the one that asks for the answer alone. The direct_only control has no such bias.",
-        "The filler control is a model of its own with a batch half as large again, so that it "
-        "sees each prompt kind as often as the joint model does; its learning rate is the one "
-        "chosen for the joint model of its size.",
+        "The filler control is a model of its own that trains half as long again, so that it sees "
+        "each prompt kind as often as the joint model does; its learning rate is the one chosen "
+        "for the joint model of its size.",
         "The controls were trained at " + widths_text(options_.control_widths) + " only.",
         "A chain that is causal here says nothing about chains of models that learned from text."};
   }

@@ -34,9 +34,9 @@ struct Options {
   SweepOptions sweep;  // widths, steps and batch_size are the chain's
   int32_t length = 8;
   std::vector<int32_t> parity_widths;
-  int32_t parity_bits = 16;
-  int32_t parity_steps = 300;
-  int32_t parity_batch_size = 96;
+  int32_t parity_bits = 12;
+  int32_t parity_steps = 400;
+  int32_t parity_batch_size = 128;
 };
 
 using Sizes = std::map<int64_t, std::vector<const Cell*>>;
@@ -143,7 +143,8 @@ class Emergence : public Study {
       sweep.batch_size = 256;
       sweep.checkpoint_interval = 500;
       sweep.evaluation_rows = 1000;
-      options_.parity_widths = {2, 4, 6, 8, 12, 16, 32};
+      options_.parity_bits = 16;
+      options_.parity_widths = {4, 6, 8, 12, 16, 24, 32};
       options_.parity_steps = 1000;
       options_.parity_batch_size = 256;
     } else {
@@ -151,7 +152,7 @@ class Emergence : public Study {
       sweep.learning_rates = {0.16};
       sweep.steps = 400;
       sweep.batch_size = 96;
-      options_.parity_widths = {2, 4, 8};
+      options_.parity_widths = {4, 8, 16};
     }
   }
 
