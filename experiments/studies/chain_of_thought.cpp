@@ -134,6 +134,10 @@ Claim judge_control(const StudyResult& result, const char* name, const char* var
     verdicts.push_back(at_most(claim_interval(*found), kUnsolved));
     evidence.push_back(fmt::format("d={} seed {} lr {:.3g}: {:.3f}", cell->n_embd, cell->seed,
                                    cell->learning_rate, found->exact_match));
+    // A control that could not learn the chain either would say less.
+    if (const ArmResult* cot = cell->find_arm("cot")) {
+      evidence.back() += fmt::format(" (chain {:.3f} in the same model)", cot->exact_match);
+    }
   }
   claim.verdict = all_of(verdicts);
   claim.evidence = evidence.empty() ? "the control was not trained" : join(evidence, "; ");

@@ -1,0 +1,207 @@
+// The frame of a study: command lines, refusals that leave earlier results whole, resume.
+#include <catch2/catch_test_macros.hpp>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "experiments/interrupt.h"
+#include "experiments/sweep.h"
+#include "experiments/tasks/chain.h"
+#include "support_device.h"
+
+using namespace surtsey;
+using namespace surtsey::experiments;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+tasks::ChainTask tiny_task() {
+  tasks::ChainOptions options;
+  options.modulus = 5;
+  options.length = 3;
+  options.held_out_share = 0;
+  return tasks::ChainTask(options);
+}
+
+// Two sizes of a small task. `stop_at` interrupts a run soon after this file exists, at a place
+// that is left to chance: what a resumed run ends with may not depend on it.
+class TinyStudy : public Study {
+ public:
+  fs::path stop_at;
+
+  std::string_view name() const override { return "tiny"; }
+  std::string_view title() const override { return "A tiny study"; }
+  std::string_view question() const override { return "Does the frame hold?"; }
+  std::vector<std::string> scales() const override { return {"quick"}; }
+  void set_scale(std::string_view) override {
+    options_ = {};
+    options_.widths = {4, 8};
+    options_.seeds = {1, 2};
+    options_.steps = 80;
+    options_.selection_steps = 20;
+    options_.batch_size = 16;
+    options_.test_items = 30;
+    options_.validation_items = 20;
+    options_.log_interval = 10;
+    options_.ensemble_size = 2;
+  }
+  void add_fields(ConfigTable& table) override { add_sweep_fields(table, options_); }
+  void check_options() const override { check_sweep_options(options_); }
+  void run(StudyRun& run) override {
+    std::thread stopper;
+    if (!stop_at.empty()) {
+      stopper = std::thread([this] {
+        const auto pause = [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
+        for (int i = 0; i < 3000 && !fs::exists(stop_at); ++i) pause();
+        for (int i = 0; i < 10; ++i) pause();
+        set_interrupted(true);
+      });
+    }
+    struct Join {
+      std::thread& thread;
+      ~Join() {
+        if (thread.joinable()) thread.join();
+        set_interrupted(false);
+      }
+    } join{stopper};
+    for (const int32_t width : options_.widths) {
+      Experiment experiment;
+      experiment.variant = "joint";
+      experiment.data = &task_;
+      experiment.width = width;
+      experiment.steps = options_.steps;
+      experiment.batch_size = options_.batch_size;
+      experiment.seeds = options_.seeds;
+      experiment.learning_rates = learning_rates(options_, width);
+      experiment.corrupt_arm = "cot";
+      run_experiment(run, options_, experiment);
+    }
+  }
+  void judge(StudyResult& result) const override {
+    result.claims = {{"ran", "Every cell was scored.", Verdict::kPass, "by construction"}};
+  }
+
+ private:
+  tasks::ChainTask task_ = tiny_task();
+  SweepOptions options_;
+};
+
+int run_tiny(TinyStudy& study, std::vector<std::string> words) {
+  words.insert(words.begin(), "tiny");
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  return run_study(static_cast<int>(argv.size()), argv.data(), study);
+}
+
+struct Scratch {
+  Scratch() {
+    std::string name = (fs::temp_directory_path() / "surtsey-study-XXXXXX").string();
+    REQUIRE(mkdtemp(name.data()) != nullptr);
+    path = name;
+  }
+  ~Scratch() {
+    std::error_code error;
+    fs::remove_all(path, error);
+  }
+  fs::path path;
+};
+
+std::string content(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") {
+  { const engine::Device device = tests::open_test_device(); }
+  const Scratch scratch;
+  const std::string whole = (scratch.path / "whole").string();
+  const std::string parts = (scratch.path / "parts").string();
+  TinyStudy study;
+  REQUIRE(run_tiny(study, {"--out", whole}) == 0);
+
+  TinyStudy stopped;
+  stopped.stop_at = fs::path(parts) / "cells.json";
+  REQUIRE(run_tiny(stopped, {"--out", parts}) == kInterruptedStatus);
+  REQUIRE_FALSE(fs::exists(fs::path(parts) / "result.json"));
+  // Without --resume a directory with lines of a run is left alone.
+  const std::string metrics = content(fs::path(parts) / "metrics.jsonl");
+  REQUIRE_FALSE(metrics.empty());
+  REQUIRE(run_tiny(study, {"--out", parts}) == 1);
+  REQUIRE(content(fs::path(parts) / "metrics.jsonl") == metrics);
+  REQUIRE(run_tiny(study, {"--out", parts, "--resume"}) == 0);
+
+  const StudyResult first = load_result(fs::path(whole) / "result.json");
+  const StudyResult second = load_result(fs::path(parts) / "result.json");
+  REQUIRE(first.cells.size() == 12);  // 2 sizes of 2 rates of 2 seeds and the selection seed
+  REQUIRE(second.cells.size() == 12);
+  for (size_t i = 0; i < first.cells.size(); ++i) {
+    const Cell& a = first.cells[i];
+    const Cell& b = second.cells[i];
+    CAPTURE(a.cell);
+    REQUIRE(a.cell == b.cell);
+    REQUIRE(a.selected == b.selected);
+    REQUIRE(a.validation_loss == b.validation_loss);
+    REQUIRE(a.validation_only == (a.seed == 1000));
+    REQUIRE(a.flops > 0);
+    REQUIRE(a.flops == b.flops);
+    REQUIRE(a.steps == (a.validation_only ? 20 : 80));
+    REQUIRE(a.arms.size() == (a.validation_only ? 0u : 2u));
+    REQUIRE(a.faithfulness == b.faithfulness);
+    for (size_t arm = 0; arm < a.arms.size(); ++arm) {
+      REQUIRE(a.arms[arm].n == 30);
+      REQUIRE(a.arms[arm].exact_match == b.arms[arm].exact_match);
+      REQUIRE(a.arms[arm].loss_per_token == b.arms[arm].loss_per_token);
+    }
+  }
+  for (const int32_t width : {4, 8}) {
+    int64_t chosen = 0;
+    for (const Cell& cell : first.cells) chosen += cell.n_embd == width && cell.selected ? 1 : 0;
+    REQUIRE(chosen == 3);  // one learning rate of the two, in every seed
+  }
+  for (const std::string& directory : {whole, parts}) {
+    const fs::path run = directory;
+    const auto samples = load_samples(run / "samples.jsonl");
+    REQUIRE(samples.size() == 8 * 30 * 3);
+    REQUIRE(disagreements(load_result(run / "result.json"), samples).empty());
+    REQUIRE(load_metrics(run / "metrics.jsonl").size() == 8 * 8 + 4 * 2);
+    for (const char* file : {"config.toml", "env.json", "report.html"}) {
+      REQUIRE(fs::file_size(run / file) > 0);
+    }
+    REQUIRE_FALSE(fs::exists(run / "cells.json"));
+  }
+
+  // A finished run is left alone, resumes to itself, and refuses other settings.
+  const std::string before = content(fs::path(whole) / "samples.jsonl");
+  REQUIRE(run_tiny(study, {"--out", whole}) == 1);
+  REQUIRE(run_tiny(study, {"--out", whole, "--resume", "--steps=81"}) == 1);
+  REQUIRE(run_tiny(study, {"--out", whole, "--resume"}) == 0);
+  REQUIRE(content(fs::path(whole) / "samples.jsonl") == before);
+}
+
+TEST_CASE("study: wrong command lines end with a status and leave no directory") {
+  const Scratch scratch;
+  const fs::path out = scratch.path / "run";
+  TinyStudy study;
+  const auto run = [&](std::vector<std::string> words) {
+    words.insert(words.end(), {"--out", out.string()});
+    return run_tiny(study, words);
+  };
+  REQUIRE(run({"--scale", "paper"}) == 2);
+  REQUIRE(run({"--scale", "quik"}) == 2);
+  REQUIRE(run({"--scale"}) != 0);
+  REQUIRE(run({"--step=4"}) == 1);
+  REQUIRE(run({"--steps=four"}) == 1);
+  REQUIRE(run({"--steps=0"}) == 1);
+  REQUIRE(run({"--seeds", "1,1"}) == 1);
+  REQUIRE(run({"--seeds", "1000"}) == 1);
+  REQUIRE(run({"--config", (scratch.path / "none.toml").string()}) == 1);
+  REQUIRE(run({"--device", "no such device"}) == 1);
+  REQUIRE_FALSE(fs::exists(out));
+}
