@@ -1,15 +1,13 @@
 // The frame of a study: command lines, refusals that leave earlier results whole, resume.
 #include <catch2/catch_test_macros.hpp>
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-#include <thread>
 
 #include "experiments/interrupt.h"
 #include "experiments/sweep.h"
 #include "experiments/tasks/chain.h"
-#include "support_device.h"
+#include "tests/support_device.h"
 
 using namespace surtsey;
 using namespace surtsey::experiments;
@@ -18,19 +16,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
-tasks::ChainTask tiny_task() {
-  tasks::ChainOptions options;
-  options.modulus = 5;
-  options.length = 3;
-  options.held_out_share = 0;
-  return tasks::ChainTask(options);
-}
+// Interrupts the run, once there is a file `stop_at`, when batch 75 of 80 is made: the ring is 64
+// batches ahead at most, so some steps are done and some are not.
+class TinyTask : public tasks::ChainTask {
+ public:
+  TinyTask() : ChainTask({.modulus = 5, .length = 3, .held_out_share = 0}) {}
+  fs::path stop_at;
 
-// Two sizes of a small task. `stop_at` interrupts a run soon after this file exists, at a place
-// that is left to chance: what a resumed run ends with may not depend on it.
+  void write_sample(tasks::Split split, uint32_t seed, uint32_t step, uint32_t index,
+                    std::span<int32_t> tokens, std::span<int32_t> targets,
+                    std::span<float> weights) const override {
+    const bool late = split == tasks::Split::kTrain && step == 75 && !stop_at.empty();
+    if (late && fs::exists(stop_at)) set_interrupted(true);
+    ChainTask::write_sample(split, seed, step, index, tokens, targets, weights);
+  }
+};
+
+// Two sizes of a small task.
 class TinyStudy : public Study {
  public:
-  fs::path stop_at;
+  TinyTask task;
 
   std::string_view name() const override { return "tiny"; }
   std::string_view title() const override { return "A tiny study"; }
@@ -51,26 +56,10 @@ class TinyStudy : public Study {
   void add_fields(ConfigTable& table) override { add_sweep_fields(table, options_); }
   void check_options() const override { check_sweep_options(options_); }
   void run(StudyRun& run) override {
-    std::thread stopper;
-    if (!stop_at.empty()) {
-      stopper = std::thread([this] {
-        const auto pause = [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
-        for (int i = 0; i < 3000 && !fs::exists(stop_at); ++i) pause();
-        for (int i = 0; i < 10; ++i) pause();
-        set_interrupted(true);
-      });
-    }
-    struct Join {
-      std::thread& thread;
-      ~Join() {
-        if (thread.joinable()) thread.join();
-        set_interrupted(false);
-      }
-    } join{stopper};
     for (const int32_t width : options_.widths) {
       Experiment experiment;
       experiment.variant = "joint";
-      experiment.data = &task_;
+      experiment.data = &task;
       experiment.width = width;
       experiment.steps = options_.steps;
       experiment.batch_size = options_.batch_size;
@@ -85,7 +74,6 @@ class TinyStudy : public Study {
   }
 
  private:
-  tasks::ChainTask task_ = tiny_task();
   SweepOptions options_;
 };
 
@@ -127,8 +115,9 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
   REQUIRE(run_tiny(study, {"--out", whole}) == 0);
 
   TinyStudy stopped;
-  stopped.stop_at = fs::path(parts) / "cells.json";
+  stopped.task.stop_at = fs::path(parts) / "cells.json";
   REQUIRE(run_tiny(stopped, {"--out", parts}) == kInterruptedStatus);
+  set_interrupted(false);
   REQUIRE_FALSE(fs::exists(fs::path(parts) / "result.json"));
   // Without --resume a directory with lines of a run is left alone.
   const std::string metrics = content(fs::path(parts) / "metrics.jsonl");

@@ -9,7 +9,7 @@
 #include "experiments/interrupt.h"
 #include "experiments/tasks/chain.h"
 #include "experiments/train.h"
-#include "support_device.h"
+#include "tests/support_device.h"
 
 using namespace surtsey;
 using namespace surtsey::experiments;
