@@ -308,7 +308,8 @@ void check_case(engine::Device& device, const Variant& variant, const Case& c) {
   }
   for (const auto& [name, tensor] : reference) {
     INFO(name);
-    CHECK(compare(results.at(name), tensor, {2e-5, 2e-5}) == "");
+    // Wide enough for SwiftShader's sine; an element from the wrong place is off by far more.
+    CHECK(compare(results.at(name), tensor, {1e-4, 1e-4}) == "");
   }
 }
 

@@ -64,9 +64,17 @@ TEST_CASE("the interpreter agrees with PyTorch on whole models") {
   }
 }
 
-TEST_CASE("the device agrees with PyTorch on whole models", "[device][lane]") {
+TEST_CASE("the device agrees with PyTorch on a whole model", "[device][lane]") {
   engine::Device device = tests::open_test_device();
-  for (const char* name : tests::golden_names()) check_on_device(device, device.target(), name);
+  check_on_device(device, device.target(), "decoder_learned");
+}
+
+// Not in every lane: with descriptors lavapipe takes a minute to compile each model's kernels.
+TEST_CASE("the device agrees with PyTorch on the other models", "[device]") {
+  engine::Device device = tests::open_test_device();
+  for (const char* name : tests::golden_names().subspan(1)) {
+    check_on_device(device, device.target(), name);
+  }
 }
 
 TEST_CASE("every kernel variant trains a whole model as PyTorch does", "[device]") {
