@@ -94,6 +94,8 @@ struct OpDef {
   // Tolerance on a device against the double interpreter: |difference| <= absolute + relative * |reference|. 0, 0: bit-equal
   // to the reference rounded to the storage type.
   double absolute = 0, relative = 0;
+  // What an element costs, in additions: fusion computes cheap things twice rather than store them. 8: a transcendental.
+  int work = 1;
   std::vector<Sample> samples = {};
 };
 

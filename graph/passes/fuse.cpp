@@ -118,7 +118,8 @@ constexpr int kRecomputeWork = 3;
 // One of at most this many that two kernels read (a GELU's erf, in the forward and the backward pass) is computed in both: a dozen
 // operations cost less than writing a value to memory and reading it back.
 constexpr int kRecomputeTwiceWork = 12;
-constexpr int kTranscendentalWork = 8;
+// An index expression (no loads) of at most this much is never stored.
+constexpr int kIndexWork = 8;
 // Kernels over so few elements are launch-bound: any two that may share one do.
 constexpr int64_t kTinySpace = 256;
 
@@ -209,9 +210,7 @@ private:
       return;
     }
     if (estimate_view(n)) return;
-    const Op op = node(n).op;
-    const bool heavy = op == Op::exp || op == Op::log || op == Op::sin || op == Op::cos || op == Op::tanh || op == Op::erf || op == Op::random_bits;
-    work_[n] = heavy ? kTranscendentalWork : 1;
+    work_[n] = definition(node(n).op).work;
     for (const Value& input : node(n).inputs) {
       estimate_view(input.node);
       work_[n] += terminal(input.node) ? 0 : work_[input.node];
@@ -524,7 +523,7 @@ private:
   }
 
   void place_elementwise(uint32_t n) {
-    if (loads_[n] == 0 && work_[n] <= kTranscendentalWork) return;  // an index expression: as cheap as a load
+    if (loads_[n] == 0 && work_[n] <= kIndexWork) return;  // an index expression: as cheap as a load
     if (better_inlined(n)) return;
     if (join_operand(n)) return;
     if (uses_[n] == 1 && lowering_.target.fusion && loads_[n] + 3 <= int(lowering_.target.max_bindings())) return;
