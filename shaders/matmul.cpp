@@ -53,6 +53,8 @@ private:
 constexpr int64_t kBroadcastRows = 16;
 constexpr int64_t kLaneColumns = 2;
 constexpr int64_t kUnroll = 4;
+// A product is long, as weight gradients are, from this many times its sides.
+constexpr int64_t kLongProduct = 4;
 
 class LaneBroadcast {
 public:
@@ -60,7 +62,7 @@ public:
     // Lanes lie along the side that wastes fewer of them, else along the longer one: a tile then reads longer runs of memory,
     // which was 4 times as fast at (M, N, K) = (128, 32, 3456), where each tile waited for one cache line a row.
     const int64_t along_m = waste(p_.m, p_.n), along_n = waste(p_.n, p_.m);
-    swapped_ = along_m != along_n ? along_m < along_n : p_.m > p_.n && p_.k >= p_.m;
+    swapped_ = along_m != along_n ? along_m < along_n : p_.m > p_.n && p_.k >= kLongProduct * p_.m;
     lane_extent_ = swapped_ ? p_.m : p_.n;
     row_extent_ = swapped_ ? p_.n : p_.m;
     columns_ = lane_extent_ > lanes_ ? kLaneColumns : 1;

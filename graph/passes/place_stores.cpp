@@ -272,17 +272,59 @@ private:
     const auto users = outside_users_.find(n);
     if (users == outside_users_.end() || users->second.size() != 1) return plain;
     const uint32_t user = *users->second.begin();
-    if (graph_.node(user).op != Op::permute) return plain;
+    if (user == kNone || graph_.node(user).op != Op::permute) return plain;
     return *view_behind(graph_, user, whole(buffer, graph_.node(user).types[0]));
   }
 
+  // Read only as a reshape whose every reader goes through the same permute (but for a final transpose), be it of the whole or of slices (the heads of queries, keys
+  // and values): the reshape is what is stored, in the permuted order, so that each reader finds its rows side by side. A row of
+  // keys would otherwise be one cache line in every six.
+  std::optional<Store> permuted_store(uint32_t n) {
+    const auto outside = outside_users_.find(n);
+    if (outside == outside_users_.end() || outside->second.size() != 1) return std::nullopt;
+    const uint32_t user = *outside->second.begin();
+    if (user == kNone || graph_.node(user).op != Op::reshape || l_.location.count(user)) return std::nullopt;
+    // Readers may differ in which of the last two axes comes first: a matmul operand and its transpose.
+    std::vector<int64_t> axes;
+    const auto agrees = [&](uint32_t reader) {
+      if (reader == kNone || graph_.node(reader).op != Op::permute) return false;
+      std::vector<int64_t> mine = std::get<AxesAttr>(graph_.node(reader).attr).axes;
+      if (mine.size() < 2) return false;
+      if (mine[mine.size() - 2] > mine.back()) std::swap(mine[mine.size() - 2], mine.back());
+      if (!axes.empty() && axes != mine) return false;
+      axes = mine;
+      return true;
+    };
+    for (const uint32_t reader : users_[user]) {
+      const bool slice = reader != kNone && graph_.node(reader).op == Op::slice;
+      const auto& behind = users_[reader];
+      if (slice ? !std::all_of(behind.begin(), behind.end(), agrees) : !agrees(reader)) return std::nullopt;
+    }
+    if (axes.empty()) return std::nullopt;
+    const Type& type = graph_.node(user).types[0];
+    Shape permuted;
+    for (const int64_t axis : axes) permuted.push_back(type.shape[size_t(axis)]);
+    const Strides order = contiguous_strides(permuted);
+    View view = whole(add_buffer(BufferKind::transient, graph_.scope(n).path, type), type);
+    for (size_t d = 0; d < axes.size(); ++d) view.strides[size_t(axes[d])] = order[d];
+    return Store{{l_.program.graph.get(), user, 0}, l_.home[n], view};
+  }
+
   void place_transients() {
-    for (const uint32_t n : reachable(graph_, roots(l_.program)))
-      for (const Value& input : graph_.node(n).inputs)
+    const std::vector<Value> wanted = roots(l_.program);
+    for (const uint32_t n : reachable(graph_, wanted))
+      for (const Value& input : graph_.node(n).inputs) {
+        users_[input.node].insert(n);
         if (l_.home[input.node] != kNone && l_.home[n] != l_.home[input.node]) outside_users_[input.node].insert(n);
+      }
+    for (const Value& root : wanted) users_[root.node].insert(kNone), outside_users_[root.node].insert(kNone);
     for (const uint32_t n : needed()) {
       if (l_.location.count(n)) continue;
       ensure(l_.home[n] != kNone, "node {} is read but nothing computes it", n);
+      if (const std::optional<Store> permuted = permuted_store(n)) {
+        store(permuted->value, permuted->group, permuted->view);
+        continue;
+      }
       const uint32_t buffer = add_buffer(BufferKind::transient, graph_.scope(n).path, graph_.node(n).types[0]);
       store({l_.program.graph.get(), n, 0}, l_.home[n], layout(n, buffer));
     }
@@ -295,7 +337,7 @@ private:
   std::set<uint32_t> stored_;
   std::map<uint32_t, uint32_t> state_;  // parameter node -> buffer
   std::map<int64_t, std::optional<uint32_t>> tiny_copies_;  // element count -> the group that copies values of that many elements
-  std::map<uint32_t, std::set<uint32_t>> outside_users_;
+  std::map<uint32_t, std::set<uint32_t>> users_, outside_users_;  // kNone: it is an output or assigned
 };
 
 }  // namespace
