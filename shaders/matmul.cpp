@@ -53,6 +53,7 @@ private:
 constexpr int64_t kBroadcastRows = 16;
 constexpr int64_t kLaneColumns = 2;
 constexpr int64_t kUnroll = 4;
+constexpr size_t kMaxLoadedAhead = 2;
 // A product is long, as weight gradients are, from this many times its sides.
 constexpr int64_t kLongProduct = 4;
 
@@ -89,6 +90,8 @@ public:
     }
     for (int64_t i = 0; i < rows_; ++i)
       for (int64_t c = 0; c < columns_; ++c) w_.line(fmt::format("float c{}_{} = 0.0;", i, c));
+
+    load_ahead(row_extent_, lane_extent_);
 
     const int64_t whole = p_.k / kUnroll * kUnroll;
     if (whole == kUnroll) {
@@ -138,6 +141,47 @@ private:
     }
   }
 
+  // The epilogue's operands of the product's own size are loaded before the loop over K, all at once: one by one between the
+  // arithmetic of the epilogue each would wait for memory alone.
+  void load_ahead(int64_t row_extent, int64_t lane_extent) {
+    if (p_.only_stores()) return;
+    for (size_t x = 0; x < w_.kernel().inputs.size(); ++x) {
+      const KernelOperand& input = w_.kernel().inputs[x];
+      const bool operand = input.value == p_.a || input.value == p_.b;
+      const auto& strides = input.view.strides;
+      const bool repeated = std::find(strides.begin(), strides.end(), 0) != strides.end();
+      if (input.view.dtype != DType::f32 || operand || repeated || element_count(input.view.shape) != p_.loop.full_count || ahead_.size() == kMaxLoadedAhead) continue;
+      ahead_.push_back(x);
+      for (int64_t i = 0; i < rows_; ++i)
+        for (int64_t c = 0; c < columns_; ++c) {
+          const std::string name = fmt::format("ahead{}_{}_{}", x, i, c);
+          w_.line(fmt::format("float {};", name));
+          w_.open("");
+          define_place(fmt::format("min({}, {}u)", row(fmt::format("{}u", i)), row_extent - 1),
+                       fmt::format("min({}, {}u)", lane(fmt::format("{}u", c)), lane_extent - 1));
+          w_.line(name + " = " + w_.value(input.value, w_.context.delinearize(p_.loop.full, input.view.shape)).text + ";");
+          w_.close();
+        }
+    }
+  }
+
+  void define_place(const std::string& row, const std::string& lane) {
+    const Affine& row_variable = swapped_ ? p_.loop.third : p_.loop.second;
+    const Affine& lane_variable = swapped_ ? p_.loop.second : p_.loop.third;
+    if (!lane_variable.is_constant()) w_.define(lane_variable, lane);
+    if (!row_variable.is_constant()) w_.define(row_variable, row);
+  }
+
+  std::string row(const std::string& i) const { return fmt::format("row_tile * {}u + {}", rows_, i); }
+  std::string lane(const std::string& c) const { return fmt::format("lane_tile * {}u + {} * {}u + lane", columns_ * lanes_, c, lanes_); }
+
+  std::string list(const std::string& prefix) const {
+    std::string text;
+    for (int64_t i = 0; i < rows_; ++i)
+      for (int64_t c = 0; c < columns_; ++c) text += fmt::format("{}{}{}_{}", text.empty() ? "" : ", ", prefix, i, c);
+    return fmt::format("float[]({})", text);
+  }
+
   void element(const std::string& row, const std::string& lane, const std::string& accumulator) {
     const Affine& row_variable = swapped_ ? p_.loop.third : p_.loop.second;
     const Affine& lane_variable = swapped_ ? p_.loop.second : p_.loop.third;
@@ -147,6 +191,11 @@ private:
     if (!row_variable.is_constant()) w_.define(row_variable, row);
     w_.open(row_extent_ % rows_ == 0 ? "" : fmt::format("if ({} < {}u)", row, row_extent_));
     w_.bind(w_.kernel().anchor.node, accumulator);
+    for (const size_t x : ahead_) {
+      const KernelOperand& input = w_.kernel().inputs[x];
+      const std::string loaded = w_.keep("float", fmt::format("ahead{}[i * {}u + c]", x, columns_));
+      w_.remember(input.value.node, w_.context.delinearize(p_.loop.full, input.view.shape), loaded);
+    }
     w_.store(p_.loop.full, w_.all_outputs());
     w_.close();
     w_.close();
@@ -154,18 +203,14 @@ private:
   }
 
   void epilogue() {
-    const auto row = [&](const std::string& i) { return fmt::format("row_tile * {}u + {}", rows_, i); };
-    const auto lane = [&](const std::string& c) { return fmt::format("lane_tile * {}u + {} * {}u + lane", columns_ * lanes_, c, lanes_); };
     if (p_.only_stores()) {
       for (int64_t c = 0; c < columns_; ++c)
         for (int64_t i = 0; i < rows_; ++i) element(row(fmt::format("{}u", i)), lane(fmt::format("{}u", c)), fmt::format("c{}_{}", i, c));
       return;
     }
     // A long epilogue is written once and looped over: unrolled, it would take the driver longer to compile than to run.
-    std::string list;
-    for (int64_t i = 0; i < rows_; ++i)
-      for (int64_t c = 0; c < columns_; ++c) list += fmt::format("{}c{}_{}", list.empty() ? "" : ", ", i, c);
-    w_.line(fmt::format("float results[{}] = float[]({});", rows_ * columns_, list));
+    w_.line(fmt::format("float results[{}] = {};", rows_ * columns_, list("c")));
+    for (const size_t x : ahead_) w_.line(fmt::format("float ahead{}[{}] = {};", x, rows_ * columns_, list(fmt::format("ahead{}_", x))));
     w_.open(fmt::format("[[dont_unroll]] for (uint i = 0u; i < {}u; ++i)", rows_));
     w_.open(fmt::format("[[dont_unroll]] for (uint c = 0u; c < {}u; ++c)", columns_));
     element(row("i"), lane("c"), fmt::format("results[i * {}u + c]", columns_));
@@ -178,6 +223,7 @@ private:
   int64_t lanes_;
   bool swapped_ = false;
   int64_t lane_extent_ = 1, row_extent_ = 1, rows_ = 1, columns_ = 1;
+  std::vector<size_t> ahead_;  // inputs that are loaded before the loop over K
 };
 
 // Shared tiles of rows x depth and depth x columns; each lane owns `own` x `own` results.

@@ -163,17 +163,24 @@ Expression Writer::load(size_t binding, const View& view, const Index& at) {
   return emit(affine_depth(address), glsl_type(view.dtype), text);
 }
 
+std::string Writer::key(uint32_t n, const Index& at) {
+  std::string text = fmt::format("{}", n);
+  for (const Affine& a : at) {
+    affine_depth(a);  // defines what it names
+    text += " [" + terms(a) + "]";
+  }
+  return text;
+}
+
+void Writer::remember(uint32_t n, const Index& at, const std::string& text) { frames_.back().cache[key(n, at)] = {text, depth()}; }
+
 Expression Writer::value(uint32_t n, const Index& at) {
   const auto bound = bound_.find(n);
   if (bound != bound_.end() && !bound->second.empty()) return bound->second.back();
   const Node& node = graph_.node(n);
   if (node.op == Op::constant) return {glsl_constant(node.types[0].dtype, std::get<LeafAttr>(node.attr).value), 0};
 
-  std::string key = fmt::format("{}", n);
-  for (const Affine& a : at) {
-    affine_depth(a);
-    key += " [" + terms(a) + "]";
-  }
+  const std::string key = this->key(n, at);
   for (auto frame = frames_.rbegin(); frame != frames_.rend(); ++frame) {
     const auto found = frame->cache.find(key);
     if (found != frame->cache.end()) return found->second;

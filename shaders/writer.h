@@ -45,6 +45,8 @@ public:
   Expression value(const graph::Value& value, const graph::Index& at) { return this->value(value.node, at); }
   // From here on in the current frame node n, where it is asked for, is this text: accumulators, results of reductions.
   void bind(uint32_t node, const std::string& text);
+  // From here on in the current frame element `at` of node n is this text: a value that was loaded ahead.
+  void remember(uint32_t node, const graph::Index& at, const std::string& text);
   // A fresh name in the current frame holding the text; type is the GLSL type.
   std::string keep(const char* type, const std::string& text);
 
@@ -71,6 +73,7 @@ private:
   int variable_depth(uint32_t variable);       // defines derived variables on the way
   int affine_depth(const graph::Affine& affine);
   std::string terms(const graph::Affine& affine) const;
+  std::string key(uint32_t node, const graph::Index& at);  // of the caches
   // The outermost frame an expression that needs `depth` may stand in, seen from here.
   int hoisted(int depth) const;
   Expression emit(int depth, const char* type, const std::string& text);
