@@ -1,4 +1,4 @@
-#include "device_suite.h"
+#include "tests/device_suite.h"
 
 #include <memory>
 

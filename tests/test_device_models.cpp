@@ -1,6 +1,6 @@
 // A training run of a whole model in every variant that the device can run: it learns, and twice to the same bits. (Against PyTorch:
 // test_golden.cpp.)
-#include "device_suite.h"
+#include "tests/device_suite.h"
 
 #include "experiments/commands/step_program.h"
 #include "experiments/model.h"

@@ -1,6 +1,6 @@
 // The op suite on the device: every row of the op table on every sample, as it stands, fused into its surroundings and differentiated, in
 // every variant that the device can run, against the double interpreter.
-#include "device_suite.h"
+#include "tests/device_suite.h"
 #include "graph/autodiff.h"
 #include "graph/op.h"
 

@@ -1,6 +1,6 @@
 // Where values live, on the device: state that is overwritten in place or by a copy, parts of concats, outputs that are views. Each case
 // runs three steps against the interpreter, in every variant and with as few bindings as Vulkan promises.
-#include "device_suite.h"
+#include "tests/device_suite.h"
 
 #include "graph/compile.h"
 #include "graph/functions.h"

@@ -1,7 +1,7 @@
 // Random programs: their plans for every kind of device, and their results on this one.
-#include "device_suite.h"
-#include "plan_checks.h"
-#include "random_program.h"
+#include "tests/device_suite.h"
+#include "tests/plan_checks.h"
+#include "tests/random_program.h"
 
 #include "graph/compile.h"
 #include "graph/text.h"

@@ -74,6 +74,9 @@ std::set<uint32_t> loads_of(const Lowering& lowering, uint32_t g);
 // Adds an edge and keeps the closure. `source` must not depend on g.
 void add_source(Lowering& lowering, uint32_t g, uint32_t source);
 
+// A new group with no members, and nothing that it waits for.
+uint32_t add_group(Lowering& lowering, Archetype archetype, uint32_t anchor, const Shape& space, std::vector<int64_t> reduced);
+
 // A kernel that stores `value`, an elementwise expression or view of elsewhere, as it is.
 uint32_t add_copy_group(Lowering& lowering, const Value& value);
 

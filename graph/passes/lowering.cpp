@@ -1,0 +1,107 @@
+// Questions about groups, and the few changes to them that several passes make.
+#include "graph/passes/lowering.h"
+
+#include <algorithm>
+
+namespace surtsey::graph {
+
+void collect_terminals(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found) {
+  for (const Value& input : lowering.program.graph->node(n).inputs) {
+    if (is_terminal(lowering, input.node)) {
+      found.insert(input.node);
+    } else {
+      collect_terminals(lowering, input.node, found);
+    }
+  }
+}
+
+namespace {
+
+void collect_loads(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen, std::set<uint32_t>& found);
+
+// Node n as an operand in group g: loaded as the outermost view that strides may express, or computed from loads.
+void collect_load(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen, std::set<uint32_t>& found) {
+  const Graph& graph = *lowering.program.graph;
+  bool padded = false;
+  uint32_t base = n;
+  for (; definition(graph.node(base).op).family == Family::movement && graph.node(base).op != Op::concat; base = graph.node(base).inputs[0].node)
+    padded |= graph.node(base).op == Op::pad;
+  if (is_terminal(lowering, base) && lowering.home[base] == g) return;
+  if (is_terminal(lowering, base) && !padded) {
+    found.insert(n);
+  } else if (seen.insert(n).second) {
+    collect_loads(lowering, g, n, seen, found);
+  }
+}
+
+void collect_loads(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen, std::set<uint32_t>& found) {
+  for (const Value& input : lowering.program.graph->node(n).inputs) collect_load(lowering, g, input.node, seen, found);
+}
+
+}  // namespace
+
+std::set<uint32_t> loads_of(const Lowering& lowering, uint32_t g) {
+  std::set<uint32_t> seen, found;
+  for (const uint32_t m : lowering.groups[g].members) collect_loads(lowering, g, m, seen, found);
+  for (const Value& copy : lowering.groups[g].copies) collect_load(lowering, g, copy.node, seen, found);
+  return found;
+}
+
+void add_source(Lowering& lowering, uint32_t g, uint32_t source) {
+  if (g == source) return;
+  ensure(!lowering.groups[source].depends[g], "kernels {} and {} would wait for each other", g, source);
+  lowering.groups[g].sources.insert(source);
+  const std::vector<bool> theirs = lowering.groups[source].depends;
+  for (uint32_t h = 0; h < lowering.groups.size(); ++h) {
+    auto& mine = lowering.groups[h].depends;
+    if (h != g && !mine[g]) continue;
+    for (size_t i = 0; i < theirs.size(); ++i)
+      if (theirs[i]) mine[i] = true;
+    mine[source] = true;
+  }
+}
+
+std::set<uint32_t> writers(const Lowering& lowering, uint32_t n) {
+  if (lowering.home[n] != kNone) return {lowering.home[n]};
+  const Graph& graph = *lowering.program.graph;
+  if (graph.node(n).op != Op::concat) return {};
+  std::set<uint32_t> groups;
+  for (size_t i = 0; i < graph.node(n).inputs.size(); ++i) {
+    const auto copy = lowering.part_copies.find({n, i});
+    groups.insert(copy != lowering.part_copies.end() ? copy->second : lowering.home[behind_views(graph, graph.node(n).inputs[i].node)]);
+  }
+  return groups;
+}
+
+uint32_t behind_views(const Graph& graph, uint32_t n) {
+  while (definition(graph.node(n).op).family == Family::movement && graph.node(n).op != Op::concat) n = graph.node(n).inputs[0].node;
+  return n;
+}
+
+uint32_t add_group(Lowering& lowering, Archetype archetype, uint32_t anchor, const Shape& space, std::vector<int64_t> reduced) {
+  for (auto& group : lowering.groups) group.depends.push_back(false);
+  Group group;
+  group.archetype = archetype;
+  group.anchor = anchor;
+  group.space = space;
+  group.reduced = std::move(reduced);
+  group.depends.assign(lowering.groups.size() + 1, false);
+  lowering.groups.push_back(std::move(group));
+  return uint32_t(lowering.groups.size() - 1);
+}
+
+uint32_t add_copy_group(Lowering& lowering, const Value& value) {
+  const uint32_t g = add_group(lowering, Archetype::pointwise, value.node, value.shape(), {});
+  lowering.groups[g].copies.push_back(value);
+  std::set<uint32_t> reads;
+  if (is_terminal(lowering, value.node)) {
+    reads.insert(value.node);
+  } else {
+    collect_terminals(lowering, value.node, reads);
+  }
+  for (const uint32_t t : reads)
+    for (const uint32_t source : writers(lowering, t)) add_source(lowering, g, source);
+  return g;
+}
+
+}  // namespace surtsey::graph
