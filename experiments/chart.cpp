@@ -30,13 +30,15 @@ double y_of(const Chart& chart, double value) {
   return kTop + kPlotHeight * (1 - std::clamp(place(chart.y, value), 0.0, 1.0));
 }
 
-// Keeps labels apart: those nearer than `gap` pixels to the one before are dropped.
-std::vector<Tick> spaced(const Axis& axis, double pixels, double gap) {
+// Keeps labels apart: those nearer than `gap` pixels to the one before are dropped, and so are those that would
+// run into it, at `wide` pixels a character.
+std::vector<Tick> spaced(const Axis& axis, double pixels, double gap, double wide) {
   std::vector<Tick> kept;
   for (const Tick& tick : axis.ticks) {
     const double at = place(axis, tick.at) * pixels;
     if (at < -0.5 || at > pixels + 0.5) continue;
-    if (!kept.empty() && at - place(axis, kept.back().at) * pixels < gap) continue;
+    const double width = kept.empty() ? 0 : wide * static_cast<double>(tick.label.size() + kept.back().label.size() + 2) / 2;
+    if (!kept.empty() && at - place(axis, kept.back().at) * pixels < std::max(gap, width)) continue;
     kept.push_back(tick);
   }
   return kept;
@@ -44,14 +46,14 @@ std::vector<Tick> spaced(const Axis& axis, double pixels, double gap) {
 
 std::string grid(const Chart& chart) {
   std::string svg;
-  for (const Tick& tick : spaced(chart.y, kPlotHeight, 14)) {
+  for (const Tick& tick : spaced(chart.y, kPlotHeight, 14, 0)) {
     const double y = y_of(chart, tick.at);
     svg += fmt::format(
         "<line class=\"grid\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>"
         "<text class=\"tick\" x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5}</text>",
         kLeft, kWidth - kRight, y, kLeft - 8, y + 4, escape_html(tick.label));
   }
-  for (const Tick& tick : spaced(chart.x, kPlotWidth, 34)) {
+  for (const Tick& tick : spaced(chart.x, kPlotWidth, 34, 7)) {
     const double x = x_of(chart, tick.at);
     svg += fmt::format(
         "<line class=\"notch\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\"/>"
