@@ -138,9 +138,11 @@ std::map<SizeKey, std::vector<const Cell*>> by_size(const StudyResult& result) {
 bool counts(const Cell* cell) { return cell->selected && !cell->validation_only; }
 
 void budget_caveats(const StudyResult& result, std::vector<std::string>& caveats) {
-  // A control has a budget of its own, and so may the models that choose a learning rate.
-  const auto own_budget = [](const Cell& cell) {
-    return cell.validation_only || cell.find_arm("filler") != nullptr;
+  // The filler control, where it is a variant beside the headline, has a budget of its own, and so may
+  // the models that choose a learning rate.
+  const auto own_budget = [&](const Cell& cell) {
+    const bool control = cell.variant != result.cells.front().variant;
+    return cell.validation_only || (control && cell.find_arm("filler") != nullptr);
   };
   std::set<int64_t> tokens;
   for (const Cell& cell : result.cells) {
