@@ -82,6 +82,7 @@ void Session::allocate() {
     for (const Block& block : arena->blocks()) s.transfer.fill(block, 0);
   }
   s.allocated = true;
+  if (s.options.poison) s.set_sentinels();
   for (auto& [name, tensor] : s.states)
     tensor.place = (tensor.shared ? s.shared : s.persistent).place(tensor.reservation);
   for (auto& [name, loaded] : s.programs) {
@@ -91,6 +92,12 @@ void Session::allocate() {
         [&](uint32_t buffer) { return s.place(program, buffer); },
         ExecutableOptions{.segment_dispatches = s.options.segment_dispatches});
   }
+}
+
+std::vector<std::string> Session::overruns() {
+  check(impl_->options.poison, "sentinels are kept with SessionOptions::poison only");
+  impl_->check_allocated(true);
+  return impl_->overruns();
 }
 
 bool Session::has_state(const std::string& state) const { return impl_->states.contains(state); }

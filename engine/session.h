@@ -120,6 +120,9 @@ class Session {
   uint32_t segments(const std::string& program) const;  // of the recording
   uint64_t arena_bytes() const;                         // allocated on the device
 
+  // With poison: the tensors past whose end, or before whose start, something was written. Waits.
+  std::vector<std::string> overruns();
+
   const graph::Target& target() const;
   Device& device();
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 
 namespace surtsey::engine {
 namespace {
@@ -119,16 +120,16 @@ void Session::Impl::reserve() {
   if (reserved) return;
   reserved = true;
   for (auto& [name, tensor] : states)
-    tensor.reservation = (tensor.shared ? shared : persistent)
-                             .reserve(tensor.bytes, fmt::format("state tensor '{}'", name));
+    tensor.reservation = reserve_apart(tensor.shared ? shared : persistent, tensor.bytes,
+                                       fmt::format("state tensor '{}'", name));
   uint64_t largest = 0;
   for (auto& [name, loaded] : programs) {
     for (uint32_t i = 0; i < loaded->plan.buffers.size(); ++i) {
       const graph::Buffer& buffer = loaded->plan.buffers[i];
       if (buffer.kind == graph::BufferKind::output)
         loaded->output_reservations[i] =
-            persistent.reserve(std::max(buffer.bytes, type_bytes(buffer.type)),
-                               fmt::format("output '{}' of program '{}'", buffer.name, name));
+            reserve_apart(persistent, std::max(buffer.bytes, type_bytes(buffer.type)),
+                          fmt::format("output '{}' of program '{}'", buffer.name, name));
       if (buffer.kind == graph::BufferKind::transient && buffer.bytes > 0)
         check(buffer.offset / target.max_allocation ==
                   (buffer.offset + buffer.bytes - 1) / target.max_allocation,
@@ -200,6 +201,47 @@ void Session::Impl::drain() { context.wait(context.submitted()); }
 void Session::Impl::poison() {
   drain();
   for (const Block& block : transient.blocks()) transfer.fill(block, kPoison);
+}
+
+size_t Session::Impl::reserve_apart(Arena& arena, uint64_t bytes, const std::string& what) {
+  if (!options.poison) return arena.reserve(bytes, what);
+  if (owned.empty() || owned.back().arena != &arena) arena.reserve(alignment, "sentinel");
+  const size_t reservation = arena.reserve(bytes, what);
+  arena.reserve(alignment, "sentinel");
+  owned.push_back({&arena, reservation, bytes, what});
+  return reservation;
+}
+
+// Everything that no tensor owns holds the pattern.
+void Session::Impl::set_sentinels() {
+  for (Arena* arena : {&persistent, &shared})
+    for (const Block& block : arena->blocks()) transfer.fill(block, kPoison);
+  for (const Owned& tensor : owned)
+    transfer.upload(tensor.arena->place(tensor.reservation), 0, std::vector<std::byte>(tensor.bytes));
+}
+
+std::vector<std::string> Session::Impl::overruns() {
+  drain();
+  std::vector<std::string> found;
+  std::vector<std::byte> pattern(3 * alignment);
+  for (uint64_t i = 0; i < pattern.size(); i += sizeof kPoison)
+    std::memcpy(pattern.data() + i, &kPoison, sizeof kPoison);
+  const auto intact = [&](const Block* block, uint64_t begin, uint64_t end) {
+    std::vector<std::byte> zone(end - begin);
+    transfer.download({block, begin, end - begin}, 0, zone);
+    const auto shift = std::ptrdiff_t(begin % sizeof kPoison);
+    return std::equal(zone.begin(), zone.end(), pattern.begin() + shift);
+  };
+  for (const Owned& tensor : owned) {
+    const Place place = tensor.arena->place(tensor.reservation);
+    const uint64_t end = place.offset + tensor.bytes;
+    const uint64_t slack = (end + alignment - 1) / alignment * alignment;
+    if (!intact(place.block, end, slack + alignment - sizeof kPoison))
+      found.push_back("past the end of " + tensor.what);
+    if (place.offset >= alignment && !intact(place.block, place.offset - alignment, place.offset))
+      found.push_back("before the start of " + tensor.what);
+  }
+  return found;
 }
 
 std::vector<std::byte> Session::Impl::download(const Place& place, const graph::Type& type) {

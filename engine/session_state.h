@@ -42,6 +42,9 @@ struct Session::Impl {
   Place place(const LoadedProgram& program, uint32_t buffer);
   void drain();
   void poison();
+  size_t reserve_apart(Arena& arena, uint64_t bytes, const std::string& what);
+  void set_sentinels();
+  std::vector<std::string> overruns();
   std::vector<std::byte> download(const Place& place, const graph::Type& type);
   const graph::Buffer& output(const LoadedProgram& program, const std::string& output,
                               Place& place);
@@ -58,6 +61,13 @@ struct Session::Impl {
   std::map<std::string, std::unique_ptr<LoadedProgram>> programs;
   Arena persistent, shared, transient;
   std::vector<size_t> transient_pieces;
+  struct Owned {
+    Arena* arena;
+    size_t reservation;
+    uint64_t bytes;
+    std::string what;
+  };
+  std::vector<Owned> owned;  // with poison: everything between sentinels
   bool reserved = false;
   bool allocated = false;
 };

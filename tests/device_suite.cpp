@@ -1,23 +1,43 @@
 #include "tests/device_suite.h"
 
+#include <catch2/reporters/catch_reporter_event_listener.hpp>
+#include <catch2/reporters/catch_reporter_registrars.hpp>
+
 #include <memory>
 
 namespace surtsey::tests {
 
 using namespace graph;
 
-engine::Device* suite_device() {
+namespace {
+
+std::unique_ptr<engine::Device>& device_slot() {
   static std::unique_ptr<engine::Device> device;
+  return device;
+}
+
+// Closes the device when the last test has run: at exit the driver may be gone already (SwiftShader crashes then).
+class CloseDevice : public Catch::EventListenerBase {
+ public:
+  using Catch::EventListenerBase::EventListenerBase;
+  void testRunEnded(const Catch::TestRunStats&) override { device_slot().reset(); }
+};
+
+}  // namespace
+
+CATCH_REGISTER_LISTENER(CloseDevice)
+
+engine::Device* suite_device() {
   static bool tried = false;
   if (!tried) {
     tried = true;
     try {
-      device = std::make_unique<engine::Device>(engine::Device::open());
+      device_slot() = std::make_unique<engine::Device>(engine::Device::open());
     } catch (const engine::DeviceError& error) {
       fmt::print(stderr, "no device: {}\n", error.what());
     }
   }
-  return device.get();
+  return device_slot().get();
 }
 
 std::vector<Variant> variants(const engine::Device& device) {
@@ -69,6 +89,8 @@ std::map<std::string, HostTensor> run_on_device(engine::Device& device, const Ta
   for (const auto& [name, value] : state)
     if (session.has_state(name)) session.write(name, value);
   session.run("test", steps);
+  for (const std::string& place : session.overruns()) throw InternalError("the device wrote " + place);
+  for (const std::string& message : device.validation_messages()) throw InternalError("validation: " + message);
   std::map<std::string, HostTensor> results;
   for (const auto& [name, value] : program.outputs) results[name] = session.read_output("test", name);
   for (const Assignment& assignment : program.graph->assignments())

@@ -474,3 +474,28 @@ TEST_CASE("a module that disagrees with its shader is refused", "[shaders]") {
   }
   CHECK_THROWS_AS(shaders::reflect({1, 2, 3}), InternalError);
 }
+
+TEST_CASE("a write past the end of a tensor is found by its sentinel", "[engine][device]") {
+  engine::Device device = open_test_device();
+  if (!device.target().buffer_address) SKIP("descriptors keep a write inside its range");
+  graph::Target target = device.target();
+  target.addressing = graph::Addressing::address;
+  for (const uint32_t written : {10u, 11u}) {
+    graph::Plan plan;
+    plan.name = "fill";
+    plan.buffers = {float_buffer(graph::BufferKind::state, "a", 10)};
+    plan.kernels.resize(1);
+    plan.kernels[0].name = "fill";
+    plan.dispatches = {{.kernel = 0, .accesses = {access(0, 0, 10, false, true)}, .scope = ""}};
+    plan.barriers = {1};
+    engine::SessionOptions options = quiet(target);
+    options.poison = true;
+    engine::Session session(device, options);
+    session.add_plan("fill", plan, {hand_shader("fill", target, 1, written, "a0[i] = 1.0;")});
+    session.allocate();
+    session.run("fill");
+    const std::vector<std::string> found = session.overruns();
+    CHECK(found.size() == (written == 10 ? 0 : 1));
+    if (written == 11 && !found.empty()) CHECK(found[0] == "past the end of state tensor 'a'");
+  }
+}

@@ -67,6 +67,7 @@ TEST_CASE("the interpreter agrees with PyTorch on whole models") {
 TEST_CASE("the device agrees with PyTorch on a whole model", "[device][lane]") {
   engine::Device device = tests::open_test_device();
   check_on_device(device, device.target(), "decoder_learned");
+  CHECK(device.validation_messages().empty());
 }
 
 // Not in every lane: with descriptors lavapipe takes a minute to compile each model's kernels.

@@ -198,6 +198,7 @@ TEST_CASE("training: the loss falls and the chain is learned", "[lane]") {
   REQUIRE(losses.front() > 0.8f * std::log(3.0f));
   REQUIRE(losses.back() < 0.1f);
   REQUIRE(rig.evaluator.validation_loss(task, 9, 40)[0] < 0.1);
+  REQUIRE(device.validation_messages().empty());
 
   // 27 problems, three chunks of rows.
   const ArmAnswers answers = rig.evaluator.answer(task, 0, 40, 5);
