@@ -1,9 +1,11 @@
 #include "experiments/model.h"
 
+#include "experiments/join.h"
 #include "graph/attention.h"
 #include "graph/functions.h"
 
 #include <cmath>
+#include <source_location>
 
 namespace surtsey::experiments {
 namespace {
@@ -185,8 +187,9 @@ class Forward {
   // x + f(norm(x)), or norm(x + f(x)).
   template <typename Function>
   Value branch(Value x, const std::string& block, const std::string& norm_name,
-               const std::string& name, Function&& function) {
-    ScopeGuard scope(graph(), name);
+               const std::string& name, Function&& function,
+               std::source_location where = std::source_location::current()) {
+    ScopeGuard scope(graph(), name, where);
     const std::string path = fmt::format("{}.{}", block, name);
     const std::string norm_path = fmt::format("{}.{}", block, norm_name);
     const bool pre = config_.norm_placement == NormPlacement::pre;
@@ -195,15 +198,17 @@ class Forward {
   }
 
   Value norm(Value x, const std::string& name) {
+    ScopeGuard scope(graph(), name.substr(name.rfind('.') + 1));
     const Value weight = parameters_.get(name + ".weight");
     const Value bias = config_.has_norm_bias() ? parameters_.get(name + ".bias") : Value{};
     return config_.norm == Norm::layer_norm ? layer_norm(x, weight, bias, config_.norm_epsilon)
                                             : rms_norm(x, weight, bias, config_.norm_epsilon);
   }
 
-  // One matmul for several projections that lie side by side.
+  // One matmul for several projections that lie side by side; its scope is named after them.
   Value project(Value x, const std::string& prefix, const std::vector<std::string>& parts,
-                bool biased) {
+                bool biased, std::source_location where = std::source_location::current()) {
+    ScopeGuard scope(graph(), join(parts, "_"), where);
     const auto names = [&](const char* suffix) {
       std::vector<std::string> list;
       for (const std::string& part : parts) list.push_back(prefix + part + suffix);
@@ -262,10 +267,20 @@ class Forward {
       options.stream = "dropout." + name + ".probabilities";
     }
     const auto by_head = [](Value t) { return permute(t, {0, 2, 1, 3}); };
-    const Value mixed =
-        scaled_dot_product_attention(by_head(q), by_head(k), by_head(v), options).out;
+    const Value mixed = mix(by_head(q), by_head(k), by_head(v), options);
     return project(reshape(by_head(mixed), x.shape()), name + ".", {"out"},
                    config_.has_output_bias());
+  }
+
+  // Softmax of the scores times the values.
+  Value mix(Value q, Value k, Value v, const graph::AttentionOptions& options) {
+    ScopeGuard scope(graph(), "mix");
+    return scaled_dot_product_attention(q, k, v, options).out;
+  }
+
+  Value activate(Value x) {
+    ScopeGuard scope(graph(), "activation");
+    return config_.activation == Activation::gelu ? gelu_erf(x) : graph::gelu_tanh(x);
   }
 
   Value mlp(Value x, const std::string& name) {
@@ -275,10 +290,10 @@ class Forward {
     if (config_.activation == Activation::swiglu) {
       const Value both = project(x, name + ".", {"up", "gate"}, biased);
       const std::vector<Value> parts = split(both, -1, {F, F});
+      ScopeGuard scope(graph(), "activation");
       h = graph::swiglu(parts[1], parts[0]);
     } else {
-      h = project(x, name + ".", {"up"}, biased);
-      h = config_.activation == Activation::gelu ? gelu_erf(h) : graph::gelu_tanh(h);
+      h = activate(project(x, name + ".", {"up"}, biased));
     }
     return project(h, name + ".", {"down"}, config_.has_output_bias());
   }

@@ -85,7 +85,9 @@ class Backward {
         node.inputs.begin(), node.inputs.end(),
         [&](const Value& input) { return needed_[input.node] && is_float(input.dtype()); });
     if (!wanted) return;
-    graph_.set_scope(graph_.scope(index));
+    Scope scope = graph_.scope(index);
+    scope.phase = Phase::backward;
+    graph_.set_scope(scope);
     std::vector<Value> operand_gradients;
     if (const auto* attr = std::get_if<RegionAttr>(&node.attr)) {
       operand_gradients = pull_region(*attr->region, index, node);

@@ -90,6 +90,11 @@ int64_t Value::dim(int64_t axis) const {
   return shape()[static_cast<size_t>(at)];
 }
 
+const char* name(Phase phase) {
+  constexpr const char* kNames[] = {"forward", "backward", "optimizer"};
+  return kNames[size_t(phase)];
+}
+
 Graph::Graph() : scopes_{Scope{}}, scope_stack_{0} {}
 
 Value Graph::add(Op op, std::vector<Value> inputs, Attr attr) {
@@ -178,10 +183,12 @@ void Graph::assign(Value parameter, Value value) {
   assignments_.push_back({parameter, value});
 }
 
-void Graph::push_scope(std::string_view name, std::source_location where) {
-  const std::string& parent = scopes_[scope_stack_.back()].path;
-  Scope scope{parent.empty() ? std::string(name) : fmt::format("{}.{}", parent, name),
-              std::filesystem::path(where.file_name()).filename().string(), where.line()};
+void Graph::push_scope(std::string_view name, std::source_location where,
+                       std::optional<Phase> phase) {
+  const Scope& parent = scopes_[scope_stack_.back()];
+  const Scope scope{parent.path.empty() ? std::string(name) : fmt::format("{}.{}", parent.path, name),
+                    std::filesystem::path(where.file_name()).filename().string(), where.line(),
+                    phase.value_or(parent.phase)};
   scope_stack_.push_back(scope_stack_.back());
   set_scope(scope);
 }
@@ -192,11 +199,8 @@ void Graph::pop_scope() {
 }
 
 void Graph::set_scope(const Scope& scope) {
-  const auto same = [&](const Scope& other) {
-    return other.line == scope.line && other.path == scope.path && other.file == scope.file;
-  };
-  if (same(scopes_[scope_stack_.back()])) return;
-  const auto found = std::find_if(scopes_.rbegin(), scopes_.rend(), same);
+  if (scopes_[scope_stack_.back()] == scope) return;
+  const auto found = std::find(scopes_.rbegin(), scopes_.rend(), scope);
   if (found != scopes_.rend()) {
     scope_stack_.back() = static_cast<uint32_t>(scopes_.rend() - found - 1);
     return;

@@ -6,6 +6,7 @@
 #include "graph/op.h"
 
 #include <map>
+#include <optional>
 #include <source_location>
 #include <string>
 #include <string_view>
@@ -37,11 +38,18 @@ struct Node {
   uint32_t scope = 0;       // index into Graph::scopes()
 };
 
-// Where a node came from: the scope path of the model (`blocks.0.attention`) and the line that opened the scope.
+// What of a training step a node belongs to. Everything is forward but what differentiate() adds and what a scope is opened as.
+enum class Phase : uint8_t { forward, backward, optimizer };
+const char* name(Phase phase);
+
+// Where a node came from: the scope path of the model (`blocks.0.attention`) and the line that opened the scope. A node of the
+// backward graph has the place of the forward node it differentiates.
 struct Scope {
   std::string path;
   std::string file;
   uint32_t line = 0;
+  Phase phase = Phase::forward;
+  bool operator==(const Scope&) const = default;
 };
 
 // A state tensor takes a new value at the end of a run. Every read of the parameter, anywhere in the graph, sees the old value.
@@ -70,8 +78,8 @@ public:
   const std::vector<Scope>& scopes() const { return scopes_; }
   const Scope& scope(uint32_t node) const { return scopes_[nodes_[node].scope]; }
 
-  // Nodes added while a scope is open belong to it. See ScopeGuard.
-  void push_scope(std::string_view name, std::source_location where);
+  // Nodes added while a scope is open belong to it. See ScopeGuard. Without a phase it is that of the scope outside.
+  void push_scope(std::string_view name, std::source_location where, std::optional<Phase> phase = {});
   void pop_scope();
   // For passes that copy nodes from another graph: new nodes take this origin until it is changed.
   void set_scope(const Scope& scope);
@@ -91,6 +99,10 @@ public:
   ScopeGuard(Graph& graph, std::string_view name, std::source_location where = std::source_location::current())
       : graph_(graph) {
     graph_.push_scope(name, where);
+  }
+  ScopeGuard(Graph& graph, std::string_view name, Phase phase, std::source_location where = std::source_location::current())
+      : graph_(graph) {
+    graph_.push_scope(name, where, phase);
   }
   ~ScopeGuard() { graph_.pop_scope(); }
   ScopeGuard(const ScopeGuard&) = delete;

@@ -1,12 +1,20 @@
 #include "graph/kernel.h"
 
 #include <algorithm>
+#include <set>
 
 namespace surtsey::graph {
 
 const char* name(Archetype archetype) {
   constexpr const char* kNames[] = {"pointwise", "reduce", "matmul"};
   return kNames[size_t(archetype)];
+}
+
+std::vector<uint32_t> origins(const Kernel& kernel) {
+  std::set<uint32_t> nodes(kernel.members.begin(), kernel.members.end());
+  nodes.insert(kernel.inlined.begin(), kernel.inlined.end());
+  for (const KernelOperand& output : kernel.outputs) nodes.insert(output.value.node);
+  return {nodes.begin(), nodes.end()};
 }
 
 LoopIndex loop_index(IndexContext& context, Archetype archetype, const Shape& space, const std::vector<int64_t>& reduced) {

@@ -35,6 +35,7 @@ struct Kernel {
   Shape space;                         // the loops; matmul: the shape of the product
   std::vector<int64_t> reduced;        // reduce: which axes of `space` are reduced
   std::vector<uint32_t> members;       // nodes computed here and (some) stored, in topological order; other nodes are inlined
+  std::vector<uint32_t> inlined;       // of those, what is computed here: expressions and views, in topological order
   std::vector<KernelOperand> inputs;   // values stored elsewhere that this kernel reads
   std::vector<KernelOperand> outputs;  // members that are stored
   uint64_t flops = 0;                  // multiply-adds count two
@@ -43,6 +44,9 @@ struct Kernel {
 };
 
 const char* name(Archetype archetype);
+
+// Every graph node that the kernel computes, stores or copies, in topological order: what it was made from.
+std::vector<uint32_t> origins(const Kernel& kernel);
 
 // The canonical index of a kernel's loops: flat variables and the flat index of a full-space element in terms of them.
 //   pointwise  i                      full = i

@@ -47,6 +47,7 @@ void update(Value applied, Value state, Value fresh) {
 void adamw(const Parameters& parameters, Value gradient, Value rate, Value applied,
            Value decay_multiplier, const OptimizerConfig& config) {
   Graph& graph = parameters.graph();
+  ScopeGuard scope(graph, "adamw");
   const Type flat = parameters.store().flat_type();
   const Value p = parameters.flat();
   const Value m_old = graph.parameter("adam.m", flat);
@@ -77,6 +78,7 @@ void adamw(const Parameters& parameters, Value gradient, Value rate, Value appli
 
 void sgd(const Parameters& parameters, Value gradient, Value rate, Value applied,
          Value decay_multiplier, const OptimizerConfig& config) {
+  ScopeGuard scope(parameters.graph(), "sgd");
   const Value p = parameters.flat();
   if (config.weight_decay > 0) {
     Value decay = config.weight_decay * p;
@@ -94,6 +96,7 @@ void sgd(const Parameters& parameters, Value gradient, Value rate, Value applied
 }
 
 void write_metrics(Graph& graph, Value step, Value loss, Value norm, Value rate, int64_t rows) {
+  ScopeGuard scope(graph, "metrics");
   const Value metrics = graph.parameter("metrics", {DType::f32, {rows, kMetricsColumns}});
   const Value column = iota(graph, {DType::u32, {1, kMetricsColumns}}, 1);
   const auto is = [&](int index) { return equal(column, scalar(graph, index, DType::u32)); };
@@ -138,19 +141,25 @@ OptimizerStep optimize(const Parameters& parameters, Value gradient, Value loss,
   check_config(config);
   Graph& graph = parameters.graph();
   const ParameterStore& store = parameters.store();
-  ScopeGuard scope(graph, "optimizer");
+  ScopeGuard scope(graph, "optimizer", Phase::optimizer);
   const Value step = graph.parameter("step", kCounter);
   const Value skipped = graph.parameter("skipped", kCounter);
   const Value one = scalar(graph, 1, DType::u32);
 
   OptimizerStep result;
-  const Value norm_squared = sum(gradient * gradient, {0}, false);
-  result.gradient_norm = sqrt(norm_squared);
-  result.applied = is_finite(norm_squared);
-  result.learning_rate =
-      graph.parameter("learning_rate", kScalar) * schedule_factor(step, config.schedule);
-
+  {
+    ScopeGuard inner(graph, "gradient_norm");
+    const Value norm_squared = sum(gradient * gradient, {0}, false);
+    result.gradient_norm = sqrt(norm_squared);
+    result.applied = is_finite(norm_squared);
+  }
+  {
+    ScopeGuard inner(graph, "schedule");
+    result.learning_rate =
+        graph.parameter("learning_rate", kScalar) * schedule_factor(step, config.schedule);
+  }
   if (config.clip_norm > 0) {
+    ScopeGuard inner(graph, "clip");
     const Value limit = scalar(graph, config.clip_norm) / (result.gradient_norm + 1e-6);
     gradient = gradient * min(limit, scalar(graph, 1));
   }
@@ -173,6 +182,7 @@ OptimizerStep optimize(const Parameters& parameters, Value gradient, Value loss,
 
 void accumulate(const Parameters& parameters, Value gradient, Value loss) {
   Graph& graph = parameters.graph();
+  ScopeGuard scope(graph, "accumulate", Phase::optimizer);
   const auto add_to = [&](const char* name, Value value) {
     const Value state = graph.parameter(name, value.type());
     graph.assign(state, state + value);
@@ -184,6 +194,7 @@ void accumulate(const Parameters& parameters, Value gradient, Value loss) {
 
 OptimizerStep optimize_accumulated(const Parameters& parameters, const OptimizerConfig& config) {
   Graph& graph = parameters.graph();
+  ScopeGuard scope(graph, "accumulated", Phase::optimizer);
   const Value gradient = graph.parameter("gradient_accumulator", parameters.store().flat_type());
   const Value loss = graph.parameter("loss_accumulator", kScalar);
   const double share = 1 / double(config.accumulation_steps);

@@ -189,7 +189,7 @@ Value Parameters::flat_gradient(Value loss, Value coefficient) const {
     if (!view.frozen) wrt.push_back(view.value);
   }
   const std::vector<Value> gradients = differentiate(loss, wrt, coefficient);
-  ScopeGuard scope(graph(), "gradient");
+  ScopeGuard scope(graph(), "gradient", Phase::backward);
   std::vector<Value> pieces;
   int64_t position = 0;
   const auto fill = [&](int64_t until) {

@@ -36,6 +36,7 @@ struct Dispatch {
   uint32_t kernel = 0;            // into Plan::kernels
   std::vector<Access> accesses;   // one per binding: the kernel's inputs, then its outputs
   std::string scope;              // model scope of the anchor
+  Phase phase = Phase::forward;   // of the anchor
 };
 
 struct Plan {

@@ -73,6 +73,7 @@ std::string line(const Graph& graph, uint32_t index, Rename rename) {
   if (!scope.path.empty()) {
     text.resize(std::max<size_t>(text.size(), 56), ' ');
     text += fmt::format("  @{} {}:{}", scope.path, scope.file, scope.line);
+    if (scope.phase != Phase::forward) text += fmt::format(" {}", name(scope.phase));
   }
   return text;
 }
@@ -303,6 +304,10 @@ class Parser {
       if (colon != std::string::npos) {
         scope.file = place.substr(0, colon);
         scope.line = static_cast<uint32_t>(std::strtoul(place.c_str() + colon + 1, nullptr, 10));
+      }
+      const std::string phase = word();
+      for (const Phase known : {Phase::backward, Phase::optimizer}) {
+        if (phase == name(known)) scope.phase = known;
       }
     }
     graph_->set_scope(scope);

@@ -3,7 +3,7 @@
 //     %0 = parameter "weight" : f32[8,64]
 //     %1 = constant 0.5 : f32[8,64]
 //     %2 = mul %0 %1 : f32[8,64]                    @blocks.0.mlp model.cpp:41
-//     %3 = sum %2 axes=[0] : f32[1,64]
+//     %3 = sum %2 axes=[0] : f32[1,64]              @blocks.0.mlp model.cpp:41 backward
 //     assign %0 %2
 //     output "y" %3
 #pragma once

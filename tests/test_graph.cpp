@@ -1,4 +1,5 @@
 // The IR: hash-consing, errors that blame the caller, the verifier, the text form.
+#include "graph/autodiff.h"
 #include "graph/graph.h"
 #include "graph/interpret.h"
 #include "graph/random.h"
@@ -119,6 +120,36 @@ TEST_CASE("scopes give nodes their path and line", "[graph]") {
   CHECK(graph.scope(inside.node).file == "test_graph.cpp");
   CHECK(graph.scope(x.node).path.empty());
   CHECK(graph.scope(sin(x).node).path.empty());
+}
+
+TEST_CASE("backward nodes have the place of what they differentiate, and their phase", "[graph]") {
+  Program program{std::make_shared<Graph>(), {}};
+  Graph& graph = *program.graph;
+  const Value x = graph.parameter("x", f32({3}));
+  Value loss, updated;
+  {
+    const ScopeGuard block(graph, "block");
+    loss = sum(exp(x), {0}, false);
+  }
+  const Value gradient = differentiate(loss, std::vector{x})[0];
+  {
+    const ScopeGuard optimizer(graph, "optimizer", Phase::optimizer);
+    const ScopeGuard inner(graph, "clip");
+    updated = x - 0.5 * gradient;
+  }
+  const auto check_scope = [](const Graph& g, Value value, const char* path, Phase phase) {
+    CHECK(g.scope(value.node).path == path);
+    CHECK(g.scope(value.node).phase == phase);
+    CHECK(g.scope(value.node).line > 0);
+  };
+  check_scope(graph, loss, "block", Phase::forward);
+  check_scope(graph, gradient, "block", Phase::backward);
+  check_scope(graph, updated, "optimizer.clip", Phase::optimizer);
+  CHECK(graph.scope(x.node).phase == Phase::forward);
+  program.outputs = {{"loss", loss}, {"gradient", gradient}, {"updated", updated}};
+  const Program copy = parse(print(program));
+  check_scope(*copy.graph, copy.outputs[1].second, "block", Phase::backward);
+  check_scope(*copy.graph, copy.outputs[2].second, "optimizer.clip", Phase::optimizer);
 }
 
 TEST_CASE("an assignment is seen by the next run only", "[graph]") {

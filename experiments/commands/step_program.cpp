@@ -25,6 +25,11 @@ ForwardOptions forward_options(Graph& graph, const Model& model, const StepConfi
   return options;
 }
 
+Value batch_loss(Value logits, Value targets, Value weights) {
+  graph::ScopeGuard scope(*logits.graph, "loss");
+  return graph::cross_entropy(logits, targets, weights).mean;
+}
+
 graph::Program finish(std::shared_ptr<Graph> graph, const char* output, Value value,
                       const StepConfig& config) {
   graph::Program program{std::move(graph), {{output, value}}};
@@ -51,7 +56,7 @@ graph::Program training_step(const Model& model, const StepConfig& config) {
                             ? batch(*graph, "weights", config, c.block_size, DType::f32)
                             : Value{};
   const Value logits = model.logits(parameters, tokens, options);
-  const Value loss = graph::cross_entropy(logits, targets, weights).mean;
+  const Value loss = batch_loss(logits, targets, weights);
   graph::optimize(parameters, parameters.flat_gradient(loss), loss, config.optimizer);
   return finish(std::move(graph), "loss", loss, config);
 }

@@ -69,6 +69,7 @@ private:
     }
     if (view || l_.home[n] == kNone) {
       count_work(n, kernel);
+      kernel.inlined.push_back(n);
       for (const Value& input : node(n).inputs) collect(input.node, g, kernel, seen);
     }
   }
@@ -118,6 +119,7 @@ private:
     }
     std::erase_if(kernel.members, [&](uint32_t m) { return !seen.count(m); });
     for (const uint32_t m : kernel.members) count_work(m, kernel);
+    std::sort(kernel.inlined.begin(), kernel.inlined.end());
     for (const auto& input : kernel.inputs) kernel.bytes += touched_bytes(input.view);
     for (const auto& output : kernel.outputs) kernel.bytes += touched_bytes(output.view);
     kernel.name = readable_name(kernel);
@@ -128,7 +130,9 @@ private:
           bindings, l_.target.name, l_.target.max_bindings(), l_.target.addressing == Addressing::address ? "address" : "descriptor");
     Dispatch dispatch;
     dispatch.kernel = uint32_t(plan_.kernels.size());
-    dispatch.scope = graph_.scope(group.anchor).path;
+    const Scope& scope = graph_.scope(group.anchor);
+    dispatch.scope = scope.path;
+    dispatch.phase = scope.phase;
     for (const auto& input : kernel.inputs) dispatch.accesses.push_back(access(input.view, false));
     for (const auto& output : kernel.outputs) dispatch.accesses.push_back(access(output.view, true));
     plan_.flops += kernel.flops;
