@@ -74,6 +74,8 @@ Block allocate_block(Context& context, uint64_t bytes, Residence residence, cons
       "vkAllocateMemory", context.who, [&] { return vk::raii::DeviceMemory(context.device, info); },
       fmt::format("{:.1f} MiB for {}", double(needs.size) / (1 << 20), what));
   vk_check("vkBindBufferMemory", context.who, [&] { block.buffer.bindMemory(*block.memory, 0); });
+  context.name(block.buffer, [&] { return std::string(what); });
+  context.name(block.memory, [&] { return std::string(what); });
   if (context.buffer_address)
     block.address = context.device.getBufferAddress({.buffer = *block.buffer});
   bool wanted = residence != Residence::device || context.unified;

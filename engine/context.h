@@ -50,6 +50,17 @@ struct Context {
   uint64_t submissions() const { return submissions_; }
 
   vk::raii::CommandBuffer allocate_commands();
+  // Gives an object the name that graphics debuggers and vendors' profilers show: text().
+  template <typename Handle, typename Text>
+  void name(const Handle& handle, Text&& text) const {
+    if (!instance.debug_utils) return;
+    using Plain = std::decay_t<decltype(*handle)>;
+    const std::string shown = text();
+    device.setDebugUtilsObjectNameEXT(
+        {.objectType = Plain::objectType,
+         .objectHandle = uint64_t(static_cast<typename Plain::CType>(*handle)),
+         .pObjectName = shown.c_str()});
+  }
   // Records with `record`, submits and waits.
   template <typename F>
   void run_once(F&& record) {
@@ -72,6 +83,26 @@ struct Context {
 };
 
 constexpr double kHangSeconds = 600;
+
+// Commands recorded while it lives stand under a label that such tools show: text().
+class LabelGuard {
+ public:
+  template <typename Text>
+  LabelGuard(const Context& context, const vk::raii::CommandBuffer& commands, Text&& text)
+      : commands_(context.instance.debug_utils ? &commands : nullptr) {
+    if (!commands_) return;
+    const std::string shown = text();
+    commands_->beginDebugUtilsLabelEXT({.pLabelName = shown.c_str()});
+  }
+  ~LabelGuard() {
+    if (commands_) commands_->endDebugUtilsLabelEXT();
+  }
+  LabelGuard(const LabelGuard&) = delete;
+  LabelGuard& operator=(const LabelGuard&) = delete;
+
+ private:
+  const vk::raii::CommandBuffer* commands_;
+};
 
 // Orders everything before against everything after, host accesses included.
 void full_barrier(const vk::raii::CommandBuffer& commands);

@@ -1,9 +1,7 @@
 #include "engine/executable.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
-#include <numeric>
 
 namespace surtsey::engine {
 namespace {
@@ -127,6 +125,10 @@ void Executable::write_descriptors(Bound& bound,
 
 void Executable::record_dispatch(const vk::raii::CommandBuffer& commands, uint32_t index) const {
   const Bound& bound = bound_[index];
+  const graph::Dispatch& dispatch = plan_.dispatches[index];
+  LabelGuard label(context_, commands, [&] {
+    return fmt::format("{} @{}", plan_.kernels[dispatch.kernel].name, dispatch.scope);
+  });
   commands.bindPipeline(vk::PipelineBindPoint::eCompute, *bound.pipeline->handle);
   if (*bound.descriptors)
     commands.bindDescriptorSets(vk::PipelineBindPoint::eCompute, *bound.pipeline->layout, 0,
@@ -151,6 +153,9 @@ void Executable::record_segments(const std::vector<uint32_t>& cuts) {
     segment.first = i == 0 ? 0 : cuts[i - 1];
     segment.last = i == cuts.size() ? count : cuts[i];
     segment.commands = context_.allocate_commands();
+    context_.name(segment.commands, [&] {
+      return fmt::format("{} [{}, {})", *name_, segment.first, segment.last);
+    });
     vk_check("vkBeginCommandBuffer", context_.who, [&] {
       segment.commands.begin({.flags = vk::CommandBufferUsageFlagBits::eSimultaneousUse});
     });
@@ -163,16 +168,17 @@ void Executable::record_segments(const std::vector<uint32_t>& cuts) {
   }
 }
 
-void Executable::cut_by_time(const std::vector<uint64_t>& ns) {
+void Executable::cut_by_time(const std::vector<Interval>& dispatches) {
   std::vector<uint32_t> cuts;
   uint64_t since_cut = 0, total = 0;
-  for (uint32_t i = 0; i < ns.size(); ++i) {
-    if (since_cut != 0 && since_cut + ns[i] > kBudgetNs) {
+  for (uint32_t i = 0; i < dispatches.size(); ++i) {
+    uint64_t ns = dispatches[i].ns();
+    if (since_cut != 0 && since_cut + ns > kBudgetNs) {
       cuts.push_back(i);
       since_cut = 0;
     }
-    since_cut += ns[i];
-    total += ns[i];
+    since_cut += ns;
+    total += ns;
   }
   record_segments(cuts);
   steps_per_submission_ = uint32_t(
@@ -182,7 +188,7 @@ void Executable::cut_by_time(const std::vector<uint64_t>& ns) {
 uint64_t Executable::submit(uint32_t steps) {
   uint64_t ticket = context_.submitted();
   if (steps > 0 && segments_.empty()) {
-    cut_by_time(run_timed());
+    cut_by_time(run_timed().dispatches);
     ticket = context_.submitted();
     --steps;
   }
@@ -203,55 +209,40 @@ uint64_t Executable::submit(uint32_t steps) {
   return ticket;
 }
 
-std::vector<uint64_t> Executable::run_timed() {
-  uint32_t bits = context_.capabilities.timestamp_bits;
-  uint64_t mask = bits >= 64 ? ~uint64_t(0) : (uint64_t(1) << bits) - 1;
-  double period = context_.capabilities.properties.limits.timestampPeriod;
+TimedRanges Executable::timed_ranges(uint32_t dispatches) const {
+  TimedRanges result;
   uint32_t count = uint32_t(plan_.dispatches.size());
-  // Before it is known how long dispatches take, a submission on a GPU holds few of them.
-  uint32_t chunk = bits == 0 ? 1 : target_.cpu ? 256 : 4;
-  vk::raii::QueryPool queries = nullptr;
-  if (bits != 0)
-    queries = vk_check("vkCreateQueryPool", context_.who, [&] {
-      return vk::raii::QueryPool(
-          context_.device,
-          vk::QueryPoolCreateInfo{.queryType = vk::QueryType::eTimestamp, .queryCount = chunk + 1});
-    });
-  std::vector<uint64_t> result(count);
-  for (uint32_t first = 0; first < count; first += chunk) {
-    uint32_t last = std::min(count, first + chunk);
-    vk::raii::CommandBuffer commands = context_.allocate_commands();
-    commands.begin({.flags = vk::CommandBufferUsageFlagBits::eOneTimeSubmit});
-    if (bits != 0) {
-      commands.resetQueryPool(*queries, 0, chunk + 1);
-      commands.writeTimestamp2(vk::PipelineStageFlagBits2::eAllCommands, *queries, 0);
-    }
-    for (uint32_t d = first; d < last; ++d) {
-      record_dispatch(commands, d);
-      full_barrier(commands);
-      if (bits != 0)
-        commands.writeTimestamp2(vk::PipelineStageFlagBits2::eAllCommands, *queries, d - first + 1);
-    }
-    commands.end();
-    vk::CommandBufferSubmitInfo info{.commandBuffer = *commands};
-    auto start = std::chrono::steady_clock::now();
-    context_.wait(context_.submit({&info, 1}, {name_, first, last, count, 1}));
-    auto elapsed = std::chrono::steady_clock::now() - start;
-    if (bits == 0) {
-      result[first] =
-          uint64_t(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count());
-      continue;
-    }
-    auto stamps = vk_check("vkGetQueryPoolResults", context_.who, [&] {
-      return queries.getResults<uint64_t>(
-          0, last - first + 1, (last - first + 1) * 8, 8,
-          vk::QueryResultFlagBits::e64 | vk::QueryResultFlagBits::eWait);
-    });
-    for (uint32_t d = first; d < last; ++d)
-      result[d] = uint64_t(
-          double((stamps.second[d - first + 1] - stamps.second[d - first]) & mask) * period);
+  if (dispatches == 0) {
+    for (const Segment& segment : segments_) result.ranges.emplace_back(segment.first, segment.last);
+  } else {
+    for (uint32_t first = 0; first < count; first += dispatches)
+      result.ranges.emplace_back(first, std::min(count, first + dispatches));
   }
+  result.dispatch = [this](const vk::raii::CommandBuffer& commands, uint32_t index) {
+    record_dispatch(commands, index);
+  };
+  result.barrier_before = [this](uint32_t index) { return barrier_before(index); };
   return result;
+}
+
+Work Executable::timed_work() const {
+  return {.program = name_, .total = uint32_t(plan_.dispatches.size()), .steps = 1};
+}
+
+TimedReplay Executable::run_timed() {
+  // Before it is known how long dispatches take, a submission on a GPU holds few of them.
+  uint32_t few = context_.capabilities.timestamp_bits == 0 ? 1 : target_.cpu ? 256 : 4;
+  return TimedRecording(context_, timed_ranges(few), TimingMode::isolated).run(timed_work());
+}
+
+TimedReplay Executable::run_timed(TimingMode mode) {
+  if (segments_.empty()) submit(1);
+  std::unique_ptr<TimedRecording>& recording = timed_[mode];
+  if (!recording) {
+    bool alone = context_.capabilities.timestamp_bits == 0 && mode != TimingMode::whole;
+    recording = std::make_unique<TimedRecording>(context_, timed_ranges(alone ? 1 : 0), mode);
+  }
+  return recording->run(timed_work());
 }
 
 }  // namespace surtsey::engine

@@ -3,9 +3,11 @@
 
 #include "engine/buffer.h"
 #include "engine/pipeline.h"
+#include "engine/timed_recording.h"
 #include "graph/plan.h"
 
 #include <functional>
+#include <map>
 #include <memory>
 
 namespace surtsey::engine {
@@ -35,9 +37,9 @@ class Executable {
   // Submits `steps` replays and returns the ticket of the last. Throws only DeviceError.
   uint64_t submit(uint32_t steps);
 
-  // Runs one step with a barrier and a timestamp after every dispatch, and waits. Nanoseconds by
-  // dispatch.
-  std::vector<uint64_t> run_timed();
+  // Runs one step with timestamps, and waits. In the segments of the recording: on a GPU the first
+  // call may run another step before, which finds them.
+  TimedReplay run_timed(TimingMode mode);
 
   uint64_t submissions() const { return submissions_; }
   uint64_t host_ns() const {
@@ -62,7 +64,10 @@ class Executable {
   void write_descriptors(Bound& bound, std::span<const vk::DescriptorBufferInfo> buffers);
   void record_dispatch(const vk::raii::CommandBuffer& commands, uint32_t index) const;
   void record_segments(const std::vector<uint32_t>& cuts);
-  void cut_by_time(const std::vector<uint64_t>& ns);
+  void cut_by_time(const std::vector<Interval>& dispatches);
+  TimedRanges timed_ranges(uint32_t dispatches) const;  // in a range; 0: the segments
+  Work timed_work() const;
+  TimedReplay run_timed();  // one step dispatch by dispatch, in short submissions
   bool barrier_before(uint32_t index) const { return barrier_[index] != 0; }
 
   Context& context_;
@@ -74,6 +79,7 @@ class Executable {
   vk::raii::DescriptorPool pool_ = nullptr;
   std::vector<Bound> bound_;
   std::vector<Segment> segments_;
+  std::map<TimingMode, std::unique_ptr<TimedRecording>> timed_;
   vk::raii::CommandBuffer tail_ = nullptr;  // the barrier that ends a submission
   std::vector<vk::CommandBufferSubmitInfo> batch_;
   uint32_t steps_per_submission_ = 1;

@@ -30,6 +30,12 @@ bool has_layer(const vk::raii::Context& loader, const char* name) {
   return false;
 }
 
+bool has_extension(const vk::raii::Context& loader, const char* name) {
+  for (const vk::ExtensionProperties& one : loader.enumerateInstanceExtensionProperties())
+    if (std::strcmp(one.extensionName.data(), name) == 0) return true;
+  return false;
+}
+
 vk::raii::Context load() {
   try {
     return vk::raii::Context();
@@ -74,6 +80,8 @@ Instance create_instance(bool validation) {
       .messageType = vk::DebugUtilsMessageTypeFlagBitsEXT::eValidation,
       .pfnUserCallback = on_message,
       .pUserData = result.messages.get()};
+  result.debug_utils = has_extension(result.loader, extension);
+  if (result.debug_utils) info.setPEnabledExtensionNames(extension);
   if (validation) {
     check(has_layer(result.loader, kValidationLayer),
           "validation was asked for, but the layer {} is not installed (Debian: apt-get install "

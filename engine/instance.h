@@ -29,6 +29,7 @@ struct Instance {
   vk::raii::Instance handle = nullptr;
   vk::raii::DebugUtilsMessengerEXT messenger = nullptr;
   bool validation = false;
+  bool debug_utils = false;  // names and labels, for RenderDoc and vendors' profilers
 };
 
 // DeviceError when there is no Vulkan loader or no driver (it says what to install); UserError when

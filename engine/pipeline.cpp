@@ -3,6 +3,8 @@
 #include "shaders/parallel.h"
 #include "shaders/reflect.h"
 
+#include <chrono>
+
 namespace surtsey::engine {
 namespace {
 
@@ -13,7 +15,8 @@ std::string key(const shaders::Shader& shader) {
 }  // namespace
 
 std::vector<std::shared_ptr<const Pipeline>> PipelineStore::get(
-    std::span<const shaders::Shader> shaders, std::span<const shaders::Spirv> spirv) {
+    std::span<const shaders::Shader> shaders, std::span<const shaders::Spirv> spirv,
+    std::vector<bool>* made_here) {
   ensure(shaders.size() == spirv.size(), "{} shaders and {} modules", shaders.size(), spirv.size());
   std::vector<std::string> keys;
   std::vector<size_t> missing;
@@ -29,6 +32,10 @@ std::vector<std::shared_ptr<const Pipeline>> PipelineStore::get(
   } catch (...) {
     for (size_t i : missing) store_.erase(keys[i]);
     throw;
+  }
+  if (made_here) {
+    made_here->assign(shaders.size(), false);
+    for (size_t i : missing) (*made_here)[i] = true;
   }
   for (size_t i = 0; i < missing.size(); ++i) store_[keys[missing[i]]] = std::move(made[i]);
   std::vector<std::shared_ptr<const Pipeline>> result;
@@ -89,11 +96,24 @@ std::shared_ptr<const Pipeline> PipelineStore::create(const shaders::Shader& sha
            "kernel {} needs subgroups of {}, which this device cannot promise", shader.name,
            shader.subgroup_size);
   }
-  vk::ComputePipelineCreateInfo info{.stage = stage, .layout = *result->layout};
+  vk::PipelineCreationFeedback feedback, stage_feedback;
+  vk::PipelineCreationFeedbackCreateInfo feedback_info{
+      .pPipelineCreationFeedback = &feedback,
+      .pipelineStageCreationFeedbackCount = 1,
+      .pPipelineStageCreationFeedbacks = &stage_feedback};
+  vk::ComputePipelineCreateInfo info{
+      .pNext = &feedback_info, .stage = stage, .layout = *result->layout};
+  const auto start = std::chrono::steady_clock::now();
   result->handle = vk_check(
       "vkCreateComputePipelines", who,
       [&] { return vk::raii::Pipeline(context_.device, nullptr, info); },
       fmt::format("kernel {}", shader.name));
+  const std::chrono::duration<double, std::milli> taken = std::chrono::steady_clock::now() - start;
+  result->create_ms = taken.count();
+  using Flag = vk::PipelineCreationFeedbackFlagBits;
+  result->from_cache =
+      (feedback.flags & Flag::eValid) && (feedback.flags & Flag::eApplicationPipelineCacheHit);
+  context_.name(result->handle, [&] { return shader.name; });
   return result;
 }
 

@@ -15,6 +15,8 @@ struct Pipeline {
   vk::raii::PipelineLayout layout = nullptr;
   vk::raii::Pipeline handle = nullptr;
   uint32_t bindings = 0;
+  double create_ms = 0;     // that the driver took
+  bool from_cache = false;  // as the driver says
 };
 
 // Keeps the pipelines of a session, so that programs that share a kernel share its pipeline.
@@ -24,9 +26,10 @@ class PipelineStore {
       : context_(context), target_(target) {}
 
   // One pipeline per shader, created on all cores; each module is reflected and must agree with its
-  // Shader.
+  // Shader. `made` says of each shader whether it is the first one with its pipeline.
   std::vector<std::shared_ptr<const Pipeline>> get(std::span<const shaders::Shader> shaders,
-                                                   std::span<const shaders::Spirv> spirv);
+                                                   std::span<const shaders::Spirv> spirv,
+                                                   std::vector<bool>* made = nullptr);
 
  private:
   std::shared_ptr<const Pipeline> create(const shaders::Shader& shader,

@@ -7,6 +7,11 @@
 
 namespace surtsey::engine {
 
+const char* name(TimingMode mode) {
+  constexpr const char* kNames[] = {"whole", "grouped", "isolated"};
+  return kNames[size_t(mode)];
+}
+
 std::vector<KernelTime> by_kernel(const std::vector<DispatchTime>& dispatches) {
   std::map<std::string, KernelTime> sums;
   for (const DispatchTime& dispatch : dispatches) {

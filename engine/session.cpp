@@ -220,14 +220,27 @@ std::vector<DispatchTime> Session::profile(const std::string& program) {
   LoadedProgram& loaded = impl_->program(program);
   impl_->check_allocated(true);
   impl_->drain();
-  std::vector<uint64_t> ns = loaded.executable->run_timed();
+  TimedReplay replay = loaded.executable->run_timed(TimingMode::isolated);
   std::vector<DispatchTime> result;
-  for (size_t i = 0; i < ns.size(); ++i) {
+  for (size_t i = 0; i < replay.dispatches.size(); ++i) {
     const graph::Dispatch& dispatch = loaded.plan.dispatches[i];
     const graph::Kernel& kernel = loaded.plan.kernels[dispatch.kernel];
-    result.push_back({kernel.name, dispatch.scope, ns[i], kernel.flops, kernel.bytes});
+    result.push_back({kernel.name, dispatch.scope, replay.dispatches[i].ns(), kernel.flops,
+                      kernel.bytes});
   }
   return result;
+}
+
+TimedReplay Session::run_timed(const std::string& program, TimingMode mode) {
+  Executable* executable = impl_->program(program).executable.get();
+  impl_->check_allocated(true);
+  impl_->drain();
+  if (impl_->options.poison) impl_->poison();
+  return executable->run_timed(mode);
+}
+
+const std::vector<KernelBuild>& Session::builds(const std::string& program) const {
+  return impl_->program(program).builds;
 }
 
 uint64_t Session::host_ns_per_submission(const std::string& program) const {

@@ -111,8 +111,12 @@ class Session {
   const graph::Plan& plan(const std::string& program) const;
   const std::vector<shaders::Shader>& shaders(const std::string& program) const;
   const ProgramStatistics& statistics(const std::string& program) const;
-  // Runs one step, which counts as any other, with a timestamp after each dispatch.
+  // Runs one step, which counts as any other, each dispatch alone between two barriers.
   std::vector<DispatchTime> profile(const std::string& program);
+  // Runs one step and waits (on a GPU, the first time, a step more: see Executable::run_timed).
+  TimedReplay run_timed(const std::string& program, TimingMode mode);
+  // One per kernel of the plan.
+  const std::vector<KernelBuild>& builds(const std::string& program) const;
   // CPU time of the submitting thread per submission to the queue (of up to 16 steps), since
   // allocate(); 0 before the first.
   uint64_t host_ns_per_submission(const std::string& program) const;

@@ -99,9 +99,18 @@ void Session::Impl::add(const std::string& name, graph::Plan plan,
   std::string cache = options.cache.value_or(shaders::default_cache_directory());
   std::vector<shaders::Spirv> spirv = shaders::compile_spirv(shaders, cache, &statistics.spirv);
   auto start = std::chrono::steady_clock::now();
-  loaded->pipelines = pipelines.get(shaders, spirv);
+  std::vector<bool> made;
+  loaded->pipelines = pipelines.get(shaders, spirv, &made);
   statistics.pipeline_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  for (size_t i = 0; i < shaders.size(); ++i) {
+    const Pipeline& pipeline = *loaded->pipelines[i];
+    loaded->builds.push_back({.spirv_bytes = spirv[i].size() * sizeof(uint32_t),
+                              .spirv_cached = statistics.spirv.cached.at(i),
+                              .pipeline_ms = made[i] ? pipeline.create_ms : 0,
+                              .pipeline_cached = pipeline.from_cache,
+                              .shared = !made[i]});
+  }
   if (debug_level() >= 1)
     fmt::print(stderr,
                "{}: {} kernels in {} dispatches, {:.1f} MiB transient; compiled in {:.0f} ms, "

@@ -20,6 +20,7 @@ struct LoadedProgram {
   graph::Plan plan;
   std::vector<shaders::Shader> shaders;
   std::vector<std::shared_ptr<const Pipeline>> pipelines;
+  std::vector<KernelBuild> builds;  // one per kernel
   ProgramStatistics statistics;
   std::map<uint32_t, size_t> output_reservations;  // by buffer of the plan
   std::unique_ptr<Executable> executable;

@@ -160,6 +160,7 @@ std::vector<Spirv> compile_spirv(std::span<const Shader> shaders,
   std::error_code error;
   if (!cache_directory.empty()) std::filesystem::create_directories(cache_directory, error);
   std::vector<Spirv> result(shaders.size());
+  counted.cached.resize(shaders.size());
   std::mutex mutex;
   bool unwritable = false;
   parallel_for(unique.size(), [&](size_t u) {
@@ -179,13 +180,17 @@ std::vector<Spirv> compile_spirv(std::span<const Shader> shaders,
     dump(shader.name + ".comp", shader.glsl);
     dump(shader.name + ".spv", {reinterpret_cast<const char*>(spirv.data()), spirv.size() * 4});
     std::scoped_lock lock(mutex);
+    counted.cached[unique[u]] = loaded == Load::good;
     counted.from_cache += loaded == Load::good;
     counted.compiled += loaded != Load::good;
     counted.corrupt += loaded == Load::corrupt;
     unwritable |= !stored;
   });
-  for (size_t i = 0; i < shaders.size(); ++i)
-    if (source[i] != i) result[i] = result[source[i]];
+  for (size_t i = 0; i < shaders.size(); ++i) {
+    if (source[i] == i) continue;
+    result[i] = result[source[i]];
+    counted.cached[i] = counted.cached[source[i]];
+  }
   if (unwritable)
     fmt::print(stderr,
                "shader cache: {} cannot be written; shaders will be compiled again next time\n",

@@ -23,6 +23,7 @@ struct SpirvStatistics {
   uint32_t corrupt = 0;     // cache files that failed verification, counted in `compiled` too
   uint32_t duplicates = 0;  // shaders whose text another one of the call has
   double milliseconds = 0;
+  std::vector<bool> cached;  // one per shader: its text was in the cache
 };
 
 // SURTSEY_CACHE, or $XDG_CACHE_HOME/surtsey, or ~/.cache/surtsey; empty (no cache) when none is
