@@ -55,6 +55,11 @@ TEST_CASE("validation reports a missing barrier and nothing else", "[engine][can
     std::vector<std::string> messages = messages_of(*device, made);
     REQUIRE(!messages.empty());
     CHECK(messages.front().find("SYNC-HAZARD-READ-AFTER-WRITE") != std::string::npos);
+    // In our names: the kernel that reads too early, the tensor's memory, the recording.
+    for (const char* name : {"[twice]", "[state]", "[counting [0, 4)]"}) {
+      CAPTURE(name, messages.front());
+      CHECK(messages.front().find(name) != std::string::npos);
+    }
   }
   SECTION("a binding at an unaligned offset is reported") {
     // Core validation: the engine is told that offsets need no alignment.
