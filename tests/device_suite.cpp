@@ -16,10 +16,12 @@ std::unique_ptr<engine::Device>& device_slot() {
   return device;
 }
 
-// Closes the device when the last test has run: at exit the driver may be gone already (SwiftShader crashes then).
+// Closes the device when the last test has run: at exit the driver may be gone already (SwiftShader crashes then). Not after a
+// fatal signal: Catch2 reports that from inside the handler, where the driver's locks may be held and closing would hang.
 class CloseDevice : public Catch::EventListenerBase {
  public:
   using Catch::EventListenerBase::EventListenerBase;
+  void fatalErrorEncountered(Catch::StringRef) override { static_cast<void>(device_slot().release()); }
   void testRunEnded(const Catch::TestRunStats&) override { device_slot().reset(); }
 };
 
