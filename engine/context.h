@@ -2,6 +2,7 @@
 // timeline.
 #pragma once
 
+#include "engine/device.h"
 #include "engine/features.h"
 #include "engine/instance.h"
 
@@ -29,6 +30,7 @@ struct Context {
   bool memory_budget = false;
   bool subgroup_size_control = false;
   bool buffer_address = false;
+  bool executable_properties = false;
   bool unified = false;  // the host reaches the device's memory at full speed
   vk::raii::Queue queue = nullptr;
   vk::raii::CommandPool pool = nullptr;  // of the thread that submits
@@ -103,6 +105,13 @@ class LabelGuard {
  private:
   const vk::raii::CommandBuffer* commands_;
 };
+
+// What other folders see of a device.
+DeviceInfo describe(uint32_t index, const Capabilities& capabilities, const FeatureSet& chosen);
+// The device itself and what is known of it; queue, pool and timeline are left empty.
+void create_device(Context& context, vk::raii::PhysicalDevice physical,
+                   const Capabilities& capabilities, const FeatureSet& chosen,
+                   const DeviceInfo& info);
 
 // Orders everything before against everything after, host accesses included.
 void full_barrier(const vk::raii::CommandBuffer& commands);

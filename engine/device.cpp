@@ -25,6 +25,8 @@ DeviceType type_of(vk::PhysicalDeviceType type) {
   }
 }
 
+}  // namespace
+
 DeviceInfo describe(uint32_t index, const Capabilities& c, const FeatureSet& chosen) {
   DeviceInfo info;
   info.index = index;
@@ -45,6 +47,8 @@ DeviceInfo describe(uint32_t index, const Capabilities& c, const FeatureSet& cho
   info.preference = quirk_effects(c).preference;
   return info;
 }
+
+namespace {
 
 std::string lower(std::string text) {
   for (char& c : text) c = char(std::tolower(static_cast<unsigned char>(c)));
@@ -77,19 +81,39 @@ void apply_addressing(DeviceInfo& info, const std::optional<graph::Addressing>& 
   info.target.addressing = addressing;
 }
 
-void open_queue(Context& context, const FeatureSet& chosen) {
+}  // namespace
+
+void create_device(Context& context, vk::raii::PhysicalDevice physical,
+                   const Capabilities& capabilities, const FeatureSet& chosen,
+                   const DeviceInfo& info) {
+  context.physical = std::move(physical);
+  context.capabilities = capabilities;
+  context.who = {info.name, info.driver};
+  context.memory_budget = chosen.in_use("memory_budget");
+  context.subgroup_size_control =
+      chosen.in_use("subgroup_size_control") && capabilities.requires_subgroup_size();
+  context.buffer_address = chosen.in_use("buffer_address");
+  context.executable_properties = chosen.in_use("executable_properties");
   float priority = 1;
   vk::DeviceQueueCreateInfo queue{.queueFamilyIndex = context.capabilities.queue_family,
                                   .queueCount = 1,
                                   .pQueuePriorities = &priority};
   vk::StructureChain features{vk::PhysicalDeviceFeatures2{}, chosen.enable.features11,
-                              chosen.enable.features12, chosen.enable.features13};
-  vk::DeviceCreateInfo info{.pNext = &features.get<vk::PhysicalDeviceFeatures2>(),
-                            .queueCreateInfoCount = 1,
-                            .pQueueCreateInfos = &queue};
-  info.setPEnabledExtensionNames(chosen.extensions);
+                              chosen.enable.features12, chosen.enable.features13,
+                              chosen.enable.executables};
+  if (!chosen.in_use("executable_properties"))
+    features.unlink<vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>();
+  vk::DeviceCreateInfo create{.pNext = &features.get<vk::PhysicalDeviceFeatures2>(),
+                              .queueCreateInfoCount = 1,
+                              .pQueueCreateInfos = &queue};
+  create.setPEnabledExtensionNames(chosen.extensions);
   context.device = vk_check("vkCreateDevice", context.who,
-                            [&] { return vk::raii::Device(context.physical, info); });
+                            [&] { return vk::raii::Device(context.physical, create); });
+}
+
+namespace {
+
+void open_queue(Context& context) {
   uint32_t family = context.capabilities.queue_family;
   context.queue = vk::raii::Queue(context.device, family, 0);
   context.pool = vk_check("vkCreateCommandPool", context.who, [&] {
@@ -101,10 +125,6 @@ void open_queue(Context& context, const FeatureSet& chosen) {
   context.timeline = vk_check("vkCreateSemaphore", context.who, [&] {
     return vk::raii::Semaphore(context.device, vk::SemaphoreCreateInfo{.pNext = &type});
   });
-}
-
-bool in_use(const FeatureSet& chosen, const char* name) {
-  return std::find(chosen.names.begin(), chosen.names.end(), name) != chosen.names.end();
 }
 
 }  // namespace
@@ -199,16 +219,10 @@ Device Device::open(const DeviceOptions& options) {
       infos, options.select.empty() ? environment("SURTSEY_DEVICE") : options.select, why);
   apply_addressing(info, options.addressing);
   const FeatureSet& chosen = features[info.index];
-  context->physical = std::move(physical[info.index]);
-  context->capabilities = capabilities[info.index];
-  context->who = {info.name, info.driver};
-  context->memory_budget = in_use(chosen, "memory_budget");
-  context->subgroup_size_control =
-      in_use(chosen, "subgroup_size_control") && capabilities[info.index].requires_subgroup_size();
-  context->buffer_address = in_use(chosen, "buffer_address");
+  create_device(*context, std::move(physical[info.index]), capabilities[info.index], chosen, info);
   context->unified =
       !options.staging && (info.type == DeviceType::cpu || info.type == DeviceType::integrated);
-  open_queue(*context, chosen);
+  open_queue(*context);
   if (!options.quiet) {
     fmt::print(stderr, "{}", quirks_in_use(context->capabilities));
     fmt::print(stderr, "device: {} | {}{}\n", print(info), why,

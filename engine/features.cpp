@@ -57,6 +57,10 @@ constexpr FeatureRow kFeatures[] = {
        return c.extensions.contains(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
      },
      nothing_to_enable, nothing},
+    {"executable_properties", false, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME,
+     "what the driver's compiler says of a kernel: registers, spills, occupancy, ISA",
+     [](const Capabilities& c) { return bool(c.executables.pipelineExecutableInfo); },
+     [](Capabilities& c) { c.executables.pipelineExecutableInfo = true; }, nothing},
 };
 
 uint32_t estimated_processors(const Capabilities& capabilities) {
@@ -122,6 +126,12 @@ Capabilities query(const vk::raii::PhysicalDevice& device) {
   result.features11 = features.get<vk::PhysicalDeviceVulkan11Features>();
   result.features12 = features.get<vk::PhysicalDeviceVulkan12Features>();
   result.features13 = features.get<vk::PhysicalDeviceVulkan13Features>();
+  if (result.extensions.contains(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME))
+    result.executables =
+        device
+            .getFeatures2<vk::PhysicalDeviceFeatures2,
+                          vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>()
+            .get<vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>();
   auto families = device.getQueueFamilyProperties();
   for (uint32_t i = 0; i < families.size(); ++i) {
     bool graphics = bool(families[i].queueFlags & vk::QueueFlagBits::eGraphics);
@@ -133,6 +143,10 @@ Capabilities query(const vk::raii::PhysicalDevice& device) {
     if (!graphics) break;
   }
   return result;
+}
+
+bool FeatureSet::in_use(std::string_view row) const {
+  return std::find(names.begin(), names.end(), row) != names.end();
 }
 
 std::span<const FeatureRow> feature_table() { return kFeatures; }

@@ -8,6 +8,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace surtsey::engine {
@@ -25,6 +26,7 @@ struct Capabilities {
   vk::PhysicalDeviceVulkan11Features features11;
   vk::PhysicalDeviceVulkan12Features features12;
   vk::PhysicalDeviceVulkan13Features features13;
+  vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR executables;
   std::set<std::string> extensions;
   uint32_t queue_family = UINT32_MAX;  // with compute, without graphics if there is one
   uint32_t timestamp_bits = 0;         // of that family
@@ -44,17 +46,19 @@ struct FeatureRow {
   const char* why;
   bool (*present)(const Capabilities&);
   void (*enable)(
-      Capabilities&);  // sets what vkCreateDevice is to enable in features, features11 to 13
+      Capabilities&);  // sets what vkCreateDevice is to enable in features11 to 13, executables
   void (*apply)(graph::Target&);
 };
 std::span<const FeatureRow> feature_table();
 
 struct FeatureSet {
-  Capabilities enable;  // only features11 to 13 are of interest
+  Capabilities enable;  // only features11 to 13 and executables are of interest
   std::vector<const char*> extensions;
   std::vector<std::string> names;  // rows in use
   graph::Target target;
   std::string missing;  // why the device cannot run, or empty
+
+  bool in_use(std::string_view row) const;
 };
 
 // The limits and the rows of a device as a Target. `without` names optional rows to leave out;

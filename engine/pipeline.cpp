@@ -103,6 +103,9 @@ std::shared_ptr<const Pipeline> PipelineStore::create(const shaders::Shader& sha
       .pPipelineStageCreationFeedbacks = &stage_feedback};
   vk::ComputePipelineCreateInfo info{
       .pNext = &feedback_info, .stage = stage, .layout = *result->layout};
+  if (capture_)
+    info.flags = vk::PipelineCreateFlagBits::eCaptureStatisticsKHR |
+                 vk::PipelineCreateFlagBits::eCaptureInternalRepresentationsKHR;
   const auto start = std::chrono::steady_clock::now();
   result->handle = vk_check(
       "vkCreateComputePipelines", who,
@@ -114,6 +117,7 @@ std::shared_ptr<const Pipeline> PipelineStore::create(const shaders::Shader& sha
   result->from_cache =
       (feedback.flags & Flag::eValid) && (feedback.flags & Flag::eApplicationPipelineCacheHit);
   context_.name(result->handle, [&] { return shader.name; });
+  if (capture_) result->statistics = query_statistics(context_, *result);
   return result;
 }
 

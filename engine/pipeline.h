@@ -2,10 +2,12 @@
 #pragma once
 
 #include "engine/context.h"
+#include "engine/driver_statistics.h"
 #include "graph/target.h"
 #include "shaders/spirv.h"
 
 #include <memory>
+#include <optional>
 #include <unordered_map>
 
 namespace surtsey::engine {
@@ -17,13 +19,18 @@ struct Pipeline {
   uint32_t bindings = 0;
   double create_ms = 0;     // that the driver took
   bool from_cache = false;  // as the driver says
+  std::optional<DriverStatistics> statistics;  // with `capture`, where the driver gives them
 };
 
 // Keeps the pipelines of a session, so that programs that share a kernel share its pipeline.
 class PipelineStore {
  public:
-  PipelineStore(Context& context, const graph::Target& target)
-      : context_(context), target_(target) {}
+  // `capture` keeps the driver's statistics and texts of each kernel; drivers then compile past
+  // their caches.
+  PipelineStore(Context& context, const graph::Target& target, bool capture = false)
+      : context_(context),
+        target_(target),
+        capture_(capture && context.executable_properties) {}
 
   // One pipeline per shader, created on all cores; each module is reflected and must agree with its
   // Shader. `made` says of each shader whether it is the first one with its pipeline.
@@ -36,6 +43,7 @@ class PipelineStore {
                                          const shaders::Spirv& spirv);
   Context& context_;
   const graph::Target target_;
+  const bool capture_;
   std::unordered_map<std::string, std::shared_ptr<const Pipeline>>
       store_;  // by text, bindings and subgroup size
 };

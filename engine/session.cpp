@@ -243,6 +243,15 @@ const std::vector<KernelBuild>& Session::builds(const std::string& program) cons
   return impl_->program(program).builds;
 }
 
+std::vector<DriverStatistics> Session::driver_statistics(const std::string& program) const {
+  check(impl_->options.driver_statistics,
+        "statistics of the driver are kept with SessionOptions::driver_statistics only");
+  std::vector<DriverStatistics> result;
+  for (const auto& pipeline : impl_->program(program).pipelines)
+    if (pipeline->statistics) result.push_back(*pipeline->statistics);
+  return result;
+}
+
 uint64_t Session::host_ns_per_submission(const std::string& program) const {
   const Executable* executable = impl_->program(program).executable.get();
   impl_->check_allocated(true);

@@ -14,6 +14,7 @@
 #pragma once
 
 #include "engine/device.h"
+#include "engine/driver_statistics.h"
 #include "engine/profiler.h"
 #include "graph/host_tensor.h"
 #include "graph/plan.h"
@@ -35,6 +36,8 @@ struct SessionOptions {
   bool poison = false;  // fills the transient arena with NaN before every step (tests; one step per
                         // submission)
   uint32_t segment_dispatches = 0;  // see ExecutableOptions
+  bool driver_statistics = false;   // keeps what the driver says of each kernel; it then compiles
+                                    // past its own cache
   bool quiet = false;               // no budget on stderr
 };
 
@@ -117,6 +120,9 @@ class Session {
   TimedReplay run_timed(const std::string& program, TimingMode mode);
   // One per kernel of the plan.
   const std::vector<KernelBuild>& builds(const std::string& program) const;
+  // With SessionOptions::driver_statistics: one per kernel of the plan, in its order. Empty where
+  // the driver says nothing.
+  std::vector<DriverStatistics> driver_statistics(const std::string& program) const;
   // CPU time of the submitting thread per submission to the queue (of up to 16 steps), since
   // allocate(); 0 before the first.
   uint64_t host_ns_per_submission(const std::string& program) const;

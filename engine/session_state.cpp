@@ -29,7 +29,7 @@ Session::Impl::Impl(Device& opened, SessionOptions chosen)
       context(opened.context()),
       options(std::move(chosen)),
       target(options.target.value_or(opened.target())),
-      pipelines(context, target),
+      pipelines(context, target, options.driver_statistics),
       transfer(context),
       alignment(placement_alignment(context, target)),
       persistent("state", Residence::device, alignment, target.max_allocation),

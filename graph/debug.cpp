@@ -24,9 +24,10 @@ constexpr EnvironmentVariable kVariables[] = {
      "folder of the SPIR-V cache (default: $XDG_CACHE_HOME/surtsey or ~/.cache/surtsey)"},
 };
 
-// Read for the default of SURTSEY_CACHE; not switches of ours.
+// Of the system, the loader and drivers; not switches of ours.
 constexpr const char* kSystemVariables[] = {
-    "HOME", "XDG_CACHE_HOME", "LP_NATIVE_VECTOR_WIDTH",
+    "HOME", "XDG_CACHE_HOME", "XDG_DATA_DIRS", "VK_DRIVER_FILES", "VK_ICD_FILENAMES",
+    "LP_NATIVE_VECTOR_WIDTH",
     "VK_KHRONOS_VALIDATION_SYNCVAL_SHADER_ACCESSES_HEURISTIC"};
 
 }  // namespace
