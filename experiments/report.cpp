@@ -38,6 +38,13 @@ std::string badge(Verdict verdict) {
   return fmt::format("<span class=\"badge {}\">{}</span>", kind, name);
 }
 
+// The verdict and what it rests on.
+std::string verdict(const Claim& claim) {
+  std::string basis = fmt::format("{} seed{}", claim.seeds, claim.seeds == 1 ? "" : "s");
+  if (claim.demonstration) basis += ", demonstration";
+  return fmt::format("<div>{}<p class=\"evidence\">{}</p></div>", badge(claim.verdict), basis);
+}
+
 std::string page(const std::string& title, const std::string& body) {
   return fmt::format(
       "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
@@ -155,7 +162,7 @@ std::string claims(const StudyResult& result) {
   for (const Claim& claim : result.claims) {
     html += fmt::format(
         "<li class=\"claim\">{}<div><p><b>{}</b> {}</p><p class=\"evidence\">{}</p></div></li>\n",
-        badge(claim.verdict), escape_html(claim.name), escape_html(claim.statement),
+        verdict(claim), escape_html(claim.name), escape_html(claim.statement),
         escape_html(claim.evidence));
   }
   return html + "</ul>\n";
@@ -386,7 +393,7 @@ std::string index_entry(const fs::path& link, const StudyResult& result) {
   html += facts_list({{"scale", result.scale}, {"models", fmt::to_string(result.cells.size())}});
   html += "<ul class=\"claims\">\n";
   for (const Claim& claim : result.claims) {
-    html += fmt::format("<li class=\"claim\">{}<p>{}</p></li>\n", badge(claim.verdict),
+    html += fmt::format("<li class=\"claim\">{}<p>{}</p></li>\n", verdict(claim),
                         escape_html(claim.statement));
   }
   html += "</ul></div>\n";

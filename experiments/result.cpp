@@ -35,6 +35,7 @@ Json arm_json(const ArmResult& arm) {
           {"n", arm.n},
           {"ci95", {arm.ci95.low, arm.ci95.high}},
           {"loss_per_token", arm.loss_per_token},
+          {"loss_per_token_stderr", arm.loss_stderr},
           {"position_accuracy", arm.position_accuracy}};
 }
 
@@ -132,6 +133,7 @@ ArmResult parse_arm(const std::string& name, const Json& json, const std::string
   reader.required("n", arm.n);
   reader.required("ci95", ends);
   reader.required("loss_per_token", arm.loss_per_token);
+  reader.optional("loss_per_token_stderr", arm.loss_stderr);
   reader.required("position_accuracy", arm.position_accuracy);
   check(ends.size() == 2, "{}: 'ci95' takes two numbers", where);
   arm.ci95 = {ends[0], ends[1]};
@@ -180,7 +182,7 @@ std::vector<std::string_view> words(std::string_view text) {
 // Running sums of one arm.
 struct Tally {
   int64_t items = 0, correct = 0, chain_correct = 0, tokens = 0;
-  double nll = 0;
+  double nll = 0, nll_squares = 0;
   std::vector<int64_t> position_correct;
 };
 
@@ -200,7 +202,9 @@ void add(Tally& tally, const SampleLine& sample) {
                                                                                               : 0;
   tally.chain_correct += all ? 1 : 0;
   tally.tokens += static_cast<int64_t>(target.size());
-  tally.nll += sample.nll.value_or(std::nan(""));
+  const double nll = sample.nll.value_or(std::nan(""));
+  tally.nll += nll;
+  tally.nll_squares += nll * nll;
 }
 
 ArmResult finish(const std::string& name, const Tally& tally) {
@@ -212,6 +216,10 @@ ArmResult finish(const std::string& name, const Tally& tally) {
   arm.chain_exact_match = static_cast<double>(tally.chain_correct) / items;
   arm.ci95 = wilson(tally.correct, tally.items);
   arm.loss_per_token = tally.nll / static_cast<double>(tally.tokens);
+  // sd / sqrt(n) of the items' losses, in nats a token.
+  const double spread = tally.nll_squares - tally.nll * tally.nll / items;
+  arm.loss_stderr = std::sqrt(std::max(0.0, spread) / std::max(1.0, items - 1) * items) /
+                    static_cast<double>(tally.tokens);
   for (const int64_t correct : tally.position_correct) {
     arm.position_accuracy.push_back(static_cast<double>(correct) / items);
   }
@@ -235,7 +243,10 @@ std::string to_json(const StudyResult& result) {
     claims.push_back({{"name", claim.name},
                       {"statement", claim.statement},
                       {"verdict", verdict_name(claim.verdict)},
-                      {"evidence", claim.evidence}});
+                      {"evidence", claim.evidence},
+                      {"seeds", claim.seeds},
+                      {"confidence", claim.confidence},
+                      {"demonstration", claim.demonstration}});
   }
   const Json json = {{"study", result.study},
                      {"scale", result.scale},
@@ -278,6 +289,9 @@ StudyResult parse_result(std::string_view text, std::string_view source) {
     claim.required("statement", one.statement);
     claim.required("verdict", verdict);
     claim.required("evidence", one.evidence);
+    claim.optional("seeds", one.seeds);
+    claim.optional("confidence", one.confidence);
+    claim.optional("demonstration", one.demonstration);
     one.verdict = parse_verdict(verdict);
   }
   return result;
@@ -391,6 +405,7 @@ std::vector<std::string> disagreements(const StudyResult& result,
       compare(where, "ci95[0]", arm.ci95.low, other->ci95.low, 1e-9);
       compare(where, "ci95[1]", arm.ci95.high, other->ci95.high, 1e-9);
       compare(where, "loss_per_token", arm.loss_per_token, other->loss_per_token, 1e-6);
+      compare(where, "loss_per_token_stderr", arm.loss_stderr, other->loss_stderr, 1e-6);
       if (arm.position_accuracy.size() != other->position_accuracy.size()) {
         found.push_back(fmt::format("{}: {} positions but the samples have {}", where,
                                     arm.position_accuracy.size(), other->position_accuracy.size()));

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "experiments/statistics.h"
+#include "experiments/statistics/verdict.h"
 
 namespace surtsey::experiments {
 
@@ -27,6 +27,7 @@ struct ArmResult {
   int64_t n = 0;                          // items
   Interval ci95;                          // Wilson interval of exact_match
   double loss_per_token = 0;              // nats, teacher-forced, over the answer tokens
+  double loss_stderr = 0;                 // of loss_per_token, over the items
   std::vector<double> position_accuracy;  // of each answer token, greedy decoding
 };
 
@@ -63,6 +64,9 @@ struct Claim {
   std::string statement;  // with its bound, declared before the run
   Verdict verdict = Verdict::kInconclusive;
   std::string evidence;
+  int64_t seeds = 0;           // independent trainings that the verdict rests on
+  double confidence = 0;       // of the intervals at which it was reached
+  bool demonstration = false;  // few seeds or a quick scale: it demonstrates, it does not establish
 };
 
 struct StudyResult {

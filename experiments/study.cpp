@@ -69,18 +69,35 @@ void check_same_config(const fs::path& path, const std::string& toml) {
                   path.parent_path().string(), old_line, new_line));
 }
 
+// The keys of a study and those that every study has, at the scale that is set.
+struct Settings {
+  explicit Settings(Study& study) {
+    study.add_fields(table);
+    for (const DeclaredClaim& claim : study.claims()) claims.push_back(claim.name);
+    table.add("claims", &claims, "what this run claims; one family");
+    table.add("error_rate", &error_rate, "chance of any wrong verdict in the family")
+        .at_least(1e-6)
+        .at_most(0.5);
+  }
+
+  ConfigTable table;
+  std::vector<std::string> claims;
+  double error_rate = 0.05;
+};
+
 int run_with(const Flags& flags, Study& study, int argc, char** argv) {
   check_scale(study, flags.scale);
   study.set_scale(flags.scale);
-  ConfigTable table;
-  study.add_fields(table);
+  Settings settings(study);
+  ConfigTable& table = settings.table;
   if (!flags.config.empty()) table.load_file(flags.config);
   table.override_all(flags.keys);
   if (!flags.seeds.empty()) table.override_one("--seeds=" + flags.seeds);
   study.check_options();
 
-  const std::string toml =
-      fmt::format("# {} --scale {}\n{}", study.name(), flags.scale, table.to_toml());
+  const std::vector<DeclaredClaim> claims = choose_claims(study.claims(), settings.claims);
+  const std::string toml = fmt::format("# {} --scale {}\n{}{}", study.name(), flags.scale,
+                                       table.to_toml(), claims_toml(claims, settings.error_rate));
   const fs::path out = flags.out.empty() ? fs::path("runs") / study.name() : fs::path(flags.out);
   using Mode = RunDirectory::Mode;
   if (flags.resume) check_same_config(out / kConfig, toml);
@@ -103,14 +120,16 @@ int run_with(const Flags& flags, Study& study, int argc, char** argv) {
   StudyRun run(device, directory, std::move(header), flags.resume);
   handle_interrupts();
   study.run(run);
-  study.judge(run.result());
+  judge_claims(run.result(), claims, settings.error_rate);
+  study.describe(run.result());
   directory.write_result(run.result());
   run.close();
   const fs::path page = write_report(out);
 
   for (const Claim& claim : run.result().claims) {
-    fmt::print("{:<12} {}: {}\n             {}\n", verdict_name(claim.verdict), claim.name,
-               claim.statement, claim.evidence);
+    fmt::print("{:<12} {} ({} seed{}{}): {}\n             {}\n", verdict_name(claim.verdict),
+               claim.name, claim.seeds, claim.seeds == 1 ? "" : "s",
+               claim.demonstration ? ", demonstration" : "", claim.statement, claim.evidence);
   }
   fmt::print("{}\n", page.string());
   return 0;
@@ -185,11 +204,9 @@ int run_study(int argc, char** argv, Study& study) {
   app.set_version_flag("--version", fmt::format("surtsey {} ({})", kVersion, kCommit));
   app.allow_extras();
   app.footer([&] {
-    ConfigTable table;
     study.set_scale(study.scales().front());
-    study.add_fields(table);
     return fmt::format("Keys, with their values at the scale '{}':\n{}", study.scales().front(),
-                       table.help());
+                       Settings(study).table.help());
   });
   try {
     app.parse(argc, argv);

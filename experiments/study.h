@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "engine/device.h"
+#include "experiments/claims.h"
 #include "experiments/config.h"
 #include "experiments/record.h"
 #include "experiments/result.h"
@@ -69,8 +70,11 @@ class Study {
 
   // Trains and evaluates every cell; may be interrupted and called again.
   virtual void run(StudyRun& run) = 0;
-  // The claims, declared in the study's source, judged on the cells; caveats and settings.
-  virtual void judge(StudyResult& result) const = 0;
+  // Every claim that this study can judge, with its bounds from the options. The key `claims` of
+  // the configuration chooses among them; all by default.
+  virtual std::vector<DeclaredClaim> claims() const = 0;
+  // Caveats and settings.
+  virtual void describe(StudyResult& result) const = 0;
 };
 
 int run_study(int argc, char** argv, Study& study);

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <vector>
 
-#include "experiments/statistics.h"
+#include "experiments/statistics/distributions.h"
+#include "experiments/statistics/tests.h"
+#include "experiments/statistics/verdict.h"
 #include "graph/error.h"
 #include "graph/random.h"
 
@@ -162,4 +164,49 @@ TEST_CASE("a verdict needs the whole interval on one side", "[statistics]") {
     CHECK(parse_verdict(verdict_name(verdict)) == verdict);
   }
   CHECK_THROWS_AS(parse_verdict("MAYBE"), UserError);
+}
+
+TEST_CASE("a family of claims shares one error rate", "[statistics]") {
+  // Claims that decide from a confidence downwards: the p-value is 1 - confidence.
+  const auto claim = [](double p, Verdict verdict) {
+    return [=](double confidence) {
+      return Judgement{1 - confidence >= p ? verdict : Verdict::kInconclusive, "", 5};
+    };
+  };
+  const std::vector<double> p_values{0.03, 0.01, 0.04, 0.001, 0.02};
+  std::vector<Rule> family;
+  for (const double p : p_values) family.push_back(claim(p, Verdict::kPass));
+  for (const double alpha : {0.02, 0.05, 0.06, 0.1, 0.2}) {
+    const auto judged = judge_family(family, alpha);
+    const std::vector<double> adjusted = holm(p_values);
+    for (size_t i = 0; i < family.size(); ++i) {
+      CAPTURE(alpha, i);
+      CHECK((judged[i].judgement.verdict == Verdict::kPass) == (adjusted[i] <= alpha + 1e-12));
+    }
+  }
+  // One claim more makes the others harder; a failed one is decided as much as one that passed.
+  CHECK(judge_family(std::vector<Rule>{claim(0.04, Verdict::kPass)})[0].judgement.verdict ==
+        Verdict::kPass);
+  const std::vector<Rule> two{claim(0.04, Verdict::kPass), claim(0.5, Verdict::kPass)};
+  CHECK(judge_family(two)[0].judgement.verdict == Verdict::kInconclusive);
+  const std::vector<Rule> failed{claim(0.04, Verdict::kPass), claim(0.01, Verdict::kFail)};
+  CHECK(judge_family(failed)[0].judgement.verdict == Verdict::kPass);
+  CHECK(judge_family(failed)[1].judgement.verdict == Verdict::kFail);
+  CHECK(judge_family(failed)[0].confidence == 0.95);
+  CHECK(judge_family({}).empty());
+  CHECK_THROWS_AS(judge_family(two, 0), UserError);
+}
+
+TEST_CASE("small groups of seeds cannot be significant", "[statistics]") {
+  const std::vector<double> low{1, 2, 3, 4, 5}, high{6, 7, 8, 9, 10};
+  const auto least = [&](size_t n) {
+    return permutation_test(std::span(low).first(n), std::span(high).first(n));
+  };
+  CHECK_THAT(least(3), WithinAbs(0.1, 1e-12));
+  CHECK_THAT(least(4), WithinAbs(2.0 / 70, 1e-12));
+  CHECK_THAT(least(5), WithinAbs(2.0 / 252, 1e-12));
+  CHECK_THAT(sign_flip_test(low), WithinAbs(0.0625, 1e-12));
+  CHECK(permutation_test(low, low) == 1);
+  CHECK_THROWS_AS(permutation_test(low, {}), UserError);
+  CHECK_THROWS_AS(sign_flip_test(std::vector<double>(25)), UserError);
 }

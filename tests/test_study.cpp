@@ -69,9 +69,28 @@ class TinyStudy : public Study {
       run_experiment(run, options_, experiment);
     }
   }
-  void judge(StudyResult& result) const override {
-    result.claims = {{"ran", "Every cell was scored.", Verdict::kPass, "by construction"}};
+  std::vector<DeclaredClaim> claims() const override {
+    return {{"scored", "Every model of the larger size was scored.",
+             [](const StudyResult& result, double) {
+               const auto cells = claim_cells(result, "", "joint");
+               std::vector<Verdict> verdicts;
+               for (const Cell* cell : cells) {
+                 verdicts.push_back(cell->arms.empty() ? Verdict::kFail : Verdict::kPass);
+               }
+               return Judgement{all_of(verdicts), "by construction", count_seeds(cells)};
+             }},
+            {"learned", "Every model is right at least every second time.",
+             [](const StudyResult& result, double confidence) {
+               const auto cells = claim_cells(result, "", "joint");
+               std::vector<Verdict> verdicts;
+               for (const Cell* cell : cells) {
+                 verdicts.push_back(
+                     at_least(exact_match_interval(*cell->find_arm("cot"), confidence), 0.5));
+               }
+               return Judgement{all_of(verdicts), "", count_seeds(cells)};
+             }}};
   }
+  void describe(StudyResult& result) const override { result.caveats = {"Tiny."}; }
 
  private:
   SweepOptions options_;
@@ -165,11 +184,23 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
     }
     REQUIRE_FALSE(fs::exists(run / "cells.json"));
   }
+  // Claims stood in the configuration before the run; two seeds demonstrate.
+  const std::string declared = content(fs::path(whole) / "config.toml");
+  REQUIRE(declared.find("claims = [\"scored\", \"learned\"]") != std::string::npos);
+  REQUIRE(declared.find("learned: Every model is right") != std::string::npos);
+  REQUIRE(first.claims.size() == 2);
+  REQUIRE(first.claims[0].verdict == Verdict::kPass);
+  for (const Claim& claim : first.claims) {
+    REQUIRE(claim.seeds == 2);
+    REQUIRE(claim.demonstration);
+    REQUIRE(claim.confidence >= 0.95);
+  }
 
   // A finished run is left alone, resumes to itself, and refuses other settings.
   const std::string before = content(fs::path(whole) / "samples.jsonl");
   REQUIRE(run_tiny(study, {"--out", whole}) == 1);
   REQUIRE(run_tiny(study, {"--out", whole, "--resume", "--steps=81"}) == 1);
+  REQUIRE(run_tiny(study, {"--out", whole, "--resume", "--claims=scored"}) == 1);
   REQUIRE(run_tiny(study, {"--out", whole, "--resume"}) == 0);
   REQUIRE(content(fs::path(whole) / "samples.jsonl") == before);
 }
@@ -189,6 +220,9 @@ TEST_CASE("study: wrong command lines end with a status and leave no directory")
   REQUIRE(run({"--steps=four"}) == 1);
   REQUIRE(run({"--steps=0"}) == 1);
   REQUIRE(run({"--seeds", "1,1"}) == 1);
+  REQUIRE(run({"--claims=scord"}) == 1);
+  REQUIRE(run({"--claims=scored,scored"}) == 1);
+  REQUIRE(run({"--error_rate=0"}) == 1);
   REQUIRE(run({"--seeds", "1000"}) == 1);
   REQUIRE(run({"--config", (scratch.path / "none.toml").string()}) == 1);
   REQUIRE(run({"--device", "no such device"}) == 1);

@@ -24,27 +24,16 @@ constexpr const char* kJoint = "joint";
 constexpr const char* kDirectOnly = "direct_only";
 constexpr const char* kWithFiller = "with_filler";
 
-// Claims share one error rate: each is judged at 1 - .05 / kClaims (Bonferroni).
-constexpr int kClaims = 5;
-constexpr double kConfidence = 1 - 0.05 / kClaims;
-constexpr double kSolved = 0.95;
-constexpr double kUnsolved = 0.15;
-constexpr double kNearChance = 0.20;  // of ten answers, for the smallest size
-
 struct Options {
   SweepOptions sweep;
   int32_t modulus = 10;
   int32_t length = 8;
   std::vector<int32_t> control_widths = {16};
+  // Bounds of the claims.
+  double solved = 0.95;
+  double unsolved = 0.15;
+  double near_chance = 0.20;
 };
-
-int64_t successes(const ArmResult& arm) {
-  return std::llround(arm.exact_match * static_cast<double>(arm.n));
-}
-
-Interval claim_interval(const ArmResult& arm) {
-  return clopper_pearson(successes(arm), arm.n, kConfidence);
-}
 
 // Cells of a width, the smallest width first.
 std::map<int32_t, std::vector<const Cell*>> by_width(const std::vector<const Cell*>& cells) {
@@ -61,77 +50,69 @@ std::string numbers(const std::vector<const Cell*>& cells, std::string_view arm)
   return join(parts, ", ");
 }
 
-Claim judge_gap(const StudyResult& result) {
-  Claim claim{"gap",
-              "At some size every seed has chain-of-thought exact match of at least .95 and direct "
-              "exact match of at most .15 from the same weights, with disjoint 95% Wilson "
-              "intervals."};
+Judgement judge_gap(const StudyResult& result, const Options& options, double confidence) {
+  Judgement judgement;
   std::vector<Verdict> sizes;
   std::vector<std::string> evidence;
-  for (const auto& [width, cells] : by_width(claim_cells(result, "", kJoint))) {
+  const auto all = claim_cells(result, "", kJoint);
+  const auto widths = by_width(all);
+  // "At some size" is as many chances as there are sizes.
+  const double at = 1 - (1 - confidence) / std::max<double>(1, static_cast<double>(widths.size()));
+  for (const auto& [width, cells] : widths) {
     std::vector<Verdict> seeds;
     for (const Cell* cell : cells) {
-      const ArmResult* cot = cell->find_arm("cot");
-      const ArmResult* direct = cell->find_arm("direct");
-      seeds.push_back(at_least(claim_interval(*cot), kSolved));
-      seeds.push_back(at_most(claim_interval(*direct), kUnsolved));
-      seeds.push_back(above(cot->ci95, direct->ci95));
+      const Interval cot = exact_match_interval(*cell->find_arm("cot"), at);
+      const Interval direct = exact_match_interval(*cell->find_arm("direct"), at);
+      seeds.push_back(at_least(cot, options.solved));
+      seeds.push_back(at_most(direct, options.unsolved));
+      seeds.push_back(above(cot, direct));
     }
     sizes.push_back(all_of(seeds));
     evidence.push_back(fmt::format("d={}: chain {}, direct {}", width, numbers(cells, "cot"),
                                    numbers(cells, "direct")));
   }
-  claim.verdict = any_of(sizes);
-  claim.evidence = join(evidence, "; ");
-  return claim;
+  return {any_of(sizes), join(evidence, "; "), count_seeds(all)};
 }
 
-Claim judge_start(const StudyResult& result) {
-  Claim claim{"start",
-              "The smallest size is near chance even with a chain: exact match of at most .20 in "
-              "every seed, where guessing gives .10."};
+Judgement judge_start(const StudyResult& result, const Options& options, double confidence) {
   const auto widths = by_width(claim_cells(result, "", kJoint));
-  if (widths.empty()) return claim;
+  if (widths.empty()) return {};
   std::vector<Verdict> seeds;
-  for (const Cell* cell : widths.begin()->second) {
-    seeds.push_back(at_most(claim_interval(*cell->find_arm("cot")), kNearChance));
+  const auto& [width, cells] = *widths.begin();
+  for (const Cell* cell : cells) {
+    seeds.push_back(
+        at_most(exact_match_interval(*cell->find_arm("cot"), confidence), options.near_chance));
   }
-  claim.verdict = all_of(seeds);
-  claim.evidence =
-      fmt::format("d={}: {}", widths.begin()->first, numbers(widths.begin()->second, "cot"));
-  return claim;
+  return {all_of(seeds), fmt::format("d={}: {}", width, numbers(cells, "cot")), count_seeds(cells)};
 }
 
 // The sizes that solve the task with a chain are those whose chains can be causal.
-Claim judge_causal(const StudyResult& result) {
-  Claim claim{"causal",
-              "Wherever a seed's chain-of-thought exact match is at least .95, corrupting one of "
-              "its steps moves the final answer by exactly the injected amount in at least 95% of "
-              "cases."};
-  std::vector<Verdict> cells;
+Judgement judge_causal(const StudyResult& result, const Options& options, double confidence) {
+  std::vector<Verdict> verdicts;
+  std::vector<const Cell*> cells;
   std::vector<std::string> evidence;
   for (const Cell* cell : claim_cells(result, "", kJoint)) {
     const ArmResult* cot = cell->find_arm("cot");
-    if (cot->exact_match < kSolved || !cell->faithfulness) continue;
+    if (cot->exact_match < options.solved || !cell->faithfulness) continue;
     const auto moved = std::llround(*cell->faithfulness * static_cast<double>(cot->n));
-    cells.push_back(at_least(clopper_pearson(moved, cot->n, kConfidence), kSolved));
+    verdicts.push_back(at_least(clopper_pearson(moved, cot->n, confidence), options.solved));
+    cells.push_back(cell);
     evidence.push_back(
         fmt::format("d={} seed {}: {:.3f}", cell->n_embd, cell->seed, *cell->faithfulness));
   }
-  claim.verdict = all_of(cells);
-  claim.evidence =
-      evidence.empty() ? "no model solves the task with a chain" : join(evidence, "; ");
-  return claim;
+  return {all_of(verdicts),
+          evidence.empty() ? "no model solves the task with a chain" : join(evidence, "; "),
+          count_seeds(cells)};
 }
 
-Claim judge_control(const StudyResult& result, const char* name, const char* variant,
-                    const char* arm, const char* statement) {
-  Claim claim{name, statement};
+Judgement judge_control(const StudyResult& result, const Options& options, const char* variant,
+                        const char* arm, double confidence) {
   std::vector<Verdict> verdicts;
   std::vector<std::string> evidence;
-  for (const Cell* cell : claim_cells(result, "", variant)) {
+  const auto cells = claim_cells(result, "", variant);
+  for (const Cell* cell : cells) {
     const ArmResult* found = cell->find_arm(arm);
-    verdicts.push_back(at_most(claim_interval(*found), kUnsolved));
+    verdicts.push_back(at_most(exact_match_interval(*found, confidence), options.unsolved));
     evidence.push_back(fmt::format("d={} seed {} lr {:.3g}: {:.3f}", cell->n_embd, cell->seed,
                                    cell->learning_rate, found->exact_match));
     // A control that could not learn the chain either would say less.
@@ -139,9 +120,8 @@ Claim judge_control(const StudyResult& result, const char* name, const char* var
       evidence.back() += fmt::format(" (chain {:.3f} in the same model)", cot->exact_match);
     }
   }
-  claim.verdict = all_of(verdicts);
-  claim.evidence = evidence.empty() ? "the control was not trained" : join(evidence, "; ");
-  return claim;
+  return {all_of(verdicts), evidence.empty() ? "the control was not trained" : join(evidence, "; "),
+          count_seeds(cells)};
 }
 
 class ChainOfThought : public Study {
@@ -181,6 +161,15 @@ class ChainOfThought : public Study {
         .add("control_widths", &options_.control_widths,
              "n_embd of the controls; an empty list trains none")
         .at_least(2);
+    table.add("solved", &options_.solved, "claims: exact match from which the task is solved")
+        .at_least(0)
+        .at_most(1);
+    table.add("unsolved", &options_.unsolved, "claims: exact match up to which it is not")
+        .at_least(0)
+        .at_most(1);
+    table.add("near_chance", &options_.near_chance, "claims: the same for the smallest size")
+        .at_least(0)
+        .at_most(1);
   }
 
   void check_options() const override {
@@ -216,16 +205,51 @@ class ChainOfThought : public Study {
     }
   }
 
-  void judge(StudyResult& result) const override {
-    result.claims = {
-        judge_gap(result), judge_start(result), judge_causal(result),
-        judge_control(result, "direct_only", kDirectOnly, "direct",
-                      "A model that trains on direct answers alone, with at least the FLOPs of the "
-                      "chain-of-thought arm, has exact match of at most .15 in every seed at every "
-                      "learning rate of the grid."),
-        judge_control(result, "filler", kWithFiller, "filler",
-                      "As many filler tokens as a chain has steps do not replace the steps: exact "
-                      "match of at most .15 in every seed, after training on them.")};
+  std::vector<DeclaredClaim> claims() const override {
+    const Options options = options_;
+    const auto control = [options](const char* variant, const char* arm) {
+      return [=](const StudyResult& result, double confidence) {
+        return judge_control(result, options, variant, arm, confidence);
+      };
+    };
+    return {
+        {"gap",
+         fmt::format("At some size every seed has chain-of-thought exact match of at least {} and "
+                     "direct exact match of at most {} from the same weights, with disjoint "
+                     "intervals.",
+                     options.solved, options.unsolved),
+         [options](const StudyResult& result, double confidence) {
+           return judge_gap(result, options, confidence);
+         }},
+        {"start",
+         fmt::format("The smallest size is near chance even with a chain: exact match of at most "
+                     "{} in every seed, where guessing gives {:.3g}.",
+                     options.near_chance, 1.0 / options.modulus),
+         [options](const StudyResult& result, double confidence) {
+           return judge_start(result, options, confidence);
+         }},
+        {"causal",
+         fmt::format("Wherever a seed's chain-of-thought exact match is at least {0}, corrupting "
+                     "one of its steps moves the final answer by exactly the injected amount in a "
+                     "share of at least {0} of cases.",
+                     options.solved),
+         [options](const StudyResult& result, double confidence) {
+           return judge_causal(result, options, confidence);
+         }},
+        {"direct_only",
+         fmt::format("A model that trains on direct answers alone, with at least the FLOPs of the "
+                     "chain-of-thought arm, has exact match of at most {} in every seed at every "
+                     "learning rate of the grid.",
+                     options.unsolved),
+         control(kDirectOnly, "direct")},
+        {"filler",
+         fmt::format("As many filler tokens as a chain has steps do not replace the steps: exact "
+                     "match of at most {} in every seed, after training on them.",
+                     options.unsolved),
+         control(kWithFiller, "filler")}};
+  }
+
+  void describe(StudyResult& result) const override {
     const SweepOptions& sweep = options_.sweep;
     result.settings = {
         {"task",
@@ -238,8 +262,7 @@ class ChainOfThought : public Study {
         {"learning rates chosen by",
          fmt::format("held-out loss of seed {} after {} steps", sweep.selection_seed,
                      sweep.selection_steps > 0 ? sweep.selection_steps : sweep.steps)},
-        {"test items", fmt::to_string(sweep.test_items)},
-        {"confidence of claims", fmt::format("{:.2f} (.95 over {} claims)", kConfidence, kClaims)}};
+        {"test items", fmt::to_string(sweep.test_items)}};
     result.caveats = {
         "Fresh random problems at every step: training and test loss are the same quantity, and "
         "memory plays no part.",

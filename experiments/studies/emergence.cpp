@@ -23,13 +23,6 @@ constexpr const char* kChain = "chain";
 constexpr const char* kParity = "parity";
 constexpr const char* kVariant = "cot";
 
-// Claims share one error rate: each is judged at 1 - .05 / kClaims (Bonferroni).
-constexpr int kClaims = 4;
-constexpr double kConfidence = 1 - 0.05 / kClaims;
-constexpr double kSolved = 0.95;
-constexpr double kMargin = 0.10;    // above chance: not learned
-constexpr double kLossRatio = 0.1;  // of the plateau: left it
-
 struct Options {
   SweepOptions sweep;  // widths, steps and batch_size are the chain's
   int32_t length = 8;
@@ -37,6 +30,10 @@ struct Options {
   int32_t parity_bits = 12;
   int32_t parity_steps = 400;
   int32_t parity_batch_size = 128;
+  // Bounds of the claims.
+  double solved = 0.95;
+  double chance_margin = 0.10;  // above chance: not learned
+  double loss_ratio = 0.1;      // of the plateau: left it
 };
 
 using Sizes = std::map<int64_t, std::vector<const Cell*>>;
@@ -47,12 +44,6 @@ Sizes sizes_of(const StudyResult& result, const char* task) {
     sizes[cell->parameters].push_back(cell);
   }
   return sizes;
-}
-
-Interval interval_of(const Cell& cell) {
-  const ArmResult* arm = cell.find_arm("cot");
-  const auto hits = std::llround(arm->exact_match * static_cast<double>(arm->n));
-  return clopper_pearson(hits, arm->n, kConfidence);
 }
 
 std::string seeds_text(const std::vector<const Cell*>& cells) {
@@ -73,53 +64,54 @@ std::string table_text(const Sizes& sizes) {
 }
 
 // The smallest size is at chance and the largest solves the task, in every seed.
-Claim judge_emergence(const StudyResult& result, const char* task, const char* statement) {
-  Claim claim{fmt::format("{}_emerges", task), statement};
+Judgement judge_emergence(const StudyResult& result, const Options& options, const char* task,
+                          double confidence) {
   const Sizes sizes = sizes_of(result, task);
   std::vector<Verdict> verdicts;
   if (sizes.size() > 1) {
     for (const Cell* cell : sizes.begin()->second) {
-      verdicts.push_back(at_chance(interval_of(*cell), cell->chance, kMargin));
+      verdicts.push_back(at_chance(exact_match_interval(*cell->find_arm("cot"), confidence),
+                                   cell->chance, options.chance_margin));
     }
     for (const Cell* cell : sizes.rbegin()->second) {
-      verdicts.push_back(at_least(interval_of(*cell), kSolved));
+      verdicts.push_back(
+          at_least(exact_match_interval(*cell->find_arm("cot"), confidence), options.solved));
     }
   }
-  claim.verdict = all_of(verdicts);
-  claim.evidence = table_text(sizes);
-  return claim;
+  return {all_of(verdicts), table_text(sizes), count_seeds(claim_cells(result, task, kVariant))};
 }
 
 // Every size that solves the task has left the loss of the smallest size by a factor of ten: the
 // jump is not made by the metric alone.
-Claim judge_loss(const StudyResult& result, const char* task) {
-  Claim claim{fmt::format("{}_loss", task),
-              fmt::format("{}: wherever exact match is at least .95, the loss per answer token is "
-                          "at most a tenth of the smallest size's in every seed.",
-                          task)};
+Judgement judge_loss(const StudyResult& result, const Options& options, const char* task,
+                     double confidence) {
   const Sizes sizes = sizes_of(result, task);
-  double plateau = std::numeric_limits<double>::infinity();
-  if (!sizes.empty()) {
-    for (const Cell* cell : sizes.begin()->second) {
-      plateau = std::min(plateau, cell->find_arm("cot")->loss_per_token);
-    }
-  }
+  Interval plateau{std::numeric_limits<double>::infinity(),
+                   std::numeric_limits<double>::infinity()};
+  std::vector<const Cell*> cells;
   std::vector<Verdict> verdicts;
   std::vector<std::string> evidence;
-  for (const auto& [parameters, cells] : sizes) {
-    for (const Cell* cell : cells) {
+  for (const auto& [parameters, of_size] : sizes) {
+    for (const Cell* cell : of_size) {
       const ArmResult* arm = cell->find_arm("cot");
-      if (arm->exact_match < kSolved || parameters == sizes.begin()->first) continue;
-      const double ratio = arm->loss_per_token / plateau;
-      verdicts.push_back(ratio <= kLossRatio ? Verdict::kPass : Verdict::kFail);
-      evidence.push_back(
-          fmt::format("{} parameters seed {}: {:.3f}", parameters, cell->seed, ratio));
+      const Interval loss = loss_interval(*arm, confidence);
+      if (parameters == sizes.begin()->first) {
+        plateau.low = std::min(plateau.low, loss.low);
+        plateau.high = std::min(plateau.high, loss.high);
+        continue;
+      }
+      if (arm->exact_match < options.solved) continue;
+      const Interval ratio{loss.low / plateau.high, loss.high / plateau.low};
+      verdicts.push_back(at_most(ratio, options.loss_ratio));
+      cells.push_back(cell);
+      evidence.push_back(fmt::format("{} parameters seed {}: {:.3f} to {:.3f}", parameters,
+                                     cell->seed, ratio.low, ratio.high));
     }
   }
-  claim.verdict = all_of(verdicts);
-  claim.evidence = evidence.empty() ? "no larger size solves the task"
-                                    : "loss over the smallest size's: " + join(evidence, "; ");
-  return claim;
+  return {all_of(verdicts),
+          evidence.empty() ? "no larger size solves the task"
+                           : "loss over the smallest size's: " + join(evidence, "; "),
+          count_seeds(cells)};
 }
 
 class Emergence : public Study {
@@ -168,6 +160,19 @@ class Emergence : public Study {
         .at_least(1);
     table.add("parity_batch_size", &options_.parity_batch_size, "sequences a step of parity")
         .at_least(1);
+    table.add("solved", &options_.solved, "claims: exact match from which a task is solved")
+        .at_least(0)
+        .at_most(1);
+    table
+        .add("chance_margin", &options_.chance_margin,
+             "claims: exact match so far above chance is still at chance")
+        .at_least(0)
+        .at_most(1);
+    table
+        .add("loss_ratio", &options_.loss_ratio,
+             "claims: share of the smallest size's loss below which it has left its plateau")
+        .at_least(0)
+        .at_most(1);
   }
 
   void check_options() const override { check_sweep_options(options_.sweep); }
@@ -189,15 +194,33 @@ class Emergence : public Study {
     }
   }
 
-  void judge(StudyResult& result) const override {
-    result.claims = {
-        judge_emergence(result, kChain,
-                        "The chain task answered by steps: the smallest size is within .10 of "
-                        "chance and the largest has exact match of at least .95, in every seed."),
-        judge_emergence(result, kParity,
-                        "Parity answered by steps: the smallest size is within .10 of chance and "
-                        "the largest has exact match of at least .95, in every seed."),
-        judge_loss(result, kChain), judge_loss(result, kParity)};
+  std::vector<DeclaredClaim> claims() const override {
+    std::vector<DeclaredClaim> claims;
+    const Options options = options_;
+    for (const char* task : {kChain, kParity}) {
+      claims.push_back(
+          {fmt::format("{}_emerges", task),
+           fmt::format("{} answered by steps: the smallest size is within {} of chance and the "
+                       "largest has exact match of at least {}, in every seed.",
+                       task, options.chance_margin, options.solved),
+           [=](const StudyResult& result, double confidence) {
+             return judge_emergence(result, options, task, confidence);
+           }});
+    }
+    for (const char* task : {kChain, kParity}) {
+      claims.push_back(
+          {fmt::format("{}_loss", task),
+           fmt::format("{}: wherever exact match is at least {}, the loss per answer token is at "
+                       "most {} of the smallest size's in every seed.",
+                       task, options.solved, options.loss_ratio),
+           [=](const StudyResult& result, double confidence) {
+             return judge_loss(result, options, task, confidence);
+           }});
+    }
+    return claims;
+  }
+
+  void describe(StudyResult& result) const override {
     const SweepOptions& sweep = options_.sweep;
     result.settings = {
         {"chain", fmt::format("{} digits, {} steps of {} sequences", options_.length, sweep.steps,
@@ -206,8 +229,7 @@ class Emergence : public Study {
                                options_.parity_steps, options_.parity_batch_size)},
         {"learning rates", fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
         {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
-        {"test items", fmt::to_string(sweep.test_items)},
-        {"confidence of claims", fmt::format("{:.4f} (.95 over {} claims)", kConfidence, kClaims)}};
+        {"test items", fmt::to_string(sweep.test_items)}};
     result.caveats = {
         "Chance is one in ten for the chain task and one in two for parity: compare each with its "
         "own line.",
