@@ -14,27 +14,11 @@ using graph::DType;
 using graph::Program;
 using graph::Value;
 
-}  // namespace
+// Prompts of a task are about this long and differ: a whole row at once would read more than is
+// given.
+constexpr int32_t kPrefill = 8;
 
-Program decode_program(const Model& model, int64_t rows, int64_t block) {
-  Program program{std::make_shared<graph::Graph>(), {}};
-  graph::Graph& graph = *program.graph;
-  graph::Parameters parameters(graph, model.store());
-  const Value tokens = graph.parameter("decode.tokens", {DType::u32, {rows, block}});
-  const Value length = graph.parameter("decode.length", {DType::u32, {rows}});
-  const Value position = graph.parameter("decode.position", {DType::u32, {}});
-  const Value one = graph::scalar(graph, 1, DType::u32);
-  const Value hidden = model.hidden(parameters, tokens);
-  const Value last = graph::gather(hidden, position - one, 1);        // [N, C]
-  const Value next = graph::argmax(model.head(parameters, last), 1);  // [N, 1]
-  graph::ScopeGuard scope(graph, "decode");
-  const Value column = graph::iota(graph, {DType::u32, {1, block}}, 1);
-  const Value free = graph::logical_not(graph::less(position, graph::reshape(length, {rows, 1})));
-  const Value here = graph::logical_and(graph::equal(column, position), free);
-  graph.assign(tokens, graph::select(here, next, tokens));
-  graph.assign(position, position + one);
-  return program;
-}
+}  // namespace
 
 Program evaluate_program(const Model& model, int64_t rows, int64_t block) {
   Program program{std::make_shared<graph::Graph>(), {}};
@@ -64,50 +48,13 @@ double CorruptedAnswers::faithfulness(size_t member) const {
 Evaluator::Evaluator(engine::Session& session, const Model& model, size_t members, int32_t rows,
                      int32_t block)
     : session_(session),
+      decoder_(session, model, members,
+               {.rows = rows, .columns = block, .prefill = std::min(kPrefill, block - 1)}),
       members_(members),
       rows_(static_cast<size_t>(rows)),
       block_(static_cast<size_t>(block)) {
   check(rows > 0 && block > 0, "[evaluate] {} rows of {} tokens", rows, block);
-  session_.add_program("decode", for_members(decode_program(model, rows, block), members));
   session_.add_program("evaluate", for_members(evaluate_program(model, rows, block), members));
-}
-
-std::vector<std::vector<int32_t>> Evaluator::decode(const std::vector<std::vector<DecodeRow>>& rows,
-                                                    int32_t start, int32_t stop, int32_t padding) {
-  ensure(rows.size() == members_, "[evaluate] rows for {} of {} members", rows.size(), members_);
-  const size_t count = rows.empty() ? 0 : rows[0].size();
-  check(start > 0 && static_cast<size_t>(stop) <= block_ && start <= stop,
-        "[evaluate] positions {} to {} of {} cannot be decoded", start, stop, block_);
-  std::vector<std::vector<int32_t>> result(members_);
-  for (auto& one : result) one.reserve(count * block_);
-  for (size_t first = 0; first < count; first += rows_) {
-    const size_t chunk = std::min(rows_, count - first);
-    std::vector<uint32_t> tokens(members_ * rows_ * block_, static_cast<uint32_t>(padding));
-    std::vector<uint32_t> lengths(members_ * rows_, 1);
-    for (size_t e = 0; e < members_; ++e) {
-      for (size_t n = 0; n < chunk; ++n) {
-        const DecodeRow& row = rows[e][first + n];
-        ensure(row.tokens.size() == block_ && row.length >= start,
-               "[evaluate] a row of {} tokens, {} of them given, decoded from {}",
-               row.tokens.size(), row.length, start);
-        const size_t at = e * rows_ + n;
-        lengths[at] = static_cast<uint32_t>(row.length);
-        for (size_t t = 0; t < static_cast<size_t>(row.length); ++t) {
-          tokens[at * block_ + t] = static_cast<uint32_t>(row.tokens[t]);
-        }
-      }
-    }
-    session_.write("decode.tokens", tokens);
-    session_.write("decode.length", lengths);
-    session_.write("decode.position", std::vector<uint32_t>{static_cast<uint32_t>(start)});
-    session_.run("decode", static_cast<uint32_t>(stop - start));
-    const std::vector<uint32_t> written = session_.read_words("decode.tokens");
-    for (size_t e = 0; e < members_; ++e) {
-      const auto begin = written.begin() + static_cast<std::ptrdiff_t>(e * rows_ * block_);
-      result[e].insert(result[e].end(), begin, begin + static_cast<std::ptrdiff_t>(chunk * block_));
-    }
-  }
-  return result;
 }
 
 LossResult Evaluator::loss(const tasks::Batch& batch) {
@@ -173,7 +120,8 @@ ArmAnswers Evaluator::answer(const tasks::Task& task, int32_t arm, int32_t count
     std::copy(item.prompt().begin(), item.prompt().end(), row.tokens.begin());
     row.length = item.prompt_length;
   }
-  const auto written = decode(std::vector(members_, rows), start, stop, task.padding_token());
+  const auto written =
+      decoder_.decode(std::vector(members_, rows), start, stop, task.padding_token());
   for (size_t e = 0; e < members_; ++e) {
     std::vector<int32_t>& responses = answers.responses.emplace_back();
     for (size_t i = 0; i < answers.items.size(); ++i) {
@@ -211,7 +159,7 @@ CorruptedAnswers Evaluator::corrupt(const tasks::Task& task, const ArmAnswers& a
       stop = std::max(stop, item.prompt_length + item.answer_length);
     }
   }
-  const auto written = decode(rows, start, stop, task.padding_token());
+  const auto written = decoder_.decode(rows, start, stop, task.padding_token());
   for (size_t e = 0; e < members_; ++e) {
     auto& finals = result.final_tokens.emplace_back();
     for (size_t i = 0; i < answers.items.size(); ++i) {

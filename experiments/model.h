@@ -17,6 +17,9 @@
 #include "experiments/model_config.h"
 #include "graph/parameters.h"
 
+#include <functional>
+#include <string>
+
 namespace surtsey::experiments {
 
 struct ForwardOptions {
@@ -26,6 +29,17 @@ struct ForwardOptions {
   // u32 []. Dropout is on when both are given, off otherwise (evaluation).
   graph::Value seed = {};
   graph::Value step = {};
+  // With a cache_length the tokens stand at `position` (u32 []) and after it, self-attention also
+  // reads what was written before them, and an encoder_decoder's source comes from
+  // Model::remember_source(). State tensors, S = cache_length (for cross: source_length()):
+  //   cache.{blocks.{i}.attention}.{key,value}   f32 [B, K, S, D]   written at the position
+  //   cache.{blocks.{i}.cross}.{key,value}       f32 [B, K, S, D]
+  int64_t cache_length = 0;
+  graph::Value position = {};
+  // Called with the residual stream [B, T, C] at each point: "embed" after the embeddings and
+  // "blocks.{i}.residual" after block i, with a stack's prefix before. What it returns takes the
+  // value's place. See residual.h.
+  std::function<graph::Value(const std::string& point, graph::Value)> residual = {};
 };
 
 class Model {
@@ -51,6 +65,11 @@ class Model {
   // .. and both.
   graph::Value logits(graph::Parameters& parameters, graph::Value tokens,
                       const ForwardOptions& options = {}) const;
+
+  // Encodes a source u32 [B, S] (mask: boolean [B, S], may be empty) into the caches of
+  // cross-attention.
+  void remember_source(graph::Parameters& parameters, graph::Value source,
+                       graph::Value source_mask) const;
 
   int64_t parameter_count() const { return store_.parameter_count(); }
 

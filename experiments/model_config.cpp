@@ -26,7 +26,7 @@ struct Words<Position> {
 };
 template <>
 struct Words<Norm> {
-  static constexpr std::array list = {"layer_norm", "rms_norm"};
+  static constexpr std::array list = {"layer_norm", "rms_norm", "none"};
 };
 template <>
 struct Words<NormPlacement> {

@@ -16,7 +16,7 @@ namespace surtsey::experiments {
 
 enum class Architecture : uint8_t { decoder, encoder, encoder_decoder };
 enum class Position : uint8_t { learned, sinusoidal, rotary, none };
-enum class Norm : uint8_t { layer_norm, rms_norm };
+enum class Norm : uint8_t { layer_norm, rms_norm, none };
 enum class NormPlacement : uint8_t { pre, post };
 enum class Activation : uint8_t { gelu, gelu_tanh, swiglu };
 

@@ -16,7 +16,7 @@ Counts count_stack(const ModelConfig& config, int64_t layers, int64_t length, bo
   const int64_t C = config.n_embd;
   const int64_t F = config.hidden();
   const int64_t kv = config.kv_heads() * config.head_width();
-  const int64_t norm = C * (config.has_norm_bias() ? 2 : 1);
+  const int64_t norm = config.norm == Norm::none ? 0 : C * (config.has_norm_bias() ? 2 : 1);
   const int64_t attention_bias =
       (config.has_attention_bias() ? C + 2 * kv : 0) + (config.has_output_bias() ? C : 0);
   const int64_t attention = 2 * C * C + 2 * C * kv;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "experiments/checkpoint.h"
+#include "experiments/decode.h"
 #include "graph/functions.h"
 #include "graph/vectorize.h"
 
@@ -103,9 +104,7 @@ std::set<std::string> member_state_names() {
 Program for_members(const Program& program, size_t members) {
   if (members == 1) return program;
   std::set<std::string> names = member_state_names();
-  // What decoding writes differs from member to member (evaluate.h).
-  names.insert("decode.tokens");
-  names.insert("decode.length");
+  names.merge(decode_member_state());
   return graph::vectorize(program, static_cast<int64_t>(members), names);
 }
 

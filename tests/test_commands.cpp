@@ -1,7 +1,6 @@
 // The parts of the umbrella tool that need no device.
 #include "experiments/commands/keys.h"
 #include "experiments/commands/records.h"
-#include "experiments/commands/sampling.h"
 #include "experiments/commands/step_program.h"
 
 #include "graph/error.h"
@@ -87,41 +86,6 @@ TEST_CASE("wrong keys are one clear message", "[commands]") {
   const std::string toml = write_file("c.toml", "n_layer = \n");
   message({}, toml + ":1:", toml);
   std::filesystem::remove(toml);
-}
-
-TEST_CASE("sampling keeps to temperature, top-k and top-p", "[commands]") {
-  // Shares .5, .25, .15, .1, in another order.
-  const std::vector<float> logits = {std::log(0.15f), std::log(0.5f), std::log(0.1f),
-                                     std::log(0.25f)};
-  const auto counts = [&](const TokenChoice& choice) {
-    std::vector<int> result(4);
-    for (uint32_t step = 0; step < 4000; ++step) {
-      ++result[size_t(choose_token(logits, choice, step, 0))];
-    }
-    return result;
-  };
-  CHECK(counts({.temperature = 0}) == std::vector<int>{0, 4000, 0, 0});
-  const std::vector<int> all = counts({.seed = 1});
-  const double expected[] = {600, 2000, 400, 1000};
-  // Five standard deviations of a binomial count.
-  for (size_t i = 0; i < 4; ++i) {
-    CHECK(std::abs(all[i] - expected[i]) < 5 * std::sqrt(expected[i] * (1 - expected[i] / 4000)));
-  }
-  CHECK(counts({.seed = 1}) == all);
-  CHECK(counts({.seed = 2}) != all);
-
-  const std::vector<int> two = counts({.top_k = 2, .seed = 1});
-  CHECK((two[0] == 0 && two[2] == 0 && two[1] > two[3] && two[3] > 0));
-  // .5 + .25 reaches .7 and misses .8.
-  const std::vector<int> most = counts({.top_p = 0.7, .seed = 1});
-  CHECK((most[0] == 0 && most[2] == 0 && most[3] > 0));
-  const std::vector<int> more = counts({.top_p = 0.8, .seed = 1});
-  CHECK((more[0] > 0 && more[2] == 0));
-  // A low temperature sharpens.
-  CHECK(counts({.temperature = 0.25, .seed = 1})[1] > 3600);
-
-  const std::vector<float> broken = {0, NAN};
-  CHECK_THROWS_AS(choose_token(broken, {}, 0, 0), UserError);
 }
 
 TEST_CASE("samples become a median and a deviation", "[commands]") {

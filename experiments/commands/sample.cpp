@@ -1,6 +1,5 @@
 #include "experiments/commands/commands.h"
-#include "experiments/commands/sampling.h"
-#include "experiments/model.h"
+#include "experiments/decode.h"
 #include "experiments/tasks/text.h"
 #include "experiments/train.h"
 #include "graph/graph.h"
@@ -9,21 +8,6 @@
 
 namespace surtsey::experiments::commands {
 namespace {
-
-using graph::DType;
-using graph::Value;
-
-// Logits [N, V] of what follows sample.position (u32 []) in sample.tokens (u32 [N, T]).
-graph::Program next_token_program(const Model& model, int64_t rows) {
-  auto graph = std::make_shared<graph::Graph>();
-  graph::Parameters parameters(*graph, model.store());
-  const Value tokens =
-      graph->parameter("sample.tokens", {DType::u32, {rows, model.config().block_size}});
-  const Value position = graph->parameter("sample.position", {DType::u32, {}});
-  const Value hidden = model.hidden(parameters, tokens);
-  const Value logits = model.head(parameters, graph::gather(hidden, position, 1));
-  return {graph, {{"logits", logits}}};
-}
 
 std::string checkpoint_root(const std::string& directory) {
   const std::string inside = (std::filesystem::path(directory) / "checkpoint").string();
@@ -40,21 +24,30 @@ void check_options(const SampleOptions& options) {
   check(!options.start.empty(), "--start cannot be empty");
 }
 
-// Fills the window of the model: the last T tokens of each text, then padding.
-uint32_t write_window(engine::Session& session, const std::vector<std::vector<int32_t>>& texts,
-                      size_t block) {
-  const size_t length = std::min(texts[0].size(), block);
-  std::vector<uint32_t> window;
-  for (const std::vector<int32_t>& text : texts) {
-    for (size_t i = text.size() - length; i < text.size(); ++i) {
-      window.push_back(uint32_t(text[i]));
+using Text = std::vector<int32_t>;
+
+// Writes `count` tokens after each text. As long as a text fits the positions of the model all of
+// it is read, and a token costs one replay. After that it is its last block_size tokens (nanoGPT's
+// rule): each of them moves to another position with every token, so the cache is filled anew.
+void write_on(Decoder& decoder, std::vector<Text>& texts, int64_t count) {
+  const int64_t block = decoder.config().columns - 1;
+  while (count > 0) {
+    const auto length = int64_t(texts[0].size());
+    const int64_t given = std::min(length, block);
+    const int64_t step = length < block ? std::min(count, block + 1 - length) : 1;
+    std::vector<DecodeRow> rows;
+    for (const Text& text : texts) {
+      rows.push_back({{text.end() - given, text.end()}, int32_t(given)});
     }
-    window.resize(window.size() + block - length, 0);
+    const auto written =
+        decoder.decode({rows}, int32_t(given), int32_t(given + step), 0, length - given)[0];
+    check(decoder.finite(), "the model's output is not a number: its training diverged");
+    for (size_t n = 0; n < texts.size(); ++n) {
+      const auto first = written.begin() + int64_t(n) * (block + 1) + given;
+      texts[n].insert(texts[n].end(), first, first + step);
+    }
+    count -= step;
   }
-  session.write("sample.tokens", window);
-  const auto position = uint32_t(length - 1);
-  session.write("sample.position", std::vector<uint32_t>{position});
-  return position;
 }
 
 }  // namespace
@@ -73,25 +66,23 @@ void sample(const SampleOptions& options) {
 
   engine::Device device = engine::Device::open({.select = options.device});
   engine::Session session(device, {.quiet = true});
-  session.add_program("sample", next_token_program(model, options.num_samples));
+  const int64_t block = model.config().block_size;
+  DecodeConfig config;
+  config.rows = options.num_samples;
+  config.columns = block + 1;
+  config.filter = {options.top_k, options.top_p};
+  // A prompt is read once, a full window with every token.
+  const auto given = int64_t(prompt.size());
+  if (given + options.max_new_tokens <= block + 1) config.prefill = std::max<int64_t>(1, given - 1);
+  Decoder decoder(session, model, 1, config);
   session.allocate();
   session.write(graph::kParameters, checkpoint.state.at(graph::kParameters));
   for (const auto& [name, value] : model.constants()) {
     if (session.has_state(name)) session.write(name, value);
   }
-
-  const TokenChoice choice{options.temperature, options.top_k, options.top_p, options.seed};
-  std::vector<std::vector<int32_t>> texts(size_t(options.num_samples), prompt);
-  const auto vocabulary = size_t(model.config().vocab_size);
-  for (int64_t step = 0; step < options.max_new_tokens; ++step) {
-    write_window(session, texts, size_t(model.config().block_size));
-    session.run("sample");
-    const std::vector<float> logits = session.read_output_floats("sample", "logits");
-    for (size_t n = 0; n < texts.size(); ++n) {
-      const auto row = std::span(logits).subspan(n * vocabulary, vocabulary);
-      texts[n].push_back(choose_token(row, choice, uint32_t(step), uint32_t(n)));
-    }
-  }
+  decoder.set_sampling(options.temperature, options.seed);
+  std::vector<Text> texts(size_t(options.num_samples), prompt);
+  write_on(decoder, texts, options.max_new_tokens);
   for (size_t n = 0; n < texts.size(); ++n) {
     fmt::print("{}{}\n", n > 0 ? "---------------\n" : "", source.decode(texts[n]));
   }
