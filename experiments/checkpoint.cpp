@@ -237,6 +237,11 @@ Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore&
   return checkpoint;
 }
 
+std::string checkpoint_folder(const std::string& directory) {
+  const std::string inside = (std::filesystem::path(directory) / "checkpoint").string();
+  return std::filesystem::is_directory(inside) ? inside : directory;
+}
+
 bool has_checkpoint(const std::string& root) {
   std::error_code error;
   return fs::exists(root + "/latest", error);

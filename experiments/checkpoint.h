@@ -44,6 +44,10 @@ nlohmann::json load_checkpoint_config(const std::string& path);
 // Whether ROOT has a save to go on from.
 bool has_checkpoint(const std::string& root);
 
+// Where the checkpoints of a directory are that a user names: its folder "checkpoint" where it is a
+// run, else itself.
+std::string checkpoint_folder(const std::string& directory);
+
 // One member of an ensemble's state: the leading axis of every tensor in `per_member` (a name, or a
 // prefix ending in '*', as vectorize() takes them) is cut at `member`, shared tensors are copied.
 // And the members joined again; shared tensors are the first's.

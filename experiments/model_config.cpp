@@ -33,6 +33,10 @@ struct Words<NormPlacement> {
   static constexpr std::array list = {"pre", "post"};
 };
 template <>
+struct Words<AttentionForm> {
+  static constexpr std::array list = {"softmax", "linear"};
+};
+template <>
 struct Words<Activation> {
   static constexpr std::array list = {"gelu", "gelu_tanh", "swiglu"};
 };
@@ -114,6 +118,7 @@ void visit_keys(Config& config, Visit&& visit) {
   visit("norm_placement", config.norm_placement);
   visit("activation", config.activation);
   visit("tied", config.tied);
+  visit("attention", config.attention);
   visit("window", config.window);
   visit("initialisation", config.initialisation);
 }

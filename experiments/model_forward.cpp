@@ -223,7 +223,9 @@ class Forward {
     options.window = self ? config_.window : 0;
     if (self && cached()) options.position = options_.position;
     options.key_mask = key_mask;
-    if (training()) {
+    const bool linear = config_.attention == AttentionForm::linear;
+    if (linear) options.scale = 1 / double(config_.block_size);
+    if (training() && !linear) {
       options.dropout = config_.dropout;
       options.seed = options_.seed;
       options.step = options_.step;
@@ -234,10 +236,12 @@ class Forward {
                    config_.has_output_bias());
   }
 
-  // Softmax of the scores times the values.
+  // The scores, their softmax or not, times the values.
   Value mix(Value q, Value k, Value v, const graph::AttentionOptions& options) {
     ScopeGuard scope(graph(), "mix");
-    return scaled_dot_product_attention(q, k, v, options).out;
+    return config_.attention == AttentionForm::linear
+               ? linear_attention(q, k, v, options)
+               : scaled_dot_product_attention(q, k, v, options).out;
   }
 
   Value activate(Value x) {

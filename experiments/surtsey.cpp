@@ -75,6 +75,17 @@ class CommandLine {
     command->callback([this, options, work] { action_ = [options, work] { work(*options); }; });
   }
 
+  // The same for a command that takes --key=value beside its own options.
+  template <typename Options>
+  void on_with_keys(CLI::App* command, std::shared_ptr<Options> options,
+                    void (*work)(const Options&)) {
+    command->allow_extras();
+    command->callback([this, command, options, work] {
+      options->keys = command->remaining();
+      action_ = [options, work] { work(*options); };
+    });
+  }
+
   void add_devices() {
     auto options = keep<commands::DevicesOptions>();
     CLI::App* command = app_.add_subcommand("devices", "list the Vulkan devices of this machine");
@@ -111,11 +122,7 @@ class CommandLine {
     command->add_option("--addressing", options->addressing, "address or descriptor");
     command->add_option("--variant", options->variant, "of matmul: lane_broadcast or shared_tile");
     command->add_flag("--no-fusion", options->no_fusion, "a kernel for every node");
-    command->allow_extras();
-    command->callback([this, command, options] {
-      options->keys = command->remaining();
-      action_ = [options] { commands::inspect(*options); };
-    });
+    on_with_keys(command, options, commands::inspect);
   }
 
   static void add_bench_options(CLI::App* command, commands::BenchOptions& options) {
@@ -148,16 +155,38 @@ class CommandLine {
     auto train = keep<commands::BenchTrainOptions>();
     command = bench->add_subcommand("train", "a training step of a decoder");
     add_bench_options(command, train->bench);
-    add_list(command, "--vocab_size", train->vocab_size, "V");
     add_list(command, "--block_size", train->block_size, "T");
-    add_list(command, "--n_layer", train->n_layer, "L");
-    add_list(command, "--n_embd", train->n_embd, "C");
-    add_list(command, "--n_head", train->n_head, "H");
-    add_list(command, "--batch_size", train->batch_size, "B");
-    add_list(command, "--members", train->members, "ensemble members");
+    add_models(command, *train);
     command->add_option("--steps", train->steps, "in a sample, which is their mean");
     command->add_flag("--profile", train->profile, "time by kernel, on stderr");
     on(command, train, commands::bench_train);
+
+    auto forward = keep<commands::BenchForwardOptions>();
+    command = bench->add_subcommand("forward", "a forward pass; takes further keys of a model");
+    add_bench_options(command, forward->bench);
+    add_list(command, "--block_size", forward->block_size, "T");
+    add_models(command, *forward);
+    command->add_flag("--profile", forward->profile, "time by kernel, on stderr");
+    on_with_keys(command, forward, commands::bench_forward);
+
+    auto generate = keep<commands::BenchGenerateOptions>();
+    command = bench->add_subcommand(
+        "generate", "greedy text with a key/value cache; takes further keys of a model");
+    add_bench_options(command, generate->bench);
+    add_list(command, "--prompt_length", generate->prompt_length, "tokens that are given");
+    add_list(command, "--new_tokens", generate->new_tokens, "tokens that are written");
+    add_models(command, *generate);
+    command->add_flag("--profile", generate->profile, "time of decode by kernel, on stderr");
+    on_with_keys(command, generate, commands::bench_generate);
+  }
+
+  static void add_models(CLI::App* command, commands::BenchModels& models) {
+    add_list(command, "--vocab_size", models.vocab_size, "V");
+    add_list(command, "--n_layer", models.n_layer, "L");
+    add_list(command, "--n_embd", models.n_embd, "C");
+    add_list(command, "--n_head", models.n_head, "H");
+    add_list(command, "--batch_size", models.batch_size, "B");
+    add_list(command, "--members", models.members, "ensemble members");
   }
 
   void add_train() {

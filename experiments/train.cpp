@@ -113,6 +113,17 @@ void Trainer::initialise() {
   for (auto& losses : losses_) losses.clear();
 }
 
+void Trainer::initialise(const graph::HostTensor& parameters) {
+  check(parameters.type == model_.store().flat_type(), "[train] a start of {}, not {}",
+        to_string(parameters.type), to_string(model_.store().flat_type()));
+  initialise();
+  std::vector<graph::State> members(config_.members.size());
+  for (graph::State& member : members) member[graph::kParameters] = parameters;
+  const graph::State start =
+      members.size() == 1 ? members[0] : ensemble_state(members, member_state_names());
+  session_.write(graph::kParameters, start.at(graph::kParameters));
+}
+
 uint64_t Trainer::submit(int64_t steps) {
   const int64_t micro = config_.accumulation();
   uint64_t ticket = 0;

@@ -68,6 +68,8 @@ class Trainer {
 
   // Parameters by seed, optimizer at zero, step 0.
   void initialise();
+  // The same, but every member starts with these f32 [P]: the fork of a checkpoint.
+  void initialise(const graph::HostTensor& parameters);
 
   // Trains to `until`. Throws Interrupted after SIGINT or SIGTERM, when everything handed over is
   // done and saved (if there is a checkpoint root), and DeviceError after a line on stderr that

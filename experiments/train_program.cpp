@@ -4,6 +4,7 @@
 
 #include "experiments/checkpoint.h"
 #include "experiments/decode.h"
+#include "experiments/residual.h"
 #include "graph/functions.h"
 #include "graph/vectorize.h"
 
@@ -105,6 +106,7 @@ Program for_members(const Program& program, size_t members) {
   if (members == 1) return program;
   std::set<std::string> names = member_state_names();
   names.merge(decode_member_state());
+  names.merge(residual_member_state());
   return graph::vectorize(program, static_cast<int64_t>(members), names);
 }
 

@@ -67,7 +67,8 @@ Value visible_keys(const Operands& operands, const AttentionOptions& options, in
   return visible;
 }
 
-Inner inner(const Operands& operands, const AttentionOptions& options, double scale) {
+// q, k and v with the group axis, where there are groups.
+Inner grouped(const Operands& operands) {
   Inner result{operands.q, operands.k, operands.v};
   const Shape q = operands.q.shape();
   const Shape k = operands.k.shape();
@@ -77,6 +78,12 @@ Inner inner(const Operands& operands, const AttentionOptions& options, double sc
     result.k = reshape(operands.k, {k[0], k[1], 1, k[2], k[3]});
     result.v = reshape(operands.v, {k[0], k[1], 1, k[2], operands.v.dim(3)});
   }
+  return result;
+}
+
+Inner inner(const Operands& operands, const AttentionOptions& options, double scale) {
+  Inner result = grouped(operands);
+  const int64_t groups = operands.q.dim(1) / operands.k.dim(1);
   Value scores = matmul(result.q, transpose(result.k)) * scale;
   result.visible = visible_keys(operands, options, groups);
   if (result.visible) {
@@ -154,11 +161,15 @@ void check_operands(Value q, Value k, Value v, const AttentionOptions& options) 
         options.key_mask ? to_string(options.key_mask.type()) : "");
 }
 
+double scale_of(const AttentionOptions& options, Value q) {
+  return options.scale > 0 ? options.scale : 1 / std::sqrt(double(q.dim(3)));
+}
+
 }  // namespace
 
 Attention scaled_dot_product_attention(Value q, Value k, Value v, const AttentionOptions& options) {
   check_operands(q, k, v, options);
-  const double scale = options.scale > 0 ? options.scale : 1 / std::sqrt(double(q.dim(3)));
+  const double scale = scale_of(options, q);
   std::vector<Value> inputs = {q, k, v};
   if (options.position) inputs.push_back(options.position);
   if (options.key_mask) inputs.push_back(options.key_mask);
@@ -185,6 +196,18 @@ Attention scaled_dot_product_attention(Value q, Value k, Value v, const Attentio
   };
   const std::vector<Value> results = region(attention, inputs);
   return {results[0], results[1]};
+}
+
+Value linear_attention(Value q, Value k, Value v, const AttentionOptions& options) {
+  check_operands(q, k, v, options);
+  check(options.dropout == 0, "[attention] linear attention has no probabilities to drop");
+  const Operands operands{q, k, v, options.position, options.key_mask};
+  const Inner heads = grouped(operands);
+  Value scores = matmul(heads.q, transpose(heads.k)) * scale_of(options, q);
+  if (const Value visible = visible_keys(operands, options, q.dim(1) / k.dim(1))) {
+    scores = select(visible, scores, scalar(*scores.graph, 0, scores.dtype()));
+  }
+  return reshape(matmul(scores, heads.v), {q.dim(0), q.dim(1), q.dim(2), v.dim(3)});
 }
 
 }  // namespace surtsey::graph

@@ -46,4 +46,10 @@ struct Attention {
 Attention scaled_dot_product_attention(Value q, Value k, Value v,
                                        const AttentionOptions& options = {});
 
+// The same without the softmax: out [B, H, T, D] = mask(scale q k^T) v, where a masked score is 0. No
+// region: it is two products. One layer of it can be a step of gradient descent on a linear
+// regression in its context (von Oswald et al. 2023). UserError with dropout: there are no
+// probabilities.
+Value linear_attention(Value q, Value k, Value v, const AttentionOptions& options = {});
+
 }  // namespace surtsey::graph

@@ -54,8 +54,9 @@ std::vector<Case> cases() {
     c.window = 3;
     c.norm_placement = NormPlacement::post;
   });
-  add("one key/value head, no norm", [](ModelConfig& c) {
-    c.n_kv_head = 1;
+  add("one key/value head", [](ModelConfig& c) { c.n_kv_head = 1; });
+  add("linear attention, no norm", [](ModelConfig& c) {
+    c.attention = AttentionForm::linear;
     c.norm = Norm::none;
   });
   add("encoder and decoder", [](ModelConfig& c) {

@@ -57,6 +57,11 @@ std::vector<ModelConfig> variants() {
   });
   add([](ModelConfig& c) { c.window = 2; });
   add([](ModelConfig& c) {
+    c.attention = AttentionForm::linear;
+    c.norm = Norm::none;
+    c.n_kv_head = 1;
+  });
+  add([](ModelConfig& c) {
     c.bias = false;
     c.attention_bias = true;
     c.output_bias = true;

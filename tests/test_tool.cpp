@@ -167,6 +167,33 @@ TEST_CASE("tool: benchmarks write what they promise") {
   const double alone = steps[0]["loss"][0], first = steps[1]["loss"][0];
   CHECK(std::abs(alone - first) <= 1e-5);
   CHECK(steps[1]["loss"].size() == 2);
+
+  const std::string size = " --n_layer 1 --n_embd 8 --batch_size 3 -r 2 --warmup 1 -o json";
+  const Outcome forward =
+      run(folder, "bench forward --block_size 8 --position=rotary --members 2" + size);
+  CAPTURE(forward.err);
+  REQUIRE(forward.status == 0);
+  const auto passes = nlohmann::json::parse(forward.out);
+  REQUIRE(passes.size() == 1);
+  CHECK(passes[0]["samples_ns"].size() == 2);
+  for (const char* name : {"median_ms", "tokens_per_second", "gflops", "dispatches"}) {
+    CHECK(passes[0][name].get<double>() > 0);
+  }
+  const Outcome generate = run(folder, "bench generate --prompt_length 1,5 --new_tokens 4" + size);
+  CAPTURE(generate.err);
+  REQUIRE(generate.status == 0);
+  const auto texts = nlohmann::json::parse(generate.out);
+  REQUIRE(texts.size() == 2);
+  for (const auto& record : texts) {
+    CHECK(record["samples_ns"].size() == 2);
+    for (const char* name : {"decode_tokens_per_second", "decode_median_ns", "arena_bytes"}) {
+      CHECK(record[name].get<double>() > 0);
+    }
+  }
+  CHECK(texts[0]["prefill_tokens_per_second"] == 0);
+  CHECK(texts[1]["prefill_tokens_per_second"].get<double>() > 0);
+  CHECK(run(folder, "bench generate --new_tokens 0").status == 1);
+  CHECK(run(folder, "bench forward --positon=rotary").err.find("position") != std::string::npos);
   const auto lines = [](const std::string& text) {
     return std::count(text.begin(), text.end(), '\n');
   };
@@ -233,6 +260,19 @@ TEST_CASE("tool: a run killed in the middle and resumed ends with the same bits"
           slurp(folder / "killed" / "checkpoint" / end));
     CHECK_FALSE(slurp(folder / "whole" / "checkpoint" / end).empty());
   }
+
+  // A fork that learns next to nothing ends where its origin did.
+  const Outcome fork =
+      run(folder,
+          fmt::format("train --out {} --from {} --data {} {} --max_iters=1 --learning_rate=1e-9",
+                      (folder / "fork").string(), (folder / "whole").string(), data, kTiny));
+  CAPTURE(fork.err);
+  REQUIRE(fork.status == 0);
+  CHECK(fork.out.find("starting with the weights of") != std::string::npos);
+  const auto last_loss = [](const std::string& text) {
+    return text.substr(text.rfind("val loss"), 15);
+  };
+  CHECK(last_loss(fork.out) == last_loss(whole.out));
 
   const std::string sampling = "sample " + killed + " --start 12 --max_new_tokens 40 --seed 3";
   const Outcome text = run(folder, sampling);

@@ -1,5 +1,7 @@
 #include "experiments/commands/bench.h"
 
+#include "experiments/commands/keys.h"
+
 #include <algorithm>
 
 namespace surtsey::experiments::commands {
@@ -11,6 +13,42 @@ void check_bench(const BenchOptions& options) {
   check(options.repetitions > 0, "-r (repetitions) is at least 1, not {}", options.repetitions);
   check(options.warmup >= 0, "--warmup cannot be {}", options.warmup);
   matmul_variant(options.variant);
+}
+
+void for_each_model(const BenchModels& models, const std::vector<std::string>& keys,
+                    const std::function<void(const BenchModel&)>& visit) {
+  ModelConfig base;
+  ConfigTable none;
+  read_keys(base, none, "", keys);
+  for_each_combination({models.vocab_size, models.block_size, models.n_layer, models.n_embd,
+                        models.n_head, models.batch_size, models.members},
+                       [&](const std::vector<int64_t>& v) {
+                         BenchModel model{base, v[5], v[6]};
+                         model.config.vocab_size = v[0];
+                         model.config.block_size = v[1];
+                         model.config.n_layer = v[2];
+                         model.config.n_embd = v[3];
+                         model.config.n_head = v[4];
+                         check_config(model.config);
+                         check(v[5] > 0 && v[6] > 0, "--batch_size and --members are at least 1");
+                         visit(model);
+                       });
+}
+
+void add_model(Record& record, const BenchModel& model, int64_t parameters) {
+  record["vocab_size"] = model.config.vocab_size;
+  record["block_size"] = model.config.block_size;
+  record["n_layer"] = model.config.n_layer;
+  record["n_embd"] = model.config.n_embd;
+  record["n_head"] = model.config.n_head;
+  record["batch_size"] = model.batch_size;
+  record["members"] = model.members;
+  record["parameters"] = parameters;
+}
+
+std::vector<std::string> model_columns() {
+  return {"device", "parameters", "vocab_size", "block_size", "n_layer",
+          "n_embd", "n_head",     "batch_size", "members"};
 }
 
 graph::MatmulVariant matmul_variant(const std::string& name) {

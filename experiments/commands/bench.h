@@ -4,11 +4,25 @@
 #include "engine/session.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/records.h"
+#include "experiments/model_config.h"
 
 namespace surtsey::experiments::commands {
 
 // UserError: format, repetitions, warm-up or variant are not possible.
 void check_bench(const BenchOptions& options);
+
+// Every combination of the lists, over a model with these further `keys` (--key=value). UserError:
+// a key or a model that is not possible.
+struct BenchModel {
+  ModelConfig config;
+  int64_t batch_size = 0;
+  int64_t members = 0;
+};
+void for_each_model(const BenchModels& models, const std::vector<std::string>& keys,
+                    const std::function<void(const BenchModel&)>& visit);
+// The record's fields that say what was measured, and the same as columns of a table.
+void add_model(Record& record, const BenchModel& model, int64_t parameters);
+std::vector<std::string> model_columns();
 
 engine::SessionOptions session_options(const engine::Device& device, const BenchOptions& options);
 

@@ -7,11 +7,14 @@
 namespace surtsey::experiments::commands {
 namespace {
 
-Record measure(engine::Device& device, const ModelConfig& config, const StepConfig& step,
+Record measure(engine::Device& device, const BenchModel& benched,
                const BenchTrainOptions& options) {
   constexpr double kLearningRate = 1e-3;
   constexpr uint32_t kSeed = 1337;
-  const Model model(config);
+  const Model model(benched.config);
+  StepConfig step;
+  step.batch_size = benched.batch_size;
+  step.members = benched.members;
   engine::Session session(device, session_options(device, options.bench));
   session.add_program("train", training_step(model, step));
   session.allocate();
@@ -32,14 +35,7 @@ Record measure(engine::Device& device, const ModelConfig& config, const StepConf
   Record record;
   record["test"] = "train";
   record["device"] = device.info().name;
-  record["vocab_size"] = config.vocab_size;
-  record["block_size"] = config.block_size;
-  record["n_layer"] = config.n_layer;
-  record["n_embd"] = config.n_embd;
-  record["n_head"] = config.n_head;
-  record["batch_size"] = step.batch_size;
-  record["members"] = step.members;
-  record["parameters"] = model.parameter_count();
+  add_model(record, benched, model.parameter_count());
   record["dispatches"] = plan.dispatches.size();
   record["barriers"] = plan.barriers.size();
   record["flops"] = plan.flops;
@@ -51,7 +47,7 @@ Record measure(engine::Device& device, const ModelConfig& config, const StepConf
   record["loss"] = session.read_output_floats("train", "loss");
   add_samples(record, samples);
   const double median_ns = record["median_ns"].get<double>();
-  const auto tokens = double(step.members * step.batch_size * config.block_size);
+  const auto tokens = double(step.members * step.batch_size * benched.config.block_size);
   record["tokens_per_second"] = tokens / median_ns * 1e9;
   record["gflops"] = double(plan.matmul_flops) / median_ns;
   if (options.profile) {
@@ -67,26 +63,13 @@ void bench_train(const BenchTrainOptions& options) {
   check(options.steps > 0, "--steps is at least 1");
   engine::Device device = engine::Device::open(options.bench.device);
   std::vector<Record> records;
-  for_each_combination({options.vocab_size, options.block_size, options.n_layer, options.n_embd,
-                        options.n_head, options.batch_size, options.members},
-                       [&](const std::vector<int64_t>& v) {
-                         ModelConfig config;
-                         config.vocab_size = v[0];
-                         config.block_size = v[1];
-                         config.n_layer = v[2];
-                         config.n_embd = v[3];
-                         config.n_head = v[4];
-                         check_config(config);
-                         check(v[5] > 0 && v[6] > 0, "--batch_size and --members are at least 1");
-                         StepConfig step;
-                         step.batch_size = v[5];
-                         step.members = v[6];
-                         records.push_back(measure(device, config, step, options));
-                       });
-  print_records(records, options.bench.format,
-                {"device", "parameters", "vocab_size", "block_size", "n_layer", "n_embd", "n_head",
-                 "batch_size", "members", "dispatches", "host_ns_per_submission", "arena_bytes",
-                 "tokens_per_second"});
+  for_each_model(options, {}, [&](const BenchModel& model) {
+    records.push_back(measure(device, model, options));
+  });
+  std::vector<std::string> columns = model_columns();
+  columns.insert(columns.end(),
+                 {"dispatches", "host_ns_per_submission", "arena_bytes", "tokens_per_second"});
+  print_records(records, options.bench.format, columns);
 }
 
 }  // namespace surtsey::experiments::commands

@@ -57,16 +57,39 @@ struct BenchMatmulOptions {
 };
 void bench_matmul(const BenchMatmulOptions& options);
 
-// A full training step (forward, backward, clipping, AdamW) of a decoder with learned positions,
-// pre-LayerNorm, GELU (erf), biases everywhere but in the untied head.
-struct BenchTrainOptions {
-  BenchOptions bench;
+// The models of a benchmark: decoders with learned positions, pre-LayerNorm, GELU (erf), biases
+// everywhere but in the untied head.
+struct BenchModels {
   std::vector<int64_t> vocab_size = {16}, block_size = {32}, n_layer = {2}, n_embd = {32},
                        n_head = {2}, batch_size = {64}, members = {1};
+};
+
+// A full training step (forward, backward, clipping, AdamW).
+struct BenchTrainOptions : BenchModels {
+  BenchOptions bench;
   int64_t steps = 16;    // in a sample, which is their mean
   bool profile = false;  // kernel times on stderr
 };
 void bench_train(const BenchTrainOptions& options);
+
+// A forward pass to the logits of every token. `keys` are further keys of the model, as
+// --key=value.
+struct BenchForwardOptions : BenchModels {
+  BenchOptions bench;
+  bool profile = false;
+  std::vector<std::string> keys;
+};
+void bench_forward(const BenchForwardOptions& options);
+
+// Greedy text with a key/value cache: prompt_length tokens are given, new_tokens written;
+// block_size follows from them.
+struct BenchGenerateOptions : BenchModels {
+  BenchOptions bench;
+  std::vector<int64_t> prompt_length = {16}, new_tokens = {16};
+  bool profile = false;
+  std::vector<std::string> keys;
+};
+void bench_generate(const BenchGenerateOptions& options);
 
 // Character-level training on a text file, nanoGPT's way. `keys` are its key names and those of a
 // model. A line a logging interval on stdout.

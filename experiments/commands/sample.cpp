@@ -4,15 +4,8 @@
 #include "experiments/train.h"
 #include "graph/graph.h"
 
-#include <filesystem>
-
 namespace surtsey::experiments::commands {
 namespace {
-
-std::string checkpoint_root(const std::string& directory) {
-  const std::string inside = (std::filesystem::path(directory) / "checkpoint").string();
-  return std::filesystem::is_directory(inside) ? inside : directory;
-}
 
 void check_options(const SampleOptions& options) {
   check(options.num_samples > 0, "--num_samples is at least 1, not {}", options.num_samples);
@@ -54,7 +47,7 @@ void write_on(Decoder& decoder, std::vector<Text>& texts, int64_t count) {
 
 void sample(const SampleOptions& options) {
   check_options(options);
-  const std::string root = checkpoint_root(options.directory);
+  const std::string root = checkpoint_folder(options.directory);
   const nlohmann::json saved = load_checkpoint_config(root);
   check(saved.contains("vocabulary") && saved["vocabulary"].is_string(),
         "{}: is no checkpoint of `surtsey train`: its config.json has no vocabulary", root);

@@ -37,6 +37,7 @@ struct Settings {
     model.vocab_size = kUnknown;  // the data's
     training.beta2 = 0.99;
     table.add("data", &data, "text file to train on");
+    table.add("from", &from, "run or checkpoint whose weights to start with; its optimizer is not");
     add_training_fields(table, training);
   }
   Settings(const Settings&) = delete;
@@ -48,6 +49,7 @@ struct Settings {
   ModelConfig model;
   TrainingOptions training;
   std::string data;
+  std::string from;
   ConfigTable table;
 };
 
@@ -148,6 +150,8 @@ class Run {
 
     if (saved) {
       trainer.load(root_);
+    } else if (!settings_.from.empty()) {
+      trainer.initialise(forked_parameters());
     } else {
       trainer.initialise();
     }
@@ -175,6 +179,13 @@ class Run {
     return source;
   }
 
+  graph::HostTensor forked_parameters() const {
+    const std::string root = checkpoint_folder(settings_.from);
+    check(load_checkpoint_config(root).value("vocabulary", "") == source_.vocabulary(),
+          "--from: {} has another vocabulary than {}", settings_.data, settings_.from);
+    return load_checkpoint(root, model_.store()).state.at(graph::kParameters);
+  }
+
   // Lines of steps that the resumed run does again.
   void forget_after(int64_t step) const {
     const fs::path path = fs::path(options_.out) / "metrics.jsonl";
@@ -195,6 +206,8 @@ class Run {
                settings_.training.max_iters, trainer.config().tokens_per_step(model_.config()));
     if (resumed) {
       fmt::print("resumed at step {} from {}\n", trainer.step(), root_);
+    } else if (!settings_.from.empty()) {
+      fmt::print("starting with the weights of {}\n", settings_.from);
     } else if (options_.resume) {
       fmt::print("{} has no checkpoint yet: starting at step 0\n", options_.out);
     }

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Makes the goldens of test_golden.cpp: what PyTorch computes for four small models.
+"""Makes the goldens of test_golden.cpp and test_residual.cpp: what PyTorch computes for four small
+models.
 
     python3 tests/golden/make.py        writes tests/golden/*.safetensors
 
 Each file holds, for one model: its configuration (metadata), weights (w.NAME), the batch, logits,
 loss, the gradient of every weight (g.NAME), the losses before each of ten AdamW steps on that batch
-and the weights after them (a.NAME). Weights are float32; everything else is computed in float64
+and the weights after them (a.NAME). residual.safetensors belongs to decoder_learned.safetensors: its
+residual stream at every depth (r.DEPTH), and the same and the logits after a patch. Weights are float32; everything else is computed in float64
 from them and rounded once, when it is stored. Debian: apt-get install python3-torch.
 """
 import json
@@ -46,6 +48,7 @@ class Transformer:
         self.c = dict(n_kv_head=config["n_head"], n_encoder_layer=config["n_layer"], tied=False,
                       norm_placement="pre", source_size=config["block_size"]) | config
         self.weights = {}
+        self.patch, self.residuals = None, []
         self.generator = torch.Generator().manual_seed(seed)
         self.two = config["architecture"] == "encoder_decoder"
         if self.two:
@@ -152,6 +155,15 @@ class Transformer:
             h = 0.5 * up * (1 + torch.tanh(math.sqrt(2 / math.pi) * (up + 0.044715 * up ** 3)))
         return self.linear(h, name + "down")
 
+    def point(self, x):
+        """The residual stream after as many blocks as it was seen before: read, then perhaps patched."""
+        depth = len(self.residuals)
+        if self.patch is not None and depth == self.patch["depth"]:
+            x = x.clone()
+            x[:, self.patch["position"]] = self.patch["value"].double()
+        self.residuals.append(x)
+        return x
+
     def stack(self, prefix, layers, tokens, mask, causal, memory=None, memory_mask=None):
         x = F.embedding(tokens.long(), self.weights[prefix + "embed.token"])
         T, C = tokens.shape[1], self.c["n_embd"]
@@ -162,6 +174,7 @@ class Transformer:
             angle = torch.outer(torch.arange(T, dtype=torch.float64), rate)
             x = x + torch.stack([angle.sin(), angle.cos()], -1).view(T, C).float().double()
         pre = self.c["norm_placement"] == "pre"
+        x = self.point(x)
 
         def branch(x, norm, function):
             return x + function(self.norm(x, norm)) if pre else self.norm(x + function(x), norm)
@@ -174,7 +187,7 @@ class Transformer:
                 x = branch(x, b + "norm_cross",
                            lambda h: self.attention(h, memory, memory_mask, b + "cross.", False,
                                                     False))
-            x = branch(x, b + "norm2", lambda h: self.mlp(h, b + "mlp."))
+            x = self.point(branch(x, b + "norm2", lambda h: self.mlp(h, b + "mlp.")))
         return self.norm(x, prefix + "norm") if pre else x
 
     def logits(self, batch):
@@ -252,6 +265,20 @@ def make(path, config, seed):
           f"{os.path.getsize(path)} bytes")
 
 
+def make_residual(path, config, seed):
+    """The model and the batch of make() with the same seed; only what is read and patched is stored."""
+    model, batch = Transformer(config, seed), make_batch(config, seed + 100)
+    generator = torch.Generator().manual_seed(seed + 200)
+    value = torch.randn((len(batch["tokens"]), config["n_embd"]), generator=generator).float()
+    out = {"patch.value": value}
+    for name, patch in (("r", None), ("p", dict(depth=1, position=3, value=value))):
+        model.patch, model.residuals = patch, []
+        out[name + ".logits"] = model.logits(batch)
+        out |= {f"{name}.{depth}": x for depth, x in enumerate(model.residuals)}
+    save(path, {"torch": torch.__version__}, out)
+    print(f"{path}: {os.path.getsize(path)} bytes")
+
+
 def main():
     small = dict(n_layer=2, n_head=4, n_embd=16, n_hidden=40, block_size=8, vocab_size=13)
     models = {
@@ -269,6 +296,7 @@ def main():
     torch.set_num_threads(1)
     for seed, (name, config) in enumerate(models.items()):
         make(os.path.join(folder, name + ".safetensors"), config, seed + 1)
+    make_residual(os.path.join(folder, "residual.safetensors"), models["decoder_learned"], 1)
 
 
 main()

@@ -1,0 +1,102 @@
+#include "experiments/commands/bench.h"
+#include "experiments/commands/step_program.h"
+#include "experiments/decode.h"
+#include "experiments/train_program.h"
+#include "graph/random.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace surtsey::experiments::commands {
+namespace {
+
+uint64_t run_for(engine::Session& session, const char* program, int64_t steps) {
+  const auto start = std::chrono::steady_clock::now();
+  if (steps > 0) session.run(program, uint32_t(steps));
+  const std::chrono::nanoseconds spent = std::chrono::steady_clock::now() - start;
+  return uint64_t(spent.count());
+}
+
+Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt,
+               int64_t new_tokens, const BenchGenerateOptions& options) {
+  constexpr uint32_t kSeed = 1337;
+  const Model model(benched.config);
+  DecodeConfig config;
+  config.rows = benched.batch_size;
+  config.columns = prompt + new_tokens;
+  config.prefill = std::max<int64_t>(1, prompt - 1);
+  engine::Session session(device, session_options(device, options.bench));
+  Decoder decoder(session, model, size_t(benched.members), config);
+  session.allocate();
+  StepConfig step;
+  step.members = benched.members;
+  write_initial_state(session, model, step, 0, kSeed);
+  std::vector<uint32_t> tokens;
+  for (int64_t i = 0; i < benched.members * config.rows * config.columns; ++i) {
+    tokens.push_back(graph::random_range(graph::stream_seed(kSeed, "prompt"), 0, uint32_t(i),
+                                         uint32_t(benched.config.vocab_size)));
+  }
+  session.write("decode.tokens", tokens);
+  session.write("decode.length",
+                std::vector<uint32_t>(size_t(benched.members * config.rows), uint32_t(prompt)));
+
+  // The last token of the prompt is read by the first replay of decode.
+  const int64_t read = prompt - 1;
+  std::vector<uint64_t> prefill, decode;
+  const auto samples = take_samples(options.bench.warmup, options.bench.repetitions, [&] {
+    session.write("decode.filled", std::vector<uint32_t>{0});
+    session.write("decode.position", std::vector<uint32_t>{uint32_t(prompt)});
+    prefill.push_back(run_for(session, "prefill", read > 0 ? 1 : 0));
+    decode.push_back(run_for(session, "decode", new_tokens));
+    return prefill.back() + decode.back();
+  });
+  for (auto* list : {&prefill, &decode}) {
+    list->erase(list->begin(), list->begin() + options.bench.warmup);
+  }
+  check(decoder.finite(), "the benchmark's model diverged: its logits are not finite");
+
+  Record record;
+  record["test"] = "generate";
+  record["device"] = device.info().name;
+  add_model(record, benched, model.parameter_count());
+  record["prompt_length"] = prompt;
+  record["new_tokens"] = new_tokens;
+  record["prefill_dispatches"] = session.plan("prefill").dispatches.size();
+  record["decode_dispatches"] = session.plan("decode").dispatches.size();
+  record["arena_bytes"] = session.arena_bytes();
+  add_samples(record, samples);
+  const auto rate = [&](int64_t count, double ns) {
+    return double(benched.members * config.rows * count) / ns * 1e9;
+  };
+  record["prefill_median_ns"] = int64_t(median(prefill));
+  record["decode_median_ns"] = int64_t(median(decode));
+  record["prefill_tokens_per_second"] = read > 0 ? rate(read, median(prefill)) : 0;
+  record["decode_tokens_per_second"] = rate(new_tokens, median(decode));
+  if (options.profile) {
+    fmt::print(stderr, "{}", engine::print(engine::by_kernel(session.profile("decode"))));
+  }
+  return record;
+}
+
+}  // namespace
+
+void bench_generate(const BenchGenerateOptions& options) {
+  check_bench(options.bench);
+  engine::Device device = engine::Device::open(options.bench.device);
+  std::vector<Record> records;
+  for_each_combination(
+      {options.prompt_length, options.new_tokens}, [&](const std::vector<int64_t>& v) {
+        check(v[0] > 0 && v[1] > 0, "--prompt_length and --new_tokens are at least 1");
+        BenchModels models = options;
+        models.block_size = {v[0] + v[1] - 1};
+        for_each_model(models, options.keys, [&](const BenchModel& model) {
+          records.push_back(measure(device, model, v[0], v[1], options));
+        });
+      });
+  std::vector<std::string> columns = model_columns();
+  columns.insert(columns.end(), {"prompt_length", "new_tokens", "decode_dispatches", "arena_bytes",
+                                 "prefill_tokens_per_second", "decode_tokens_per_second"});
+  print_records(records, options.bench.format, columns);
+}
+
+}  // namespace surtsey::experiments::commands
