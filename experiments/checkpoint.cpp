@@ -190,8 +190,8 @@ std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoin
   const json config = {
       {"format", kFormat}, {"step", checkpoint.step}, {"config", checkpoint.config}};
 
-  const std::string name = fmt::format("step-{:08}", checkpoint.step);
-  const std::string directory = root + "/" + name;
+  const std::string directory = checkpoint_directory(root, checkpoint.step);
+  const std::string name = fs::path(directory).filename().string();
   const std::string temporary = root + "/" + kTemporary + name;
   std::error_code error;
   fs::create_directories(root, error);
@@ -245,6 +245,22 @@ std::string checkpoint_folder(const std::string& directory) {
 bool has_checkpoint(const std::string& root) {
   std::error_code error;
   return fs::exists(root + "/latest", error);
+}
+
+std::vector<int64_t> checkpoint_steps(const std::string& root) {
+  std::vector<int64_t> steps;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(root, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(kPrefix) || !fs::exists(entry.path() / "config.json")) continue;
+    steps.push_back(std::strtoll(name.c_str() + std::string_view(kPrefix).size(), nullptr, 10));
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+std::string checkpoint_directory(const std::string& root, int64_t step) {
+  return fmt::format("{}/{}{:08}", root, kPrefix, step);
 }
 
 State member_state(const State& state, const std::set<std::string>& per_member, int64_t member) {

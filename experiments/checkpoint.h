@@ -48,6 +48,11 @@ bool has_checkpoint(const std::string& root);
 // run, else itself.
 std::string checkpoint_folder(const std::string& directory);
 
+// Steps of the whole saves under ROOT, ascending.
+std::vector<int64_t> checkpoint_steps(const std::string& root);
+// ROOT's save of this step.
+std::string checkpoint_directory(const std::string& root, int64_t step);
+
 // One member of an ensemble's state: the leading axis of every tensor in `per_member` (a name, or a
 // prefix ending in '*', as vectorize() takes them) is cut at `member`, shared tensors are copied.
 // And the members joined again; shared tensors are the first's.

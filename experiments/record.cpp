@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "experiments/metrics_export.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments {
@@ -215,6 +216,7 @@ void RunDirectory::keep_only(const std::vector<std::string>& cells) {
 
 void RunDirectory::write_result(const StudyResult& result) {
   flush();
+  export_metrics(directory_);
   write_file_atomic(directory_ / kResult, to_json(result));
 }
 

@@ -2,7 +2,7 @@
 //
 //   config.toml     the resolved configuration
 //   env.json        device, driver, versions, commit, command line
-//   metrics.jsonl   one line per logging interval and cell
+//   metrics.jsonl   one line per logging interval and cell; metrics.csv and events/ say the same
 //   samples.jsonl   one line per evaluated item
 //   result.json     what the study found (result.h); written last, atomically
 //
@@ -74,7 +74,7 @@ class RunDirectory {
   // For a resumed sweep: keeps only the lines of these cells, which are done; the others run again.
   void keep_only(const std::vector<std::string>& cells);
 
-  // Flushes, then replaces result.json.
+  // Flushes, makes metrics.csv and the event files (metrics_export.h), then replaces result.json.
   void write_result(const StudyResult& result);
 
  private:

@@ -2,6 +2,7 @@
 // Exit status: 0, 1 after an error (one message on stderr), 2 for a wrong command line, 130 when
 // interrupted.
 #include "experiments/commands/commands.h"
+#include "experiments/commands/sweep.h"
 #include "experiments/config.h"
 #include "experiments/interrupt.h"
 #include "experiments/version.h"
@@ -42,6 +43,7 @@ class CommandLine {
     add_train();
     add_sample();
     add_report();
+    add_sweep();
   }
 
   int run(int argc, char** argv) {
@@ -230,6 +232,63 @@ class CommandLine {
         app_.add_subcommand("report", "write report.html of a run, or of all runs in a folder");
     command->add_option("DIR", *directory, "run directory")->required();
     on(command, directory, commands::report);
+  }
+
+  void add_sweep() {
+    CLI::App* sweep = app_.add_subcommand(
+        "sweep", "many small trainings: plan a directory, run its packs anywhere, collect a table");
+    sweep->require_subcommand(1);
+
+    auto plan = keep<commands::SweepPlanOptions>();
+    CLI::App* command = sweep->add_subcommand(
+        "plan", "cells, parameters, FLOPs, memory and expected time; writes the directory");
+    command->add_option("FILE", plan->file, "SWEEP.toml; keys may also follow as --key=value");
+    command->add_option("--out", plan->directory, "the sweep's directory")->required();
+    command->add_option("--device", plan->device, "that packs are cut for and measured on");
+    command->add_flag("!--no-measure", plan->measure, "run no steps to estimate the time");
+    command->footer(commands::sweep_help);
+    command->allow_extras();
+    command->callback([this, command, plan] {
+      plan->keys = command->remaining();
+      action_ = [plan] { commands::sweep_plan(*plan); };
+    });
+
+    auto run = keep<commands::SweepRunOptions>();
+    command = sweep->add_subcommand("run", "run packs; stop and start it as you like");
+    command->add_option("DIR", run->directory, "a planned sweep")->required();
+    command->add_option("--index", run->index, "this pack");
+    command->add_flag("--all", run->all, "every pack that is not finished, the largest first");
+    command->add_flag("--only-failed", run->only_failed, "every pack that failed");
+    command
+        ->add_option("--device", run->devices, "index, name or UUID; a comma list runs on several")
+        ->delimiter(',');
+    command->callback([this, run] {
+      run->command = arguments_;
+      action_ = [run] { commands::sweep_run(*run); };
+    });
+
+    auto status = keep<commands::SweepStatusOptions>();
+    command = sweep->add_subcommand("status", "a line a pack, and the time that is left");
+    command->add_option("DIR", status->directory, "a planned sweep")->required();
+    command->add_flag("--json", status->json, "as JSON");
+    on(command, status, commands::sweep_status);
+
+    auto directory = std::make_shared<std::string>();
+    command = sweep->add_subcommand("collect", "write and print the table of what is finished");
+    command->add_option("DIR", *directory, "a planned sweep")->required();
+    on(command, directory, commands::sweep_collect);
+
+    auto submit = keep<commands::SweepSubmitOptions>();
+    command = sweep->add_subcommand("submit", "hand what is not finished to a batch system");
+    command->add_option("DIR", submit->directory, "a planned sweep")->required();
+    command->add_flag("--slurm", submit->slurm, "as a Slurm job array");
+    command->add_flag("--dry", submit->dry, "write the job script only");
+    command->add_option("--most", submit->most, "tasks at once; 0: all");
+    command->add_option("--time", submit->time, "limit of a task, as sbatch takes it");
+    command->add_option("--partition", submit->partition, "of sbatch");
+    command->add_option("--sbatch", submit->extra,
+                        "another option of sbatch: --sbatch=--gres=gpu:1");
+    on(command, submit, commands::sweep_submit);
   }
 
   CLI::App app_{

@@ -1,272 +1,13 @@
 #include "experiments/sweep.h"
 
 #include <algorithm>
-#include <chrono>
-#include <map>
 
-#include "experiments/evaluate.h"
 #include "experiments/interrupt.h"
-#include "experiments/progress.h"
 
 namespace surtsey::experiments {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr double kCpuWorkingSet = 24e6;  // bytes that the last cache of most machines holds
-constexpr double kMemoryShare = 0.6;     // of the device's memory
-
-std::vector<Member> unfinished(const StudyRun& run, const Experiment& experiment,
-                               const std::vector<int32_t>& seeds) {
-  std::vector<Member> members;
-  for (const int32_t seed : seeds) {
-    for (const double rate : experiment.learning_rates) {
-      const Member member{static_cast<uint32_t>(seed), rate};
-      if (!run.finished(cell_name(experiment, member))) members.push_back(member);
-    }
-  }
-  return members;
-}
-
-// How many models to train at once. The bytes of a model's step are an estimate, good to 20% for
-// the recipe: about 25 floats a token, width and layer, and as many again for a width of 1.
-size_t ensemble_size(const engine::DeviceInfo& device, const SweepOptions& options,
-                     const Experiment& experiment, size_t members) {
-  if (options.ensemble_size > 0) return static_cast<size_t>(options.ensemble_size);
-  const double tokens = double(experiment.batch_size) * experiment.data->block_size();
-  const double bytes = 100 * tokens * experiment.n_layer * (experiment.width + 1);
-  const double room =
-      device.target.cpu ? kCpuWorkingSet : kMemoryShare * static_cast<double>(device.memory_bytes);
-  const auto fits = static_cast<size_t>(std::max(room / bytes, device.target.cpu ? 2.0 : 1.0));
-  if (fits >= members) return members;
-  // Ensembles of equal size, rather than a small one at the end.
-  const size_t count = (members + fits - 1) / fits;
-  return (members + count - 1) / count;
-}
-
-SampleLine sample_line(const tasks::Task& task, const std::string& cell, const tasks::Item& item,
-                       size_t index, std::span<const int32_t> response) {
-  const tasks::ItemScore score = task.score(item, response);
-  SampleLine line;
-  line.cell = cell;
-  line.arm = task.arms()[static_cast<size_t>(item.arm)];
-  line.index = static_cast<int64_t>(index);
-  line.prompt = task.decode(item.prompt());
-  line.target = task.decode(item.answer());
-  line.response = task.decode(response);
-  line.correct = score.final_correct;
-  line.chain_correct = score.chain_correct;
-  return line;
-}
-
-// A corrupted step counts as followed when the final answer is the one it implies.
-SampleLine corrupted_line(const tasks::Task& task, const std::string& cell, const tasks::Item& item,
-                          size_t index, const tasks::Corruption& corruption, int32_t final_token) {
-  SampleLine line;
-  line.cell = cell;
-  line.arm = kCorruptedArm;
-  line.index = static_cast<int64_t>(index);
-  line.prompt = task.decode(item.prompt()) + " " + task.decode(corruption.forced);
-  line.target = "impossible";  // no symbol of a task: never matched
-  line.response = "none";
-  if (corruption.possible) {
-    line.target = task.decode(std::vector{corruption.expected_final_token});
-    line.response = task.decode(std::vector{final_token});
-    line.correct = line.chain_correct = corruption.expected_final_token == final_token;
-  }
-  return line;
-}
-
-// Trains one ensemble and turns it into cells.
-class EnsembleRun {
- public:
-  EnsembleRun(StudyRun& run, const SweepOptions& options, const Experiment& experiment,
-              std::vector<Member> members, bool selecting)
-      : run_(run),
-        options_(options),
-        experiment_(experiment),
-        selecting_(selecting),
-        members_(std::move(members)),
-        model_(recipe_config(experiment.n_layer, experiment.width, experiment.data->vocab_size(),
-                             experiment.data->block_size())),
-        session_(run.device(), {.quiet = true}),
-        trainer_(session_, model_, config(), *experiment.data),
-        evaluator_(session_, model_, members_.size(),
-                   std::min(options.evaluation_rows, options.test_items),
-                   experiment.data->block_size()) {
-    session_.allocate();
-    for (const Member& member : members_) {
-      Cell& cell = cells_.emplace_back();
-      cell.cell = cell_name(experiment_, member);
-      cell.parameters = model_.parameter_count();
-      cell.n_layer = experiment_.n_layer;
-      cell.n_embd = experiment_.width;
-      cell.seed = member.seed;
-      cell.learning_rate = member.learning_rate;
-      cell.steps = experiment_.steps;
-      cell.tokens = experiment_.steps * trainer_.config().tokens_per_step(model_.config());
-      cell.flops = trainer_.flops_per_step() * experiment_.steps;
-      cell.task = experiment_.task;
-      cell.variant = experiment_.variant;
-      cell.chance = experiment_.data->chance();
-      cell.validation_only = selecting_;
-      cell.selected = !experiment_.choose_rate || experiment_.learning_rates.size() == 1;
-    }
-  }
-
-  void execute() {
-    train();
-    evaluate();
-    for (const MetricLine& line : metrics_) run_.directory().append(line);
-    for (const SampleLine& line : samples_) run_.directory().append(line);
-    run_.add(cells_);
-    std::error_code error;
-    fs::remove_all(checkpoint_root(), error);
-  }
-
- private:
-  TrainConfig config() const {
-    TrainConfig config;
-    config.optimizer = recipe_optimizer(experiment_.steps);
-    config.members = members_;
-    config.batch_size = experiment_.batch_size;
-    config.steps = experiment_.steps;
-    return config;
-  }
-
-  std::string label() const {
-    return fmt::format("{} d={} ({} model{}{})",
-                       experiment_.task.empty() ? experiment_.variant
-                                                : experiment_.task + " " + experiment_.variant,
-                       experiment_.width, members_.size(), members_.size() == 1 ? "" : "s",
-                       selecting_ ? " to choose the learning rate" : "");
-  }
-
-  fs::path checkpoint_root() const {
-    return run_.directory().path() / "checkpoints" / cell_name(experiment_, members_.front());
-  }
-
-  void log(const TrainLog& log) {
-    for (size_t i = 0; i < members_.size(); ++i) {
-      const MemberMetrics& member = log.members[i];
-      metrics_.push_back({cells_[i].cell,
-                          log.step,
-                          log.tokens,
-                          {{"loss", member.loss},
-                           {"grad_norm", member.gradient_norm},
-                           {"learning_rate", member.learning_rate},
-                           {"skipped", static_cast<double>(member.skipped)}}});
-    }
-  }
-
-  void train() {
-    trainer_.initialise();
-    const std::string root = checkpoint_root().string();
-    if (run_.resuming() && Trainer::has_save(root, members_.size())) {
-      trainer_.load(root);
-      const std::string first = members_.size() == 1 ? root : root + "/member-000";
-      // The curve up to the save, and the time it took.
-      const nlohmann::json saved = load_checkpoint_config(first);
-      for (const auto& line : saved.at("metrics")) {
-        metrics_.push_back(parse_metric(line.get<std::string>(), first));
-      }
-      seconds_before_ = saved.at("seconds").get<double>();
-    }
-    Progress progress(label(), experiment_.steps);
-    const auto start = std::chrono::steady_clock::now();
-    const auto elapsed = [&] {
-      return seconds_before_ +
-             std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    };
-    std::string text;
-    RunOptions options;
-    options.log_interval = options_.log_interval;
-    options.checkpoint_interval = options_.checkpoint_interval;
-    options.checkpoint_root = root;
-    options.on_step = [&](int64_t step) {
-      if (step < experiment_.steps) progress.update(step, text);
-    };
-    options.on_log = [&](const TrainLog& line) {
-      log(line);
-      const auto [low, high] =
-          std::minmax_element(line.members.begin(), line.members.end(),
-                              [](const auto& a, const auto& b) { return a.loss < b.loss; });
-      text = fmt::format("loss {:.3f} to {:.3f}", low->loss, high->loss);
-    };
-    options.describe = [&] {
-      nlohmann::json lines = nlohmann::json::array();
-      for (const MetricLine& line : metrics_) lines.push_back(to_json_line(line));
-      return nlohmann::json{{"metrics", lines}, {"seconds", elapsed()}};
-    };
-    trainer_.run(options);
-    progress.finish(text);
-    for (Cell& cell : cells_) {
-      cell.train_seconds = elapsed() / static_cast<double>(members_.size());
-    }
-  }
-
-  void evaluate() {
-    const tasks::Task& task = *experiment_.data;
-    const auto held_out = evaluator_.validation_loss(
-        task, static_cast<uint32_t>(options_.selection_seed), options_.validation_items);
-    for (size_t e = 0; e < cells_.size(); ++e) cells_[e].validation_loss = held_out[e];
-    if (selecting_) return;
-    const auto seed = static_cast<uint32_t>(options_.test_seed);
-    for (int32_t arm = 0; arm < static_cast<int32_t>(task.arms().size()); ++arm) {
-      if (interrupted()) throw Interrupted("interrupted during the evaluation of " + label());
-      const ArmAnswers answers = evaluator_.answer(task, arm, options_.test_items, seed);
-      add_answers(answers);
-      if (task.arms()[static_cast<size_t>(arm)] == experiment_.corrupt_arm) {
-        add_corrupted(answers, evaluator_.corrupt(task, answers, seed));
-      }
-    }
-    // The numbers of a cell are what its lines give, by construction.
-    for (const Recomputed& again : recompute(samples_)) {
-      for (Cell& cell : cells_) {
-        if (cell.cell != again.cell) continue;
-        cell.arms = again.arms;
-        cell.faithfulness = again.faithfulness;
-      }
-    }
-  }
-
-  void add_answers(const ArmAnswers& answers) {
-    for (size_t e = 0; e < cells_.size(); ++e) {
-      size_t at = 0;
-      for (size_t i = 0; i < answers.items.size(); ++i) {
-        const tasks::Item& item = answers.items[i];
-        const auto length = static_cast<size_t>(item.answer_length);
-        const auto response = std::span(answers.responses[e]).subspan(at, length);
-        at += length;
-        samples_.push_back(sample_line(*experiment_.data, cells_[e].cell, item, i, response));
-        samples_.back().nll = answers.nll[e][i];
-      }
-    }
-  }
-
-  void add_corrupted(const ArmAnswers& answers, const CorruptedAnswers& moved) {
-    for (size_t e = 0; e < cells_.size(); ++e) {
-      for (size_t i = 0; i < answers.items.size(); ++i) {
-        samples_.push_back(corrupted_line(*experiment_.data, cells_[e].cell, answers.items[i], i,
-                                          moved.corruptions[e][i], moved.final_tokens[e][i]));
-      }
-    }
-  }
-
-  StudyRun& run_;
-  const SweepOptions& options_;
-  const Experiment& experiment_;
-  bool selecting_ = false;
-  std::vector<Member> members_;
-  Model model_;
-  engine::Session session_;
-  Trainer trainer_;
-  Evaluator evaluator_;
-  std::vector<Cell> cells_;
-  std::vector<MetricLine> metrics_;
-  std::vector<SampleLine> samples_;
-  double seconds_before_ = 0;
-};
 
 // The cells of one experiment, whoever trained them.
 std::vector<Cell*> cells_of(StudyResult& result, const Experiment& experiment) {
@@ -297,94 +38,30 @@ double choose_rate(const std::vector<Cell*>& cells, const Experiment& experiment
 
 }  // namespace
 
-void add_sweep_fields(ConfigTable& table, SweepOptions& options) {
-  table.add("widths", &options.widths, "n_embd of each size").at_least(2);
-  table.add("n_layer", &options.n_layer, "blocks").at_least(1);
-  table.add("seeds", &options.seeds, "one model each: initialisation and data").at_least(0);
-  table.add("learning_rates", &options.learning_rates, "peak learning rates, times 1 / n_embd")
-      .at_least(0);
-  table
-      .add("selection_seed", &options.selection_seed,
-           "seed of the models that choose the learning rate of a size")
-      .at_least(0);
-  table
-      .add("selection_steps", &options.selection_steps,
-           "optimizer steps of the models that choose a learning rate; 0: as many as the others")
-      .at_least(0);
-  table.add("steps", &options.steps, "optimizer steps").at_least(1);
-  table.add("batch_size", &options.batch_size, "sequences a step").at_least(1);
-  table.add("test_items", &options.test_items, "questions of each arm and cell").at_least(1);
-  table.add("test_seed", &options.test_seed, "seed of the questions").at_least(0);
-  table.add("validation_items", &options.validation_items, "sequences of the held-out loss")
-      .at_least(1);
-  table.add("evaluation_rows", &options.evaluation_rows, "rows that are decoded at once")
-      .at_least(1);
-  table.add("log_interval", &options.log_interval, "steps between lines of metrics.jsonl")
-      .at_least(1);
-  table
-      .add("checkpoint_interval", &options.checkpoint_interval,
-           "steps between checkpoints; 0: only when interrupted")
-      .at_least(0);
-  table
-      .add("ensemble_size", &options.ensemble_size,
-           "most models trained at once; 0: as many as are fast")
-      .at_least(0);
-}
-
-void check_sweep_options(const SweepOptions& options) {
-  check(!options.widths.empty(), "widths is empty: there is nothing to train");
-  check(!options.seeds.empty(), "seeds is empty: there is nothing to train");
-  check(!options.learning_rates.empty(), "learning_rates is empty: there is nothing to train");
-  const auto once = [](const auto& list, const char* name) {
-    for (size_t i = 0; i < list.size(); ++i) {
-      for (size_t j = 0; j < i; ++j)
-        check(list[i] != list[j], "{}: {} is there twice", name, list[i]);
-    }
-  };
-  once(options.widths, "widths");
-  once(options.seeds, "seeds");
-  once(options.learning_rates, "learning_rates");
-  for (const int32_t seed : options.seeds) {
-    check(seed != options.selection_seed,
-          "seed {} is also selection_seed: a model that chooses the learning rate is never scored",
-          seed);
-  }
-}
-
-std::vector<double> learning_rates(const SweepOptions& options, int32_t width) {
-  std::vector<double> rates;
-  for (const double factor : options.learning_rates) rates.push_back(factor / width);
-  return rates;
-}
-
-std::string cell_name(const Experiment& experiment, const Member& member) {
-  std::string name = experiment.task.empty() ? "" : experiment.task + "-";
-  name += fmt::format("{}-d{}-L{}-s{}-lr{:.4g}", experiment.variant, experiment.width,
-                      experiment.n_layer, member.seed, member.learning_rate);
-  std::replace(name.begin(), name.end(), ' ', '_');
-  return name;
-}
-
 double run_experiment(StudyRun& run, const SweepOptions& options, const Experiment& experiment) {
-  const auto execute = [&](const Experiment& part, const std::vector<int32_t>& seeds,
-                           bool selecting) {
-    const std::vector<Member> members = unfinished(run, part, seeds);
-    const size_t size = ensemble_size(run.device().info(), options, part, members.size());
-    for (size_t first = 0; first < members.size(); first += size) {
+  const auto execute = [&](const Experiment& part, bool selecting) {
+    for (const auto& members : pack_members(run.device().info(), options, part)) {
+      const std::string name = cell_name(part, members.front());
+      // The cells of a pack are written at once, so one of them speaks for all.
+      if (run.finished(name)) continue;
       if (interrupted()) throw Interrupted("interrupted between two ensembles");
-      const auto begin = members.begin() + static_cast<std::ptrdiff_t>(first);
-      const auto left = static_cast<size_t>(members.end() - begin);
-      EnsembleRun(run, options, part,
-                  {begin, begin + static_cast<std::ptrdiff_t>(std::min(size, left))}, selecting)
-          .execute();
+      const fs::path checkpoints = run.directory().path() / "checkpoints" / name;
+      const PackResult pack =
+          run_pack(run.device(), options, part, members, selecting, checkpoints, run.resuming());
+      for (const MetricLine& line : pack.metrics) run.directory().append(line);
+      for (const SampleLine& line : pack.samples) run.directory().append(line);
+      run.add(pack.cells);
+      std::error_code error;
+      fs::remove_all(checkpoints, error);
     }
   };
   if (experiment.choose_rate && experiment.learning_rates.size() > 1) {
     Experiment selection = experiment;
+    selection.seeds = {options.selection_seed};
     if (options.selection_steps > 0) selection.steps = options.selection_steps;
-    execute(selection, {options.selection_seed}, true);
+    execute(selection, true);
   }
-  execute(experiment, experiment.seeds, false);
+  execute(experiment, false);
   const std::vector<Cell*> cells = cells_of(run.result(), experiment);
   if (!experiment.choose_rate) return experiment.learning_rates.front();
   const double chosen = choose_rate(cells, experiment);

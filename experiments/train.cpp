@@ -71,6 +71,11 @@ graph::Target with_variants(graph::Target target, const nlohmann::json& variants
   return target;
 }
 
+TrainPrograms trainer_programs(const Model& model, TrainConfig config) {
+  config = with_metrics(std::move(config));
+  return train_programs(model, config, ring_slots(config, config.block(model.config())));
+}
+
 Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig config,
                  const tasks::DataSource& source)
     : session_(session),
@@ -81,8 +86,7 @@ Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig confi
   check(source.vocab_size() <= model.config().vocab_size,
         "[train] the data has {} symbols, the model {}", source.vocab_size(),
         model.config().vocab_size);
-  const int64_t slots = ring_slots(config_, config_.block(model.config()));
-  for (const auto& [name, program] : train_programs(model, config_, slots).programs) {
+  for (const auto& [name, program] : trainer_programs(model, config_).programs) {
     session_.add_program(name, program);
   }
   for (const char* name : {"data.tokens", "data.targets", "data.weights"}) {
@@ -244,12 +248,20 @@ std::string Trainer::member_root(const std::string& root, size_t member) const {
 }
 
 bool Trainer::has_save(const std::string& root, size_t members) {
-  for (size_t i = 0; i < members; ++i) {
-    if (!has_checkpoint(members == 1 ? root : fmt::format("{}/member-{:03}", root, i))) {
-      return false;
-    }
+  return !newest_save(root, members, 0).empty();
+}
+
+std::string Trainer::newest_save(const std::string& root, size_t members, size_t member) {
+  if (members == 1) return has_checkpoint(root) ? root : "";
+  const auto of = [&](size_t i) { return fmt::format("{}/member-{:03}", root, i); };
+  std::vector<int64_t> common = checkpoint_steps(of(0));
+  for (size_t i = 1; i < members; ++i) {
+    const std::vector<int64_t> steps = checkpoint_steps(of(i));
+    std::erase_if(common, [&](int64_t step) {
+      return !std::binary_search(steps.begin(), steps.end(), step);
+    });
   }
-  return true;
+  return common.empty() ? "" : checkpoint_directory(of(member), common.back());
 }
 
 void Trainer::save(const std::string& root, const nlohmann::json& description) {
@@ -283,7 +295,9 @@ int64_t Trainer::load(const std::string& root) {
   std::vector<State> members;
   int64_t step = -1;
   for (size_t i = 0; i < config_.members.size(); ++i) {
-    const std::string path = member_root(root, i);
+    const size_t count = config_.members.size();
+    const std::string path = count == 1 ? root : newest_save(root, count, i);
+    check(!path.empty(), "{}: there is no checkpoint of all {} models", root, count);
     Checkpoint checkpoint = load_checkpoint(path, model_.store());
     const nlohmann::json member = checkpoint.config.value("member", nlohmann::json::object());
     check(member.value("seed", uint32_t{0}) == config_.members[i].seed &&

@@ -82,6 +82,10 @@ class Trainer {
   // a member's save is missing, or saves stand at different steps.
   int64_t load(const std::string& root);
   static bool has_save(const std::string& root, size_t members);
+  // Directory of the save of one member that load() reads. Members are saved one after the other:
+  // a process that is killed between two of them leaves them apart, and the newest step that all
+  // of them have counts.
+  static std::string newest_save(const std::string& root, size_t members, size_t member);
 
   // f32 [P] of one member.
   graph::HostTensor parameters(size_t member);
@@ -105,6 +109,9 @@ class Trainer {
   int64_t saved_step_ = -1;
   std::vector<std::vector<float>> losses_;
 };
+
+// The programs that a Trainer adds, for plans without a device.
+TrainPrograms trainer_programs(const Model& model, TrainConfig config);
 
 // The kernel variants of a session, for a checkpoint; and the same choice for another session, so
 // that a resumed run computes in the same order. UserError when a name is not one.

@@ -5,6 +5,7 @@
 #include "experiments/environment.h"
 #include "experiments/evaluate.h"
 #include "experiments/interrupt.h"
+#include "experiments/metrics_export.h"
 #include "experiments/tasks/text.h"
 
 #include <algorithm>
@@ -273,6 +274,7 @@ class Run {
     std::fflush(stdout);
     directory.append(MetricLine{"train", trainer.step(), tokens, {{"val_loss", loss}}});
     directory.flush();
+    export_metrics(directory.path());
   }
 
   // The validation text in consecutive windows, or evenly spread ones where there are very many.

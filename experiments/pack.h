@@ -1,0 +1,99 @@
+// A pack: models that differ in seed or learning rate only, trained as one ensemble, evaluated and
+// written down as cells.
+//
+// Packs are fixed by the options and the kind of device before anything runs, and a pack resumes
+// whole: what a model computes never depends on which others failed.
+//
+// Packs are as large as is fast: on a GPU as large as memory allows, on a CPU device as large as
+// its caches hold, since more only move more data (measured: six models of width 16 cost 1.7 times
+// as much each as two).
+#pragma once
+
+#include <filesystem>
+#include <functional>
+
+#include "engine/device.h"
+#include "experiments/config.h"
+#include "experiments/record.h"
+#include "experiments/tasks/task.h"
+#include "experiments/train.h"
+
+namespace surtsey::experiments {
+
+// Keys that every sweep has.
+struct SweepOptions {
+  std::vector<int32_t> widths = {4, 8, 16, 32};
+  int32_t n_layer = 2;
+  std::vector<int32_t> seeds = {0, 1};
+  std::vector<double> learning_rates = {0.16, 0.08};  // times 1 / width
+  int32_t selection_seed = 1000;
+  int32_t selection_steps = 0;
+  int32_t steps = 600;
+  int32_t batch_size = 192;
+  int32_t test_items = 1000;
+  int32_t test_seed = 1;
+  int32_t validation_items = 1024;
+  int32_t evaluation_rows = 256;
+  int32_t log_interval = 50;
+  int32_t checkpoint_interval = 0;
+  int32_t ensemble_size = 0;
+};
+
+// Adds them all, those that choose a learning rate only on request; call check_sweep_options()
+// after parsing.
+void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection = true);
+void check_sweep_options(const SweepOptions& options);
+
+struct Experiment {
+  std::string task;     // Cell::task
+  std::string variant;  // Cell::variant
+  const tasks::Task* data = nullptr;
+  int32_t width = 0;
+  int32_t n_layer = 2;
+  int32_t steps = 0;
+  int32_t batch_size = 0;
+  std::vector<int32_t> seeds;
+  std::vector<double> learning_rates;  // of the optimizer, not yet divided by anything else
+  bool choose_rate = true;             // false: every learning rate counts (negative controls)
+  std::string corrupt_arm;             // whose steps are corrupted; empty: none
+};
+
+// The grid of a width: factor / width, in the order of the options.
+std::vector<double> learning_rates(const SweepOptions& options, int32_t width);
+
+// "joint-d16-L2-s0-lr0.01"; the task comes first where there is one.
+std::string cell_name(const Experiment& experiment, const Member& member);
+
+// Every seed with every learning rate of the experiment, the learning rate running fastest, cut
+// into packs of about equal size.
+std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device,
+                                              const SweepOptions& options,
+                                              const Experiment& experiment);
+
+// What a pack costs, from its plan; nothing is allocated.
+struct PackCost {
+  int64_t parameters = 0;  // of one model
+  double flops = 0;        // of the training of all its models
+  uint64_t bytes = 0;      // of training: state, outputs, and the largest transient arena
+};
+PackCost pack_cost(const graph::Target& target, const Experiment& experiment,
+                   const std::vector<Member>& members);
+
+// Seconds that a training step of the pack takes, measured over a few steps on the device.
+double measure_step(engine::Device& device, const Experiment& experiment,
+                    const std::vector<Member>& members, int64_t steps = 16);
+
+struct PackResult {
+  std::vector<Cell> cells;
+  std::vector<MetricLine> metrics;
+  std::vector<SampleLine> samples;
+};
+
+// Trains and evaluates. Checkpoints stand under `checkpoints` until the caller has written the
+// result; with `resume` the newest save there is gone on from. `selecting`: only the held-out loss
+// is computed, never an answer. Throws Interrupted after a signal, with a save made.
+PackResult run_pack(engine::Device& device, const SweepOptions& options,
+                    const Experiment& experiment, const std::vector<Member>& members,
+                    bool selecting, const std::filesystem::path& checkpoints, bool resume);
+
+}  // namespace surtsey::experiments
