@@ -107,6 +107,7 @@ class LabelGuard {
 };
 
 // What other folders see of a device.
+std::string device_details(const Capabilities& capabilities);  // DeviceInfo::details
 DeviceInfo describe(uint32_t index, const Capabilities& capabilities, const FeatureSet& chosen);
 // The device itself and what is known of it; queue, pool and timeline are left empty.
 void create_device(Context& context, vk::raii::PhysicalDevice physical,

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <sstream>
 
 namespace surtsey::engine {
 namespace {
@@ -43,6 +44,9 @@ DeviceInfo describe(uint32_t index, const Capabilities& c, const FeatureSet& cho
   info.usable = chosen.missing.empty();
   info.reason = chosen.missing;
   info.features = chosen.names;
+  info.off = chosen.off;
+  info.quirks = quirks_in_use(c);
+  info.details = device_details(c);
   info.target = chosen.target;
   info.preference = quirk_effects(c).preference;
   return info;
@@ -65,6 +69,14 @@ std::string one_line_each(std::span<const DeviceInfo> devices) {
   std::string text;
   for (const DeviceInfo& device : devices) text += fmt::format("\n  {}", print(device));
   return text;
+}
+
+// The rows to do without: of the caller, and of SURTSEY_WITHOUT, a list with commas.
+std::vector<std::string> switched_off(std::vector<std::string> without) {
+  std::istringstream names(environment("SURTSEY_WITHOUT"));
+  for (std::string name; std::getline(names, name, ',');)
+    if (!name.empty()) without.push_back(name);
+  return without;
 }
 
 void apply_addressing(DeviceInfo& info, const std::optional<graph::Addressing>& wanted) {
@@ -148,6 +160,14 @@ std::string print(const DeviceInfo& info) {
       target.shared_memory_bytes / 1024, target.f16_storage ? " | f16 storage" : "");
 }
 
+std::string print_paths(const DeviceInfo& info) {
+  std::string text;
+  for (const std::string& name : info.features) text += (text.empty() ? "" : ", ") + name;
+  for (size_t i = 0; i < info.off.size(); ++i)
+    text += (i == 0 ? " | without " : ", ") + info.off[i];
+  return text;
+}
+
 const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::string& select,
                                 std::string& why) {
   if (devices.empty())
@@ -197,7 +217,8 @@ std::vector<DeviceInfo> list_devices() {
   for (const vk::raii::PhysicalDevice& device : physical_devices(instance)) {
     Capabilities capabilities = query(device);
     result.push_back(
-        describe(uint32_t(result.size()), capabilities, choose_features(capabilities, {})));
+        describe(uint32_t(result.size()), capabilities,
+                 choose_features(capabilities, switched_off({}))));
   }
   return result;
 }
@@ -206,12 +227,13 @@ Device Device::open(const DeviceOptions& options) {
   bool validation = options.validation.value_or(environment("SURTSEY_VALIDATION") == "1");
   auto context = std::make_unique<Context>(create_instance(validation));
   std::vector<vk::raii::PhysicalDevice> physical = physical_devices(context->instance);
+  const std::vector<std::string> without = switched_off(options.without);
   std::vector<Capabilities> capabilities;
   std::vector<FeatureSet> features;
   std::vector<DeviceInfo> infos;
   for (const vk::raii::PhysicalDevice& device : physical) {
     capabilities.push_back(query(device));
-    features.push_back(choose_features(capabilities.back(), options.without));
+    features.push_back(choose_features(capabilities.back(), without));
     infos.push_back(describe(uint32_t(infos.size()), capabilities.back(), features.back()));
   }
   std::string why;
@@ -224,9 +246,10 @@ Device Device::open(const DeviceOptions& options) {
       !options.staging && (info.type == DeviceType::cpu || info.type == DeviceType::integrated);
   open_queue(*context);
   if (!options.quiet) {
-    fmt::print(stderr, "{}", quirks_in_use(context->capabilities));
+    for (const std::string& quirk : info.quirks) fmt::print(stderr, "quirk: {}\n", quirk);
     fmt::print(stderr, "device: {} | {}{}\n", print(info), why,
                validation ? " | validation on" : "");
+    fmt::print(stderr, "paths: {}\n", print_paths(info));
   }
   return Device(std::move(info), std::move(context));
 }

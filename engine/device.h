@@ -27,13 +27,18 @@ struct DeviceInfo {
   uint64_t memory_bytes = 0;  // the largest device-local heap
   bool usable = false;
   std::string reason;                 // why it cannot run, when it cannot
-  std::vector<std::string> features;  // optional features in use
+  std::vector<std::string> features;  // rows of features.cpp in use
+  std::vector<std::string> off;       // optional rows that are not: "f16_storage (switched off)"
+  std::vector<std::string> quirks;    // that change how it runs kernels, with their reasons
   graph::Target target;
   int preference = 0;  // among devices of one type
+  std::string details;  // a JSON object: identity, heaps, limits, extensions
 };
 
 // One line: `0 = llvmpipe (LLVM 15.0.6, 512 bits) | cpu, 2 threads | ...`.
 std::string print(const DeviceInfo& info);
+// One line: the optional paths that are in use, and those that are not and why.
+std::string print_paths(const DeviceInfo& info);
 std::string to_json(std::span<const DeviceInfo> devices);
 
 // All devices of all drivers. DeviceError when there is no Vulkan driver at all.
@@ -46,7 +51,8 @@ struct DeviceOptions {
       validation;  // core and synchronization validation; unset: SURTSEY_VALIDATION=1
   std::optional<graph::Addressing>
       addressing;  // unset: SURTSEY_ADDRESSING, else by address where the device can
-  std::vector<std::string> without;  // optional features of features.cpp to do without
+  std::vector<std::string> without;  // optional rows of features.cpp to do without, besides those
+                                     // of SURTSEY_WITHOUT
   bool staging =
       false;           // copies go through a staging buffer even where memory can be mapped (tests)
   bool quiet = false;  // no line on stderr
@@ -60,7 +66,7 @@ const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::
 
 class Device {
  public:
-  // Prints one line to stderr: what was chosen and why.
+  // Prints two lines to stderr: what was chosen and why; the optional paths in use.
   static Device open(const DeviceOptions& options = {});
   ~Device();
   Device(Device&&) noexcept;

@@ -57,6 +57,9 @@ constexpr FeatureRow kFeatures[] = {
        return c.extensions.contains(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
      },
      nothing_to_enable, nothing},
+    {"fusion", false, nullptr, "kernels compute more than one node of the graph",
+     [](const Capabilities&) { return true; }, nothing_to_enable,
+     [](graph::Target& t) { t.fusion = true; }},
     {"executable_properties", false, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME,
      "what the driver's compiler says of a kernel: registers, spills, occupancy, ISA",
      [](const Capabilities& c) { return bool(c.executables.pipelineExecutableInfo); },
@@ -185,11 +188,18 @@ FeatureSet choose_features(const Capabilities& c, const std::vector<std::string>
   // Blocks begin and end where anything can be placed.
   target.max_allocation &= ~uint64_t(4095);
 
+  target.fusion = false;  // a row, as all that can be switched off
+
   result.missing = why_it_cannot_run(c);
   for (const FeatureRow& row : kFeatures) {
-    if (std::find(without.begin(), without.end(), row.name) != without.end()) continue;
+    if (std::find(without.begin(), without.end(), row.name) != without.end()) {
+      result.off.push_back(fmt::format("{} (switched off)", row.name));
+      continue;
+    }
     if (!row.present(c)) {
-      if (row.required && result.missing.empty())
+      if (!row.required)
+        result.off.push_back(fmt::format("{} (the device lacks it)", row.name));
+      else if (result.missing.empty())
         result.missing = fmt::format("it lacks {} ({})", row.name, row.why);
       continue;
     }

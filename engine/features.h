@@ -1,5 +1,6 @@
 // What a physical device can do, and the table of what of it is used: required or optional, and
-// what each sets in graph::Target. Every optional row has an off switch (DeviceOptions::without).
+// what each sets in graph::Target. Every optional row has an off switch (DeviceOptions::without,
+// SURTSEY_WITHOUT).
 #pragma once
 
 #include "engine/vulkan.h"
@@ -55,6 +56,7 @@ struct FeatureSet {
   Capabilities enable;  // only features11 to 13 and executables are of interest
   std::vector<const char*> extensions;
   std::vector<std::string> names;  // rows in use
+  std::vector<std::string> off;    // optional rows that are not: "name (why)"
   graph::Target target;
   std::string missing;  // why the device cannot run, or empty
 

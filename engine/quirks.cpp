@@ -66,16 +66,16 @@ void apply_process_quirks(bool validation) {
       setenv(quirk.variable, quirk.value, 0);
 }
 
-std::string quirks_in_use(const Capabilities& capabilities) {
-  std::string lines;
+std::vector<std::string> quirks_in_use(const Capabilities& capabilities) {
+  std::vector<std::string> lines;
   for (const ProcessQuirk& quirk : kProcessQuirks)
     if (quirk.concerns(capabilities) && environment(quirk.variable) == quirk.value)
-      lines += fmt::format("quirk: {}={}: {}\n", quirk.variable, quirk.value, quirk.reason);
+      lines.push_back(fmt::format("{}={}: {}", quirk.variable, quirk.value, quirk.reason));
   for (const Quirk& quirk : kQuirks) {
     QuirkEffects effects;
     if (quirk.match(capabilities)) quirk.effect(effects);
     if (effects.subgroup_size != 0)
-      lines += fmt::format("quirk: {}: {}\n", quirk.name, quirk.reason);
+      lines.push_back(fmt::format("{}: {}", quirk.name, quirk.reason));
   }
   return lines;
 }

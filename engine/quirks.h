@@ -5,6 +5,8 @@
 #include "engine/features.h"
 
 #include <span>
+#include <string>
+#include <vector>
 
 namespace surtsey::engine {
 
@@ -39,7 +41,7 @@ void apply_process_quirks(bool validation);
 QuirkEffects quirk_effects(const Capabilities& capabilities);
 uint32_t preferred_subgroup_size(const Capabilities& capabilities);
 
-// A line for each quirk that changes how this device runs kernels, with its reason.
-std::string quirks_in_use(const Capabilities& capabilities);
+// The quirks that change how this device runs kernels: "name: reason".
+std::vector<std::string> quirks_in_use(const Capabilities& capabilities);
 
 }  // namespace surtsey::engine

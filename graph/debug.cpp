@@ -18,6 +18,9 @@ constexpr EnvironmentVariable kVariables[] = {
      "after each pass that changed it, 6 SPIR-V text"},
     {"SURTSEY_DUMP", "a folder; every artefact is written there: graphs, plans, GLSL, SPIR-V"},
     {"SURTSEY_DEVICE", "index, name or UUID of the device to use"},
+    {"SURTSEY_WITHOUT",
+     "optional paths to do without, with commas: `surtsey devices` lists them (f16_storage, "
+     "subgroup_ballot, fusion, ..)"},
     {"SURTSEY_ADDRESSING", "address | descriptor: how kernels reach tensors"},
     {"SURTSEY_VALIDATION", "1: core and synchronization validation"},
     {"SURTSEY_CACHE",

@@ -98,6 +98,10 @@ TEST_CASE("devices are listed with what decides", "[engine][device]") {
   CHECK(devices[device.info().index].uuid == device.info().uuid);
   CHECK_THAT(to_json(devices), ContainsSubstring(device.info().uuid));
   CHECK_THAT(print(device.info()), ContainsSubstring(device.info().name));
+  CHECK_THAT(print_paths(device.info()), ContainsSubstring("fusion"));
+  for (const char* key : {"subgroup_size", "max_storage_buffers", "heaps", "extensions",
+                          "pipeline_cache_uuid", "timestamp_bits", "quirks", "off"})
+    CHECK_THAT(to_json(devices), ContainsSubstring(fmt::format("\"{}\":", key)));
   const graph::Target& target = device.target();
   CHECK(target.max_workgroup_invocations >= 128);
   CHECK(target.max_workgroups >= 65535);
@@ -105,6 +109,32 @@ TEST_CASE("devices are listed with what decides", "[engine][device]") {
   CHECK(target.max_allocation >= (1u << 28));
   CHECK_THROWS_MATCHES(Device::open({.without = {"colour"}, .quiet = true}), UserError,
                        MessageMatches(ContainsSubstring("f16_storage")));
+}
+
+TEST_CASE("every optional path has an off switch", "[engine][device]") {
+  const Device whole = open_test_device();
+  std::vector<std::string> optional = {"buffer_address", "subgroup_ballot", "f16_storage",
+                                       "fusion"};
+  for (const std::string& name : whole.info().features)
+    if (name != "synchronization2" && name != "timeline_semaphore") optional.push_back(name);
+  for (const std::string& name : optional) {
+    CAPTURE(name);
+    const Device device = open_test_device({.without = {name}});
+    const auto& on = device.info().features;
+    CHECK(std::find(on.begin(), on.end(), name) == on.end());
+    CHECK_THAT(print_paths(device.info()), ContainsSubstring(name + " (switched off)"));
+    CHECK(device.target().fusion == (name != "fusion"));
+  }
+  setenv("SURTSEY_WITHOUT", "fusion,f16_storage", 1);
+  const Device device = open_test_device({.without = {"subgroup_ballot"}});
+  setenv("SURTSEY_WITHOUT", "colour", 1);
+  CHECK_THROWS_MATCHES(Device::open({.quiet = true}), UserError,
+                       MessageMatches(ContainsSubstring("subgroup_ballot")));
+  unsetenv("SURTSEY_WITHOUT");
+  CHECK(!device.target().fusion);
+  CHECK(!device.target().f16_storage);
+  CHECK(!device.target().subgroup_ballot);
+  CHECK(whole.target().fusion);
 }
 
 TEST_CASE("an optional feature can be switched off", "[engine][device]") {

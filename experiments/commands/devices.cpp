@@ -1,4 +1,5 @@
 #include "experiments/commands/commands.h"
+#include "graph/debug.h"
 
 namespace surtsey::experiments::commands {
 
@@ -10,8 +11,10 @@ void devices(const DevicesOptions& options) {
   }
   for (const engine::DeviceInfo& info : list) fmt::print("{}\n", engine::print(info));
   std::string why;
-  const engine::DeviceInfo& chosen = engine::choose_device(list, options.select, why);
-  fmt::print("chosen: {} ({})\n", chosen.index, why);
+  const std::string select =
+      options.select.empty() ? environment("SURTSEY_DEVICE") : options.select;
+  const engine::DeviceInfo& chosen = engine::choose_device(list, select, why);
+  fmt::print("chosen: {} ({})\npaths: {}\n", chosen.index, why, engine::print_paths(chosen));
 }
 
 }  // namespace surtsey::experiments::commands
