@@ -40,6 +40,8 @@ class CommandLine {
     add_ops();
     add_inspect();
     add_bench();
+    add_analyze();
+    add_selftest();
     add_train();
     add_sample();
     add_report();
@@ -125,6 +127,39 @@ class CommandLine {
     command->add_option("--variant", options->variant, "of matmul: lane_broadcast or shared_tile");
     command->add_flag("--no-fusion", options->no_fusion, "a kernel for every node");
     on_with_keys(command, options, commands::inspect);
+  }
+
+  void add_analyze() {
+    auto options = keep<commands::AnalyzeOptions>();
+    CLI::App* command = app_.add_subcommand(
+        "analyze",
+        "registers, spills, occupancy and ISA of a model's kernels on GPUs that are not here: "
+        "[CONFIG] --target amd:navi21,.. --key=value");
+    command->add_option("--target", options->targets, "VENDOR:FAMILY, a list: amd:vega10,amd:navi21")
+        ->delimiter(',');
+    command->add_flag("--list", options->list, "say which targets this machine's drivers know");
+    command->add_option("--program", options->program, "train or forward");
+    command->add_option("-o,--output", options->format, "text, md, json, csv or html");
+    command->add_option("--isa", options->isa, "write the ISA of each kernel into this folder");
+    command
+        ->add_option("--fail-on", options->fail_on,
+                     "end with an error when a kernel has any: spills, scratch_bytes")
+        ->delimiter(',');
+    command->allow_extras();
+    command->callback([this, command, options] {
+      options->keys = command->remaining();
+      action_ = [options] { commands::analyze(*options); };
+    });
+  }
+
+  void add_selftest() {
+    auto options = keep<commands::SelftestOptions>();
+    CLI::App* command = app_.add_subcommand(
+        "selftest", "check a device against the interpreter: every op, and a short training run");
+    command->add_option("--device", options->device, "index, name or UUID");
+    command->add_option("--out", options->out, "the report (selftest-DEVICE.md)");
+    command->add_flag("--quick", options->quick, "the device's own variants only");
+    on(command, options, commands::selftest);
   }
 
   static void add_bench_options(CLI::App* command, commands::BenchOptions& options) {

@@ -1,7 +1,7 @@
 // Programs on the device against the double interpreter.
 #pragma once
 
-#include "engine/session.h"
+#include "experiments/device_check.h"
 #include "graph/interpret.h"
 
 #include <catch2/catch_test_macros.hpp>
@@ -23,24 +23,13 @@ engine::Device* suite_device();
   if (device_pointer == nullptr) SKIP("no Vulkan device: install a driver (mesa-vulkan-drivers has lavapipe)"); \
   surtsey::engine::Device& device = *device_pointer
 
-// A way to compile everything that this device can run: kernel variants, addressing, fusion.
-struct Variant {
-  std::string name;
-  graph::Target target;
-};
-// The device's defaults first, then every other legal choice, one at a time.
-std::vector<Variant> variants(const engine::Device& device);
+using experiments::run_on_device;
+using experiments::Tolerance;
+using experiments::Variant;
+using experiments::variants;
 
-struct Tolerance {
-  double absolute = 0, relative = 0;
-};
-
-// Where the device's values leave the reference: empty when they do not. NaN is wrong wherever the reference is a number.
+// Where the device's values leave the reference: empty when they do not.
 std::string compare(const graph::HostTensor& device, const graph::HostTensor& reference, Tolerance tolerance);
-
-// Runs the program `steps` times on the device, reading back outputs and assigned state ("state NAME").
-std::map<std::string, graph::HostTensor> run_on_device(engine::Device& device, const graph::Target& target, const graph::Program& program,
-                                                       const graph::State& state, uint32_t steps = 1);
 
 // ||a - b|| / ||b||, Frobenius.
 double relative_error(const graph::HostTensor& a, const graph::HostTensor& b);

@@ -132,6 +132,72 @@ TEST_CASE("tool: ops and inspect need no device") {
   }
 }
 
+TEST_CASE("tool: devices says what a run would take") {
+  const engine::Device device = open_test_device();
+  const Folder folder;
+  const std::string index = fmt::to_string(device.info().index);
+  const Outcome chosen = run(folder, "devices", "SURTSEY_DEVICE=" + index + " ");
+  CHECK(chosen.status == 0);
+  CHECK(chosen.out.find(fmt::format("chosen: {0} (asked for as '{0}')", index)) !=
+        std::string::npos);
+  const Outcome without = run(folder, "devices", "SURTSEY_WITHOUT=fusion,f16_storage ");
+  CHECK(without.out.find("fusion (switched off)") != std::string::npos);
+  const Outcome wrong = run(folder, "devices", "SURTSEY_WITHOUT=speed ");
+  CHECK(wrong.status == 1);
+  CHECK(wrong.err.find("no optional feature 'speed'") != std::string::npos);
+  const auto json = nlohmann::json::parse(run(folder, "devices --json").out);
+  CHECK(json[device.info().index]["uuid"] == device.info().uuid);
+  CHECK(json[device.info().index]["details"]["heaps"].size() > 0);
+}
+
+TEST_CASE("tool: selftest writes a report") {
+  const engine::Device device = open_test_device();
+  const Folder folder;
+  const Outcome outcome =
+      run(folder, fmt::format("selftest --quick --device {} --out '{}'", device.info().index,
+                              (folder / "report.md").string()));
+  CAPTURE(outcome.out, outcome.err);
+  CHECK(outcome.status == 0);
+  CHECK(outcome.out.find(": passed") != std::string::npos);
+  const std::string report = slurp(folder / "report.md");
+  for (const std::string& text :
+       {std::string("# surtsey selftest: passed"), device.info().uuid, std::string("| matmul |")})
+    CHECK(report.find(text) != std::string::npos);
+}
+
+TEST_CASE("tool: analyze says what goes wrong") {
+  const Folder folder;
+  const std::string hidden = "VK_DRIVER_FILES=/no/driver VK_ICD_FILENAMES= ";
+  const auto message = [&](const std::string& arguments, const std::string& text,
+                           const std::string& environment = "") {
+    const Outcome outcome = run(folder, "analyze " + arguments, environment);
+    CAPTURE(arguments, outcome.err);
+    CHECK(outcome.status == 1);
+    CHECK(outcome.err.find(text) != std::string::npos);
+    CHECK(outcome.out.empty());
+  };
+  message("", "--target names no device");
+  message("--target amd:navi21", "is not installed", hidden);
+  message("--target acme:x", "the vendors are: amd");
+  message("--target amd:navi21 -o xml", "json");
+  message("--target amd:navi21 --fail-on colour", "spills");
+  message("--target amd:navi21 /no/such/file.toml", "/no/such/file.toml");
+  message("--target amd:navi21 --n_layr=2", "did you mean 'n_layer'");
+
+  const Outcome outcome = run(folder,
+                              "analyze --target amd:vega10,amd:navi21 --n_layer 1 "
+                              "--n_embd=16 --fail-on spills,scratch_bytes -o json");
+  if (outcome.err.find("is not installed") != std::string::npos) SKIP(outcome.err);
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.status == 0);
+  CHECK(nlohmann::json::parse(outcome.out).size() == 2);
+  message("--target amd:navi99 --n_layer=1", "It knows: ");
+  const Outcome gate =
+      run(folder, "analyze --target amd:navi21 --n_layer=1 --fail-on shared_bytes");
+  CHECK(gate.status == 1);
+  CHECK(gate.err.find("amd:navi21: matmul_") != std::string::npos);
+}
+
 TEST_CASE("tool: benchmarks write what they promise") {
   const engine::Device device = open_test_device();
   const Folder folder;

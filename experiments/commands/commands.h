@@ -42,6 +42,28 @@ inline const std::vector<std::string> kInspectViews = {"summary", "graph",  "pas
                                                        "kernels", "memory", "glsl",   "spirv"};
 void inspect(const InspectOptions& options);
 
+// What drivers make of a model's kernels on GPUs that are not here: see experiments/analysis.h. A
+// configuration as train and inspect take it: `keys` may begin with a TOML file or config.json.
+struct AnalyzeOptions {
+  std::vector<std::string> targets;  // amd:navi21, ..
+  std::string program = "train";     // train, forward
+  std::string format = "text";       // text, md, json, csv, html
+  std::string isa;                   // a folder for the ISA of each kernel
+  std::vector<std::string> fail_on;  // statistics that must be 0 for every kernel: spills, ..
+  bool list = false;                 // only say which targets there are
+  std::vector<std::string> keys;
+};
+void analyze(const AnalyzeOptions& options);
+
+// Whether this device does what the interpreter says: see experiments/selftest.h. UserError, after
+// the report is written, when it does not.
+struct SelftestOptions {
+  std::string device;
+  std::string out;  // of the report; empty: selftest-DEVICE.md
+  bool quick = false;
+};
+void selftest(const SelftestOptions& options);
+
 // What all benchmarks have. Lists are cross products, the last one runs fastest.
 struct BenchOptions {
   std::string format = "md";  // md, json, jsonl, csv

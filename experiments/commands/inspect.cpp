@@ -199,18 +199,6 @@ void show_shaders(const Inspection& inspection, const Compiled& c, const std::st
   }
 }
 
-graph::OptimizerConfig optimizer_config(const TrainingOptions& options) {
-  graph::OptimizerConfig config;
-  config.beta1 = options.beta1;
-  config.beta2 = options.beta2;
-  config.weight_decay = options.weight_decay;
-  config.clip_norm = options.grad_clip;
-  if (!options.decay_lr) return config;
-  const double ratio = options.learning_rate > 0 ? options.min_lr / options.learning_rate : 0;
-  config.schedule = {graph::Decay::cosine, options.warmup_iters, options.lr_decay_iters, ratio};
-  return config;
-}
-
 }  // namespace
 
 void inspect(const InspectOptions& options) {
@@ -229,7 +217,7 @@ void inspect(const InspectOptions& options) {
   StepConfig step;
   step.batch_size = training.batch_size;
   step.members = options.members;
-  step.optimizer = optimizer_config(training);
+  step.optimizer = step_optimizer(training);
   const graph::Target target = resolve_target(options);
 
   const bool train = options.program == "train";

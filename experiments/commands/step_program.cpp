@@ -41,6 +41,18 @@ graph::Program finish(std::shared_ptr<Graph> graph, const char* output, Value va
 
 }  // namespace
 
+graph::OptimizerConfig step_optimizer(const TrainingOptions& options) {
+  graph::OptimizerConfig config;
+  config.beta1 = options.beta1;
+  config.beta2 = options.beta2;
+  config.weight_decay = options.weight_decay;
+  config.clip_norm = options.grad_clip;
+  if (!options.decay_lr) return config;
+  const double ratio = options.learning_rate > 0 ? options.min_lr / options.learning_rate : 0;
+  config.schedule = {graph::Decay::cosine, options.warmup_iters, options.lr_decay_iters, ratio};
+  return config;
+}
+
 graph::Program training_step(const Model& model, const StepConfig& config) {
   auto graph = std::make_shared<Graph>();
   graph::Parameters parameters(*graph, model.store());

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "engine/session.h"
+#include "experiments/config.h"
 #include "experiments/model.h"
 #include "graph/optimizer.h"
 
@@ -19,6 +20,9 @@ struct StepConfig {
   int64_t members = 1;
   graph::OptimizerConfig optimizer;
 };
+
+// The optimizer that these keys describe, one step at a time.
+graph::OptimizerConfig step_optimizer(const TrainingOptions& options);
 
 // Output "loss" f32 [] (or [E]).
 graph::Program training_step(const Model& model, const StepConfig& config);
