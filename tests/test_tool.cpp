@@ -150,6 +150,23 @@ TEST_CASE("tool: devices says what a run would take") {
   CHECK(json[device.info().index]["details"]["heaps"].size() > 0);
 }
 
+TEST_CASE("tool: a device that only compiles is never chosen") {
+  const engine::Device device = open_test_device();
+  const Folder folder;
+  const Outcome list = run(folder, "devices", "RADV_FORCE_FAMILY=navi21 ");
+  CAPTURE(list.out, list.err);
+  const size_t null = list.out.find(" = Null hardware");
+  if (null == std::string::npos || null == 0) SKIP("no driver makes a null device");
+  CHECK(list.status == 0);
+  CHECK(list.out.find("cannot run: it has no memory") != std::string::npos);
+  CHECK(list.out.find("chosen: ") != std::string::npos);
+  CHECK(list.out.find(fmt::format("chosen: {} ", list.out[null - 1])) == std::string::npos);
+  const Outcome asked =
+      run(folder, "devices --device 'Null hardware'", "RADV_FORCE_FAMILY=navi21 ");
+  CHECK(asked.status == 1);
+  CHECK(asked.err.find("cannot run") != std::string::npos);
+}
+
 TEST_CASE("tool: selftest writes a report") {
   const engine::Device device = open_test_device();
   const Folder folder;
