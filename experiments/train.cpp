@@ -38,6 +38,10 @@ constexpr std::pair<const char*, graph::MatmulVariant> kMatmulVariants[] = {
 constexpr std::pair<const char*, graph::ReduceVariant> kReduceVariants[] = {
     {"lane_per_row", graph::ReduceVariant::lane_per_row},
     {"workgroup_per_row", graph::ReduceVariant::workgroup_per_row}};
+constexpr std::pair<const char*, graph::AttentionVariant> kAttentionVariants[] = {
+    {"expanded", graph::AttentionVariant::expanded},
+    {"lane_broadcast", graph::AttentionVariant::lane_broadcast},
+    {"shared_tile", graph::AttentionVariant::shared_tile}};
 
 std::string variant_name(const auto& table, auto variant) {
   for (const auto& [name, value] : table) {
@@ -61,6 +65,7 @@ auto variant_of(const auto& table, const nlohmann::json& variants, const char* k
 nlohmann::json kernel_variants(const graph::Target& target) {
   return {{"matmul", variant_name(kMatmulVariants, target.matmul_variant())},
           {"reduce", variant_name(kReduceVariants, target.reduce_variant())},
+          {"attention", variant_name(kAttentionVariants, target.attention_variant())},
           {"fusion", target.fusion}};
 }
 
@@ -68,6 +73,9 @@ graph::Target with_variants(graph::Target target, const nlohmann::json& variants
   target.matmul = variant_of(kMatmulVariants, variants, "matmul");
   target.reduce = variant_of(kReduceVariants, variants, "reduce");
   target.fusion = variants.value("fusion", true);
+  // Left automatic where that comes to the same: it also decides for which shapes.
+  const auto attention = variant_of(kAttentionVariants, variants, "attention");
+  if (target.attention_variant() != attention) target.attention = attention;
   return target;
 }
 

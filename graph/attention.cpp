@@ -7,27 +7,6 @@
 namespace surtsey::graph {
 namespace {
 
-// Far below any score, far above the overflow of f32: exp(kMasked - shift) is 0 unless the whole
-// row is masked.
-constexpr double kMasked = -1e30;
-
-// What the region's operands are, in order: q, k, v, then those of the options that are there.
-struct Operands {
-  Value q, k, v, position, key_mask, seed, step;
-};
-
-Operands unpack(std::span<const Value> inputs, const AttentionOptions& options) {
-  Operands operands{inputs[0], inputs[1], inputs[2]};
-  size_t next = 3;
-  if (options.position) operands.position = inputs[next++];
-  if (options.key_mask) operands.key_mask = inputs[next++];
-  if (options.dropout > 0) {
-    operands.seed = inputs[next++];
-    operands.step = inputs[next++];
-  }
-  return operands;
-}
-
 // The values that the body and the gradient share; heads are [B, K, G, T, D] with G = H / K, or
 // [B, H, T, D] where every query head has its own keys.
 struct Inner {
@@ -38,7 +17,7 @@ struct Inner {
   Value lse;
 };
 
-Value visible_keys(const Operands& operands, const AttentionOptions& options, int64_t groups) {
+Value visible_keys(const AttentionOperands& operands, const AttentionForm& form, int64_t groups) {
   Graph& graph = *operands.q.graph;
   const int64_t queries = operands.q.dim(2);
   const int64_t keys = operands.k.dim(2);
@@ -46,16 +25,16 @@ Value visible_keys(const Operands& operands, const AttentionOptions& options, in
   const auto also = [&](Value condition) {
     visible = visible ? logical_and(visible, condition) : condition;
   };
-  if (options.causal || options.window > 0) {
+  if (form.causal || form.window > 0) {
     // Positions as i32, so that differences may be negative.
     Value query = iota(graph, {DType::i32, {queries, 1}}, 0);
     if (operands.position) query = query + cast(operands.position, DType::i32);
     const Value key = iota(graph, {DType::i32, {1, keys}}, 1);
-    if (options.causal) also(logical_not(less(query, key)));
-    if (options.window > 0) {
-      const Value window = scalar(graph, double(options.window), DType::i32);
+    if (form.causal) also(logical_not(less(query, key)));
+    if (form.window > 0) {
+      const Value window = scalar(graph, double(form.window), DType::i32);
       also(less(query, key + window));
-      if (!options.causal) also(less(key, query + window));
+      if (!form.causal) also(less(key, query + window));
     }
   }
   if (operands.key_mask) {
@@ -68,7 +47,7 @@ Value visible_keys(const Operands& operands, const AttentionOptions& options, in
 }
 
 // q, k and v with the group axis, where there are groups.
-Inner grouped(const Operands& operands) {
+Inner grouped(const AttentionOperands& operands) {
   Inner result{operands.q, operands.k, operands.v};
   const Shape q = operands.q.shape();
   const Shape k = operands.k.shape();
@@ -81,22 +60,22 @@ Inner grouped(const Operands& operands) {
   return result;
 }
 
-Inner inner(const Operands& operands, const AttentionOptions& options, double scale) {
+Inner inner(const AttentionOperands& operands, const AttentionForm& form) {
   Inner result = grouped(operands);
   const int64_t groups = operands.q.dim(1) / operands.k.dim(1);
-  Value scores = matmul(result.q, transpose(result.k)) * scale;
-  result.visible = visible_keys(operands, options, groups);
+  Value scores = matmul(result.q, transpose(result.k)) * form.scale;
+  result.visible = visible_keys(operands, form, groups);
   if (result.visible) {
-    scores = select(result.visible, scores, scalar(*scores.graph, kMasked, scores.dtype()));
+    scores = select(result.visible, scores, scalar(*scores.graph, kMaskedScore, scores.dtype()));
   }
   const Value shift = row_shift(scores);
   const Value exponential = exp(scores - shift);
   const Value total = sum(exponential, {-1});
   result.probabilities = exponential / total;
   result.lse = log(total) + shift;
-  if (options.dropout > 0) {
-    result.keep = keep_mask(*scores.graph, scores.shape(), options.dropout, operands.seed,
-                            operands.step, options.stream);
+  if (form.dropout > 0) {
+    result.keep = keep_mask(*scores.graph, scores.shape(), form.dropout, operands.seed,
+                            operands.step, form.stream);
   }
   return result;
 }
@@ -106,39 +85,98 @@ Value dropped(Value x, Value keep, double p) {
   return select(keep, x * (1 / (1 - p)), scalar(*x.graph, 0, x.dtype()));
 }
 
-std::vector<Value> gradient(std::span<const Value> inputs, std::span<const Value> gradients,
-                            const AttentionOptions& options, double scale) {
-  const Operands operands = unpack(inputs, options);
-  const Inner forward = inner(operands, options, scale);
-  const Value p = forward.probabilities;
-  std::vector<Value> result(inputs.size());
-  Value ds;
-  if (gradients[0]) {
-    Shape shape = p.shape();
-    shape.back() = operands.v.dim(3);
-    const Value dout = reshape(gradients[0], shape);
-    Value dv = matmul(transpose(dropped(p, forward.keep, options.dropout)), dout);
-    const int64_t group_axis = 2;
-    if (p.rank() == 5) dv = sum(dv, {group_axis});
-    result[2] = reshape(dv, operands.v.shape());
-    const Value dp = dropped(matmul(dout, transpose(forward.v)), forward.keep, options.dropout);
-    ds = p * (dp - sum(p * dp, {-1}));
+// p * (dp - delta), scaled: the gradient of q k^T. A masked score has p = 0, except in a row that
+// is masked throughout.
+Value score_gradient(const Inner& forward, Value dp, Value delta, const AttentionForm& form) {
+  Value ds = forward.probabilities * (dp - delta);
+  if (form.has_empty_rows()) {
+    ds = select(forward.visible, ds, scalar(*ds.graph, 0, ds.dtype()));
   }
-  if (gradients.size() > 1 && gradients[1]) {
-    Shape shape = p.shape();
-    shape.back() = 1;
-    const Value from_lse = p * reshape(gradients[1], shape);
-    ds = ds ? ds + from_lse : from_lse;
+  return ds * form.scale;
+}
+
+Value probability_gradient(const Inner& forward, Value dout, const AttentionForm& form) {
+  return dropped(matmul(dout, transpose(forward.v)), forward.keep, form.dropout);
+}
+
+// [B, H, T, n] as the probabilities have it, with the group axis.
+Value with_groups(Value x, const Inner& forward) {
+  Shape shape = forward.probabilities.shape();
+  shape.back() = x.dim(3);
+  return reshape(x, shape);
+}
+
+// [B, K, G, S, D] summed over the queries that share a head of keys, as [B, K, S, D].
+Value sum_groups(Value x, const Shape& shape) {
+  return reshape(x.rank() == 5 ? sum(x, {2}) : x, shape);
+}
+
+std::vector<Value> forward_body(const AttentionOperands& operands, const AttentionForm& form) {
+  const Inner in = inner(operands, form);
+  const Shape& q = operands.q.shape();
+  const Value out = matmul(dropped(in.probabilities, in.keep, form.dropout), in.v);
+  return {reshape(out, {q[0], q[1], q[2], operands.v.dim(3)}),
+          reshape(in.lse, {q[0], q[1], q[2], 1})};
+}
+
+std::vector<Value> query_gradient_body(const AttentionOperands& operands,
+                                       const AttentionForm& form) {
+  const Inner forward = inner(operands, form);
+  const Value dp = probability_gradient(forward, with_groups(operands.dout, forward), form);
+  Value delta = sum(forward.probabilities * dp, {-1});
+  if (operands.dlse) delta = delta - with_groups(operands.dlse, forward);
+  const Value ds = score_gradient(forward, dp, delta, form);
+  return {reshape(matmul(ds, forward.k), operands.q.shape()), reshape(delta, operands.lse.shape())};
+}
+
+std::vector<Value> key_gradient_body(const AttentionOperands& operands, const AttentionForm& form) {
+  const Inner forward = inner(operands, form);
+  const Value dout = with_groups(operands.dout, forward);
+  const Value dp = probability_gradient(forward, dout, form);
+  const Value ds = score_gradient(forward, dp, with_groups(operands.delta, forward), form);
+  const Value p = dropped(forward.probabilities, forward.keep, form.dropout);
+  return {sum_groups(matmul(transpose(ds), forward.q), operands.k.shape()),
+          sum_groups(matmul(transpose(p), dout), operands.v.shape())};
+}
+
+std::shared_ptr<Region> make_region(const AttentionForm& form, std::span<const Value> inputs) {
+  constexpr const char* kNames[] = {"attention", "attention_query_gradient",
+                                    "attention_key_gradient"};
+  constexpr std::vector<Value> (*kBodies[])(const AttentionOperands&, const AttentionForm&) = {
+      forward_body, query_gradient_body, key_gradient_body};
+  auto made = std::make_shared<Region>();
+  made->name = kNames[size_t(form.part)];
+  made->attention = std::make_shared<const AttentionForm>(form);
+  made->body = std::make_shared<Graph>();
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    made->parameters.push_back(
+        made->body->parameter(fmt::format("operand{}", i), inputs[i].type()));
   }
-  if (!ds) return result;
-  // A masked score has p = 0, except in a row that is masked throughout.
-  if (options.key_mask) ds = select(forward.visible, ds, scalar(*ds.graph, 0, ds.dtype()));
-  ds = ds * scale;
-  result[0] = reshape(matmul(ds, forward.k), operands.q.shape());
-  Value dk = matmul(transpose(ds), forward.q);
-  if (p.rank() == 5) dk = sum(dk, {2});
-  result[1] = reshape(dk, operands.k.shape());
-  return result;
+  made->results = kBodies[size_t(form.part)](attention_operands(form, made->parameters), form);
+  return made;
+}
+
+// `inputs` are those of the forward region.
+std::vector<Value> gradient(std::vector<Value> inputs, std::span<const Value> results,
+                            std::span<const Value> gradients, AttentionForm form) {
+  const size_t count = inputs.size();
+  const Value lse = results[1];
+  const Value dout = gradients[0] ? gradients[0] : constant_like(results[0], 0);
+  std::vector<Value> key_inputs = inputs;
+  inputs.insert(inputs.end(), {results[0], lse, dout});
+  form.part = AttentionPart::query_gradient;
+  form.has_lse_gradient = bool(gradients[1]);
+  if (form.has_lse_gradient) inputs.push_back(gradients[1]);
+  const std::vector<Value> query = region(make_region(form, inputs), inputs);
+  form.part = AttentionPart::key_gradient;
+  form.has_lse_gradient = false;
+  key_inputs.insert(key_inputs.end(), {lse, query[1], dout});
+  const std::vector<Value> key = region(make_region(form, key_inputs), key_inputs);
+  std::vector<Value> all(count);
+  all[0] = query[0];
+  all[1] = key[0];
+  all[2] = key[1];
+  return all;
 }
 
 void check_operands(Value q, Value k, Value v, const AttentionOptions& options) {
@@ -161,15 +199,53 @@ void check_operands(Value q, Value k, Value v, const AttentionOptions& options) 
         options.key_mask ? to_string(options.key_mask.type()) : "");
 }
 
-double scale_of(const AttentionOptions& options, Value q) {
-  return options.scale > 0 ? options.scale : 1 / std::sqrt(double(q.dim(3)));
+AttentionForm form_of(const AttentionOptions& options, Value q) {
+  AttentionForm form;
+  form.causal = options.causal;
+  form.window = options.window;
+  form.scale = options.scale > 0 ? options.scale : 1 / std::sqrt(double(q.dim(3)));
+  form.dropout = options.dropout;
+  form.stream = options.stream;
+  form.has_position = bool(options.position);
+  form.has_key_mask = bool(options.key_mask);
+  return form;
 }
 
 }  // namespace
 
+Value linear_attention(Value q, Value k, Value v, const AttentionOptions& options) {
+  check_operands(q, k, v, options);
+  check(options.dropout == 0, "[attention] linear attention has no probabilities to drop");
+  const AttentionForm form = form_of(options, q);
+  const AttentionOperands operands{q, k, v, options.position, options.key_mask};
+  const Inner heads = grouped(operands);
+  Value scores = matmul(heads.q, transpose(heads.k)) * form.scale;
+  if (const Value visible = visible_keys(operands, form, q.dim(1) / k.dim(1))) {
+    scores = select(visible, scores, scalar(*scores.graph, 0, scores.dtype()));
+  }
+  return reshape(matmul(scores, heads.v), {q.dim(0), q.dim(1), q.dim(2), v.dim(3)});
+}
+
+AttentionOperands attention_operands(const AttentionForm& form, std::span<const Value> inputs) {
+  AttentionOperands operands{inputs[0], inputs[1], inputs[2]};
+  size_t next = 3;
+  if (form.has_position) operands.position = inputs[next++];
+  if (form.has_key_mask) operands.key_mask = inputs[next++];
+  if (form.dropout > 0) {
+    operands.seed = inputs[next++];
+    operands.step = inputs[next++];
+  }
+  if (form.part == AttentionPart::forward) return operands;
+  if (form.part == AttentionPart::query_gradient) operands.out = inputs[next++];
+  operands.lse = inputs[next++];
+  if (form.part == AttentionPart::key_gradient) operands.delta = inputs[next++];
+  operands.dout = inputs[next++];
+  if (form.has_lse_gradient) operands.dlse = inputs[next++];
+  return operands;
+}
+
 Attention scaled_dot_product_attention(Value q, Value k, Value v, const AttentionOptions& options) {
   check_operands(q, k, v, options);
-  const double scale = scale_of(options, q);
   std::vector<Value> inputs = {q, k, v};
   if (options.position) inputs.push_back(options.position);
   if (options.key_mask) inputs.push_back(options.key_mask);
@@ -178,36 +254,14 @@ Attention scaled_dot_product_attention(Value q, Value k, Value v, const Attentio
     inputs.push_back(options.seed);
     inputs.push_back(options.step);
   }
-
-  auto attention = std::make_shared<Region>();
-  attention->name = kAttentionRegion;
-  attention->body = std::make_shared<Graph>();
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    attention->parameters.push_back(
-        attention->body->parameter(fmt::format("operand{}", i), inputs[i].type()));
-  }
-  const Inner body = inner(unpack(attention->parameters, options), options, scale);
-  const Value out = matmul(dropped(body.probabilities, body.keep, options.dropout), body.v);
-  attention->results = {reshape(out, {q.dim(0), q.dim(1), q.dim(2), v.dim(3)}),
-                        reshape(body.lse, {q.dim(0), q.dim(1), q.dim(2), 1})};
-  attention->gradient = [options, scale](std::span<const Value> operands, std::span<const Value>,
-                                         std::span<const Value> gradients) {
-    return gradient(operands, gradients, options, scale);
+  const AttentionForm form = form_of(options, q);
+  const std::shared_ptr<Region> attention = make_region(form, inputs);
+  attention->gradient = [form](std::span<const Value> operands, std::span<const Value> results,
+                               std::span<const Value> gradients) {
+    return gradient({operands.begin(), operands.end()}, results, gradients, form);
   };
   const std::vector<Value> results = region(attention, inputs);
   return {results[0], results[1]};
-}
-
-Value linear_attention(Value q, Value k, Value v, const AttentionOptions& options) {
-  check_operands(q, k, v, options);
-  check(options.dropout == 0, "[attention] linear attention has no probabilities to drop");
-  const Operands operands{q, k, v, options.position, options.key_mask};
-  const Inner heads = grouped(operands);
-  Value scores = matmul(heads.q, transpose(heads.k)) * scale_of(options, q);
-  if (const Value visible = visible_keys(operands, options, q.dim(1) / k.dim(1))) {
-    scores = select(visible, scores, scalar(*scores.graph, 0, scores.dtype()));
-  }
-  return reshape(matmul(scores, heads.v), {q.dim(0), q.dim(1), q.dim(2), v.dim(3)});
 }
 
 }  // namespace surtsey::graph

@@ -1,15 +1,17 @@
-// Scaled dot-product attention in all its forms, as one region.
+// Scaled dot-product attention in all its forms: regions for the forward pass and for its gradient.
 //
-// The body of the region is its meaning and its default lowering. It carries its own gradient,
-// because the one derived from primitives keeps three [B,H,T,S] values for the backward pass
-// (exponentials, probabilities and scores) where the formula below keeps one:
+// The body of a region is its meaning and its default lowering; a kernel that claims it stores no
+// [B,H,T,S] value. The gradient is two regions of its own, because the one derived from primitives
+// keeps three such values (exponentials, probabilities and scores) where the formula below keeps
+// one, and a kernel none:
 //
 //     p = softmax(mask(scale q k^T)),  out = p v
-//     dv = p^T dout,  dp = dout v^T,  ds = p (dp - sum_s(p dp) + dlse),
-//     dq = scale ds k,  dk = scale ds^T q
+//     dp = dout v^T,  delta = sum_s(p dp) - dlse,  ds = p (dp - delta)
+//     dq = scale ds k,  dk = scale ds^T q,  dv = p^T dout
 //
-// The gradient writes p with the same nodes as the body, so hash-consing shares the forward's p
-// when the region is decomposed, and computes it again when a kernel claimed the region.
+// A kernel has p = exp(scale q k^T - lse) and sum_s(p dp) = sum_d(dout out) (Dao et al. 2022,
+// FlashAttention). Bodies write p with the same nodes, so hash-consing shares it between forward
+// and backward where the regions are expanded.
 #pragma once
 
 #include "graph/graph.h"
@@ -17,8 +19,6 @@
 #include <string>
 
 namespace surtsey::graph {
-
-inline constexpr const char* kAttentionRegion = "attention";
 
 // Which keys a query sees, all conditions together. Query i stands at position `position` + i, key
 // j at position j.
@@ -51,5 +51,41 @@ Attention scaled_dot_product_attention(Value q, Value k, Value v,
 // regression in its context (von Oswald et al. 2023). UserError with dropout: there are no
 // probabilities.
 Value linear_attention(Value q, Value k, Value v, const AttentionOptions& options = {});
+
+// ---- for kernels that claim the regions ----
+
+// The score of a key that is not seen. Far below any score, far above the overflow of f32:
+// exp(kMaskedScore - shift) is 0 unless the whole row is masked.
+inline constexpr double kMaskedScore = -1e30;
+
+enum class AttentionPart : uint8_t { forward, query_gradient, key_gradient };
+
+// What a region computes, beside the shapes of its operands. Operands and results of each part:
+//   all             q, k, v, [position], [key_mask], [seed, step], and then
+//   forward                                     -> out, lse
+//   query_gradient  out, lse, dout, [dlse]      -> dq, delta [B, H, T, 1]
+//   key_gradient    lse, delta, dout            -> dk, dv
+// Ensembles give operands leading axes: all the same, or none (shared by the members).
+struct AttentionForm {
+  AttentionPart part = AttentionPart::forward;
+  bool causal = false;
+  int64_t window = 0;
+  double scale = 1;
+  double dropout = 0;
+  std::string stream = {};
+  bool has_position = false;
+  bool has_key_mask = false;
+  bool has_lse_gradient = false;
+  int result = -1;  // a claimed region has one result, this one of the whole region's
+
+  // May a query see no key at all? Then p is 1 / S throughout, and lse is kMaskedScore.
+  bool has_empty_rows() const { return has_key_mask || window > 0; }
+};
+
+// The operands of a region, by name; empty where the form has none.
+struct AttentionOperands {
+  Value q, k, v, position, key_mask, seed, step, out, lse, delta, dout, dlse;
+};
+AttentionOperands attention_operands(const AttentionForm& form, std::span<const Value> inputs);
 
 }  // namespace surtsey::graph

@@ -45,6 +45,7 @@ Plan compile(const Program& program, const Target& target, const CompileOptions&
   check_sizes(program, target);
   const auto& name = options.name;
   Program p = stage("simplify", program, simplify(program), options);
+  p = stage("claim_regions", p, claim_regions(p, target), options);
   p = stage("decompose", p, decompose(p, target), options);
   p = stage("simplify_again", p, simplify(p), options);
   p = stage("join_pads", p, join_pads(p), options);

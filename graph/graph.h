@@ -112,6 +112,8 @@ private:
   Graph& graph_;
 };
 
+struct AttentionForm;
+
 // A named body of primitives with several results (attention, say). Its body is its meaning and its default lowering; a kernel may
 // claim it whole. `gradient`, where given, builds the operand gradients from (inputs, results, result gradients; an empty Value is zero).
 struct Region {
@@ -120,6 +122,7 @@ struct Region {
   std::vector<Value> parameters;  // of body, in operand order
   std::vector<Value> results;     // of body
   std::function<std::vector<Value>(std::span<const Value> inputs, std::span<const Value> results, std::span<const Value> gradients)> gradient;
+  std::shared_ptr<const AttentionForm> attention;  // attention and its gradients: what a kernel must know to claim it (attention.h)
 };
 
 // What is compiled or interpreted: a graph, the values to read back, and the graph's assignments.

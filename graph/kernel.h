@@ -12,7 +12,8 @@ namespace surtsey::graph {
 //   pointwise  one lane per element of `space`; every output is a function of its index
 //   reduce     rows over the kept axes of `space`, a loop over the reduced ones, in stages: later reductions may use earlier ones
 //   matmul     an anchor matmul node; operand prologues on load, elementwise epilogue at the store
-enum class Archetype : uint8_t { pointwise, reduce, matmul };
+//   attention  claimed regions of one attention (attention.h); its members are what is stored
+enum class Archetype : uint8_t { pointwise, reduce, matmul, attention };
 
 // Where a value lives: a strided region of a buffer of the plan. Offsets and strides are in elements.
 struct View {
@@ -31,15 +32,15 @@ struct KernelOperand {
 struct Kernel {
   std::string name;                    // readable, shown by the profiler: matmul_nt_64x32x512_gelu
   Archetype archetype = Archetype::pointwise;
-  Value anchor;                        // matmul: the matmul node; else empty
-  Shape space;                         // the loops; matmul: the shape of the product
+  Value anchor;                        // matmul: the matmul node; attention: the first region; else empty
+  Shape space;                         // the loops; matmul: the shape of the product; attention: of the first result
   std::vector<int64_t> reduced;        // reduce: which axes of `space` are reduced
   std::vector<uint32_t> members;       // nodes computed here and (some) stored, in topological order; other nodes are inlined
   std::vector<uint32_t> inlined;       // of those, what is computed here: expressions and views, in topological order
   std::vector<KernelOperand> inputs;   // values stored elsewhere that this kernel reads
   std::vector<KernelOperand> outputs;  // members that are stored
   uint64_t flops = 0;                  // multiply-adds count two
-  uint64_t matmul_flops = 0;           // of them, in the matmul itself: 2 * M * N * K * batch
+  uint64_t matmul_flops = 0;           // of them, in products: 2 * M * N * K * batch
   uint64_t bytes = 0;                  // logical: each operand once
 };
 
@@ -49,7 +50,7 @@ const char* name(Archetype archetype);
 std::vector<uint32_t> origins(const Kernel& kernel);
 
 // The canonical index of a kernel's loops: flat variables and the flat index of a full-space element in terms of them.
-//   pointwise  i                      full = i
+//   pointwise  i                      full = i; attention's loops are its own, nothing joins them
 //   reduce     r, k                   full = position of (r, k) in `space`; row = r
 //   matmul     z, m, n                full = (z * M + m) * N + n
 struct LoopIndex {

@@ -90,12 +90,13 @@ uint32_t Target::max_bindings() const {
                                            : std::min(max_storage_buffers, kMaxBindings);
 }
 
+bool Target::can_broadcast() const { return subgroup_ballot && subgroup_size >= 4; }
+
 MatmulVariant Target::matmul_variant() const {
-  const bool can_broadcast = subgroup_ballot && subgroup_size >= 4;
   if (matmul == MatmulVariant::automatic) {
-    return cpu && can_broadcast ? MatmulVariant::lane_broadcast : MatmulVariant::shared_tile;
+    return cpu && can_broadcast() ? MatmulVariant::lane_broadcast : MatmulVariant::shared_tile;
   }
-  check(matmul != MatmulVariant::lane_broadcast || can_broadcast,
+  check(matmul != MatmulVariant::lane_broadcast || can_broadcast(),
         "the lane_broadcast matmul needs a known subgroup size of 4 or more and subgroup ballot; "
         "{} has size {} and {}ballot",
         name.empty() ? "the device" : name, subgroup_size, subgroup_ballot ? "" : "no ");
@@ -105,6 +106,19 @@ MatmulVariant Target::matmul_variant() const {
 ReduceVariant Target::reduce_variant() const {
   if (reduce != ReduceVariant::automatic) return reduce;
   return cpu ? ReduceVariant::lane_per_row : ReduceVariant::workgroup_per_row;
+}
+
+AttentionVariant Target::attention_variant() const {
+  if (!fusion) return AttentionVariant::expanded;
+  if (attention == AttentionVariant::automatic) {
+    return cpu && can_broadcast() ? AttentionVariant::lane_broadcast
+                                  : AttentionVariant::shared_tile;
+  }
+  check(attention != AttentionVariant::lane_broadcast || can_broadcast(),
+        "the lane_broadcast attention needs a known subgroup size of 4 or more and subgroup "
+        "ballot; {} has size {} and {}ballot",
+        name.empty() ? "the device" : name, subgroup_size, subgroup_ballot ? "" : "no ");
+  return attention;
 }
 
 Target target_preset(std::string_view name) {

@@ -10,6 +10,8 @@ namespace surtsey::graph {
 
 enum class Addressing : uint8_t { address, descriptor };
 enum class MatmulVariant : uint8_t { automatic, lane_broadcast, shared_tile };
+// expanded: no kernel claims attention, it is computed by those of its primitives.
+enum class AttentionVariant : uint8_t { automatic, expanded, lane_broadcast, shared_tile };
 enum class ReduceVariant : uint8_t { automatic, lane_per_row, workgroup_per_row };
 
 struct Target {
@@ -32,11 +34,14 @@ struct Target {
   Addressing addressing = Addressing::address;
   MatmulVariant matmul = MatmulVariant::automatic;
   ReduceVariant reduce = ReduceVariant::automatic;
+  AttentionVariant attention = AttentionVariant::automatic;
   bool fusion = true;
 
   uint32_t max_bindings() const;          // tensors that one kernel may touch, by addressing mode
+  bool can_broadcast() const;             // from a lane to its whole subgroup, of a known size
   MatmulVariant matmul_variant() const;   // resolves automatic
   ReduceVariant reduce_variant() const;
+  AttentionVariant attention_variant() const;
 };
 
 // minimal, lavapipe, swiftshader, intel, amd, nvidia, mobile. UserError lists them when the name is none.

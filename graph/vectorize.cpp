@@ -219,6 +219,7 @@ class Vectorizer {
     const Program copy = inner.run();
     auto result = std::make_shared<Region>();
     result->name = old_region.name;
+    result->attention = old_region.attention;
     result->body = copy.graph;
     for (const std::string& name : names) {
       result->parameters.push_back(copy.graph->parameters().at(name));

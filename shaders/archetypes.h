@@ -21,6 +21,12 @@ Shader matmul_lane_broadcast(Writer& writer);
 // Tiles of both operands in shared memory, a small tile of the product in each lane's registers.
 Shader matmul_shared_tile(Writer& writer);
 
+// A lane has rows of queries (or of keys, for their gradient) and meets the other side in tiles; online softmax, no score is stored.
+// Tiles are broadcast from the lanes of the subgroup: no barrier, no shared memory.
+Shader attention_lane_broadcast(Writer& writer);
+// Tiles in shared memory, any subgroup size.
+Shader attention_shared_tile(Writer& writer);
+
 // Opens the loop over `tiles` pieces of work, the current one is `tile`; close_tiles() ends it. On a GPU every workgroup has one piece. On a
 // CPU entering a workgroup costs about 0.2 us (measured on lavapipe), as much as hundreds of elements: a few workgroups a thread
 // share all pieces. Returns the number of workgroups.

@@ -54,6 +54,8 @@ Shader emit(const Kernel& kernel, const Graph& graph, const Target& target) {
       return target.reduce_variant() == ReduceVariant::lane_per_row ? reduce_lane_per_row(writer) : reduce_workgroup_per_row(writer);
     case Archetype::matmul:
       return target.matmul_variant() == MatmulVariant::lane_broadcast ? matmul_lane_broadcast(writer) : matmul_shared_tile(writer);
+    case Archetype::attention:
+      return target.attention_variant() == AttentionVariant::lane_broadcast ? attention_lane_broadcast(writer) : attention_shared_tile(writer);
   }
   ensure(false, "unknown archetype");
   return {};

@@ -170,8 +170,7 @@ TEST_CASE("kernels of a whole training step", "[fusion]") {
     bool fusion;
     size_t dispatches;
   };
-  // The issue allows 80 on lavapipe.
-  for (const Expected& e : {Expected{"lavapipe", true, 77}, Expected{"nvidia", true, 77}}) {
+  for (const Expected& e : {Expected{"lavapipe", true, 67}, Expected{"nvidia", true, 67}}) {
     experiments::commands::StepConfig step;
     step.batch_size = 64;
     Target target = target_preset(e.preset);
@@ -179,7 +178,8 @@ TEST_CASE("kernels of a whole training step", "[fusion]") {
     const Plan plan = compile(experiments::commands::training_step(experiments::Model(small_decoder()), step), target);
     INFO(e.preset << ":\n" << kernels(plan));
     CHECK(plan.dispatches.size() == e.dispatches);
-    CHECK(plan.dispatches.size() <= 80);
+    // Attention's scores are never stored, forward or backward.
+    for (const Buffer& buffer : plan.buffers) CHECK(element_count(buffer.type.shape) != 64 * 2 * 32 * 32);
   }
 }
 
@@ -200,6 +200,6 @@ TEST_CASE("dispatches grow by the layer, not faster", "[fusion]") {
     return compile(experiments::commands::training_step(experiments::Model(config), {}), target_preset("lavapipe")).dispatches.size();
   };
   const size_t two = count(2), three = count(3), six = count(6);
-  CHECK(three - two <= 33);
+  CHECK(three - two <= 28);
   CHECK(six - three == 3 * (three - two));
 }

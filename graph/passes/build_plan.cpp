@@ -1,4 +1,5 @@
 // Groups become kernels with operands, dispatches with byte ranges.
+#include "graph/attention.h"
 #include "graph/passes/lowering.h"
 #include "graph/rewrite.h"
 
@@ -84,6 +85,24 @@ private:
       kernel.matmul_flops = 2 * count * uint64_t(current.inputs[0].shape().back());
       kernel.flops += kernel.matmul_flops;
     }
+    if (family == Family::region) {
+      kernel.matmul_flops += attention_flops(current);
+      kernel.flops += attention_flops(current);
+    }
+  }
+
+  // The products of the formula, each once: two forward, four backward, two of them for the gradient of the queries (dp, dq) and two for
+  // that of the keys (dk, dv). Scores that backward kernels compute again do not count; keys that a mask hides count, as they do where the
+  // products are kernels of their own.
+  static uint64_t attention_flops(const Node& node) {
+    const AttentionForm& form = *std::get<RegionAttr>(node.attr).region->attention;
+    const AttentionOperands in = attention_operands(form, node.inputs);
+    if (form.result == 1 && form.part != AttentionPart::key_gradient) return 0;  // lse, delta: part of the other result's work
+    const Shape& result = node.types[0].shape;
+    const auto rows = uint64_t(element_count(result) / result.back());
+    const bool by_key = form.part == AttentionPart::key_gradient;
+    const auto scores = rows * uint64_t(by_key ? in.q.dim(-3) / in.k.dim(-3) * in.q.dim(-2) : in.k.dim(-2));
+    return 2 * scores * uint64_t(by_key ? result.back() : in.q.dim(-1) + in.v.dim(-1));
   }
 
   static Access access(const View& view, bool write) {
@@ -108,7 +127,7 @@ private:
     kernel.space = group.space;
     kernel.reduced = group.reduced;
     kernel.members = group.members;
-    if (group.archetype == Archetype::matmul) kernel.anchor = {l_.program.graph.get(), group.anchor, 0};
+    if (group.archetype == Archetype::matmul || group.archetype == Archetype::attention) kernel.anchor = {l_.program.graph.get(), group.anchor, 0};
     std::set<uint32_t> seen;
     kernel_copies_.clear();
     for (const Value& copy : group.copies) kernel_copies_.insert(copy.node);
@@ -154,6 +173,7 @@ private:
   }
 
   std::string readable_name(const Kernel& kernel) const {
+    if (kernel.archetype == Archetype::attention) return attention_name(graph_.node(kernel.anchor));
     std::string name = surtsey::graph::name(kernel.archetype);
     std::string ops;
     int listed = 0;
@@ -173,6 +193,17 @@ private:
       for (size_t d = 0; d < kernel.space.size(); ++d) name += fmt::format("{}{}", d == 0 ? "_" : "x", kernel.space[d]);
     }
     return name + ops + (ops.empty() && kernel.archetype == Archetype::pointwise ? "_copy" : "");
+  }
+
+  // attention_causal_128x32x32x16: batch and heads, queries, keys, head width.
+  static std::string attention_name(const Node& node) {
+    const Region& region = *std::get<RegionAttr>(node.attr).region;
+    const AttentionForm& form = *region.attention;
+    const AttentionOperands in = attention_operands(form, node.inputs);
+    const Shape& result = node.types[0].shape;
+    const int64_t heads = element_count(result) / (result.back() * result[result.size() - 2] * result[result.size() - 3]) * in.q.dim(-3);
+    return fmt::format("{}{}{}{}{}_{}x{}x{}x{}", region.name, form.causal ? "_causal" : "", form.window > 0 ? "_window" : "",
+                       form.has_key_mask ? "_masked" : "", form.dropout > 0 ? "_dropout" : "", heads, in.q.dim(-2), in.k.dim(-2), in.q.dim(-1));
   }
 
   const Lowering& l_;

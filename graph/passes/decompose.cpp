@@ -117,9 +117,10 @@ Results shorten_reduction(Graph& graph, const Node& node, Value x, bool parts_in
   return {result};
 }
 
-bool has_regions(const Program& program) {
+bool has_unclaimed_regions(const Program& program) {
   for (const uint32_t index : reachable(*program.graph, roots(program))) {
-    if (program.graph->node(index).op == Op::region) return true;
+    const Node& node = program.graph->node(index);
+    if (node.op == Op::region && !is_claimed(node)) return true;
   }
   return false;
 }
@@ -128,10 +129,10 @@ bool has_regions(const Program& program) {
 
 Program decompose(const Program& program, const Target& target) {
   Program result = program;
-  while (has_regions(result)) {  // bodies may hold regions themselves
+  while (has_unclaimed_regions(result)) {  // bodies may hold regions themselves
     result = rewrite(result, [](Graph& graph, const Node& node, Inputs inputs) -> Results {
       const auto* attr = std::get_if<RegionAttr>(&node.attr);
-      return attr ? inline_region(graph, *attr->region, inputs) : Results{};
+      return attr && !is_claimed(node) ? inline_region(graph, *attr->region, inputs) : Results{};
     });
   }
   const bool parts_inside = target.reduce_variant() == ReduceVariant::lane_per_row;

@@ -68,7 +68,7 @@ private:
       for (const Value& input : node(*it).inputs) {
         users_[input.node].push_back(*it);
         uses_[input.node] += view ? uses_[*it] : 1;
-        if (family(*it) == Family::matmul || (view && feeds_matmul_[*it])) feeds_matmul_[input.node] = true;
+        if (family(*it) == Family::matmul || family(*it) == Family::region || (view && feeds_matmul_[*it])) feeds_matmul_[input.node] = true;
       }
     }
   }
@@ -97,6 +97,7 @@ private:
         for (const Value& input : current.inputs) keep_out_of_matmul(input.node);
         new_group(Archetype::matmul, n, current.types[0].shape, {});
         return;
+      case Family::region: return place_region(n);
       default: ensure(false, "fuse met {}, which decompose should have expanded", definition(current.op).name);
     }
   }
@@ -159,6 +160,7 @@ private:
   // May node n be computed in this group, reading its members only at the element being computed?
   bool fits(uint32_t n, uint32_t g) {
     Group& group = lowering_.groups[g];
+    if (group.archetype == Archetype::attention) return false;  // nothing joins it but its other results
     IndexContext& context = contexts_[g];
     const LoopIndex& loop = loops_[g];
     const Shape& shape = node(n).types[0].shape;
@@ -452,6 +454,27 @@ private:
     if (join_operand(n)) return;
     if (join_sibling(n, Archetype::reduce)) return;
     new_group(Archetype::reduce, n, current.inputs[0].shape(), std::get<AxesAttr>(current.attr).axes);
+  }
+
+  // The results of one claimed region, split by claim_regions, share a kernel. Its loops pass over the operands many times: those are stored
+  // values, or cheap expressions of one.
+  void place_region(uint32_t n) {
+    const Node& current = node(n);
+    for (uint32_t g = 0; g < lowering_.groups.size(); ++g) {
+      const Group& group = lowering_.groups[g];
+      if (group.archetype != Archetype::attention || !same_region(node(group.anchor), current)) continue;
+      return join(n, g);
+    }
+    for (const Value& input : current.inputs) {
+      keep_out_of_matmul(input.node);
+      const uint32_t base = behind_views(graph_, input.node);
+      if (!terminal(base) && loads_[base] > 1) give_home(base);
+    }
+    new_group(Archetype::attention, n, current.types[0].shape, {});
+  }
+
+  static bool same_region(const Node& a, const Node& b) {
+    return std::get<RegionAttr>(a.attr).region->body == std::get<RegionAttr>(b.attr).region->body && a.inputs == b.inputs;
   }
 
   // ---- what must not be inlined ----

@@ -10,6 +10,11 @@ namespace surtsey::graph {
 // permute, broadcast to the same shape, slices of pads and concats that fall inside one part, folding of scalar constants.
 Program simplify(const Program& program);
 
+// Attention that a kernel of the target takes whole: each region becomes one region a result, which fuse puts into one kernel again. Before decompose, which
+// expands the others.
+Program claim_regions(const Program& program, const Target& target);
+bool is_claimed(const Node& node);
+
 // Expands what no kernel claims: regions into their bodies, scatter_add into a one-hot matmul (no atomics), long reductions to few results
 // into two stages (a fixed tree that depends on the reduced extents alone). First, since the others see only primitives.
 Program decompose(const Program& program, const Target& target);

@@ -200,7 +200,7 @@ private:
   bool touches_only_own_element(uint32_t g, uint32_t parameter, const Value& value) {
     const Group& group = l_.groups[g];
     if (!reads(g).count(parameter)) return true;
-    if (group.archetype == Archetype::reduce || element_count(value.shape()) != element_count(group.space)) return false;
+    if (group.archetype == Archetype::reduce || group.archetype == Archetype::attention || element_count(value.shape()) != element_count(group.space)) return false;
     IndexContext context;
     const LoopIndex loop = loop_index(context, group.archetype, group.space, group.reduced);
     bool own = true;
@@ -265,13 +265,16 @@ private:
     }
   }
 
-  // Read only through one permute: laid out so that its reader finds it contiguous.
+  // Read only through one permute: laid out so that its reader finds it contiguous. Attention reads any layout as well.
   View layout(uint32_t n, uint32_t buffer) const {
     const Type& type = graph_.node(n).types[0];
     const View plain = whole(buffer, type);
-    const auto users = outside_users_.find(n);
-    if (users == outside_users_.end() || users->second.size() != 1) return plain;
-    const uint32_t user = *users->second.begin();
+    const auto found = outside_users_.find(n);
+    if (found == outside_users_.end()) return plain;
+    std::set<uint32_t> users = found->second;
+    std::erase_if(users, [&](uint32_t u) { return u != kNone && graph_.node(u).op == Op::region; });
+    if (users.size() != 1) return plain;
+    const uint32_t user = *users.begin();
     if (user == kNone || graph_.node(user).op != Op::permute) return plain;
     return *view_behind(graph_, user, whole(buffer, graph_.node(user).types[0]));
   }
