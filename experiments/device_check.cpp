@@ -46,6 +46,15 @@ std::vector<Variant> variants(const engine::Device& device) {
                        ? ReduceVariant::workgroup_per_row
                        : ReduceVariant::lane_per_row;
       });
+  if (base.attention_variant() != AttentionVariant::expanded)
+    add("attention_expanded", [](Target& t) { t.attention = AttentionVariant::expanded; });
+  if (base.attention_variant() != AttentionVariant::lane_broadcast && base.can_broadcast())
+    add("attention_lane_broadcast",
+        [](Target& t) { t.attention = AttentionVariant::lane_broadcast; });
+  // A CPU's driver compiles it for minutes where heads are wider than 4: only
+  // test_device_attention.cpp runs it there.
+  if (base.attention_variant() != AttentionVariant::shared_tile && !base.cpu)
+    add("attention_shared_tile", [](Target& t) { t.attention = AttentionVariant::shared_tile; });
   if (base.fusion) add("unfused", [](Target& t) { t.fusion = false; });
   if (base.buffer_address)
     add(base.addressing == Addressing::address ? "descriptor" : "address", [&](Target& t) {

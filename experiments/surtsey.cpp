@@ -189,6 +189,17 @@ class CommandLine {
     add_list(command, "--layout", matmul->layout, "nn, nt, tn, tt: how A and B are stored");
     on(command, matmul, commands::bench_matmul);
 
+    auto attention = keep<commands::BenchAttentionOptions>();
+    command = bench->add_subcommand("attention", "attention: a kernel against its primitives");
+    add_bench_options(command, attention->bench);
+    add_list(command, "--B", attention->batch, "batch");
+    add_list(command, "--H", attention->heads, "heads");
+    add_list(command, "--T", attention->length, "queries and keys");
+    add_list(command, "--D", attention->width, "width of a head");
+    add_list(command, "--causal", attention->causal, "on, off");
+    add_list(command, "--pass", attention->pass, "forward, backward");
+    on(command, attention, commands::bench_attention);
+
     auto train = keep<commands::BenchTrainOptions>();
     command = bench->add_subcommand("train", "a training step of a decoder");
     add_bench_options(command, train->bench);

@@ -1,6 +1,7 @@
 // Attention in its forms against a loop over queries and keys, with gradients.
 #include "graph/attention.h"
 #include "graph/autodiff.h"
+#include "graph/compile.h"
 #include "graph/interpret.h"
 #include "graph/random.h"
 #include "graph/rewrite.h"
@@ -42,6 +43,7 @@ const Case kCases[] = {
     {"cached", 2, 1, 2, 7, true, 0, false, true, 0},
     {"dropout", 2, 2, 5, 5, true, 0, false, false, 0.4},
     {"grouped dropout", 4, 2, 3, 3, false, 0, false, false, 0.4},
+    {"window past the keys", 1, 1, 6, 3, false, 2, false, false, 0},
 };
 
 struct Built {
@@ -165,13 +167,13 @@ TEST_CASE("attention's own gradient agrees with central differences") {
   for (const Case& c : kCases) {
     INFO(c.name);
     Built b = build(c);
-    // Both results take part, unless a row sees no key: its lse is -1e30.
+    // Both results take part, unless a row may see no key: its lse is -1e30.
     const HostTensor mix = HostTensor::random(b.attention.out.type(), -1, 1, 50);
     const HostTensor mix_lse = HostTensor::random(b.attention.lse.type(), -1, 1, 51);
     b.state["mix"] = mix;
     b.state["mix_lse"] = mix_lse;
     Value loss = sum(b.attention.out * b.graph->parameter("mix", mix.type), {0, 1, 2, 3}, false);
-    if (!c.key_mask) {
+    if (!c.key_mask && !(c.window > 0 && c.queries > c.keys)) {
       loss = loss + sum(b.attention.lse * b.graph->parameter("mix_lse", mix_lse.type), {0, 1, 2, 3},
                         false);
     }
@@ -232,6 +234,61 @@ TEST_CASE("the gradient shares the forward's probabilities once the region is ex
     for (size_t i = 0; i < tensor.values.size(); ++i) {
       REQUIRE(after.at(name).values[i] == Approx(tensor.values[i]).epsilon(1e-12).margin(1e-14));
     }
+  }
+}
+
+TEST_CASE("attention is claimed whole where a kernel takes it, and stores no scores then") {
+  struct Claim {
+    const char* target;
+    int64_t queries, width;
+    bool backward;
+    size_t claimed;
+    bool fusion = true;
+    AttentionVariant variant = AttentionVariant::automatic;
+  };
+  const Claim kClaims[] = {
+      {"lavapipe", 96, 16, true, 3},
+      {"lavapipe", 96, 16, false, 1},
+      {"lavapipe", 96, 256, true, 3},
+      {"lavapipe", 96, 257, true, 0},
+      {"nvidia", 96, 64, true, 3},
+      {"minimal", 96, 16, true, 0},  // four tensors a kernel
+      {"lavapipe", 1, 16, false, 0},
+      {"lavapipe", 1, 16, false, 1, true, AttentionVariant::lane_broadcast},
+      {"lavapipe", 96, 16, true, 0, false},
+      {"lavapipe", 96, 16, true, 0, true, AttentionVariant::expanded},
+  };
+  for (const Claim& c : kClaims) {
+    INFO(c.target << " queries " << c.queries << " width " << c.width);
+    Program program{std::make_shared<Graph>(), {}};
+    const auto input = [&](const char* name, int64_t rows) {
+      return program.graph->parameter(name, {DType::f32, {2, 3, rows, c.width}});
+    };
+    const Value q = input("q", c.queries), k = input("k", 96), v = input("v", 96);
+    const Attention attention = scaled_dot_product_attention(q, k, v, {.causal = true});
+    program.outputs.emplace_back("out", attention.out);
+    if (c.backward) {
+      const Value loss = sum(attention.out * input("weights", c.queries), {0, 1, 2, 3}, false);
+      const std::vector<Value> gradients = differentiate(loss, std::vector{q, k, v});
+      for (const Value& gradient : gradients) {
+        program.outputs.emplace_back(fmt::format("gradient{}", program.outputs.size()), gradient);
+      }
+    }
+    Target target = target_preset(c.target);
+    target.attention = c.variant;
+    target.fusion = c.fusion;
+    const Plan plan = compile(program, target);
+    size_t claimed = 0;
+    for (const Kernel& kernel : plan.kernels) claimed += kernel.archetype == Archetype::attention;
+    CHECK(claimed == c.claimed);
+    size_t scores = 0;
+    for (const Buffer& buffer : plan.buffers) {
+      scores += element_count(buffer.type.shape) == 2 * 3 * c.queries * 96;
+    }
+    if (c.queries > 1) CHECK((scores == 0) == (c.claimed > 0));
+    // What counts as work does not depend on how it is done.
+    const uint64_t product = 2ull * 2 * 3 * uint64_t(c.queries) * 96 * uint64_t(c.width);
+    CHECK(plan.matmul_flops == product * (c.backward ? 6 : 2));
   }
 }
 

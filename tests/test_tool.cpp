@@ -79,6 +79,8 @@ TEST_CASE("tool: bad input is one clear message and a non-zero exit") {
       {"bench matmul --m=0", "at least 1"},
       {"bench matmul --layout=xy", "nn, nt, tn"},
       {"bench train -o xml", "json"},
+      {"bench attention --pass=sideways", "forward or backward"},
+      {"bench attention --D=300", "256"},
       {"train --out " + out, "--data"},
       {"train --data /no/such/file --out " + out, "/no/such/file"},
       {"train --data " + text + " --learnin_rate=1 --out " + out, "did you mean 'learning_rate'"},
@@ -246,6 +248,16 @@ TEST_CASE("tool: benchmarks write what they promise") {
       CHECK(record[name].get<double>() > 0);
     }
   }
+  const Outcome attention =
+      run(folder, "bench attention --B 2 --H 1 --T 9 --D 4 --causal on,off -r 2 --warmup 1 -o json");
+  CAPTURE(attention.err);
+  REQUIRE(attention.status == 0);
+  const auto passes = nlohmann::json::parse(attention.out);
+  REQUIRE(passes.size() == 4);
+  CHECK(passes[0]["dispatches"] == 1);
+  CHECK(passes[1]["dispatches"] == 3);
+  for (const auto& record : passes) CHECK(record["expanded_ns"].get<double>() > 0);
+
   // The first member of an ensemble is the single model.
   const double alone = steps[0]["loss"][0], first = steps[1]["loss"][0];
   CHECK(std::abs(alone - first) <= 1e-5);

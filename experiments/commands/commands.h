@@ -79,6 +79,16 @@ struct BenchMatmulOptions {
 };
 void bench_matmul(const BenchMatmulOptions& options);
 
+// Attention of q, k, v f32 [B, H, T, D], fused (a kernel claims it) and expanded (its primitives),
+// in alternating samples. Backward is the gradient with respect to all three, forward included.
+struct BenchAttentionOptions {
+  BenchOptions bench;
+  std::vector<int64_t> batch = {64}, heads = {2}, length = {32}, width = {16};
+  std::vector<std::string> causal = {"on"};                 // on, off
+  std::vector<std::string> pass = {"forward", "backward"};  // which programs
+};
+void bench_attention(const BenchAttentionOptions& options);
+
 // The models of a benchmark: decoders with learned positions, pre-LayerNorm, GELU (erf), biases
 // everywhere but in the untied head.
 struct BenchModels {

@@ -24,10 +24,14 @@ Program lower_precision(const Program& program, Storage storage) {
   const Graph& old_graph = *program.graph;
   std::vector<bool> stored_narrow(old_graph.size(), false);
   for (const uint32_t index : reachable(old_graph, roots(program))) {
-    if (old_graph.node(index).op != Op::matmul) continue;
+    const Op op = old_graph.node(index).op;
+    if (op != Op::matmul && op != Op::region) continue;
     for (const Value& operand : old_graph.node(index).inputs) {
+      // Rows of claimed attention (lse, delta) and what it stores keep their precision.
+      if (op == Op::region && (operand.rank() < 4 || operand.dim(-1) == 1)) continue;
       const Value value = origin(operand);
-      if (definition(old_graph.node(value).op).family == Family::leaf) continue;
+      const Family family = definition(old_graph.node(value).op).family;
+      if (family == Family::leaf || family == Family::region) continue;
       if (value.dtype() == DType::f32) stored_narrow[value.node] = true;
     }
   }
