@@ -252,11 +252,11 @@ TEST_CASE("tool: benchmarks write what they promise") {
       run(folder, "bench attention --B 2 --H 1 --T 9 --D 4 --causal on,off -r 2 --warmup 1 -o json");
   CAPTURE(attention.err);
   REQUIRE(attention.status == 0);
-  const auto passes = nlohmann::json::parse(attention.out);
-  REQUIRE(passes.size() == 4);
-  CHECK(passes[0]["dispatches"] == 1);
-  CHECK(passes[1]["dispatches"] == 3);
-  for (const auto& record : passes) CHECK(record["expanded_ns"].get<double>() > 0);
+  const auto kernels = nlohmann::json::parse(attention.out);
+  REQUIRE(kernels.size() == 4);
+  CHECK(kernels[0]["dispatches"] == 1);
+  CHECK(kernels[1]["dispatches"] == 3);
+  for (const auto& record : kernels) CHECK(record["expanded_ns"].get<double>() > 0);
 
   // The first member of an ensemble is the single model.
   const double alone = steps[0]["loss"][0], first = steps[1]["loss"][0];
