@@ -43,13 +43,9 @@ constexpr FeatureRow kFeatures[] = {
      },
      nothing_to_enable, [](graph::Target& t) { t.subgroup_ballot = true; }},
     {"f16_storage", false, nullptr,
-     "half the bytes for activations and weights; arithmetic stays f32",
-     [](const Capabilities& c) {
-       return c.features11.storageBuffer16BitAccess && c.features12.shaderFloat16;
-     },
-     [](Capabilities& c) {
-       c.features11.storageBuffer16BitAccess = c.features12.shaderFloat16 = true;
-     },
+     "f16 and bf16 activations in half the bytes; arithmetic stays f32",
+     [](const Capabilities& c) { return bool(c.features11.storageBuffer16BitAccess); },
+     [](Capabilities& c) { c.features11.storageBuffer16BitAccess = true; },
      [](graph::Target& t) { t.f16_storage = true; }},
     {"memory_budget", false, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME,
      "what other processes leave of a heap",

@@ -1,7 +1,6 @@
 #include "engine/session.h"
 
 #include "engine/session_state.h"
-#include "graph/compile.h"
 #include "shaders/emit.h"
 
 #include <chrono>
@@ -46,11 +45,13 @@ Session::Session(Device& device, SessionOptions options)
     : impl_(std::make_unique<Impl>(device, std::move(options))) {}
 Session::~Session() = default;
 
-void Session::add_program(const std::string& name, const graph::Program& program) {
+void Session::add_program(const std::string& name, const graph::Program& program,
+                          graph::CompileOptions options) {
   impl_->check_allocated(false);
   ProgramStatistics statistics;
   Stopwatch watch;
-  graph::Plan plan = graph::compile(program, impl_->target, {.name = name});
+  options.name = name;
+  graph::Plan plan = graph::compile(program, impl_->target, options);
   statistics.compile_ms = watch.lap_ms();
   std::vector<shaders::Shader> shaders = shaders::emit(plan, impl_->target);
   statistics.emit_ms = watch.lap_ms();
@@ -225,8 +226,8 @@ std::vector<DispatchTime> Session::profile(const std::string& program) {
   for (size_t i = 0; i < replay.dispatches.size(); ++i) {
     const graph::Dispatch& dispatch = loaded.plan.dispatches[i];
     const graph::Kernel& kernel = loaded.plan.kernels[dispatch.kernel];
-    result.push_back({kernel.name, dispatch.scope, replay.dispatches[i].ns(), kernel.flops,
-                      kernel.bytes});
+    result.push_back(
+        {kernel.name, dispatch.scope, replay.dispatches[i].ns(), kernel.flops, kernel.bytes});
   }
   return result;
 }

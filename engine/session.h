@@ -16,8 +16,8 @@
 #include "engine/device.h"
 #include "engine/driver_statistics.h"
 #include "engine/profiler.h"
+#include "graph/compile.h"
 #include "graph/host_tensor.h"
-#include "graph/plan.h"
 #include "shaders/spirv.h"
 
 #include <memory>
@@ -66,7 +66,9 @@ class Session {
 
   // Compiles. UserError when the name is taken or a state tensor has another type than in an
   // earlier program.
-  void add_program(const std::string& name, const graph::Program& program);
+  // `options.name` is the program's.
+  void add_program(const std::string& name, const graph::Program& program,
+                   graph::CompileOptions options = {});
   // The same for a plan that is made by hand or was altered; one shader per kernel.
   void add_plan(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders);
   // The host writes or reads slots of this state tensor while programs run: it gets memory that the

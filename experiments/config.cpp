@@ -349,6 +349,53 @@ std::string nearest_word(std::string_view word, std::span<const std::string> can
   return nearest;
 }
 
+namespace {
+constexpr std::pair<const char*, graph::DType> kDTypeNames[] = {
+    {"f32", graph::DType::f32},       {"bf16", graph::DType::bf16},
+    {"f16", graph::DType::f16},       {"float32", graph::DType::f32},
+    {"bfloat16", graph::DType::bf16}, {"float16", graph::DType::f16}};
+}  // namespace
+
+graph::DType parse_dtype(std::string_view name) {
+  std::string known;
+  for (const auto& [known_name, dtype] : kDTypeNames) {
+    if (name == known_name) return dtype;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", known_name);
+  }
+  throw UserError(fmt::format("dtype is no '{}' (one of: {})", name, known));
+}
+
+graph::MemoryLimit parse_memory_budget(std::string_view text) {
+  constexpr std::pair<const char*, double> kUnits[] = {
+      {"", 1},         {"B", 1},    {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30},
+      {"TiB", 0x1p40}, {"kB", 1e3}, {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12}};
+  graph::MemoryLimit limit;
+  if (text.empty()) return limit;
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
+  if (error == std::errc() && std::isfinite(number) && number > 0) {
+    if (unit == "x") limit.share = number;
+    for (const auto& [name, bytes] : kUnits) {
+      if (unit == name && number * bytes >= 1 && number * bytes < 0x1p62) {
+        limit.bytes = static_cast<uint64_t>(number * bytes);
+      }
+    }
+  }
+  check(bool(limit),
+        "memory_budget is no '{}': bytes (2684354560, 512MiB, 2.5GiB) or a share of "
+        "what is needed without a budget (0.5x)",
+        text);
+  return limit;
+}
+
+void add_dtype_field(ConfigTable& table, std::string& dtype) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : kDTypeNames) names.emplace_back(name);
+  table.add("dtype", &dtype, "what activations are stored in; weights and arithmetic are f32")
+      .one_of(std::move(names));
+}
+
 void add_training_fields(ConfigTable& table, TrainingOptions& o) {
   table.add("n_layer", &o.n_layer, "transformer blocks").at_least(1).at_most(1000);
   table.add("n_head", &o.n_head, "attention heads").at_least(1).at_most(1024);
@@ -377,6 +424,10 @@ void add_training_fields(ConfigTable& table, TrainingOptions& o) {
   table.add("beta2", &o.beta2, "decay of the second moment").at_least(0).at_most(0.999999);
   table.add("grad_clip", &o.grad_clip, "largest gradient norm, 0 for none").at_least(0);
   table.add("seed", &o.seed, "seed of weights, data and dropout");
+  add_dtype_field(table, o.dtype);
+  table.add("memory_budget", &o.memory_budget,
+            "most memory of the training step (512MiB, 2.5GiB, 0.5x of its need): computes again "
+            "what does not fit; empty for none");
 }
 
 }  // namespace surtsey::experiments

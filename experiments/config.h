@@ -21,6 +21,8 @@
 #include <variant>
 #include <vector>
 
+#include "graph/plan.h"
+
 namespace surtsey::experiments {
 
 // One key. The pointer is to the caller's variable, which must outlive the table; its value when it
@@ -106,8 +108,18 @@ struct TrainingOptions {
   double beta2 = 0.95;
   double grad_clip = 1.0;
   uint32_t seed = 1337;
+  std::string dtype = "f32";  // see parse_dtype()
+  std::string memory_budget;  // see parse_memory_budget()
 };
 
 void add_training_fields(ConfigTable& table, TrainingOptions& options);
+
+// The key `dtype`: what activations are stored in. f32, bf16 or f16, or by nanoGPT's names.
+void add_dtype_field(ConfigTable& table, std::string& dtype);
+graph::DType parse_dtype(std::string_view name);  // UserError lists the names
+
+// Bytes ("2684354560", "512MiB", "2.5GiB", "1e9"), or a share of what the program takes without a
+// budget ("0.5x"); empty: no limit. UserError for anything else.
+graph::MemoryLimit parse_memory_budget(std::string_view text);
 
 }  // namespace surtsey::experiments

@@ -72,6 +72,7 @@ TrainConfig train_config(const Experiment& experiment, const std::vector<Member>
   config.members = members;
   config.batch_size = experiment.batch_size;
   config.steps = experiment.steps;
+  config.dtype = experiment.dtype;
   return config;
 }
 
@@ -289,6 +290,7 @@ void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection)
       .add("ensemble_size", &options.ensemble_size,
            "most models trained at once; 0: as many as are fast")
       .at_least(0);
+  add_dtype_field(table, options.dtype);
 }
 
 void check_sweep_options(const SweepOptions& options) {
@@ -351,11 +353,9 @@ PackCost pack_cost(const graph::Target& target, const Experiment& experiment,
   cost.parameters = model.parameter_count();
   std::map<std::string, uint64_t> state;
   uint64_t transient = 0;
-  for (const auto& [name, program] :
-       trainer_programs(model, train_config(experiment, members)).programs) {
-    graph::CompileOptions compile;
-    compile.name = name;
-    const graph::Plan plan = graph::compile(program, target, compile);
+  const TrainConfig config = train_config(experiment, members);
+  for (const auto& [name, program] : trainer_programs(model, config).programs) {
+    const graph::Plan plan = graph::compile(program, target, compile_options(config, name));
     cost.flops += static_cast<double>(plan.flops) * experiment.steps;
     transient = std::max(transient, plan.transient_bytes);
     for (const graph::Buffer& buffer : plan.buffers) {

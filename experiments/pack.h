@@ -37,6 +37,7 @@ struct SweepOptions {
   int32_t log_interval = 50;
   int32_t checkpoint_interval = 0;
   int32_t ensemble_size = 0;
+  std::string dtype = "f32";  // see parse_dtype()
 };
 
 // Adds them all, those that choose a learning rate only on request; call check_sweep_options()
@@ -52,6 +53,7 @@ struct Experiment {
   int32_t n_layer = 2;
   int32_t steps = 0;
   int32_t batch_size = 0;
+  graph::DType dtype = graph::DType::f32;  // of activations
   std::vector<int32_t> seeds;
   std::vector<double> learning_rates;  // of the optimizer, not yet divided by anything else
   bool choose_rate = true;             // false: every learning rate counts (negative controls)

@@ -205,6 +205,9 @@ class CommandLine {
     add_bench_options(command, train->bench);
     add_list(command, "--block_size", train->block_size, "T");
     add_models(command, *train);
+    add_list(command, "--dtype", train->dtype, "of activations: f32, bf16, f16");
+    add_list(command, "--memory_budget", train->memory_budget,
+             "of a step: none, 512MiB, 2.5GiB, 0.5x of its need");
     command->add_option("--steps", train->steps, "in a sample, which is their mean");
     command->add_flag("--profile", train->profile, "time by kernel, on stderr");
     on(command, train, commands::bench_train);

@@ -43,6 +43,7 @@ Json spec_of(const SweepKeys& keys, const std::string& task, int32_t length, int
           {"n_embd", width},
           {"steps", options.steps},
           {"batch_size", options.batch_size},
+          {"dtype", graph::name(parse_dtype(options.dtype))},
           {"members", list},
           {"test_items", options.test_items},
           {"test_seed", options.test_seed},
@@ -93,6 +94,7 @@ RunnablePack::RunnablePack(const Json& spec) {
     experiment.n_layer = spec.at("n_layer");
     experiment.steps = spec.at("steps");
     experiment.batch_size = spec.at("batch_size");
+    experiment.dtype = parse_dtype(spec.at("dtype").get<std::string>());
     options.test_items = spec.at("test_items");
     options.test_seed = spec.at("test_seed");
     options.validation_items = spec.at("validation_items");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "experiments/interrupt.h"
 
@@ -84,6 +85,13 @@ TrainPrograms trainer_programs(const Model& model, TrainConfig config) {
   return train_programs(model, config, ring_slots(config, config.block(model.config())));
 }
 
+graph::CompileOptions compile_options(const TrainConfig& config, const std::string& program) {
+  graph::CompileOptions options{.name = program, .storage = config.dtype};
+  // What applies accumulated gradients has nothing to compute again.
+  if (program != "apply") options.memory = config.memory;
+  return options;
+}
+
 Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig config,
                  const tasks::DataSource& source)
     : session_(session),
@@ -95,7 +103,7 @@ Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig confi
         "[train] the data has {} symbols, the model {}", source.vocab_size(),
         model.config().vocab_size);
   for (const auto& [name, program] : trainer_programs(model, config_).programs) {
-    session_.add_program(name, program);
+    session_.add_program(name, program, compile_options(config_, name));
   }
   for (const char* name : {"data.tokens", "data.targets", "data.weights"}) {
     session_.share_with_host(name);
@@ -165,7 +173,11 @@ void Trainer::read_metrics(std::vector<MemberMetrics>& sums) {
           (i * static_cast<size_t>(rows) + static_cast<size_t>(step % rows)) * kMetricsColumns;
       losses_[i].push_back(ring[at]);
       sums[i].loss += ring[at];
-      sums[i].gradient_norm += ring[at + 1];
+      // A step that was skipped has none.
+      if (std::isfinite(ring[at + 1])) {
+        sums[i].gradient_norm += ring[at + 1];
+        ++sums[i].norms;
+      }
       sums[i].learning_rate = ring[at + 2];
     }
     sums[i].skipped = skipped[i];
@@ -224,7 +236,7 @@ void Trainer::run(const RunOptions& options) {
             std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
         for (MemberMetrics& member : line.members) {
           member.loss /= count;
-          member.gradient_norm /= count;
+          member.gradient_norm /= static_cast<double>(std::max<int64_t>(member.norms, 1));
         }
         if (options.on_log) options.on_log(line);
         sums.assign(sums.size(), {});
@@ -287,6 +299,7 @@ void Trainer::save(const std::string& root, const nlohmann::json& description) {
     checkpoint.config["member"] = {{"seed", config_.members[i].seed},
                                    {"learning_rate", config_.members[i].learning_rate}};
     checkpoint.config["training"] = {{"steps", config_.steps},
+                                     {"dtype", graph::name(config_.dtype)},
                                      {"batch_size", config_.batch_size},
                                      {"block_size", config_.block(model_.config())},
                                      {"accumulation_steps", config_.accumulation()}};
@@ -315,6 +328,9 @@ int64_t Trainer::load(const std::string& root) {
     check(training.value("steps", int64_t{0}) == config_.steps &&
               training.value("batch_size", 0) == config_.batch_size,
           "{}: is of a run with other steps or another batch: {}", path, training.dump());
+    check(training.value("dtype", "f32") == graph::name(config_.dtype),
+          "{}: was trained with dtype {}, not {}", path, training.value("dtype", "f32"),
+          graph::name(config_.dtype));
     check(step < 0 || step == checkpoint.step, "{}: stands at step {}, another member at {}", path,
           checkpoint.step, step);
     step = checkpoint.step;

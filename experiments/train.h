@@ -27,7 +27,8 @@ namespace surtsey::experiments {
 
 struct MemberMetrics {
   double loss = 0;           // mean over the steps since the last log
-  double gradient_norm = 0;  // mean, before clipping
+  double gradient_norm = 0;  // mean over the steps that were not skipped, before clipping
+  int64_t norms = 0;         // how many those are
   double learning_rate = 0;  // of the last step
   int64_t skipped = 0;       // steps with a gradient that was not finite, since the start
 };
@@ -112,6 +113,8 @@ class Trainer {
 
 // The programs that a Trainer adds, for plans without a device.
 TrainPrograms trainer_programs(const Model& model, TrainConfig config);
+// And how the trainer compiles one of them.
+graph::CompileOptions compile_options(const TrainConfig& config, const std::string& program);
 
 // The kernel variants of a session, for a checkpoint; and the same choice for another session, so
 // that a resumed run computes in the same order. UserError when a name is not one.

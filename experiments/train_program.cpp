@@ -66,6 +66,11 @@ int64_t TrainConfig::tokens_per_step(const ModelConfig& model) const {
   return int64_t{batch_size} * block(model) * accumulation();
 }
 
+graph::OptimizerConfig optimizer_for(graph::OptimizerConfig optimizer, DType dtype) {
+  optimizer.loss_scaling.enabled = dtype == DType::f16;
+  return optimizer;
+}
+
 graph::OptimizerConfig recipe_optimizer(int64_t steps) {
   graph::OptimizerConfig optimizer;
   optimizer.beta1 = 0.9;
@@ -117,6 +122,11 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
   check(model.config().architecture == Architecture::decoder,
         "[train] only decoders are trained on next tokens");
   TrainPrograms result;
+  const graph::OptimizerConfig optimizer = optimizer_for(config.optimizer, config.dtype);
+  const auto gradient = [&](graph::Parameters& parameters, Value loss) {
+    return parameters.flat_gradient(loss,
+                                    graph::gradient_coefficient(parameters.graph(), optimizer));
+  };
   const auto add = [&](const char* name, auto&& build) {
     Program program{std::make_shared<graph::Graph>(), {}};
     graph::Parameters parameters(*program.graph, model.store());
@@ -126,16 +136,16 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
   if (config.accumulation() == 1) {
     add("train", [&](Program& program, graph::Parameters& parameters) {
       const Value loss = batch_loss(model, parameters, config, ring_slots);
-      graph::optimize(parameters, parameters.flat_gradient(loss), loss, config.optimizer);
+      graph::optimize(parameters, gradient(parameters, loss), loss, optimizer);
       program.outputs = {{"loss", loss}};
     });
   } else {
     add("accumulate", [&](Program&, graph::Parameters& parameters) {
       const Value loss = batch_loss(model, parameters, config, ring_slots);
-      graph::accumulate(parameters, parameters.flat_gradient(loss), loss);
+      graph::accumulate(parameters, gradient(parameters, loss), loss);
     });
     add("apply", [&](Program&, graph::Parameters& parameters) {
-      graph::optimize_accumulated(parameters, config.optimizer);
+      graph::optimize_accumulated(parameters, optimizer);
     });
   }
   return result;
@@ -143,11 +153,11 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
 
 State initial_train_state(const Model& model, const TrainConfig& config) {
   std::vector<State> members;
+  const graph::OptimizerConfig optimizer = optimizer_for(config.optimizer, config.dtype);
   const std::vector<uint32_t> groups = member_groups(config.members);
   for (size_t i = 0; i < config.members.size(); ++i) {
     const Member& member = config.members[i];
-    State state =
-        graph::initial_optimizer_state(model.store(), config.optimizer, member.learning_rate);
+    State state = graph::initial_optimizer_state(model.store(), optimizer, member.learning_rate);
     state["learning_rate"].round_to_storage();
     state[graph::kParameters] = model.store().initialise(member.seed);
     state["data.group"] = HostTensor::scalar(DType::u32, groups[i]);

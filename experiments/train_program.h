@@ -16,6 +16,7 @@
 
 #include "experiments/model.h"
 #include "graph/optimizer.h"
+#include "graph/plan.h"
 
 namespace surtsey::experiments {
 
@@ -32,12 +33,18 @@ struct TrainConfig {
   int32_t batch_size = 32;  // B, of a micro-batch when gradients are accumulated
   int32_t block_size = 0;   // T; 0: the model's
   int64_t steps = 0;        // optimizer steps of the whole run
+  // What activations are stored in, see graph/passes/lower_precision. f16 trains with loss scaling.
+  graph::DType dtype = graph::DType::f32;
+  graph::MemoryLimit memory = {};  // of the step, or the micro-step
 
   int32_t accumulation() const { return static_cast<int32_t>(optimizer.accumulation_steps); }
   // Tokens of one optimizer step of one member.
   int64_t tokens_per_step(const ModelConfig& model) const;
   int32_t block(const ModelConfig& model) const;
 };
+
+// With loss scaling where gradients of this type need it.
+graph::OptimizerConfig optimizer_for(graph::OptimizerConfig optimizer, graph::DType dtype);
 
 // AdamW (.9, .98), decay .01, clipping at 1, 5% warm-up, linear decay to 5% of the peak: the recipe
 // of the chain experiments.

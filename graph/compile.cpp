@@ -49,14 +49,14 @@ Plan compile(const Program& program, const Target& target, const CompileOptions&
   p = stage("decompose", p, decompose(p, target), options);
   p = stage("simplify_again", p, simplify(p), options);
   p = stage("join_pads", p, join_pads(p), options);
-  p = stage("lower_precision", p, lower_precision(p, options.storage), options);
 
   Lowering lowering = fuse(p, target);
+  lower_precision(lowering, options.storage);
   place_stores(lowering);
   order(lowering);
   Plan plan = build_plan(lowering);
   plan.name = name;
-  plan_memory(plan, target.max_allocation);
+  fit_memory(plan, options.memory, target.max_allocation);
   place_barriers(plan);
 
   dump(fmt::format("{}.plan", name), print(plan));

@@ -11,6 +11,8 @@ constexpr int64_t kMetricsColumns = 3;
 const Type kCounter = {DType::u32, {}};
 const Type kScalar = {DType::f32, {}};
 const Type kPair = {DType::f32, {2}};
+constexpr const char* kLossScale = "loss_scale";
+constexpr const char* kGoodSteps = "loss_scale.good_steps";
 
 void check_schedule(const Schedule& schedule) {
   check(schedule.warmup_steps >= 0, "[schedule] warmup_steps is {}", schedule.warmup_steps);
@@ -37,6 +39,13 @@ void check_config(const OptimizerConfig& config) {
   check(config.accumulation_steps > 0, "[optimizer] accumulation_steps is {}",
         config.accumulation_steps);
   check_schedule(config.schedule);
+  const LossScaling& scaling = config.loss_scaling;
+  check(std::exp2(std::round(std::log2(scaling.initial))) == scaling.initial &&
+            scaling.initial >= 1 && scaling.initial <= scaling.largest,
+        "[optimizer] the loss scale starts at {}, not at a power of two from 1 to {}",
+        scaling.initial, scaling.largest);
+  check(scaling.growth_interval > 0, "[optimizer] the loss scale grows after {} steps",
+        scaling.growth_interval);
 }
 
 // Assigns `fresh` to a state tensor where the step is applied.
@@ -95,6 +104,19 @@ void sgd(const Parameters& parameters, Value gradient, Value rate, Value applied
   update(applied, p, p - rate * change);
 }
 
+void adapt_loss_scale(Graph& graph, Value applied, const LossScaling& scaling) {
+  ScopeGuard scope(graph, "loss_scale");
+  const Value scale = graph.parameter(kLossScale, kScalar);
+  const Value good_steps = graph.parameter(kGoodSteps, kCounter);
+  const auto count = [&](int64_t value) { return scalar(graph, double(value), DType::u32); };
+  const Value more = good_steps + count(1);
+  const Value grows = equal(more, count(scaling.growth_interval));
+  const Value larger = min(scale * 2, scalar(graph, scaling.largest));
+  const Value smaller = max(scale * 0.5, scalar(graph, 1));
+  graph.assign(scale, select(applied, select(grows, larger, scale), smaller));
+  graph.assign(good_steps, select(logical_and(applied, logical_not(grows)), more, count(0)));
+}
+
 void write_metrics(Graph& graph, Value step, Value loss, Value norm, Value rate, int64_t rows) {
   ScopeGuard scope(graph, "metrics");
   const Value metrics = graph.parameter("metrics", {DType::f32, {rows, kMetricsColumns}});
@@ -136,6 +158,10 @@ double schedule_factor(int64_t step, const Schedule& schedule) {
   return schedule.final_ratio + (1 - schedule.final_ratio) * d;
 }
 
+Value gradient_coefficient(Graph& graph, const OptimizerConfig& config) {
+  return config.loss_scaling.enabled ? graph.parameter(kLossScale, kScalar) : Value{};
+}
+
 OptimizerStep optimize(const Parameters& parameters, Value gradient, Value loss,
                        const OptimizerConfig& config) {
   check_config(config);
@@ -147,6 +173,10 @@ OptimizerStep optimize(const Parameters& parameters, Value gradient, Value loss,
   const Value one = scalar(graph, 1, DType::u32);
 
   OptimizerStep result;
+  if (config.loss_scaling.enabled) {
+    ScopeGuard inner(graph, "loss_scale");
+    gradient = gradient * (1.0 / gradient_coefficient(graph, config));
+  }
   {
     ScopeGuard inner(graph, "gradient_norm");
     const Value norm_squared = sum(gradient * gradient, {0}, false);
@@ -174,6 +204,7 @@ OptimizerStep optimize(const Parameters& parameters, Value gradient, Value loss,
   const auto rule = config.kind == OptimizerKind::adamw ? adamw : sgd;
   rule(parameters, gradient, rate, result.applied, decay_multiplier, config);
 
+  if (config.loss_scaling.enabled) adapt_loss_scale(graph, result.applied, config.loss_scaling);
   graph.assign(step, step + one);
   graph.assign(skipped, skipped + select(result.applied, scalar(graph, 0, DType::u32), one));
   write_metrics(graph, step, loss, result.gradient_norm, result.learning_rate, config.metrics_rows);
@@ -213,6 +244,10 @@ State initial_optimizer_state(const ParameterStore& store, const OptimizerConfig
   zeros("skipped", kCounter);
   zeros("metrics", {DType::f32, {config.metrics_rows, kMetricsColumns}});
   state["learning_rate"] = HostTensor::scalar(DType::f32, learning_rate);
+  if (config.loss_scaling.enabled) {
+    state[kLossScale] = HostTensor::scalar(DType::f32, config.loss_scaling.initial);
+    zeros(kGoodSteps, kCounter);
+  }
   if (config.kind == OptimizerKind::adamw) {
     zeros("adam.m", store.flat_type());
     zeros("adam.v", store.flat_type());
@@ -235,14 +270,8 @@ State initial_optimizer_state(const ParameterStore& store, const OptimizerConfig
 }
 
 std::set<std::string> per_member_state() {
-  return {kParameters,
-          "adam.*",
-          "sgd.*",
-          "learning_rate",
-          "seed",
-          "skipped",
-          "metrics",
-          "gradient_accumulator",
+  return {kParameters,       "adam.*",   "sgd.*",    "learning_rate", "seed",
+          "skipped",         kLossScale, kGoodSteps, "metrics",       "gradient_accumulator",
           "loss_accumulator"};
 }
 

@@ -13,11 +13,14 @@
 //   step                  u32 []    advanced by 1, whatever happens
 //   learning_rate         f32 []    the peak; the schedule multiplies it
 //   skipped               u32 []    how many steps were skipped
+//   loss_scale            f32 []    with loss scaling: what the gradient was multiplied by
+//   loss_scale.good_steps u32 []    steps applied since it last changed
 //   metrics               f32 [R, 3]  row step mod R: loss, gradient norm (before clipping), lr
 //   gradient_accumulator  f32 [P], loss_accumulator f32 [], micro_step u32 []: with accumulation
 //
 // A step whose gradient is not finite (or whose squared norm leaves f32) changes neither parameters
-// nor moments: it is counted in `skipped`, and `step` goes on.
+// nor moments: it is counted in `skipped`, and `step` goes on. With loss scaling it halves the
+// scale.
 #pragma once
 
 #include "graph/parameters.h"
@@ -41,6 +44,17 @@ struct Schedule {
   double final_ratio = 0;
 };
 
+// Small gradients vanish in f16, whose least normal number is 6e-5. Differentiating `loss_scale`
+// times the loss moves them into its range (Micikevicius et al. 2018); optimize() divides them by
+// it again. Dynamic: halved at a step that is not finite, doubled after `growth_interval` steps in
+// a row that are. Powers of two, so that neither factor rounds.
+struct LossScaling {
+  bool enabled = false;
+  double initial = 65536;
+  int64_t growth_interval = 2000;
+  double largest = 16777216;
+};
+
 struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::adamw;
   double beta1 = 0.9;
@@ -53,7 +67,12 @@ struct OptimizerConfig {
   Schedule schedule;
   int64_t metrics_rows = 256;  // R
   int64_t accumulation_steps = 1;
+  LossScaling loss_scaling;
 };
+
+// f32 []: the coefficient to differentiate with, for flat_gradient(). An empty Value without loss
+// scaling.
+Value gradient_coefficient(Graph& graph, const OptimizerConfig& config);
 
 // The factor of the peak learning rate at `step` (u32 []), f32 [].
 Value schedule_factor(Value step, const Schedule& schedule);

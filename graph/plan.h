@@ -54,6 +54,16 @@ struct Plan {
 
 std::string print(const Plan& plan);
 
+// State, outputs and arena of one program.
+uint64_t planned_bytes(const Plan& plan);
+
+// How much planned_bytes() may be: so many bytes, or this share of what the program takes without a limit. Both 0: no limit.
+struct MemoryLimit {
+  uint64_t bytes = 0;
+  double share = 0;
+  explicit operator bool() const { return bytes > 0 || share > 0; }
+};
+
 // The barriers a replayed plan needs: before a dispatch that conflicts (read after write, write after read, write after write of a
 // byte range) with one since the last barrier, the last dispatch against the first of the next replay included. Greedy, so
 // none is without need.

@@ -29,7 +29,7 @@ struct Target {
   uint64_t max_allocation = 1u << 30;
   bool buffer_address = false;
   bool subgroup_ballot = false;           // broadcast
-  bool f16_storage = false;
+  bool f16_storage = false;               // 16-bit elements in buffers: f16, and bf16 as words that kernels shift
   // Choices, not capabilities: switches of the user and of tests.
   Addressing addressing = Addressing::address;
   MatmulVariant matmul = MatmulVariant::automatic;

@@ -305,7 +305,7 @@ void Writer::store(const Affine& full, const std::vector<const KernelOperand*>& 
     std::string text = result.text;
     if (output->view.dtype == DType::boolean) text += " ? 1u : 0u";
     if (output->view.dtype == DType::f16) text = "float16_t(" + text + ")";
-    if (output->view.dtype == DType::bf16) text = "surtsey_bf16(" + text + ")";
+    if (output->view.dtype == DType::bf16) text = "uint16_t(surtsey_bf16(" + text + "))";
     const std::string place = index(context.linearize(at, output->view.strides));
     statements.push_back(element(binding, place) + " = " + text + ";");
   }
@@ -338,7 +338,7 @@ Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgrou
 
   std::string text = "#version 460\n";
   if (address) text += "#extension GL_EXT_buffer_reference : require\n#extension GL_EXT_buffer_reference_uvec2 : require\n";
-  if (half) text += "#extension GL_EXT_shader_16bit_storage : require\n#extension GL_EXT_shader_explicit_arithmetic_types : require\n";
+  if (half) text += "#extension GL_EXT_shader_16bit_storage : require\n";
   if (subgroup_size != 0) text += "#extension GL_KHR_shader_subgroup_basic : require\n#extension GL_KHR_shader_subgroup_ballot : require\n";
   if (body.find("[[") != std::string::npos) text += "#extension GL_EXT_control_flow_attributes : require\n";
   text += fmt::format("layout(local_size_x = {}) in;\n", local_size);
@@ -364,9 +364,9 @@ Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgrou
   if (body.find("surtsey_") != std::string::npos) text += kGlslHelpers;
   if (body.find("surtsey_bf16") != std::string::npos)
     text += "// Round to nearest even; NaN stays NaN.\n"
-            "uint16_t surtsey_bf16(float x) {\n  uint bits = floatBitsToUint(x);\n"
-            "  if ((bits & 0x7fffffffu) > 0x7f800000u) return uint16_t((bits >> 16) | 0x40u);\n"
-            "  return uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);\n}\n";
+            "uint surtsey_bf16(float x) {\n  uint bits = floatBitsToUint(x);\n"
+            "  if ((bits & 0x7fffffffu) > 0x7f800000u) return (bits >> 16) | 0x40u;\n"
+            "  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;\n}\n";
   text += globals_ + "void main() {\n";
   if (address)
     for (size_t i = 0; i < bindings; ++i) {

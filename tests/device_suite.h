@@ -31,6 +31,14 @@ using experiments::variants;
 // Where the device's values leave the reference: empty when they do not.
 std::string compare(const graph::HostTensor& device, const graph::HostTensor& reference, Tolerance tolerance);
 
+// One run with other compiler options than the defaults; outputs only.
+std::map<std::string, graph::HostTensor> run_compiled(engine::Device& device, const graph::Target& target, const graph::Program& program,
+                                                      const graph::State& state, const graph::CompileOptions& compile);
+
+// The program that a plan computes, for the interpreter: what the plan stores in 16 bits is rounded by casts, and so are weights where
+// matmuls read their copies. (A kernel that goes on with a value that it also stores has it unrounded.)
+graph::Program as_stored(const graph::Plan& plan);
+
 // ||a - b|| / ||b||, Frobenius.
 double relative_error(const graph::HostTensor& a, const graph::HostTensor& b);
 

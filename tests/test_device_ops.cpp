@@ -1,7 +1,10 @@
 // The op suite on the device: every row of the op table on every sample, as it stands, fused into its surroundings and differentiated, in
 // every variant that the device can run, against the double interpreter.
 #include "tests/device_suite.h"
+#include "graph/compile.h"
 #include "graph/op.h"
+
+#include <algorithm>
 
 using namespace surtsey;
 using namespace surtsey::graph;
@@ -25,6 +28,49 @@ void run_suite(engine::Device& device, const Variant& variant) {
   }
 }
 
+// The same elements, through a product with 1: what comes before it feeds a matmul, which is what is stored in 16 bits.
+Value through_matmul(const Value& value) {
+  const Value one = value.graph->parameter("one", {DType::f32, {1, 1}});
+  return reshape(matmul(reshape(value, {-1, 1}), one), value.shape());
+}
+
+// Half the distance of neighbours, relative.
+double roundoff(DType dtype) { return dtype == DType::f16 ? 0x1p-11 : 0x1p-8; }
+
+// Under 16-bit storage a value may round to the other neighbour, and kernels go on with what they have not rounded. So beyond what f32
+// is allowed the device may be off by one rounding of the result and by as much as rounding moves any element of this output.
+void run_narrow_suite(engine::Device& device, const Variant& variant, DType storage) {
+  size_t rounded = 0;
+  for (const OpDef& row : op_table()) {
+    if (row.samples.empty()) continue;
+    auto [program, state, cases] = experiments::op_suite(row);
+    state["one"] = HostTensor({DType::f32, {1, 1}}, {1});
+    for (auto& [name, value] : program.outputs)
+      if (value.dtype() == DType::f32) value = through_matmul(value);
+    const CompileOptions compile{.storage = storage};
+    State scratch = state, exact_scratch = state;
+    const auto reference = interpret(as_stored(graph::compile(program, variant.target, compile)), scratch);
+    const auto exact = interpret(program, exact_scratch);
+    std::map<std::string, HostTensor> results;
+    INFO(variant.name << " " << row.name << " " << name(storage));
+    REQUIRE_NOTHROW(results = run_compiled(device, variant.target, program, state, compile));
+    for (const auto& [name, expected] : reference) {
+      INFO(cases.at(name).text);
+      double moved = 0;
+      for (size_t i = 0; i < expected.values.size(); ++i) {
+        const double by = std::abs(expected.values[i] - exact.at(name).values[i]);
+        if (std::isfinite(by)) moved = std::max(moved, by);
+      }
+      rounded += moved > 0;
+      Tolerance tolerance = cases.at(name).tolerance;
+      tolerance.absolute += 2 * moved;
+      tolerance.relative += 2 * roundoff(storage);
+      CHECK(compare(results.at(name), expected, tolerance) == "");
+    }
+  }
+  CHECK(rounded > 100);
+}
+
 }  // namespace
 
 TEST_CASE("every op on every sample on the device", "[device][lane][ops]") {
@@ -37,4 +83,15 @@ TEST_CASE("every op in every other variant", "[device][ops]") {
   const auto list = variants(device);
   for (size_t i = 1; i < list.size(); ++i)
     DYNAMIC_SECTION(list[i].name) { run_suite(device, list[i]); }
+}
+
+TEST_CASE("every op under 16-bit storage", "[device][ops][precision]") {
+  SURTSEY_NEED_DEVICE();
+  if (!device.target().f16_storage) SKIP("the device has no 16-bit storage");
+  // Unfused, every value between two ops is stored; as it is fused by default, few are, and matmuls read them.
+  const auto list = variants(device);
+  const Variant& unfused = *std::find_if(list.begin(), list.end(), [](const Variant& v) { return v.name == "unfused"; });
+  SECTION("f16 fused") { run_narrow_suite(device, list.front(), DType::f16); }
+  SECTION("f16 unfused") { run_narrow_suite(device, unfused, DType::f16); }
+  SECTION("bf16 unfused") { run_narrow_suite(device, unfused, DType::bf16); }
 }

@@ -281,30 +281,6 @@ TEST_CASE("decompose: regions give way to their bodies, nested ones too", "[pass
   CHECK(largest_difference(program, result) == 0);
 }
 
-TEST_CASE("lower_precision: activations that matmuls read are stored narrow", "[passes]") {
-  const std::string text =
-      "%0 = parameter \"x\" : f32[3,4]\n%1 = parameter \"w\" : f32[4,5]\n"
-      "%2 = exp %0 : f32[3,4]\n%3 = matmul %2 %1 : f32[3,5]\n%4 = neg %3 : f32[3,5]\n"
-      "%5 = permute %4 axes=[1,0] : f32[5,3]\n%6 = matmul %4 %5 : f32[3,3]\n"
-      "output \"y\" %6\n";
-  const Program program = parse(text);
-  CHECK(print(lower_precision(program, Storage::f32)) == text);
-  const Program narrow = lower_precision(program, Storage::bf16);
-  verify(*narrow.graph);
-  CHECK(print(narrow) ==
-        "%0 = parameter \"x\" : f32[3,4]\n%1 = parameter \"w\" : f32[4,5]\n"
-        "%2 = exp %0 : f32[3,4]\n%3 = cast %2 : bf16[3,4]\n%4 = cast %3 : f32[3,4]\n"
-        "%5 = matmul %4 %1 : f32[3,5]\n%6 = neg %5 : f32[3,5]\n%7 = cast %6 : bf16[3,5]\n"
-        "%8 = cast %7 : f32[3,5]\n%9 = permute %8 axes=[1,0] : f32[5,3]\n"
-        "%10 = matmul %8 %9 : f32[3,3]\noutput \"y\" %10\n");
-  CHECK(print(simplify(narrow)) == print(narrow));
-  const double f16_error = largest_difference(program, lower_precision(program, Storage::f16));
-  const double bf16_error = largest_difference(program, narrow);
-  CHECK(f16_error > 0);
-  CHECK(f16_error < bf16_error);
-  CHECK(bf16_error < 0.5);
-}
-
 TEST_CASE("targets resolve their variants and refuse what cannot run", "[target]") {
   CHECK(target_preset("lavapipe").matmul_variant() == MatmulVariant::lane_broadcast);
   CHECK(target_preset("lavapipe").reduce_variant() == ReduceVariant::lane_per_row);

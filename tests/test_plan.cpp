@@ -125,7 +125,7 @@ TEST_CASE("training plans: memory is written before it is read, and by one buffe
     }
   }
   CompileOptions options;
-  options.storage = Storage::bf16;
+  options.storage = DType::bf16;
   const Plan narrow = compile(decoder_step(false), target_preset("nvidia"), options);
   CHECK(shared_bytes(narrow) == "");
   CHECK(Memory(narrow).run() == "");
@@ -181,7 +181,7 @@ TEST_CASE("the GLSL of every kernel compiles, for every preset and variant", "[p
     if (name == "minimal" || name == "lavapipe" || name == "swiftshader" || name == "amd" || name == "nvidia" || name == "nvidia unfused")
       check_all(all[1], target, {});
   }
-  for (const Storage storage : {Storage::f16, Storage::bf16}) {
+  for (const DType storage : {DType::f16, DType::bf16}) {
     CompileOptions options;
     options.storage = storage;
     check_all(all[0], target_preset("nvidia"), options);

@@ -99,6 +99,8 @@ struct BenchModels {
 // A full training step (forward, backward, clipping, AdamW).
 struct BenchTrainOptions : BenchModels {
   BenchOptions bench;
+  std::vector<std::string> dtype = {"f32"};  // what activations are stored in
+  std::vector<std::string> memory_budget = {"none"};
   int64_t steps = 16;    // in a sample, which is their mean
   bool profile = false;  // kernel times on stderr
 };

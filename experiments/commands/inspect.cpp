@@ -2,6 +2,7 @@
 #include "experiments/commands/disassemble.h"
 #include "experiments/commands/keys.h"
 #include "experiments/commands/step_program.h"
+#include "experiments/train_program.h"
 #include "graph/compile.h"
 #include "graph/text.h"
 #include "shaders/emit.h"
@@ -217,7 +218,8 @@ void inspect(const InspectOptions& options) {
   StepConfig step;
   step.batch_size = training.batch_size;
   step.members = options.members;
-  step.optimizer = step_optimizer(training);
+  const graph::DType dtype = parse_dtype(training.dtype);
+  step.optimizer = optimizer_for(step_optimizer(training), dtype);
   const graph::Target target = resolve_target(options);
 
   const bool train = options.program == "train";
@@ -225,6 +227,8 @@ void inspect(const InspectOptions& options) {
   Compiled compiled;
   graph::CompileOptions compile;
   compile.name = options.program;
+  compile.storage = dtype;
+  compile.memory = parse_memory_budget(training.memory_budget);
   if (inspection.shows("passes")) {
     compile.observe = [&](const char* pass, const graph::Program& before,
                           const graph::Program& after) {

@@ -69,7 +69,8 @@ graph::Program training_step(const Model& model, const StepConfig& config) {
                             : Value{};
   const Value logits = model.logits(parameters, tokens, options);
   const Value loss = batch_loss(logits, targets, weights);
-  graph::optimize(parameters, parameters.flat_gradient(loss), loss, config.optimizer);
+  const Value coefficient = graph::gradient_coefficient(*graph, config.optimizer);
+  graph::optimize(parameters, parameters.flat_gradient(loss, coefficient), loss, config.optimizer);
   return finish(std::move(graph), "loss", loss, config);
 }
 
@@ -97,6 +98,10 @@ void write_initial_state(engine::Session& session, const Model& model, const Ste
   if (session.has_state("seed")) session.write("seed", seeds);
   if (session.has_state("learning_rate")) {
     session.write("learning_rate", std::vector<float>(seeds.size(), float(learning_rate)));
+  }
+  if (session.has_state("loss_scale")) {
+    const auto scale = float(config.optimizer.loss_scaling.initial);
+    session.write("loss_scale", std::vector<float>(seeds.size(), scale));
   }
   for (const char* name : {"tokens", "targets", "source"}) {
     if (!session.has_state(name)) continue;

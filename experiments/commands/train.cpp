@@ -21,7 +21,8 @@ namespace fs = std::filesystem;
 
 // Keys that may differ when a run is resumed: they change what is shown and saved, not a bit of
 // what is trained.
-const std::set<std::string> kFreeKeys = {"eval_interval", "eval_iters", "log_interval"};
+const std::set<std::string> kFreeKeys = {"eval_interval", "eval_iters", "log_interval",
+                                         "memory_budget"};
 constexpr int32_t kEvaluationRows = 32;
 constexpr size_t kFinalWindows = 2000;
 constexpr int64_t kUnknown = 1;  // a vocabulary that no text has
@@ -61,6 +62,7 @@ void Settings::read(const std::string& file, const std::vector<std::string>& key
   if (!table.was_set("warmup_iters"))
     training.warmup_iters = std::min(100, training.max_iters / 10);
   if (!table.was_set("min_lr")) training.min_lr = training.learning_rate / 10;
+  training.dtype = graph::name(parse_dtype(training.dtype));  // one name each, to compare runs
 }
 
 std::string Settings::to_toml() const {
@@ -118,6 +120,8 @@ TrainConfig train_config(const TrainingOptions& options) {
   config.members = {{options.seed, options.learning_rate}};
   config.batch_size = options.batch_size;
   config.steps = options.max_iters;
+  config.dtype = parse_dtype(options.dtype);
+  config.memory = parse_memory_budget(options.memory_budget);
   return config;
 }
 

@@ -304,6 +304,7 @@ class ChainOfThought : public Study {
     experiment.n_layer = options_.sweep.n_layer;
     experiment.steps = options_.sweep.steps;
     experiment.batch_size = options_.sweep.batch_size;
+    experiment.dtype = parse_dtype(options_.sweep.dtype);
     experiment.seeds = options_.sweep.seeds;
     experiment.learning_rates = learning_rates(options_.sweep, width);
     return experiment;

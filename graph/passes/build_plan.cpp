@@ -30,6 +30,8 @@ private:
 
   // The strided region that shows node n, a stored value or a chain of views of one.
   std::optional<View> stored_view(uint32_t n) const {
+    const auto copy = l_.weight_copies.find(n);
+    if (in_operands_ && copy != l_.weight_copies.end()) return copy->second.view;
     const auto found = l_.location.find(n);
     if (found != l_.location.end()) return found->second;
     if (definition(node(n).op).family != Family::movement || node(n).op == Op::pad || node(n).op == Op::concat) return std::nullopt;
@@ -54,9 +56,11 @@ private:
     return result;
   }
 
+  bool takes_copies(const Kernel& kernel) const { return kernel.archetype == Archetype::matmul && !l_.weight_copies.empty(); }
+
   // What the kernel loads: stored values of elsewhere under the outermost view that strides can express.
   void collect(uint32_t n, uint32_t g, Kernel& kernel, std::set<uint32_t>& seen) {
-    if (!seen.insert(n).second) return;
+    if (!seen.insert(n).second || (takes_copies(kernel) && n == kernel.anchor.node)) return;
     const bool view = definition(node(n).op).family == Family::movement && node(n).op != Op::concat;
     if (l_.home[n] == g && !kernel_copies_.count(n)) {
       for (const Value& input : node(n).inputs) collect(input.node, g, kernel, seen);
@@ -136,6 +140,14 @@ private:
       kernel.outputs.push_back({store->value, store->view});
       collect(store->value.node, g, kernel, seen);
     }
+    // After the epilogue, so that what that reads as well keeps its precision.
+    if (takes_copies(kernel) && seen.count(kernel.anchor.node)) {
+      in_operands_ = true;
+      for (const Value& operand : node(kernel.anchor.node).inputs)
+        if (node(behind_views(graph_, operand.node)).op == Op::parameter) collect(operand.node, g, kernel, seen);
+      in_operands_ = false;
+      for (const Value& operand : node(kernel.anchor.node).inputs) collect(operand.node, g, kernel, seen);
+    }
     std::erase_if(kernel.members, [&](uint32_t m) { return !seen.count(m); });
     for (const uint32_t m : kernel.members) count_work(m, kernel);
     std::sort(kernel.inlined.begin(), kernel.inlined.end());
@@ -210,6 +222,7 @@ private:
   const Graph& graph_;
   Plan plan_;
   std::set<uint32_t> kernel_copies_;
+  bool in_operands_ = false;  // of a matmul, which are weights: read from their copies
 };
 
 }  // namespace

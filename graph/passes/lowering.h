@@ -33,6 +33,12 @@ struct Store {
   View view;
 };
 
+// A parameter as matmuls read it when activations are narrow.
+struct WeightCopy {
+  uint32_t group = kNone;  // that writes it
+  View view;
+};
+
 struct Lowering {
   Program program;
   Target target;
@@ -41,6 +47,9 @@ struct Lowering {
   std::vector<Store> stores;
   std::map<uint32_t, View> location;           // node -> where readers find it (parameters, stored members, concats)
   std::map<std::pair<uint32_t, size_t>, uint32_t> part_copies;  // (concat, part) -> the group that copies the part into place
+  DType storage = DType::f32;                  // of activations
+  std::vector<bool> narrow;                    // node -> stored in `storage` instead of its own type; empty: none is
+  std::map<uint32_t, WeightCopy> weight_copies;  // parameter -> its copy in `storage`
   std::vector<Buffer> buffers;
   std::vector<uint32_t> sequence;              // groups in the order they run
 };
@@ -96,6 +105,12 @@ View concat_region(const Graph& graph, uint32_t concat, size_t part, const View&
 // starts a kernel of its own; reductions over the same loops share a kernel; matmuls anchor theirs. Never makes a cycle.
 Lowering fuse(const Program& program, const Target& target);
 
+// Stores activations, and copies of the weights that several matmuls read, in f16 or bf16. Storage only: arithmetic is f32, a value is rounded where it
+// is stored, and the kernel that computes it goes on with what it has. An activation is what feeds a matmul, forward or backward; gradients of
+// parameters, parameters, outputs, assigned values, results of reductions and what rows share stay f32. After fuse, which decides what
+// is stored, and before place_stores. DType::f32 changes nothing. UserError when the target has no 16-bit storage.
+void lower_precision(Lowering& lowering, DType storage);
+
 // Decides where every stored value lives: in place into state where every reader of the old value runs before, directly into its
 // part of a concat, else in a buffer of its own.
 void place_stores(Lowering& lowering);
@@ -108,5 +123,9 @@ Plan build_plan(const Lowering& lowering);
 
 // Offsets of the transient buffers: dead ranges are used again. Memory comes in blocks of at most `block` bytes.
 void plan_memory(Plan& plan, uint64_t block);
+
+// plan_memory() within a limit: kernels are emitted again, just before a value's next reader, so that it need not wait in memory; the same values bit for
+// bit. Greedy, by bytes and time saved for what is computed again. Instead of plan_memory(). UserError when the limit cannot be met: what could be.
+void fit_memory(Plan& plan, const MemoryLimit& limit, uint64_t block);
 
 }  // namespace surtsey::graph

@@ -23,9 +23,4 @@ Program decompose(const Program& program, const Target& target);
 // its parts are written in place. After decompose and before fuse.
 Program join_pads(const Program& program);
 
-enum class Storage : uint8_t { f32, f16, bf16 };
-// Stores activations (matmul operands and their producers) in a 16-bit type; arithmetic, reductions, parameters and assignments stay f32. After
-// decompose, before fuse. Storage::f32 returns the program unchanged.
-Program lower_precision(const Program& program, Storage storage);
-
 }  // namespace surtsey::graph

@@ -42,6 +42,7 @@ public:
   void run() {
     find_stored();
     place_state();
+    place_weight_copies();
     place_outputs();
     std::vector<Assignment> computed;
     std::vector<std::pair<Assignment, uint32_t>> copied;
@@ -74,6 +75,15 @@ private:
 
   static View whole(uint32_t buffer, const Type& type) {
     return {buffer, type.dtype, type.shape, contiguous_strides(type.shape), 0};
+  }
+
+  View transient(uint32_t n, const Type& type) { return whole(add_buffer(BufferKind::transient, graph_.scope(n).path, type), type); }
+
+  // The type that node n has in memory.
+  Type stored_type(uint32_t n) const {
+    Type type = graph_.node(n).types[0];
+    if (!l_.narrow.empty() && l_.narrow[n]) type.dtype = l_.storage;
+    return type;
   }
 
   void store(const Value& value, uint32_t group, const View& view) {
@@ -119,6 +129,14 @@ private:
       const uint32_t buffer = add_buffer(BufferKind::state, name, value.type());
       state_[value.node] = buffer;
       l_.location[value.node] = whole(buffer, value.type());
+    }
+  }
+
+  void place_weight_copies() {
+    for (auto& [parameter, copy] : l_.weight_copies) {
+      const Type type{l_.storage, graph_.node(parameter).types[0].shape};
+      copy.view = whole(add_buffer(BufferKind::transient, std::get<LeafAttr>(graph_.node(parameter).attr).name, type), type);
+      l_.stores.push_back({{l_.program.graph.get(), parameter, 0}, copy.group, copy.view});
     }
   }
 
@@ -240,7 +258,7 @@ private:
     for (const uint32_t n : wanted) {
       const Node& node = graph_.node(n);
       if (node.op != Op::concat || l_.location.count(n)) continue;
-      const View all = whole(add_buffer(BufferKind::transient, graph_.scope(n).path, node.types[0]), node.types[0]);
+      const View all = transient(n, stored_type(n));
       l_.location[n] = all;
       for (size_t i = 0; i < node.inputs.size(); ++i) {
         const Value& part = node.inputs[i];
@@ -267,7 +285,7 @@ private:
 
   // Read only through one permute: laid out so that its reader finds it contiguous. Attention reads any layout as well.
   View layout(uint32_t n, uint32_t buffer) const {
-    const Type& type = graph_.node(n).types[0];
+    const Type type = stored_type(n);
     const View plain = whole(buffer, type);
     const auto found = outside_users_.find(n);
     if (found == outside_users_.end()) return plain;
@@ -276,7 +294,7 @@ private:
     if (users.size() != 1) return plain;
     const uint32_t user = *users.begin();
     if (user == kNone || graph_.node(user).op != Op::permute) return plain;
-    return *view_behind(graph_, user, whole(buffer, graph_.node(user).types[0]));
+    return *view_behind(graph_, user, whole(buffer, {type.dtype, graph_.node(user).types[0].shape}));
   }
 
   // Read only as a reshape whose every reader goes through the same permute (but for a final transpose), be it of the whole or of slices (the heads of queries, keys
@@ -304,11 +322,11 @@ private:
       if (slice ? !std::all_of(behind.begin(), behind.end(), agrees) : !agrees(reader)) return std::nullopt;
     }
     if (axes.empty()) return std::nullopt;
-    const Type& type = graph_.node(user).types[0];
+    const Type type{stored_type(n).dtype, graph_.node(user).types[0].shape};
     Shape permuted;
     for (const int64_t axis : axes) permuted.push_back(type.shape[size_t(axis)]);
     const Strides order = contiguous_strides(permuted);
-    View view = whole(add_buffer(BufferKind::transient, graph_.scope(n).path, type), type);
+    View view = transient(n, type);
     for (size_t d = 0; d < axes.size(); ++d) view.strides[size_t(axes[d])] = order[d];
     return Store{{l_.program.graph.get(), user, 0}, l_.home[n], view};
   }
@@ -328,7 +346,7 @@ private:
         store(permuted->value, permuted->group, permuted->view);
         continue;
       }
-      const uint32_t buffer = add_buffer(BufferKind::transient, graph_.scope(n).path, graph_.node(n).types[0]);
+      const uint32_t buffer = add_buffer(BufferKind::transient, graph_.scope(n).path, stored_type(n));
       store({l_.program.graph.get(), n, 0}, l_.home[n], layout(n, buffer));
     }
   }
