@@ -239,10 +239,25 @@ TimedReplay Executable::run_timed(TimingMode mode) {
   if (segments_.empty()) submit(1);
   std::unique_ptr<TimedRecording>& recording = timed_[mode];
   if (!recording) {
-    bool alone = context_.capabilities.timestamp_bits == 0 && mode != TimingMode::whole;
+    bool alone = context_.capabilities.timestamp_bits == 0 && mode == TimingMode::isolated;
     recording = std::make_unique<TimedRecording>(context_, timed_ranges(alone ? 1 : 0), mode);
   }
   return recording->run(timed_work());
+}
+
+uint64_t Executable::timestamp_ns() {
+  constexpr uint32_t kStamps = 64;
+  if (context_.capabilities.timestamp_bits == 0) return 0;
+  const TimedRanges nothing{.ranges = {{0, kStamps}},
+                            .dispatch = [](const vk::raii::CommandBuffer&, uint32_t) {},
+                            .barrier_before = [](uint32_t) { return false; }};
+  TimedRecording recording(context_, nothing, TimingMode::isolated);
+  std::vector<uint64_t> ns;
+  for (int repetition = 0; repetition < 4; ++repetition)
+    for (const Interval& interval : recording.run({.program = name_}).dispatches)
+      ns.push_back(interval.ns());
+  std::nth_element(ns.begin(), ns.begin() + std::ptrdiff_t(ns.size() / 2), ns.end());
+  return ns[ns.size() / 2];
 }
 
 }  // namespace surtsey::engine

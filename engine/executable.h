@@ -40,6 +40,8 @@ class Executable {
   // Runs one step with timestamps, and waits. In the segments of the recording: on a GPU the first
   // call may run another step before, which finds them.
   TimedReplay run_timed(TimingMode mode);
+  // What a timestamp adds to an interval between two of them, device time: nothing runs in between.
+  uint64_t timestamp_ns();
 
   uint64_t submissions() const { return submissions_; }
   uint64_t host_ns() const {

@@ -30,6 +30,7 @@ struct TimedReplay {
 // How the kernel of a plan was made.
 struct KernelBuild {
   uint64_t spirv_bytes = 0;
+  uint32_t shared_bytes = 0;     // shared memory of a workgroup
   bool spirv_cached = false;     // from the cache on disk
   double pipeline_ms = 0;        // in the driver; 0 when an earlier kernel has the same text
   bool pipeline_cached = false;  // the driver says that it came from a cache of pipelines

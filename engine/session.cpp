@@ -240,6 +240,13 @@ TimedReplay Session::run_timed(const std::string& program, TimingMode mode) {
   return executable->run_timed(mode);
 }
 
+uint64_t Session::timestamp_ns(const std::string& program) {
+  Executable* executable = impl_->program(program).executable.get();
+  impl_->check_allocated(true);
+  impl_->drain();
+  return executable->timestamp_ns();
+}
+
 const std::vector<KernelBuild>& Session::builds(const std::string& program) const {
   return impl_->program(program).builds;
 }

@@ -120,6 +120,8 @@ class Session {
   std::vector<DispatchTime> profile(const std::string& program);
   // Runs one step and waits (on a GPU, the first time, a step more: see Executable::run_timed).
   TimedReplay run_timed(const std::string& program, TimingMode mode);
+  // What a timestamp itself adds to the time of a dispatch, by a measurement on the device.
+  uint64_t timestamp_ns(const std::string& program);
   // One per kernel of the plan.
   const std::vector<KernelBuild>& builds(const std::string& program) const;
   // With SessionOptions::driver_statistics: one per kernel of the plan, in its order. Empty where

@@ -1,6 +1,7 @@
 #include "engine/session_state.h"
 
 #include "graph/debug.h"
+#include "shaders/reflect.h"
 
 #include <algorithm>
 #include <chrono>
@@ -106,6 +107,7 @@ void Session::Impl::add(const std::string& name, graph::Plan plan,
   for (size_t i = 0; i < shaders.size(); ++i) {
     const Pipeline& pipeline = *loaded->pipelines[i];
     loaded->builds.push_back({.spirv_bytes = spirv[i].size() * sizeof(uint32_t),
+                              .shared_bytes = shaders::reflect(spirv[i]).shared_bytes,
                               .spirv_cached = statistics.spirv.cached.at(i),
                               .pipeline_ms = made[i] ? pipeline.create_ms : 0,
                               .pipeline_cached = pipeline.from_cache,

@@ -78,6 +78,7 @@ std::string draw_mark(const Chart& chart, const Mark& mark, const std::string& c
   const double x = x_of(chart, mark.x) + shift;
   const double y = y_of(chart, mark.y);
   std::string svg = fmt::format("<g class=\"mark {}\">", color);
+  if (!mark.link.empty()) svg += fmt::format("<a href=\"{}\">", escape_html(mark.link));
   if (!mark.tip.empty()) svg += fmt::format("<title>{}</title>", escape_html(mark.tip));
   if (std::isfinite(mark.low) && std::isfinite(mark.high)) {
     const double low = y_of(chart, mark.low);
@@ -99,8 +100,8 @@ std::string draw_mark(const Chart& chart, const Mark& mark, const std::string& c
       break;
   }
   // A larger target for the pointer than the dot itself.
-  svg += fmt::format("<circle class=\"hit\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"10\"/></g>", x, y);
-  return svg;
+  svg += fmt::format("<circle class=\"hit\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"10\"/>", x, y);
+  return svg + (mark.link.empty() ? "</g>" : "</a></g>");
 }
 
 std::string draw_series(const Chart& chart, const Series& series, double shift) {

@@ -34,6 +34,7 @@ struct Mark {
   double high = kNoValue;
   std::string tip;  // shown by the browser when the pointer rests on the mark
   MarkShape shape = MarkShape::kDot;
+  std::string link = {};  // where a click leads, or empty
 };
 
 struct Point {

@@ -346,6 +346,19 @@ std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device,
   return packs;
 }
 
+PackStep first_step(const engine::DeviceInfo& device, const SweepOptions& options,
+                    const Experiment& experiment) {
+  const std::vector<Member> members = pack_members(device, options, experiment).at(0);
+  PackStep step;
+  step.name = cell_name(experiment, members.at(0));
+  step.model = model_config(experiment);
+  step.train = train_config(experiment, members);
+  for (const uint32_t seed : distinct_seeds(members))
+    step.batches.push_back(
+        experiment.data->sample(tasks::Split::kTrain, seed, 0, experiment.batch_size));
+  return step;
+}
+
 PackCost pack_cost(const graph::Target& target, const Experiment& experiment,
                    const std::vector<Member>& members) {
   const Model model(model_config(experiment));

@@ -8,6 +8,7 @@
 #include "experiments/environment.h"
 #include "experiments/interrupt.h"
 #include "experiments/join.h"
+#include "experiments/profile/run.h"
 #include "experiments/report.h"
 #include "experiments/version.h"
 
@@ -28,6 +29,8 @@ struct Flags {
   std::string out;
   bool resume = false;
   bool replace = false;
+  bool profile = false;
+  ProfileRequest request;  // with --profile
   std::vector<std::string> keys;
 };
 
@@ -85,6 +88,26 @@ struct Settings {
   double error_rate = 0.05;
 };
 
+// The step with the most arithmetic of all that the study would run.
+void profile_largest(const Flags& flags, Study& study, const ProfileRequest& request) {
+  check_request(request);
+  engine::Device device = engine::Device::open({.select = flags.device});
+  RunDirectory directory(request.out, RunDirectory::Mode::kResume);
+  StudyRun run(device, directory, {}, false);
+  PackStep largest;
+  double most = 0;
+  run.scout([&](const PackStep& step) {
+    const auto tokens = double(step.train.tokens_per_step(step.model)) * double(step.train.members.size());
+    const double flops = estimated_training_flops(Model(step.model).parameter_count(), tokens);
+    if (flops <= most) return;
+    most = flops;
+    largest = step;
+  });
+  study.run(run);
+  check(most > 0, "{} would train nothing", study.name());
+  profile_pack_step(device, largest, request);
+}
+
 int run_with(const Flags& flags, Study& study, int argc, char** argv) {
   check_scale(study, flags.scale);
   study.set_scale(flags.scale);
@@ -94,6 +117,14 @@ int run_with(const Flags& flags, Study& study, int argc, char** argv) {
   table.override_all(flags.keys);
   if (!flags.seeds.empty()) table.override_one("--seeds=" + flags.seeds);
   study.check_options();
+
+  if (flags.profile) {
+    ProfileRequest request = flags.request;
+    request.command = {argv, argv + argc};
+    if (!flags.out.empty()) request.out = flags.out;
+    profile_largest(flags, study, request);
+    return 0;
+  }
 
   const std::vector<DeclaredClaim> claims = choose_claims(study.claims(), settings.claims);
   const std::string toml = fmt::format("# {} --scale {}\n{}{}", study.name(), flags.scale,
@@ -201,6 +232,13 @@ int run_study(int argc, char** argv, Study& study) {
   app.add_flag("--resume", flags.resume, "go on where an earlier run of the same settings stopped");
   app.add_flag("--replace", flags.replace, "drop what an earlier run left in the directory")
       ->excludes("--resume");
+  app.add_flag("--profile", flags.profile,
+               "profile the training step of the largest cell instead (out: \"runs/profile\")");
+  app.add_option("--steps", flags.request.steps, "with --profile: replays in each mode")
+      ->capture_default_str();
+  app.add_option("--compare", flags.request.compare, "with --profile: profile.json of another run");
+  app.add_flag("--measure-ceilings", flags.request.measure_ceilings,
+               "with --profile: measure the device's ceilings again");
   app.set_version_flag("--version", fmt::format("surtsey {} ({})", kVersion, kCommit));
   app.allow_extras();
   app.footer([&] {

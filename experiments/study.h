@@ -9,6 +9,8 @@
 // of the study. The order is scale, file, overrides. A finished run holds result.json; while it
 // runs, cells.json holds the cells that are done, which is what --resume starts from.
 //
+// --profile looks at the training step of the largest cell instead of running the study (profile/).
+//
 // Exit status: 0; 1 after an error, with one message on stderr; 2 for a wrong command line or a
 // scale that the study does not define; 130 after an interrupt.
 #pragma once
@@ -21,6 +23,7 @@
 #include "engine/device.h"
 #include "experiments/claims.h"
 #include "experiments/config.h"
+#include "experiments/pack.h"
 #include "experiments/record.h"
 #include "experiments/result.h"
 
@@ -36,6 +39,10 @@ class StudyRun {
   StudyResult& result() { return result_; }  // claims and settings go here; cells through add()
   bool resuming() const { return resuming_; }
 
+  // From now on nothing is trained: run_experiment() shows `visit` what it would run.
+  void scout(std::function<void(const PackStep&)> visit) { visit_ = std::move(visit); }
+  const std::function<void(const PackStep&)>& scouting() const { return visit_; }
+
   // The cell of that name if an earlier run finished it.
   bool finished(const std::string& cell) const;
   // Adds cells that are done and writes cells.json after the lines they rest on.
@@ -48,6 +55,7 @@ class StudyRun {
   RunDirectory& directory_;
   StudyResult result_;
   bool resuming_ = false;
+  std::function<void(const PackStep&)> visit_;
 };
 
 class Study {

@@ -42,6 +42,7 @@ class CommandLine {
     add_bench();
     add_analyze();
     add_selftest();
+    add_profile();
     add_train();
     add_sample();
     add_report();
@@ -238,6 +239,28 @@ class CommandLine {
     add_list(command, "--n_head", models.n_head, "H");
     add_list(command, "--batch_size", models.batch_size, "B");
     add_list(command, "--members", models.members, "ensemble members");
+  }
+
+  void add_profile() {
+    auto options = keep<commands::ProfileCommandOptions>();
+    CLI::App* command = app_.add_subcommand(
+        "profile", "where the time of a training step goes; configure it with --key=value");
+    command->add_option("SUBJECT", options->subject,
+                        "TOML file of train's keys, or the name of a study: its largest cell");
+    command->add_option("--steps", options->steps, "replays in each mode")->capture_default_str();
+    command->add_option("--out", options->out, "folder of the page and its data")
+        ->capture_default_str();
+    command->add_option("--compare", options->compare,
+                        "profile.json of another run: lists what became slower beyond its spread");
+    command->add_option("--device", options->device, "index, name or UUID");
+    command->add_flag("--measure-ceilings", options->measure_ceilings,
+                      "measure the device's ceilings again");
+    command->allow_extras();
+    command->callback([this, command, options] {
+      options->keys = command->remaining();
+      options->command = arguments_;
+      action_ = [options] { commands::profile(*options); };
+    });
   }
 
   void add_train() {

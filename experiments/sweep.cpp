@@ -39,6 +39,10 @@ double choose_rate(const std::vector<Cell*>& cells, const Experiment& experiment
 }  // namespace
 
 double run_experiment(StudyRun& run, const SweepOptions& options, const Experiment& experiment) {
+  if (run.scouting()) {
+    run.scouting()(first_step(run.device().info(), options, experiment));
+    return experiment.learning_rates.front();
+  }
   const auto execute = [&](const Experiment& part, bool selecting) {
     for (const auto& members : pack_members(run.device().info(), options, part)) {
       const std::string name = cell_name(part, members.front());

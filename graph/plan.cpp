@@ -2,6 +2,18 @@
 
 namespace surtsey::graph {
 
+std::vector<std::pair<int64_t, int64_t>> lifetimes(const Plan& plan) {
+  std::vector<std::pair<int64_t, int64_t>> result(plan.buffers.size(), {-1, -1});
+  for (size_t d = 0; d < plan.dispatches.size(); ++d) {
+    for (const Access& access : plan.dispatches[d].accesses) {
+      auto& [first, last] = result[access.buffer];
+      if (first < 0) first = int64_t(d);
+      last = int64_t(d);
+    }
+  }
+  return result;
+}
+
 std::string print(const Plan& plan) {
   std::string text = fmt::format("plan {}: {} dispatches, {} barriers, {:.3f} MFLOP, {:.3f} MB moved, {:.3f} MB transient\n", plan.name,
                                  plan.dispatches.size(), plan.barriers.size(), double(plan.flops) / 1e6, double(plan.bytes) / 1e6,

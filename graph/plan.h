@@ -64,6 +64,9 @@ struct MemoryLimit {
   explicit operator bool() const { return bytes > 0 || share > 0; }
 };
 
+// First and last dispatch that touches each buffer; -1 where none does.
+std::vector<std::pair<int64_t, int64_t>> lifetimes(const Plan& plan);
+
 // The barriers a replayed plan needs: before a dispatch that conflicts (read after write, write after read, write after write of a
 // byte range) with one since the last barrier, the last dispatch against the first of the next replay included. Greedy, so
 // none is without need.

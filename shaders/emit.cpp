@@ -48,14 +48,22 @@ Shader pointwise(Writer& writer) {
 
 Shader emit(const Kernel& kernel, const Graph& graph, const Target& target) {
   Writer writer(kernel, graph, target);
+  const auto variant = [&](const char* name, Shader (*write)(Writer&)) {
+    Shader shader = write(writer);
+    shader.variant = name;
+    return shader;
+  };
   switch (kernel.archetype) {
     case Archetype::pointwise: return pointwise(writer);
     case Archetype::reduce:
-      return target.reduce_variant() == ReduceVariant::lane_per_row ? reduce_lane_per_row(writer) : reduce_workgroup_per_row(writer);
+      return target.reduce_variant() == ReduceVariant::lane_per_row ? variant("lane_per_row", reduce_lane_per_row)
+                                                                    : variant("workgroup_per_row", reduce_workgroup_per_row);
     case Archetype::matmul:
-      return target.matmul_variant() == MatmulVariant::lane_broadcast ? matmul_lane_broadcast(writer) : matmul_shared_tile(writer);
+      return target.matmul_variant() == MatmulVariant::lane_broadcast ? variant("lane_broadcast", matmul_lane_broadcast)
+                                                                      : variant("shared_tile", matmul_shared_tile);
     case Archetype::attention:
-      return target.attention_variant() == AttentionVariant::lane_broadcast ? attention_lane_broadcast(writer) : attention_shared_tile(writer);
+      return target.attention_variant() == AttentionVariant::lane_broadcast ? variant("lane_broadcast", attention_lane_broadcast)
+                                                                            : variant("shared_tile", attention_shared_tile);
   }
   ensure(false, "unknown archetype");
   return {};

@@ -13,6 +13,7 @@ enum : uint32_t {
   kOpMemoryModel = 14,
   kOpEntryPoint = 15,
   kOpExecutionMode = 16,
+  kOpTypeBool = 20,
   kOpTypeInt = 21,
   kOpTypeFloat = 22,
   kOpTypeVector = 23,
@@ -28,6 +29,7 @@ enum : uint32_t {
   kDecorationBinding = 33,
   kDecorationDescriptorSet = 34,
   kDecorationOffset = 35,
+  kStorageClassWorkgroup = 4,
   kStorageClassPushConstant = 9,
   kStorageClassStorageBuffer = 12,
   kExecutionModelGLCompute = 5,
@@ -43,13 +45,17 @@ struct Module {
   uint32_t size_of(uint32_t type) const {
     const std::vector<uint32_t>& words = definitions.at(type);
     switch (words[0] & 0xffff) {
+      case kOpTypeBool:
+        return 4;
       case kOpTypeInt:
       case kOpTypeFloat:
         return words[2] / 8;
       case kOpTypeVector:
         return size_of(words[2]) * words[3];
       case kOpTypeArray:
-        return array_stride.at(type) * definitions.at(words[3])[3];
+        // Arrays in shared memory have no layout of their own: elements lie side by side.
+        return (array_stride.contains(type) ? array_stride.at(type) : size_of(words[2])) *
+               definitions.at(words[3])[3];
       case kOpTypePointer:
         return 8;
       case kOpTypeStruct: {
@@ -89,6 +95,7 @@ Reflection reflect(const Spirv& spirv) {
       case kOpExecutionMode:
         if (words[2] == kExecutionModeLocalSize) result.local_size = words[3] * words[4] * words[5];
         break;
+      case kOpTypeBool:
       case kOpTypeInt:
       case kOpTypeFloat:
       case kOpTypeVector:
@@ -121,6 +128,8 @@ Reflection reflect(const Spirv& spirv) {
   for (auto [storage, id] : variables) {
     if (storage == kStorageClassPushConstant)
       result.push_constant_bytes = module.size_of(module.definitions.at(pointer_of.at(id))[3]);
+    if (storage == kStorageClassWorkgroup)
+      result.shared_bytes += module.size_of(module.definitions.at(pointer_of.at(id))[3]);
     if (storage == kStorageClassStorageBuffer) {
       ensure(module.set[id] == 0, "a storage buffer in descriptor set {}", module.set[id]);
       result.storage_bindings.push_back(module.binding.at(id));

@@ -13,6 +13,7 @@ struct Reflection {
   uint32_t push_constant_bytes = 0;        // 0 when the module uses none
   std::vector<uint32_t> storage_bindings;  // of set 0, ascending; unused ones are optimised away
   bool physical_addresses = false;
+  uint32_t shared_bytes = 0;  // shared memory of a workgroup
 };
 
 // InternalError when the words are no SPIR-V module with one compute entry point.

@@ -29,6 +29,7 @@ struct Shader {
   uint32_t local_size = 1;  // along x; y and z are 1
   uint32_t bindings = 0;
   uint32_t subgroup_size = 0;  // 0: any; else the pipeline requires it
+  std::string variant;  // of the archetype, for the profiler: shared_tile; empty where there is one
 };
 
 }  // namespace surtsey::shaders

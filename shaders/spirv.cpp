@@ -56,13 +56,18 @@ int line_of(const std::string& message, const std::string& name) {
   return at == std::string::npos ? 0 : std::atoi(message.c_str() + at + name.size() + 1);
 }
 
-Spirv compile_one(const Shader& shader) {
-  shaderc::Compiler compiler;
+shaderc::CompileOptions compile_options() {
   shaderc::CompileOptions options;
   options.SetTargetEnvironment(shaderc_target_env_vulkan, shaderc_env_version_vulkan_1_3);
   // 1.6 would write workgroup sizes as LocalSizeId, which needs maintenance4.
   options.SetTargetSpirv(shaderc_spirv_version_1_5);
   options.SetOptimizationLevel(shaderc_optimization_level_performance);
+  return options;
+}
+
+Spirv compile_one(const Shader& shader) {
+  shaderc::Compiler compiler;
+  const shaderc::CompileOptions options = compile_options();
   auto result =
       compiler.CompileGlslToSpv(shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
   if (result.GetCompilationStatus() != shaderc_compilation_status_success) {
@@ -118,6 +123,22 @@ bool store(const std::string& path, uint64_t key, const Spirv& spirv) {
 }
 
 }  // namespace
+
+std::string spirv_text(const Shader& shader) {
+  shaderc::CompileOptions options = compile_options();
+  options.SetGenerateDebugInfo();
+  const auto result = shaderc::Compiler().CompileGlslToSpvAssembly(
+      shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
+  ensure(result.GetCompilationStatus() == shaderc_compilation_status_success, "kernel {}: {}",
+         shader.name, result.GetErrorMessage());
+  std::string text(result.begin(), result.end());
+  // OpSource repeats the whole GLSL as a string.
+  const size_t source = text.find("OpSource GLSL"), quote = text.find(" \"", source);
+  if (source == std::string::npos || quote == std::string::npos) return text;
+  size_t end = quote + 2;
+  while (end < text.size() && text[end] != '"') end += text[end] == '\\' ? 2 : 1;
+  return text.erase(quote, std::min(end + 1, text.size()) - quote);
+}
 
 uint64_t hash64(std::span<const std::byte> bytes, uint64_t seed) {
   uint64_t hash = 0xcbf29ce484222325u ^ seed;

@@ -40,6 +40,10 @@ std::vector<Spirv> compile_spirv(std::span<const Shader> shaders,
                                  const std::string& cache_directory,
                                  SpirvStatistics* statistics = nullptr);
 
+// The module of a shader as text, compiled again with the lines of its GLSL: an OpLine stands before
+// what comes from another line. Otherwise its instructions are those of compile_spirv().
+std::string spirv_text(const Shader& shader);
+
 // Of at least one byte range; FNV-1a with a final mix. Stable over machines, so it can name files.
 uint64_t hash64(std::span<const std::byte> bytes, uint64_t seed = 0);
 uint64_t hash64(const std::string& text, uint64_t seed = 0);

@@ -89,6 +89,11 @@ TEST_CASE("tool: bad input is one clear message and a non-zero exit") {
       {"train --resume --out " + out, "no run"},
       {"sample " + out, "run"},
       {"report " + out, "run"},
+      {"profile chain_of_thougt", "did you mean 'chain_of_thought'"},
+      {"profile /no/such.toml", "/no/such.toml"},
+      {"profile --steps=0", "--steps is from 1"},
+      {"profile --n_layr=1", "did you mean 'n_layer'"},
+      {"profile --compare=/no/such.json", "/no/such.json"},
   };
   for (const auto& [arguments, expected] : cases) {
     const Outcome outcome = run(folder, arguments);
@@ -102,6 +107,36 @@ TEST_CASE("tool: bad input is one clear message and a non-zero exit") {
   const Outcome hidden = run(folder, "devices", "VK_DRIVER_FILES=/no/driver VK_ICD_FILENAMES= ");
   CHECK(hidden.status == 1);
   CHECK(hidden.err.find("no Vulkan driver was found") != std::string::npos);
+}
+
+TEST_CASE("tool: profile writes its page for a configuration and for a study") {
+  const Folder folder;
+  (void)open_test_device();  // skips without one
+  const fs::path config = folder / "small.toml";
+  std::ofstream(config) << "n_layer = 1\nn_embd = 8\nn_head = 2\nblock_size = 8\nvocab_size = 5\nmembers = 2\n";
+  // A cache of its own: what is measured here is measured beside other tests.
+  const std::string environment = fmt::format("SURTSEY_CACHE='{}' ", (folder / "cache").string());
+  const auto profile = [&](const std::string& arguments, const std::string& out) {
+    const Outcome outcome =
+        run(folder, fmt::format("profile {} --steps 4 --out '{}'", arguments, (folder / out).string()),
+            environment);
+    CAPTURE(arguments, outcome.err);
+    CHECK(outcome.status == 0);
+    for (const char* file : {"profile.html", "profile.json", "profile.csv", "trace.json", "speedscope.json"})
+      CHECK(fs::file_size(folder / out / file) > 1000);
+    for (const char* part : {"f32 multiply-add", "isolated", "the rows add up to", "a timestamp costs"})
+      CHECK(outcome.out.find(part) != std::string::npos);
+    return outcome.out;
+  };
+  CHECK(profile("'" + config.string() + "' --batch_size=2", "first").find("2 members") != std::string::npos);
+  const std::string again =
+      profile(fmt::format("'{}' --batch_size=2 --compare '{}'", config.string(),
+                          (folder / "first" / "profile.json").string()),
+              "second");
+  CHECK(again.find("measured by an earlier run") != std::string::npos);
+  CHECK(again.find("slower beyond the spread") != std::string::npos);
+  CHECK(profile("chain_of_thought --widths=2,4 --control_widths= --batch_size=4 --ensemble_size=1", "study")
+            .find("joint-d4") != std::string::npos);
 }
 
 TEST_CASE("tool: ops and inspect need no device") {

@@ -125,6 +125,27 @@ struct BenchGenerateOptions : BenchModels {
 };
 void bench_generate(const BenchGenerateOptions& options);
 
+// Where the time of a training step goes: kernels by shape, timed alone and as they overlap, against
+// ceilings that are measured on the device. `subject` is a configuration file (the keys of train and
+// of a model, and `members`) or the name of a study, whose largest cell is taken; empty: the
+// defaults with `keys`.
+//
+//   OUT/profile.html       one page: table, roofline, treemap, timeline, every kernel's source
+//   OUT/profile.json       all numbers; what --compare reads
+//   OUT/profile.csv        a line a row
+//   OUT/trace.json         for Perfetto; OUT/speedscope.json for speedscope
+struct ProfileCommandOptions {
+  std::string subject;
+  std::string out = "runs/profile";
+  std::string compare;  // a profile.json
+  int64_t steps = 20;   // replays in each mode
+  std::string device;
+  bool measure_ceilings = false;  // again, although there is a file of them
+  std::vector<std::string> command;  // for the page
+  std::vector<std::string> keys;
+};
+void profile(const ProfileCommandOptions& options);
+
 // Character-level training on a text file, nanoGPT's way. `keys` are its key names and those of a
 // model. A line a logging interval on stdout.
 //

@@ -129,22 +129,9 @@ std::string kernels(const Compiled& c) {
   return text;
 }
 
-// First and last dispatch that touches each buffer.
-std::vector<std::pair<int64_t, int64_t>> lifetimes(const Plan& plan) {
-  std::vector<std::pair<int64_t, int64_t>> result(plan.buffers.size(), {-1, -1});
-  for (size_t d = 0; d < plan.dispatches.size(); ++d) {
-    for (const graph::Access& access : plan.dispatches[d].accesses) {
-      auto& [first, last] = result[access.buffer];
-      if (first < 0) first = int64_t(d);
-      last = int64_t(d);
-    }
-  }
-  return result;
-}
-
 std::string memory(const Plan& plan) {
   std::string text;
-  const std::vector<std::pair<int64_t, int64_t>> alive = lifetimes(plan);
+  const std::vector<std::pair<int64_t, int64_t>> alive = graph::lifetimes(plan);
   for (const BufferKind kind : {BufferKind::state, BufferKind::output, BufferKind::transient}) {
     std::vector<size_t> order;
     uint64_t bytes = 0;

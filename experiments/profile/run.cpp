@@ -1,0 +1,116 @@
+#include "experiments/profile/run.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "experiments/join.h"
+#include "experiments/record.h"
+#include "experiments/version.h"
+
+namespace surtsey::experiments {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kMostSteps = 100'000;
+
+std::string read_base(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  check(file.good(), "--compare: {} cannot be read", path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+void write(const fs::path& folder, const char* name, const std::string& content) {
+  write_file_atomic(folder / name, content);
+  fmt::print("{}\n", (folder / name).string());
+}
+
+void print_profile(const Profile& profile) {
+  fmt::print("{} on {}\n\nceilings{}\n", profile.subject, profile.device.name,
+             profile.ceilings.from_cache ? ", measured by an earlier run" : "");
+  for (const CeilingLine& line : describe(profile.ceilings))
+    fmt::print("  {:<18} {:>16}  {}\n", line.name, line.value, line.how);
+  fmt::print("\nisolated (a barrier around every dispatch), {} replays\n{}\n", profile.steps,
+             profile_table(profile));
+  fmt::print(
+      "a step takes {:.3f} ms as it is; the rows add up to {:.1f}% of that\n"
+      "profiled steps are {:+.1f}% slower grouped, {:+.1f}% isolated (medians, taking turns with "
+      "plain "
+      "steps);\na timestamp costs {:.1f} us, which rows are without\n",
+      quantile(profile.whole.busy, 0.5) / 1e6, 100 * profile.rows_of_step(),
+      100 * profile.grouped_overhead(), 100 * profile.isolated_overhead(),
+      double(profile.timestamp_ns) / 1e3);
+}
+
+// Every member reads the batch of its seed in the only slot of the ring.
+void fill_ring(engine::Session& session, const PackStep& step) {
+  std::vector<uint32_t> tokens, targets;
+  std::vector<float> weights;
+  for (const tasks::Batch& batch : step.batches) {
+    tokens.insert(tokens.end(), batch.tokens.begin(), batch.tokens.end());
+    targets.insert(targets.end(), batch.targets.begin(), batch.targets.end());
+    weights.insert(weights.end(), batch.weights.begin(), batch.weights.end());
+  }
+  session.write("data.tokens", tokens);
+  session.write("data.targets", targets);
+  session.write("data.weights", weights);
+}
+
+}  // namespace
+
+void check_request(const ProfileRequest& request) {
+  check(request.steps > 0 && request.steps <= kMostSteps, "--steps is from 1 to {}, not {}",
+        kMostSteps, request.steps);
+  if (!request.compare.empty()) check_base(read_base(request.compare), request.steps);
+}
+
+void run_profile(engine::Session& session, const std::string& program, const std::string& subject,
+                 const std::string& configuration, const ProfileRequest& request) {
+  const std::string base = request.compare.empty() ? "" : read_base(request.compare);
+  const Ceilings ceilings = measure_ceilings(session.device(), shaders::default_cache_directory(),
+                                             request.measure_ceilings);
+  Profile profile = profile_program(session, program, ceilings, {.steps = uint32_t(request.steps)});
+  profile.subject = subject;
+  profile.facts = {{"command", join(request.command, " ")},
+                   {"commit", kCommit},
+                   {"configuration", configuration}};
+  print_profile(profile);
+  Comparison comparison;
+  if (!base.empty()) {
+    comparison = compare_profiles(profile, base);
+    fmt::print("\nagainst {}\n{}", request.compare, comparison_table(comparison));
+  }
+  fmt::print("\n");
+  fs::create_directories(request.out);
+  write(request.out, "profile.json", profile_json(profile));
+  write(request.out, "profile.csv", profile_csv(profile));
+  write(request.out, "trace.json", profile_trace(profile));
+  write(request.out, "speedscope.json", profile_speedscope(profile));
+  write(request.out, "profile.html", profile_page(profile, base.empty() ? nullptr : &comparison));
+}
+
+void profile_pack_step(engine::Device& device, const PackStep& step,
+                        const ProfileRequest& request) {
+  const Model model(step.model);
+  engine::Session session(device, {.driver_statistics = true});
+  const TrainPrograms programs = train_programs(model, step.train, 1);
+  const auto& [name, program] = programs.programs.front();
+  session.add_program(name, program);
+  session.allocate();
+  graph::State state = initial_train_state(model, step.train);
+  for (auto& [constant, tensor] : model.constants()) state[constant] = tensor;
+  for (const auto& [tensor, value] : state)
+    if (session.has_state(tensor)) session.write(tensor, value);
+  fill_ring(session, step);
+  run_profile(
+      session, name,
+      fmt::format("{}: {} models of width {}, {} parameters each, {} x {} tokens", step.name,
+                  step.train.members.size(), step.model.n_embd, model.parameter_count(),
+                  step.train.batch_size, step.train.block(step.model)),
+      to_json(step.model).dump(), request);
+}
+
+}  // namespace surtsey::experiments
