@@ -33,7 +33,7 @@ struct Words<NormPlacement> {
   static constexpr std::array list = {"pre", "post"};
 };
 template <>
-struct Words<AttentionForm> {
+struct Words<AttentionKind> {
   static constexpr std::array list = {"softmax", "linear"};
 };
 template <>

@@ -20,7 +20,7 @@ enum class Norm : uint8_t { layer_norm, rms_norm, none };
 enum class NormPlacement : uint8_t { pre, post };
 // softmax  softmax(mask(q k^T / sqrt(D))) v
 // linear   mask(q k^T / block_size) v, masked scores 0 (graph::linear_attention)
-enum class AttentionForm : uint8_t { softmax, linear };
+enum class AttentionKind : uint8_t { softmax, linear };
 enum class Activation : uint8_t { gelu, gelu_tanh, swiglu };
 
 // standard  nanoGPT: every matrix and embedding N(0, .02^2), residual outputs divided by sqrt(2L)
@@ -57,7 +57,7 @@ struct ModelConfig {
   NormPlacement norm_placement = NormPlacement::pre;  // post has no norm after the last block
   Activation activation = Activation::gelu;           // gelu is the erf form
   bool tied = false;                                  // head.weight is embed.token (of the decoder)
-  AttentionForm attention = AttentionForm::softmax;
+  AttentionKind attention = AttentionKind::softmax;
   int64_t window = 0;  // sliding-window self-attention; 0: the whole context
   InitialisationScheme initialisation = InitialisationScheme::standard;
 

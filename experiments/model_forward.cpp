@@ -223,7 +223,7 @@ class Forward {
     options.window = self ? config_.window : 0;
     if (self && cached()) options.position = options_.position;
     options.key_mask = key_mask;
-    const bool linear = config_.attention == AttentionForm::linear;
+    const bool linear = config_.attention == AttentionKind::linear;
     if (linear) options.scale = 1 / double(config_.block_size);
     if (training() && !linear) {
       options.dropout = config_.dropout;
@@ -239,7 +239,7 @@ class Forward {
   // The scores, their softmax or not, times the values.
   Value mix(Value q, Value k, Value v, const graph::AttentionOptions& options) {
     ScopeGuard scope(graph(), "mix");
-    return config_.attention == AttentionForm::linear
+    return config_.attention == AttentionKind::linear
                ? linear_attention(q, k, v, options)
                : scaled_dot_product_attention(q, k, v, options).out;
   }

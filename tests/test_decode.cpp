@@ -56,7 +56,7 @@ std::vector<Case> cases() {
   });
   add("one key/value head", [](ModelConfig& c) { c.n_kv_head = 1; });
   add("linear attention, no norm", [](ModelConfig& c) {
-    c.attention = AttentionForm::linear;
+    c.attention = AttentionKind::linear;
     c.norm = Norm::none;
   });
   add("encoder and decoder", [](ModelConfig& c) {

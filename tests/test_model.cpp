@@ -57,7 +57,7 @@ std::vector<ModelConfig> variants() {
   });
   add([](ModelConfig& c) { c.window = 2; });
   add([](ModelConfig& c) {
-    c.attention = AttentionForm::linear;
+    c.attention = AttentionKind::linear;
     c.norm = Norm::none;
     c.n_kv_head = 1;
   });
