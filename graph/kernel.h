@@ -3,6 +3,7 @@
 
 #include "graph/index.h"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -61,5 +62,12 @@ struct LoopIndex {
   int64_t row_count = 0;     // reduce only
 };
 LoopIndex loop_index(IndexContext& context, Archetype archetype, const Shape& space, const std::vector<int64_t>& reduced);
+
+// The computed or stored node behind a chain of views.
+uint32_t behind_views(const Graph& graph, uint32_t n);
+
+// Which operand of a matmul the sum `n` adds up over exactly the product's inner axis: 0 the rows of A, 1 the columns of B (a bias
+// gradient, beside the gradient of its weight). None otherwise. Its element (z * extent + i) belongs to row or column i of product z.
+std::optional<size_t> summed_operand(const Graph& graph, uint32_t matmul, uint32_t n);
 
 }  // namespace surtsey::graph

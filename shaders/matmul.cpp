@@ -1,6 +1,7 @@
 #include "shaders/archetypes.h"
 
 #include <algorithm>
+#include <set>
 
 namespace surtsey::shaders {
 
@@ -20,6 +21,22 @@ struct Product {
     k = a.shape().back();
     batch = loop.full_count / (m * n);
     batch_shape = Shape(shape.begin(), shape.end() - 2);
+    std::set<uint32_t> sums;
+    for (const uint32_t member : w.kernel().members)
+      if (const auto side = summed_operand(w.graph(), w.kernel().anchor.node, member)) {
+        sides[*side].sums.push_back(member);
+        sums.insert(member);
+      }
+    for (const KernelOperand& output : w.kernel().outputs) {
+      const uint32_t base = behind_views(w.graph(), output.value.node);
+      if (!sums.count(base)) {
+        outputs.push_back(&output);
+        continue;
+      }
+      for (Side& side : sides)
+        if (std::find(side.sums.begin(), side.sums.end(), base) != side.sums.end()) side.outputs.push_back(&output);
+    }
+    plain = outputs.size() == 1 && w.kernel().members.size() == 1 + sums.size();
   }
 
   Index a_index(const Affine& row, const Affine& inner) { return batched(row, inner); }
@@ -32,13 +49,26 @@ struct Product {
     return 0;
   }
 
-  bool only_stores() const { return w.kernel().members.size() == 1 && w.kernel().outputs.size() == 1; }
+  // Stores the sums of a side at its row or column, which is defined here.
+  void store_sums(size_t side, const std::string& accumulator) {
+    for (const uint32_t sum : sides[side].sums) w.bind(sum, accumulator);
+    w.store(w.context.add(w.context.scale(loop.first, side == 0 ? m : n), side == 0 ? loop.second : loop.third), sides[side].outputs);
+  }
+
+  // Sums over K of the rows of A (0) or the columns of B (1) that are computed along with the product.
+  struct Side {
+    std::vector<uint32_t> sums;
+    std::vector<const KernelOperand*> outputs;
+  };
 
   Writer& w;
   LoopIndex loop;
   Value a, b;
   int64_t m, n, k, batch;
   Shape batch_shape;
+  Side sides[2];
+  std::vector<const KernelOperand*> outputs;  // those of the product's size
+  bool plain = false;                         // the product is stored as it is, and nothing else of its size
 
 private:
   Index batched(const Affine& second_last, const Affine& last) {
@@ -90,6 +120,10 @@ public:
     }
     for (int64_t i = 0; i < rows_; ++i)
       for (int64_t c = 0; c < columns_; ++c) w_.line(fmt::format("float c{}_{} = 0.0;", i, c));
+    if (sums_lanes())
+      for (int64_t c = 0; c < columns_; ++c) w_.line(fmt::format("float lane_sum{} = 0.0;", c));
+    if (sums_rows())
+      for (int64_t r = 0; r < registers; ++r) w_.line(fmt::format("float row_sum{} = 0.0;", r));
 
     load_ahead(row_extent_, lane_extent_);
 
@@ -109,6 +143,8 @@ public:
       w_.close();
     }
     epilogue();
+    store_lane_sums();
+    store_row_sums(registers);
     close_tiles(w_);
     return w_.finish(groups, uint32_t(lanes_), uint32_t(lanes_));
   }
@@ -133,6 +169,8 @@ private:
       auto& column = columns.emplace_back();
       for (const Affine& r : row_at) row.push_back(row_value(r, at).text);
       for (const Affine& c : lane_at) column.push_back(lane_value(c, at).text);
+      for (size_t r = 0; r < row.size() && sums_rows(); ++r) w_.line(fmt::format("row_sum{0} = row_sum{0} + {1};", r, row[r]));
+      for (size_t c = 0; c < column.size() && sums_lanes(); ++c) w_.line(fmt::format("lane_sum{0} = lane_sum{0} + {1};", c, column[c]));
       for (int64_t i = 0; i < rows_; ++i) {
         std::string text = fmt::format("{{ float s = subgroupBroadcast({}, {}u);", row[size_t(i / lanes_)], i % lanes_);
         for (int64_t c = 0; c < columns_; ++c) text += fmt::format(" c{0}_{1} = fma(s, {2}, c{0}_{1});", i, c, column[size_t(c)]);
@@ -144,7 +182,7 @@ private:
   // The epilogue's operands of the product's own size are loaded before the loop over K, all at once: one by one between the
   // arithmetic of the epilogue each would wait for memory alone.
   void load_ahead(int64_t row_extent, int64_t lane_extent) {
-    if (p_.only_stores()) return;
+    if (p_.plain) return;
     for (size_t x = 0; x < w_.kernel().inputs.size(); ++x) {
       const KernelOperand& input = w_.kernel().inputs[x];
       const bool operand = input.value == p_.a || input.value == p_.b;
@@ -196,14 +234,14 @@ private:
       const std::string loaded = w_.keep("float", fmt::format("ahead{}[i * {}u + c]", x, columns_));
       w_.remember(input.value.node, w_.context.delinearize(p_.loop.full, input.view.shape), loaded);
     }
-    w_.store(p_.loop.full, w_.all_outputs());
+    w_.store(p_.loop.full, p_.outputs);
     w_.close();
     w_.close();
     w_.close();
   }
 
   void epilogue() {
-    if (p_.only_stores()) {
+    if (p_.plain) {
       for (int64_t c = 0; c < columns_; ++c)
         for (int64_t i = 0; i < rows_; ++i) element(row(fmt::format("{}u", i)), lane(fmt::format("{}u", c)), fmt::format("c{}_{}", i, c));
       return;
@@ -215,6 +253,34 @@ private:
     w_.open(fmt::format("[[dont_unroll]] for (uint c = 0u; c < {}u; ++c)", columns_));
     element(row("i"), lane("c"), fmt::format("results[i * {}u + c]", columns_));
     w_.close();
+    w_.close();
+  }
+
+  // The operands' own sums over K: every tile adds up what it reads, the first along the other side stores it.
+  size_t lane_side() const { return swapped_ ? 0 : 1; }
+  bool sums_lanes() const { return !p_.sides[lane_side()].sums.empty(); }
+  bool sums_rows() const { return !p_.sides[1 - lane_side()].sums.empty(); }
+
+  void store_lane_sums() {
+    if (!sums_lanes()) return;
+    w_.open("if (row_tile == 0u)", true);
+    for (int64_t c = 0; c < columns_; ++c) store_sum(lane_side(), lane(fmt::format("{}u", c)), lane_extent_, "", fmt::format("lane_sum{}", c));
+    w_.close();
+  }
+
+  void store_row_sums(int64_t registers) {
+    if (!sums_rows()) return;
+    w_.open("if (lane_tile == 0u)", true);
+    for (int64_t r = 0; r < registers; ++r)
+      store_sum(1 - lane_side(), row(fmt::format("(lane + {}u)", r * lanes_)), row_extent_, fmt::format("lane + {}u < {}u && ", r * lanes_, rows_),
+                fmt::format("row_sum{}", r));
+    w_.close();
+  }
+
+  void store_sum(size_t side, const std::string& place, int64_t extent, const std::string& own, const std::string& accumulator) {
+    w_.open(fmt::format("if ({}{} < {}u)", own, place, extent), true);
+    w_.define(side == 0 ? p_.loop.second : p_.loop.third, place);
+    p_.store_sums(side, accumulator);
     w_.close();
   }
 
@@ -260,6 +326,8 @@ Shader matmul_shared_tile(Writer& w) {
   w.line(fmt::format("uint own_column = lane % {}u * {}u;", across, t.own));
   for (int64_t i = 0; i < t.own; ++i)
     for (int64_t j = 0; j < t.own; ++j) w.line(fmt::format("float c{}_{} = 0.0;", i, j));
+  for (const size_t side : {0, 1})
+    for (int64_t i = 0; i < t.own && !p.sides[side].sums.empty(); ++i) w.line(fmt::format("float sum{}_{} = 0.0;", side, i));
 
   w.open(fmt::format("for (uint k_base = 0u; k_base < {}u; k_base += {}u)", p.k, t.depth));
   // Neighbouring lanes load along the axis that lies contiguous in memory.
@@ -286,6 +354,9 @@ Shader matmul_shared_tile(Writer& w) {
   for (int64_t j = 0; j < t.own; ++j) w.line(fmt::format("float b{0}_ = tile_b[d * {1}u + own_column + {0}u];", j, t.columns + 1));
   for (int64_t i = 0; i < t.own; ++i)
     for (int64_t j = 0; j < t.own; ++j) w.line(fmt::format("c{0}_{1} = fma(a{0}, b{1}_, c{0}_{1});", i, j));
+  for (const size_t side : {0, 1})
+    for (int64_t i = 0; i < t.own && !p.sides[side].sums.empty(); ++i)
+      w.line(fmt::format("sum{0}_{1} = sum{0}_{1} + {2};", side, i, side == 0 ? fmt::format("a{}", i) : fmt::format("b{}_", i)));
   w.close();
   w.line("barrier();");
   w.close();
@@ -299,9 +370,22 @@ Shader matmul_shared_tile(Writer& w) {
   w.define(p.loop.second, fmt::format("row_base + own_row + e / {}u", t.own));
   w.define(p.loop.third, fmt::format("column_base + own_column + e % {}u", t.own));
   w.bind(w.kernel().anchor.node, "results[e]");
-  w.store(p.loop.full, w.all_outputs());
+  w.store(p.loop.full, p.outputs);
   w.close();
   w.close();
+  // The operands' own sums over K: every workgroup has them, the first along the other side stores them.
+  for (const size_t side : {0, 1}) {
+    if (p.sides[side].sums.empty()) continue;
+    w.open(side == 0 ? "if (column_base + own_column == 0u)" : "if (row_base + own_row == 0u)", true);
+    for (int64_t i = 0; i < t.own; ++i) {
+      const std::string place = fmt::format("{} + {}u", side == 0 ? "row_base + own_row" : "column_base + own_column", i);
+      w.open(fmt::format("if ({} < {}u)", place, side == 0 ? p.m : p.n), true);
+      w.define(side == 0 ? p.loop.second : p.loop.third, place);
+      p.store_sums(side, fmt::format("sum{}_{}", side, i));
+      w.close();
+    }
+    w.close();
+  }
   return w.finish(uint32_t(p.batch * row_tiles * column_tiles), uint32_t(lanes));
 }
 

@@ -95,3 +95,44 @@ TEST_CASE("every op under 16-bit storage", "[device][ops][precision]") {
   SECTION("f16 unfused") { run_narrow_suite(device, unfused, DType::f16); }
   SECTION("bf16 unfused") { run_narrow_suite(device, unfused, DType::bf16); }
 }
+
+// Sums over the inner axis of a product are computed with it: over rows and columns, in tiles that lie along either, odd ones, batches.
+Program sums_beside_products(State& state) {
+  Program program{std::make_shared<Graph>(), {}};
+  Graph& g = *program.graph;
+  struct Shapes {
+    int64_t batch, m, n, k;
+  };
+  uint32_t seed = 0;
+  for (const auto& [batch, m, n, k] : {Shapes{1, 32, 128, 70}, Shapes{1, 128, 32, 515}, Shapes{3, 17, 9, 33}, Shapes{2, 5, 70, 2}, Shapes{2, 70, 5, 7}}) {
+    const auto operand = [&](const char* side, int64_t extent) {
+      const std::string name = fmt::format("{}{}", side, ++seed);
+      const Value x = g.parameter(name, {DType::f32, {batch, k, extent}});
+      state[name] = HostTensor::random(x.type(), -1, 1, seed);
+      state[name].round_to_storage();
+      return x;
+    };
+    const Value a = operand("a", m), b = operand("b", n);
+    program.outputs.emplace_back(fmt::format("product {}x{}x{}x{}", batch, m, n, k), matmul(transpose(a), b));
+    program.outputs.emplace_back(fmt::format("rows {}x{}x{}x{}", batch, m, n, k), sum(a, {1}));
+    program.outputs.emplace_back(fmt::format("columns {}x{}x{}x{}", batch, m, n, k), sum(b, {1}, false));
+  }
+  return program;
+}
+
+TEST_CASE("sums beside products, in every variant", "[device][lane][ops]") {
+  SURTSEY_NEED_DEVICE();
+  State state;
+  const Program program = sums_beside_products(state);
+  State scratch = state;
+  const auto reference = interpret(program, scratch);
+  for (const Variant& variant : variants(device)) {
+    INFO(variant.name);
+    CHECK(compile(program, variant.target).dispatches.size() == (variant.target.fusion ? 5 : 15));
+    const auto results = run_on_device(device, variant.target, program, state);
+    for (const auto& [name, expected] : reference) {
+      INFO(name);
+      CHECK(compare(results.at(name), expected, {2e-4, 1e-5}) == "");
+    }
+  }
+}

@@ -93,7 +93,7 @@ const Case kCases[] = {
        const Value x = x_of(g), w = g.parameter("w", f32({32})), b = g.parameter("b", f32({32}));
        return gradients(layer_norm(x, w, b), {x, w, b});
      }},
-    {"linear backward: two matmuls and the bias", 3,
+    {"linear backward: two matmuls, the bias inside one of them", 2,
      [](Graph& g) {
        const Value x = x_of(g), w = g.parameter("w", f32({64, 32})), b = g.parameter("b", f32({64}));
        return gradients(linear(x, w, b), {x, w, b});
@@ -170,7 +170,7 @@ TEST_CASE("kernels of a whole training step", "[fusion]") {
     bool fusion;
     size_t dispatches;
   };
-  for (const Expected& e : {Expected{"lavapipe", true, 67}, Expected{"nvidia", true, 67}}) {
+  for (const Expected& e : {Expected{"lavapipe", true, 59}, Expected{"nvidia", true, 59}}) {
     experiments::commands::StepConfig step;
     step.batch_size = 64;
     Target target = target_preset(e.preset);
@@ -200,6 +200,6 @@ TEST_CASE("dispatches grow by the layer, not faster", "[fusion]") {
     return compile(experiments::commands::training_step(experiments::Model(config), {}), target_preset("lavapipe")).dispatches.size();
   };
   const size_t two = count(2), three = count(3), six = count(6);
-  CHECK(three - two <= 28);
+  CHECK(three - two <= 24);
   CHECK(six - three == 3 * (three - two));
 }

@@ -69,6 +69,7 @@ private:
         users_[input.node].push_back(*it);
         uses_[input.node] += view ? uses_[*it] : 1;
         if (family(*it) == Family::matmul || family(*it) == Family::region || (view && feeds_matmul_[*it])) feeds_matmul_[input.node] = true;
+        if (family(*it) == Family::matmul) products_[behind_views(graph_, input.node)].insert(*it);
       }
     }
   }
@@ -92,10 +93,12 @@ private:
         return;
       case Family::elementwise:
       case Family::index: return place_elementwise(n);
-      case Family::reduce: return place_reduction(n);
+      case Family::reduce: return wait_for_product(n) ? void() : place_reduction(n);
       case Family::matmul:
         for (const Value& input : current.inputs) keep_out_of_matmul(input.node);
         new_group(Archetype::matmul, n, current.types[0].shape, {});
+        for (const uint32_t sum : waiting_[n])
+          if (!join_product(sum, home(n))) place_reduction(sum);
         return;
       case Family::region: return place_region(n);
       default: ensure(false, "fuse met {}, which decompose should have expanded", definition(current.op).name);
@@ -226,7 +229,7 @@ private:
       if (t == n && !(contexts_[g].linearize_contiguous(at, shape) == expected)) good = false;
     };
     for (const uint32_t m : lowering_.groups[g].members) {
-      if (family(m) == Family::matmul) {
+      if (lowering_.groups[g].archetype == Archetype::matmul && (family(m) == Family::matmul || family(m) == Family::reduce)) {
         std::set<uint32_t> operands;
         collect_terminals(lowering_, m, operands);
         good = good && !operands.count(n);
@@ -477,6 +480,34 @@ private:
     return std::get<RegionAttr>(a.attr).region->body == std::get<RegionAttr>(b.attr).region->body && a.inputs == b.inputs;
   }
 
+  // A sum over the inner axis of a product that reads the same tensor (the gradient of a bias, beside that of its weight) is added up
+  // while the product is computed. The graph mostly has the sum first: it then waits for the product, if nobody needs it before.
+  bool wait_for_product(uint32_t n) {
+    if (!lowering_.target.fusion) return false;
+    for (const uint32_t product : products_[behind_views(graph_, node(n).inputs[0].node)]) {
+      if (!summed_operand(graph_, product, n)) continue;
+      if (home(product) != kNone) {
+        if (join_product(n, home(product))) return true;
+      } else if (product > n && used_after(n, product)) {
+        waiting_[product].push_back(n);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  bool used_after(uint32_t n, uint32_t product) const {
+    return std::all_of(users_[n].begin(), users_[n].end(), [&](uint32_t u) {
+      return u > product || ((node(u).op == Op::reshape || node(u).op == Op::permute) && used_after(u, product));
+    });
+  }
+
+  bool join_product(uint32_t n, uint32_t g) {
+    if (!bindings_fit(g, n)) return false;
+    join(n, g);
+    return true;
+  }
+
   // ---- what must not be inlined ----
 
   // A scalar chain that ends in a long vector is computed once, not once an element.
@@ -527,6 +558,8 @@ private:
   std::vector<int> extra_stores_;       // places that a node is stored to beside where readers find it: outputs, state, concats
   std::set<uint32_t> inlined_in_;       // of the node that is getting a home: the groups that have it inlined so far
   std::vector<bool> feeds_matmul_;
+  std::map<uint32_t, std::set<uint32_t>> products_;      // node behind the views of an operand -> the matmuls that read it
+  std::map<uint32_t, std::vector<uint32_t>> waiting_;    // matmul -> sums that are to join its kernel
   std::vector<IndexContext> contexts_;
   std::vector<LoopIndex> loops_;
   std::vector<std::set<uint32_t>> inputs_;

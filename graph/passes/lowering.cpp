@@ -73,11 +73,6 @@ std::set<uint32_t> writers(const Lowering& lowering, uint32_t n) {
   return groups;
 }
 
-uint32_t behind_views(const Graph& graph, uint32_t n) {
-  while (definition(graph.node(n).op).family == Family::movement && graph.node(n).op != Op::concat) n = graph.node(n).inputs[0].node;
-  return n;
-}
-
 uint32_t add_group(Lowering& lowering, Archetype archetype, uint32_t anchor, const Shape& space, std::vector<int64_t> reduced) {
   for (auto& group : lowering.groups) group.depends.push_back(false);
   Group group;

@@ -92,9 +92,6 @@ uint32_t add_copy_group(Lowering& lowering, const Value& value);
 // The groups whose stores hold the value of terminal n (none for parameters).
 std::set<uint32_t> writers(const Lowering& lowering, uint32_t n);
 
-// The computed or stored node behind a chain of views.
-uint32_t behind_views(const Graph& graph, uint32_t n);
-
 // Strides for the value behind a chain of reshapes and permutes such that the chain's end lies as `view` says; none when there are none.
 std::optional<View> view_behind(const Graph& graph, uint32_t n, View view);
 

@@ -226,7 +226,8 @@ private:
       if (t == parameter && !(context.linearize_contiguous(at, graph_.node(t).types[0].shape) == loop.full)) own = false;
     };
     for (const uint32_t m : group.members) {
-      if (definition(graph_.node(m).op).family == Family::matmul) {
+      const Family family = definition(graph_.node(m).op).family;
+      if (family == Family::matmul || family == Family::reduce) {
         std::set<uint32_t> operands;
         collect_terminals(l_, m, operands);
         if (operands.count(parameter)) return false;
