@@ -25,9 +25,18 @@ struct View {
   int64_t offset = 0;
 };
 
+// How far a view is moved at run time: by min(start, last) * stride elements. For a slice_update of state in place, which writes its
+// window and nothing else.
+struct Moved {
+  Value start;  // u32 []; empty: the view stays where it is
+  int64_t last = 0;
+  int64_t stride = 0;
+};
+
 struct KernelOperand {
   Value value;  // the value read or written
   View view;
+  Moved moved = {};  // outputs only
 };
 
 struct Kernel {

@@ -306,7 +306,12 @@ void Writer::store(const Affine& full, const std::vector<const KernelOperand*>& 
     if (output->view.dtype == DType::boolean) text += " ? 1u : 0u";
     if (output->view.dtype == DType::f16) text = "float16_t(" + text + ")";
     if (output->view.dtype == DType::bf16) text = "uint16_t(surtsey_bf16(" + text + "))";
-    const std::string place = index(context.linearize(at, output->view.strides));
+    std::string place = index(context.linearize(at, output->view.strides));
+    if (output->moved.start) {
+      const Expression start = value(output->moved.start, Index(output->moved.start.shape().size()));
+      const std::string by = fmt::format("min(uint({}), {}u) * {}u", start.text, output->moved.last, output->moved.stride);
+      place += " + " + emit(start.depth, "uint", by).text;
+    }
     statements.push_back(element(binding, place) + " = " + text + ";");
   }
   for (auto& statement : statements) line(std::move(statement));

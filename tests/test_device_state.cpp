@@ -147,6 +147,35 @@ const Case kStateCases[] = {
        b.output("scores", sum(next * x, {2}, false));
        b.output("old", sum(cache, {1}, false));
      }},
+    {"keys and values written at a position, and nothing else of them",
+     [](Builder& b) {
+       const Value keys = b.state("keys", {2, 3, 9, 4}), values = b.state("values", {2, 3, 9, 4}), at = b.state("at", {}, DType::u32);
+       const Value x = b.state("x", {2, 5, 4}), w = b.state("w", {4, 36});
+       const Value heads = reshape(matmul(x, w), {2, 5, 9, 4});
+       const auto part = [&](int64_t first) { return permute(slice(heads, 2, first, first + 3), {0, 2, 1, 3}); };
+       const Value one = constant(b.graph, 1, {DType::u32, {}});
+       const Value k = slice_update(keys, part(3) * 2.0 - 1.0, at + one, 2), v = slice_update(values, part(6), at + one, 2);
+       b.graph.assign(keys, k);
+       b.graph.assign(values, v);
+       b.graph.assign(at, at + one);  // the last steps are clamped
+       const Value scores = matmul(part(0), transpose(k));
+       b.output("mixed", matmul(scores, v));
+       b.output("sum", sum(v, {3}, false));
+     }},
+    {"a ring, a whole window, a window that is an output too",
+     [](Builder& b) {
+       const Value ring = b.state("ring", {5, 3}), whole = b.state("whole", {4, 3}), shown = b.state("shown", {6}), step = b.state("step", {}, DType::u32);
+       const Value x = b.state("x", {4, 3});
+       const Value slot = mod(step, constant(b.graph, 5, {DType::u32, {}}));
+       b.graph.assign(ring, slice_update(ring, reshape(sum(x * x, {0}), {1, 3}), slot, 0));
+       const Value all = slice_update(whole, exp(x), step, 0);
+       b.graph.assign(whole, all);
+       b.output("all", all + 1.0);
+       const Value next = slice_update(shown, slice(reshape(x, {12}), 0, 0, 2), step, 0);
+       b.graph.assign(shown, next);
+       b.output("next", next);
+       b.graph.assign(step, step + constant(b.graph, 1, {DType::u32, {}}));
+     }},
     {"an optimizer over parts of one flat tensor",
      [](Builder& b) {
        const Value flat = b.state("flat", {6 * 5 + 5}), m = b.state("m", {35}), x = b.state("x", {8, 5});

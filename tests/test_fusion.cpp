@@ -164,6 +164,41 @@ TEST_CASE("an AdamW step is one kernel over the flat parameters, besides the nor
     if (buffer.kind == BufferKind::transient) CHECK(element_count(buffer.type.shape) < store.flat_size());
 }
 
+TEST_CASE("state that only an update of a window reads is written there alone", "[fusion]") {
+  const auto windows = [](bool read_before) {
+    Program program{std::make_shared<Graph>(), {}};
+    Graph& g = *program.graph;
+    const Value at = g.parameter("at", {DType::u32, {}}), x = g.parameter("x", f32({3, 2, 1, 8}));
+    Value scores;
+    for (const char* name : {"keys", "values"}) {
+      const Value cache = g.parameter(name, f32({3, 2, 64, 8}));
+      const Value next = slice_update(cache, tanh(x + (scores ? 1.0 : 0.0)), at, 2);
+      g.assign(cache, next);
+      scores = scores ? matmul(scores, next) : matmul(x, transpose(next));
+      if (read_before) program.outputs.emplace_back(name, sum(cache, {2}, false));
+    }
+    program.outputs.emplace_back("mixed", scores);
+    const Plan plan = compile(program, target_preset("lavapipe"));
+    INFO(kernels(plan));
+    std::vector<Shape> found;
+    for (const Kernel& kernel : plan.kernels) {
+      size_t moved = 0;
+      for (const KernelOperand& output : kernel.outputs) {
+        if (!output.moved.start) continue;
+        ++moved;
+        CHECK(output.moved.last == 63);
+        CHECK(output.moved.stride == 8);
+      }
+      if (moved > 0) found.push_back(kernel.space);
+      if (moved > 0) CHECK(moved == 2);  // keys and values in one kernel
+      if (moved > 0) CHECK(kernel.bytes < 1024);
+    }
+    return found;
+  };
+  CHECK(windows(false) == std::vector<Shape>{{3, 2, 1, 8}});
+  CHECK(windows(true).empty());
+}
+
 TEST_CASE("kernels of a whole training step", "[fusion]") {
   struct Expected {
     const char* preset;

@@ -109,9 +109,10 @@ private:
     return 2 * scores * uint64_t(by_key ? result.back() : in.q.dim(-1) + in.v.dim(-1));
   }
 
-  static Access access(const View& view, bool write) {
+  // A view that moves may be anywhere in its range.
+  static Access access(const View& view, bool write, const Moved& moved = {}) {
     const auto bytes = uint64_t(storage_bytes(view.dtype));
-    int64_t last = 0;
+    int64_t last = moved.last * moved.stride;
     for (size_t d = 0; d < view.shape.size(); ++d) last += (view.shape[d] - 1) * view.strides[d];
     return {view.buffer, uint64_t(view.offset) * bytes, uint64_t(last + 1) * bytes, !write, write};
   }
@@ -137,8 +138,9 @@ private:
     for (const Value& copy : group.copies) kernel_copies_.insert(copy.node);
     // Only what a store needs is computed: a member that nobody reads any more is left out.
     for (const Store* store : stores) {
-      kernel.outputs.push_back({store->value, store->view});
+      kernel.outputs.push_back({store->value, store->view, store->moved});
       collect(store->value.node, g, kernel, seen);
+      if (store->moved.start) collect(store->moved.start.node, g, kernel, seen);
     }
     // After the epilogue, so that what that reads as well keeps its precision.
     if (takes_copies(kernel) && seen.count(kernel.anchor.node)) {
@@ -165,7 +167,7 @@ private:
     dispatch.scope = scope.path;
     dispatch.phase = scope.phase;
     for (const auto& input : kernel.inputs) dispatch.accesses.push_back(access(input.view, false));
-    for (const auto& output : kernel.outputs) dispatch.accesses.push_back(access(output.view, true));
+    for (const auto& output : kernel.outputs) dispatch.accesses.push_back(access(output.view, true, output.moved));
     plan_.flops += kernel.flops;
     plan_.matmul_flops += kernel.matmul_flops;
     plan_.bytes += kernel.bytes;
@@ -204,7 +206,8 @@ private:
     } else {
       for (size_t d = 0; d < kernel.space.size(); ++d) name += fmt::format("{}{}", d == 0 ? "_" : "x", kernel.space[d]);
     }
-    return name + ops + (ops.empty() && kernel.archetype == Archetype::pointwise ? "_copy" : "");
+    if (ops.empty() && kernel.archetype == Archetype::pointwise) ops = kernel.outputs[0].moved.start ? "_slice_update" : "_copy";
+    return name + ops;
   }
 
   // attention_causal_128x32x32x16: batch and heads, queries, keys, head width.

@@ -91,8 +91,10 @@ private:
         if (current.op == Op::concat) return place_concat(n);
         if (current.op == Op::broadcast) keep_out_of_loop(current);
         return;
-      case Family::elementwise:
-      case Family::index: return place_elementwise(n);
+      case Family::index:
+        if (writes_window(n)) return place_window(n);
+        return place_elementwise(n);
+      case Family::elementwise: return place_elementwise(n);
       case Family::reduce: return wait_for_product(n) ? void() : place_reduction(n);
       case Family::matmul:
         for (const Value& input : current.inputs) keep_out_of_matmul(input.node);
@@ -162,6 +164,7 @@ private:
 
   // May node n be computed in this group, reading its members only at the element being computed?
   bool fits(uint32_t n, uint32_t g) {
+    if (window_groups_.count(g)) return false;  // their loops are over the window, not over what is read
     Group& group = lowering_.groups[g];
     if (group.archetype == Archetype::attention) return false;  // nothing joins it but its other results
     IndexContext& context = contexts_[g];
@@ -173,7 +176,7 @@ private:
     if (family(n) == Family::reduce) {
       const Shape& operand = node(n).inputs[0].shape();
       if (group.archetype != Archetype::reduce || element_count(operand) != loop.full_count || count != loop.row_count) return false;
-      if (!same_loops(n, g)) return false;
+      if (!same_loops(lowering_, n, g)) return false;
       reduced_operand = context.delinearize(loop.full, operand);
     } else if (count == loop.full_count) {
       index = context.delinearize(loop.full, shape);
@@ -247,34 +250,6 @@ private:
     }
     home(n) = kNone;
     return good;
-  }
-
-  bool same_loops(uint32_t n, uint32_t g) {
-    // Same rows, same order inside a row: then the flat position is the same function of (r, k).
-    const Shape& operand = node(n).inputs[0].shape();
-    const auto& axes = std::get<AxesAttr>(node(n).attr).axes;
-    IndexContext scratch;
-    const Group& group = lowering_.groups[g];
-    const LoopIndex mine = loop_index(scratch, Archetype::reduce, operand, axes);
-    IndexContext other_context;
-    const LoopIndex theirs = loop_index(other_context, Archetype::reduce, group.space, group.reduced);
-    if (mine.row_count != theirs.row_count) return false;
-    // Compare by value at a few places: derived variables of two contexts cannot be compared as they are.
-    const int64_t columns = mine.full_count / std::max<int64_t>(mine.row_count, 1);
-    const auto place = [](const Shape& space, const std::vector<int64_t>& reduced, int64_t r, int64_t k) {
-      int64_t position = 0, stride = 1;
-      for (size_t d = space.size(); d-- > 0;) {
-        int64_t& from = std::find(reduced.begin(), reduced.end(), int64_t(d)) == reduced.end() ? r : k;
-        position += from % space[d] * stride;
-        from /= space[d];
-        stride *= space[d];
-      }
-      return position;
-    };
-    for (int64_t r = 0; r < mine.row_count; r += std::max<int64_t>(1, mine.row_count / 61))
-      for (int64_t k = 0; k < columns; k += std::max<int64_t>(1, columns / 61))
-        if (place(operand, axes, r, k) != place(group.space, group.reduced, r, k)) return false;
-    return true;
   }
 
   // Do the kernel of g with n in it, and the kernels that would then read n from there, touch few enough tensors?
@@ -452,6 +427,48 @@ private:
     });
   }
 
+  // The new value of state that is read by nobody but this slice_update: all but the window is there already.
+  bool writes_window(uint32_t n) const {
+    const Node& update = node(n);
+    if (update.op != Op::slice_update || node(update.inputs[0].node).op != Op::parameter) return false;
+    const uint32_t state = update.inputs[0].node;
+    if (stored_[state] || users_[state] != std::vector<uint32_t>{n} || extra_stores_[n] != 1) return false;
+    const auto& assignments = graph_.assignments();
+    return std::any_of(assignments.begin(), assignments.end(), [&](const Assignment& a) { return a.parameter.node == state && a.value.node == n; });
+  }
+
+  // A kernel over the window; two windows of the same shape (keys and values) share one.
+  void place_window(uint32_t n) {
+    const Value& update = node(n).inputs[1];
+    const Value& start = node(n).inputs[2];
+    std::set<uint32_t> reads;
+    for (const Value& operand : {update, start}) {
+      if (terminal(operand.node)) {
+        reads.insert(operand.node);
+      } else {
+        collect_terminals(lowering_, operand.node, reads);
+      }
+    }
+    const std::set<uint32_t> sources = groups_of(reads);
+    uint32_t g = kNone;
+    for (const uint32_t other : window_groups_) {
+      const Group& group = lowering_.groups[other];
+      const bool waits = std::any_of(sources.begin(), sources.end(), [&](uint32_t x) { return x == other || lowering_.groups[x].depends[other]; });
+      if (group.space == update.shape() && !waits && lowering_.target.fusion && bindings(other) + reads.size() + 1 <= lowering_.target.max_bindings()) g = other;
+    }
+    if (g == kNone) {
+      g = add_copy_group(lowering_, update);
+      prepare(g);
+      window_groups_.insert(g);
+    } else {
+      lowering_.groups[g].copies.push_back(update);
+    }
+    lowering_.groups[g].copies.push_back(start);
+    for (const uint32_t source : sources) add_source(lowering_, g, source);
+    home(n) = g;
+    lowering_.windows.insert(n);
+  }
+
   void place_reduction(uint32_t n) {
     const Node& current = node(n);
     if (join_operand(n)) return;
@@ -557,6 +574,7 @@ private:
   uint32_t current_ = 0;                // the node that is being placed; those after it are not yet known
   std::vector<int> extra_stores_;       // places that a node is stored to beside where readers find it: outputs, state, concats
   std::set<uint32_t> inlined_in_;       // of the node that is getting a home: the groups that have it inlined so far
+  std::set<uint32_t> window_groups_;
   std::vector<bool> feeds_matmul_;
   std::map<uint32_t, std::set<uint32_t>> products_;      // node behind the views of an operand -> the matmuls that read it
   std::map<uint32_t, std::vector<uint32_t>> waiting_;    // matmul -> sums that are to join its kernel

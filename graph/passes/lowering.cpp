@@ -15,6 +15,34 @@ void collect_terminals(const Lowering& lowering, uint32_t n, std::set<uint32_t>&
   }
 }
 
+bool same_loops(const Lowering& lowering, uint32_t n, uint32_t g) {
+  const Node& reduction = lowering.program.graph->node(n);
+  const Group& group = lowering.groups[g];
+  const Shape& operand = reduction.inputs[0].shape();
+  const auto& axes = std::get<AxesAttr>(reduction.attr).axes;
+  IndexContext mine_context, theirs_context;
+  const LoopIndex mine = loop_index(mine_context, Archetype::reduce, operand, axes);
+  const LoopIndex theirs = loop_index(theirs_context, Archetype::reduce, group.space, group.reduced);
+  if (mine.row_count != theirs.row_count) return false;
+  // Then the flat position is the same function of (r, k). Compared by value at a few places: derived variables of two contexts
+  // cannot be compared as they are.
+  const int64_t columns = mine.full_count / std::max<int64_t>(mine.row_count, 1);
+  const auto place = [](const Shape& space, const std::vector<int64_t>& reduced, int64_t r, int64_t k) {
+    int64_t position = 0, stride = 1;
+    for (size_t d = space.size(); d-- > 0;) {
+      int64_t& from = std::find(reduced.begin(), reduced.end(), int64_t(d)) == reduced.end() ? r : k;
+      position += from % space[d] * stride;
+      from /= space[d];
+      stride *= space[d];
+    }
+    return position;
+  };
+  for (int64_t r = 0; r < mine.row_count; r += std::max<int64_t>(1, mine.row_count / 61))
+    for (int64_t k = 0; k < columns; k += std::max<int64_t>(1, columns / 61))
+      if (place(operand, axes, r, k) != place(group.space, group.reduced, r, k)) return false;
+  return true;
+}
+
 namespace {
 
 void collect_loads(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen, std::set<uint32_t>& found);

@@ -31,6 +31,7 @@ struct Store {
   Value value;
   uint32_t group = kNone;
   View view;
+  Moved moved = {};
 };
 
 // A parameter as matmuls read it when activations are narrow.
@@ -46,6 +47,7 @@ struct Lowering {
   std::vector<uint32_t> home;                  // node -> group that computes it, kNone: inlined where it is used
   std::vector<Store> stores;
   std::map<uint32_t, View> location;           // node -> where readers find it (parameters, stored members, concats)
+  std::set<uint32_t> windows;                  // slice_updates of state that write their window in place; their home only copies
   std::map<std::pair<uint32_t, size_t>, uint32_t> part_copies;  // (concat, part) -> the group that copies the part into place
   DType storage = DType::f32;                  // of activations
   std::vector<bool> narrow;                    // node -> stored in `storage` instead of its own type; empty: none is
@@ -72,6 +74,9 @@ void walk_terminals(const Lowering& lowering, IndexContext& context, uint32_t n,
     }
   }
 }
+
+// Would reduction n pass over its operand as the reductions of group g do: the same rows, each in the same order?
+bool same_loops(const Lowering& lowering, uint32_t n, uint32_t g);
 
 // The terminals that the expression of node n reads.
 void collect_terminals(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found);

@@ -47,6 +47,10 @@ public:
     std::vector<Assignment> computed;
     std::vector<std::pair<Assignment, uint32_t>> copied;
     for (Assignment assignment : graph_.assignments()) {
+      if (l_.windows.count(assignment.value.node)) {
+        store_window(assignment);
+        continue;
+      }
       while (graph_.node(assignment.value).op == Op::reshape) assignment.value = graph_.node(assignment.value).inputs[0];
       if (l_.home[assignment.value.node] == kNone) {
         copied.emplace_back(assignment, add_copy_group(l_, assignment.value));
@@ -146,7 +150,7 @@ private:
       const uint32_t base = relabelled(value.node);
       const uint32_t home = l_.home[base];
       const std::optional<View> in_place = view_behind(graph_, value.node, view);
-      if (home != kNone && in_place && has_room(home, base)) {
+      if (home != kNone && in_place && !l_.windows.count(base) && has_room(home, base)) {
         store({l_.program.graph.get(), base, 0}, home, *in_place);
       } else {
         l_.stores.push_back({value, add_copy_group(l_, value), view});
@@ -155,6 +159,18 @@ private:
   }
 
   // ---- state ----
+
+  // The kernel writes the window alone; whoever reads the new value reads the state, after it.
+  void store_window(const Assignment& assignment) {
+    const Node& update = graph_.node(assignment.value);
+    const auto axis = size_t(std::get<AxisAttr>(update.attr).axis);
+    const View all = whole(state_.at(assignment.parameter.node), assignment.value.type());
+    View window = all;
+    window.shape = update.inputs[1].shape();
+    const Moved moved{update.inputs[2], all.shape[axis] - window.shape[axis], all.strides[axis]};
+    l_.stores.push_back({update.inputs[1], l_.home[assignment.value.node], window, moved});
+    l_.location.emplace(assignment.value.node, all);
+  }
 
   // What the kernel of group g reads, by terminal.
   std::set<uint32_t> reads(uint32_t g) const {
