@@ -72,7 +72,9 @@ Block allocate_block(Context& context, uint64_t bytes, Residence residence, cons
                               .memoryTypeIndex = type};
   block.memory = vk_check(
       "vkAllocateMemory", context.who, [&] { return vk::raii::DeviceMemory(context.device, info); },
-      fmt::format("{:.1f} MiB for {}", double(needs.size) / (1 << 20), what));
+      fmt::format("{:.1f} MiB for {}. Other processes may hold the memory; a smaller batch or a "
+                  "shorter context needs less",
+                  double(needs.size) / (1 << 20), what));
   vk_check("vkBindBufferMemory", context.who, [&] { block.buffer.bindMemory(*block.memory, 0); });
   context.name(block.buffer, [&] { return std::string(what); });
   context.name(block.memory, [&] { return std::string(what); });
@@ -81,7 +83,8 @@ Block allocate_block(Context& context, uint64_t bytes, Residence residence, cons
   bool wanted = residence != Residence::device || context.unified;
   if (wanted && (context.capabilities.memory.memoryTypes[type].propertyFlags & Flag::eHostVisible))
     block.mapped = static_cast<std::byte*>(vk_check(
-        "vkMapMemory", context.who, [&] { return block.memory.mapMemory(0, VK_WHOLE_SIZE); }));
+        "vkMapMemory", context.who, [&] { return block.memory.mapMemory(0, VK_WHOLE_SIZE); },
+        fmt::format("{:.1f} MiB for {}", double(needs.size) / (1 << 20), what)));
   return block;
 }
 

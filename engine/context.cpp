@@ -8,10 +8,17 @@ namespace {
 
 constexpr uint64_t kSliceNs = 1'000'000'000;
 constexpr const char* kLostAdvice =
-    "the driver gave the device up: a kernel ran too long (a watchdog kills at about 2 s), or it "
-    "failed. Training resumes from the "
-    "last checkpoint; a smaller batch makes shorter kernels, SURTSEY_VALIDATION=1 looks for "
-    "defects";
+    "the driver gave the device up: a kernel ran too long (watchdogs kill at about 2 s), or it "
+    "failed. A smaller batch makes shorter kernels, SURTSEY_VALIDATION=1 looks for defects";
+
+std::string describe(const Work& work) {
+  if (!work.program) return "under way was a copy; ";
+  return fmt::format(
+      "under way was program '{}', dispatches {} to {} of {}, {} step{} in the submission, {:.3g} "
+      "GFLOP; ",
+      *work.program, work.first, work.last == 0 ? 0 : work.last - 1, work.total, work.steps,
+      work.steps == 1 ? "" : "s", work.flops / 1e9);
+}
 
 }  // namespace
 
@@ -64,30 +71,38 @@ uint64_t Context::submit(std::span<const vk::CommandBufferSubmitInfo> buffers, c
                                  .stageMask = vk::PipelineStageFlagBits2::eAllCommands};
   vk::SubmitInfo2 info{.commandBufferInfoCount = uint32_t(buffers.size()),
                        .pCommandBufferInfos = buffers.data(),
-                       .signalSemaphoreInfoCount = 1,
+                       .signalSemaphoreInfoCount = waits_at_once() ? 0u : 1u,
                        .pSignalSemaphoreInfos = &signal};
-  try {
-    queue.submit2(info);
-  } catch (const vk::SystemError& error) {
-    throw DeviceError("vkQueueSubmit2", vk::to_string(vk::Result(error.code().value())), who.device,
-                      who.driver, pending(last_completed_) + kLostAdvice);
-  }
-  submitted_ = ticket;
   {
+    // Before it is handed over: a driver may find out in this very call.
     std::scoped_lock lock(mutex_);
-    uint64_t done = last_completed_;
+    const uint64_t done = last_completed_;
     while (!in_flight_.empty() && in_flight_.front().first <= done) in_flight_.pop_front();
     in_flight_.emplace_back(ticket, work);
   }
+  try {
+    queue.submit2(info);
+    if (waits_at_once()) {
+      queue.waitIdle();
+      last_completed_ = ticket;
+    }
+  } catch (const vk::SystemError& error) {
+    throw lost("vkQueueSubmit2", error);
+  }
+  submitted_ = ticket;
   submit_ns_ += thread_cpu_ns() - start;
   ++submissions_;
   return ticket;
 }
 
 uint64_t Context::completed() {
-  uint64_t value = vk_check(
-      "vkGetSemaphoreCounterValue", who, [&] { return timeline.getCounterValue(); },
-      pending(last_completed_));
+  if (waits_at_once()) return last_completed_;
+  uint64_t value = 0;
+  try {
+    value = timeline.getCounterValue();
+  } catch (const vk::SystemError& error) {
+    throw lost("vkGetSemaphoreCounterValue", error);
+  }
   // A lost device may report any value; tickets that were never handed out have not completed.
   last_completed_ = std::min<uint64_t>(value, submitted_);
   return last_completed_;
@@ -103,8 +118,7 @@ void Context::wait(uint64_t ticket) {
     try {
       result = device.waitSemaphores(info, kSliceNs);
     } catch (const vk::SystemError& error) {
-      throw DeviceError("vkWaitSemaphores", vk::to_string(vk::Result(error.code().value())),
-                        who.device, who.driver, pending(last_completed_) + kLostAdvice);
+      throw lost("vkWaitSemaphores", error);
     }
     uint64_t done = completed();
     auto now = std::chrono::steady_clock::now();
@@ -120,13 +134,17 @@ void Context::wait(uint64_t ticket) {
   }
 }
 
+DeviceError Context::lost(const char* call, const vk::SystemError& error) {
+  const auto result = static_cast<vk::Result>(error.code().value());
+  const char* advice = result == vk::Result::eErrorDeviceLost ? kLostAdvice : "";
+  return DeviceError(call, vk::to_string(result), who.device, who.driver,
+                     pending(last_completed_) + advice);
+}
+
 std::string Context::pending(uint64_t completed) {
   std::scoped_lock lock(mutex_);
   for (const auto& [ticket, work] : in_flight_)
-    if (ticket > completed && work.program)
-      return fmt::format(
-          "under way was program '{}', dispatches {} to {} of {}, {} steps in the submission; ",
-          *work.program, work.first, work.last == 0 ? 0 : work.last - 1, work.total, work.steps);
+    if (ticket > completed) return describe(work);
   return {};
 }
 

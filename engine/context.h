@@ -18,6 +18,7 @@ struct Work {
   uint32_t first = 0, last = 0;  // dispatches [first, last) of `total`
   uint32_t total = 0;
   uint32_t steps = 0;
+  double flops = 0;  // of all of it
 };
 
 struct Context {
@@ -31,6 +32,7 @@ struct Context {
   bool subgroup_size_control = false;
   bool buffer_address = false;
   bool executable_properties = false;
+  bool pipeline_cache = false;
   bool unified = false;  // the host reaches the device's memory at full speed
   vk::raii::Queue queue = nullptr;
   vk::raii::CommandPool pool = nullptr;  // of the thread that submits
@@ -40,6 +42,8 @@ struct Context {
 
   // Hands the buffers to the queue, in order, and returns the ticket that completes after them.
   // Only one thread submits.
+  // Under GPU-assisted validation it waits at once: the layer (1.3.239) stalls on timeline
+  // semaphores for ten seconds each (KhronosGroup/Vulkan-ValidationLayers#4968).
   uint64_t submit(std::span<const vk::CommandBufferSubmitInfo> buffers, const Work& work = {});
   // Waits in slices, so that a hang is told from a long run: DeviceError when nothing completes for
   // kHangSeconds. Any thread may wait.
@@ -67,15 +71,19 @@ struct Context {
   template <typename F>
   void run_once(F&& record) {
     vk::raii::CommandBuffer commands = allocate_commands();
-    commands.begin({.flags = vk::CommandBufferUsageFlagBits::eOneTimeSubmit});
-    record(commands);
-    commands.end();
+    vk_check("recording", who, [&] {
+      commands.begin({.flags = vk::CommandBufferUsageFlagBits::eOneTimeSubmit});
+      record(commands);
+      commands.end();
+    });
     vk::CommandBufferSubmitInfo info{.commandBuffer = *commands};
     wait(submit({&info, 1}));
   }
 
  private:
-  std::string pending(uint64_t completed);
+  bool waits_at_once() const { return instance.validation == Validation::gpu_assisted; }
+  DeviceError lost(const char* call, const vk::SystemError& error);
+  std::string pending(uint64_t completed);  // the oldest work that has not completed, in words
   std::atomic<uint64_t> submitted_ = 0;
   std::atomic<uint64_t> last_completed_ = 0;
   std::atomic<uint64_t> submit_ns_ = 0;

@@ -93,6 +93,13 @@ void apply_addressing(DeviceInfo& info, const std::optional<graph::Addressing>& 
   info.target.addressing = addressing;
 }
 
+Validation wanted_validation() {
+  const std::string text = environment("SURTSEY_VALIDATION");
+  if (text.empty() || text == "0") return Validation::off;
+  check(text == "1" || text == "gpu", "SURTSEY_VALIDATION is '{}'; it can be 1 or gpu", text);
+  return text == "1" ? Validation::synchronization : Validation::gpu_assisted;
+}
+
 }  // namespace
 
 void create_device(Context& context, vk::raii::PhysicalDevice physical,
@@ -106,6 +113,7 @@ void create_device(Context& context, vk::raii::PhysicalDevice physical,
       chosen.in_use("subgroup_size_control") && capabilities.requires_subgroup_size();
   context.buffer_address = chosen.in_use("buffer_address");
   context.executable_properties = chosen.in_use("executable_properties");
+  context.pipeline_cache = chosen.in_use("pipeline_cache");
   float priority = 1;
   vk::DeviceQueueCreateInfo queue{.queueFamilyIndex = context.capabilities.queue_family,
                                   .queueCount = 1,
@@ -212,7 +220,7 @@ const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::
 }
 
 std::vector<DeviceInfo> list_devices() {
-  Instance instance = create_instance(false);
+  Instance instance = create_instance(Validation::off);
   std::vector<DeviceInfo> result;
   for (const vk::raii::PhysicalDevice& device : physical_devices(instance)) {
     Capabilities capabilities = query(device);
@@ -224,7 +232,7 @@ std::vector<DeviceInfo> list_devices() {
 }
 
 Device Device::open(const DeviceOptions& options) {
-  bool validation = options.validation.value_or(environment("SURTSEY_VALIDATION") == "1");
+  const Validation validation = options.validation ? *options.validation : wanted_validation();
   auto context = std::make_unique<Context>(create_instance(validation));
   std::vector<vk::raii::PhysicalDevice> physical = physical_devices(context->instance);
   const std::vector<std::string> without = switched_off(options.without);
@@ -248,7 +256,7 @@ Device Device::open(const DeviceOptions& options) {
   if (!options.quiet) {
     for (const std::string& quirk : info.quirks) fmt::print(stderr, "quirk: {}\n", quirk);
     fmt::print(stderr, "device: {} | {}{}\n", print(info), why,
-               validation ? " | validation on" : "");
+               validation != Validation::off ? " | validation on" : "");
     fmt::print(stderr, "paths: {}\n", print_paths(info));
   }
   return Device(std::move(info), std::move(context));
@@ -264,6 +272,6 @@ std::vector<std::string> Device::validation_messages() const {
   return context_->instance.messages->all();
 }
 void Device::clear_validation_messages() { context_->instance.messages->clear(); }
-bool Device::validation() const { return context_->instance.validation; }
+bool Device::validation() const { return context_->instance.validation != Validation::off; }
 
 }  // namespace surtsey::engine

@@ -44,11 +44,14 @@ std::string to_json(std::span<const DeviceInfo> devices);
 // All devices of all drivers. DeviceError when there is no Vulkan driver at all.
 std::vector<DeviceInfo> list_devices();
 
+// What the validation layers look at: core rules always, and hazards between dispatches, or, with
+// kernels that check themselves, accesses outside of what is bound (slow).
+enum class Validation : uint8_t { off, synchronization, gpu_assisted };
+
 struct DeviceOptions {
   std::string select;  // index, part of the name or the driver, or UUID; empty: SURTSEY_DEVICE,
                        // else the best one
-  std::optional<bool>
-      validation;  // core and synchronization validation; unset: SURTSEY_VALIDATION=1
+  std::optional<Validation> validation;  // unset: SURTSEY_VALIDATION
   std::optional<graph::Addressing>
       addressing;  // unset: SURTSEY_ADDRESSING, else by address where the device can
   std::vector<std::string> without;  // optional rows of features.cpp to do without, besides those

@@ -20,6 +20,14 @@ class DeviceError : public std::runtime_error {
         device_(std::move(device)),
         driver_(std::move(driver)) {}
 
+  // The same error with a sentence more: what the caller knows and the engine does not.
+  DeviceError with(const std::string& note) const {
+    DeviceError longer(*this);
+    static_cast<std::runtime_error&>(longer) =
+        std::runtime_error(fmt::format("{}. {}", what(), note));
+    return longer;
+  }
+
   const std::string& call() const { return call_; }      // vkAllocateMemory
   const std::string& result() const { return result_; }  // ErrorOutOfDeviceMemory
   const std::string& device() const { return device_; }

@@ -22,6 +22,22 @@ static_assert(sizeof(DescriptorArguments) == shaders::kDescriptorArgumentBytes);
 
 }  // namespace
 
+Cutting cut_by_time(std::span<const uint64_t> ns, uint64_t budget_ns) {
+  Cutting cutting;
+  uint64_t since_cut = 0, total = 0;
+  for (uint32_t i = 0; i < ns.size(); ++i) {
+    if (i != 0 && since_cut + ns[i] > budget_ns) {
+      cutting.cuts.push_back(i);
+      since_cut = 0;
+    }
+    since_cut += ns[i];
+    total += ns[i];
+  }
+  cutting.steps_per_submission = uint32_t(
+      std::clamp<uint64_t>(budget_ns / std::max<uint64_t>(total, 1), 1, kMaxStepsPerSubmission));
+  return cutting;
+}
+
 Executable::Executable(Context& context, const graph::Target& target, const graph::Plan& plan,
                        std::span<const shaders::Shader> shaders,
                        std::vector<std::shared_ptr<const Pipeline>> pipelines,
@@ -32,16 +48,19 @@ Executable::Executable(Context& context, const graph::Target& target, const grap
       plan_(plan),
       name_(std::make_shared<std::string>(plan.name)),
       pipelines_(std::move(pipelines)),
-      barrier_(plan.dispatches.size() + 1, 0) {
+      barrier_(plan.dispatches.size() + 1, 0),
+      budget_ns_(options.budget_ns) {
   ensure(pipelines_.size() == plan.kernels.size() && shaders.size() == plan.kernels.size(),
          "{} kernels, {} shaders, {} pipelines", plan.kernels.size(), shaders.size(),
          pipelines_.size());
   for (uint32_t index : plan.barriers) barrier_.at(index) = 1;
   bind(place, shaders);
   tail_ = context_.allocate_commands();
-  tail_.begin({.flags = vk::CommandBufferUsageFlagBits::eSimultaneousUse});
-  full_barrier(tail_);
-  tail_.end();
+  vk_check("recording", context_.who, [&] {
+    tail_.begin({.flags = vk::CommandBufferUsageFlagBits::eSimultaneousUse});
+    full_barrier(tail_);
+    tail_.end();
+  });
 
   uint32_t count = uint32_t(plan.dispatches.size());
   if (options.segment_dispatches != 0) {
@@ -168,27 +187,21 @@ void Executable::record_segments(const std::vector<uint32_t>& cuts) {
   }
 }
 
-void Executable::cut_by_time(const std::vector<Interval>& dispatches) {
-  std::vector<uint32_t> cuts;
-  uint64_t since_cut = 0, total = 0;
-  for (uint32_t i = 0; i < dispatches.size(); ++i) {
-    uint64_t ns = dispatches[i].ns();
-    if (since_cut != 0 && since_cut + ns > kBudgetNs) {
-      cuts.push_back(i);
-      since_cut = 0;
-    }
-    since_cut += ns;
-    total += ns;
-  }
-  record_segments(cuts);
-  steps_per_submission_ = uint32_t(
-      std::clamp<uint64_t>(kBudgetNs / std::max<uint64_t>(total, 1), 1, kMaxStepsPerSubmission));
+double Executable::flops(uint32_t first, uint32_t last) const {
+  double sum = 0;
+  for (uint32_t d = first; d < last; ++d)
+    sum += double(plan_.kernels[plan_.dispatches[d].kernel].flops);
+  return sum;
 }
 
 uint64_t Executable::submit(uint32_t steps) {
   uint64_t ticket = context_.submitted();
   if (steps > 0 && segments_.empty()) {
-    cut_by_time(run_timed().dispatches);
+    std::vector<uint64_t> ns;
+    for (const Interval& dispatch : run_timed().dispatches) ns.push_back(dispatch.ns());
+    const Cutting cutting = cut_by_time(ns, budget_ns_);
+    record_segments(cutting.cuts);
+    steps_per_submission_ = cutting.steps_per_submission;
     ticket = context_.submitted();
     --steps;
   }
@@ -197,7 +210,8 @@ uint64_t Executable::submit(uint32_t steps) {
   auto send = [&](const Segment& segment, uint32_t count) {
     batch_.assign(count, vk::CommandBufferSubmitInfo{.commandBuffer = *segment.commands});
     batch_.push_back({.commandBuffer = *tail_});
-    ticket = context_.submit(batch_, {name_, segment.first, segment.last, total, count});
+    ticket = context_.submit(batch_, {name_, segment.first, segment.last, total, count,
+                                      flops(segment.first, segment.last) * count});
     ++submissions_;
   };
   while (steps > 0) {
@@ -222,6 +236,7 @@ TimedRanges Executable::timed_ranges(uint32_t dispatches) const {
     record_dispatch(commands, index);
   };
   result.barrier_before = [this](uint32_t index) { return barrier_before(index); };
+  result.flops = [this](uint32_t first, uint32_t last) { return flops(first, last); };
   return result;
 }
 

@@ -12,21 +12,31 @@
 
 namespace surtsey::engine {
 
+// Watchdogs kill at about 2 s; 150 ms leaves room for a clock that drops and for other programs.
+constexpr uint64_t kSubmissionBudgetNs = 150'000'000;
+constexpr uint32_t kMaxStepsPerSubmission = 16;
+
 struct ExecutableOptions {
   uint32_t segment_dispatches = 0;  // cuts the recording every so many dispatches, each its own
                                     // submission (for tests); 0: by time
+  uint64_t budget_ns = kSubmissionBudgetNs;  // of a submission on a GPU
 };
 
+// How a recording goes out so that no submission runs longer than the budget, given what each
+// dispatch took. A dispatch that alone takes longer is a submission of its own.
+struct Cutting {
+  std::vector<uint32_t> cuts;  // a segment begins at each of these dispatches, and at 0
+  uint32_t steps_per_submission = 1;
+};
+Cutting cut_by_time(std::span<const uint64_t> ns, uint64_t budget_ns);
+
 // The recording is a list of segments. CPU devices have one; on a GPU the first step is timed
-// dispatch by dispatch, and segments are cut so that no submission runs longer than kBudgetNs, as
-// watchdogs kill at 2 s. Where one segment is enough, several steps go out in a submission. Every
+// dispatch by dispatch, and segments are cut so that no submission runs longer than the budget.
+// Where one segment is enough, several steps go out in a submission. Every
 // submission ends with a barrier against everything, the host included: programs need none between
 // each other.
 class Executable {
  public:
-  static constexpr uint64_t kBudgetNs = 150'000'000;
-  static constexpr uint32_t kMaxStepsPerSubmission = 16;
-
   // `place` says where a buffer of the plan lies. The plan and the blocks must outlive the
   // executable.
   Executable(Context& context, const graph::Target& target, const graph::Plan& plan,
@@ -66,10 +76,10 @@ class Executable {
   void write_descriptors(Bound& bound, std::span<const vk::DescriptorBufferInfo> buffers);
   void record_dispatch(const vk::raii::CommandBuffer& commands, uint32_t index) const;
   void record_segments(const std::vector<uint32_t>& cuts);
-  void cut_by_time(const std::vector<Interval>& dispatches);
   TimedRanges timed_ranges(uint32_t dispatches) const;  // in a range; 0: the segments
   Work timed_work() const;
   TimedReplay run_timed();  // one step dispatch by dispatch, in short submissions
+  double flops(uint32_t first, uint32_t last) const;  // of the dispatches [first, last)
   bool barrier_before(uint32_t index) const { return barrier_[index] != 0; }
 
   Context& context_;
@@ -84,6 +94,7 @@ class Executable {
   std::map<TimingMode, std::unique_ptr<TimedRecording>> timed_;
   vk::raii::CommandBuffer tail_ = nullptr;  // the barrier that ends a submission
   std::vector<vk::CommandBufferSubmitInfo> batch_;
+  uint64_t budget_ns_ = kSubmissionBudgetNs;
   uint32_t steps_per_submission_ = 1;
   uint64_t submissions_ = 0;
   uint64_t host_ns_ = 0;

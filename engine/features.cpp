@@ -60,6 +60,8 @@ constexpr FeatureRow kFeatures[] = {
      "what the driver's compiler says of a kernel: registers, spills, occupancy, ISA",
      [](const Capabilities& c) { return bool(c.executables.pipelineExecutableInfo); },
      [](Capabilities& c) { c.executables.pipelineExecutableInfo = true; }, nothing},
+    {"pipeline_cache", false, nullptr, "compiled kernels are kept on disk",
+     [](const Capabilities&) { return true; }, nothing_to_enable, nothing},
 };
 
 uint32_t estimated_processors(const Capabilities& capabilities) {

@@ -61,17 +61,20 @@ void MessageLog::clear() {
   messages_.clear();
 }
 
-Instance create_instance(bool validation) {
-  apply_process_quirks(validation);
+Instance create_instance(Validation validation) {
+  const bool validated = validation != Validation::off;
+  apply_process_quirks(validated);
   Instance result{.loader = load(), .validation = validation};
   vk::ApplicationInfo application{
       .pApplicationName = "surtsey", .pEngineName = "surtsey", .apiVersion = VK_API_VERSION_1_3};
   vk::InstanceCreateInfo info{.pApplicationInfo = &application};
   const char* extension = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
-  vk::ValidationFeatureEnableEXT enable =
-      vk::ValidationFeatureEnableEXT::eSynchronizationValidation;
-  vk::ValidationFeaturesEXT features{.enabledValidationFeatureCount = 1,
-                                     .pEnabledValidationFeatures = &enable};
+  using Enable = vk::ValidationFeatureEnableEXT;
+  std::vector<Enable> enable = {Enable::eSynchronizationValidation};
+  if (validation == Validation::gpu_assisted)
+    enable = {Enable::eGpuAssisted, Enable::eGpuAssistedReserveBindingSlot};
+  vk::ValidationFeaturesEXT features;
+  features.setEnabledValidationFeatures(enable);
   // Type eValidation only: the loader reports every driver that it cannot load as a general
   // message.
   vk::DebugUtilsMessengerCreateInfoEXT messenger{
@@ -82,7 +85,7 @@ Instance create_instance(bool validation) {
       .pUserData = result.messages.get()};
   result.debug_utils = has_extension(result.loader, extension);
   if (result.debug_utils) info.setPEnabledExtensionNames(extension);
-  if (validation) {
+  if (validated) {
     check(has_layer(result.loader, kValidationLayer),
           "validation was asked for, but the layer {} is not installed (Debian: apt-get install "
           "vulkan-validationlayers)",
@@ -95,7 +98,7 @@ Instance create_instance(bool validation) {
   result.handle = vk_check(
       "vkCreateInstance", {}, [&] { return vk::raii::Instance(result.loader, info); },
       kWhatToInstall);
-  if (validation) result.messenger = vk::raii::DebugUtilsMessengerEXT(result.handle, messenger);
+  if (validated) result.messenger = vk::raii::DebugUtilsMessengerEXT(result.handle, messenger);
   return result;
 }
 

@@ -1,6 +1,7 @@
 // The Vulkan instance, with the validation layers when they are asked for.
 #pragma once
 
+#include "engine/device.h"
 #include "engine/vulkan.h"
 
 #include <memory>
@@ -28,14 +29,14 @@ struct Instance {
   vk::raii::Context loader;
   vk::raii::Instance handle = nullptr;
   vk::raii::DebugUtilsMessengerEXT messenger = nullptr;
-  bool validation = false;
+  Validation validation = Validation::off;
   bool debug_utils = false;  // names and labels, for RenderDoc and vendors' profilers
 };
 
 // DeviceError when there is no Vulkan loader or no driver (it says what to install); UserError when
 // validation is asked for and the layer is not installed. Applies the quirks that come before the
 // instance.
-Instance create_instance(bool validation);
+Instance create_instance(Validation validation);
 
 // The physical devices; none when the only driver has no device to offer.
 std::vector<vk::raii::PhysicalDevice> physical_devices(const Instance& instance);

@@ -160,7 +160,7 @@ Request parse(const std::string& device) {
 // Opens the null device and nothing more of it than compiling takes: no queue, no memory.
 class NullDevice : public OfflineDevice {
  public:
-  explicit NullDevice(Progress& progress) : progress_(progress), context_(create_instance(false)) {
+  explicit NullDevice(Progress& progress) : progress_(progress), context_(create_instance(Validation::off)) {
     std::vector<vk::raii::PhysicalDevice> devices = physical_devices(context_.instance);
     check(!devices.empty(), "the driver offers no device");
     const Capabilities capabilities = query(devices[0]);
@@ -191,7 +191,7 @@ class NullDevice : public OfflineDevice {
     shaders::parallel_for(different.size(), [&](size_t i) {
       const size_t at = different[i];
       mark(shaders[at].name, true);
-      PipelineStore store(context_, info_.target, true);
+      PipelineStore store(context_, info_.target, {}, true);
       made[i] = store.get({&shaders[at], 1}, {&spirv[at], 1})[0]->statistics.value();
       mark(shaders[at].name, false);
     });

@@ -38,6 +38,7 @@ std::vector<std::shared_ptr<const Pipeline>> PipelineStore::get(
     for (size_t i : missing) (*made_here)[i] = true;
   }
   for (size_t i = 0; i < missing.size(); ++i) store_[keys[missing[i]]] = std::move(made[i]);
+  if (!missing.empty()) cache_.save();
   std::vector<std::shared_ptr<const Pipeline>> result;
   for (const std::string& k : keys) result.push_back(store_.at(k));
   return result;
@@ -109,7 +110,7 @@ std::shared_ptr<const Pipeline> PipelineStore::create(const shaders::Shader& sha
   const auto start = std::chrono::steady_clock::now();
   result->handle = vk_check(
       "vkCreateComputePipelines", who,
-      [&] { return vk::raii::Pipeline(context_.device, nullptr, info); },
+      [&] { return vk::raii::Pipeline(context_.device, cache_.handle(), info); },
       fmt::format("kernel {}", shader.name));
   const std::chrono::duration<double, std::milli> taken = std::chrono::steady_clock::now() - start;
   result->create_ms = taken.count();

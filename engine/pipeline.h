@@ -1,8 +1,8 @@
 // Pipelines: one per different shader.
 #pragma once
 
-#include "engine/context.h"
 #include "engine/driver_statistics.h"
+#include "engine/pipeline_cache.h"
 #include "graph/target.h"
 #include "shaders/spirv.h"
 
@@ -25,12 +25,14 @@ struct Pipeline {
 // Keeps the pipelines of a session, so that programs that share a kernel share its pipeline.
 class PipelineStore {
  public:
-  // `capture` keeps the driver's statistics and texts of each kernel; drivers then compile past
-  // their caches.
-  PipelineStore(Context& context, const graph::Target& target, bool capture = false)
+  // `cache` is the folder of the pipeline cache, empty for none. `capture` keeps the driver's
+  // statistics and texts of each kernel; drivers then compile past their caches.
+  PipelineStore(Context& context, const graph::Target& target, const std::string& cache,
+                bool capture = false)
       : context_(context),
         target_(target),
-        capture_(capture && context.executable_properties) {}
+        capture_(capture && context.executable_properties),
+        cache_(context, cache) {}
 
   // One pipeline per shader, created on all cores; each module is reflected and must agree with its
   // Shader. `made` says of each shader whether it is the first one with its pipeline.
@@ -44,6 +46,7 @@ class PipelineStore {
   Context& context_;
   const graph::Target target_;
   const bool capture_;
+  PipelineCache cache_;
   std::unordered_map<std::string, std::shared_ptr<const Pipeline>>
       store_;  // by text, bindings and subgroup size
 };

@@ -91,7 +91,9 @@ void Session::allocate() {
     program.executable = std::make_unique<Executable>(
         s.context, s.target, program.plan, program.shaders, program.pipelines,
         [&](uint32_t buffer) { return s.place(program, buffer); },
-        ExecutableOptions{.segment_dispatches = s.options.segment_dispatches});
+        ExecutableOptions{
+            .segment_dispatches = s.options.segment_dispatches,
+            .budget_ns = s.options.submission_budget_ns.value_or(kSubmissionBudgetNs)});
   }
 }
 

@@ -31,11 +31,12 @@ namespace surtsey::engine {
 struct SessionOptions {
   std::optional<graph::Target>
       target;  // instead of the device's own: switches and variants, never more than the device can
-  std::optional<std::string> cache;  // folder of the SPIR-V cache, empty for none; unset:
-                                     // shaders::default_cache_directory()
+  std::optional<std::string> cache;  // folder of the caches of SPIR-V and pipelines, empty for
+                                     // none; unset: shaders::default_cache_directory()
   bool poison = false;  // fills the transient arena with NaN before every step (tests; one step per
                         // submission)
   uint32_t segment_dispatches = 0;  // see ExecutableOptions
+  std::optional<uint64_t> submission_budget_ns;  // of a GPU; unset: 150 ms
   bool driver_statistics = false;   // keeps what the driver says of each kernel; it then compiles
                                     // past its own cache
   bool quiet = false;               // no budget on stderr

@@ -30,7 +30,8 @@ Session::Impl::Impl(Device& opened, SessionOptions chosen)
       context(opened.context()),
       options(std::move(chosen)),
       target(options.target.value_or(opened.target())),
-      pipelines(context, target, options.driver_statistics),
+      cache(options.cache.value_or(shaders::default_cache_directory())),
+      pipelines(context, target, cache, options.driver_statistics),
       transfer(context),
       alignment(placement_alignment(context, target)),
       persistent("state", Residence::device, alignment, target.max_allocation),
@@ -97,7 +98,6 @@ void Session::Impl::add(const std::string& name, graph::Plan plan,
   auto loaded = std::make_unique<LoadedProgram>();
   if (debug_level() >= 3) fmt::print(stderr, "{}\n", graph::print(plan));
   dump(name + ".plan", graph::print(plan));
-  std::string cache = options.cache.value_or(shaders::default_cache_directory());
   std::vector<shaders::Spirv> spirv = shaders::compile_spirv(shaders, cache, &statistics.spirv);
   auto start = std::chrono::steady_clock::now();
   std::vector<bool> made;

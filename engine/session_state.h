@@ -55,6 +55,7 @@ struct Session::Impl {
   Context& context;
   SessionOptions options;
   graph::Target target;
+  std::string cache;  // folder of the caches on disk, empty for none
   PipelineStore pipelines;
   Transfer transfer;
   uint64_t alignment;

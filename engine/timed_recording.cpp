@@ -24,6 +24,7 @@ TimedRecording::TimedRecording(Context& context, const TimedRanges& plan, Timing
     range.first = first;
     range.last = last;
     range.query = queries;
+    if (plan.flops) range.flops = plan.flops(first, last);
     queries += stamps(range);
   }
   if (device_clock_ && queries > 0) {
@@ -69,6 +70,7 @@ TimedReplay TimedRecording::run(Work work) {
     vk::CommandBufferSubmitInfo info{.commandBuffer = *range.commands};
     work.first = range.first;
     work.last = range.last;
+    work.flops = range.flops;
     const uint64_t start = host_ns();
     context_.wait(context_.submit({&info, 1}, work));
     const uint64_t end = host_ns();

@@ -14,6 +14,7 @@ namespace surtsey::engine {
 struct TimedRanges {
   std::vector<std::pair<uint32_t, uint32_t>> ranges;
   std::function<void(const vk::raii::CommandBuffer&, uint32_t)> dispatch;  // records one
+  std::function<double(uint32_t, uint32_t)> flops;  // of dispatches [first, last); may be empty
   std::function<bool(uint32_t)>
       barrier_before;  // of the plan; last == count: the barrier at the end
 };
@@ -32,6 +33,7 @@ class TimedRecording {
   struct Range {
     uint32_t first = 0, last = 0;
     uint32_t query = 0;  // the first one
+    double flops = 0;
     vk::raii::CommandBuffer commands = nullptr;
   };
   void record(Range& range, const TimedRanges& plan);

@@ -220,6 +220,10 @@ json load_checkpoint_config(const std::string& path) {
   return read_config(resolve(path)).at("config");
 }
 
+int64_t load_checkpoint_step(const std::string& path) {
+  return read_config(resolve(path)).at("step").get<int64_t>();
+}
+
 Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore& store) {
   const std::string directory = resolve(path);
   const json config = read_config(directory);

@@ -40,6 +40,8 @@ Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore&
 
 // config.json of the same, for building the store in the first place.
 nlohmann::json load_checkpoint_config(const std::string& path);
+// And its step.
+int64_t load_checkpoint_step(const std::string& path);
 
 // Whether ROOT has a save to go on from.
 bool has_checkpoint(const std::string& root);

@@ -1,5 +1,7 @@
 #include "experiments/interrupt.h"
 
+#include "experiments/exit_status.h"
+
 #include <unistd.h>
 
 #include <csignal>

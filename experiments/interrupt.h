@@ -12,9 +12,6 @@ class Interrupted : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// The exit status of an interrupted program, as shells have it for SIGINT.
-inline constexpr int kInterruptedStatus = 130;
-
 void handle_interrupts();
 bool interrupted();
 // Sets what interrupted() says, for tests and for programs that stop for other reasons.

@@ -118,8 +118,12 @@ class EnsembleRun {
   }
 
   PackResult execute(bool resume) {
-    train(resume);
-    evaluate();
+    try {
+      train(resume);
+      evaluate();
+    } catch (const engine::DeviceError& error) {
+      throw with_checkpoint(error, checkpoints_.string());
+    }
     return {std::move(cells_), std::move(metrics_), std::move(samples_)};
   }
 

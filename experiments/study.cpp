@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "experiments/environment.h"
+#include "experiments/exit_status.h"
 #include "experiments/interrupt.h"
 #include "experiments/join.h"
 #include "experiments/profile/run.h"
@@ -206,18 +207,6 @@ Facts device_facts(const engine::DeviceInfo& info) {
           {"memory", fmt::format("{:.1f} GiB", double(info.memory_bytes) / (1 << 30))},
           {"addressing",
            info.target.addressing == graph::Addressing::address ? "address" : "descriptor"}};
-}
-
-int guarded(const std::string& program, const std::function<int()>& work) {
-  try {
-    return work();
-  } catch (const Interrupted& error) {
-    fmt::print(stderr, "{}: {}\n", program, error.what());
-    return kInterruptedStatus;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "{}: error: {}\n", program, error.what());
-    return 1;
-  }
 }
 
 int run_study(int argc, char** argv, Study& study) {

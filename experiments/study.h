@@ -89,7 +89,5 @@ int run_study(int argc, char** argv, Study& study);
 
 // Name, driver, type and limits of a device for result.json.
 Facts device_facts(const engine::DeviceInfo& info);
-// Calls `work` and turns its exceptions into one message and an exit status.
-int guarded(const std::string& program, const std::function<int()>& work);
 
 }  // namespace surtsey::experiments

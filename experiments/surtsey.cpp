@@ -1,10 +1,9 @@
 // build/surtsey: the umbrella tool. Reads the command line; experiments/commands/ does the work.
-// Exit status: 0, 1 after an error (one message on stderr), 2 for a wrong command line, 130 when
-// interrupted.
+// Exit status: see exit_status.h.
 #include "experiments/commands/commands.h"
 #include "experiments/commands/sweep.h"
 #include "experiments/config.h"
-#include "experiments/interrupt.h"
+#include "experiments/exit_status.h"
 #include "experiments/version.h"
 #include "graph/debug.h"
 
@@ -374,13 +373,6 @@ class CommandLine {
 }  // namespace surtsey::experiments
 
 int main(int argc, char** argv) {
-  try {
-    return surtsey::experiments::CommandLine().run(argc, argv);
-  } catch (const surtsey::experiments::Interrupted& stop) {
-    fmt::print(stderr, "surtsey: {}\n", stop.what());
-    return surtsey::experiments::kInterruptedStatus;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "surtsey: {}\n", error.what());
-    return 1;
-  }
+  using namespace surtsey::experiments;
+  return guarded("surtsey", [&] { return CommandLine().run(argc, argv); });
 }

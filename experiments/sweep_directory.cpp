@@ -15,7 +15,7 @@
 #include "experiments/join.h"
 #include "experiments/study.h"
 #include "graph/error.h"
-#include "shaders/spirv.h"
+#include "shaders/cache_file.h"
 
 namespace surtsey::experiments {
 namespace {

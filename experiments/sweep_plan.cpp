@@ -6,7 +6,7 @@
 #include "experiments/tasks/chain.h"
 #include "experiments/tasks/parity.h"
 #include "graph/error.h"
-#include "shaders/spirv.h"
+#include "shaders/cache_file.h"
 
 namespace surtsey::experiments {
 namespace {

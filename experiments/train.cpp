@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 
 #include "experiments/interrupt.h"
 
@@ -62,6 +63,23 @@ auto variant_of(const auto& table, const nlohmann::json& variants, const char* k
 }
 
 }  // namespace
+
+engine::DeviceError with_checkpoint(const engine::DeviceError& error, const std::string& root) {
+  namespace fs = std::filesystem;
+  // The saves of an ensemble are made together; the first member's stands for all.
+  const std::string first = has_checkpoint(root) ? root : root + "/member-000";
+  try {
+    const int64_t step = load_checkpoint_step(first);
+    const auto age = fs::file_time_type::clock::now() - fs::last_write_time(first + "/latest");
+    return error.with(fmt::format(
+        "The newest checkpoint is of step {} and {:.0f} s old; the same command with --resume goes "
+        "on from '{}'",
+        step, std::max(0.0, std::chrono::duration<double>(age).count()), root));
+  } catch (const std::runtime_error&) {
+    if (!error.lost()) return error;
+    return error.with("There is no checkpoint to go on from: the run begins anew");
+  }
+}
 
 nlohmann::json kernel_variants(const graph::Target& target) {
   return {{"matmul", variant_name(kMatmulVariants, target.matmul_variant())},
@@ -211,51 +229,43 @@ void Trainer::run(const RunOptions& options) {
   int64_t logged = step_;
   std::deque<uint64_t> tickets;
   ring_.start(step_ * micro, until * micro);
-  try {
-    while (step_ < until && !interrupted()) {
-      int64_t next = std::min(until, step_ + most);
-      const auto cut = [&](int64_t interval) {
-        if (interval > 0) next = std::min(next, (step_ / interval + 1) * interval);
-      };
-      cut(log_interval);
-      cut(options.checkpoint_interval);
-      cut(config_.optimizer.metrics_rows);
-      tickets.push_back(submit(next - step_));
-      // Two submissions in flight keep the device busy; more would only delay an interrupt.
-      if (tickets.size() > 2) {
-        session_.wait(tickets.front());
-        tickets.pop_front();
-      }
-      if (options.on_step) options.on_step(step_);
-      const bool log = step_ % log_interval == 0 || step_ == until;
-      if (log || step_ - metrics_step_ >= config_.optimizer.metrics_rows / 2) read_metrics(sums);
-      if (log) {
-        const auto count = static_cast<double>(std::max<int64_t>(step_ - logged, 1));
-        TrainLog line{step_, step_ * config_.tokens_per_step(model_.config()), 0, sums};
-        line.seconds =
-            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-        for (MemberMetrics& member : line.members) {
-          member.loss /= count;
-          member.gradient_norm /= static_cast<double>(std::max<int64_t>(member.norms, 1));
-        }
-        if (options.on_log) options.on_log(line);
-        sums.assign(sums.size(), {});
-        logged = step_;
-      }
-      if (options.checkpoint_interval > 0 && step_ % options.checkpoint_interval == 0) {
-        save_if_asked(options);
-      }
+  while (step_ < until && !interrupted()) {
+    int64_t next = std::min(until, step_ + most);
+    const auto cut = [&](int64_t interval) {
+      if (interval > 0) next = std::min(next, (step_ / interval + 1) * interval);
+    };
+    cut(log_interval);
+    cut(options.checkpoint_interval);
+    cut(config_.optimizer.metrics_rows);
+    tickets.push_back(submit(next - step_));
+    // Two submissions in flight keep the device busy; more would only delay an interrupt.
+    if (tickets.size() > 2) {
+      session_.wait(tickets.front());
+      tickets.pop_front();
     }
-    if (!tickets.empty()) session_.wait(tickets.back());
-    ring_.stop();
-    if (metrics_step_ < step_) read_metrics(sums);
-  } catch (const engine::DeviceError&) {
-    fmt::print(stderr, "the device failed at about step {}; {}\n", step_,
-               saved_step_ < 0 ? std::string("there is no checkpoint of this run")
-                               : fmt::format("the last checkpoint is of step {}: resume from '{}'",
-                                             saved_step_, options.checkpoint_root));
-    throw;
+    if (options.on_step) options.on_step(step_);
+    const bool log = step_ % log_interval == 0 || step_ == until;
+    if (log || step_ - metrics_step_ >= config_.optimizer.metrics_rows / 2) read_metrics(sums);
+    if (log) {
+      const auto count = static_cast<double>(std::max<int64_t>(step_ - logged, 1));
+      TrainLog line{step_, step_ * config_.tokens_per_step(model_.config()), 0, sums};
+      line.seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      for (MemberMetrics& member : line.members) {
+        member.loss /= count;
+        member.gradient_norm /= static_cast<double>(std::max<int64_t>(member.norms, 1));
+      }
+      if (options.on_log) options.on_log(line);
+      sums.assign(sums.size(), {});
+      logged = step_;
+    }
+    if (options.checkpoint_interval > 0 && step_ % options.checkpoint_interval == 0) {
+      save_if_asked(options);
+    }
   }
+  if (!tickets.empty()) session_.wait(tickets.back());
+  ring_.stop();
+  if (metrics_step_ < step_) read_metrics(sums);
   if (step_ < until) {
     save_if_asked(options);
     throw Interrupted(fmt::format("interrupted at step {} of {}{}", step_, config_.steps,

@@ -73,8 +73,7 @@ class Trainer {
   void initialise(const graph::HostTensor& parameters);
 
   // Trains to `until`. Throws Interrupted after SIGINT or SIGTERM, when everything handed over is
-  // done and saved (if there is a checkpoint root), and DeviceError after a line on stderr that
-  // says which checkpoint is left.
+  // done and saved (if there is a checkpoint root).
   void run(const RunOptions& options = {});
 
   // One save a member, under ROOT/member-00i (ROOT itself when there is one member).
@@ -115,6 +114,10 @@ class Trainer {
 TrainPrograms trainer_programs(const Model& model, TrainConfig config);
 // And how the trainer compiles one of them.
 graph::CompileOptions compile_options(const TrainConfig& config, const std::string& program);
+
+// The error of a device that failed a run, with what is left of the run: the newest save under
+// `root`, its age, and how to go on.
+engine::DeviceError with_checkpoint(const engine::DeviceError& error, const std::string& root);
 
 // The kernel variants of a session, for a checkpoint; and the same choice for another session, so
 // that a resumed run computes in the same order. UserError when a name is not one.

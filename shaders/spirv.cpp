@@ -2,17 +2,14 @@
 
 #include "graph/debug.h"
 #include "graph/error.h"
+#include "shaders/cache_file.h"
 #include "shaders/parallel.h"
 
 #include <shaderc/shaderc.hpp>
 
-#include <unistd.h>
-
-#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <mutex>
 #include <sstream>
 #include <unordered_map>
@@ -23,14 +20,7 @@ namespace {
 constexpr uint32_t kSpirvMagic = 0x07230203;
 constexpr const char* kOptions = "compute;vulkan1.3;spirv1.5;performance";
 
-struct CacheHeader {
-  uint32_t magic = 0x53565253;  // "SRVS"
-  uint32_t format = 1;
-  uint64_t key = 0;
-  uint64_t payload_bytes = 0;
-  uint64_t payload_hash = 0;
-};
-static_assert(sizeof(CacheHeader) == 32);
+constexpr CacheKind kKind{.magic = 0x53565253, .format = 2, .max_payload = 64u << 20};  // "SRVS"
 
 uint64_t cache_key(const std::string& glsl) {
   unsigned version = 0, revision = 0;
@@ -84,42 +74,19 @@ Spirv compile_one(const Shader& shader) {
   return Spirv(result.begin(), result.end());
 }
 
-enum class Load { absent, corrupt, good };
-
-Load load(const std::string& path, uint64_t key, Spirv& spirv) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) return Load::absent;
-  std::string content((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  CacheHeader header, expected;
-  if (content.size() < sizeof header) return Load::corrupt;
-  std::memcpy(&header, content.data(), sizeof header);
-  if (header.magic != expected.magic || header.format != expected.format || header.key != key ||
-      header.payload_bytes != content.size() - sizeof header || header.payload_bytes % 4 != 0 ||
-      header.payload_bytes < 20)
-    return Load::corrupt;
-  spirv.resize(header.payload_bytes / 4);
-  std::memcpy(spirv.data(), content.data() + sizeof header, header.payload_bytes);
-  bool good =
-      hash64(std::as_bytes(std::span(spirv))) == header.payload_hash && spirv[0] == kSpirvMagic;
-  return good ? Load::good : Load::corrupt;
+CacheState load(const std::string& path, uint64_t key, Spirv& spirv) {
+  std::vector<std::byte> payload;
+  CacheState state = load_cache_file(path, kKind, std::as_bytes(std::span(&key, 1)), payload);
+  if (state != CacheState::good) return state;
+  if (payload.size() < 20 || payload.size() % 4 != 0) return CacheState::corrupt;
+  spirv.resize(payload.size() / 4);
+  std::memcpy(spirv.data(), payload.data(), payload.size());
+  return spirv[0] == kSpirvMagic ? CacheState::good : CacheState::corrupt;
 }
 
-// False when the file cannot be written; the caller goes on without it.
 bool store(const std::string& path, uint64_t key, const Spirv& spirv) {
-  static std::atomic<uint32_t> serial = 0;
-  std::string temporary = fmt::format("{}.{}.{}", path, getpid(), serial++);
-  CacheHeader header;
-  header.key = key;
-  header.payload_bytes = spirv.size() * 4;
-  header.payload_hash = hash64(std::as_bytes(std::span(spirv)));
-  std::ofstream out(temporary, std::ios::binary);
-  out.write(reinterpret_cast<const char*>(&header), sizeof header);
-  out.write(reinterpret_cast<const char*>(spirv.data()), std::streamsize(header.payload_bytes));
-  out.close();
-  std::error_code error;
-  if (out) std::filesystem::rename(temporary, path, error);
-  if (!out || error) std::filesystem::remove(temporary, error);
-  return bool(out) && !error;
+  return store_cache_file(path, kKind, std::as_bytes(std::span(&key, 1)),
+                          std::as_bytes(std::span(spirv)));
 }
 
 }  // namespace
@@ -138,18 +105,6 @@ std::string spirv_text(const Shader& shader) {
   size_t end = quote + 2;
   while (end < text.size() && text[end] != '"') end += text[end] == '\\' ? 2 : 1;
   return text.erase(quote, std::min(end + 1, text.size()) - quote);
-}
-
-uint64_t hash64(std::span<const std::byte> bytes, uint64_t seed) {
-  uint64_t hash = 0xcbf29ce484222325u ^ seed;
-  for (std::byte byte : bytes) hash = (hash ^ uint64_t(byte)) * 0x100000001b3u;
-  hash ^= hash >> 32;
-  hash *= 0xd6e8feb86659fd93u;
-  return hash ^ (hash >> 32);
-}
-
-uint64_t hash64(const std::string& text, uint64_t seed) {
-  return hash64(std::as_bytes(std::span(text.data(), text.size())), seed);
 }
 
 std::string default_cache_directory() {
@@ -189,22 +144,22 @@ std::vector<Spirv> compile_spirv(std::span<const Shader> shaders,
     Spirv& spirv = result[unique[u]];
     if (debug_level() >= 4)
       fmt::print(stderr, "{}:\n{}\n", shader.name, numbered_lines(shader.glsl, 0));
-    Load loaded = Load::absent;
+    CacheState loaded = CacheState::absent;
     uint64_t key = cache_key(shader.glsl);
     std::string path = cache_file(cache_directory, shader.glsl);
     if (!cache_directory.empty()) loaded = load(path, key, spirv);
     bool stored = true;
-    if (loaded != Load::good) {
+    if (loaded != CacheState::good) {
       spirv = compile_one(shader);
       if (!cache_directory.empty()) stored = store(path, key, spirv);
     }
     dump(shader.name + ".comp", shader.glsl);
     dump(shader.name + ".spv", {reinterpret_cast<const char*>(spirv.data()), spirv.size() * 4});
     std::scoped_lock lock(mutex);
-    counted.cached[unique[u]] = loaded == Load::good;
-    counted.from_cache += loaded == Load::good;
-    counted.compiled += loaded != Load::good;
-    counted.corrupt += loaded == Load::corrupt;
+    counted.cached[unique[u]] = loaded == CacheState::good;
+    counted.from_cache += loaded == CacheState::good;
+    counted.compiled += loaded != CacheState::good;
+    counted.corrupt += loaded == CacheState::corrupt;
     unwritable |= !stored;
   });
   for (size_t i = 0; i < shaders.size(); ++i) {

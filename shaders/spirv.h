@@ -1,9 +1,7 @@
 // GLSL to SPIR-V at run time, with a cache on disk.
 //
-// A cache file is named after a 64-bit hash of the GLSL, the options and the compiler's version; it
-// begins with a header (magic, format, key, payload size, payload hash) that is verified before the
-// payload is believed: a file with flipped bits is compiled again and replaced. Files are written
-// under a temporary name and renamed, so that processes can share the directory.
+// A cache file (cache_file.h) is named after a 64-bit hash of the GLSL, the options and the
+// compiler's version. One that fails verification is compiled again and replaced.
 #pragma once
 
 #include "shaders/shader.h"
@@ -43,9 +41,5 @@ std::vector<Spirv> compile_spirv(std::span<const Shader> shaders,
 // The module of a shader as text, compiled again with the lines of its GLSL: an OpLine stands before
 // what comes from another line. Otherwise its instructions are those of compile_spirv().
 std::string spirv_text(const Shader& shader);
-
-// Of at least one byte range; FNV-1a with a final mix. Stable over machines, so it can name files.
-uint64_t hash64(std::span<const std::byte> bytes, uint64_t seed = 0);
-uint64_t hash64(const std::string& text, uint64_t seed = 0);
 
 }  // namespace surtsey::shaders

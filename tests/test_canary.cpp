@@ -13,10 +13,10 @@ namespace {
 
 constexpr uint32_t kCount = 500;
 
-std::optional<Device> open_validated() {
+std::optional<Device> open_validated(Validation validation = Validation::synchronization) {
   try {
     return Device::open(
-        {.validation = true, .addressing = graph::Addressing::descriptor, .quiet = true});
+        {.validation = validation, .addressing = graph::Addressing::descriptor, .quiet = true});
   } catch (const std::runtime_error& error) {
     fmt::print(stderr, "SKIPPED for want of validation: {}\n", error.what());
   }

@@ -3,6 +3,7 @@
 #include "tests/support_device.h"
 
 #include "engine/error.h"
+#include "engine/executable.h"
 #include "shaders/reflect.h"
 
 #include <catch2/matchers/catch_matchers_exception.hpp>
@@ -52,13 +53,6 @@ void check_counting(Session& session, float steps) {
   CHECK(one_value(session.read_floats("counter")) == steps);
   CHECK(one_value(session.read_floats("total")) == steps * (steps + 1));
   CHECK(one_value(session.read_output_floats("counting", "out")) == 2 * steps - 1);
-}
-
-std::string folder_for(const std::string& name) {
-  std::filesystem::path folder =
-      std::filesystem::temp_directory_path() / fmt::format("surtsey_{}_{}", name, getpid());
-  std::filesystem::remove_all(folder);
-  return folder.string();
 }
 
 }  // namespace
@@ -256,18 +250,61 @@ TEST_CASE("memory that the host cannot map goes through staging", "[engine][devi
   CHECK(session.read_floats("y") == x);
 }
 
+TEST_CASE("a recording is cut where the budget is spent", "[engine]") {
+  struct Case {
+    std::vector<uint64_t> ns;
+    uint64_t budget;
+    std::vector<uint32_t> cuts;
+    uint32_t steps;
+  };
+  const Case cases[] = {
+      {{}, 100, {}, 16},
+      {{10, 20, 30}, 100, {}, 1},
+      {{10, 20, 30}, 60, {}, 1},
+      {{10, 20, 30}, 59, {2}, 1},
+      {{10, 20, 30}, 1, {1, 2}, 1},
+      {{0, 0, 50, 60, 0, 0}, 50, {3, 4}, 1},  // one that is too long goes alone
+      {{500, 1, 1, 500}, 100, {1, 3}, 1},
+      {{1, 2}, 10, {}, 3},
+      {{0, 0}, 10, {}, 10},  // a clock that does not move counts as a nanosecond
+      {{1}, 1000, {}, 16},
+  };
+  for (const Case& expected : cases) {
+    INFO(fmt::format("{} dispatches, budget {}", expected.ns.size(), expected.budget));
+    const Cutting cutting = cut_by_time(expected.ns, expected.budget);
+    CHECK(cutting.cuts == expected.cuts);
+    CHECK(cutting.steps_per_submission == expected.steps);
+  }
+}
+
 TEST_CASE("a GPU's recording is cut by the time that its first step took", "[engine][device]") {
   Device device = open_test_device();
   graph::Target target = device.target();
   target.cpu = false;
+  for (const uint64_t budget : {uint64_t(1), ~uint64_t(0) / 2}) {
+    HandMade made = counting_plan(target, kCount);
+    SessionOptions options = quiet(target);
+    options.submission_budget_ns = budget;
+    Session session(device, options);
+    session.add_plan("counting", made.plan, made.shaders);
+    session.allocate();
+    CHECK(session.segments("counting") == 0);
+    session.run("counting", 9);
+    check_counting(session, 9);
+    // The first step is timed and is no replay: eight are left.
+    const bool cut = budget == 1;
+    CHECK(session.segments("counting") == (cut ? 4 : 1));
+    CHECK(session.submissions("counting") == (cut ? 8 * 4 : 1));
+  }
+  // A CPU has no watchdog: its recording stays whole, however short the budget.
+  target.cpu = true;
   HandMade made = counting_plan(target, kCount);
-  Session session(device, quiet(target));
+  SessionOptions options = quiet(target);
+  options.submission_budget_ns = 1;
+  Session session(device, options);
   session.add_plan("counting", made.plan, made.shaders);
   session.allocate();
-  CHECK(session.segments("counting") == 0);
-  session.run("counting", 9);
-  check_counting(session, 9);
-  CHECK(session.segments("counting") >= 1);
+  CHECK(session.segments("counting") == 1);
 }
 
 TEST_CASE("poison shows a value that is read before it is written", "[engine][device]") {
@@ -420,53 +457,6 @@ TEST_CASE("accesses may begin anywhere in a buffer", "[engine][device]") {
     std::copy_n(x.begin() + 3, kPart, x.begin() + 101);
     CHECK(session.read_floats("x") == x);
   }
-}
-
-TEST_CASE("a SPIR-V cache file with a flipped bit is detected and replaced", "[shaders]") {
-  graph::Target target = graph::Target{};
-  target.addressing = graph::Addressing::descriptor;
-  std::vector<shaders::Shader> list = {hand_shader("one", target, 1, 10, "a0[i] = 1.0;"),
-                                       hand_shader("two", target, 1, 10, "a0[i] = 2.0;"),
-                                       hand_shader("one_again", target, 1, 10, "a0[i] = 1.0;")};
-  std::string folder = folder_for("cache");
-  shaders::SpirvStatistics statistics;
-  std::vector<shaders::Spirv> fresh = shaders::compile_spirv(list, folder, &statistics);
-  CHECK(statistics.compiled == 2);
-  CHECK(statistics.duplicates == 1);
-  CHECK(fresh[2] == fresh[0]);
-  CHECK(fresh[1] != fresh[0]);
-  CHECK(shaders::compile_spirv(list, folder, &statistics) == fresh);
-  CHECK(statistics.from_cache == 2);
-
-  std::string path = shaders::cache_file(folder, list[0].glsl);
-  auto size = std::filesystem::file_size(path);
-  // Magic, format, key, size, hash, first and last word of the payload; then a truncated and an
-  // empty file.
-  for (uintmax_t at : {uintmax_t(0), uintmax_t(4), uintmax_t(8), uintmax_t(16), uintmax_t(24),
-                       uintmax_t(32), size - 1}) {
-    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekg(std::streamoff(at));
-    char byte = char(file.get() ^ 0x10);
-    file.seekp(std::streamoff(at));
-    file.put(byte);
-    file.close();
-    CHECK(shaders::compile_spirv(list, folder, &statistics) == fresh);
-    CHECK(statistics.corrupt == 1);
-    CHECK(shaders::compile_spirv(list, folder, &statistics) == fresh);
-    CHECK(statistics.from_cache == 2);
-  }
-  for (uintmax_t length : {size - 4, uintmax_t(0)}) {
-    std::filesystem::resize_file(path, length);
-    CHECK(shaders::compile_spirv(list, folder, &statistics) == fresh);
-    CHECK(statistics.corrupt == 1);
-  }
-  CHECK(std::filesystem::file_size(path) == size);
-  for (const auto& entry : std::filesystem::directory_iterator(folder))
-    CHECK(entry.path().extension() == ".spv");
-  std::filesystem::remove_all(folder);
-  // A folder that cannot be made costs nothing but time.
-  CHECK(shaders::compile_spirv(list, "/proc/no/such/folder", &statistics) == fresh);
-  CHECK(statistics.compiled == 2);
 }
 
 TEST_CASE("a kernel that does not compile shows the line", "[shaders]") {

@@ -1,5 +1,6 @@
 // The graph passes as text in, text out; and that none of them changes what a program means.
 #include "graph/autodiff.h"
+#include "graph/compile.h"
 #include "graph/interpret.h"
 #include "graph/passes/passes.h"
 #include "graph/text.h"
@@ -300,4 +301,24 @@ TEST_CASE("targets resolve their variants and refuse what cannot run", "[target]
   CHECK_THROWS_MATCHES(target_preset("voodoo"), UserError,
                        MessageMatches(ContainsSubstring("minimal, lavapipe, swiftshader, intel")));
   for (const char* name : target_preset_names()) CHECK(target_preset(name).name == name);
+}
+
+TEST_CASE("in descriptor mode a kernel that reaches too far is refused with what it needs", "[passes]") {
+  Program program{std::make_shared<Graph>(), {}};
+  const Value x = program.graph->parameter("x", {DType::f32, {3000}});
+  program.outputs = {{"y", x + 1.0}};
+  Target target = target_preset("lavapipe");
+  target.max_storage_range = 12000;
+  for (const Addressing addressing : {Addressing::address, Addressing::descriptor}) {
+    target.addressing = addressing;
+    target.max_storage_range = 12000;
+    CHECK_NOTHROW(compile(program, target));
+    target.max_storage_range = 11999;
+    if (addressing == Addressing::address) {
+      CHECK_NOTHROW(compile(program, target));
+    } else {
+      CHECK_THROWS_MATCHES(compile(program, target), UserError,
+                           MessageMatches(ContainsSubstring("of 'x' f32[3000] at once") && ContainsSubstring("Address mode")));
+    }
+  }
 }

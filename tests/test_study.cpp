@@ -4,6 +4,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "experiments/exit_status.h"
 #include "experiments/interrupt.h"
 #include "experiments/sweep.h"
 #include "experiments/tasks/chain.h"

@@ -1,5 +1,6 @@
 // build/surtsey as a user meets it: another process, its output and its exit status.
 #include "tests/support_device.h"
+#include "tests/tool.h"
 
 #include <catch2/catch_test_macros.hpp>
 #include <nlohmann/json.hpp>
@@ -18,48 +19,6 @@ namespace surtsey::tests {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Outcome {
-  int status = 0;
-  std::string out, err;
-};
-
-std::string slurp(const fs::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path, std::ios::binary).rdbuf();
-  return text.str();
-}
-
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "surtsey-tool-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
-    path_ = name;
-  }
-  ~Folder() { fs::remove_all(path_); }
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
-
-// `environment` stands before the command: "NAME=value ".
-Outcome run(const Folder& folder, const std::string& arguments,
-            const std::string& environment = "") {
-  const fs::path out = folder / "stdout", err = folder / "stderr";
-  const int raw = std::system(fmt::format("{}'{}' {} >'{}' 2>'{}'", environment, SURTSEY_TOOL,
-                                          arguments, out.string(), err.string())
-                                  .c_str());
-  return {WIFEXITED(raw) ? WEXITSTATUS(raw) : -1, slurp(out), slurp(err)};
-}
-
-fs::path write_text(const Folder& folder) {
-  const fs::path path = folder / "text.txt";
-  std::ofstream out(path);
-  for (int i = 0; i < 400; ++i) out << i * i << " is the square of " << i << ".\n";
-  return path;
-}
 
 constexpr const char* kTiny =
     "--n_layer=1 --n_embd=16 --n_head=2 --block_size=16 --batch_size=4 --eval_iters=1 "

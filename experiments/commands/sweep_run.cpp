@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "experiments/commands/sweep.h"
+#include "experiments/exit_status.h"
 #include "experiments/interrupt.h"
 #include "experiments/sweep_directory.h"
 #include "graph/error.h"

@@ -138,6 +138,15 @@ class Run {
   }
 
   void go() {
+    try {
+      train();
+    } catch (const engine::DeviceError& error) {
+      throw with_checkpoint(error, root_);
+    }
+  }
+
+ private:
+  void train() {
     const bool saved = has_checkpoint(root_);
     const bool existed = fs::exists(fs::path(options_.out) / "config.toml");
     engine::Device device = engine::Device::open({.select = options_.device});
@@ -169,7 +178,6 @@ class Run {
     steps(trainer, evaluator, directory);
   }
 
- private:
   static tasks::TextSource open_data(Settings& settings) {
     check(!settings.data.empty(), "--data FILE is needed: the text to train on");
     check(settings.model.architecture == Architecture::decoder,

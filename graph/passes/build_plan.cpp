@@ -125,6 +125,15 @@ private:
     return count * uint64_t(storage_bytes(view.dtype));
   }
 
+  void check_range(const Kernel& kernel, const Access& bound) const {
+    const Buffer& buffer = plan_.buffers[bound.buffer];
+    check(bound.bytes <= l_.target.max_storage_range,
+          "kernel {} reaches {:.1f} MiB of '{}' {} at once; in descriptor mode {} binds at most {:.1f} MiB. Address mode, where a device has buffer "
+          "addresses, has no such limit; else the model has to be smaller",
+          kernel.name, double(bound.bytes) / (1 << 20), buffer.name, to_string(buffer.type), l_.target.name,
+          double(l_.target.max_storage_range) / (1 << 20));
+  }
+
   void add(uint32_t g, const std::vector<const Store*>& stores) {
     const Group& group = l_.groups[g];
     Kernel kernel;
@@ -168,6 +177,8 @@ private:
     dispatch.phase = scope.phase;
     for (const auto& input : kernel.inputs) dispatch.accesses.push_back(access(input.view, false));
     for (const auto& output : kernel.outputs) dispatch.accesses.push_back(access(output.view, true, output.moved));
+    if (l_.target.addressing == Addressing::descriptor)
+      for (const Access& bound : dispatch.accesses) check_range(kernel, bound);
     plan_.flops += kernel.flops;
     plan_.matmul_flops += kernel.matmul_flops;
     plan_.bytes += kernel.bytes;

@@ -1,0 +1,43 @@
+// What the test layer is asked to do, from one environment variable:
+//
+//   SURTSEY_LAYER="limits=mobile,fail_allocation=3,report=/tmp/report"
+//
+// Keys, all optional:
+//   limits           minimum | mobile | discrete: the device reports less than it has (limits.h)
+//   max_allocation   bytes: the largest allocation that the device reports
+//   fail_allocation  n: the n-th vkAllocateMemory finds no memory
+//   fail_pipeline    n: the n-th compute pipeline is not created
+//   fail_map         n: the n-th vkMapMemory fails
+//   lose_submit      n: the device is lost at the n-th submission
+//   lose_wait        n: the n-th submission is taken and never runs; waiting loses the device
+//   pipeline_cache   1: pipelines are kept in VkPipelineCache, and damaged data ends the process,
+//                    as with drivers that trust what they are given
+//   report           a file: a line of counts is appended when the device is destroyed
+//
+// n counts from 1 within a device; 0 is never.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace surtsey::layer {
+
+struct Settings {
+  std::string limits;
+  uint64_t max_allocation = 0;
+  uint64_t fail_allocation = 0;
+  uint64_t fail_pipeline = 0;
+  uint64_t fail_map = 0;
+  uint64_t lose_submit = 0;
+  uint64_t lose_wait = 0;
+  uint64_t pipeline_cache = 0;
+  std::string report;
+};
+
+// False, after a line on stderr, when the text is not understood.
+bool parse_settings(const std::string& text, Settings& settings);
+
+// The only place that reads the environment.
+bool read_settings(Settings& settings);
+
+}  // namespace surtsey::layer

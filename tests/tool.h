@@ -1,0 +1,35 @@
+// build/surtsey as another process: its output and its exit status.
+#pragma once
+
+#include "tests/folder.h"
+
+#include <fmt/format.h>
+
+#include <sys/wait.h>
+
+namespace surtsey::tests {
+
+struct Outcome {
+  int status = 0;  // -1 after a signal
+  std::string out, err;
+};
+
+// `environment` stands before the command: "NAME=value ".
+inline Outcome run(const Folder& folder, const std::string& arguments,
+                   const std::string& environment = "") {
+  const auto out = folder / "stdout", err = folder / "stderr";
+  const int raw = std::system(fmt::format("{}'{}' {} >'{}' 2>'{}'", environment, SURTSEY_TOOL,
+                                          arguments, out.string(), err.string())
+                                  .c_str());
+  return {WIFEXITED(raw) ? WEXITSTATUS(raw) : -1, slurp(out), slurp(err)};
+}
+
+// A text to train on.
+inline std::filesystem::path write_text(const Folder& folder) {
+  const auto path = folder / "text.txt";
+  std::ofstream out(path);
+  for (int i = 0; i < 400; ++i) out << i * i << " is the square of " << i << ".\n";
+  return path;
+}
+
+}  // namespace surtsey::tests
