@@ -71,7 +71,7 @@ uint64_t Context::submit(std::span<const vk::CommandBufferSubmitInfo> buffers, c
                                  .stageMask = vk::PipelineStageFlagBits2::eAllCommands};
   vk::SubmitInfo2 info{.commandBufferInfoCount = uint32_t(buffers.size()),
                        .pCommandBufferInfos = buffers.data(),
-                       .signalSemaphoreInfoCount = waits_at_once() ? 0u : 1u,
+                       .signalSemaphoreInfoCount = 1,
                        .pSignalSemaphoreInfos = &signal};
   {
     // Before it is handed over: a driver may find out in this very call.
@@ -82,10 +82,6 @@ uint64_t Context::submit(std::span<const vk::CommandBufferSubmitInfo> buffers, c
   }
   try {
     queue.submit2(info);
-    if (waits_at_once()) {
-      queue.waitIdle();
-      last_completed_ = ticket;
-    }
   } catch (const vk::SystemError& error) {
     throw lost("vkQueueSubmit2", error);
   }
@@ -96,7 +92,6 @@ uint64_t Context::submit(std::span<const vk::CommandBufferSubmitInfo> buffers, c
 }
 
 uint64_t Context::completed() {
-  if (waits_at_once()) return last_completed_;
   uint64_t value = 0;
   try {
     value = timeline.getCounterValue();

@@ -42,8 +42,6 @@ struct Context {
 
   // Hands the buffers to the queue, in order, and returns the ticket that completes after them.
   // Only one thread submits.
-  // Under GPU-assisted validation it waits at once: the layer (1.3.239) stalls on timeline
-  // semaphores for ten seconds each (KhronosGroup/Vulkan-ValidationLayers#4968).
   uint64_t submit(std::span<const vk::CommandBufferSubmitInfo> buffers, const Work& work = {});
   // Waits in slices, so that a hang is told from a long run: DeviceError when nothing completes for
   // kHangSeconds. Any thread may wait.
@@ -81,7 +79,6 @@ struct Context {
   }
 
  private:
-  bool waits_at_once() const { return instance.validation == Validation::gpu_assisted; }
   DeviceError lost(const char* call, const vk::SystemError& error);
   std::string pending(uint64_t completed);  // the oldest work that has not completed, in words
   std::atomic<uint64_t> submitted_ = 0;

@@ -96,8 +96,8 @@ void apply_addressing(DeviceInfo& info, const std::optional<graph::Addressing>& 
 Validation wanted_validation() {
   const std::string text = environment("SURTSEY_VALIDATION");
   if (text.empty() || text == "0") return Validation::off;
-  check(text == "1" || text == "gpu", "SURTSEY_VALIDATION is '{}'; it can be 1 or gpu", text);
-  return text == "1" ? Validation::synchronization : Validation::gpu_assisted;
+  check(text == "1", "SURTSEY_VALIDATION is '{}'; it can be 0 or 1", text);
+  return Validation::synchronization;
 }
 
 }  // namespace

@@ -44,9 +44,8 @@ std::string to_json(std::span<const DeviceInfo> devices);
 // All devices of all drivers. DeviceError when there is no Vulkan driver at all.
 std::vector<DeviceInfo> list_devices();
 
-// What the validation layers look at: core rules always, and hazards between dispatches, or, with
-// kernels that check themselves, accesses outside of what is bound (slow).
-enum class Validation : uint8_t { off, synchronization, gpu_assisted };
+// What the validation layers look at: core rules and hazards between dispatches.
+enum class Validation : uint8_t { off, synchronization };
 
 struct DeviceOptions {
   std::string select;  // index, part of the name or the driver, or UUID; empty: SURTSEY_DEVICE,

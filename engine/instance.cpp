@@ -70,9 +70,7 @@ Instance create_instance(Validation validation) {
   vk::InstanceCreateInfo info{.pApplicationInfo = &application};
   const char* extension = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
   using Enable = vk::ValidationFeatureEnableEXT;
-  std::vector<Enable> enable = {Enable::eSynchronizationValidation};
-  if (validation == Validation::gpu_assisted)
-    enable = {Enable::eGpuAssisted, Enable::eGpuAssistedReserveBindingSlot};
+  const std::vector<Enable> enable = {Enable::eSynchronizationValidation};
   vk::ValidationFeaturesEXT features;
   features.setEnabledValidationFeatures(enable);
   // Type eValidation only: the loader reports every driver that it cannot load as a general

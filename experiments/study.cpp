@@ -223,7 +223,7 @@ int run_study(int argc, char** argv, Study& study) {
       ->excludes("--resume");
   app.add_flag("--profile", flags.profile,
                "profile the training step of the largest cell instead (out: \"runs/profile\")");
-  app.add_option("--steps", flags.request.steps, "with --profile: replays in each mode")
+  app.add_option("--profile_steps", flags.request.steps, "with --profile: replays in each mode")
       ->capture_default_str();
   app.add_option("--compare", flags.request.compare, "with --profile: profile.json of another run");
   app.add_flag("--measure-ceilings", flags.request.measure_ceilings,

@@ -22,8 +22,7 @@ constexpr EnvironmentVariable kVariables[] = {
      "optional paths to do without, with commas: `surtsey devices` lists them (f16_storage, "
      "subgroup_ballot, fusion, ..)"},
     {"SURTSEY_ADDRESSING", "address | descriptor: how kernels reach tensors"},
-    {"SURTSEY_VALIDATION",
-     "1: core and synchronization validation; gpu: core and GPU-assisted validation (slow)"},
+    {"SURTSEY_VALIDATION", "1: core and synchronization validation"},
     {"SURTSEY_CACHE",
      "folder of the SPIR-V cache (default: $XDG_CACHE_HOME/surtsey or ~/.cache/surtsey)"},
 };

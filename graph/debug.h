@@ -5,7 +5,7 @@
 //   SURTSEY_DEVICE       index, name or UUID of the device
 //   SURTSEY_WITHOUT      optional paths of the device to do without: f16_storage,fusion
 //   SURTSEY_ADDRESSING   address | descriptor
-//   SURTSEY_VALIDATION   1: core and synchronization validation; gpu: core and GPU-assisted
+//   SURTSEY_VALIDATION   1: core and synchronization validation
 //   SURTSEY_CACHE        directory of the SPIR-V cache (default: $XDG_CACHE_HOME/surtsey or ~/.cache/surtsey)
 #pragma once
 

@@ -110,11 +110,8 @@ ReduceVariant Target::reduce_variant() const {
 
 AttentionVariant Target::attention_variant() const {
   if (!fusion) return AttentionVariant::expanded;
-  if (attention == AttentionVariant::automatic) {
-    // Barriers are dear on a CPU: without broadcast it is better off with the primitives.
-    if (cpu) return can_broadcast() ? AttentionVariant::lane_broadcast : AttentionVariant::expanded;
-    return AttentionVariant::shared_tile;
-  }
+  // shared_tile has yet to pass its tests on a GPU, and on CPUs barriers are dear: both have the primitives unless asked.
+  if (attention == AttentionVariant::automatic) return cpu && can_broadcast() ? AttentionVariant::lane_broadcast : AttentionVariant::expanded;
   check(attention != AttentionVariant::lane_broadcast || can_broadcast(),
         "the lane_broadcast attention needs a known subgroup size of 4 or more and subgroup "
         "ballot; {} has size {} and {}ballot",

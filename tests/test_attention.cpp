@@ -251,7 +251,8 @@ TEST_CASE("attention is claimed whole where a kernel takes it, and stores no sco
       {"lavapipe", 96, 16, false, 1},
       {"lavapipe", 96, 256, true, 3},
       {"lavapipe", 96, 257, true, 0},
-      {"nvidia", 96, 64, true, 3},
+      {"nvidia", 96, 64, true, 0},
+      {"nvidia", 96, 64, true, 3, true, AttentionVariant::shared_tile},
       {"minimal", 96, 16, true, 0},  // four tensors a kernel
       {"lavapipe", 1, 16, false, 0},
       {"lavapipe", 1, 16, false, 1, true, AttentionVariant::lane_broadcast},

@@ -340,7 +340,7 @@ TEST_CASE("every form of attention compiles for devices that are not here", "[at
   std::vector<shaders::Shader> shaders;
   for (const char* preset : {"lavapipe", "swiftshader", "intel", "nvidia", "amd", "mobile"}) {
     Target target = target_preset(preset);
-    target.attention = target.attention_variant();
+    target.attention = target.cpu ? AttentionVariant::lane_broadcast : AttentionVariant::shared_tile;
     for (const Case& c : kCases) {
       const Plan plan = compile(build(c).program, target);
       for (const Kernel& kernel : plan.kernels) {

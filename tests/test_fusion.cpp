@@ -210,6 +210,7 @@ TEST_CASE("kernels of a whole training step", "[fusion]") {
     step.batch_size = 64;
     Target target = target_preset(e.preset);
     target.fusion = e.fusion;
+    if (!target.cpu) target.attention = AttentionVariant::shared_tile;
     const Plan plan = compile(experiments::commands::training_step(experiments::Model(small_decoder()), step), target);
     INFO(e.preset << ":\n" << kernels(plan));
     CHECK(plan.dispatches.size() == e.dispatches);

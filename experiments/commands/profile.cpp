@@ -66,7 +66,7 @@ std::vector<std::string> study_names() {
 [[noreturn]] void run_study_program(const ProfileCommandOptions& options) {
   std::vector<std::string> words = {(studies_folder() / options.subject).string(),
                                     "--profile",
-                                    "--steps",
+                                    "--profile_steps",
                                     std::to_string(options.steps),
                                     "--out",
                                     options.out};

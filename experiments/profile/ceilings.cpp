@@ -7,6 +7,7 @@
 
 #include "engine/session.h"
 #include "experiments/record.h"
+#include "shaders/cache_file.h"
 
 namespace surtsey::experiments {
 namespace {
