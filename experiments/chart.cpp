@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
 
+#include "experiments/pages/texts.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments {
@@ -30,14 +33,17 @@ double y_of(const Chart& chart, double value) {
   return kTop + kPlotHeight * (1 - std::clamp(place(chart.y, value), 0.0, 1.0));
 }
 
-// Keeps labels apart: those nearer than `gap` pixels to the one before are dropped, and so are those that would
-// run into it, at `wide` pixels a character.
+// Keeps labels apart: those nearer than `gap` pixels to the one before are dropped, and so are
+// those that would run into it, at `wide` pixels a character.
 std::vector<Tick> spaced(const Axis& axis, double pixels, double gap, double wide) {
   std::vector<Tick> kept;
   for (const Tick& tick : axis.ticks) {
     const double at = place(axis, tick.at) * pixels;
     if (at < -0.5 || at > pixels + 0.5) continue;
-    const double width = kept.empty() ? 0 : wide * static_cast<double>(tick.label.size() + kept.back().label.size() + 2) / 2;
+    const double width =
+        kept.empty()
+            ? 0
+            : wide * static_cast<double>(tick.label.size() + kept.back().label.size() + 2) / 2;
     if (!kept.empty() && at - place(axis, kept.back().at) * pixels < std::max(gap, width)) continue;
     kept.push_back(tick);
   }
@@ -107,6 +113,18 @@ std::string draw_mark(const Chart& chart, const Mark& mark, const std::string& c
 std::string draw_series(const Chart& chart, const Series& series, double shift) {
   std::string svg;
   std::string path;
+  for (const Range& range : band(series)) {
+    path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x_of(chart, range.x) + shift,
+                        y_of(chart, range.high));
+  }
+  if (!path.empty()) {
+    const std::vector<Range> ranges = band(series);
+    for (auto range = ranges.rbegin(); range != ranges.rend(); ++range) {
+      path += fmt::format("L{:.1f} {:.1f}", x_of(chart, range->x) + shift, y_of(chart, range->low));
+    }
+    svg += fmt::format("<path class=\"band {}\" d=\"{}z\"/>", series.color, path);
+    path.clear();
+  }
   for (const Point& point : series.line) {
     if (!std::isfinite(point.x) || !std::isfinite(point.y)) continue;
     path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x_of(chart, point.x) + shift,
@@ -118,6 +136,69 @@ std::string draw_series(const Chart& chart, const Series& series, double shift) 
   }
   for (const Mark& mark : series.marks) svg += draw_mark(chart, mark, series.color, shift);
   return svg;
+}
+
+const char* shape_name(MarkShape shape) {
+  switch (shape) {
+    case MarkShape::kDot:
+      return "dot";
+    case MarkShape::kDiamond:
+      return "diamond";
+    case MarkShape::kFaint:
+      return "faint";
+  }
+  return "dot";
+}
+
+nlohmann::json axis_data(const Axis& axis, double pixels, double gap, double wide) {
+  nlohmann::json ticks = nlohmann::json::array();
+  for (const Tick& tick : spaced(axis, pixels, gap, wide)) ticks.push_back({tick.at, tick.label});
+  return {{"label", axis.label},
+          {"log", axis.logarithmic},
+          {"low", axis.low},
+          {"high", axis.high},
+          {"ticks", std::move(ticks)}};
+}
+
+// What pages/plot.js draws; its head has the format. Values that are no numbers become null.
+std::string chart_data(const Chart& chart, const std::vector<double>& shifts) {
+  nlohmann::json all = nlohmann::json::array();
+  for (size_t at = 0; at < chart.series.size(); ++at) {
+    const Series& series = chart.series[at];
+    nlohmann::json one = {{"name", series.name},
+                          {"color", series.color},
+                          {"dashed", series.dashed},
+                          {"shift", shifts[at]},
+                          {"line", nlohmann::json::array()},
+                          {"band", nlohmann::json::array()},
+                          {"marks", nlohmann::json::array()}};
+    for (const Point& point : series.line) {
+      if (std::isfinite(point.x)) one["line"].push_back({point.x, point.y});
+    }
+    for (const Range& range : band(series)) {
+      one["band"].push_back({range.x, range.low, range.high});
+    }
+    for (const Mark& mark : series.marks) {
+      if (!std::isfinite(mark.x) || !std::isfinite(mark.y)) continue;
+      one["marks"].push_back(
+          {mark.x, mark.y, mark.low, mark.high, mark.tip, shape_name(mark.shape), mark.link});
+    }
+    all.push_back(std::move(one));
+  }
+  nlohmann::json references = nlohmann::json::array();
+  for (const Reference& reference : chart.references) {
+    references.push_back({reference.y, reference.label});
+  }
+  const nlohmann::json data = {{"x", axis_data(chart.x, kPlotWidth, 34, 7)},
+                               {"y", axis_data(chart.y, kPlotHeight, 14, 0)},
+                               {"series", std::move(all)},
+                               {"references", std::move(references)}};
+  std::string text = data.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  // Nothing in the text may close the element that holds it.
+  for (size_t at = text.find('<'); at != std::string::npos; at = text.find('<', at)) {
+    text.replace(at, 1, "\\u003c");
+  }
+  return text;
 }
 
 // 1, 2, 5 times a power of ten, so that a span has at most `count` of them.
@@ -207,6 +288,25 @@ Axis position_axis(std::string label, int count) {
   return axis;
 }
 
+std::vector<Range> band(const Series& series) {
+  std::map<double, std::pair<Range, int>> at;
+  for (const Mark& mark : series.marks) {
+    if (mark.shape == MarkShape::kFaint || !std::isfinite(mark.x) || !std::isfinite(mark.y)) {
+      continue;
+    }
+    auto& [range, count] = at.try_emplace(mark.x, Range{mark.x, mark.y, mark.y}, 0).first->second;
+    range.low = std::min(range.low, mark.y);
+    range.high = std::max(range.high, mark.y);
+    ++count;
+  }
+  std::vector<Range> ranges;
+  for (const Point& point : series.line) {
+    const auto found = at.find(point.x);
+    if (found != at.end() && found->second.second > 1) ranges.push_back(found->second.first);
+  }
+  return ranges;
+}
+
 std::string to_html(const Chart& chart) {
   std::string html =
       fmt::format("<figure class=\"chart\"><figcaption><h3>{}</h3>", escape_html(chart.title));
@@ -243,6 +343,7 @@ std::string to_html(const Chart& chart) {
                                  [](const Mark& mark) { return std::isfinite(mark.low); });
     if (any) with_whiskers.push_back(&series);
   }
+  std::vector<double> shifts;
   for (const Series& series : chart.series) {
     const auto at = std::find(with_whiskers.begin(), with_whiskers.end(), &series);
     double shift = 0;
@@ -250,9 +351,14 @@ std::string to_html(const Chart& chart) {
       const double middle = static_cast<double>(with_whiskers.size() - 1) / 2;
       shift = 5 * (static_cast<double>(at - with_whiskers.begin()) - middle);
     }
+    shifts.push_back(shift);
     html += draw_series(chart, series, shift);
   }
-  return html + "</svg></figure>\n";
+  html += "</svg>";
+  if (!page_text("uplot_script").empty()) {
+    html += fmt::format("<script type=\"application/json\">{}</script>", chart_data(chart, shifts));
+  }
+  return html + "</figure>\n";
 }
 
 std::string escape_html(std::string_view text) {

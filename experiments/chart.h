@@ -1,5 +1,6 @@
 // Charts as inline SVG: no script, no fonts, no network. Colours are CSS classes of the page
-// (report_style.h), so one drawing serves the light and the dark theme.
+// (report_style.h), so one drawing serves the light and the dark theme. Where the build found uPlot
+// a chart carries its numbers too, and pages/plot.js lays a chart over the drawing that zooms.
 #pragma once
 
 #include <limits>
@@ -74,6 +75,15 @@ Axis loss_axis(std::string label, const std::vector<double>& values, double span
 Axis share_axis(std::string label);
 // 1 .. count, one tick each where they fit.
 Axis position_axis(std::string label, int count);
+
+// The lowest and the highest mark of a series at the same x, for every x of its line with two marks
+// or more; faint marks do not count. What the chart draws as a band: the range of the seeds.
+struct Range {
+  double x = 0;
+  double low = 0;
+  double high = 0;
+};
+std::vector<Range> band(const Series& series);
 
 // <figure> with title, note, legend and drawing.
 std::string to_html(const Chart& chart);

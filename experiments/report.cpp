@@ -12,6 +12,7 @@
 
 #include "experiments/chart.h"
 #include "experiments/join.h"
+#include "experiments/pages/texts.h"
 #include "experiments/report_figures.h"
 #include "experiments/report_style.h"
 #include "graph/error.h"
@@ -45,13 +46,22 @@ std::string verdict(const Claim& claim) {
   return fmt::format("<div>{}<p class=\"evidence\">{}</p></div>", badge(claim.verdict), basis);
 }
 
+// What makes the charts answer, with the licence that it comes under; nothing without the library.
+std::string plot_scripts() {
+  if (page_text("uplot_script").empty()) return "";
+  return fmt::format("<script>/*\n{}*/\n{}</script>\n<script>{}</script>\n",
+                     page_text("uplot_license"), page_text("uplot_script"),
+                     page_text("plot_script"));
+}
+
 std::string page(const std::string& title, const std::string& body) {
   return fmt::format(
       "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<title>{}</title>\n<style>{}</style>\n</head>\n<body>\n<main>\n{}</main>\n"
-      "<script>{}</script>\n</body>\n</html>\n",
-      escape_html(title), kReportStyle, body, kReportScript);
+      "<title>{}</title>\n<style>{}{}</style>\n</head>\n<body>\n<main>\n{}</main>\n"
+      "<script>{}</script>\n{}</body>\n</html>\n",
+      escape_html(title), page_text("uplot_style"), kReportStyle, body, page_text("report_script"),
+      plot_scripts());
 }
 
 std::string title_of(const StudyResult& result) {
@@ -82,18 +92,18 @@ std::string tile(std::string_view color, const std::string& number, const std::s
 }
 
 // Worst and best exact match of an arm over the seeds of one size.
-struct Range {
+struct Extremes {
   const ArmResult* worst = nullptr;
   const ArmResult* best = nullptr;
 };
 
-std::map<int64_t, Range> ranges(const TaskGroup& group, std::string_view arm,
-                                const std::string& variant) {
-  std::map<int64_t, Range> result;
+std::map<int64_t, Extremes> ranges(const TaskGroup& group, std::string_view arm,
+                                   const std::string& variant) {
+  std::map<int64_t, Extremes> result;
   for (const Cell* cell : group.cells) {
     const ArmResult* found = cell->find_arm(arm);
     if (found == nullptr || cell->variant != variant) continue;
-    Range& range = result[cell->parameters];
+    Extremes& range = result[cell->parameters];
     if (!range.worst || found->exact_match < range.worst->exact_match) range.worst = found;
     if (!range.best || found->exact_match > range.best->exact_match) range.best = found;
   }
@@ -267,9 +277,12 @@ std::string cells_table(const StudyResult& result) {
     return "<td>" + data(value, text) + "</td>";
   };
   for (const Cell& cell : result.cells) {
-    html += fmt::format("<tr{}><td class=\"text mono\">{}</td>",
-                        cell.selected && !cell.validation_only ? "" : " class=\"dim\"",
-                        escape_html(cell.cell));
+    const bool counts = cell.selected && !cell.validation_only;
+    // Answers are shown of the cells that count.
+    const std::string cell_name = escape_html(cell.cell);
+    html += counts ? fmt::format("<tr><td class=\"text mono\"><a href=\"#samples\">{}</a></td>",
+                                 cell_name)
+                   : fmt::format("<tr class=\"dim\"><td class=\"text mono\">{}</td>", cell_name);
     const auto whole = [&](auto value) {
       const auto wide = static_cast<double>(value);
       html += number(wide, whole_number(wide));

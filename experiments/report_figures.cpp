@@ -359,7 +359,8 @@ double position_product(const ArmResult& arm) {
 Chart accuracy_by_parameters(const TaskGroup& group) {
   Chart chart;
   chart.title = with_task(group, "Accuracy against parameters");
-  chart.note = "A dot a seed with the 95% Wilson interval of its test items; lines join the means.";
+  chart.note = "A dot a seed with the 95% Wilson interval of its test items; lines join the "
+               "means, bands span the seeds.";
   chart.x = log_axis("parameters", collect(group, parameters_of, true), short_number);
   chart.y = share_axis("exact match of the final answer");
   chart.series = series_by_arm(group, parameters_of, match_of, true, true);

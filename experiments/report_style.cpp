@@ -68,6 +68,16 @@ a { color: var(--link); }
 .reference { stroke: var(--soft); stroke-dasharray: 2 4; }
 .line { fill: none; stroke: var(--k); stroke-width: 2; stroke-linejoin: round; }
 .dashed { stroke-dasharray: 6 4; }
+.band { fill: var(--k); opacity: .16; }
+.live { margin-top: auto; position: relative; } .live .u-over { overflow: visible; }
+.tip { position: absolute; transform: translate(12px, -50%); background: var(--card); z-index: 2;
+  color: var(--ink); border: 1px solid var(--rule); border-radius: 6px; padding: 6px 10px;
+  font-size: 12.5px; line-height: 1.4; white-space: pre; pointer-events: none;
+  box-shadow: 0 2px 8px rgb(0 0 0 / .15); }
+.tip.flip { transform: translate(calc(-100% - 12px), -50%); } .tip[hidden] { display: none; }
+th.sorts { cursor: pointer; } th[aria-sort="ascending"]::after { content: " ↑"; }
+th[aria-sort="descending"]::after { content: " ↓"; }
+.switch { cursor: pointer; user-select: none; } .switch.off { opacity: .4; }
 .dot { fill: var(--k); stroke: var(--card); stroke-width: 1.5; }
 .faint { fill: none; stroke: var(--k); stroke-width: 1.3; opacity: .5; }
 .whisker { fill: none; stroke: var(--k); stroke-width: 1.4; opacity: .75; }
@@ -110,39 +120,5 @@ footer { margin-top: 48px; color: var(--soft); font-size: 13px; }
 @media (max-width: 720px) { .study, .claim { grid-template-columns: 1fr; } }
 @media print { .filters { display: none; } .scroll.tall { max-height: none; } }
 )css";
-
-const std::string_view kReportScript = R"js(
-(() => {
-  const table = document.getElementById("samples");
-  if (!table) return;
-  const rows = [...table.tBodies[0].rows];
-  const bar = document.createElement("div");
-  bar.className = "filters";
-  const pick = (label, key) => {
-    const select = document.createElement("select");
-    select.setAttribute("aria-label", label);
-    select.append(new Option("every " + label, ""));
-    for (const value of new Set(rows.map((row) => row.dataset[key])))
-      select.append(new Option(value, value));
-    select.addEventListener("change", show);
-    bar.append(select);
-    return select;
-  };
-  const cell = pick("cell", "cell"), arm = pick("arm", "arm"), answer = pick("answer", "answer");
-  const count = document.createElement("span");
-  bar.append(count);
-  function show() {
-    let shown = 0;
-    for (const row of rows) {
-      const match = (select, key) => !select.value || row.dataset[key] === select.value;
-      row.hidden = !(match(cell, "cell") && match(arm, "arm") && match(answer, "answer"));
-      shown += !row.hidden;
-    }
-    count.textContent = shown + " of " + rows.length + " shown";
-  }
-  table.closest(".scroll").before(bar);
-  show();
-})();
-)js";
 
 }  // namespace surtsey::experiments

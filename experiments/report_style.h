@@ -1,5 +1,4 @@
-// The fixed parts of a report page: its style sheet (light and dark) and its script (a filter for
-// the table of samples; the page is complete without it).
+// The style sheet of a report page, light and dark.
 #pragma once
 
 #include <string_view>
@@ -7,6 +6,5 @@
 namespace surtsey::experiments {
 
 extern const std::string_view kReportStyle;
-extern const std::string_view kReportScript;
 
 }  // namespace surtsey::experiments

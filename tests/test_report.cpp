@@ -12,6 +12,7 @@
 #include <set>
 
 #include "experiments/chart.h"
+#include "experiments/pages/texts.h"
 #include "experiments/report.h"
 #include "experiments/report_figures.h"
 #include "graph/error.h"
@@ -182,7 +183,16 @@ TEST_CASE("every number of the page is in result.json", "[report]") {
 }
 
 TEST_CASE("the page stands alone and shows what it must", "[report]") {
-  const std::string html = render_report(fixture());
+  std::string html = render_report(fixture());
+  // The charts carry their numbers if, and only if, the library that draws them is in the page.
+  const std::string library(page_text("uplot_script"));
+  CHECK(count_of(html, "<script type=\"application/json\">") == (library.empty() ? 0 : 7));
+  if (!library.empty()) {
+    const size_t at = html.find(library);
+    REQUIRE(at != std::string::npos);
+    html.erase(at, library.size());  // it names its home page
+    CHECK_THAT(html, ContainsSubstring("Permission is hereby granted"));
+  }
   for (const char* outside : {"http://", "https://", "src=", "@import", "url(", "<link"}) {
     CAPTURE(outside);
     CHECK(html.find(outside) == std::string::npos);
@@ -202,7 +212,7 @@ TEST_CASE("the page stands alone and shows what it must", "[report]") {
   CHECK(count_of(html, "<figure") == count_of(html, "</figure>"));
   // Rows of samples: eight items of each arm of the chosen cells, the corrupted chains among them.
   CHECK(count_of(html, "<tr data-cell=") == 8 * 4 * 8);
-  CHECK(html.find("nan") == std::string::npos);
+  CHECK(!std::regex_search(html, std::regex("\\bnan\\b")));
   CHECK(html.find("inf\"") == std::string::npos);
 }
 
@@ -227,6 +237,15 @@ TEST_CASE("every seed is a dot with a whisker", "[report]") {
     CHECK(std::count_if(series.marks.begin(), series.marks.end(), [](const Mark& mark) {
             return mark.shape == MarkShape::kDot && mark.low <= mark.y && mark.y <= mark.high;
           }) == 8);
+  }
+  const auto ranges = band(chart.series[0]);
+  REQUIRE(ranges.size() == 4);
+  for (const Range& range : ranges) {
+    for (const Mark& mark : chart.series[0].marks) {
+      if (mark.shape == MarkShape::kFaint || mark.x != range.x) continue;
+      CHECK(range.low <= mark.y);
+      CHECK(mark.y <= range.high);
+    }
   }
   REQUIRE(chart.references.size() == 1);
   CHECK(chart.references[0].y == 0.1);
