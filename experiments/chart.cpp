@@ -5,9 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 
-#include "experiments/pages/texts.h"
+#include "experiments/chart_data.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments {
@@ -50,16 +49,19 @@ std::vector<Tick> spaced(const Axis& axis, double pixels, double gap, double wid
   return kept;
 }
 
+std::vector<Tick> spaced_x(const Chart& chart) { return spaced(chart.x, kPlotWidth, 34, 7); }
+std::vector<Tick> spaced_y(const Chart& chart) { return spaced(chart.y, kPlotHeight, 14, 0); }
+
 std::string grid(const Chart& chart) {
   std::string svg;
-  for (const Tick& tick : spaced(chart.y, kPlotHeight, 14, 0)) {
+  for (const Tick& tick : spaced_y(chart)) {
     const double y = y_of(chart, tick.at);
     svg += fmt::format(
         "<line class=\"grid\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>"
         "<text class=\"tick\" x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5}</text>",
         kLeft, kWidth - kRight, y, kLeft - 8, y + 4, escape_html(tick.label));
   }
-  for (const Tick& tick : spaced(chart.x, kPlotWidth, 34, 7)) {
+  for (const Tick& tick : spaced_x(chart)) {
     const double x = x_of(chart, tick.at);
     svg += fmt::format(
         "<line class=\"notch\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\"/>"
@@ -136,69 +138,6 @@ std::string draw_series(const Chart& chart, const Series& series, double shift) 
   }
   for (const Mark& mark : series.marks) svg += draw_mark(chart, mark, series.color, shift);
   return svg;
-}
-
-const char* shape_name(MarkShape shape) {
-  switch (shape) {
-    case MarkShape::kDot:
-      return "dot";
-    case MarkShape::kDiamond:
-      return "diamond";
-    case MarkShape::kFaint:
-      return "faint";
-  }
-  return "dot";
-}
-
-nlohmann::json axis_data(const Axis& axis, double pixels, double gap, double wide) {
-  nlohmann::json ticks = nlohmann::json::array();
-  for (const Tick& tick : spaced(axis, pixels, gap, wide)) ticks.push_back({tick.at, tick.label});
-  return {{"label", axis.label},
-          {"log", axis.logarithmic},
-          {"low", axis.low},
-          {"high", axis.high},
-          {"ticks", std::move(ticks)}};
-}
-
-// What pages/plot.js draws; its head has the format. Values that are no numbers become null.
-std::string chart_data(const Chart& chart, const std::vector<double>& shifts) {
-  nlohmann::json all = nlohmann::json::array();
-  for (size_t at = 0; at < chart.series.size(); ++at) {
-    const Series& series = chart.series[at];
-    nlohmann::json one = {{"name", series.name},
-                          {"color", series.color},
-                          {"dashed", series.dashed},
-                          {"shift", shifts[at]},
-                          {"line", nlohmann::json::array()},
-                          {"band", nlohmann::json::array()},
-                          {"marks", nlohmann::json::array()}};
-    for (const Point& point : series.line) {
-      if (std::isfinite(point.x)) one["line"].push_back({point.x, point.y});
-    }
-    for (const Range& range : band(series)) {
-      one["band"].push_back({range.x, range.low, range.high});
-    }
-    for (const Mark& mark : series.marks) {
-      if (!std::isfinite(mark.x) || !std::isfinite(mark.y)) continue;
-      one["marks"].push_back(
-          {mark.x, mark.y, mark.low, mark.high, mark.tip, shape_name(mark.shape), mark.link});
-    }
-    all.push_back(std::move(one));
-  }
-  nlohmann::json references = nlohmann::json::array();
-  for (const Reference& reference : chart.references) {
-    references.push_back({reference.y, reference.label});
-  }
-  const nlohmann::json data = {{"x", axis_data(chart.x, kPlotWidth, 34, 7)},
-                               {"y", axis_data(chart.y, kPlotHeight, 14, 0)},
-                               {"series", std::move(all)},
-                               {"references", std::move(references)}};
-  std::string text = data.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  // Nothing in the text may close the element that holds it.
-  for (size_t at = text.find('<'); at != std::string::npos; at = text.find('<', at)) {
-    text.replace(at, 1, "\\u003c");
-  }
-  return text;
 }
 
 // 1, 2, 5 times a power of ten, so that a span has at most `count` of them.
@@ -355,10 +294,7 @@ std::string to_html(const Chart& chart) {
     html += draw_series(chart, series, shift);
   }
   html += "</svg>";
-  if (!page_text("uplot_script").empty()) {
-    html += fmt::format("<script type=\"application/json\">{}</script>", chart_data(chart, shifts));
-  }
-  return html + "</figure>\n";
+  return html + chart_data(chart, spaced_x(chart), spaced_y(chart), shifts) + "</figure>\n";
 }
 
 std::string escape_html(std::string_view text) {

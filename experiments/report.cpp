@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "experiments/chart.h"
+#include "experiments/chart_data.h"
 #include "experiments/join.h"
 #include "experiments/pages/texts.h"
 #include "experiments/report_figures.h"
@@ -46,22 +47,14 @@ std::string verdict(const Claim& claim) {
   return fmt::format("<div>{}<p class=\"evidence\">{}</p></div>", badge(claim.verdict), basis);
 }
 
-// What makes the charts answer, with the licence that it comes under; nothing without the library.
-std::string plot_scripts() {
-  if (page_text("uplot_script").empty()) return "";
-  return fmt::format("<script>/*\n{}*/\n{}</script>\n<script>{}</script>\n",
-                     page_text("uplot_license"), page_text("uplot_script"),
-                     page_text("plot_script"));
-}
-
 std::string page(const std::string& title, const std::string& body) {
   return fmt::format(
       "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<title>{}</title>\n<style>{}{}</style>\n</head>\n<body>\n<main>\n{}</main>\n"
       "<script>{}</script>\n{}</body>\n</html>\n",
-      escape_html(title), page_text("uplot_style"), kReportStyle, body, page_text("report_script"),
-      plot_scripts());
+      escape_html(title), chart_style(), kReportStyle, body, page_text("report_script"),
+      chart_scripts());
 }
 
 std::string title_of(const StudyResult& result) {

@@ -66,6 +66,10 @@
     range: whole ? () => [axis.low, axis.high] : (plot, low, high) => [low, high],
   });
 
+  // What lies outside the y axis stands at its edge, as in the drawing.
+  const place_y = (plot, chart, y, on_canvas) =>
+    plot.valToPos(Math.min(Math.max(y, chart.y.low), chart.y.high), "y", on_canvas);
+
   function draw_marks(plot, chart, hidden) {
     const context = plot.ctx, ratio = window.devicePixelRatio || 1;
     context.save();
@@ -96,12 +100,12 @@
       const color = css(series.color);
       for (const [vx, vy, low, high, , shape] of series.marks) {
         const x = plot.valToPos(vx, "x", true) + kAside * series.shift * ratio;
-        const y = plot.valToPos(vy, "y", true);
+        const y = place_y(plot, chart, vy, true);
         context.strokeStyle = color;
         if (low !== null && high !== null) {
           context.lineWidth = 1.4 * ratio;
           context.globalAlpha = 0.75;
-          const bottom = plot.valToPos(low, "y", true), top = plot.valToPos(high, "y", true);
+          const bottom = place_y(plot, chart, low, true), top = place_y(plot, chart, high, true);
           context.beginPath();
           context.moveTo(x, bottom);
           context.lineTo(x, top);
@@ -147,7 +151,8 @@
     chart.series.forEach((series, index) => {
       if (hidden.has(index)) return;
       for (const mark of series.marks) {
-        const x = plot.valToPos(mark[0], "x") + kAside * series.shift, y = plot.valToPos(mark[1], "y");
+        const x = plot.valToPos(mark[0], "x") + kAside * series.shift;
+        const y = place_y(plot, chart, mark[1], false);
         const here = Math.hypot(x - left, y - top);
         if (here < distance) distance = here, best = { mark, x, y };
       }

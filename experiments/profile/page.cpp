@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "experiments/chart.h"
+#include "experiments/chart_data.h"
 #include "experiments/join.h"
 #include "experiments/profile/figures.h"
 #include "experiments/profile/page_style.h"
@@ -274,14 +275,6 @@ ordered_json kernel_data(const Profile& profile, const KernelRow& row) {
           {"driver", driver}};
 }
 
-// JSON inside a script element: nothing in it may look like markup.
-std::string embedded(const ordered_json& data) {
-  const std::string text = data.dump();
-  std::string safe;
-  for (const char c : text) safe += c == '<' ? std::string("\\u003c") : std::string(1, c);
-  return safe;
-}
-
 }  // namespace
 
 std::string profile_page(const Profile& profile, const Comparison* comparison) {
@@ -300,12 +293,12 @@ std::string profile_page(const Profile& profile, const Comparison* comparison) {
   return fmt::format(
       "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<title>Profile: {}</title>\n<style>{}{}</style>\n</head>\n<body>\n<main>\n{}</main>\n"
+      "<title>Profile: {}</title>\n<style>{}{}{}</style>\n</head>\n<body>\n<main>\n{}</main>\n"
       "<aside id=\"detail\" hidden></aside>\n<script type=\"application/json\" "
       "id=\"data\">{}</script>\n"
-      "<script>{}</script>\n</body>\n</html>\n",
-      escape_html(profile.subject), kReportStyle, kProfileStyle, body, embedded(data),
-      kProfileScript);
+      "<script>{}</script>\n{}</body>\n</html>\n",
+      escape_html(profile.subject), chart_style(), kReportStyle, kProfileStyle, body,
+      embedded_json(data), kProfileScript, chart_scripts());
 }
 
 }  // namespace surtsey::experiments
