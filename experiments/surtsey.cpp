@@ -200,6 +200,17 @@ class CommandLine {
     add_list(command, "--pass", attention->pass, "forward, backward");
     on(command, attention, commands::bench_attention);
 
+    auto reduce = keep<commands::BenchReduceOptions>();
+    command = bench->add_subcommand("reduce", "softmax, norms, losses, sums, embeddings, by rows");
+    add_bench_options(command, reduce->bench);
+    add_list(command, "--op", reduce->op,
+             "softmax, layer_norm, rms_norm, cross_entropy, column_sum, embedding");
+    add_list(command, "--rows", reduce->rows, "rows, or tokens");
+    add_list(command, "--width", reduce->width, "numbers in a row");
+    add_list(command, "--pass", reduce->pass, "forward, backward");
+    command->add_option("--vocab_size", reduce->vocab_size, "rows of the embedding's table");
+    on(command, reduce, commands::bench_reduce);
+
     auto train = keep<commands::BenchTrainOptions>();
     command = bench->add_subcommand("train", "a training step of a decoder");
     add_bench_options(command, train->bench);

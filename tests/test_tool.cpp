@@ -40,6 +40,7 @@ TEST_CASE("tool: bad input is one clear message and a non-zero exit") {
       {"bench train -o xml", "json"},
       {"bench attention --pass=sideways", "forward or backward"},
       {"bench attention --D=300", "256"},
+      {"bench reduce --op=median", "column_sum"},
       {"train --out " + out, "--data"},
       {"train --data /no/such/file --out " + out, "/no/such/file"},
       {"train --data " + text + " --learnin_rate=1 --out " + out, "did you mean 'learning_rate'"},
@@ -251,6 +252,14 @@ TEST_CASE("tool: benchmarks write what they promise") {
   CHECK(kernels[0]["dispatches"] == 1);
   CHECK(kernels[1]["dispatches"] == 3);
   for (const auto& record : kernels) CHECK(record["expanded_ns"].get<double>() > 0);
+
+  const Outcome reduce = run(folder, "bench reduce --rows 9 --width 5,33 -r 2 --warmup 1 -o json");
+  CAPTURE(reduce.err);
+  REQUIRE(reduce.status == 0);
+  const auto rows = nlohmann::json::parse(reduce.out);
+  REQUIRE(rows.size() == 22);  // six ops, two widths, two passes, but for the gradient of a sum
+  CHECK(rows[0]["bytes"] == 2 * 9 * 5 * 4);
+  for (const auto& record : rows) CHECK(record["gbs"].get<double>() > 0);
 
   // The first member of an ensemble is the single model.
   const double alone = steps[0]["loss"][0], first = steps[1]["loss"][0];

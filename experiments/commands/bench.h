@@ -26,6 +26,11 @@ std::vector<std::string> model_columns();
 
 engine::SessionOptions session_options(const engine::Device& device, const BenchOptions& options);
 
+// How many runs make a sample long enough that handing it over does not count, and the nanoseconds
+// that one of so many takes.
+uint32_t runs_per_sample(engine::Session& session, const std::string& program);
+uint64_t time_runs(engine::Session& session, const std::string& program, uint32_t runs);
+
 // automatic, lane_broadcast or shared_tile from its name, empty for automatic; UserError.
 graph::MatmulVariant matmul_variant(const std::string& name);
 const char* variant_name(const graph::Target& target);  // of the kernel that runs

@@ -3,7 +3,6 @@
 #include "graph/autodiff.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 namespace surtsey::experiments::commands {
@@ -52,12 +51,8 @@ class Candidate {
     session_.run("attention");
   }
 
-  uint64_t timed(uint32_t runs) {
-    const auto start = std::chrono::steady_clock::now();
-    session_.run("attention", runs);
-    const std::chrono::nanoseconds spent = std::chrono::steady_clock::now() - start;
-    return uint64_t(spent.count()) / runs;
-  }
+  uint32_t runs() { return runs_per_sample(session_, "attention"); }
+  uint64_t timed(uint32_t runs) { return time_runs(session_, "attention", runs); }
 
   // A fast wrong kernel is no result.
   void check_equal(Candidate& other) {
@@ -96,13 +91,7 @@ Record measure(engine::Device& device, const Case& c, const BenchOptions& option
   Candidate expanded(device, c, options, AttentionVariant::expanded);
   fused.check_equal(expanded);
 
-  // A sample is long enough that handing it over does not count.
-  constexpr uint64_t kSampleNs = 20'000'000;
-  const auto runs_of = [&](Candidate& candidate) {
-    const uint64_t once = std::max<uint64_t>(1, std::min(candidate.timed(1), candidate.timed(1)));
-    return uint32_t(std::clamp<uint64_t>(kSampleNs / once, 1, 1024));
-  };
-  const uint32_t fused_runs = runs_of(fused), expanded_runs = runs_of(expanded);
+  const uint32_t fused_runs = fused.runs(), expanded_runs = expanded.runs();
   std::vector<uint64_t> expanded_samples;
   const std::vector<uint64_t> samples = take_samples(options.warmup, options.repetitions, [&] {
     expanded_samples.push_back(expanded.timed(expanded_runs));

@@ -1,7 +1,6 @@
 #include "experiments/commands/bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 namespace surtsey::experiments::commands {
@@ -60,17 +59,7 @@ Record measure(engine::Device& device, const Case& c, const BenchOptions& option
   session.run("matmul");
   check_product(c, a, b, session.read_output_floats("matmul", "c"));
 
-  // A sample is long enough that handing it over does not count.
-  constexpr uint64_t kSampleNs = 20'000'000;
-  const auto timed = [&](uint32_t runs) {
-    const auto start = std::chrono::steady_clock::now();
-    session.run("matmul", runs);
-    const std::chrono::nanoseconds spent = std::chrono::steady_clock::now() - start;
-    return uint64_t(spent.count());
-  };
-  const uint64_t once = std::max<uint64_t>(1, std::min(timed(1), timed(1)));
-  const auto runs = uint32_t(std::clamp<uint64_t>(kSampleNs / once, 1, 1024));
-
+  const uint32_t runs = runs_per_sample(session, "matmul");
   Record record;
   record["test"] = "matmul";
   record["device"] = device.info().name;
@@ -82,7 +71,7 @@ Record measure(engine::Device& device, const Case& c, const BenchOptions& option
   record["variant"] = variant_name(session.target());
   record["runs_per_sample"] = runs;
   add_samples(record, take_samples(options.warmup, options.repetitions,
-                                   [&] { return timed(runs) / runs; }));
+                                   [&] { return time_runs(session, "matmul", runs); }));
   record["gflops"] =
       2.0 * double(c.m) * double(c.n) * double(c.k) / record["median_ns"].get<double>();
   return record;

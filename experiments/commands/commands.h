@@ -89,6 +89,18 @@ struct BenchAttentionOptions {
 };
 void bench_attention(const BenchAttentionOptions& options);
 
+// Row by row work on f32 [rows, width], checked against the interpreter: softmax, layer_norm,
+// rms_norm, cross_entropy, column_sum (the gradient of a bias), embedding (rows are tokens of a
+// vocabulary). GB/s are of the inputs and outputs, each once, over the time of all dispatches.
+struct BenchReduceOptions {
+  BenchOptions bench;
+  std::vector<std::string> op;  // empty: all
+  std::vector<int64_t> rows = {2048}, width = {128};
+  std::vector<std::string> pass = {"forward", "backward"};
+  int64_t vocab_size = 256;
+};
+void bench_reduce(const BenchReduceOptions& options);
+
 // The models of a benchmark: decoders with learned positions, pre-LayerNorm, GELU (erf), biases
 // everywhere but in the untied head.
 struct BenchModels {
