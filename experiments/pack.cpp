@@ -350,9 +350,7 @@ std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device,
   return packs;
 }
 
-PackStep first_step(const engine::DeviceInfo& device, const SweepOptions& options,
-                    const Experiment& experiment) {
-  const std::vector<Member> members = pack_members(device, options, experiment).at(0);
+PackStep first_step(const Experiment& experiment, const std::vector<Member>& members) {
   PackStep step;
   step.name = cell_name(experiment, members.at(0));
   step.model = model_config(experiment);

@@ -72,16 +72,14 @@ std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device,
                                               const SweepOptions& options,
                                               const Experiment& experiment);
 
-// A training step of a pack, with a batch for each distinct seed of its ensemble.
+// A training step of a pack, with the first batch for each distinct seed of its ensemble.
 struct PackStep {
   std::string name;  // of the first cell
   ModelConfig model;
   TrainConfig train;
   std::vector<tasks::Batch> batches;
 };
-// That of the first pack of an experiment, on the batches it reads first.
-PackStep first_step(const engine::DeviceInfo& device, const SweepOptions& options,
-                    const Experiment& experiment);
+PackStep first_step(const Experiment& experiment, const std::vector<Member>& members);
 
 // What a pack costs, from its plan; nothing is allocated.
 struct PackCost {

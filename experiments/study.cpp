@@ -11,6 +11,7 @@
 #include "experiments/join.h"
 #include "experiments/profile/run.h"
 #include "experiments/report.h"
+#include "experiments/study_plan.h"
 #include "experiments/version.h"
 
 namespace surtsey::experiments {
@@ -22,7 +23,10 @@ constexpr const char* kCells = "cells.json";
 constexpr const char* kResult = "result.json";
 constexpr const char* kConfig = "config.toml";
 
+constexpr const char* kPlan = "plan";
+
 struct Flags {
+  std::string command;  // kPlan, or empty: run
   std::string scale = "quick";
   std::string config;
   std::string device;
@@ -93,16 +97,16 @@ struct Settings {
 void profile_largest(const Flags& flags, Study& study, const ProfileRequest& request) {
   check_request(request);
   engine::Device device = engine::Device::open({.select = flags.device});
-  RunDirectory directory(request.out, RunDirectory::Mode::kResume);
-  StudyRun run(device, directory, {}, false);
   PackStep largest;
   double most = 0;
-  run.scout([&](const PackStep& step) {
-    const auto tokens = double(step.train.tokens_per_step(step.model)) * double(step.train.members.size());
+  StudyRun run(device, [&](const ScoutedPack& pack) {
+    PackStep step = first_step(pack.experiment, pack.members);
+    const auto tokens = static_cast<double>(step.train.tokens_per_step(step.model)) *
+                        static_cast<double>(step.train.members.size());
     const double flops = estimated_training_flops(Model(step.model).parameter_count(), tokens);
     if (flops <= most) return;
     most = flops;
-    largest = step;
+    largest = std::move(step);
   });
   study.run(run);
   check(most > 0, "{} would train nothing", study.name());
@@ -128,6 +132,11 @@ int run_with(const Flags& flags, Study& study, int argc, char** argv) {
   }
 
   const std::vector<DeclaredClaim> claims = choose_claims(study.claims(), settings.claims);
+  if (flags.command == kPlan) {
+    engine::Device device = engine::Device::open({.select = flags.device});
+    fmt::print("{}", plan_text(plan_study(study, device), device.info()));
+    return 0;
+  }
   const std::string toml = fmt::format("# {} --scale {}\n{}{}", study.name(), flags.scale,
                                        table.to_toml(), claims_toml(claims, settings.error_rate));
   const fs::path out = flags.out.empty() ? fs::path("runs") / study.name() : fs::path(flags.out);
@@ -170,17 +179,27 @@ int run_with(const Flags& flags, Study& study, int argc, char** argv) {
 }  // namespace
 
 StudyRun::StudyRun(engine::Device& device, RunDirectory& directory, StudyResult header, bool resume)
-    : device_(device), directory_(directory), result_(std::move(header)), resuming_(resume) {
+    : device_(device), directory_(&directory), result_(std::move(header)), resuming_(resume) {
   if (!resume) return;
   std::vector<std::string> names;
   for (const char* file : {kCells, kResult}) {
-    const fs::path path = directory_.path() / file;
+    const fs::path path = directory.path() / file;
     if (!fs::exists(path)) continue;
     result_.cells = load_result(path).cells;
     break;
   }
   for (const Cell& cell : result_.cells) names.push_back(cell.cell);
-  directory_.keep_only(names);
+  directory.keep_only(names);
+}
+
+StudyRun::StudyRun(engine::Device& device, Scout scout)
+    : device_(device), scout_(std::move(scout)) {
+  ensure(static_cast<bool>(scout_), "[study] a run without a directory and without a scout");
+}
+
+RunDirectory& StudyRun::directory() {
+  ensure(directory_ != nullptr, "[study] a scouting run has no directory");
+  return *directory_;
 }
 
 bool StudyRun::finished(const std::string& cell) const {
@@ -190,13 +209,13 @@ bool StudyRun::finished(const std::string& cell) const {
 
 void StudyRun::add(const std::vector<Cell>& cells) {
   result_.cells.insert(result_.cells.end(), cells.begin(), cells.end());
-  directory_.flush();
-  write_file_atomic(directory_.path() / kCells, to_json(result_));
+  directory().flush();
+  write_file_atomic(directory().path() / kCells, to_json(result_));
 }
 
 void StudyRun::close() {
   std::error_code error;  // left behind it only says what result.json says
-  fs::remove(directory_.path() / kCells, error);
+  fs::remove(directory().path() / kCells, error);
 }
 
 Facts device_facts(const engine::DeviceInfo& info) {
@@ -212,6 +231,9 @@ Facts device_facts(const engine::DeviceInfo& info) {
 int run_study(int argc, char** argv, Study& study) {
   CLI::App app(fmt::format("{}\n{}", study.title(), study.question()), std::string(study.name()));
   Flags flags;
+  app.add_option("command", flags.command,
+                 "plan: tell what would be trained, its FLOPs, memory and time, and stop")
+      ->check(CLI::IsMember({kPlan}));
   app.add_option("--scale", flags.scale, "quick, full or paper")->capture_default_str();
   app.add_option("--config", flags.config, "TOML file of keys");
   app.add_option("--device", flags.device, "index, part of a name, or UUID; see `surtsey devices`");

@@ -9,7 +9,8 @@
 // of the study. The order is scale, file, overrides. A finished run holds result.json; while it
 // runs, cells.json holds the cells that are done, which is what --resume starts from.
 //
-// --profile looks at the training step of the largest cell instead of running the study (profile/).
+// The word `plan` tells what the study would train and what that costs, and trains nothing
+// (study_plan.h). --profile looks at the training step of the largest cell instead (profile/).
 //
 // Exit status: 0; 1 after an error, with one message on stderr; 2 for a wrong command line or a
 // scale that the study does not define; 130 after an interrupt.
@@ -29,19 +30,28 @@
 
 namespace surtsey::experiments {
 
+// A pack that a study would train. References end with the call that shows it.
+struct ScoutedPack {
+  const Experiment& experiment;
+  const std::vector<Member>& members;
+  bool selecting = false;  // to choose a learning rate
+};
+using Scout = std::function<void(const ScoutedPack&)>;
+
 // A run in progress: what a study gets to work with.
 class StudyRun {
  public:
   StudyRun(engine::Device& device, RunDirectory& directory, StudyResult header, bool resume);
 
+  // Nothing is trained or written: run_experiment() shows the scout what it would train.
+  StudyRun(engine::Device& device, Scout scout);
+
   engine::Device& device() { return device_; }
-  RunDirectory& directory() { return directory_; }
+  RunDirectory& directory();                 // not with a scout
   StudyResult& result() { return result_; }  // claims and settings go here; cells through add()
   bool resuming() const { return resuming_; }
 
-  // From now on nothing is trained: run_experiment() shows `visit` what it would run.
-  void scout(std::function<void(const PackStep&)> visit) { visit_ = std::move(visit); }
-  const std::function<void(const PackStep&)>& scouting() const { return visit_; }
+  const Scout& scouting() const { return scout_; }
 
   // The cell of that name if an earlier run finished it.
   bool finished(const std::string& cell) const;
@@ -52,10 +62,10 @@ class StudyRun {
 
  private:
   engine::Device& device_;
-  RunDirectory& directory_;
+  RunDirectory* directory_ = nullptr;
   StudyResult result_;
   bool resuming_ = false;
-  std::function<void(const PackStep&)> visit_;
+  Scout scout_;
 };
 
 class Study {

@@ -39,12 +39,12 @@ double choose_rate(const std::vector<Cell*>& cells, const Experiment& experiment
 }  // namespace
 
 double run_experiment(StudyRun& run, const SweepOptions& options, const Experiment& experiment) {
-  if (run.scouting()) {
-    run.scouting()(first_step(run.device().info(), options, experiment));
-    return experiment.learning_rates.front();
-  }
   const auto execute = [&](const Experiment& part, bool selecting) {
     for (const auto& members : pack_members(run.device().info(), options, part)) {
+      if (run.scouting()) {
+        run.scouting()({part, members, selecting});
+        continue;
+      }
       const std::string name = cell_name(part, members.front());
       // The cells of a pack are written at once, so one of them speaks for all.
       if (run.finished(name)) continue;

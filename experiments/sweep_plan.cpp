@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "experiments/step_time.h"
 #include "experiments/tasks/chain.h"
 #include "experiments/tasks/parity.h"
 #include "graph/error.h"
@@ -153,26 +154,15 @@ std::vector<SweepPack> plan_packs(const SweepKeys& keys, const engine::DeviceInf
 
 void measure_packs(std::vector<SweepPack>& packs, engine::Device& device) {
   if (packs.empty()) return;
-  struct Point {
-    double flops, seconds;  // of a step
-  };
   const auto measure = [&](const SweepPack& pack) {
     const RunnablePack runnable(pack.spec);
-    return Point{pack.cost.flops / runnable.experiment.steps,
-                 measure_step(device, runnable.experiment, runnable.members)};
+    return StepMeasurement{pack.cost.flops / runnable.experiment.steps,
+                           measure_step(device, runnable.experiment, runnable.members)};
   };
-  const Point large = measure(packs.front());
-  const Point small = packs.size() > 1 ? measure(packs.back()) : large;
-  // seconds = start + flops / rate; noise must not make either negative.
-  double start = 0, per_flop = large.seconds / large.flops;
-  if (large.flops > 1.5 * small.flops && large.seconds > small.seconds) {
-    const double slope = (large.seconds - small.seconds) / (large.flops - small.flops);
-    start = std::max(0.0, small.seconds - slope * small.flops);
-    per_flop = (large.seconds - start) / large.flops;
-  }
+  const StepMeasurement large = measure(packs.front());
+  const StepTime time = fit_step_time(packs.size() > 1 ? measure(packs.back()) : large, large);
   for (SweepPack& pack : packs) {
-    const double steps = pack.spec.at("steps").get<double>();
-    pack.expected_seconds = steps * start + pack.cost.flops * per_flop;
+    pack.expected_seconds = time.seconds(pack.spec.at("steps").get<double>(), pack.cost.flops);
   }
 }
 

@@ -1,11 +1,14 @@
 // The frame of a study: command lines, refusals that leave earlier results whole, resume.
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 
 #include "experiments/exit_status.h"
 #include "experiments/interrupt.h"
+#include "experiments/study_plan.h"
 #include "experiments/sweep.h"
 #include "experiments/tasks/chain.h"
 #include "tests/support_device.h"
@@ -197,6 +200,27 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
     REQUIRE(claim.confidence >= 0.95);
   }
 
+  // The plan says beforehand what was then trained, in packs of two.
+  engine::Device device = tests::open_test_device();
+  const StudyPlan plan = plan_study(study, device);
+  REQUIRE(plan.packs.size() == 6);
+  REQUIRE(plan.cells() == 12);
+  double flops = 0;
+  for (size_t i = 0; i < first.cells.size(); ++i) {
+    const PackPlan& pack = plan.packs[i / 2];
+    flops += first.cells[i].flops;
+    REQUIRE(pack.cost.parameters == first.cells[i].parameters);
+    REQUIRE(pack.steps == first.cells[i].steps);
+    REQUIRE(pack.selecting == first.cells[i].validation_only);
+    REQUIRE(pack.cost.bytes > 0);
+    REQUIRE(pack.expected_seconds > 0);
+    if (i % 2 == 0) REQUIRE(pack.cell == first.cells[i].cell);
+  }
+  REQUIRE(std::abs(plan.flops() - flops) < 1e-9 * flops);
+  const std::string table = plan_text(plan, device.info());
+  REQUIRE(table.find("12 models in 6 packs") != std::string::npos);
+  REQUIRE(std::count(table.begin(), table.end(), '\n') == 9);
+
   // A finished run is left alone, resumes to itself, and refuses other settings.
   const std::string before = content(fs::path(whole) / "samples.jsonl");
   REQUIRE(run_tiny(study, {"--out", whole}) == 1);
@@ -214,6 +238,10 @@ TEST_CASE("study: wrong command lines end with a status and leave no directory")
     words.insert(words.end(), {"--out", out.string()});
     return run_tiny(study, words);
   };
+  REQUIRE(run({"plan"}) == 0);
+  REQUIRE(run({"plan", "--scale", "paper"}) == 2);
+  REQUIRE(run({"plan", "--steps=0"}) == 1);
+  REQUIRE(run({"plam"}) == 2);
   REQUIRE(run({"--scale", "paper"}) == 2);
   REQUIRE(run({"--scale", "quik"}) == 2);
   REQUIRE(run({"--scale"}) != 0);
