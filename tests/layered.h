@@ -3,25 +3,40 @@
 
 #include <cstdlib>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace surtsey::tests {
 
 // Devices that are opened while one of these lives go through the layer. `settings` is explained in
-// tests/layer/settings.h.
+// tests/layer/settings.h; `more` are further variables of the environment.
 class Layered {
  public:
-  explicit Layered(const std::string& settings) {
-    setenv("VK_ADD_LAYER_PATH", SURTSEY_LAYER_FOLDER, 1);
-    setenv("VK_INSTANCE_LAYERS", "VK_LAYER_SURTSEY_test", 1);
-    setenv("SURTSEY_LAYER", settings.c_str(), 1);
+  using Variables = std::vector<std::pair<std::string, std::string>>;
+  explicit Layered(const std::string& settings, Variables more = {}) : variables_(std::move(more)) {
+    const Variables own = {{"VK_ADD_LAYER_PATH", SURTSEY_LAYER_FOLDER},
+                           {"VK_INSTANCE_LAYERS", "VK_LAYER_SURTSEY_test"},
+                           {"SURTSEY_LAYER", settings}};
+    variables_.insert(variables_.begin(), own.begin(), own.end());
+    for (const auto& [name, value] : variables_) setenv(name.c_str(), value.c_str(), 1);
   }
   ~Layered() {
-    for (const char* name : {"VK_ADD_LAYER_PATH", "VK_INSTANCE_LAYERS", "SURTSEY_LAYER"})
-      unsetenv(name);
+    for (const auto& [name, value] : variables_) unsetenv(name.c_str());
   }
   Layered(const Layered&) = delete;
   Layered& operator=(const Layered&) = delete;
+
+ private:
+  Variables variables_;
 };
+
+// GPU-assisted validation: kernels check their own accesses against the buffers that there are. The
+// layer stands above validation, which cannot follow timeline semaphores in this mode.
+inline const Layered::Variables kGpuAssisted = {
+    {"VK_INSTANCE_LAYERS", "VK_LAYER_SURTSEY_test:VK_LAYER_KHRONOS_validation"},
+    {"VK_LAYER_ENABLES",
+     "VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_EXT:"
+     "VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_RESERVE_BINDING_SLOT_EXT"}};
 
 // The same for a command of a shell; to stand before it.
 inline std::string layered_command(const std::string& settings) {

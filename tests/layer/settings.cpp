@@ -17,7 +17,7 @@ bool parse_settings(const std::string& text, Settings& settings) {
       {"max_allocation", &settings.max_allocation}, {"fail_allocation", &settings.fail_allocation},
       {"fail_pipeline", &settings.fail_pipeline},   {"fail_map", &settings.fail_map},
       {"lose_submit", &settings.lose_submit},       {"lose_wait", &settings.lose_wait},
-      {"pipeline_cache", &settings.pipeline_cache}};
+      {"pipeline_cache", &settings.pipeline_cache}, {"wait_idle", &settings.wait_idle}};
   std::istringstream words(text);
   for (std::string word; std::getline(words, word, ',');) {
     const size_t equals = word.find('=');

@@ -12,6 +12,10 @@
 //   lose_wait        n: the n-th submission is taken and never runs; waiting loses the device
 //   pipeline_cache   1: pipelines are kept in VkPipelineCache, and damaged data ends the process,
 //                    as with drivers that trust what they are given
+//   wait_idle        1: a submission is waited for before it returns, and timeline semaphores are
+//                    kept by this layer. For GPU-assisted validation below it: layers of 1.3.239
+//                    do not follow submissions in that mode, and wait ten seconds for each value
+//                    (KhronosGroup/Vulkan-ValidationLayers#4968)
 //   report           a file: a line of counts is appended when the device is destroyed
 //
 // n counts from 1 within a device; 0 is never.
@@ -31,6 +35,7 @@ struct Settings {
   uint64_t lose_submit = 0;
   uint64_t lose_wait = 0;
   uint64_t pipeline_cache = 0;
+  uint64_t wait_idle = 0;
   std::string report;
 };
 
