@@ -7,6 +7,7 @@
 #include "experiments/evaluate.h"
 #include "experiments/interrupt.h"
 #include "experiments/progress.h"
+#include "experiments/quantize.h"
 #include "graph/compile.h"
 
 namespace surtsey::experiments {
@@ -120,7 +121,8 @@ class EnsembleRun {
   PackResult execute(bool resume) {
     try {
       train(resume);
-      evaluate();
+      evaluate(0);
+      if (!selecting_) evaluate_rounded();
     } catch (const engine::DeviceError& error) {
       throw with_checkpoint(error, checkpoints_.string());
     }
@@ -195,19 +197,20 @@ class EnsembleRun {
     }
   }
 
-  void evaluate() {
+  // Of the cells from `first` on, one a member, by the parameters that the session holds.
+  void evaluate(size_t first) {
     const tasks::Task& task = *experiment_.data;
     const auto held_out = evaluator_.validation_loss(
         task, static_cast<uint32_t>(options_.selection_seed), options_.validation_items);
-    for (size_t e = 0; e < cells_.size(); ++e) cells_[e].validation_loss = held_out[e];
+    for (size_t e = 0; e < members_.size(); ++e) cells_[first + e].validation_loss = held_out[e];
     if (selecting_) return;
     const auto seed = static_cast<uint32_t>(options_.test_seed);
     for (int32_t arm = 0; arm < static_cast<int32_t>(task.arms().size()); ++arm) {
       if (interrupted()) throw Interrupted("interrupted during the evaluation of " + label());
       const ArmAnswers answers = evaluator_.answer(task, arm, options_.test_items, seed);
-      add_answers(answers);
+      add_answers(first, answers);
       if (task.arms()[static_cast<size_t>(arm)] == experiment_.corrupt_arm) {
-        add_corrupted(answers, evaluator_.corrupt(task, answers, seed));
+        add_corrupted(first, answers, evaluator_.corrupt(task, answers, seed));
       }
     }
     // The numbers of a cell are what its lines give, by construction.
@@ -220,25 +223,49 @@ class EnsembleRun {
     }
   }
 
-  void add_answers(const ArmAnswers& answers) {
-    for (size_t e = 0; e < cells_.size(); ++e) {
+  // Each number of bits rounds what was trained, not what was rounded before.
+  void evaluate_rounded() {
+    if (experiment_.bits.empty()) return;
+    const graph::HostTensor trained = session_.read(graph::kParameters);
+    for (const int32_t bits : experiment_.bits) {
+      graph::HostTensor rounded = trained;
+      quantize(model_.store(), rounded, {.bits = bits});
+      session_.write(graph::kParameters, rounded);
+      Experiment part = experiment_;
+      part.variant = rounded_variant(bits);
+      const size_t first = cells_.size();
+      for (size_t e = 0; e < members_.size(); ++e) {
+        Cell cell = cells_[e];
+        cell.cell = cell_name(part, members_[e]);
+        cell.variant = part.variant;
+        cell.train_seconds = 0;
+        cells_.push_back(std::move(cell));
+      }
+      evaluate(first);
+    }
+  }
+
+  void add_answers(size_t first, const ArmAnswers& answers) {
+    for (size_t e = 0; e < members_.size(); ++e) {
       size_t at = 0;
       for (size_t i = 0; i < answers.items.size(); ++i) {
         const tasks::Item& item = answers.items[i];
         const auto length = static_cast<size_t>(item.answer_length);
         const auto response = std::span(answers.responses[e]).subspan(at, length);
         at += length;
-        samples_.push_back(sample_line(*experiment_.data, cells_[e].cell, item, i, response));
+        samples_.push_back(
+            sample_line(*experiment_.data, cells_[first + e].cell, item, i, response));
         samples_.back().nll = answers.nll[e][i];
       }
     }
   }
 
-  void add_corrupted(const ArmAnswers& answers, const CorruptedAnswers& moved) {
-    for (size_t e = 0; e < cells_.size(); ++e) {
+  void add_corrupted(size_t first, const ArmAnswers& answers, const CorruptedAnswers& moved) {
+    for (size_t e = 0; e < members_.size(); ++e) {
       for (size_t i = 0; i < answers.items.size(); ++i) {
-        samples_.push_back(corrupted_line(*experiment_.data, cells_[e].cell, answers.items[i], i,
-                                          moved.corruptions[e][i], moved.final_tokens[e][i]));
+        samples_.push_back(corrupted_line(*experiment_.data, cells_[first + e].cell,
+                                          answers.items[i], i, moved.corruptions[e][i],
+                                          moved.final_tokens[e][i]));
       }
     }
   }
@@ -330,6 +357,8 @@ std::string cell_name(const Experiment& experiment, const Member& member) {
   std::replace(name.begin(), name.end(), ' ', '_');
   return name;
 }
+
+std::string rounded_variant(int32_t bits) { return fmt::format("int{}", bits); }
 
 std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device,
                                               const SweepOptions& options,

@@ -58,7 +58,13 @@ struct Experiment {
   std::vector<double> learning_rates;  // of the optimizer, not yet divided by anything else
   bool choose_rate = true;             // false: every learning rate counts (negative controls)
   std::string corrupt_arm;             // whose steps are corrupted; empty: none
+  // The trained weights are rounded to each of so many bits (quantize.h) and asked the same
+  // questions; what they answer is a cell of variant rounded_variant(), which took no time to
+  // train.
+  std::vector<int32_t> bits;
 };
+
+std::string rounded_variant(int32_t bits);  // "int5"
 
 // The grid of a width: factor / width, in the order of the options.
 std::vector<double> learning_rates(const SweepOptions& options, int32_t width);

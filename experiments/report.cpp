@@ -140,15 +140,18 @@ std::string tiles(const StudyResult& result, const std::vector<TaskGroup>& group
     if (groups.size() > 1) break;  // the figures tell the rest
   }
   double flops = 0, seconds = 0;
+  size_t models = 0;
   std::set<int64_t> sizes;
   for (const Cell& cell : result.cells) {
+    if (cell.train_seconds == 0) continue;  // weights of another cell, rounded
     flops += cell.flops;
     seconds += cell.train_seconds;
     sizes.insert(cell.parameters);
+    ++models;
   }
   html += tile("", flop_number(flops),
-               fmt::format("to train {} models of {} size{} in {:.0f} s", result.cells.size(),
-                           sizes.size(), sizes.size() == 1 ? "" : "s", seconds));
+               fmt::format("to train {} models of {} size{} in {:.0f} s", models, sizes.size(),
+                           sizes.size() == 1 ? "" : "s", seconds));
   return "<div class=\"tiles\">" + html + "</div>\n";
 }
 

@@ -1,6 +1,7 @@
 #include "experiments/sweep.h"
 
 #include <algorithm>
+#include <set>
 
 #include "experiments/interrupt.h"
 
@@ -11,9 +12,11 @@ namespace fs = std::filesystem;
 
 // The cells of one experiment, whoever trained them.
 std::vector<Cell*> cells_of(StudyResult& result, const Experiment& experiment) {
+  std::set<std::string> variants = {experiment.variant};
+  for (const int32_t bits : experiment.bits) variants.insert(rounded_variant(bits));
   std::vector<Cell*> cells;
   for (Cell& cell : result.cells) {
-    if (cell.task == experiment.task && cell.variant == experiment.variant &&
+    if (cell.task == experiment.task && variants.contains(cell.variant) &&
         cell.n_embd == experiment.width && cell.n_layer == experiment.n_layer) {
       cells.push_back(&cell);
     }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "experiments/exit_status.h"
@@ -70,6 +71,7 @@ class TinyStudy : public Study {
       experiment.seeds = options_.seeds;
       experiment.learning_rates = learning_rates(options_, width);
       experiment.corrupt_arm = "cot";
+      experiment.bits = {2, 8};
       run_experiment(run, options_, experiment);
     }
   }
@@ -151,8 +153,9 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
 
   const StudyResult first = load_result(fs::path(whole) / "result.json");
   const StudyResult second = load_result(fs::path(parts) / "result.json");
-  REQUIRE(first.cells.size() == 12);  // 2 sizes of 2 rates of 2 seeds and the selection seed
-  REQUIRE(second.cells.size() == 12);
+  // 2 sizes of 2 rates: the selection seed, and 2 seeds as trained, in 2 bits and in 8.
+  REQUIRE(first.cells.size() == 2 * 2 * (1 + 2 * 3));
+  REQUIRE(second.cells.size() == first.cells.size());
   for (size_t i = 0; i < first.cells.size(); ++i) {
     const Cell& a = first.cells[i];
     const Cell& b = second.cells[i];
@@ -175,12 +178,31 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
   for (const int32_t width : {4, 8}) {
     int64_t chosen = 0;
     for (const Cell& cell : first.cells) chosen += cell.n_embd == width && cell.selected ? 1 : 0;
-    REQUIRE(chosen == 3);  // one learning rate of the two, in every seed
+    REQUIRE(chosen == 1 + 2 * 3);  // one learning rate of the two, in every seed
+  }
+  // Rounded weights are asked again: 8 bits change the loss a little, 2 bits more.
+  for (const Cell& trained : first.cells) {
+    if (trained.variant != "joint" || trained.validation_only) continue;
+    CAPTURE(trained.cell);
+    std::map<std::string, double> change;
+    for (const Cell& cell : first.cells) {
+      if (cell.n_embd != trained.n_embd || cell.seed != trained.seed || cell.variant == "joint" ||
+          cell.learning_rate != trained.learning_rate) {
+        continue;
+      }
+      REQUIRE(cell.selected == trained.selected);
+      REQUIRE(cell.train_seconds == 0);
+      change[cell.variant] = std::abs(*cell.validation_loss - *trained.validation_loss);
+    }
+    REQUIRE(change.size() == 2);
+    REQUIRE(change.at("int8") > 0);
+    REQUIRE(change.at("int8") < 0.01);
+    REQUIRE(change.at("int2") > change.at("int8"));
   }
   for (const std::string& directory : {whole, parts}) {
     const fs::path run = directory;
     const auto samples = load_samples(run / "samples.jsonl");
-    REQUIRE(samples.size() == 8 * 30 * 3);
+    REQUIRE(samples.size() == 8 * 3 * 30 * 3);
     REQUIRE(disagreements(load_result(run / "result.json"), samples).empty());
     REQUIRE(load_metrics(run / "metrics.jsonl").size() == 8 * 8 + 4 * 2);
     for (const char* file : {"config.toml", "env.json", "report.html"}) {
@@ -206,15 +228,19 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
   REQUIRE(plan.packs.size() == 6);
   REQUIRE(plan.cells() == 12);
   double flops = 0;
-  for (size_t i = 0; i < first.cells.size(); ++i) {
+  std::vector<Cell> trained;
+  std::copy_if(first.cells.begin(), first.cells.end(), std::back_inserter(trained),
+               [](const Cell& cell) { return cell.variant == "joint"; });
+  REQUIRE(trained.size() == 12);
+  for (size_t i = 0; i < trained.size(); ++i) {
     const PackPlan& pack = plan.packs[i / 2];
-    flops += first.cells[i].flops;
-    REQUIRE(pack.cost.parameters == first.cells[i].parameters);
-    REQUIRE(pack.steps == first.cells[i].steps);
-    REQUIRE(pack.selecting == first.cells[i].validation_only);
+    flops += trained[i].flops;
+    REQUIRE(pack.cost.parameters == trained[i].parameters);
+    REQUIRE(pack.steps == trained[i].steps);
+    REQUIRE(pack.selecting == trained[i].validation_only);
     REQUIRE(pack.cost.bytes > 0);
     REQUIRE(pack.expected_seconds > 0);
-    if (i % 2 == 0) REQUIRE(pack.cell == first.cells[i].cell);
+    if (i % 2 == 0) REQUIRE(pack.cell == trained[i].cell);
   }
   REQUIRE(std::abs(plan.flops() - flops) < 1e-9 * flops);
   const std::string table = plan_text(plan, device.info());
