@@ -84,6 +84,9 @@ constexpr int64_t kBroadcastRows = 16;
 constexpr int64_t kLaneColumns = 2;
 constexpr int64_t kUnroll = 4;
 constexpr size_t kMaxLoadedAhead = 2;
+// Work (OpDef::work) up to which an epilogue is written for every register of the tile: lavapipe gathers from an array that is read
+// at the index of a loop lane by lane, which cost more than a GELU.
+constexpr int kUnrolledWork = 48;
 // A product is long, as weight gradients are, from this many times its sides.
 constexpr int64_t kLongProduct = 4;
 
@@ -98,6 +101,7 @@ public:
     row_extent_ = swapped_ ? p_.n : p_.m;
     columns_ = lane_extent_ > lanes_ ? kLaneColumns : 1;
     rows_ = even_rows(row_extent_);
+    unrolled_ = p_.plain || epilogue_work() <= kUnrolledWork;
   }
 
   Shader write() {
@@ -179,10 +183,10 @@ private:
     }
   }
 
-  // The epilogue's operands of the product's own size are loaded before the loop over K, all at once: one by one between the
-  // arithmetic of the epilogue each would wait for memory alone.
+  // The operands of a looped epilogue that have the product's own size are loaded before the loop over K, all at once: one by one
+  // between the arithmetic of the epilogue each would wait for memory alone.
   void load_ahead(int64_t row_extent, int64_t lane_extent) {
-    if (p_.plain) return;
+    if (unrolled_) return;
     for (size_t x = 0; x < w_.kernel().inputs.size(); ++x) {
       const KernelOperand& input = w_.kernel().inputs[x];
       const bool operand = input.value == p_.a || input.value == p_.b;
@@ -240,13 +244,20 @@ private:
     w_.close();
   }
 
+  int epilogue_work() const {
+    int work = 0;
+    for (const auto* nodes : {&w_.kernel().members, &w_.kernel().inlined})
+      for (const uint32_t n : *nodes) work += n == w_.kernel().anchor.node ? 0 : definition(w_.graph().node(n).op).work;
+    return work;
+  }
+
   void epilogue() {
-    if (p_.plain) {
+    if (unrolled_) {
       for (int64_t c = 0; c < columns_; ++c)
         for (int64_t i = 0; i < rows_; ++i) element(row(fmt::format("{}u", i)), lane(fmt::format("{}u", c)), fmt::format("c{}_{}", i, c));
       return;
     }
-    // A long epilogue is written once and looped over: unrolled, it would take the driver longer to compile than to run.
+    // A longer one is written once and looped over: unrolled, it would take the driver longer to compile than to run.
     w_.line(fmt::format("float results[{}] = {};", rows_ * columns_, list("c")));
     for (const size_t x : ahead_) w_.line(fmt::format("float ahead{}[{}] = {};", x, rows_ * columns_, list(fmt::format("ahead{}_", x))));
     w_.open(fmt::format("[[dont_unroll]] for (uint i = 0u; i < {}u; ++i)", rows_));
@@ -288,6 +299,7 @@ private:
   Product p_;
   int64_t lanes_;
   bool swapped_ = false;
+  bool unrolled_ = false;      // the epilogue is
   int64_t lane_extent_ = 1, row_extent_ = 1, rows_ = 1, columns_ = 1;
   std::vector<size_t> ahead_;  // inputs that are loaded before the loop over K
 };

@@ -8,25 +8,23 @@ inline constexpr const char* kGlslHelpers = R"glsl(
 // Clamped: some drivers give NaN for large arguments, and at 15 the result is 1 in f32.
 float surtsey_tanh(float x) { return tanh(clamp(x, -15.0, 15.0)); }
 
-// erf(x) = x P(x^2) below 1, sign(x) (1 - exp(Q(|x|))) above: weighted minimax fits, error <= 1.3e-7.
+// erf(x) = x P(x^2) / Q(x^2), a weighted minimax fit on [-3.92, 3.92]: error <= 4.5e-7 with its rounding.
 float surtsey_erf(float x) {
-  float a = min(abs(x), 4.0);
+  float a = clamp(x, -3.92, 3.92);
   float s = a * a;
-  float p = 7.647120009e-05;
-  p = p * s - 7.942357004e-04;
-  p = p * s + 5.179749629e-03;
-  p = p * s - 2.684859136e-02;
-  p = p * s + 1.128343012e-01;
-  p = p * s - 3.761260599e-01;
-  p = p * s + 1.128379158;
-  float q = -1.150419167e-03;
-  q = q * a + 1.477809806e-02;
-  q = q * a - 8.863411032e-02;
-  q = q * a - 6.544890382e-01;
-  q = q * a - 1.117438419;
-  q = q * a - 2.671719930e-03;
-  float r = a < 1.0 ? a * p : 1.0 - exp(q);
-  return x < 0.0 ? -r : r;
+  float p = 1.9921481e-08;
+  p = p * s - 1.9943072e-06;
+  p = p * s + 1.4898766e-04;
+  p = p * s + 3.9729183e-03;
+  p = p * s + 5.1397346e-02;
+  p = p * s + 2.0611477e-01;
+  p = p * s + 1.1283787;
+  float q = 1.0241313e-03;
+  q = q * s + 1.4889264e-02;
+  q = q * s + 1.1756478e-01;
+  q = q * s + 5.1599324e-01;
+  q = q * s + 1.0;
+  return clamp(a * p / q, -1.0, 1.0);
 }
 
 // By the bits: comparisons with NaN and infinity are not to be trusted.
