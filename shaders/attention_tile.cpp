@@ -60,9 +60,10 @@ AttentionTile::AttentionTile(Writer& writer, bool broadcasts)
 }
 
 int64_t AttentionTile::choose_tile_rows() const {
+  // 18 rows are three tiles of 6, not two of 8 and one of 2.
+  if (broadcast) return divide_up(tile_extent, divide_up(tile_extent, kTileRows));
   int64_t rows = kTileRows;
   while (rows > 1 && rows / 2 >= tile_extent) rows /= 2;
-  if (broadcast) return rows;
   // Both operands, up to three values a row, and the weights of a row's lanes.
   const int64_t row_bytes = 4 * (shared_stride(true) + shared_stride(false) + 3 + lanes * own_rows);
   while (rows > 1 && rows * row_bytes > int64_t(w.target().shared_memory_bytes)) rows /= 2;
