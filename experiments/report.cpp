@@ -174,8 +174,10 @@ std::string claims(const StudyResult& result) {
   return html + "</ul>\n";
 }
 
-std::string figures(const std::vector<TaskGroup>& groups, const std::vector<MetricLine>& metrics) {
+std::string figures(const StudyResult& result, const std::vector<TaskGroup>& groups,
+                    const std::vector<MetricLine>& metrics) {
   std::string html = "<h2>Figures</h2>\n<div class=\"charts\">\n";
+  for (const Figure& figure : result.figures) html += to_html(to_chart(figure));
   for (const TaskGroup& group : groups) {
     html += to_html(accuracy_by_parameters(group)) + to_html(loss_by_parameters(group));
     html += to_html(accuracy_by_flops(group)) + to_html(accuracy_by_loss(group));
@@ -417,7 +419,7 @@ std::string render_report(const ReportInput& input) {
   const StudyResult& result = input.result;
   const std::vector<TaskGroup> groups = group_by_task(result);
   std::string body = header(result) + tiles(result, groups) + claims(result);
-  body += figures(groups, input.metrics);
+  body += figures(result, groups, input.metrics);
   body += caveats(result);
   body += rates_table(result, groups) + cells_table(result) + check_note(input);
   body += samples_table(result, input.samples);

@@ -248,6 +248,8 @@ std::string to_json(const StudyResult& result) {
                       {"confidence", claim.confidence},
                       {"demonstration", claim.demonstration}});
   }
+  Json figures = Json::array();
+  for (const Figure& figure : result.figures) figures.push_back(to_json(figure));
   const Json json = {{"study", result.study},
                      {"scale", result.scale},
                      {"title", result.title},
@@ -257,7 +259,8 @@ std::string to_json(const StudyResult& result) {
                      {"settings", facts_json(result.settings)},
                      {"cells", cells},
                      {"claims", claims},
-                     {"caveats", result.caveats}};
+                     {"caveats", result.caveats},
+                     {"figures", figures}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -265,7 +268,7 @@ StudyResult parse_result(std::string_view text, std::string_view source) {
   const Json json = parse_json(text, source);
   const Reader reader(json, std::string(source));
   StudyResult result;
-  Json cells, claims, device, settings = Json::object();
+  Json cells, claims, device, settings = Json::object(), figures = Json::array();
   reader.required("study", result.study);
   reader.required("scale", result.scale);
   reader.required("device", device);
@@ -276,10 +279,14 @@ StudyResult parse_result(std::string_view text, std::string_view source) {
   reader.optional("demonstration", result.demonstration);
   reader.optional("caveats", result.caveats);
   reader.optional("settings", settings);
+  reader.optional("figures", figures);
   result.device = parse_facts(device);
   result.settings = parse_facts(settings);
   for (size_t i = 0; i < cells.size(); ++i) {
     result.cells.push_back(parse_cell(cells[i], fmt::format("{}: cells[{}]", source, i)));
+  }
+  for (size_t i = 0; i < figures.size(); ++i) {
+    result.figures.push_back(parse_figure(figures[i], fmt::format("{}: figures[{}]", source, i)));
   }
   for (size_t i = 0; i < claims.size(); ++i) {
     const Reader claim(claims[i], fmt::format("{}: claims[{}]", source, i));

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "experiments/figure.h"
 #include "experiments/statistics/verdict.h"
 
 namespace surtsey::experiments {
@@ -81,6 +82,7 @@ struct StudyResult {
   bool demonstration = false;        // few seeds: verdicts demonstrate, they do not establish
   std::vector<std::string> caveats;  // of this study, beside the ones the report derives
   Facts settings;  // what else a reader needs: steps, batch, grid of learning rates
+  std::vector<Figure> figures;  // beside those of every study
 };
 
 // Pretty-printed JSON with the keys of the fields above; doubles read back to the same bits.

@@ -28,6 +28,13 @@ inline experiments::ReportInput make_report_fixture(int32_t items_per_arm) {
   study.device = {{"device", "llvmpipe (LLVM 15.0.6, 256 bits)"}, {"driver", "Mesa 25.0.7"}};
   study.settings = {{"steps", "600"}, {"batch", "192"}};
   study.demonstration = true;
+  study.figures = {
+      {"Envelope",
+       "Least loss at each budget.",
+       {"training FLOPs", true},
+       {"nats", false},
+       {{"runs", {{1e9, 2.25, 2, 2.5}, {1e10, 2.125}, {-1, 2}}}, {"fit", {{1e9, 2}}, false}},
+       {{"entropy", 1.75}}}};
   study.caveats = {"Fresh random problems at every step: training and test loss are the same."};
   input.environment = {{"commit", "0123456789ab"}};
 

@@ -93,6 +93,26 @@ TEST_CASE("a result reads back from its JSON bit by bit", "[report]") {
   }
 }
 
+TEST_CASE("a study's own figures are read back and drawn", "[report]") {
+  const StudyResult back = parse_result(to_json(fixture().result), "result.json");
+  REQUIRE(back.figures.size() == 1);
+  const Chart chart = to_chart(back.figures[0]);
+  REQUIRE(chart.series.size() == 2);
+  // The point that a logarithm does not have is left out.
+  CHECK(chart.series[0].line.size() == 2);
+  CHECK(chart.series[0].marks[0].low == 2);
+  CHECK(std::isnan(chart.series[0].marks[1].low));
+  CHECK(chart.series[1].marks.empty());
+  CHECK(chart.references[0].y == 1.75);
+  CHECK(chart.x.logarithmic);
+  const std::string html = render_report(fixture());
+  CHECK_THAT(html, ContainsSubstring("<h3>Envelope</h3>"));
+  auto json = nlohmann::ordered_json::parse(to_json(fixture().result));
+  json["figures"][0]["series"][0].erase("points");
+  CHECK_THROWS_WITH(parse_result(json.dump(), "a.json"),
+                    ContainsSubstring("a.json: figures[0]") && ContainsSubstring("points"));
+}
+
 TEST_CASE("a loss that is not finite survives as null", "[report]") {
   StudyResult result = fixture().result;
   result.cells[0].arms[0].loss_per_token = std::nan("");
@@ -186,7 +206,7 @@ TEST_CASE("the page stands alone and shows what it must", "[report]") {
   std::string html = render_report(fixture());
   // The charts carry their numbers if, and only if, the library that draws them is in the page.
   const std::string library(page_text("uplot_script"));
-  CHECK(count_of(html, "<script type=\"application/json\">") == (library.empty() ? 0 : 7));
+  CHECK(count_of(html, "<script type=\"application/json\">") == (library.empty() ? 0 : 8));
   if (!library.empty()) {
     const size_t at = html.find(library);
     REQUIRE(at != std::string::npos);
@@ -208,7 +228,7 @@ TEST_CASE("the page stands alone and shows what it must", "[report]") {
   // Text of a study never becomes markup.
   CHECK_THAT(html, ContainsSubstring(".38 &lt;of&gt; items &amp; &quot;quotes&quot;"));
   CHECK(html.find("<of>") == std::string::npos);
-  CHECK(count_of(html, "<svg class=\"plot\"") == 7);
+  CHECK(count_of(html, "<svg class=\"plot\"") == 8);
   CHECK(count_of(html, "<figure") == count_of(html, "</figure>"));
   // Rows of samples: eight items of each arm of the chosen cells, the corrupted chains among them.
   CHECK(count_of(html, "<tr data-cell=") == 8 * 4 * 8);
