@@ -55,7 +55,8 @@ class Layout {
   void weight(const std::string& name, int64_t out, int64_t in, double factor = 1) {
     const bool recipe = config_.initialisation == InitialisationScheme::recipe;
     const double deviation = recipe ? 1 / std::sqrt(double(in)) : 0.02;
-    store_.add(name + ".weight", {out, in}, Initialisation::normal(deviation * factor));
+    store_.add(name + ".weight", {out, in}, Initialisation::normal(deviation * factor))
+        .learning_rate_multiplier = config_.hidden_rate;
   }
 
   void bias(const std::string& name, int64_t out) {
@@ -65,7 +66,7 @@ class Layout {
   void attention(const std::string& name) {
     const int64_t C = config_.n_embd;
     const int64_t kv = config_.kv_heads() * config_.head_width();
-    weight(name + "q", C, C);
+    weight(name + "q", C, C, config_.zero_query ? 0 : 1);
     weight(name + "k", kv, C);
     weight(name + "v", kv, C);
     if (config_.has_attention_bias()) {
@@ -110,7 +111,7 @@ Model::Model(ModelConfig config) : config_(std::move(config)) {
     const bool recipe = config_.initialisation == InitialisationScheme::recipe;
     const double deviation = recipe ? 1 / std::sqrt(double(config_.n_embd)) : 0.02;
     store_.add(stack.prefix + "head.weight", {config_.vocab_size, config_.n_embd},
-               Initialisation::normal(deviation));
+               Initialisation::normal(config_.zero_readout ? 0 : deviation));
   }
 }
 

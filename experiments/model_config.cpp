@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -121,6 +122,11 @@ void visit_keys(Config& config, Visit&& visit) {
   visit("attention", config.attention);
   visit("window", config.window);
   visit("initialisation", config.initialisation);
+  visit("attention_scale", config.attention_scale);
+  visit("readout_multiplier", config.readout_multiplier);
+  visit("hidden_rate", config.hidden_rate);
+  visit("zero_query", config.zero_query);
+  visit("zero_readout", config.zero_readout);
 }
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -174,6 +180,14 @@ void check_config(const ModelConfig& config) {
   check(config.position != Position::rotary || config.head_width() % 2 == 0,
         "[config] rotary positions want an even head width, n_embd / n_head is {}",
         config.head_width());
+  check(config.attention_scale >= 0 && std::isfinite(config.attention_scale),
+        "[config] attention_scale is {}, it must not be negative", config.attention_scale);
+  check(config.readout_multiplier > 0 && std::isfinite(config.readout_multiplier),
+        "[config] readout_multiplier is {}, it must be positive", config.readout_multiplier);
+  check(config.hidden_rate >= 0 && std::isfinite(config.hidden_rate),
+        "[config] hidden_rate is {}, it must not be negative", config.hidden_rate);
+  check(!config.zero_readout || !config.tied,
+        "[config] zero_readout wants a head of its own: a tied one is the embedding");
   check(config.position != Position::rotary || config.rotary_base > 1,
         "[config] rotary_base is {}, it must be above 1", config.rotary_base);
 }
@@ -239,6 +253,23 @@ ModelConfig recipe_config(int64_t n_layer, int64_t n_embd, int64_t vocab_size, i
   config.bias = false;
   config.hidden_bias = true;
   config.initialisation = InitialisationScheme::recipe;
+  check_config(config);
+  return config;
+}
+
+ModelConfig width_scaled(ModelConfig config, const ModelConfig& base) {
+  check(!config.tied, "[config] widths are scaled with an untied head");
+  check(config.initialisation == InitialisationScheme::recipe,
+        "[config] widths are scaled with the initialisation recipe: deviations must follow fan-ins");
+  check(config.hidden() * base.n_embd == base.hidden() * config.n_embd,
+        "[config] the hidden layer is {} wide for n_embd {}, and {} for {}: widths are scaled alike",
+        config.hidden(), config.n_embd, base.hidden(), base.n_embd);
+  const double growth = double(config.n_embd) / double(base.n_embd);
+  config.attention_scale = std::sqrt(double(base.head_width())) / double(config.head_width());
+  config.readout_multiplier = 1 / growth;
+  config.hidden_rate = 1 / growth;
+  config.zero_query = true;
+  config.zero_readout = true;
   check_config(config);
   return config;
 }

@@ -60,6 +60,12 @@ struct ModelConfig {
   AttentionKind attention = AttentionKind::softmax;
   int64_t window = 0;  // sliding-window self-attention; 0: the whole context
   InitialisationScheme initialisation = InitialisationScheme::standard;
+  // What a width-independent learning rate takes, see width_scaled().
+  double attention_scale = 0;     // of scores; 0: what `attention` says
+  double readout_multiplier = 1;  // of the logits
+  double hidden_rate = 1;         // of the learning rate, of matrices that grow both ways
+  bool zero_query = false;        // starts q.weight at 0 ..
+  bool zero_readout = false;      // .. and head.weight (an untied head)
 
   // The values that defaults of 0 stand for.
   int64_t kv_heads() const { return n_kv_head > 0 ? n_kv_head : n_head; }
@@ -93,5 +99,18 @@ void apply_descriptor(ModelConfig& config, std::string_view descriptor);
 // in the hidden layer alone, untied head, no dropout, heads 8 wide (two heads for d <= 16), recipe
 // initialisation. Its parameter count is 2Vd + Td + L (12 d^2 + 6d) + d.
 ModelConfig recipe_config(int64_t n_layer, int64_t n_embd, int64_t vocab_size, int64_t block_size);
+
+// The maximal update parametrisation (Yang et al. 2022, "Tensor Programs V", for Adam): `config`
+// made so that the best learning rate of `base` is its own. With m = n_embd / base.n_embd and D the
+// width of a head:
+//   scores        times sqrt(D of base) / D, not 1 / sqrt(D)
+//   logits        divided by m
+//   hidden rate   learning rate of q, k, v, out, up, gate and down divided by m, the growth of
+//                 their fan-in
+//   query, head   start at 0: at the start every width is the same function
+// Deviations fall with the square root of the fan-in in the recipe's initialisation, as they must.
+// A model scaled to its own width differs from `base` in what starts at 0 alone. UserError: a tied
+// head, the standard initialisation, or a hidden layer that does not grow with n_embd.
+ModelConfig width_scaled(ModelConfig config, const ModelConfig& base);
 
 }  // namespace surtsey::experiments

@@ -225,6 +225,7 @@ class Forward {
     options.key_mask = key_mask;
     const bool linear = config_.attention == AttentionKind::linear;
     if (linear) options.scale = 1 / double(config_.block_size);
+    if (config_.attention_scale > 0) options.scale = config_.attention_scale;
     if (training() && !linear) {
       options.dropout = config_.dropout;
       options.seed = options_.seed;
@@ -302,7 +303,9 @@ void Model::remember_source(Parameters& parameters, Value source, Value source_m
 Value Model::head(Parameters& parameters, Value hidden) const {
   ScopeGuard scope(parameters.graph(), "head");
   const std::string prefix = main_stack(config_).prefix;
-  return linear(hidden, parameters.get(prefix + (config_.tied ? "embed.token" : "head.weight")));
+  const Value logits =
+      linear(hidden, parameters.get(prefix + (config_.tied ? "embed.token" : "head.weight")));
+  return config_.readout_multiplier == 1 ? logits : logits * config_.readout_multiplier;
 }
 
 Value Model::logits(Parameters& parameters, Value tokens, const ForwardOptions& options) const {
