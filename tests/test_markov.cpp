@@ -26,6 +26,13 @@ MarkovOptions small(int32_t order) {
   return options;
 }
 
+MarkovOptions long_text() {
+  MarkovOptions options;
+  options.block_size = 32;
+  options.exponent = 2;
+  return options;
+}
+
 // Entropy of the first `length` symbols, by writing every sequence down.
 double block_entropy(const MarkovTask& task, int length) {
   const auto k = static_cast<size_t>(task.options().order);
@@ -93,7 +100,7 @@ TEST_CASE("the entropy rate is what enumeration gives", "[tasks]") {
 }
 
 TEST_CASE("text of the source costs what the source says", "[tasks]") {
-  const MarkovTask task(MarkovOptions{});
+  const MarkovTask task(long_text());
   const std::vector<Item> items = task.test_items(0, 4000, 1);
   double sum = 0, squares = 0;
   std::vector<int64_t> counts(32, 0);
@@ -115,7 +122,7 @@ TEST_CASE("text of the source costs what the source says", "[tasks]") {
 }
 
 TEST_CASE("sequences of the source: layout, purity, splits", "[tasks]") {
-  const MarkovTask task(MarkovOptions{});
+  const MarkovTask task(long_text());
   const Batch batch = task.sample(Split::kTrain, 3, 5, 8);
   const Batch later = task.sample(Split::kTrain, 3, 5, 4, 4);
   for (size_t t = 0; t < 4 * 32; ++t) CHECK(later.tokens[t] == batch.tokens[4 * 32 + t]);

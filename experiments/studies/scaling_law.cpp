@@ -240,23 +240,25 @@ class ScalingLawStudy : public Study {
       sweep.n_layer = 4;
       sweep.seeds = {0, 1, 2, 3, 4};
       sweep.learning_rates = {0.32, 0.16, 0.08};
-      sweep.batch_size = 64;
-      sweep.test_items = 2000;
+      sweep.batch_size = 256;
+      sweep.test_items = 8000;
+      sweep.evaluation_rows = 2000;
       sweep.checkpoint_interval = 1000;
       options_.source.order = 3;
-      options_.source.block_size = 64;
-      options_.source.shares = {0.15, 0.3, 0.3, 0.25};
+      options_.source.block_size = 16;
+      options_.source.shares = {0.4, 0.25, 0.2, 0.15};
       options_.budgets = {3e12, 1e13, 3e13, 1e14, 3e14, 1e15};
       options_.least_tokens = 4e6;
       options_.most_tokens = 4e9;
       options_.resamples = 1000;
     } else {
       sweep.widths = {8, 12, 16, 24, 32};
-      sweep.learning_rates = {0.16};
-      sweep.batch_size = 16;
-      sweep.evaluation_rows = 250;
-      options_.budgets = {4e9, 8e9, 16e9, 32e9, 64e9};
-      options_.least_tokens = 1e5;
+      sweep.learning_rates = {0.32};
+      sweep.batch_size = 64;
+      sweep.test_items = 4000;
+      sweep.evaluation_rows = 1000;
+      options_.budgets = {8e9, 16e9, 32e9, 64e9};
+      options_.least_tokens = 1.2e5;
       options_.most_tokens = 1.05e6;
     }
   }
