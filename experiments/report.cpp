@@ -10,6 +10,7 @@
 #include <set>
 #include <sstream>
 
+#include "experiments/abilities.h"
 #include "experiments/chart.h"
 #include "experiments/chart_data.h"
 #include "experiments/join.h"
@@ -456,12 +457,16 @@ fs::path write_reports(const fs::path& directory) {
   std::sort(runs.begin(), runs.end());
   std::string body = "<header><h1>Studies</h1>\n";
   std::string entries;
+  std::vector<StudyResult> results;
+  std::vector<fs::path> links;
   for (const fs::path& run : runs) {
     write_report(run);
-    const StudyResult result = load_result(run / "result.json");
-    if (entries.empty()) body += facts_list(result.device) + "</header>\n";
-    entries += index_entry(run.filename() / "report.html", result);
+    results.push_back(load_result(run / "result.json"));
+    links.push_back(run.filename() / "report.html");
+    if (entries.empty()) body += facts_list(results.back().device) + "</header>\n";
+    entries += index_entry(links.back(), results.back());
   }
+  entries += abilities_section(results, links);
   const fs::path path = directory / "report.html";
   write_file_atomic(path, page("Studies", body + entries));
   return path;

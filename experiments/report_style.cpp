@@ -99,7 +99,7 @@ th { background: var(--head); color: var(--soft); font-weight: 600; position: st
   z-index: 1; }
 th.text, td.text { text-align: left; }
 td small { display: block; color: var(--soft); font-size: 12px; }
-td.chosen { font-weight: 700; } tr.dim td { color: var(--soft); }
+td.wrap { white-space: normal; } td.chosen { font-weight: 700; } tr.dim td { color: var(--soft); }
 .mono { font-family: ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono", monospace;
   font-size: 12.5px; }
 .right { color: var(--pass); } .wrong { color: var(--fail); }

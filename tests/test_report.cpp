@@ -11,6 +11,7 @@
 #include <regex>
 #include <set>
 
+#include "experiments/abilities.h"
 #include "experiments/chart.h"
 #include "experiments/pages/texts.h"
 #include "experiments/report.h"
@@ -333,12 +334,47 @@ TEST_CASE("reports of a directory of studies", "[report]") {
   const std::string index = slurp(scratch.path / "report.html");
   CHECK_THAT(index, ContainsSubstring("href=\"one/report.html\"") &&
                         ContainsSubstring("href=\"two/report.html\"") &&
-                        ContainsSubstring("Another study") && ContainsSubstring("badge fail"));
+                        ContainsSubstring("Another study") && ContainsSubstring("badge fail") &&
+                        ContainsSubstring("Abilities and sizes"));
   // The page from disk is the page from memory, apart from the footer of env.json.
   const std::string page = slurp(scratch.path / "one" / "report.html");
   CHECK_THAT(page, ContainsSubstring("0123456789ab") && ContainsSubstring("agrees"));
   CHECK(count_of(page, "<data value=") == count_of(render_report(fixture()), "<data value="));
   CHECK(write_reports(scratch.path / "two") == scratch.path / "two" / "report.html");
+}
+
+TEST_CASE("from what size an ability is solved", "[report]") {
+  std::vector<StudyResult> results = {fixture().result};
+  const auto solved = [&](const char* ability) {
+    std::vector<int64_t> sizes;
+    for (const MeasuredAbility& found : measured(ability, results)) {
+      sizes.push_back(found.solved == nullptr ? 0 : found.solved->parameters);
+    }
+    return sizes;
+  };
+  CHECK(solved("chain of thought") == std::vector<int64_t>{7152});
+  CHECK(solved("code").empty());
+  const std::string section = abilities_section(results, {"one/report.html"});
+  CHECK_THAT(section, ContainsSubstring("<data value=\"7152\">7,152</data> parameters") &&
+                          ContainsSubstring("not measured in these runs"));
+
+  // A seed that fails at the largest size leaves no size from which on all succeed.
+  StudyResult failed = fixture().result;
+  for (Cell& cell : failed.cells) {
+    if (cell.n_embd == 32 && cell.seed == 1) cell.arms[0].exact_match = 0.9;
+  }
+  // The same cells as those of another task, asked with its first prompt kind.
+  StudyResult named = fixture().result;
+  named.study = "emergence";
+  for (Cell& cell : named.cells) cell.task = "postfix";
+  results = {failed, named};
+  CHECK(solved("chain of thought") == std::vector<int64_t>{0});
+  CHECK(solved("code") == std::vector<int64_t>{7152});
+  CHECK_THAT(abilities_section(results, {"one/report.html", "two/report.html"}),
+             ContainsSubstring("not in every seed up to <data value=\"26560\">"));
+  // A task without a name, in a study that is not about chains of thought, says nothing of them.
+  results[0].study = "scaling_law";
+  CHECK(solved("chain of thought").empty());
 }
 
 TEST_CASE("axes and numbers", "[report]") {

@@ -28,7 +28,6 @@ th[aria-sort=descending] button::after { content: " ▼"; }
   border: 1px solid var(--rule); border-radius: 6px; width: 280px; }
 .mark-slow { color: var(--fail); font-weight: 700; } .mark-fast { color: var(--pass); }
 .columns { display: grid; gap: 16px; margin-top: 16px; align-items: start; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
-td.wrap { white-space: normal; }
 #detail { position: fixed; inset: 0 0 0 auto; width: min(1280px, 92vw); background: var(--card);
   border-left: 1px solid var(--rule); box-shadow: 0 0 40px rgb(0 0 0 / .3); z-index: 10;
   display: flex; flex-direction: column; }
