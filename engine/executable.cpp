@@ -171,6 +171,7 @@ void Executable::record_segments(const std::vector<uint32_t>& cuts) {
     Segment& segment = segments_.emplace_back();
     segment.first = i == 0 ? 0 : cuts[i - 1];
     segment.last = i == cuts.size() ? count : cuts[i];
+    segment.flops = flops(segment.first, segment.last);
     segment.commands = context_.allocate_commands();
     context_.name(segment.commands, [&] {
       return fmt::format("{} [{}, {})", *name_, segment.first, segment.last);
@@ -211,7 +212,7 @@ uint64_t Executable::submit(uint32_t steps) {
     batch_.assign(count, vk::CommandBufferSubmitInfo{.commandBuffer = *segment.commands});
     batch_.push_back({.commandBuffer = *tail_});
     ticket = context_.submit(batch_, {name_, segment.first, segment.last, total, count,
-                                      flops(segment.first, segment.last) * count});
+                                      segment.flops * count});
     ++submissions_;
   };
   while (steps > 0) {

@@ -69,6 +69,7 @@ class Executable {
   };
   struct Segment {
     uint32_t first = 0, last = 0;
+    double flops = 0;
     vk::raii::CommandBuffer commands = nullptr;
   };
 

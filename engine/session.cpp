@@ -80,6 +80,8 @@ void Session::allocate() {
   s.refuse_or_print(s.budget());
   for (Arena* arena : {&s.persistent, &s.shared, &s.transient}) {
     arena->allocate(s.context);
+    // Transients are written before they are read (options.poison shows it); to touch them all takes seconds for large models.
+    if (arena == &s.transient) continue;
     for (const Block& block : arena->blocks()) s.transfer.fill(block, 0);
   }
   s.allocated = true;

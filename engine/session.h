@@ -3,7 +3,7 @@
 //   Session session(device);
 //   session.add_program("train", train);      // compiled for the device; parameters of the graph
 //   become state tensors session.add_program("evaluate", evaluate); session.allocate(); // prints
-//   the memory budget, or refuses; everything is zero after it session.write("tokens", tokens);
+//   the memory budget, or refuses; state is zero after it session.write("tokens", tokens);
 //   session.run("train", 100);                // 100 replays of one recording
 //   float loss = session.read_output_floats("train", "loss")[0];
 //
@@ -76,8 +76,8 @@ class Session {
   // host sees. Before allocate().
   void share_with_host(const std::string& state);
 
-  // Places and allocates everything, zero-filled, and records the programs. UserError, before
-  // anything is allocated, when it does not fit: what is needed and what there is.
+  // Places and allocates everything, state and outputs zero-filled, and records the programs.
+  // UserError, before anything is allocated, when it does not fit: what is needed and what there is.
   void allocate();
   MemoryBudget budget() const;
 

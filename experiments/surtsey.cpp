@@ -135,7 +135,8 @@ class CommandLine {
         "analyze",
         "registers, spills, occupancy and ISA of a model's kernels on GPUs that are not here: "
         "[CONFIG] --target amd:navi21,.. --key=value");
-    command->add_option("--target", options->targets, "VENDOR:FAMILY, a list: amd:vega10,amd:navi21")
+    command
+        ->add_option("--target", options->targets, "VENDOR:FAMILY, a list: amd:vega10,amd:navi21")
         ->delimiter(',');
     command->add_flag("--list", options->list, "say which targets this machine's drivers know");
     command->add_option("--program", options->program, "train or forward");
@@ -222,6 +223,22 @@ class CommandLine {
     command->add_option("--steps", train->steps, "in a sample, which is their mean");
     command->add_flag("--profile", train->profile, "time by kernel, on stderr");
     on(command, train, commands::bench_train);
+
+    auto throughput = keep<commands::BenchThroughputOptions>();
+    command = bench->add_subcommand("throughput", "training steps of a ladder of sizes");
+    add_bench_options(command, throughput->bench);
+    add_list(command, "--dtype", throughput->dtype, "of activations: f32, bf16, f16");
+    command->add_option("--steps", throughput->steps, "in a sample, which is their mean");
+    command->add_option("--max_parameters", throughput->max_parameters, "leave larger ones out");
+    on(command, throughput, commands::bench_throughput);
+
+    auto startup = keep<commands::BenchStartupOptions>();
+    command = bench->add_subcommand(
+        "startup", "from a model to the first submission, by stage; takes further keys of a model");
+    add_bench_options(command, startup->bench);
+    add_list(command, "--block_size", startup->block_size, "T");
+    add_models(command, *startup);
+    on_with_keys(command, startup, commands::bench_startup);
 
     auto forward = keep<commands::BenchForwardOptions>();
     command = bench->add_subcommand("forward", "a forward pass; takes further keys of a model");

@@ -243,6 +243,36 @@ TEST_CASE("tool: benchmarks write what they promise") {
       CHECK(record[name].get<double>() > 0);
     }
   }
+  // A submission is one, however many dispatches it replays.
+  const Outcome depth = run(folder,
+                            "bench train --n_layer 1,6 --n_embd 8 --block_size 8 --batch_size 3 "
+                            "-r 2 --warmup 0 --steps 16 -o json");
+  CAPTURE(depth.err);
+  REQUIRE(depth.status == 0);
+  const auto depths = nlohmann::json::parse(depth.out);
+  REQUIRE(depths.size() == 2);
+  CHECK(depths[1]["dispatches"].get<int>() > 2 * depths[0]["dispatches"].get<int>());
+  CHECK(depths[1]["submissions"] == depths[0]["submissions"]);
+  if (device.target().cpu) CHECK(depths[0]["submissions"] == 2);
+
+  const Outcome startup = run(folder,
+                              "bench startup --n_layer 1 --n_embd 8 --n_head 2 --vocab_size 9 "
+                              "--block_size 8 -r 1 -o json");
+  CAPTURE(startup.err);
+  REQUIRE(startup.status == 0);
+  const auto starts = nlohmann::json::parse(startup.out);
+  REQUIRE(starts.size() == 2);
+  CHECK(starts[0]["shaders_compiled"].get<int>() > 0);
+  CHECK(starts[1]["shaders_compiled"] == 0);
+
+  const Outcome ladder =
+      run(folder, "bench throughput --max_parameters 2500 --steps 1 -r 1 --warmup 0 -o json");
+  CAPTURE(ladder.err);
+  REQUIRE(ladder.status == 0);
+  const auto rungs = nlohmann::json::parse(ladder.out);
+  REQUIRE(rungs.size() == 1);
+  CHECK(rungs[0]["percent_of_peak"].get<double>() > 0);
+
   const Outcome attention =
       run(folder, "bench attention --B 2 --H 1 --T 9 --D 4 --causal on,off -r 2 --warmup 1 -o json");
   CAPTURE(attention.err);

@@ -118,6 +118,32 @@ struct BenchTrainOptions : BenchModels {
 };
 void bench_train(const BenchTrainOptions& options);
 
+// Training steps of a ladder of decoders from 2k to 11M parameters: tokens per second, share of the
+// device's measured peak (products alone over f32 multiply-adds), memory and dispatches.
+struct BenchThroughputOptions {
+  BenchOptions bench;
+  std::vector<std::string> dtype = {"f32"};
+  int64_t steps = 4;           // in a sample, which is their mean
+  int64_t max_parameters = 0;  // larger rungs are left out; 0: none
+};
+void bench_throughput(const BenchThroughputOptions& options);
+
+// From a model's description to the first submission of its training step, by stage, with an empty
+// cache of shaders and with one that the run before filled. Parameters are not initialised and
+// nothing runs, so what the driver compiles at a first run does not count. GPT-2's smallest unless
+// lists or `keys` say otherwise.
+struct BenchStartupOptions : BenchModels {
+  BenchStartupOptions() {
+    bench.repetitions = 3;
+    bench.warmup = 0;
+    vocab_size = {50257}, block_size = {1024}, n_layer = {12}, n_embd = {768}, n_head = {12};
+    batch_size = {1};
+  }
+  BenchOptions bench;
+  std::vector<std::string> keys;
+};
+void bench_startup(const BenchStartupOptions& options);
+
 // A forward pass to the logits of every token. `keys` are further keys of the model, as
 // --key=value.
 struct BenchForwardOptions : BenchModels {
@@ -137,10 +163,10 @@ struct BenchGenerateOptions : BenchModels {
 };
 void bench_generate(const BenchGenerateOptions& options);
 
-// Where the time of a training step goes: kernels by shape, timed alone and as they overlap, against
-// ceilings that are measured on the device. `subject` is a configuration file (the keys of train and
-// of a model, and `members`) or the name of a study, whose largest cell is taken; empty: the
-// defaults with `keys`.
+// Where the time of a training step goes: kernels by shape, timed alone and as they overlap,
+// against ceilings that are measured on the device. `subject` is a configuration file (the keys of
+// train and of a model, and `members`) or the name of a study, whose largest cell is taken; empty:
+// the defaults with `keys`.
 //
 //   OUT/profile.html       one page: table, roofline, treemap, timeline, every kernel's source
 //   OUT/profile.json       all numbers; what --compare reads
@@ -152,7 +178,7 @@ struct ProfileCommandOptions {
   std::string compare;  // a profile.json
   int64_t steps = 20;   // replays in each mode
   std::string device;
-  bool measure_ceilings = false;  // again, although there is a file of them
+  bool measure_ceilings = false;     // again, although there is a file of them
   std::vector<std::string> command;  // for the page
   std::vector<std::string> keys;
 };
