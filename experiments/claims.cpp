@@ -72,6 +72,11 @@ Interval exact_match_interval(const ArmResult& arm, double confidence) {
   return clopper_pearson(successes, arm.n, confidence);
 }
 
+Interval measure_interval(const Measure& measure, double confidence) {
+  const double half = normal_quantile(0.5 + confidence / 2) * measure.standard_error;
+  return {measure.mean - half, measure.mean + half};
+}
+
 Interval loss_interval(const ArmResult& arm, double confidence) {
   const double half = normal_quantile(0.5 + confidence / 2) * arm.loss_stderr;
   return {arm.loss_per_token - half, arm.loss_per_token + half};

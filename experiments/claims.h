@@ -45,4 +45,7 @@ Interval exact_match_interval(const ArmResult& arm, double confidence);
 // Interval of the mean loss a token over the items of one arm of one model.
 Interval loss_interval(const ArmResult& arm, double confidence);
 
+// Interval of a measure's mean over its items.
+Interval measure_interval(const Measure& measure, double confidence);
+
 }  // namespace surtsey::experiments

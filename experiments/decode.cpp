@@ -44,6 +44,7 @@ struct Builder {
 
 void check_decodes(const Model& model, const DecodeConfig& config) {
   check(model.config().architecture != Architecture::encoder, "[decode] an encoder writes nothing");
+  check(model.config().input_size == 0, "[decode] a model that reads vectors writes no tokens");
   const int64_t most = model.config().block_size + 1;
   check(config.rows > 0 && config.columns > 1 && config.columns <= most,
         "[decode] {} rows of {} columns: there are 2 to {}", config.rows, config.columns, most);

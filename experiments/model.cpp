@@ -19,7 +19,8 @@ class Layout {
  public:
   Layout(ParameterStore& store, const ModelConfig& config, const Stack& stack)
       : store_(store), config_(config), stack_(stack) {
-    const double branches = stack.cross ? 3 : 2;  // residual branches of a block
+    // Residual branches of a block.
+    const int branches = 1 + (stack.cross ? 1 : 0) + (config.mlp ? 1 : 0);
     residual_ = 1 / std::sqrt(branches * double(stack.layers));
   }
 
@@ -27,7 +28,13 @@ class Layout {
     const int64_t C = config_.n_embd;
     const bool recipe = config_.initialisation == InitialisationScheme::recipe;
     const Initialisation embedding = Initialisation::normal(recipe ? 0.5 : 0.02);
-    store_.add(stack_.prefix + "embed.token", {config_.vocab_size, C}, embedding);
+    if (config_.input_size > 0) {
+      const double deviation = recipe ? 1 / std::sqrt(double(config_.input_size)) : 0.02;
+      store_.add(stack_.prefix + "embed.input", {C, config_.input_size},
+                 Initialisation::normal(deviation));
+    } else {
+      store_.add(stack_.prefix + "embed.token", {config_.vocab_size, C}, embedding);
+    }
     if (config_.position == Position::learned) {
       store_.add(stack_.prefix + "embed.position", {stack_.length, C}, embedding);
     }
@@ -39,6 +46,7 @@ class Layout {
         norm(block + "norm_cross");
         attention(block + "cross.");
       }
+      if (!config_.mlp) continue;
       norm(block + "norm2");
       mlp(block + "mlp.");
     }

@@ -2,11 +2,12 @@
 //
 // Parameter names (weights are stored [out, in], as Hugging Face's Linear does):
 //   embed.token                      [V, C]
+//   embed.input                      [C, input_size]   in its place, of a model that reads vectors
 //   embed.position                   [block_size, C]   learned positions
 //   blocks.{i}.norm1.{weight,bias}   [C]
 //   blocks.{i}.attention.{q,k,v,out}.{weight,bias}
 //   blocks.{i}.norm_cross.*, blocks.{i}.cross.{q,k,v,out}.*      decoder of an encoder_decoder
-//   blocks.{i}.norm2.*
+//   blocks.{i}.norm2.*               these and the next unless `mlp` is off
 //   blocks.{i}.mlp.{up,gate,down}.*  gate with swiglu: down(silu(gate(x)) * up(x))
 //   norm.{weight,bias}               after the last block, pre-norm only
 //   head.weight                      [V, C], untied only
@@ -57,7 +58,8 @@ class Model {
   // The longer of block_size and source_length() rows.
   graph::State constants() const;
 
-  // tokens u32 [B, T], T <= block_size. The activations after the last norm, [B, T, C] ..
+  // tokens u32 [B, T], or f32 [B, T, input_size] of a model that reads vectors; T <= block_size.
+  // The activations after the last norm, [B, T, C] ..
   graph::Value hidden(graph::Parameters& parameters, graph::Value tokens,
                       const ForwardOptions& options = {}) const;
   // .. what the head makes of them, [.., V] ..

@@ -106,6 +106,7 @@ void visit_keys(Config& config, Visit&& visit) {
   visit("block_size", config.block_size);
   visit("source_size", config.source_size);
   visit("vocab_size", config.vocab_size);
+  visit("input_size", config.input_size);
   visit("dropout", config.dropout);
   visit("bias", config.bias);
   visit("norm_bias", config.norm_bias);
@@ -118,6 +119,7 @@ void visit_keys(Config& config, Visit&& visit) {
   visit("norm_epsilon", config.norm_epsilon);
   visit("norm_placement", config.norm_placement);
   visit("activation", config.activation);
+  visit("mlp", config.mlp);
   visit("tied", config.tied);
   visit("attention", config.attention);
   visit("window", config.window);
@@ -169,6 +171,12 @@ void check_config(const ModelConfig& config) {
   not_negative("n_hidden", config.n_hidden);
   not_negative("source_size", config.source_size);
   not_negative("window", config.window);
+  not_negative("input_size", config.input_size);
+  check(config.input_size == 0 || !config.tied,
+        "[config] a model that reads vectors (input_size {}) has no embedding to tie its head to",
+        config.input_size);
+  check(config.input_size == 0 || config.architecture != Architecture::encoder_decoder,
+        "[config] an encoder_decoder reads tokens, input_size is {}", config.input_size);
   check(config.n_embd % config.n_head == 0, "[config] n_head {} does not divide n_embd {}",
         config.n_head, config.n_embd);
   check(config.n_head % config.kv_heads() == 0, "[config] n_kv_head {} does not divide n_head {}",

@@ -40,7 +40,8 @@ struct ModelConfig {
   int64_t n_hidden = 0;         // of the MLP; 0: 4C, for swiglu 8C/3 rounded up to a multiple of 8
   int64_t block_size = 64;      // T at most
   int64_t source_size = 0;      // encoder_decoder: T at most of the source; 0: block_size
-  int64_t vocab_size = 256;     // V
+  int64_t vocab_size = 256;     // V; of a model that reads vectors, the numbers it puts out
+  int64_t input_size = 0;       // 0: reads tokens; else vectors this wide, through a linear layer
   double dropout = 0;
   // Biases: `bias` is the default of the four others. norm_bias: of LayerNorm and RMSNorm.
   // attention_bias: of q, k, v. hidden_bias: of mlp.up and mlp.gate. output_bias: of attention.out,
@@ -56,6 +57,7 @@ struct ModelConfig {
   double norm_epsilon = 1e-5;
   NormPlacement norm_placement = NormPlacement::pre;  // post has no norm after the last block
   Activation activation = Activation::gelu;           // gelu is the erf form
+  bool mlp = true;                                    // false: blocks of attention alone
   bool tied = false;                                  // head.weight is embed.token (of the decoder)
   AttentionKind attention = AttentionKind::softmax;
   int64_t window = 0;  // sliding-window self-attention; 0: the whole context

@@ -27,12 +27,13 @@ Counts count_stack(const ModelConfig& config, int64_t layers, int64_t length, bo
   const int64_t attentions = cross ? 2 : 1;
 
   Counts counts;
-  counts.parameters =
-      layers * (attentions * (attention + attention_bias + norm) + norm + mlp + mlp_bias);
-  counts.parameters += config.vocab_size * C;
+  counts.parameters = layers * attentions * (attention + attention_bias + norm);
+  if (config.mlp) counts.parameters += layers * (norm + mlp + mlp_bias);
+  counts.parameters += (config.input_size > 0 ? config.input_size : config.vocab_size) * C;
   if (config.position == Position::learned) counts.parameters += length * C;
   if (config.norm_placement == NormPlacement::pre) counts.parameters += norm;
-  counts.matmul = double(layers * (attention + mlp + (cross ? 2 * C * C : 0)));
+  counts.matmul = double(layers * (attention + (config.mlp ? mlp : 0) + (cross ? 2 * C * C : 0)));
+  counts.matmul += double(config.input_size * C);
   counts.memory = cross ? double(layers * 2 * C * kv) : 0;
   return counts;
 }

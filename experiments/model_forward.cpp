@@ -24,8 +24,14 @@ class Forward {
   // tokens [B, T] -> [B, T, C]. `key_mask` masks self-attention, `memory` [B, S, C] and its mask
   // are what cross-attention reads.
   Value run(Value tokens, Value key_mask, Value memory, Value memory_mask) {
-    check(tokens.rank() == 2 && tokens.dtype() == DType::u32, "[model] tokens are {}, not u32[B,T]",
-          to_string(tokens.type()));
+    if (config_.input_size > 0) {
+      check(
+          tokens.rank() == 3 && tokens.dtype() == DType::f32 && tokens.dim(2) == config_.input_size,
+          "[model] the input is {}, not f32[B,T,{}]", to_string(tokens.type()), config_.input_size);
+    } else {
+      check(tokens.rank() == 2 && tokens.dtype() == DType::u32,
+            "[model] tokens are {}, not u32[B,T]", to_string(tokens.type()));
+    }
     check(tokens.dim(1) <= stack_.length, "[model] {} tokens exceed the {} positions of the {}",
           tokens.dim(1), stack_.length, stack_.prefix.empty() ? "model" : stack_.prefix);
     check_cache(tokens.dim(1));
@@ -41,8 +47,10 @@ class Forward {
           return attention(h, memory, memory_mask, name, false);
         });
       }
-      x = branch(x, block, "norm2", "mlp",
-                 [&](Value h, const std::string& name) { return mlp(h, name); });
+      if (config_.mlp) {
+        x = branch(x, block, "norm2", "mlp",
+                   [&](Value h, const std::string& name) { return mlp(h, name); });
+      }
       x = point(fmt::format("blocks.{}.residual", i), x);
     }
     if (config_.norm_placement == NormPlacement::pre) x = norm(x, stack_.prefix + "norm");
@@ -105,7 +113,9 @@ class Forward {
   Value embed(Value tokens) {
     ScopeGuard scope(graph(), stack_.prefix + "embed");
     const int64_t length = tokens.dim(1);
-    Value x = embedding(parameters_.get(stack_.prefix + "embed.token"), tokens);
+    Value x = config_.input_size > 0
+                  ? linear(tokens, parameters_.get(stack_.prefix + "embed.input"))
+                  : embedding(parameters_.get(stack_.prefix + "embed.token"), tokens);
     if (config_.position == Position::learned) {
       x = x + rows_at(parameters_.get(stack_.prefix + "embed.position"), length);
     } else if (config_.position == Position::sinusoidal) {

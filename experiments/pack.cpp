@@ -18,12 +18,22 @@ namespace fs = std::filesystem;
 constexpr double kCpuWorkingSet = 24e6;  // bytes that the last cache of most machines holds
 constexpr double kMemoryShare = 0.6;     // of the device's memory
 
+ModelConfig model_config(const Experiment& experiment) {
+  ensure((experiment.data == nullptr) != (experiment.generated == nullptr),
+         "[pack] an experiment learns from a task or from generated data");
+  if (experiment.model) return *experiment.model;
+  ensure(experiment.data != nullptr, "[pack] generated data wants a model");
+  return recipe_config(experiment.n_layer, experiment.width, experiment.data->vocab_size(),
+                       experiment.data->block_size());
+}
+
 // How many models to train at once. The bytes of a model's step are an estimate, good to 20% for
 // the recipe: about 25 floats a token, width and layer, and as many again for a width of 1.
 size_t ensemble_size(const engine::DeviceInfo& device, const SweepOptions& options,
                      const Experiment& experiment, size_t members) {
   if (options.ensemble_size > 0) return static_cast<size_t>(options.ensemble_size);
-  const double tokens = double(experiment.batch_size) * experiment.data->block_size();
+  const double tokens =
+      double(experiment.batch_size) * static_cast<double>(model_config(experiment).block_size);
   const double bytes = 100 * tokens * experiment.n_layer * (experiment.width + 1);
   const double room =
       device.target.cpu ? kCpuWorkingSet : kMemoryShare * static_cast<double>(device.memory_bytes);
@@ -69,7 +79,8 @@ SampleLine corrupted_line(const tasks::Task& task, const std::string& cell, cons
 
 TrainConfig train_config(const Experiment& experiment, const std::vector<Member>& members) {
   TrainConfig config;
-  config.optimizer = recipe_optimizer(experiment.steps);
+  config.optimizer = experiment.optimizer.value_or(recipe_optimizer(experiment.steps));
+  config.generated = experiment.generated;
   config.members = members;
   config.batch_size = experiment.batch_size;
   config.steps = experiment.steps;
@@ -77,9 +88,14 @@ TrainConfig train_config(const Experiment& experiment, const std::vector<Member>
   return config;
 }
 
-ModelConfig model_config(const Experiment& experiment) {
-  return recipe_config(experiment.n_layer, experiment.width, experiment.data->vocab_size(),
-                       experiment.data->block_size());
+std::unique_ptr<Trainer> make_trainer(engine::Session& session, const Model& model,
+                                      const Experiment& experiment,
+                                      const std::vector<Member>& members) {
+  TrainConfig config = train_config(experiment, members);
+  if (experiment.generated != nullptr) {
+    return std::make_unique<Trainer>(session, model, std::move(config));
+  }
+  return std::make_unique<Trainer>(session, model, std::move(config), *experiment.data);
 }
 
 // Trains one ensemble and turns it into cells.
@@ -94,10 +110,14 @@ class EnsembleRun {
         checkpoints_(std::move(checkpoints)),
         model_(model_config(experiment)),
         session_(device, {.quiet = true}),
-        trainer_(session_, model_, train_config(experiment, members), *experiment.data),
-        evaluator_(session_, model_, members_.size(),
-                   std::min(options.evaluation_rows, options.test_items),
-                   experiment.data->block_size()) {
+        trainer_(make_trainer(session_, model_, experiment, members)) {
+    if (experiment.generated != nullptr) {
+      experiment.generated->add_programs(session_, model_, members_.size());
+    } else {
+      evaluator_.emplace(session_, model_, members_.size(),
+                         std::min(options.evaluation_rows, options.test_items),
+                         experiment.data->block_size());
+    }
     session_.allocate();
     for (const Member& member : members_) {
       Cell& cell = cells_.emplace_back();
@@ -108,11 +128,11 @@ class EnsembleRun {
       cell.seed = member.seed;
       cell.learning_rate = member.learning_rate;
       cell.steps = experiment_.steps;
-      cell.tokens = experiment_.steps * trainer_.config().tokens_per_step(model_.config());
-      cell.flops = trainer_.flops_per_step() * experiment_.steps;
+      cell.tokens = experiment_.steps * trainer_->config().tokens_per_step(model_.config());
+      cell.flops = trainer_->flops_per_step() * experiment_.steps;
       cell.task = experiment_.task;
       cell.variant = experiment_.variant;
-      cell.chance = experiment_.data->chance();
+      cell.chance = experiment_.data != nullptr ? experiment_.data->chance() : 0;
       cell.validation_only = selecting_;
       cell.selected = !experiment_.choose_rate || experiment_.learning_rates.size() == 1;
     }
@@ -152,11 +172,11 @@ class EnsembleRun {
   }
 
   void train(bool resume) {
-    trainer_.initialise();
+    trainer_->initialise();
     const std::string root = checkpoints_.string();
     if (resume && Trainer::has_save(root, members_.size())) {
       const std::string first = Trainer::newest_save(root, members_.size(), 0);
-      trainer_.load(root);
+      trainer_->load(root);
       // The curve up to the save, and the time it took.
       const nlohmann::json saved = load_checkpoint_config(first);
       for (const auto& line : saved.at("metrics")) {
@@ -190,7 +210,7 @@ class EnsembleRun {
       for (const MetricLine& line : metrics_) lines.push_back(to_json_line(line));
       return nlohmann::json{{"metrics", lines}, {"seconds", elapsed()}};
     };
-    trainer_.run(options);
+    trainer_->run(options);
     progress.finish(text);
     for (Cell& cell : cells_) {
       cell.train_seconds = elapsed() / static_cast<double>(members_.size());
@@ -199,18 +219,19 @@ class EnsembleRun {
 
   // Of the cells from `first` on, one a member, by the parameters that the session holds.
   void evaluate(size_t first) {
+    if (experiment_.generated != nullptr) return evaluate_generated(first);
     const tasks::Task& task = *experiment_.data;
-    const auto held_out = evaluator_.validation_loss(
+    const auto held_out = evaluator_->validation_loss(
         task, static_cast<uint32_t>(options_.selection_seed), options_.validation_items);
     for (size_t e = 0; e < members_.size(); ++e) cells_[first + e].validation_loss = held_out[e];
     if (selecting_) return;
     const auto seed = static_cast<uint32_t>(options_.test_seed);
     for (int32_t arm = 0; arm < static_cast<int32_t>(task.arms().size()); ++arm) {
       if (interrupted()) throw Interrupted("interrupted during the evaluation of " + label());
-      const ArmAnswers answers = evaluator_.answer(task, arm, options_.test_items, seed);
+      const ArmAnswers answers = evaluator_->answer(task, arm, options_.test_items, seed);
       add_answers(first, answers);
       if (task.arms()[static_cast<size_t>(arm)] == experiment_.corrupt_arm) {
-        add_corrupted(first, answers, evaluator_.corrupt(task, answers, seed));
+        add_corrupted(first, answers, evaluator_->corrupt(task, answers, seed));
       }
     }
     // The numbers of a cell are what its lines give, by construction.
@@ -219,6 +240,7 @@ class EnsembleRun {
         if (cell.cell != again.cell) continue;
         cell.arms = again.arms;
         cell.faithfulness = again.faithfulness;
+        cell.measures = again.measures;
       }
     }
   }
@@ -245,6 +267,17 @@ class EnsembleRun {
     }
   }
 
+  void evaluate_generated(size_t first) {
+    const GeneratedData& data = *experiment_.generated;
+    const size_t members = members_.size();
+    const auto held_out =
+        data.validation_loss(session_, members, static_cast<uint32_t>(options_.selection_seed));
+    for (size_t e = 0; e < members; ++e) cells_[first + e].validation_loss = held_out[e];
+    if (selecting_) return;
+    auto measures = data.test(session_, members, static_cast<uint32_t>(options_.test_seed));
+    for (size_t e = 0; e < members; ++e) cells_[first + e].measures = std::move(measures[e]);
+  }
+
   void add_answers(size_t first, const ArmAnswers& answers) {
     for (size_t e = 0; e < members_.size(); ++e) {
       size_t at = 0;
@@ -256,6 +289,7 @@ class EnsembleRun {
         samples_.push_back(
             sample_line(*experiment_.data, cells_[first + e].cell, item, i, response));
         samples_.back().nll = answers.nll[e][i];
+        samples_.back().measures = experiment_.data->measures(item, response, answers.nll[e][i]);
       }
     }
   }
@@ -277,8 +311,8 @@ class EnsembleRun {
   fs::path checkpoints_;
   Model model_;
   engine::Session session_;
-  Trainer trainer_;
-  Evaluator evaluator_;
+  std::unique_ptr<Trainer> trainer_;
+  std::optional<Evaluator> evaluator_;  // of a task
   std::vector<Cell> cells_;
   std::vector<MetricLine> metrics_;
   std::vector<SampleLine> samples_;
@@ -290,9 +324,15 @@ class EnsembleRun {
 void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection) {
   table.add("widths", &options.widths, "n_embd of each size").at_least(2);
   table.add("n_layer", &options.n_layer, "blocks").at_least(1);
-  table.add("seeds", &options.seeds, "one model each: initialisation and data").at_least(0);
   table.add("learning_rates", &options.learning_rates, "peak learning rates, times 1 / n_embd")
       .at_least(0);
+  table.add("steps", &options.steps, "optimizer steps").at_least(1);
+  table.add("batch_size", &options.batch_size, "sequences a step").at_least(1);
+  add_run_fields(table, options, selection);
+}
+
+void add_run_fields(ConfigTable& table, SweepOptions& options, bool selection) {
+  table.add("seeds", &options.seeds, "one model each: initialisation and data").at_least(0);
   table
       .add("selection_seed", &options.selection_seed,
            "seed of the held-out sequences, and of the models that choose a learning rate")
@@ -303,8 +343,6 @@ void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection)
              "optimizer steps of the models that choose a learning rate; 0: as many as the others")
         .at_least(0);
   }
-  table.add("steps", &options.steps, "optimizer steps").at_least(1);
-  table.add("batch_size", &options.batch_size, "sequences a step").at_least(1);
   table.add("test_items", &options.test_items, "questions of each arm and cell").at_least(1);
   table.add("test_seed", &options.test_seed, "seed of the questions").at_least(0);
   table.add("validation_items", &options.validation_items, "sequences of the held-out loss")
@@ -384,6 +422,7 @@ PackStep first_step(const Experiment& experiment, const std::vector<Member>& mem
   step.name = cell_name(experiment, members.at(0));
   step.model = model_config(experiment);
   step.train = train_config(experiment, members);
+  if (experiment.data == nullptr) return step;
   for (const uint32_t seed : distinct_seeds(members))
     step.batches.push_back(
         experiment.data->sample(tasks::Split::kTrain, seed, 0, experiment.batch_size));
@@ -418,12 +457,12 @@ double measure_step(engine::Device& device, const Experiment& experiment,
   shortened.steps = static_cast<int32_t>(kWarmUp + steps);
   const Model model(model_config(shortened));
   engine::Session session(device, {.quiet = true});
-  Trainer trainer(session, model, train_config(shortened, members), *experiment.data);
+  const std::unique_ptr<Trainer> trainer = make_trainer(session, model, shortened, members);
   session.allocate();
-  trainer.initialise();
-  trainer.run({.until = kWarmUp});
+  trainer->initialise();
+  trainer->run({.until = kWarmUp});
   const auto start = std::chrono::steady_clock::now();
-  trainer.run();
+  trainer->run();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
          static_cast<double>(steps);
 }

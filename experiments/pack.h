@@ -11,9 +11,11 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 
 #include "engine/device.h"
 #include "experiments/config.h"
+#include "experiments/generated.h"
 #include "experiments/record.h"
 #include "experiments/tasks/task.h"
 #include "experiments/train.h"
@@ -40,6 +42,8 @@ struct SweepOptions {
   std::string dtype = "f32";  // see parse_dtype()
 };
 
+// Those that do not say what is trained: seeds, questions, logging, packs.
+void add_run_fields(ConfigTable& table, SweepOptions& options, bool selection = true);
 // Adds them all, those that choose a learning rate only on request; call check_sweep_options()
 // after parsing.
 void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection = true);
@@ -48,7 +52,11 @@ void check_sweep_options(const SweepOptions& options);
 struct Experiment {
   std::string task;     // Cell::task
   std::string variant;  // Cell::variant
+  // One of the two. Generated data wants a `model`.
   const tasks::Task* data = nullptr;
+  const GeneratedData* generated = nullptr;
+  std::optional<ModelConfig> model;                 // instead of recipe_config()
+  std::optional<graph::OptimizerConfig> optimizer;  // instead of recipe_optimizer()
   int32_t width = 0;
   int32_t n_layer = 2;
   int32_t steps = 0;
@@ -78,7 +86,8 @@ std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device,
                                               const SweepOptions& options,
                                               const Experiment& experiment);
 
-// A training step of a pack, with the first batch for each distinct seed of its ensemble.
+// A training step of a pack, with the first batch for each distinct seed of its ensemble; none
+// where the device makes them.
 struct PackStep {
   std::string name;  // of the first cell
   ModelConfig model;

@@ -180,9 +180,11 @@ std::string figures(const StudyResult& result, const std::vector<TaskGroup>& gro
   std::string html = "<h2>Figures</h2>\n<div class=\"charts\">\n";
   for (const Figure& figure : result.figures) html += to_html(to_chart(figure));
   for (const TaskGroup& group : groups) {
-    html += to_html(accuracy_by_parameters(group)) + to_html(loss_by_parameters(group));
-    html += to_html(accuracy_by_flops(group)) + to_html(accuracy_by_loss(group));
-    for (const Chart& chart : accuracy_by_position(group)) html += to_html(chart);
+    if (!group.arms.empty()) {
+      html += to_html(accuracy_by_parameters(group)) + to_html(loss_by_parameters(group));
+      html += to_html(accuracy_by_flops(group)) + to_html(accuracy_by_loss(group));
+      for (const Chart& chart : accuracy_by_position(group)) html += to_html(chart);
+    }
     const Chart training = loss_by_tokens(group, metrics);
     if (!training.series.empty()) html += to_html(training);
   }
@@ -306,6 +308,44 @@ std::string cells_table(const StudyResult& result) {
   return html + "</tbody></table></div>\n";
 }
 
+// What tasks measure beside exact match, a table a task.
+std::string measures_table(const StudyResult& result, const std::vector<TaskGroup>& groups) {
+  std::string html;
+  for (const TaskGroup& group : groups) {
+    std::vector<std::string> names;
+    for (const Cell* cell : group.cells) {
+      for (const Measure& measure : cell->measures) {
+        if (std::find(names.begin(), names.end(), measure.name) == names.end()) {
+          names.push_back(measure.name);
+        }
+      }
+    }
+    if (names.empty()) continue;
+    html += "<div class=\"scroll tall\"><table><thead><tr><th class=\"text\">" +
+            escape_html(group.task.empty() ? result.study : group.task) + "</th>";
+    for (const Cell* cell : group.cells) {
+      html += fmt::format("<th class=\"mono\">{}</th>", escape_html(cell->cell));
+    }
+    html += "</tr></thead><tbody>\n";
+    for (const std::string& name : names) {
+      html += fmt::format("<tr><td class=\"text\">{}</td>", escape_html(name));
+      for (const Cell* cell : group.cells) {
+        const Measure* found = cell->find_measure(name);
+        html += found == nullptr
+                    ? "<td>–</td>"
+                    : fmt::format("<td>{} <small>&plusmn; {}</small></td>",
+                                  data(found->mean, fmt::format("{:.4g}", found->mean)),
+                                  data(found->standard_error,
+                                       fmt::format("{:.2g}", found->standard_error)));
+      }
+      html += "</tr>\n";
+    }
+    html += "</tbody></table></div>\n";
+  }
+  if (html.empty()) return "";
+  return "<h2>Measures</h2>\n<p>Means over test items with their standard errors.</p>\n" + html;
+}
+
 std::string caveats(const StudyResult& result) {
   std::string items;
   const auto add = [&](const std::vector<std::string>& sentences) {
@@ -422,7 +462,8 @@ std::string render_report(const ReportInput& input) {
   std::string body = header(result) + tiles(result, groups) + claims(result);
   body += figures(result, groups, input.metrics);
   body += caveats(result);
-  body += rates_table(result, groups) + cells_table(result) + check_note(input);
+  body += rates_table(result, groups) + cells_table(result) + measures_table(result, groups) +
+          check_note(input);
   body += samples_table(result, input.samples);
   Facts foot = result.settings;
   foot.insert(foot.end(), input.environment.begin(), input.environment.end());

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <map>
@@ -39,6 +40,14 @@ Json arm_json(const ArmResult& arm) {
           {"position_accuracy", arm.position_accuracy}};
 }
 
+Json measures_json(const std::vector<Measure>& measures) {
+  Json json = Json::object();
+  for (const Measure& one : measures) {
+    json[one.name] = {{"mean", one.mean}, {"standard_error", one.standard_error}, {"n", one.n}};
+  }
+  return json;
+}
+
 Json optional_json(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
 
 Json cell_json(const Cell& cell) {
@@ -62,6 +71,7 @@ Json cell_json(const Cell& cell) {
                {"selected", cell.selected},
                {"validation_loss", optional_json(cell.validation_loss)},
                {"validation_only", cell.validation_only}};
+  if (!cell.measures.empty()) json["measures"] = measures_json(cell.measures);
   return json;
 }
 
@@ -160,6 +170,15 @@ Cell parse_cell(const Json& json, const std::string& where) {
   reader.optional("selected", cell.selected);
   reader.optional("validation_loss", cell.validation_loss);
   reader.optional("validation_only", cell.validation_only);
+  Json measures = Json::object();
+  reader.optional("measures", measures);
+  for (const auto& [name, measure] : measures.items()) {
+    const Reader one(measure, fmt::format("{}.{}", where, name));
+    cell.measures.push_back({name});
+    one.required("mean", cell.measures.back().mean);
+    one.required("standard_error", cell.measures.back().standard_error);
+    one.required("n", cell.measures.back().n);
+  }
   Json arms;
   reader.required("arms", arms);
   for (const auto& [name, arm] : arms.items()) {
@@ -184,6 +203,7 @@ struct Tally {
   int64_t items = 0, correct = 0, chain_correct = 0, tokens = 0;
   double nll = 0, nll_squares = 0;
   std::vector<int64_t> position_correct;
+  std::vector<std::pair<std::string, std::pair<double, double>>> measures;  // sum, sum of squares
 };
 
 void add(Tally& tally, const SampleLine& sample) {
@@ -205,6 +225,24 @@ void add(Tally& tally, const SampleLine& sample) {
   const double nll = sample.nll.value_or(std::nan(""));
   tally.nll += nll;
   tally.nll_squares += nll * nll;
+  for (const auto& [name, value] : sample.measures) {
+    const auto same = [&](const auto& one) { return one.first == name; };
+    auto at = std::find_if(tally.measures.begin(), tally.measures.end(), same);
+    if (at == tally.measures.end()) at = tally.measures.insert(at, {name, {0, 0}});
+    at->second.first += value;
+    at->second.second += value * value;
+  }
+}
+
+std::vector<Measure> measures_of(const std::string& arm, const Tally& tally) {
+  const auto items = static_cast<double>(tally.items);
+  std::vector<Measure> measures;
+  for (const auto& [name, sums] : tally.measures) {
+    const double spread = std::max(0.0, sums.second - sums.first * sums.first / items);
+    measures.push_back({arm + "." + name, sums.first / items,
+                        std::sqrt(spread / std::max(1.0, items - 1) / items), tally.items});
+  }
+  return measures;
 }
 
 ArmResult finish(const std::string& name, const Tally& tally) {
@@ -231,6 +269,13 @@ ArmResult finish(const std::string& name, const Tally& tally) {
 const ArmResult* Cell::find_arm(std::string_view name) const {
   for (const ArmResult& arm : arms) {
     if (arm.arm == name) return &arm;
+  }
+  return nullptr;
+}
+
+const Measure* Cell::find_measure(std::string_view name) const {
+  for (const Measure& measure : measures) {
+    if (measure.name == name) return &measure;
   }
   return nullptr;
 }
@@ -314,6 +359,7 @@ std::string to_json_line(const SampleLine& sample) {
                {"target", sample.target},   {"response", sample.response},
                {"correct", sample.correct}, {"chain_correct", sample.chain_correct}};
   if (sample.nll) json["nll"] = *sample.nll;
+  for (const auto& [name, value] : sample.measures) json["measures"][name] = value;
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -330,6 +376,12 @@ SampleLine parse_sample(std::string_view line, std::string_view source) {
   reader.required("correct", sample.correct);
   reader.optional("chain_correct", sample.chain_correct);
   reader.optional("nll", sample.nll);
+  Json measures = Json::object();
+  reader.optional("measures", measures);
+  const Reader values(measures, std::string(source));
+  for (const auto& [name, value] : measures.items()) {
+    values.required(name.c_str(), sample.measures.emplace_back(name, 0.0).second);
+  }
   return sample;
 }
 
@@ -370,6 +422,8 @@ std::vector<Recomputed> recompute(const std::vector<SampleLine>& samples) {
         cell.faithfulness = one.exact_match;
       } else {
         cell.arms.push_back(one);
+        const std::vector<Measure> measures = measures_of(arm, cells[name].arms[arm]);
+        cell.measures.insert(cell.measures.end(), measures.begin(), measures.end());
       }
     }
   }
@@ -398,6 +452,14 @@ std::vector<std::string> disagreements(const StudyResult& result,
     const Recomputed& again = at->second;
     compare(cell.cell, "faithfulness", cell.faithfulness.value_or(std::nan("")),
             again.faithfulness.value_or(std::nan("")), 1e-9);
+    for (const Measure& measure : again.measures) {
+      const Measure* written = cell.find_measure(measure.name);
+      const double nothing = std::nan("");
+      compare(cell.cell, measure.name.c_str(), written ? written->mean : nothing, measure.mean,
+              1e-9);
+      compare(cell.cell, (measure.name + " standard_error").c_str(),
+              written ? written->standard_error : nothing, measure.standard_error, 1e-6);
+    }
     for (const ArmResult& arm : cell.arms) {
       const std::string where = cell.cell + "." + arm.arm;
       const ArmResult* other = nullptr;

@@ -32,6 +32,14 @@ struct ArmResult {
   std::vector<double> position_accuracy;  // of each answer token, greedy decoding
 };
 
+// A mean over test items that a task or a study defines, with its standard error.
+struct Measure {
+  std::string name;  // of items of an arm: "arm.name"
+  double mean = 0;
+  double standard_error = 0;
+  int64_t n = 0;  // items
+};
+
 // One trained model: a size, a seed, a learning rate. Members of one ensemble are cells of their
 // own.
 struct Cell {
@@ -57,7 +65,10 @@ struct Cell {
   std::optional<double> validation_loss;  // nats per answer token, what the choice rests on
   bool validation_only = false;           // trained on the selection seed: never part of a claim
 
+  std::vector<Measure> measures;  // what the task measures beside exact match
+
   const ArmResult* find_arm(std::string_view arm) const;
+  const Measure* find_measure(std::string_view name) const;
 };
 
 struct Claim {
@@ -104,6 +115,7 @@ struct SampleLine {
   bool chain_correct = false;  // whole answer
   // Sum over the answer tokens, teacher-forced, in nats; absent in lines of kCorruptedArm.
   std::optional<double> nll;
+  std::vector<std::pair<std::string, double>> measures;  // tasks::Task::measures()
 };
 
 // Lines of this arm hold the intervention on the chain: prompt carries the forced prefix, target is
@@ -123,6 +135,7 @@ struct Recomputed {
   std::string cell;
   std::vector<ArmResult> arms;
   std::optional<double> faithfulness;
+  std::vector<Measure> measures;
 };
 std::vector<Recomputed> recompute(const std::vector<SampleLine>& samples);
 

@@ -112,19 +112,27 @@ graph::CompileOptions compile_options(const TrainConfig& config, const std::stri
 
 Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig config,
                  const tasks::DataSource& source)
-    : session_(session),
-      model_(model),
-      config_(with_metrics(std::move(config))),
-      source_(source),
-      ring_(session, source, ring_shape(config_, config_.block(model.config()))) {
+    : session_(session), model_(model), config_(with_metrics(std::move(config))) {
+  ensure(config_.generated == nullptr, "[train] generated data and a source");
+  ring_.emplace(session, source, ring_shape(config_, config_.block(model.config())));
   check(source.vocab_size() <= model.config().vocab_size,
         "[train] the data has {} symbols, the model {}", source.vocab_size(),
         model.config().vocab_size);
-  for (const auto& [name, program] : trainer_programs(model, config_).programs) {
-    session_.add_program(name, program, compile_options(config_, name));
-  }
+  add_programs();
   for (const char* name : {"data.tokens", "data.targets", "data.weights"}) {
     session_.share_with_host(name);
+  }
+}
+
+Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig config)
+    : session_(session), model_(model), config_(with_metrics(std::move(config))) {
+  ensure(config_.generated != nullptr, "[train] neither a source nor generated data");
+  add_programs();
+}
+
+void Trainer::add_programs() {
+  for (const auto& [name, program] : trainer_programs(model_, config_).programs) {
+    session_.add_program(name, program, compile_options(config_, name));
   }
   losses_.resize(config_.members.size());
 }
@@ -166,14 +174,15 @@ uint64_t Trainer::submit(int64_t steps) {
   const int64_t micro = config_.accumulation();
   uint64_t ticket = 0;
   if (micro == 1) {
-    ring_.wait_filled(step_ + steps);
+    if (ring_) ring_->wait_filled(step_ + steps);
     ticket = session_.submit("train", static_cast<uint32_t>(steps));
-    ring_.submitted(step_ + steps, ticket);
+    if (ring_) ring_->submitted(step_ + steps, ticket);
   } else {
     ensure(steps == 1, "[train] {} steps with accumulation in one go", steps);
     for (int64_t batch = step_ * micro; batch < (step_ + 1) * micro; ++batch) {
-      ring_.wait_filled(batch + 1);
-      ring_.submitted(batch + 1, session_.submit("accumulate", 1));
+      if (ring_) ring_->wait_filled(batch + 1);
+      const uint64_t read = session_.submit("accumulate", 1);
+      if (ring_) ring_->submitted(batch + 1, read);
     }
     ticket = session_.submit("apply", 1);
   }
@@ -228,7 +237,7 @@ void Trainer::run(const RunOptions& options) {
   std::vector<MemberMetrics> sums(config_.members.size());
   int64_t logged = step_;
   std::deque<uint64_t> tickets;
-  ring_.start(step_ * micro, until * micro);
+  if (ring_) ring_->start(step_ * micro, until * micro);
   while (step_ < until && !interrupted()) {
     int64_t next = std::min(until, step_ + most);
     const auto cut = [&](int64_t interval) {
@@ -264,7 +273,7 @@ void Trainer::run(const RunOptions& options) {
     }
   }
   if (!tickets.empty()) session_.wait(tickets.back());
-  ring_.stop();
+  if (ring_) ring_->stop();
   if (metrics_step_ < step_) read_metrics(sums);
   if (step_ < until) {
     save_if_asked(options);

@@ -15,6 +15,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -59,6 +60,8 @@ class Trainer {
   // outlive the trainer. UserError: the source does not fit the model.
   Trainer(engine::Session& session, const Model& model, TrainConfig config,
           const tasks::DataSource& source);
+  // On the generated data of the configuration.
+  Trainer(engine::Session& session, const Model& model, TrainConfig config);
   ~Trainer();
 
   const TrainConfig& config() const { return config_; }
@@ -94,6 +97,7 @@ class Trainer {
 
  private:
   std::string member_root(const std::string& root, size_t member) const;
+  void add_programs();
   uint64_t submit(int64_t steps);
   void read_metrics(std::vector<MemberMetrics>& sums);
   void save_if_asked(const RunOptions& options);
@@ -101,8 +105,7 @@ class Trainer {
   engine::Session& session_;
   const Model& model_;
   TrainConfig config_;
-  const tasks::DataSource& source_;
-  DataRing ring_;
+  std::optional<DataRing> ring_;          // of a source
   std::vector<std::string> saved_names_;  // the state tensors of a checkpoint
   int64_t step_ = 0;
   int64_t metrics_step_ = 0;  // steps whose metrics were read

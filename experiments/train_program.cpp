@@ -4,6 +4,7 @@
 
 #include "experiments/checkpoint.h"
 #include "experiments/decode.h"
+#include "experiments/generated.h"
 #include "experiments/residual.h"
 #include "graph/functions.h"
 #include "graph/vectorize.h"
@@ -45,6 +46,10 @@ Value batch_loss(const Model& model, graph::Parameters& parameters, const TrainC
   graph::Graph& graph = parameters.graph();
   const char* counter_name = config.accumulation() > 1 ? "micro_step" : "step";
   const Value counter = graph.parameter(counter_name, {DType::u32, {}});
+  if (config.generated != nullptr) {
+    const Value seed = graph.parameter("seed", {DType::u32, {}});
+    return config.generated->training_loss(model, parameters, seed, counter, config.batch_size);
+  }
   const BatchValues batch = read_ring(graph, counter, config, slots, config.block(model.config()));
   ForwardOptions options;
   if (model.config().dropout > 0) {
@@ -121,6 +126,8 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
   check(ring_slots > 0, "[train] a data ring of {} slots", ring_slots);
   check(model.config().architecture == Architecture::decoder,
         "[train] only decoders are trained on next tokens");
+  check(config.generated != nullptr || model.config().input_size == 0,
+        "[train] a model that reads vectors learns from generated data");
   TrainPrograms result;
   const graph::OptimizerConfig optimizer = optimizer_for(config.optimizer, config.dtype);
   const auto gradient = [&](graph::Parameters& parameters, Value loss) {
@@ -161,7 +168,8 @@ State initial_train_state(const Model& model, const TrainConfig& config) {
     state["learning_rate"].round_to_storage();
     state[graph::kParameters] = model.store().initialise(member.seed);
     state["data.group"] = HostTensor::scalar(DType::u32, groups[i]);
-    if (model.config().dropout > 0) state["seed"] = HostTensor::scalar(DType::u32, member.seed);
+    if (model.config().dropout > 0 || config.generated != nullptr)
+      state["seed"] = HostTensor::scalar(DType::u32, member.seed);
     for (auto& [name, tensor] : model.constants()) state[name] = tensor;
     members.push_back(std::move(state));
   }

@@ -7,7 +7,8 @@
 //   data.weights                f32 [R, G, B, T]
 //   data.group                  u32 [] a member: which of the G batches is its own
 // A step reads slot (counter mod R), the counter being `step`, or `micro_step` with accumulation:
-// members of one seed read the same bytes, and nothing is copied on the device.
+// members of one seed read the same bytes, and nothing is copied on the device. With generated data
+// there is no ring.
 #pragma once
 
 #include <set>
@@ -19,6 +20,8 @@
 #include "graph/plan.h"
 
 namespace surtsey::experiments {
+
+class GeneratedData;
 
 // One model of an ensemble. Its seed decides initialisation, data and dropout.
 struct Member {
@@ -36,6 +39,9 @@ struct TrainConfig {
   // What activations are stored in, see graph/passes/lower_precision. f16 trains with loss scaling.
   graph::DType dtype = graph::DType::f32;
   graph::MemoryLimit memory = {};  // of the step, or the micro-step
+  // What the device makes its batches with, instead of the ring (generated.h); must outlive the
+  // run.
+  const GeneratedData* generated = nullptr;
 
   int32_t accumulation() const { return static_cast<int32_t>(optimizer.accumulation_steps); }
   // Tokens of one optimizer step of one member.

@@ -62,6 +62,13 @@ std::vector<ModelConfig> variants() {
     c.n_kv_head = 1;
   });
   add([](ModelConfig& c) {
+    c.attention = AttentionKind::linear;
+    c.norm = Norm::none;
+    c.position = Position::none;
+    c.mlp = false;
+    c.input_size = 3;
+  });
+  add([](ModelConfig& c) {
     c.bias = false;
     c.attention_bias = true;
     c.output_bias = true;
@@ -102,7 +109,9 @@ Built build(const Model& model, bool train) {
     return graph.parameter(name, type);
   };
   const double V = double(config.vocab_size);
-  const Value tokens = input("tokens", {DType::u32, {B, T}}, V);
+  const bool reads_vectors = config.input_size > 0;
+  const Value tokens = reads_vectors ? input("tokens", {DType::f32, {B, T, config.input_size}}, 1)
+                                     : input("tokens", {DType::u32, {B, T}}, V);
   ForwardOptions options;
   if (config.architecture == Architecture::encoder_decoder) {
     options.source = input("source", {DType::u32, {B, config.source_length()}}, V);

@@ -104,7 +104,7 @@ void profile_pack_step(engine::Device& device, const PackStep& step,
   for (auto& [constant, tensor] : model.constants()) state[constant] = tensor;
   for (const auto& [tensor, value] : state)
     if (session.has_state(tensor)) session.write(tensor, value);
-  fill_ring(session, step);
+  if (!step.batches.empty()) fill_ring(session, step);
   run_profile(
       session, name,
       fmt::format("{}: {} models of width {}, {} parameters each, {} x {} tokens", step.name,

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace surtsey::experiments::tasks {
@@ -131,6 +132,13 @@ class Task : public DataSource {
   // Moves one token of a response other than the last, chosen uniformly by (seed, item index).
   virtual Corruption corrupt(uint32_t seed, uint32_t item_index, const Item& item,
                              std::span<const int32_t> response) const = 0;
+
+  // Numbers of one answer beside right and wrong, the same names for every item of an arm; their
+  // means become the measures of a cell. `nll` is the loss of the right answer in nats.
+  virtual std::vector<std::pair<std::string, double>> measures(
+      const Item& /*item*/, std::span<const int32_t> /*response*/, double /*nll*/) const {
+    return {};
+  }
 
   // Index of an arm by name; throws UserError with the known names.
   int32_t arm_index(std::string_view arm) const;
