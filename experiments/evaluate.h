@@ -60,6 +60,9 @@ class Evaluator {
   // Corrupts a step of each answer and decodes on from there.
   CorruptedAnswers corrupt(const tasks::Task& task, const ArmAnswers& answers, uint32_t seed);
 
+  // What answers are written with, for other ways to ask; greedy unless it is told otherwise.
+  Decoder& decoder() { return decoder_; }
+
   // Held-out loss per token of each member over `rows` sequences of the validation stream.
   std::vector<double> validation_loss(const tasks::DataSource& source, uint32_t seed, int32_t rows);
 

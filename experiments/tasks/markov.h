@@ -27,7 +27,7 @@ namespace surtsey::experiments::tasks {
 struct MarkovOptions {
   int32_t symbols = 32;                          // V, in [2, 1000]
   int32_t order = 2;                             // k, in [1, 4]; V^k <= 1e6
-  int32_t block_size = 32;                       // T, above the order
+  int32_t block_size = 8;                       // T, above the order
   double exponent = 3;                           // of Zipf's law, at least 0
   std::vector<double> shares = {0.5, 0.3, 0.2};  // k + 1 that are positive; scaled to sum 1
   uint32_t source_seed = 0;                      // of the tree, not of the text
