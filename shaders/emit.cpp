@@ -23,9 +23,11 @@ uint32_t open_tiles(Writer& writer, int64_t tiles) {
     writer.open("");
     writer.line("uint tile = group;");
   } else {
-    // Side by side, so that what one workgroup reads lies together.
-    const int64_t share = divide_up(tiles, groups);
-    writer.open(fmt::format("for (uint tile = group * {0}u; tile < min(group * {0}u + {0}u, {1}u); ++tile)", share, tiles));
+    // Side by side, so that what one workgroup reads lies together; shares differ by one at most, the smaller ones spread evenly.
+    const int64_t share = tiles / groups, rest = tiles % groups;
+    const std::string end = rest == 0 ? fmt::format("group * {0}u + {0}u", share) : fmt::format("group * {0}u + {0}u + (group * {1}u + {1}u) / {2}u", share, rest, groups);
+    const std::string first = rest == 0 ? fmt::format("group * {}u", share) : fmt::format("group * {}u + group * {}u / {}u", share, rest, groups);
+    writer.open(fmt::format("for (uint tile = {}; tile < {}; ++tile)", first, end));
   }
   return uint32_t(groups);
 }

@@ -79,7 +79,9 @@ private:
   }
 };
 
-// Rows and columns of the register tile, and how far K is unrolled; measured on lavapipe (shaders/README.md).
+// Rows and columns of the register tile, and how far K is unrolled; measured on lavapipe (shaders/README.md). Taller tiles read
+// less, shorter ones are more for the threads to share.
+constexpr int64_t kTallRows = 32;
 constexpr int64_t kBroadcastRows = 16;
 constexpr int64_t kLaneColumns = 2;
 constexpr int64_t kUnroll = 4;
@@ -100,7 +102,8 @@ public:
     lane_extent_ = swapped_ ? p_.m : p_.n;
     row_extent_ = swapped_ ? p_.n : p_.m;
     columns_ = lane_extent_ > lanes_ ? kLaneColumns : 1;
-    rows_ = even_rows(row_extent_);
+    const int64_t tall = even_rows(row_extent_, kTallRows), low = even_rows(row_extent_, kBroadcastRows);
+    rows_ = longest_share(tall) <= longest_share(low) ? tall : low;
     unrolled_ = p_.plain || epilogue_work() <= kUnrolledWork;
   }
 
@@ -155,11 +158,18 @@ public:
 
 private:
   // 18 rows are two tiles of 9, not one of 16 and one of 2.
-  static int64_t even_rows(int64_t extent) { return divide_up(extent, divide_up(extent, kBroadcastRows)); }
+  static int64_t even_rows(int64_t extent, int64_t most) { return divide_up(extent, divide_up(extent, most)); }
+
+  // The most rows of results that a thread computes, all tiles being shared out.
+  int64_t longest_share(int64_t rows) const {
+    const int64_t tiles = p_.batch * divide_up(row_extent_, rows) * divide_up(lane_extent_, columns_ * lanes_);
+    return divide_up(tiles, w_.target().threads) * rows;
+  }
 
   int64_t waste(int64_t lanes_along, int64_t rows_along) const {
     const int64_t tile = lanes_along > lanes_ ? kLaneColumns * lanes_ : lanes_;
-    return divide_up(lanes_along, tile) * tile * divide_up(rows_along, even_rows(rows_along)) * even_rows(rows_along);
+    const int64_t rows = even_rows(rows_along, kBroadcastRows);
+    return divide_up(lanes_along, tile) * tile * divide_up(rows_along, rows) * rows;
   }
 
   Expression row_value(const Affine& row, const Affine& k) { return swapped_ ? w_.value(p_.b, p_.b_index(k, row)) : w_.value(p_.a, p_.a_index(row, k)); }
@@ -175,12 +185,15 @@ private:
       for (const Affine& c : lane_at) column.push_back(lane_value(c, at).text);
       for (size_t r = 0; r < row.size() && sums_rows(); ++r) w_.line(fmt::format("row_sum{0} = row_sum{0} + {1};", r, row[r]));
       for (size_t c = 0; c < column.size() && sums_lanes(); ++c) w_.line(fmt::format("lane_sum{0} = lane_sum{0} + {1};", c, column[c]));
-      for (int64_t i = 0; i < rows_; ++i) {
-        std::string text = fmt::format("{{ float s = subgroupBroadcast({}, {}u);", row[size_t(i / lanes_)], i % lanes_);
-        for (int64_t c = 0; c < columns_; ++c) text += fmt::format(" c{0}_{1} = fma(s, {2}, c{0}_{1});", i, c, column[size_t(c)]);
+    }
+    // Row by row, not step by step: a row's results stay in registers for all steps of the turn, where there are more of them
+    // than registers.
+    for (int64_t i = 0; i < rows_; ++i)
+      for (size_t u = 0; u < size_t(count); ++u) {
+        std::string text = fmt::format("{{ float s = subgroupBroadcast({}, {}u);", rows[u][size_t(i / lanes_)], i % lanes_);
+        for (int64_t c = 0; c < columns_; ++c) text += fmt::format(" c{0}_{1} = fma(s, {2}, c{0}_{1});", i, c, columns[u][size_t(c)]);
         w_.line(text + " }");
       }
-    }
   }
 
   // The operands of a looped epilogue that have the product's own size are loaded before the loop over K, all at once: one by one
