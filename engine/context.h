@@ -33,6 +33,7 @@ struct Context {
   bool buffer_address = false;
   bool executable_properties = false;
   bool pipeline_cache = false;
+  bool tuning = false;  // measured tiles are read from the cache on disk
   bool unified = false;  // the host reaches the device's memory at full speed
   vk::raii::Queue queue = nullptr;
   vk::raii::CommandPool pool = nullptr;  // of the thread that submits

@@ -62,6 +62,8 @@ constexpr FeatureRow kFeatures[] = {
      [](Capabilities& c) { c.executables.pipelineExecutableInfo = true; }, nothing},
     {"pipeline_cache", false, nullptr, "compiled kernels are kept on disk",
      [](const Capabilities&) { return true; }, nothing_to_enable, nothing},
+    {"tuning", false, nullptr, "products get the tiles that `surtsey tune` measured here",
+     [](const Capabilities&) { return true; }, nothing_to_enable, nothing},
 };
 
 uint32_t estimated_processors(const Capabilities& capabilities) {

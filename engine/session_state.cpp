@@ -1,5 +1,6 @@
 #include "engine/session_state.h"
 
+#include "engine/tuned_tiles.h"
 #include "graph/debug.h"
 #include "shaders/reflect.h"
 
@@ -29,8 +30,8 @@ Session::Impl::Impl(Device& opened, SessionOptions chosen)
     : device(opened),
       context(opened.context()),
       options(std::move(chosen)),
-      target(options.target.value_or(opened.target())),
       cache(options.cache.value_or(shaders::default_cache_directory())),
+      target(with_tuned_tiles(options.target.value_or(opened.target()), opened, cache)),
       pipelines(context, target, cache, options.driver_statistics),
       transfer(context),
       alignment(placement_alignment(context, target)),

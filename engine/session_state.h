@@ -54,8 +54,8 @@ struct Session::Impl {
   Device& device;
   Context& context;
   SessionOptions options;
-  graph::Target target;
   std::string cache;  // folder of the caches on disk, empty for none
+  graph::Target target;
   PipelineStore pipelines;
   Transfer transfer;
   uint64_t alignment;

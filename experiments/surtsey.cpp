@@ -41,6 +41,7 @@ class CommandLine {
     add_bench();
     add_analyze();
     add_selftest();
+    add_tune();
     add_profile();
     add_train();
     add_sample();
@@ -161,6 +162,20 @@ class CommandLine {
     command->add_option("--out", options->out, "the report (selftest-DEVICE.md)");
     command->add_flag("--quick", options->quick, "the device's own variants only");
     on(command, options, commands::selftest);
+  }
+
+  void add_tune() {
+    auto options = keep<commands::TuneCommandOptions>();
+    CLI::App* command = app_.add_subcommand(
+        "tune", "measure tiles for a model's products, keep the best; configure it with --key=value");
+    command->add_option("--program", options->program, "train or forward");
+    command->add_option("--device", options->device, "index, name or UUID");
+    command->add_option("--config", options->config, "TOML file, or config.json of a checkpoint");
+    command->add_option("--members", options->members, "ensemble members");
+    command->add_option("--rounds", options->rounds, "samples of each candidate, which take turns")
+        ->capture_default_str();
+    command->add_option("-o,--output", options->format, "md, json, jsonl or csv");
+    on_with_keys(command, options, commands::tune);
   }
 
   static void add_bench_options(CLI::App* command, commands::BenchOptions& options) {

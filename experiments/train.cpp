@@ -85,13 +85,17 @@ nlohmann::json kernel_variants(const graph::Target& target) {
   return {{"matmul", variant_name(kMatmulVariants, target.matmul_variant())},
           {"reduce", variant_name(kReduceVariants, target.reduce_variant())},
           {"attention", variant_name(kAttentionVariants, target.attention_variant())},
-          {"fusion", target.fusion}};
+          {"fusion", target.fusion},
+          {"tiles", target.tiles ? graph::print(*target.tiles) : ""}};
 }
 
 graph::Target with_variants(graph::Target target, const nlohmann::json& variants) {
   target.matmul = variant_of(kMatmulVariants, variants, "matmul");
   target.reduce = variant_of(kReduceVariants, variants, "reduce");
   target.fusion = variants.value("fusion", true);
+  // None is a choice too: what was measured since then is not used.
+  target.tiles = std::make_shared<graph::MatmulTiles>(
+      graph::parse_matmul_tiles(variants.value("tiles", "")));
   // Left automatic where that comes to the same: it also decides for which shapes.
   const auto attention = variant_of(kAttentionVariants, variants, "attention");
   if (target.attention_variant() != attention) target.attention = attention;
@@ -350,6 +354,15 @@ int64_t Trainer::load(const std::string& root) {
     check(training.value("dtype", "f32") == graph::name(config_.dtype),
           "{}: was trained with dtype {}, not {}", path, training.value("dtype", "f32"),
           graph::name(config_.dtype));
+    const nlohmann::json kernels = kernel_variants(session_.target());
+    nlohmann::json saved = checkpoint.config.value("kernels", kernels);
+    saved.emplace("tiles", "");
+    if (i == 0 && saved != kernels) {
+      fmt::print(stderr,
+                 "warning: {} was trained with other kernels: it goes on, perhaps not to the same "
+                 "bits\n  {}\n  here {}\n",
+                 path, saved.dump(), kernels.dump());
+    }
     check(step < 0 || step == checkpoint.step, "{}: stands at step {}, another member at {}", path,
           checkpoint.step, step);
     step = checkpoint.step;

@@ -1,7 +1,10 @@
 // What a device can do, as plain numbers with no vendor in them. The engine fills it from a device, tests from presets.
 #pragma once
 
+#include "graph/matmul_tile.h"
+
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9,7 +12,6 @@
 namespace surtsey::graph {
 
 enum class Addressing : uint8_t { address, descriptor };
-enum class MatmulVariant : uint8_t { automatic, lane_broadcast, shared_tile };
 // expanded: no kernel claims attention, it is computed by those of its primitives.
 enum class AttentionVariant : uint8_t { automatic, expanded, lane_broadcast, shared_tile };
 enum class ReduceVariant : uint8_t { automatic, lane_per_row, workgroup_per_row };
@@ -36,6 +38,7 @@ struct Target {
   ReduceVariant reduce = ReduceVariant::automatic;
   AttentionVariant attention = AttentionVariant::automatic;
   bool fusion = true;
+  std::shared_ptr<const MatmulTiles> tiles;  // measured ones; others, or all where it is empty, get the default
 
   uint32_t max_bindings() const;          // tensors that one kernel may touch, by addressing mode
   bool can_broadcast() const;             // from a lane to its whole subgroup, of a known size

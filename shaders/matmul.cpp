@@ -1,4 +1,5 @@
 #include "shaders/archetypes.h"
+#include "shaders/matmul_tile.h"
 
 #include <algorithm>
 #include <set>
@@ -79,31 +80,21 @@ private:
   }
 };
 
-// Rows and columns of the register tile, and how far K is unrolled; measured on lavapipe (shaders/README.md). Taller tiles read
-// less, shorter ones are more for the threads to share.
-constexpr int64_t kTallRows = 32;
-constexpr int64_t kBroadcastRows = 16;
-constexpr int64_t kLaneColumns = 2;
-constexpr int64_t kUnroll = 4;
 constexpr size_t kMaxLoadedAhead = 2;
 // Work (OpDef::work) up to which an epilogue is written for every register of the tile: lavapipe gathers from an array that is read
 // at the index of a loop lane by lane, which cost more than a GELU.
 constexpr int kUnrolledWork = 48;
-// A product is long, as weight gradients are, from this many times its sides.
-constexpr int64_t kLongProduct = 4;
 
 class LaneBroadcast {
 public:
   explicit LaneBroadcast(Writer& writer) : w_(writer), p_(writer), lanes_(writer.target().subgroup_size) {
-    // Lanes lie along the side that wastes fewer of them, else along the longer one: a tile then reads longer runs of memory,
-    // which was 4 times as fast at (M, N, K) = (128, 32, 3456), where each tile waited for one cache line a row.
-    const int64_t along_m = waste(p_.m, p_.n), along_n = waste(p_.n, p_.m);
-    swapped_ = along_m != along_n ? along_m < along_n : p_.m > p_.n && p_.k >= kLongProduct * p_.m;
+    const MatmulTile tile = choose_tile(matmul_shape(w_.kernel(), w_.graph(), w_.target()), w_.target());
+    swapped_ = tile.lanes_along_m;
     lane_extent_ = swapped_ ? p_.m : p_.n;
     row_extent_ = swapped_ ? p_.n : p_.m;
-    columns_ = lane_extent_ > lanes_ ? kLaneColumns : 1;
-    const int64_t tall = even_rows(row_extent_, kTallRows), low = even_rows(row_extent_, kBroadcastRows);
-    rows_ = longest_share(tall) <= longest_share(low) ? tall : low;
+    columns_ = tile.columns;
+    rows_ = tile.rows;
+    depth_ = tile.depth;
     unrolled_ = p_.plain || epilogue_work() <= kUnrolledWork;
   }
 
@@ -134,14 +125,14 @@ public:
 
     load_ahead(row_extent_, lane_extent_);
 
-    const int64_t whole = p_.k / kUnroll * kUnroll;
-    if (whole == kUnroll) {
-      step(row_at, lane_at, Affine(0), kUnroll);
+    const int64_t whole = p_.k / depth_ * depth_;
+    if (whole == depth_) {
+      step(row_at, lane_at, Affine(0), depth_);
     } else if (whole > 0) {
       const Affine k = w_.context.variable("k", p_.k);
-      w_.open(fmt::format("for (uint k = 0u; k < {}u; k += {}u)", whole, kUnroll));
+      w_.open(fmt::format("for (uint k = 0u; k < {}u; k += {}u)", whole, depth_));
       w_.declare(k);
-      step(row_at, lane_at, k, kUnroll);
+      step(row_at, lane_at, k, depth_);
       w_.close();
     }
     if (whole < p_.k) {
@@ -157,21 +148,6 @@ public:
   }
 
 private:
-  // 18 rows are two tiles of 9, not one of 16 and one of 2.
-  static int64_t even_rows(int64_t extent, int64_t most) { return divide_up(extent, divide_up(extent, most)); }
-
-  // The most rows of results that a thread computes, all tiles being shared out.
-  int64_t longest_share(int64_t rows) const {
-    const int64_t tiles = p_.batch * divide_up(row_extent_, rows) * divide_up(lane_extent_, columns_ * lanes_);
-    return divide_up(tiles, w_.target().threads) * rows;
-  }
-
-  int64_t waste(int64_t lanes_along, int64_t rows_along) const {
-    const int64_t tile = lanes_along > lanes_ ? kLaneColumns * lanes_ : lanes_;
-    const int64_t rows = even_rows(rows_along, kBroadcastRows);
-    return divide_up(lanes_along, tile) * tile * divide_up(rows_along, rows) * rows;
-  }
-
   Expression row_value(const Affine& row, const Affine& k) { return swapped_ ? w_.value(p_.b, p_.b_index(k, row)) : w_.value(p_.a, p_.a_index(row, k)); }
   Expression lane_value(const Affine& lane, const Affine& k) { return swapped_ ? w_.value(p_.a, p_.a_index(lane, k)) : w_.value(p_.b, p_.b_index(k, lane)); }
 
@@ -313,24 +289,9 @@ private:
   int64_t lanes_;
   bool swapped_ = false;
   bool unrolled_ = false;      // the epilogue is
-  int64_t lane_extent_ = 1, row_extent_ = 1, rows_ = 1, columns_ = 1;
+  int64_t lane_extent_ = 1, row_extent_ = 1, rows_ = 1, columns_ = 1, depth_ = 1;
   std::vector<size_t> ahead_;  // inputs that are loaded before the loop over K
 };
-
-// Shared tiles of rows x depth and depth x columns; each lane owns `own` x `own` results.
-struct TileShape {
-  int64_t rows, columns, depth, own;
-};
-
-TileShape choose_tile(int64_t m, int64_t n, const Target& target) {
-  constexpr TileShape kShapes[] = {{64, 64, 16, 4}, {32, 32, 16, 4}, {16, 16, 16, 2}};
-  for (const TileShape& shape : kShapes) {
-    const int64_t lanes = shape.rows * shape.columns / (shape.own * shape.own);
-    const int64_t bytes = 4 * shape.depth * (shape.rows + shape.columns + 2);
-    if (lanes <= target.max_workgroup_invocations && bytes <= target.shared_memory_bytes && m > shape.rows / 2 && n > shape.columns / 2) return shape;
-  }
-  return kShapes[2];
-}
 
 }  // namespace
 
@@ -338,7 +299,8 @@ Shader matmul_lane_broadcast(Writer& writer) { return LaneBroadcast(writer).writ
 
 Shader matmul_shared_tile(Writer& w) {
   Product p(w);
-  const TileShape t = choose_tile(p.m, p.n, w.target());
+  // Shared tiles of rows x depth and depth x columns; each lane owns `own` x `own` results.
+  const MatmulTile t = choose_tile(matmul_shape(w.kernel(), w.graph(), w.target()), w.target());
   const int64_t across = t.columns / t.own, lanes = t.rows / t.own * across;
   const int64_t row_tiles = divide_up(p.m, t.rows), column_tiles = divide_up(p.n, t.columns);
   // A row more than the tile: neighbouring rows start in different banks.

@@ -5,6 +5,7 @@
 
 #include "engine/pipeline.h"
 #include "shaders/cache_file.h"
+#include "shaders/tile_cache.h"
 
 #include <random>
 
@@ -128,6 +129,42 @@ TEST_CASE("a SPIR-V cache file with a flipped bit is detected and replaced", "[s
   // A folder that cannot be made costs nothing but time.
   CHECK(shaders::compile_spirv(list, "/proc/no/such/folder", &statistics) == fresh);
   CHECK(statistics.compiled == 2);
+}
+
+TEST_CASE("a file of measured tiles with a flipped bit is detected and replaced", "[shaders]") {
+  using namespace shaders;
+  const Folder folder;
+  const std::string directory = (folder / "cache").string(), who = "a device\nand its driver";
+  const graph::Target target = graph::target_preset("lavapipe");
+  const graph::MatmulTiles tiles = {
+      {{.variant = graph::MatmulVariant::lane_broadcast, .m = 64, .n = 48, .k = 32},
+       {.rows = 8, .columns = 4, .depth = 2, .lanes_along_m = true}},
+      {{.variant = graph::MatmulVariant::shared_tile, .batch = 3, .m = 7, .n = 9, .k = 5, .b_transposed = true},
+       {.rows = 16, .columns = 16, .depth = 16, .own = 2}}};
+  const auto load = [&](const graph::Target& asked, const std::string& device) {
+    graph::MatmulTiles loaded = {{{.m = 1}, {}}};
+    const CacheState state = load_tiles(directory, device, asked, loaded);
+    CHECK((state == CacheState::good ? loaded == tiles : loaded.size() == 1));
+    return state;
+  };
+  CHECK(load(target, who) == CacheState::absent);
+  REQUIRE(store_tiles(directory, who, target, tiles));
+  REQUIRE(load(target, who) == CacheState::good);
+  const fs::path path = tile_cache_file(directory, who, target);
+  const std::string whole = slurp(path);
+  for (uint32_t seed = 0; seed < kSeeds; ++seed) {
+    flip(path, seed);
+    INFO(seed);
+    CHECK(load(target, who) == CacheState::corrupt);
+    REQUIRE(store_tiles(directory, who, target, tiles));
+    CHECK(slurp(path) == whole);
+  }
+  // Another driver has another file. Kernels written otherwise (here for other lanes) do not believe this one.
+  CHECK(load(target, who + " 2") == CacheState::absent);
+  graph::Target wider = target;
+  wider.subgroup_size = 16;
+  CHECK(load(wider, who) == CacheState::corrupt);
+  CHECK_FALSE(store_tiles("/proc/no/such/folder", who, target, tiles));
 }
 
 // CPU drivers keep nothing in VkPipelineCache; the test layer does, and ends the process when

@@ -342,7 +342,13 @@ TEST_CASE("training: the chosen kernel variants survive a checkpoint") {
     other.matmul = target.matmul_variant() == graph::MatmulVariant::shared_tile
                        ? graph::MatmulVariant::lane_broadcast
                        : graph::MatmulVariant::shared_tile;
+    // Tiles that are measured between a run and its resume are not used.
+    const graph::MatmulShape shape{.variant = target.matmul_variant(), .m = 8, .n = 8, .k = 8};
+    other.tiles = std::make_shared<graph::MatmulTiles>(graph::MatmulTiles{{shape, {.rows = 2}}});
     const graph::Target back = with_variants(other, kernel_variants(target));
+    REQUIRE(back.tiles);
+    REQUIRE(back.tiles->empty());
+    REQUIRE(*with_variants(target, kernel_variants(other)).tiles == *other.tiles);
     REQUIRE(back.matmul_variant() == target.matmul_variant());
     REQUIRE(back.reduce_variant() == target.reduce_variant());
   }

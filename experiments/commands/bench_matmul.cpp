@@ -1,54 +1,24 @@
 #include "experiments/commands/bench.h"
+#include "experiments/tune.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace surtsey::experiments::commands {
 namespace {
 
-using graph::DType;
 using graph::HostTensor;
 
-struct Case {
-  int64_t m = 0, n = 0, k = 0;
-  std::string layout;
-  bool transposed(size_t operand) const { return layout[operand] == 't'; }
-};
-
-graph::Program product(const Case& c) {
-  auto graph = std::make_shared<graph::Graph>();
-  const auto operand = [&](const char* name, int64_t rows, int64_t columns, bool transposed) {
-    if (!transposed) return graph->parameter(name, {DType::f32, {rows, columns}});
-    return graph::transpose(graph->parameter(name, {DType::f32, {columns, rows}}));
-  };
-  const graph::Value a = operand("a", c.m, c.k, c.transposed(0));
-  const graph::Value b = operand("b", c.k, c.n, c.transposed(1));
-  return {graph, {{"c", graph::matmul(a, b)}}};
-}
-
-// A fast wrong kernel is no result: compares elements spread over the product with sums in double.
-void check_product(const Case& c, const HostTensor& a, const HostTensor& b,
+// A fast wrong kernel is no result.
+void check_product(const graph::MatmulShape& shape, const HostTensor& a, const HostTensor& b,
                    const std::vector<float>& result) {
-  constexpr int64_t kElements = 257;
-  const int64_t count = c.m * c.n;
-  for (int64_t i = 0; i < std::min(count, kElements); ++i) {
-    const int64_t at = count <= kElements ? i : i * (count - 1) / (kElements - 1);
-    const int64_t row = at / c.n, column = at % c.n;
-    double expected = 0;
-    for (int64_t k = 0; k < c.k; ++k) {
-      expected += a.values[size_t(c.transposed(0) ? k * c.m + row : row * c.k + k)] *
-                  b.values[size_t(c.transposed(1) ? column * c.k + k : k * c.n + column)];
-    }
-    const double tolerance = 1e-6 * std::sqrt(double(c.k)) * (1 + std::abs(expected));
-    ensure(std::abs(double(result[size_t(at)]) - expected) <= tolerance,
-           "matmul {} {}x{}x{}: element [{}, {}] is {}, not {}", c.layout, c.m, c.n, c.k, row,
-           column, result[size_t(at)], expected);
-  }
+  const std::string wrong = wrong_element(shape, a, b, result);
+  ensure(wrong.empty(), "matmul {}x{}x{}: {}", shape.m, shape.n, shape.k, wrong);
 }
 
-Record measure(engine::Device& device, const Case& c, const BenchOptions& options) {
+Record measure(engine::Device& device, const graph::MatmulShape& c, const std::string& layout,
+               const BenchOptions& options) {
   engine::Session session(device, session_options(device, options));
-  session.add_program("matmul", product(c));
+  session.add_program("matmul", product_program(c));
   session.allocate();
   HostTensor a = HostTensor::random(session.state_type("a"), -1, 1, 1);
   HostTensor b = HostTensor::random(session.state_type("b"), -1, 1, 2);
@@ -66,7 +36,7 @@ Record measure(engine::Device& device, const Case& c, const BenchOptions& option
   record["m"] = c.m;
   record["n"] = c.n;
   record["k"] = c.k;
-  record["layout"] = c.layout;
+  record["layout"] = layout;
   record["kernel"] = session.plan("matmul").kernels[0].name;
   record["variant"] = variant_name(session.target());
   record["runs_per_sample"] = runs;
@@ -92,7 +62,13 @@ void bench_matmul(const BenchMatmulOptions& options) {
   std::vector<Record> records;
   for_each_combination({options.m, options.n, options.k}, [&](const std::vector<int64_t>& v) {
     for (const std::string& layout : options.layout) {
-      records.push_back(measure(device, {v[0], v[1], v[2], layout}, options.bench));
+      records.push_back(measure(device,
+                                {.m = v[0],
+                                 .n = v[1],
+                                 .k = v[2],
+                                 .a_transposed = layout[0] == 't',
+                                 .b_transposed = layout[1] == 't'},
+                                layout, options.bench));
     }
   });
   print_records(records, options.bench.format,

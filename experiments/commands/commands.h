@@ -64,6 +64,19 @@ struct SelftestOptions {
 };
 void selftest(const SelftestOptions& options);
 
+// Measures tiles for the products of a model's training step and keeps the best on disk, for every
+// later compilation on this device: see experiments/tune.h.
+struct TuneCommandOptions {
+  std::string program = "train";  // train, forward
+  std::string device;
+  std::string config;  // TOML file, or config.json of a checkpoint
+  std::string format = "md";
+  int64_t members = 1;
+  int64_t rounds = 9;
+  std::vector<std::string> keys;
+};
+void tune(const TuneCommandOptions& options);
+
 // What all benchmarks have. Lists are cross products, the last one runs fastest.
 struct BenchOptions {
   std::string format = "md";  // md, json, jsonl, csv

@@ -21,8 +21,9 @@ std::string duration(double ns) {
 }
 
 std::string time_cell(const Record& record) {
-  return fmt::format("{} ± {}", duration(record["median_ns"].get<double>()),
-                     duration(record["deviation_ns"].get<double>()));
+  const std::string time = duration(record["median_ns"].get<double>());
+  if (!record.contains("deviation_ns")) return time;
+  return fmt::format("{} ± {}", time, duration(record["deviation_ns"].get<double>()));
 }
 
 void print_markdown(const std::vector<Record>& records, const std::vector<std::string>& columns) {

@@ -24,7 +24,7 @@ double median(std::vector<uint64_t> samples);
 // Sets samples_ns, median_ns and deviation_ns (the standard deviation of the samples).
 void add_samples(Record& record, const std::vector<uint64_t>& samples);
 
-// md shows `columns` and time as median ± deviation; csv has every field but the samples; json is
+// md shows `columns` and time as median ± deviation (where there is one); csv has every field but the samples; json is
 // one list, jsonl one record a line.
 void print_records(const std::vector<Record>& records, const std::string& format,
                    const std::vector<std::string>& columns);

@@ -1,0 +1,143 @@
+#include "shaders/matmul_tile.h"
+
+#include "shaders/archetypes.h"
+
+#include <algorithm>
+
+namespace surtsey::shaders {
+
+using namespace graph;
+
+namespace {
+
+// Measured on lavapipe (shaders/README.md). Taller tiles read less, shorter ones are more for the threads to share.
+constexpr int64_t kTallRows = 32;
+constexpr int64_t kRows = 16;
+constexpr int64_t kColumns = 2;
+constexpr int64_t kDepth = 4;
+// A product is long, as weight gradients are, from this many times its sides.
+constexpr int64_t kLongProduct = 4;
+// Results in the registers (and on the stack) of a lane: more take the driver long to compile.
+constexpr int64_t kMaxResults = 128;
+
+constexpr MatmulTile kSharedTiles[] = {{.rows = 64, .columns = 64, .depth = 16, .own = 4}, {.rows = 32, .columns = 32, .depth = 16, .own = 4},
+                                       {.rows = 16, .columns = 16, .depth = 16, .own = 2}, {.rows = 128, .columns = 128, .depth = 16, .own = 8},
+                                       {.rows = 64, .columns = 64, .depth = 32, .own = 4}, {.rows = 128, .columns = 64, .depth = 16, .own = 8},
+                                       {.rows = 64, .columns = 128, .depth = 16, .own = 8}, {.rows = 64, .columns = 32, .depth = 16, .own = 4},
+                                       {.rows = 32, .columns = 64, .depth = 16, .own = 4}};
+
+// 18 rows are two tiles of 9, not one of 16 and one of 2.
+int64_t even_rows(int64_t extent, int64_t most) { return divide_up(extent, divide_up(extent, most)); }
+
+struct Sides {
+  int64_t lanes, rows;
+};
+Sides sides(const MatmulShape& s, bool lanes_along_m) { return lanes_along_m ? Sides{s.m, s.n} : Sides{s.n, s.m}; }
+
+int64_t columns_of(int64_t extent, int64_t most, int64_t lanes) { return std::min(most, divide_up(extent, lanes)); }
+
+// Elements that tiles cover, those past the edges with them.
+int64_t covered(const Sides& side, int64_t lanes) {
+  const int64_t wide = columns_of(side.lanes, kColumns, lanes) * lanes, high = even_rows(side.rows, kRows);
+  return divide_up(side.lanes, wide) * wide * divide_up(side.rows, high) * high;
+}
+
+// The most rows of results that a thread computes, all tiles being shared out.
+int64_t longest_share(const MatmulShape& s, const Sides& side, int64_t rows, const Target& target) {
+  const int64_t lanes = target.subgroup_size, wide = columns_of(side.lanes, kColumns, lanes) * lanes;
+  const int64_t tiles = s.batch * divide_up(side.lanes, wide) * divide_up(side.rows, rows);
+  return divide_up(tiles, target.threads) * rows;
+}
+
+bool fits(const MatmulTile& tile, const MatmulShape& shape, const Target& target) {
+  if (tile.rows < 1 || tile.columns < 1 || tile.depth < 1 || tile.own < 1) return false;
+  if (shape.variant == MatmulVariant::shared_tile) {
+    const bool known = std::find(std::begin(kSharedTiles), std::end(kSharedTiles), tile) != std::end(kSharedTiles);
+    const int64_t bytes = 4 * tile.depth * (tile.rows + tile.columns + 2);
+    return known && tile.rows * tile.columns / (tile.own * tile.own) <= target.max_workgroup_invocations && bytes <= target.shared_memory_bytes;
+  }
+  // Every access through a descriptor is checked against its range: long turns would take the driver minutes to compile.
+  const int64_t deepest = target.addressing == Addressing::address ? kDepth + 1 : kDepth;
+  const Sides side = sides(shape, tile.lanes_along_m);
+  return tile.own == 1 && tile.rows <= side.rows && tile.rows * tile.columns <= kMaxResults && tile.depth <= deepest &&
+         tile.columns <= divide_up(side.lanes, target.subgroup_size);
+}
+
+MatmulTile default_lane_broadcast(const MatmulShape& shape, const Target& target) {
+  const int64_t lanes = target.subgroup_size;
+  MatmulTile tile{.depth = kDepth};
+  // Lanes lie along the side that wastes fewer of them, else along the longer one: a tile then reads longer runs of memory,
+  // which was 4 times as fast at (M, N, K) = (128, 32, 3456), where each tile waited for one cache line a row.
+  const int64_t along_m = covered(sides(shape, true), lanes), along_n = covered(sides(shape, false), lanes);
+  tile.lanes_along_m = along_m != along_n ? along_m < along_n : shape.m > shape.n && shape.k >= kLongProduct * shape.m;
+  const Sides side = sides(shape, tile.lanes_along_m);
+  tile.columns = columns_of(side.lanes, kColumns, lanes);
+  const int64_t tall = even_rows(side.rows, kTallRows), low = even_rows(side.rows, kRows);
+  tile.rows = longest_share(shape, side, tall, target) <= longest_share(shape, side, low, target) ? tall : low;
+  return tile;
+}
+
+MatmulTile default_shared_tile(const MatmulShape& shape, const Target& target) {
+  constexpr size_t kDefaults = 3;  // the first of the list, largest first
+  for (size_t i = 0; i < kDefaults; ++i) {
+    const MatmulTile& tile = kSharedTiles[i];
+    if (fits(tile, shape, target) && shape.m > tile.rows / 2 && shape.n > tile.columns / 2) return tile;
+  }
+  return kSharedTiles[kDefaults - 1];
+}
+
+}  // namespace
+
+MatmulShape matmul_shape(const Kernel& kernel, const Graph& graph, const Target& target) {
+  const Node& node = graph.node(kernel.anchor);
+  MatmulShape shape{.variant = target.matmul_variant()};
+  shape.m = kernel.space[kernel.space.size() - 2];
+  shape.n = kernel.space.back();
+  shape.k = node.inputs[0].shape().back();
+  shape.batch = element_count(kernel.space) / std::max<int64_t>(1, shape.m * shape.n);
+  const auto transposed = [&](const Value& operand) {
+    for (const KernelOperand& input : kernel.inputs)
+      if (input.value == operand) {
+        const Strides& strides = input.view.strides;
+        return strides[strides.size() - 1] != 1 && strides[strides.size() - 2] == 1;
+      }
+    return false;
+  };
+  shape.a_transposed = transposed(node.inputs[0]);
+  shape.b_transposed = transposed(node.inputs[1]);
+  return shape;
+}
+
+MatmulTile default_tile(const MatmulShape& shape, const Target& target) {
+  return shape.variant == MatmulVariant::shared_tile ? default_shared_tile(shape, target) : default_lane_broadcast(shape, target);
+}
+
+MatmulTile choose_tile(const MatmulShape& shape, const Target& target) {
+  if (target.tiles)
+    if (const auto found = target.tiles->find(shape); found != target.tiles->end() && fits(found->second, shape, target)) return found->second;
+  return default_tile(shape, target);
+}
+
+std::vector<MatmulTile> tile_candidates(const MatmulShape& shape, const Target& target) {
+  std::vector<MatmulTile> list = {default_tile(shape, target)};
+  const auto add = [&](const MatmulTile& tile) {
+    if (fits(tile, shape, target) && std::find(list.begin(), list.end(), tile) == list.end()) list.push_back(tile);
+  };
+  if (shape.variant == MatmulVariant::shared_tile) {
+    for (const MatmulTile& tile : kSharedTiles) add(tile);
+    return list;
+  }
+  for (const bool lanes_along_m : {false, true})
+    for (const int64_t rows : {kRows, kTallRows})
+      for (const int64_t columns : {2, 3, 4})
+        for (const int64_t depth : {kDepth, kDepth + 1}) {
+          const Sides side = sides(shape, lanes_along_m);
+          add({.rows = even_rows(side.rows, rows),
+               .columns = columns_of(side.lanes, columns, target.subgroup_size),
+               .depth = depth,
+               .lanes_along_m = lanes_along_m});
+        }
+  return list;
+}
+
+}  // namespace surtsey::shaders
