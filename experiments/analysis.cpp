@@ -9,7 +9,6 @@
 #include "engine/offline.h"
 #include "experiments/join.h"
 #include "experiments/record.h"
-#include "graph/compile.h"
 #include "shaders/emit.h"
 
 namespace surtsey::experiments {
@@ -151,13 +150,14 @@ std::string file_name(std::string text) {
 
 std::vector<DeviceAnalysis> analyze(
     const graph::Program& program, const std::vector<std::string>& devices,
-    const std::string& cache, const std::function<void(std::vector<shaders::Shader>&)>& alter) {
+    const std::string& cache, const graph::CompileOptions& compile,
+    const std::function<void(std::vector<shaders::Shader>&)>& alter) {
   std::vector<DeviceAnalysis> result;
   for (const std::string& device : devices) {
     const auto start = std::chrono::steady_clock::now();
     const std::string text = engine::with_offline_device(device, [&](engine::OfflineDevice& gpu) {
       const graph::Target& target = gpu.info().target;
-      const graph::Plan plan = graph::compile(program, target, {.name = device});
+      const graph::Plan plan = graph::compile(program, target, compile);
       std::vector<shaders::Shader> shaders = shaders::emit(plan, target);
       if (alter) alter(shaders);
       const DeviceAnalysis analysis{device, gpu.info().name, gpu.info().driver, describe(target),

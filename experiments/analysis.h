@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "engine/driver_statistics.h"
-#include "graph/plan.h"
+#include "graph/compile.h"
 #include "shaders/shader.h"
 
 namespace surtsey::experiments {
@@ -38,7 +38,8 @@ struct DeviceAnalysis {
 // empty. `alter` changes the shaders before they are compiled (tests).
 std::vector<DeviceAnalysis> analyze(
     const graph::Program& program, const std::vector<std::string>& devices,
-    const std::string& cache, const std::function<void(std::vector<shaders::Shader>&)>& alter = {});
+    const std::string& cache, const graph::CompileOptions& compile = {},
+    const std::function<void(std::vector<shaders::Shader>&)>& alter = {});
 
 // A kernel on a device whose statistic is not 0: "amd:navi21: matmul_tn_8x8x8: 12 spills".
 // `statistic` is a name of engine::statistic_fields().

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "experiments/analysis_run.h"
 #include "experiments/environment.h"
 #include "experiments/exit_status.h"
 #include "experiments/interrupt.h"
@@ -36,6 +37,7 @@ struct Flags {
   bool replace = false;
   bool profile = false;
   ProfileRequest request;  // with --profile
+  AnalysisRequest analysis;  // with --analyze: its targets
   std::vector<std::string> keys;
 };
 
@@ -94,9 +96,7 @@ struct Settings {
 };
 
 // The step with the most arithmetic of all that the study would run.
-void profile_largest(const Flags& flags, Study& study, const ProfileRequest& request) {
-  check_request(request);
-  engine::Device device = engine::Device::open({.select = flags.device});
+PackStep largest_step(engine::Device& device, Study& study) {
   PackStep largest;
   double most = 0;
   StudyRun run(device, [&](const ScoutedPack& pack) {
@@ -110,7 +110,7 @@ void profile_largest(const Flags& flags, Study& study, const ProfileRequest& req
   });
   study.run(run);
   check(most > 0, "{} would train nothing", study.name());
-  profile_pack_step(device, largest, request);
+  return largest;
 }
 
 int run_with(const Flags& flags, Study& study, int argc, char** argv) {
@@ -127,7 +127,16 @@ int run_with(const Flags& flags, Study& study, int argc, char** argv) {
     ProfileRequest request = flags.request;
     request.command = {argv, argv + argc};
     if (!flags.out.empty()) request.out = flags.out;
-    profile_largest(flags, study, request);
+    check_request(request);
+    engine::Device device = engine::Device::open({.select = flags.device});
+    profile_pack_step(device, largest_step(device, study), request);
+    return 0;
+  }
+  if (!flags.analysis.targets.empty()) {
+    check_request(flags.analysis);
+    // The device at hand decides how many models are a pack.
+    engine::Device device = engine::Device::open({.select = flags.device});
+    analyze_pack_step(largest_step(device, study), flags.analysis);
     return 0;
   }
 
@@ -250,6 +259,17 @@ int run_study(int argc, char** argv, Study& study) {
   app.add_option("--compare", flags.request.compare, "with --profile: profile.json of another run");
   app.add_flag("--measure-ceilings", flags.request.measure_ceilings,
                "with --profile: measure the device's ceilings again");
+  app.add_option("--analyze", flags.analysis.targets,
+                 "analyze the training step of the largest cell instead, for GPUs that are not "
+                 "here: amd:navi21,..; see `surtsey analyze`")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  app.add_option("--output", flags.analysis.format, "with --analyze: text, md, json, csv or html");
+  app.add_option("--isa", flags.analysis.isa, "with --analyze: a folder for the ISA");
+  app.add_option("--fail-on", flags.analysis.fail_on,
+                 "with --analyze: an error when a kernel has any: spills, scratch_bytes")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   app.set_version_flag("--version", fmt::format("surtsey {} ({})", kVersion, kCommit));
   app.allow_extras();
   app.footer([&] {

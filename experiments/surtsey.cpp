@@ -135,18 +135,21 @@ class CommandLine {
     CLI::App* command = app_.add_subcommand(
         "analyze",
         "registers, spills, occupancy and ISA of a model's kernels on GPUs that are not here: "
-        "[CONFIG] --target amd:navi21,.. --key=value");
+        "[CONFIG|STUDY] --target amd:navi21,.. --key=value");
     command
-        ->add_option("--target", options->targets, "VENDOR:FAMILY, a list: amd:vega10,amd:navi21")
-        ->delimiter(',');
+        ->add_option("--target", options->request.targets,
+                     "VENDOR:FAMILY, a list: amd:vega10,amd:navi21")
+        ->delimiter(',')
+        ->allow_extra_args(false);
     command->add_flag("--list", options->list, "say which targets this machine's drivers know");
     command->add_option("--program", options->program, "train or forward");
-    command->add_option("-o,--output", options->format, "text, md, json, csv or html");
-    command->add_option("--isa", options->isa, "write the ISA of each kernel into this folder");
+    command->add_option("-o,--output", options->request.format, "text, md, json, csv or html");
+    command->add_option("--isa", options->request.isa, "write the ISA of each kernel into this folder");
     command
-        ->add_option("--fail-on", options->fail_on,
+        ->add_option("--fail-on", options->request.fail_on,
                      "end with an error when a kernel has any: spills, scratch_bytes")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->allow_extra_args(false);
     command->allow_extras();
     command->callback([this, command, options] {
       options->keys = command->remaining();

@@ -119,7 +119,7 @@ TEST_CASE("a kernel that spills is found and named", "[analysis]") {
   need_offline_driver();
   const graph::Program program = decoder_step(11, 8, 1, 16, 2, 2);
   const std::vector<std::string> devices = {"amd:vega10", "amd:navi21"};
-  const auto analyses = analyze(program, devices, "",
+  const auto analyses = analyze(program, devices, "", {},
                                 [](auto& shaders) { plant_spills(shaders, "matmul_nt_16x11x16"); });
   const std::vector<std::string> spilling = kernels_with(analyses, "spills");
   REQUIRE(spilling.size() == devices.size());

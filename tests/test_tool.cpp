@@ -197,6 +197,8 @@ TEST_CASE("tool: analyze says what goes wrong") {
   message("--target amd:navi21 --fail-on colour", "spills");
   message("--target amd:navi21 /no/such/file.toml", "/no/such/file.toml");
   message("--target amd:navi21 --n_layr=2", "did you mean 'n_layer'");
+  message("--target amd:navi21 chain_of_thougt", "did you mean 'chain_of_thought'");
+  message("--target amd:navi21 --program forward chain_of_thought", "as it trains");
 
   const Outcome outcome = run(folder,
                               "analyze --target amd:vega10,amd:navi21 --n_layer 1 "
@@ -205,6 +207,18 @@ TEST_CASE("tool: analyze says what goes wrong") {
   CAPTURE(outcome.err);
   REQUIRE(outcome.status == 0);
   CHECK(nlohmann::json::parse(outcome.out).size() == 2);
+  // Activations in 16 bits are other kernels.
+  const Outcome narrow =
+      run(folder, "analyze --target amd:navi21 --n_layer=1 --n_embd=16 --dtype=f16 -o json");
+  CAPTURE(narrow.err);
+  REQUIRE(narrow.status == 0);
+  CHECK(nlohmann::json::parse(narrow.out)[0] != nlohmann::json::parse(outcome.out)[1]);
+  const Outcome study = run(folder,
+                            "analyze chain_of_thought --target amd:navi21 --fail-on spills "
+                            "--widths=4 --control_widths= --batch_size=4 -o json");
+  CAPTURE(study.err);
+  REQUIRE(study.status == 0);
+  CHECK(nlohmann::json::parse(study.out)[0]["kernels"].size() > 10);
   message("--target amd:navi99 --n_layer=1", "It knows: ");
   const Outcome gate =
       run(folder, "analyze --target amd:navi21 --n_layer=1 --fail-on shared_bytes");

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "engine/device.h"
+#include "experiments/analysis_run.h"
 
 #include <cstdint>
 #include <string>
@@ -43,14 +44,12 @@ inline const std::vector<std::string> kInspectViews = {"summary", "graph",  "pas
 void inspect(const InspectOptions& options);
 
 // What drivers make of a model's kernels on GPUs that are not here: see experiments/analysis.h. A
-// configuration as train and inspect take it: `keys` may begin with a TOML file or config.json.
+// configuration as train and inspect take it: `keys` may begin with a TOML file or config.json, or
+// with the name of a study, whose largest cell is taken.
 struct AnalyzeOptions {
-  std::vector<std::string> targets;  // amd:navi21, ..
-  std::string program = "train";     // train, forward
-  std::string format = "text";       // text, md, json, csv, html
-  std::string isa;                   // a folder for the ISA of each kernel
-  std::vector<std::string> fail_on;  // statistics that must be 0 for every kernel: spills, ..
-  bool list = false;                 // only say which targets there are
+  AnalysisRequest request;
+  std::string program = "train";  // train, forward
+  bool list = false;              // only say which targets there are
   std::vector<std::string> keys;
 };
 void analyze(const AnalyzeOptions& options);
