@@ -99,7 +99,13 @@ uint64_t Context::completed() {
     throw lost("vkGetSemaphoreCounterValue", error);
   }
   // A lost device may report any value; tickets that were never handed out have not completed.
-  last_completed_ = std::min<uint64_t>(value, submitted_);
+  return note_completed(std::min<uint64_t>(value, submitted_));
+}
+
+uint64_t Context::note_completed(uint64_t ticket) {
+  uint64_t known = last_completed_;
+  while (known < ticket && !last_completed_.compare_exchange_weak(known, ticket)) {
+  }
   return last_completed_;
 }
 
@@ -115,7 +121,9 @@ void Context::wait(uint64_t ticket) {
     } catch (const vk::SystemError& error) {
       throw lost("vkWaitSemaphores", error);
     }
-    uint64_t done = completed();
+    uint64_t done = completed();  // asked in any case: a lost device may be found out only here
+    // A wait that succeeds is believed: a counter that stays behind would be asked for ever.
+    if (result == vk::Result::eSuccess) done = note_completed(ticket);
     auto now = std::chrono::steady_clock::now();
     if (done != progress) {
       progress = done;

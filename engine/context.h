@@ -80,6 +80,7 @@ struct Context {
   }
 
  private:
+  uint64_t note_completed(uint64_t ticket);  // never back; returns the newest that is known
   DeviceError lost(const char* call, const vk::SystemError& error);
   std::string pending(uint64_t completed);  // the oldest work that has not completed, in words
   std::atomic<uint64_t> submitted_ = 0;

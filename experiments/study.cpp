@@ -36,7 +36,7 @@ struct Flags {
   bool resume = false;
   bool replace = false;
   bool profile = false;
-  ProfileRequest request;  // with --profile
+  ProfileRequest request;    // with --profile
   AnalysisRequest analysis;  // with --analyze: its targets
   std::vector<std::string> keys;
 };

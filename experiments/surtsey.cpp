@@ -144,7 +144,8 @@ class CommandLine {
     command->add_flag("--list", options->list, "say which targets this machine's drivers know");
     command->add_option("--program", options->program, "train or forward");
     command->add_option("-o,--output", options->request.format, "text, md, json, csv or html");
-    command->add_option("--isa", options->request.isa, "write the ISA of each kernel into this folder");
+    command->add_option("--isa", options->request.isa,
+                        "write the ISA of each kernel into this folder");
     command
         ->add_option("--fail-on", options->request.fail_on,
                      "end with an error when a kernel has any: spills, scratch_bytes")

@@ -115,16 +115,24 @@ const Undisturbed& undisturbed(const std::string& limits) {
   static std::map<std::string, Undisturbed> known;
   const auto [found, added] = known.try_emplace(limits);
   if (!added) return found->second;
-  FaultyRun training(limits);
-  const Outcome whole = training.train("");
-  INFO(whole.err);
-  REQUIRE(whole.status == 0);
-  REQUIRE(training.counted("alive") == 0);
-  REQUIRE(training.counted("fired") == 0);
-  for (const Fault& fault : kFaults)
-    found->second.counts[fault.count] = training.counted(fault.count);
-  found->second.result = training.result();
-  REQUIRE(!training.result().empty());
+  // Twice: while the driver's caches are empty dispatches take long, and submissions are cut
+  // shorter.
+  for (const bool first : {true, false}) {
+    FaultyRun training(limits);
+    const Outcome whole = training.train("");
+    INFO(whole.err);
+    REQUIRE(whole.status == 0);
+    REQUIRE(training.counted("alive") == 0);
+    REQUIRE(training.counted("fired") == 0);
+    for (const Fault& fault : kFaults) {
+      int64_t& count = found->second.counts[fault.count];
+      const int64_t now = training.counted(fault.count);
+      count = first ? now : std::min(count, now);
+    }
+    if (!first) CHECK(training.result() == found->second.result);
+    found->second.result = training.result();
+  }
+  REQUIRE(!found->second.result.empty());
   return found->second;
 }
 
@@ -160,6 +168,17 @@ void check_fault(const Fault& fault, int64_t turn) {
   CHECK(training.result() == whole.result);
 }
 
+// Each of the first kTurns of a kind, by its key.
+void check_first_twenty(const std::string& key) {
+  (void)open_test_device();
+  const auto fault = std::find_if(std::begin(kFaults), std::end(kFaults),
+                                  [&](const Fault& row) { return key == row.key; });
+  REQUIRE(fault != std::end(kFaults));
+  const int64_t turns = undisturbed(fault->limits).counts.at(fault->count);
+  if (key != "fail_map") REQUIRE(turns >= kTurns);
+  for (int64_t turn = 1; turn <= std::min(kTurns, turns); ++turn) check_fault(*fault, turn);
+}
+
 }  // namespace
 
 TEST_CASE("faults: a failing device is one message, and no checkpoint is lost", "[faults]") {
@@ -168,18 +187,28 @@ TEST_CASE("faults: a failing device is one message, and no checkpoint is lost", 
   // Near the end, with a checkpoint to go on from.
   for (const Fault& fault : kFaults) {
     if (fault.status != experiments::kDeviceLostStatus) continue;
-    check_fault(fault, undisturbed(fault.limits).counts.at(fault.count) * 3 / 4);
+    check_fault(fault, undisturbed(fault.limits).counts.at(fault.count) * 2 / 3);
   }
 }
 
-TEST_CASE("faults: each of the first twenty of each kind", "[.fault_matrix]") {
-  (void)open_test_device();
-  for (const Fault& fault : kFaults) {
-    const int64_t turns = undisturbed(fault.limits).counts.at(fault.count);
-    // Maps are few: an arena is mapped once.
-    if (std::string(fault.count) != "maps") REQUIRE(turns >= kTurns);
-    for (int64_t turn = 1; turn <= std::min(kTurns, turns); ++turn) check_fault(fault, turn);
-  }
+// A test each kind, so that shards share them.
+TEST_CASE("faults: each of the first twenty allocations", "[.fault_matrix]") {
+  check_first_twenty("fail_allocation");
+}
+
+TEST_CASE("faults: each of the first twenty pipelines", "[.fault_matrix]") {
+  check_first_twenty("fail_pipeline");
+}
+
+// They are few: an arena is mapped once.
+TEST_CASE("faults: each of the maps", "[.fault_matrix]") { check_first_twenty("fail_map"); }
+
+TEST_CASE("faults: each of the first twenty submissions", "[.fault_matrix]") {
+  check_first_twenty("lose_submit");
+}
+
+TEST_CASE("faults: each of the first twenty submissions, lost while it runs", "[.fault_matrix]") {
+  check_first_twenty("lose_wait");
 }
 
 }  // namespace surtsey::tests

@@ -20,6 +20,7 @@ struct Instance {
   PFN_vkGetPhysicalDeviceProperties properties = nullptr;
   PFN_vkGetPhysicalDeviceProperties2 properties2 = nullptr;
   PFN_vkGetPhysicalDeviceFeatures2 features2 = nullptr;
+  PFN_vkGetPhysicalDeviceQueueFamilyProperties families = nullptr;
   PFN_vkGetPhysicalDeviceMemoryProperties memory = nullptr;
   PFN_vkGetPhysicalDeviceMemoryProperties2 memory2 = nullptr;
 
@@ -28,6 +29,7 @@ struct Instance {
     get(properties, "vkGetPhysicalDeviceProperties");
     get(properties2, "vkGetPhysicalDeviceProperties2");
     get(features2, "vkGetPhysicalDeviceFeatures2");
+    get(families, "vkGetPhysicalDeviceQueueFamilyProperties");
     get(memory, "vkGetPhysicalDeviceMemoryProperties");
     get(memory2, "vkGetPhysicalDeviceMemoryProperties2");
   }
@@ -131,6 +133,14 @@ VKAPI_ATTR void VKAPI_CALL features2(VkPhysicalDevice physical,
   lower_features(instance.settings, *features);
 }
 
+VKAPI_ATTR void VKAPI_CALL families(VkPhysicalDevice physical, uint32_t* count,
+                                    VkQueueFamilyProperties* families) {
+  const Instance instance = instance_of(physical);
+  instance.families(physical, count, families);
+  if (families == nullptr || instance.settings.no_timestamps == 0) return;
+  for (uint32_t i = 0; i < *count; ++i) families[i].timestampValidBits = 0;
+}
+
 VKAPI_ATTR void VKAPI_CALL memory(VkPhysicalDevice physical,
                                   VkPhysicalDeviceMemoryProperties* memory) {
   const Instance instance = instance_of(physical);
@@ -165,6 +175,7 @@ VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL get_instance_function(VkInstance instan
       SURTSEY_LAYER_ROW("vkGetPhysicalDeviceProperties2KHR", properties2),
       SURTSEY_LAYER_ROW("vkGetPhysicalDeviceFeatures2", features2),
       SURTSEY_LAYER_ROW("vkGetPhysicalDeviceFeatures2KHR", features2),
+      SURTSEY_LAYER_ROW("vkGetPhysicalDeviceQueueFamilyProperties", families),
       SURTSEY_LAYER_ROW("vkGetPhysicalDeviceMemoryProperties", memory),
       SURTSEY_LAYER_ROW("vkGetPhysicalDeviceMemoryProperties2", memory2),
       SURTSEY_LAYER_ROW("vkGetPhysicalDeviceMemoryProperties2KHR", memory2),

@@ -5,6 +5,7 @@
 // Keys, all optional:
 //   limits           minimum | mobile | discrete: the device reports less than it has (limits.h)
 //   max_allocation   bytes: the largest allocation that the device reports
+//   no_timestamps    1: queues have no timestamps, as Vulkan allows
 //   fail_allocation  n: the n-th vkAllocateMemory finds no memory
 //   fail_pipeline    n: the n-th compute pipeline is not created
 //   fail_map         n: the n-th vkMapMemory fails
@@ -29,6 +30,7 @@ namespace surtsey::layer {
 struct Settings {
   std::string limits;
   uint64_t max_allocation = 0;
+  uint64_t no_timestamps = 0;
   uint64_t fail_allocation = 0;
   uint64_t fail_pipeline = 0;
   uint64_t fail_map = 0;
