@@ -119,9 +119,9 @@ void create_device(Context& context, vk::raii::PhysicalDevice physical,
   vk::DeviceQueueCreateInfo queue{.queueFamilyIndex = context.capabilities.queue_family,
                                   .queueCount = 1,
                                   .pQueuePriorities = &priority};
-  vk::StructureChain features{vk::PhysicalDeviceFeatures2{}, chosen.enable.features11,
-                              chosen.enable.features12, chosen.enable.features13,
-                              chosen.enable.executables};
+  vk::StructureChain features{vk::PhysicalDeviceFeatures2{.features = chosen.enable.features},
+                              chosen.enable.features11, chosen.enable.features12,
+                              chosen.enable.features13, chosen.enable.executables};
   if (!chosen.in_use("executable_properties"))
     features.unlink<vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>();
   vk::DeviceCreateInfo create{.pNext = &features.get<vk::PhysicalDeviceFeatures2>(),
@@ -225,9 +225,8 @@ std::vector<DeviceInfo> list_devices() {
   std::vector<DeviceInfo> result;
   for (const vk::raii::PhysicalDevice& device : physical_devices(instance)) {
     Capabilities capabilities = query(device);
-    result.push_back(
-        describe(uint32_t(result.size()), capabilities,
-                 choose_features(capabilities, switched_off({}))));
+    result.push_back(describe(uint32_t(result.size()), capabilities,
+                              choose_features(capabilities, switched_off({}))));
   }
   return result;
 }

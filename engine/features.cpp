@@ -47,6 +47,10 @@ constexpr FeatureRow kFeatures[] = {
      [](const Capabilities& c) { return bool(c.features11.storageBuffer16BitAccess); },
      [](Capabilities& c) { c.features11.storageBuffer16BitAccess = true; },
      [](graph::Target& t) { t.f16_storage = true; }},
+    {"int64_words", false, nullptr, "two neighbouring floats stored as one word, on CPU devices",
+     [](const Capabilities& c) { return bool(c.features.shaderInt64); },
+     [](Capabilities& c) { c.features.shaderInt64 = true; },
+     [](graph::Target& t) { t.int64_words = true; }},
     {"memory_budget", false, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME,
      "what other processes leave of a heap",
      [](const Capabilities& c) {

@@ -46,14 +46,14 @@ struct FeatureRow {
   const char* extension;  // to enable, or null
   const char* why;
   bool (*present)(const Capabilities&);
-  void (*enable)(
-      Capabilities&);  // sets what vkCreateDevice is to enable in features11 to 13, executables
+  void (*enable)(Capabilities&);  // sets what vkCreateDevice is to enable in features, features11
+                                  // to 13, executables
   void (*apply)(graph::Target&);
 };
 std::span<const FeatureRow> feature_table();
 
 struct FeatureSet {
-  Capabilities enable;  // only features11 to 13 and executables are of interest
+  Capabilities enable;  // only features, features11 to 13 and executables are of interest
   std::vector<const char*> extensions;
   std::vector<std::string> names;  // rows in use
   std::vector<std::string> off;    // optional rows that are not: "name (why)"

@@ -37,6 +37,7 @@ Target lavapipe() {
   target.buffer_address = true;
   target.subgroup_ballot = true;
   target.f16_storage = true;
+  target.int64_words = true;
   return target;
 }
 
@@ -89,6 +90,8 @@ uint32_t Target::max_bindings() const {
   return addressing == Addressing::address ? kMaxBindings
                                            : std::min(max_storage_buffers, kMaxBindings);
 }
+
+bool Target::stores_pairs() const { return cpu && int64_words && addressing == Addressing::address; }
 
 bool Target::can_broadcast() const { return subgroup_ballot && subgroup_size >= 4; }
 

@@ -32,6 +32,7 @@ struct Target {
   bool buffer_address = false;
   bool subgroup_ballot = false;           // broadcast
   bool f16_storage = false;               // 16-bit elements in buffers: f16, and bf16 as words that kernels shift
+  bool int64_words = false;               // 64-bit integers in shaders
   // Choices, not capabilities: switches of the user and of tests.
   Addressing addressing = Addressing::address;
   MatmulVariant matmul = MatmulVariant::automatic;
@@ -41,6 +42,7 @@ struct Target {
   std::shared_ptr<const MatmulTiles> tiles;  // measured ones; others, or all where it is empty, get the default
 
   uint32_t max_bindings() const;          // tensors that one kernel may touch, by addressing mode
+  bool stores_pairs() const;              // two neighbouring floats are stored as one word
   bool can_broadcast() const;             // from a lane to its whole subgroup, of a known size
   MatmulVariant matmul_variant() const;   // resolves automatic
   ReduceVariant reduce_variant() const;

@@ -3,6 +3,7 @@
 #include "shaders/archetypes.h"
 #include "shaders/attention_tile.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -271,6 +272,13 @@ class AttentionWriter {
     for (int64_t r = 0; r < t_.own_rows; ++r) {
       open_row(r);
       const Affine row = w_.context.scale(result_row(r), width);
+      if (columns == width && columns % 2 == 0 && std::all_of(places.begin(), places.end(), [&](const auto* place) { return w_.pairs(*place); })) {
+        for (const KernelOperand* place : places)
+          for (int64_t d = 0; d < columns; d += 2)
+            w_.store_pair(w_.context.add(row, Affine(d)), *place, fmt::format("{}{}_{}", sums, r, d), fmt::format("{}{}_{}", sums, r, d + 1));
+        w_.close();
+        continue;
+      }
       for (int64_t d = 0; d < columns; ++d) {
         const std::string place = fmt::format("chunk * {}u + {}u", columns, d);
         w_.open(t_.chunks * columns == width ? "" : fmt::format("if ({} < {}u)", place, width), true);

@@ -48,8 +48,8 @@ Shader pointwise(Writer& writer) {
   return writer.finish(groups, uint32_t(local));
 }
 
-Shader emit(const Kernel& kernel, const Graph& graph, const Target& target) {
-  Writer writer(kernel, graph, target);
+Shader emit(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<bool> even_outputs) {
+  Writer writer(kernel, graph, target, std::move(even_outputs));
   const auto variant = [&](const char* name, Shader (*write)(Writer&)) {
     Shader shader = write(writer);
     shader.variant = name;
@@ -71,10 +71,29 @@ Shader emit(const Kernel& kernel, const Graph& graph, const Target& target) {
   return {};
 }
 
+namespace {
+
+// By kernel and output: does it begin at an even word in every dispatch? Buffers do.
+std::vector<std::vector<bool>> even_outputs(const Plan& plan) {
+  std::vector<std::vector<bool>> even;
+  for (const Kernel& kernel : plan.kernels) even.emplace_back(kernel.outputs.size(), true);
+  for (const Dispatch& dispatch : plan.dispatches) {
+    const size_t inputs = plan.kernels[dispatch.kernel].inputs.size();
+    for (size_t x = inputs; x < dispatch.accesses.size(); ++x) {
+      const Access& access = dispatch.accesses[x];
+      if ((plan.buffers[access.buffer].offset + access.offset) % 8 != 0) even[dispatch.kernel][x - inputs] = false;
+    }
+  }
+  return even;
+}
+
+}  // namespace
+
 std::vector<Shader> emit(const Plan& plan, const Target& target) {
+  const std::vector<std::vector<bool>> even = even_outputs(plan);
   std::vector<Shader> shaders;
   for (size_t k = 0; k < plan.kernels.size(); ++k) {
-    shaders.push_back(emit(plan.kernels[k], *plan.program.graph, target));
+    shaders.push_back(emit(plan.kernels[k], *plan.program.graph, target, even[k]));
     const Shader& shader = shaders.back();
     dump(fmt::format("{}.{:03}.{}.comp", plan.name, k, shader.name), shader.glsl);
     if (debug_level() >= 4) fmt::print(stderr, "---- {} {} x {}\n{}", shader.name, shader.workgroups, shader.local_size, shader.glsl);

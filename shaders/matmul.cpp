@@ -96,6 +96,8 @@ public:
     rows_ = tile.rows;
     depth_ = tile.depth;
     unrolled_ = p_.plain || epilogue_work() <= kUnrolledWork;
+    const bool even = p_.n % 2 == 0 && (swapped_ ? rows_ : columns_) % 2 == 0;
+    for (const KernelOperand* output : p_.outputs) (unrolled_ && even && w_.pairs(*output) ? paired_ : single_).push_back(output);
   }
 
   Shader write() {
@@ -114,7 +116,7 @@ public:
     }
     for (int64_t c = 0; c < columns_; ++c) {
       lane_at.push_back(w_.context.variable(fmt::format("lane_at{}", c), lane_extent_));
-      w_.define(lane_at.back(), fmt::format("min(lane_tile * {}u + {}u + lane, {}u)", columns_ * lanes_, c * lanes_, lane_extent_ - 1));
+      w_.define(lane_at.back(), fmt::format("min({}, {}u)", lane(fmt::format("{}u", c)), lane_extent_ - 1));
     }
     for (int64_t i = 0; i < rows_; ++i)
       for (int64_t c = 0; c < columns_; ++c) w_.line(fmt::format("float c{}_{} = 0.0;", i, c));
@@ -204,7 +206,11 @@ private:
   }
 
   std::string row(const std::string& i) const { return fmt::format("row_tile * {}u + {}", rows_, i); }
-  std::string lane(const std::string& c) const { return fmt::format("lane_tile * {}u + {} * {}u + lane", columns_ * lanes_, c, lanes_); }
+  // Where elements are stored in pairs, neighbouring columns are those of one lane.
+  std::string lane(const std::string& c) const {
+    const bool neighbours = !paired_.empty() && !swapped_;
+    return fmt::format("lane_tile * {}u + {} * {}u + lane * {}u", columns_ * lanes_, c, neighbours ? 1 : lanes_, neighbours ? columns_ : 1);
+  }
 
   std::string list(const std::string& prefix) const {
     std::string text;
@@ -213,7 +219,7 @@ private:
     return fmt::format("float[]({})", text);
   }
 
-  void element(const std::string& row, const std::string& lane, const std::string& accumulator) {
+  void open_element(const std::string& row, const std::string& lane) {
     const Affine& row_variable = swapped_ ? p_.loop.third : p_.loop.second;
     const Affine& lane_variable = swapped_ ? p_.loop.second : p_.loop.third;
     w_.open("");
@@ -221,15 +227,39 @@ private:
     w_.open(lane_extent_ % (columns_ * lanes_) == 0 ? "" : fmt::format("if ({} < {}u)", lane, lane_extent_));
     if (!row_variable.is_constant()) w_.define(row_variable, row);
     w_.open(row_extent_ % rows_ == 0 ? "" : fmt::format("if ({} < {}u)", row, row_extent_));
+  }
+
+  void close_element() {
+    w_.close();
+    w_.close();
+    w_.close();
+  }
+
+  // What is stored in pairs goes into half{which}_{output}, the rest into memory.
+  void element(const std::string& row, const std::string& lane, const std::string& accumulator, int which) {
+    open_element(row, lane);
     w_.bind(w_.kernel().anchor.node, accumulator);
     for (const size_t x : ahead_) {
       const KernelOperand& input = w_.kernel().inputs[x];
       const std::string loaded = w_.keep("float", fmt::format("ahead{}[i * {}u + c]", x, columns_));
       w_.remember(input.value.node, w_.context.delinearize(p_.loop.full, input.view.shape), loaded);
     }
-    w_.store(p_.loop.full, p_.outputs);
-    w_.close();
-    w_.close();
+    for (size_t o = 0; o < paired_.size(); ++o) w_.line(fmt::format("half{}_{} = {};", which, o, w_.result(p_.loop.full, *paired_[o])));
+    w_.store(p_.loop.full, single_);
+    close_element();
+  }
+
+  // Results that lie side by side in memory: row i and column c of the tile, and the next row or column.
+  void pair(int64_t i, int64_t c) {
+    w_.open("");
+    for (size_t o = 0; o < paired_.size(); ++o) w_.line(fmt::format("float half0_{0}; float half1_{0};", o));
+    const auto row_at = [&](int64_t which) { return row(fmt::format("{}u", i + (swapped_ ? which : 0))); };
+    const auto lane_at = [&](int64_t which) { return lane(fmt::format("{}u", c + (swapped_ ? 0 : which))); };
+    for (const int64_t which : {0, 1})
+      element(row_at(which), lane_at(which), fmt::format("c{}_{}", i + (swapped_ ? which : 0), c + (swapped_ ? 0 : which)), int(which));
+    open_element(row_at(0), lane_at(0));
+    for (size_t o = 0; o < paired_.size(); ++o) w_.store_pair(p_.loop.full, *paired_[o], fmt::format("half0_{}", o), fmt::format("half1_{}", o));
+    close_element();
     w_.close();
   }
 
@@ -241,9 +271,14 @@ private:
   }
 
   void epilogue() {
+    if (!paired_.empty()) {
+      for (int64_t c = 0; c < columns_; c += swapped_ ? 1 : 2)
+        for (int64_t i = 0; i < rows_; i += swapped_ ? 2 : 1) pair(i, c);
+      return;
+    }
     if (unrolled_) {
       for (int64_t c = 0; c < columns_; ++c)
-        for (int64_t i = 0; i < rows_; ++i) element(row(fmt::format("{}u", i)), lane(fmt::format("{}u", c)), fmt::format("c{}_{}", i, c));
+        for (int64_t i = 0; i < rows_; ++i) element(row(fmt::format("{}u", i)), lane(fmt::format("{}u", c)), fmt::format("c{}_{}", i, c), 0);
       return;
     }
     // A longer one is written once and looped over: unrolled, it would take the driver longer to compile than to run.
@@ -251,7 +286,7 @@ private:
     for (const size_t x : ahead_) w_.line(fmt::format("float ahead{}[{}] = {};", x, rows_ * columns_, list(fmt::format("ahead{}_", x))));
     w_.open(fmt::format("[[dont_unroll]] for (uint i = 0u; i < {}u; ++i)", rows_));
     w_.open(fmt::format("[[dont_unroll]] for (uint c = 0u; c < {}u; ++c)", columns_));
-    element(row("i"), lane("c"), fmt::format("results[i * {}u + c]", columns_));
+    element(row("i"), lane("c"), fmt::format("results[i * {}u + c]", columns_), 0);
     w_.close();
     w_.close();
   }
@@ -290,6 +325,7 @@ private:
   bool swapped_ = false;
   bool unrolled_ = false;      // the epilogue is
   int64_t lane_extent_ = 1, row_extent_ = 1, rows_ = 1, columns_ = 1, depth_ = 1;
+  std::vector<const KernelOperand*> paired_, single_;  // outputs: how they are stored
   std::vector<size_t> ahead_;  // inputs that are loaded before the loop over K
 };
 

@@ -35,7 +35,8 @@ std::string glsl_constant(DType dtype, double value) {
   return f < 0 ? "(" + text + ")" : text;
 }
 
-Writer::Writer(const Kernel& kernel, const Graph& graph, const Target& target) : kernel_(kernel), graph_(graph), target_(target) {
+Writer::Writer(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<bool> even_outputs)
+    : kernel_(kernel), graph_(graph), target_(target), even_outputs_(std::move(even_outputs)) {
   frames_.emplace_back();
   for (size_t i = 0; i < kernel.inputs.size(); ++i) inputs_[kernel.inputs[i].value.node] = i;
 }
@@ -299,7 +300,7 @@ std::vector<const KernelOperand*> Writer::all_outputs() const {
 void Writer::store(const Affine& full, const std::vector<const KernelOperand*>& outputs) {
   std::vector<std::string> statements;
   for (const KernelOperand* output : outputs) {
-    const size_t binding = kernel_.inputs.size() + size_t(output - kernel_.outputs.data());
+    const size_t binding = binding_of(*output);
     const Index at = context.delinearize(full, output->view.shape);
     const Expression result = value(output->value, at);
     std::string text = result.text;
@@ -315,6 +316,25 @@ void Writer::store(const Affine& full, const std::vector<const KernelOperand*>& 
     statements.push_back(element(binding, place) + " = " + text + ";");
   }
   for (auto& statement : statements) line(std::move(statement));
+}
+
+bool Writer::pairs(const KernelOperand& output) const {
+  const size_t o = size_t(&output - kernel_.outputs.data());
+  const View& view = output.view;
+  if (!target_.stores_pairs() || o >= even_outputs_.size() || !even_outputs_[o]) return false;
+  if (view.dtype != DType::f32 || output.moved.start || view.shape.empty() || view.shape.back() % 2 != 0 || view.strides.back() != 1) return false;
+  for (size_t d = 0; d + 1 < view.shape.size(); ++d)
+    if (view.shape[d] > 1 && view.strides[d] % 2 != 0) return false;
+  return true;
+}
+
+std::string Writer::result(const Affine& full, const KernelOperand& output) {
+  return value(output.value, context.delinearize(full, output.view.shape)).text;
+}
+
+void Writer::store_pair(const Affine& full, const KernelOperand& output, const std::string& first, const std::string& second) {
+  const std::string place = index(context.linearize(context.delinearize(full, output.view.shape), output.view.strides));
+  line(fmt::format("pairs{}.v[({}) / 2u] = packUint2x32(uvec2(floatBitsToUint({}), floatBitsToUint({})));", binding_of(output), place, first, second));
 }
 
 // ---- the file ----
@@ -344,6 +364,8 @@ Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgrou
   std::string text = "#version 460\n";
   if (address) text += "#extension GL_EXT_buffer_reference : require\n#extension GL_EXT_buffer_reference_uvec2 : require\n";
   if (half) text += "#extension GL_EXT_shader_16bit_storage : require\n";
+  const bool paired = body.find("packUint2x32") != std::string::npos;
+  if (paired) text += "#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require\n";
   if (subgroup_size != 0) text += "#extension GL_KHR_shader_subgroup_basic : require\n#extension GL_KHR_shader_subgroup_ballot : require\n";
   if (body.find("[[") != std::string::npos) text += "#extension GL_EXT_control_flow_attributes : require\n";
   text += fmt::format("layout(local_size_x = {}) in;\n", local_size);
@@ -359,6 +381,7 @@ Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgrou
                             storage_bytes(operand(i).dtype), writes ? "" : "readonly ", type, storage(operand(i).dtype));
       }
     }
+    if (paired) text += "layout(buffer_reference, std430, buffer_reference_align = 8) buffer out_pairs { uint64_t v[]; };\n";
     text += fmt::format("layout(push_constant) uniform Arguments {{ uvec2 address[{}]; uint base; uint reserved; }} arguments;\n", kMaxBindings);
   } else {
     for (size_t i = 0; i < bindings; ++i)
@@ -377,6 +400,7 @@ Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgrou
     for (size_t i = 0; i < bindings; ++i) {
       const std::string type = fmt::format("{}_{}", i < kernel_.inputs.size() ? "in" : "out", storage(operand(i).dtype));
       text += fmt::format("{} b{} = {}(arguments.address[{}]);\n", type, i, type, i);
+      if (body.find(fmt::format("pairs{}.v", i)) != std::string::npos) text += fmt::format("out_pairs pairs{0} = out_pairs(arguments.address[{0}]);\n", i);
     }
   text += "uint group = gl_WorkGroupID.x + arguments.base;\n" + body + "}\n";
 

@@ -22,7 +22,8 @@ struct Expression {
 
 class Writer {
 public:
-  Writer(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Target& target);
+  // even_outputs: by output, whether it begins at an even word wherever the kernel is dispatched; empty: not known.
+  Writer(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Target& target, std::vector<bool> even_outputs = {});
 
   graph::IndexContext context;
 
@@ -53,6 +54,12 @@ public:
   // Writes these outputs (all where empty) at the element whose flat index is `full`; all values are computed before the first store.
   void store(const graph::Affine& full, const std::vector<const graph::KernelOperand*>& outputs);
   std::vector<const graph::KernelOperand*> all_outputs() const;
+  // Whether the elements of an output at an even flat index and the next one may be stored as one word, which lavapipe does in the time of
+  // one: its stores are scatters, lane by lane.
+  bool pairs(const graph::KernelOperand& output) const;
+  // The output's value at the flat index, and both of a pair into memory.
+  std::string result(const graph::Affine& full, const graph::KernelOperand& output);
+  void store_pair(const graph::Affine& full, const graph::KernelOperand& output, const std::string& first, const std::string& second);
 
   Shader finish(uint32_t workgroups, uint32_t local_size, uint32_t subgroup_size = 0);
 
@@ -83,10 +90,12 @@ private:
   Expression gathered(const graph::Node& node, const graph::Index& at);
   Expression updated(const graph::Node& node, const graph::Index& at);
   std::string element(size_t binding, const std::string& at) const;
+  size_t binding_of(const graph::KernelOperand& output) const { return kernel_.inputs.size() + size_t(&output - kernel_.outputs.data()); }
 
   const graph::Kernel& kernel_;
   const graph::Graph& graph_;
   const graph::Target& target_;
+  std::vector<bool> even_outputs_;
   std::vector<Frame> frames_;
   std::vector<int> defined_;                   // index variable -> depth, -1: not in scope
   std::map<uint32_t, std::vector<Expression>> bound_;
