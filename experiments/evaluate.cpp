@@ -106,10 +106,14 @@ LossResult Evaluator::loss(const tasks::Batch& batch) {
 }
 
 ArmAnswers Evaluator::answer(const tasks::Task& task, int32_t arm, int32_t count, uint32_t seed) {
+  return answer(task, task.test_items(arm, count, seed));
+}
+
+ArmAnswers Evaluator::answer(const tasks::Task& task, std::vector<tasks::Item> items) {
+  check(!items.empty(), "[evaluate] {} has no test items", task.name());
   ArmAnswers answers;
-  answers.arm = arm;
-  answers.items = task.test_items(arm, count, seed);
-  check(!answers.items.empty(), "[evaluate] {} has no test items", task.name());
+  answers.arm = items.front().arm;
+  answers.items = std::move(items);
   int32_t start = std::numeric_limits<int32_t>::max(), stop = 0;
   std::vector<DecodeRow> rows;
   for (const tasks::Item& item : answers.items) {

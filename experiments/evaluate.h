@@ -57,6 +57,8 @@ class Evaluator {
 
   // Greedy answers from the prompt alone, and the teacher-forced loss of the right answers.
   ArmAnswers answer(const tasks::Task& task, int32_t arm, int32_t count, uint32_t seed);
+  // The same of these items, at least one, all of one arm.
+  ArmAnswers answer(const tasks::Task& task, std::vector<tasks::Item> items);
   // Corrupts a step of each answer and decodes on from there.
   CorruptedAnswers corrupt(const tasks::Task& task, const ArmAnswers& answers, uint32_t seed);
 

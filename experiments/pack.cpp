@@ -54,6 +54,8 @@ SampleLine sample_line(const tasks::Task& task, const std::string& cell, const t
   line.prompt = task.decode(item.prompt());
   line.target = task.decode(item.answer());
   line.response = task.decode(response);
+  line.target_value = task.value(item.answer());
+  line.response_value = task.value(response);
   line.correct = score.final_correct;
   line.chain_correct = score.chain_correct;
   return line;
@@ -75,6 +77,15 @@ SampleLine corrupted_line(const tasks::Task& task, const std::string& cell, cons
     line.correct = line.chain_correct = corruption.expected_final_token == final_token;
   }
   return line;
+}
+
+// The same problems with all of the answer but its last token in the prompt.
+std::vector<tasks::Item> with_steps_given(std::vector<tasks::Item> items) {
+  for (tasks::Item& item : items) {
+    item.prompt_length += item.answer_length - 1;
+    item.answer_length = 1;
+  }
+  return items;
 }
 
 TrainConfig train_config(const Experiment& experiment, const std::vector<Member>& members) {
@@ -230,8 +241,14 @@ class EnsembleRun {
       if (interrupted()) throw Interrupted("interrupted during the evaluation of " + label());
       const ArmAnswers answers = evaluator_->answer(task, arm, options_.test_items, seed);
       add_answers(first, answers);
-      if (task.arms()[static_cast<size_t>(arm)] == experiment_.corrupt_arm) {
+      const std::string& name = task.arms()[static_cast<size_t>(arm)];
+      if (name == experiment_.corrupt_arm) {
         add_corrupted(first, answers, evaluator_->corrupt(task, answers, seed));
+      }
+      if (name == experiment_.given_arm) {
+        const size_t before = samples_.size();
+        add_answers(first, evaluator_->answer(task, with_steps_given(answers.items)));
+        for (size_t i = before; i < samples_.size(); ++i) samples_[i].arm = kGivenArm;
       }
     }
     // The numbers of a cell are what its lines give, by construction.

@@ -66,6 +66,7 @@ struct Experiment {
   std::vector<double> learning_rates;  // of the optimizer, not yet divided by anything else
   bool choose_rate = true;             // false: every learning rate counts (negative controls)
   std::string corrupt_arm;             // whose steps are corrupted; empty: none
+  std::string given_arm;               // asked again with its steps given (kGivenArm); empty: none
   // The trained weights are rounded to each of so many bits (quantize.h) and asked the same
   // questions; what they answer is a cell of variant rounded_variant(), which took no time to
   // train.

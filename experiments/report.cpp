@@ -183,6 +183,7 @@ std::string figures(const StudyResult& result, const std::vector<TaskGroup>& gro
     if (!group.arms.empty()) {
       html += to_html(accuracy_by_parameters(group)) + to_html(loss_by_parameters(group));
       html += to_html(accuracy_by_flops(group)) + to_html(accuracy_by_loss(group));
+      for (const Chart& chart : metrics_by_parameters(group)) html += to_html(chart);
       for (const Chart& chart : accuracy_by_position(group)) html += to_html(chart);
     }
     const Chart training = loss_by_tokens(group, metrics);

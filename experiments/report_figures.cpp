@@ -138,8 +138,8 @@ std::map<SizeKey, std::vector<const Cell*>> by_size(const StudyResult& result) {
 bool counts(const Cell* cell) { return cell->selected && !cell->validation_only; }
 
 void budget_caveats(const StudyResult& result, std::vector<std::string>& caveats) {
-  // The filler control, where it is a variant beside the headline, has a budget of its own, and so may
-  // the models that choose a learning rate.
+  // The filler control, where it is a variant beside the headline, has a budget of its own, and so
+  // may the models that choose a learning rate.
   const auto own_budget = [&](const Cell& cell) {
     const bool control = cell.variant != result.cells.front().variant;
     return cell.validation_only || (control && cell.find_arm("filler") != nullptr);
@@ -339,6 +339,7 @@ std::string arm_label(std::string_view arm) {
   if (arm == "direct") return "direct answer";
   if (arm == "filler") return "filler tokens";
   if (arm == "permuted") return "permuted chain";
+  if (arm == kGivenArm) return "right steps given";
   return std::string(arm);
 }
 
@@ -359,8 +360,9 @@ double position_product(const ArmResult& arm) {
 Chart accuracy_by_parameters(const TaskGroup& group) {
   Chart chart;
   chart.title = with_task(group, "Accuracy against parameters");
-  chart.note = "A dot a seed with the 95% Wilson interval of its test items; lines join the "
-               "means, bands span the seeds.";
+  chart.note =
+      "A dot a seed with the 95% Wilson interval of its test items; lines join the "
+      "means, bands span the seeds.";
   chart.x = log_axis("parameters", collect(group, parameters_of, true), short_number);
   chart.y = share_axis("exact match of the final answer");
   chart.series = series_by_arm(group, parameters_of, match_of, true, true);
@@ -407,6 +409,53 @@ Chart accuracy_by_loss(const TaskGroup& group) {
   chart.series = series_by_arm(group, loss_of, match_of, false, false);
   chart.references = chance_line(group);
   return chart;
+}
+
+std::vector<Chart> metrics_by_parameters(const TaskGroup& group) {
+  struct Metric {
+    const char* name;
+    const char* color;
+    Getter get;
+  };
+  const Metric metrics[] = {
+      {"final answer", "c0", match_of},
+      {"whole answer", "c1",
+       [](const Cell&, const ArmResult& arm) { return arm.chain_exact_match; }},
+      {"product of the positions", "c2",
+       [](const Cell&, const ArmResult& arm) { return position_product(arm); }},
+      {"mean of the positions", "c3",
+       [](const Cell&, const ArmResult& arm) { return mean(arm.position_accuracy); }},
+      {"probability of a right token", "c4",
+       [](const Cell&, const ArmResult& arm) { return std::exp(-arm.loss_per_token); }}};
+  std::vector<Chart> charts;
+  for (const std::string& arm : group.arms) {
+    TaskGroup part = group;
+    part.arms = {arm};
+    part.variants.resize(std::min<size_t>(1, part.variants.size()));
+    part.others.clear();
+    const bool several = std::any_of(group.cells.begin(), group.cells.end(), [&](const Cell* cell) {
+      const ArmResult* found = cell->find_arm(arm);
+      return !part.variants.empty() && cell->variant == part.variants[0] && found != nullptr &&
+             found->position_accuracy.size() > 1;
+    });
+    if (!several) continue;
+    Chart chart;
+    chart.title = with_task(group, fmt::format("Metrics against parameters, {}", arm_label(arm)));
+    chart.note =
+        "The same answers: exact match multiplies the errors of positions, the last two do not. "
+        "The probability is that of the geometric mean over right tokens, teacher-forced.";
+    chart.x = log_axis("parameters", collect(part, parameters_of, false), short_number);
+    chart.y = share_axis("share");
+    for (const Metric& metric : metrics) {
+      for (Series& series : series_by_arm(part, parameters_of, metric.get, true, false)) {
+        series.name = metric.name;
+        series.color = metric.color;
+        chart.series.push_back(std::move(series));
+      }
+    }
+    charts.push_back(std::move(chart));
+  }
+  return charts;
 }
 
 std::vector<Chart> accuracy_by_position(const TaskGroup& group) {

@@ -37,6 +37,9 @@ Chart accuracy_by_flops(const TaskGroup& group);
 Chart loss_by_parameters(const TaskGroup& group);
 // Every cell on the loss axis, the view that cannot be made sharp by the metric alone.
 Chart accuracy_by_loss(const TaskGroup& group);
+// One chart for each arm of the first variant whose answer has several tokens: exact match beside
+// metrics that do not multiply errors.
+std::vector<Chart> metrics_by_parameters(const TaskGroup& group);
 // One chart for each arm whose answer has several tokens; a line a size, means over seeds.
 std::vector<Chart> accuracy_by_position(const TaskGroup& group);
 // Training loss of the first seed of each size; no series when the metrics have no "loss".

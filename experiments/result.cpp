@@ -217,9 +217,11 @@ void add(Tally& tally, const SampleLine& sample) {
     all = all && right;
   }
   tally.items += 1;
-  tally.correct +=
-      !target.empty() && response.size() == target.size() && target.back() == response.back() ? 1
-                                                                                              : 0;
+  const bool last =
+      !target.empty() && response.size() == target.size() && target.back() == response.back();
+  const bool right =
+      sample.target_value.empty() ? last : sample.target_value == sample.response_value;
+  tally.correct += right ? 1 : 0;
   tally.chain_correct += all ? 1 : 0;
   tally.tokens += static_cast<int64_t>(target.size());
   const double nll = sample.nll.value_or(std::nan(""));
@@ -358,6 +360,10 @@ std::string to_json_line(const SampleLine& sample) {
                {"index", sample.index},     {"prompt", sample.prompt},
                {"target", sample.target},   {"response", sample.response},
                {"correct", sample.correct}, {"chain_correct", sample.chain_correct}};
+  if (!sample.target_value.empty()) {
+    json["target_value"] = sample.target_value;
+    json["response_value"] = sample.response_value;
+  }
   if (sample.nll) json["nll"] = *sample.nll;
   for (const auto& [name, value] : sample.measures) json["measures"][name] = value;
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -375,6 +381,8 @@ SampleLine parse_sample(std::string_view line, std::string_view source) {
   reader.required("response", sample.response);
   reader.required("correct", sample.correct);
   reader.optional("chain_correct", sample.chain_correct);
+  reader.optional("target_value", sample.target_value);
+  reader.optional("response_value", sample.response_value);
   reader.optional("nll", sample.nll);
   Json measures = Json::object();
   reader.optional("measures", measures);

@@ -113,6 +113,10 @@ struct SampleLine {
   std::string response;        // greedy, from the prompt alone
   bool correct = false;        // final answer
   bool chain_correct = false;  // whole answer
+  // What the two come to where that is more than their last symbols (tasks::Task::value): the final
+  // answer is right when these are equal.
+  std::string target_value;
+  std::string response_value;
   // Sum over the answer tokens, teacher-forced, in nats; absent in lines of kCorruptedArm.
   std::optional<double> nll;
   std::vector<std::pair<std::string, double>> measures;  // tasks::Task::measures()
@@ -122,6 +126,9 @@ struct SampleLine {
 // the final answer that a causal chain must give, response the one that came. faithfulness is their
 // share of correct.
 inline constexpr std::string_view kCorruptedArm = "corrupted";
+// Lines of this arm ask for the final answer alone, all right steps before it given: what is wrong
+// then is a wrong step, not one that went on from another.
+inline constexpr std::string_view kGivenArm = "steps_given";
 
 std::string to_json_line(const SampleLine& sample);
 SampleLine parse_sample(std::string_view line, std::string_view source);

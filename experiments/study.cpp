@@ -79,11 +79,17 @@ void check_same_config(const fs::path& path, const std::string& toml) {
                   path.parent_path().string(), old_line, new_line));
 }
 
+std::vector<std::string> claim_names(const Study& study) {
+  std::vector<std::string> names;
+  for (const DeclaredClaim& claim : study.claims()) names.push_back(claim.name);
+  return names;
+}
+
 // The keys of a study and those that every study has, at the scale that is set.
 struct Settings {
   explicit Settings(Study& study) {
     study.add_fields(table);
-    for (const DeclaredClaim& claim : study.claims()) claims.push_back(claim.name);
+    claims = claim_names(study);
     table.add("claims", &claims, "what this run claims; one family");
     table.add("error_rate", &error_rate, "chance of any wrong verdict in the family")
         .at_least(1e-6)
@@ -121,6 +127,8 @@ int run_with(const Flags& flags, Study& study, int argc, char** argv) {
   if (!flags.config.empty()) table.load_file(flags.config);
   table.override_all(flags.keys);
   if (!flags.seeds.empty()) table.override_one("--seeds=" + flags.seeds);
+  // What a study can claim may hang on what it was told to train.
+  if (!table.was_set("claims")) settings.claims = claim_names(study);
   study.check_options();
 
   if (flags.profile) {

@@ -371,7 +371,7 @@ TEST_CASE("measures are written, read, and computed again from the samples") {
   cell.cell = "one";
   std::vector<SampleLine> samples;
   for (int i = 0; i < 5; ++i) {
-    SampleLine line{"one", "0_shot", i, "a >", "b", "b", true, true, 0.5, {}};
+    SampleLine line{"one", "0_shot", i, "a >", "b", "b", true, true, "", "", 0.5, {}};
     line.measures = {{"regret", i * 0.1}, {"optimum", 1.0}};
     samples.push_back(parse_sample(to_json_line(line), "line"));
   }

@@ -71,6 +71,7 @@ class TinyStudy : public Study {
       experiment.seeds = options_.seeds;
       experiment.learning_rates = learning_rates(options_, width);
       experiment.corrupt_arm = "cot";
+      experiment.given_arm = "cot";
       experiment.bits = {2, 8};
       run_experiment(run, options_, experiment);
     }
@@ -167,7 +168,7 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
     REQUIRE(a.flops > 0);
     REQUIRE(a.flops == b.flops);
     REQUIRE(a.steps == (a.validation_only ? 20 : 80));
-    REQUIRE(a.arms.size() == (a.validation_only ? 0u : 2u));
+    REQUIRE(a.arms.size() == (a.validation_only ? 0u : 3u));
     REQUIRE(a.faithfulness == b.faithfulness);
     for (size_t arm = 0; arm < a.arms.size(); ++arm) {
       REQUIRE(a.arms[arm].n == 30);
@@ -202,7 +203,20 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
   for (const std::string& directory : {whole, parts}) {
     const fs::path run = directory;
     const auto samples = load_samples(run / "samples.jsonl");
-    REQUIRE(samples.size() == 8 * 3 * 30 * 3);
+    REQUIRE(samples.size() == 8 * 3 * 30 * 4);
+    // With the steps given the last symbol alone is asked, after the same prompt and right chain.
+    std::map<std::pair<std::string, int64_t>, const SampleLine*> chains;
+    int64_t given = 0;
+    for (const SampleLine& line : samples) {
+      if (line.arm == "cot") chains[{line.cell, line.index}] = &line;
+      if (line.arm != kGivenArm) continue;
+      const SampleLine& chain = *chains.at({line.cell, line.index});
+      REQUIRE(line.prompt + " " + line.target == chain.prompt + " " + chain.target);
+      REQUIRE(line.target.find(' ') == std::string::npos);
+      REQUIRE(*line.nll <= *chain.nll + 1e-4);  // a part of the loss of the whole chain
+      ++given;
+    }
+    REQUIRE(given == 8 * 3 * 30);
     REQUIRE(disagreements(load_result(run / "result.json"), samples).empty());
     REQUIRE(load_metrics(run / "metrics.jsonl").size() == 8 * 8 + 4 * 2);
     for (const char* file : {"config.toml", "env.json", "report.html"}) {

@@ -8,8 +8,12 @@
 //   with_filler   C, D and F at one width, where F answers after as many filler tokens as a chain
 //                 has steps. A model of its own, so that the headline keeps its exact mixture; it
 //                 trains half as long again, so that each prompt kind is seen as often as there.
+//   with_permuted C, D and P, where P writes the same steps in an order that does not lead to the
+//                 answer; trained like with_filler
+//   depth         the joint mixture at other depths, at widths that keep the number of parameters
 //
 // Corrupting one step of the joint model's own chain shows whether the chain causes the answer.
+// Giving it the right steps shows what of its errors are wrong steps, and what went on from them.
 #include <algorithm>
 #include <map>
 
@@ -23,12 +27,19 @@ namespace {
 constexpr const char* kJoint = "joint";
 constexpr const char* kDirectOnly = "direct_only";
 constexpr const char* kWithFiller = "with_filler";
+constexpr const char* kWithPermuted = "with_permuted";
+constexpr const char* kDepth = "depth";
 
 struct Options {
   SweepOptions sweep;
   int32_t modulus = 10;
   int32_t length = 8;
   std::vector<int32_t> control_widths = {16};
+  std::vector<std::string> controls = {kDirectOnly, kWithFiller};
+  // Of the control `depth`: 8,184 and 7,764 parameters where the joint model of two layers of
+  // width 16 has 7,088.
+  std::vector<int32_t> depths = {1, 4};
+  std::vector<int32_t> depth_widths = {24, 12};
   // Bounds of the claims.
   double solved = 0.95;
   double unsolved = 0.15;
@@ -113,8 +124,9 @@ Judgement judge_control(const StudyResult& result, const Options& options, const
   for (const Cell* cell : cells) {
     const ArmResult* found = cell->find_arm(arm);
     verdicts.push_back(at_most(exact_match_interval(*found, confidence), options.unsolved));
-    evidence.push_back(fmt::format("d={} seed {} lr {:.3g}: {:.3f}", cell->n_embd, cell->seed,
-                                   cell->learning_rate, found->exact_match));
+    evidence.push_back(fmt::format("d={} L={} seed {} lr {:.3g}: {:.3f}", cell->n_embd,
+                                   cell->n_layer, cell->seed, cell->learning_rate,
+                                   found->exact_match));
     // A control that could not learn the chain either would say less.
     if (const ArmResult* cot = cell->find_arm("cot")) {
       evidence.back() += fmt::format(" (chain {:.3f} in the same model)", cot->exact_match);
@@ -122,6 +134,23 @@ Judgement judge_control(const StudyResult& result, const Options& options, const
   }
   return {all_of(verdicts), evidence.empty() ? "the control was not trained" : join(evidence, "; "),
           count_seeds(cells)};
+}
+
+// Of the sizes that solve the task with their own chains; the others are evidence.
+Judgement judge_given(const StudyResult& result, const Options& options, double confidence) {
+  std::vector<Verdict> verdicts;
+  std::vector<const Cell*> cells;
+  std::vector<std::string> evidence;
+  for (const Cell* cell : claim_cells(result, "", kJoint)) {
+    const ArmResult *own = cell->find_arm("cot"), *given = cell->find_arm(kGivenArm);
+    if (given == nullptr) continue;
+    evidence.push_back(fmt::format("d={} seed {}: {:.3f} (own steps {:.3f})", cell->n_embd,
+                                   cell->seed, given->exact_match, own->exact_match));
+    if (own->exact_match < options.solved) continue;
+    verdicts.push_back(at_least(exact_match_interval(*given, confidence), options.solved));
+    cells.push_back(cell);
+  }
+  return {all_of(verdicts), join(evidence, "; "), count_seeds(cells)};
 }
 
 class ChainOfThought : public Study {
@@ -148,6 +177,7 @@ class ChainOfThought : public Study {
       sweep.checkpoint_interval = 500;
       sweep.evaluation_rows = 1000;
       options_.control_widths = {16, 64};
+      options_.controls = {kDirectOnly, kWithFiller, kWithPermuted, kDepth};
     }
   }
 
@@ -161,6 +191,11 @@ class ChainOfThought : public Study {
         .add("control_widths", &options_.control_widths,
              "n_embd of the controls; an empty list trains none")
         .at_least(2);
+    table.add("controls", &options_.controls, "which of them are trained")
+        .one_of({kDirectOnly, kWithFiller, kWithPermuted, kDepth});
+    table.add("depths", &options_.depths, "n_layer of each model of the control 'depth'")
+        .at_least(1);
+    table.add("depth_widths", &options_.depth_widths, "n_embd of each of them").at_least(2);
     table.add("solved", &options_.solved, "claims: exact match from which the task is solved")
         .at_least(0)
         .at_most(1);
@@ -181,27 +216,44 @@ class ChainOfThought : public Study {
             "its size",
             width);
     }
+    check(options_.depths.size() == options_.depth_widths.size(),
+          "depths has {} numbers and depth_widths {}: they go together", options_.depths.size(),
+          options_.depth_widths.size());
   }
 
   void run(StudyRun& run) override {
     const tasks::ChainTask joint = task({"cot", "direct"});
     const tasks::ChainTask direct = task({"direct"});
     const tasks::ChainTask filler = task({"cot", "direct", "filler"});
+    const tasks::ChainTask permuted = task({"cot", "direct", "permuted"});
     for (const int32_t width : options_.sweep.widths) {
       Experiment experiment = base(kJoint, joint, width);
       experiment.corrupt_arm = "cot";
+      experiment.given_arm = "cot";
       const double chosen = run_experiment(run, options_.sweep, experiment);
-      if (!is_control(width)) continue;
+      if (!has(options_.control_widths, width)) continue;
 
-      Experiment direct_only = base(kDirectOnly, direct, width);
-      direct_only.choose_rate = false;
-      run_experiment(run, options_.sweep, direct_only);
-
-      Experiment with_filler = base(kWithFiller, filler, width);
-      with_filler.choose_rate = false;
-      with_filler.learning_rates = {chosen};
-      with_filler.steps = options_.sweep.steps * 3 / 2;
-      run_experiment(run, options_.sweep, with_filler);
+      if (trains(kDirectOnly)) {
+        Experiment direct_only = base(kDirectOnly, direct, width);
+        direct_only.choose_rate = false;
+        run_experiment(run, options_.sweep, direct_only);
+      }
+      const auto third_prompt = [&](const char* variant, const tasks::Task& data) {
+        if (!trains(variant)) return;
+        Experiment control = base(variant, data, width);
+        control.choose_rate = false;
+        control.learning_rates = {chosen};
+        control.steps = options_.sweep.steps * 3 / 2;
+        run_experiment(run, options_.sweep, control);
+      };
+      third_prompt(kWithFiller, filler);
+      third_prompt(kWithPermuted, permuted);
+    }
+    if (!trains(kDepth)) return;
+    for (size_t i = 0; i < options_.depths.size(); ++i) {
+      Experiment depth = base(kDepth, joint, options_.depth_widths[i]);
+      depth.n_layer = options_.depths[i];
+      run_experiment(run, options_.sweep, depth);
     }
   }
 
@@ -212,7 +264,7 @@ class ChainOfThought : public Study {
         return judge_control(result, options, variant, arm, confidence);
       };
     };
-    return {
+    std::vector<DeclaredClaim> claims = {
         {"gap",
          fmt::format("At some size every seed has chain-of-thought exact match of at least {} and "
                      "direct exact match of at most {} from the same weights, with disjoint "
@@ -236,17 +288,39 @@ class ChainOfThought : public Study {
          [options](const StudyResult& result, double confidence) {
            return judge_causal(result, options, confidence);
          }},
-        {"direct_only",
-         fmt::format("A model that trains on direct answers alone, with at least the FLOPs of the "
-                     "chain-of-thought arm, has exact match of at most {} in every seed at every "
-                     "learning rate of the grid.",
-                     options.unsolved),
-         control(kDirectOnly, "direct")},
-        {"filler",
-         fmt::format("As many filler tokens as a chain has steps do not replace the steps: exact "
-                     "match of at most {} in every seed, after training on them.",
-                     options.unsolved),
-         control(kWithFiller, "filler")}};
+        {"steps_given",
+         fmt::format(
+             "Wherever a seed's chain-of-thought exact match is at least {0}, so is that of "
+             "the last step alone with all right steps before it given.",
+             options.solved),
+         [options](const StudyResult& result, double confidence) {
+           return judge_given(result, options, confidence);
+         }}};
+    const auto add_control = [&](const char* name, const char* variant, const char* arm,
+                                 const std::string& statement) {
+      const bool sized = !options.control_widths.empty() || std::string_view(variant) == kDepth;
+      if (!trains(variant) || !sized) return;
+      claims.push_back({name, statement, control(variant, arm)});
+    };
+    add_control("direct_only", kDirectOnly, "direct",
+                fmt::format("A model that trains on direct answers alone, with at least the FLOPs "
+                            "of the chain-of-thought arm, has exact match of at most {} in every "
+                            "seed at every learning rate of the grid.",
+                            options.unsolved));
+    add_control("filler", kWithFiller, "filler",
+                fmt::format("As many filler tokens as a chain has steps do not replace the steps: "
+                            "exact match of at most {} in every seed, after training on them.",
+                            options.unsolved));
+    add_control("permuted", kWithPermuted, "permuted",
+                fmt::format("The steps in an order that does not lead to the answer do not replace "
+                            "the chain: exact match of at most {} in every seed, after training on "
+                            "them.",
+                            options.unsolved));
+    add_control("depth", kDepth, "direct",
+                fmt::format("Depth does not replace the steps: with {} layers at about as many "
+                            "parameters, direct exact match is at most {} in every seed.",
+                            fmt::join(options.depths, ", "), options.unsolved));
+    return claims;
   }
 
   void describe(StudyResult& result) const override {
@@ -271,10 +345,11 @@ class ChainOfThought : public Study {
         "while most steps are right: read the accuracy by position.",
         "The loss is a mean over answer tokens, so the prompt that asks for a chain weighs more "
         "than the one that asks for the answer alone. The direct_only control has no such bias.",
-        "The filler control is a model of its own that trains half as long again, so that it sees "
-        "each prompt kind as often as the joint model does; its learning rate is the one chosen "
-        "for the joint model of its size.",
-        "The controls were trained at " + widths_text(options_.control_widths) + " only.",
+        "The controls with filler tokens and with permuted chains are models of their own that "
+        "train half as long again, so that they see each prompt kind as often as the joint model "
+        "does; their learning rate is the one chosen for the joint model of their size.",
+        "The controls were trained at " + widths_text(options_.control_widths) +
+            " only; 'depth' has widths of its own, so that its sizes are about equal.",
         "A chain that is causal here says nothing about chains of models that learned from text."};
   }
 
@@ -283,9 +358,12 @@ class ChainOfThought : public Study {
     return widths.empty() ? "no size" : fmt::format("d = {}", fmt::join(widths, ", "));
   }
 
-  bool is_control(int32_t width) const {
-    const auto& list = options_.control_widths;
-    return std::find(list.begin(), list.end(), width) != list.end();
+  static bool has(const std::vector<int32_t>& list, int32_t value) {
+    return std::find(list.begin(), list.end(), value) != list.end();
+  }
+  bool trains(const char* control) const {
+    const auto& list = options_.controls;
+    return std::find(list.begin(), list.end(), control) != list.end();
   }
 
   tasks::ChainTask task(std::vector<std::string> arms) const {

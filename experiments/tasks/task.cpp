@@ -110,7 +110,9 @@ ItemScore Task::score(const Item& item, std::span<const int32_t> response) const
     score.position_correct.push_back(correct ? 1 : 0);
     score.chain_correct = score.chain_correct && correct;
   }
-  score.final_correct = score.position_correct.back() != 0;
+  const std::string target = value(answer);
+  score.final_correct =
+      target.empty() ? score.position_correct.back() != 0 : value(response) == target;
   return score;
 }
 

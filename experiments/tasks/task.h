@@ -80,7 +80,7 @@ struct Item {
 
 // How one response compares with the answer of its item.
 struct ItemScore {
-  bool final_correct = false;             // last token
+  bool final_correct = false;             // last token, or the value where the task has one
   bool chain_correct = false;             // every token
   std::vector<uint8_t> position_correct;  // [answer_length], 0 or 1
 };
@@ -139,6 +139,10 @@ class Task : public DataSource {
       const Item& /*item*/, std::span<const int32_t> /*response*/, double /*nll*/) const {
     return {};
   }
+
+  // What an answer comes to where that is more than its last token: a whole word, the number that a
+  // program computes. Empty: the last token is the final answer.
+  virtual std::string value(std::span<const int32_t>) const { return ""; }
 
   // Index of an arm by name; throws UserError with the known names.
   int32_t arm_index(std::string_view arm) const;

@@ -1,0 +1,163 @@
+#include "experiments/tasks/prompted.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "experiments/join.h"
+#include "graph/error.h"
+#include "graph/random.h"
+
+namespace surtsey::experiments::tasks {
+namespace {
+
+using graph::random_bits;
+using graph::stream_seed;
+
+// Which prompts are held out is part of the task, not of a run: the key is fixed.
+constexpr uint32_t kHoldOutKey = stream_seed(0, "prompted.held_out");
+constexpr double kValidationShare = 0.5;  // of those kept for the test
+// Draws beyond four an item before a task is taken to have no more prompts.
+constexpr uint32_t kSpareDraws = 200;
+
+}  // namespace
+
+int32_t Draws::below(int32_t count) {
+  return static_cast<int32_t>(
+      graph::random_range(key_, attempt_, counter_++, static_cast<uint32_t>(count)));
+}
+
+PromptedTask::PromptedTask(Layout layout) : layout_(std::move(layout)), symbols_(layout_.symbols) {
+  check(!layout_.arms.empty(), "[{}] needs at least one arm", name());
+  check(0 < layout_.held_out_share && layout_.held_out_share <= 0.5,
+        "[{}] held-out share {} is not in (0, 0.5]", name(), layout_.held_out_share);
+  int32_t longest = 0;
+  for (const Arm& arm : layout_.arms) {
+    check(std::find(arms_.begin(), arms_.end(), arm.name) == arms_.end(),
+          "[{}] arm '{}' is named twice", name(), arm.name);
+    arms_.push_back(arm.name);
+    longest = std::max(longest, arm.answer_length);
+    if (arm.kind.empty()) continue;
+    if (std::find(symbols_.begin(), symbols_.end(), arm.kind) == symbols_.end()) {
+      symbols_.push_back(arm.kind);
+    }
+    kinds_.push_back(token(arm.kind));
+  }
+  ensure(kinds_.empty() || kinds_.size() == arms_.size(), "[{}] some arms have no kind", name());
+  symbols_.push_back("_");
+  block_size_ = (kinds_.empty() ? 0 : 1) + layout_.prompt_length + longest;
+}
+
+int32_t PromptedTask::token(std::string_view symbol) const {
+  const auto found = std::find(symbols_.begin(), symbols_.end(), symbol);
+  ensure(found != symbols_.end(), "[{}] has no symbol '{}'", name(), symbol);
+  return static_cast<int32_t>(found - symbols_.begin());
+}
+
+int32_t PromptedTask::answer_length(int32_t arm) const {
+  ensure(0 <= arm && static_cast<size_t>(arm) < arms_.size(), "[{}] no arm {}", name(), arm);
+  return layout_.arms[static_cast<size_t>(arm)].answer_length;
+}
+
+Split PromptedTask::split_of(std::span<const int32_t> prompt) const {
+  uint32_t hash = kHoldOutKey;
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    hash = random_bits(hash, static_cast<uint32_t>(i), static_cast<uint32_t>(prompt[i]));
+  }
+  const double place = graph::uniform_from_bits(hash);
+  if (place < layout_.held_out_share) return Split::kTest;
+  return place < layout_.held_out_share * (1 + kValidationShare) ? Split::kValidation
+                                                                 : Split::kTrain;
+}
+
+void PromptedTask::draw(Split split, uint32_t key, int32_t arm, std::span<int32_t> prompt,
+                        std::span<int32_t> answer) const {
+  for (uint32_t attempt = 0;; ++attempt) {
+    Draws draws(key, attempt);
+    write_problem(arm, draws, prompt, answer);
+    if (split_of(prompt) == split && belongs(split, arm, prompt)) return;
+  }
+}
+
+Item PromptedTask::make_item(Split split, uint32_t key, int32_t arm) const {
+  Item item;
+  item.arm = arm;
+  item.sequence.assign(static_cast<size_t>(block_size_), padding_token());
+  item.prompt_length = (kinds_.empty() ? 0 : 1) + layout_.prompt_length;
+  item.answer_length = answer_length(arm);
+  const auto row = std::span(item.sequence);
+  if (!kinds_.empty()) row[0] = kinds_[static_cast<size_t>(arm)];
+  draw(split, key, arm,
+       row.subspan(kinds_.empty() ? 0 : 1, static_cast<size_t>(layout_.prompt_length)),
+       row.subspan(static_cast<size_t>(item.prompt_length),
+                   static_cast<size_t>(item.answer_length)));
+  return item;
+}
+
+void PromptedTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
+                                std::span<int32_t> tokens, std::span<int32_t> targets,
+                                std::span<float> weights) const {
+  const uint32_t key = random_bits(stream_seed(seed, split_name(split)), step, index);
+  const auto arm = static_cast<int32_t>(index % arms_.size());
+  const Batch batch = to_batch(std::vector{make_item(split, key, arm)});
+  std::copy(batch.tokens.begin(), batch.tokens.end(), tokens.begin());
+  std::copy(batch.targets.begin(), batch.targets.end(), targets.begin());
+  std::copy(batch.weights.begin(), batch.weights.end(), weights.begin());
+}
+
+std::vector<Item> PromptedTask::test_items(int32_t arm, int32_t count, uint32_t seed) const {
+  check(count > 0, "[{}] {} test items", name(), count);
+  std::vector<Item> items;
+  std::set<std::vector<int32_t>> asked;
+  const uint32_t stream = stream_seed(seed, split_name(Split::kTest));
+  const uint32_t most = kSpareDraws + 4 * static_cast<uint32_t>(count);
+  for (uint32_t i = 0; i < most && items.size() < static_cast<size_t>(count); ++i) {
+    Item item = make_item(Split::kTest, random_bits(stream, 0, i), arm);
+    if (asked.insert({item.prompt().begin(), item.prompt().end()}).second) {
+      items.push_back(std::move(item));
+    }
+  }
+  return items;
+}
+
+std::string PromptedTask::decode(std::span<const int32_t> tokens) const {
+  std::vector<std::string> words;
+  for (const int32_t one : tokens) {
+    check(0 <= one && one < vocab_size(), "[{}] token {} is not in [0, {})", name(), one,
+          vocab_size());
+    words.push_back(symbols_[static_cast<size_t>(one)]);
+  }
+  return join(words, " ");
+}
+
+std::vector<int32_t> PromptedTask::encode(std::string_view text) const {
+  std::vector<int32_t> tokens;
+  while (true) {
+    const size_t start = text.find_first_not_of(' ');
+    if (start == std::string_view::npos) return tokens;
+    text.remove_prefix(start);
+    const std::string_view symbol = text.substr(0, text.find(' '));
+    text.remove_prefix(symbol.size());
+    const auto found = std::find(symbols_.begin(), symbols_.end(), symbol);
+    check(found != symbols_.end(), "[{}] '{}' is not in the vocabulary: {}", name(), symbol,
+          join(symbols_, " "));
+    tokens.push_back(static_cast<int32_t>(found - symbols_.begin()));
+  }
+}
+
+Corruption PromptedTask::corrupt(uint32_t, uint32_t, const Item&, std::span<const int32_t>) const {
+  throw UserError(fmt::format("[{}] its answers have no step to corrupt", name()));
+}
+
+std::vector<PromptedTask::Arm> step_arms(const std::string& task,
+                                         const std::vector<std::string>& names, int32_t steps) {
+  std::vector<PromptedTask::Arm> arms;
+  for (const std::string& one : names) {
+    check(one == "cot" || one == "direct", "[{}] unknown arm '{}': cot, direct", task, one);
+    arms.push_back({one, one == "cot" ? "C" : "D", one == "cot" ? steps : 1});
+  }
+  return arms;
+}
+
+}  // namespace surtsey::experiments::tasks
