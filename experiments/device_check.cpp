@@ -55,6 +55,7 @@ std::vector<Variant> variants(const engine::Device& device) {
   // test_device_attention.cpp runs it there.
   if (base.attention_variant() != AttentionVariant::shared_tile && !base.cpu)
     add("attention_shared_tile", [](Target& t) { t.attention = AttentionVariant::shared_tile; });
+  add("scatter_rows", [](Target& t) { t.scatter = ScatterVariant::rows; });
   if (base.fusion) add("unfused", [](Target& t) { t.fusion = false; });
   if (base.buffer_address)
     add(base.addressing == Addressing::address ? "descriptor" : "address", [&](Target& t) {

@@ -6,7 +6,7 @@
 namespace surtsey::graph {
 
 const char* name(Archetype archetype) {
-  constexpr const char* kNames[] = {"pointwise", "reduce", "matmul", "attention"};
+  constexpr const char* kNames[] = {"pointwise", "reduce", "matmul", "attention", "scatter"};
   return kNames[size_t(archetype)];
 }
 
@@ -36,7 +36,7 @@ Index reduced_index(IndexContext& context, const Shape& space, const std::vector
 LoopIndex loop_index(IndexContext& context, Archetype archetype, const Shape& space, const std::vector<int64_t>& reduced) {
   LoopIndex loop;
   loop.full_count = element_count(space);
-  if (archetype == Archetype::pointwise || archetype == Archetype::attention) {
+  if (archetype == Archetype::pointwise || is_closed(archetype)) {
     loop.first = loop.full = context.variable("i", loop.full_count);
   } else if (archetype == Archetype::matmul) {
     const int64_t n = space.back(), m = space[space.size() - 2];

@@ -14,7 +14,11 @@ namespace surtsey::graph {
 //   reduce     rows over the kept axes of `space`, a loop over the reduced ones, in stages: later reductions may use earlier ones
 //   matmul     an anchor matmul node; operand prologues on load, elementwise epilogue at the store
 //   attention  claimed regions of one attention (attention.h); its members are what is stored
-enum class Archetype : uint8_t { pointwise, reduce, matmul, attention };
+//   scatter    an anchor scatter_add: blocks of rows of the result, each added up by one workgroup in the order of the index
+enum class Archetype : uint8_t { pointwise, reduce, matmul, attention, scatter };
+
+// Its loops are its own: nothing joins the kernel but what it was made for.
+inline bool is_closed(Archetype archetype) { return archetype == Archetype::attention || archetype == Archetype::scatter; }
 
 // Where a value lives: a strided region of a buffer of the plan. Offsets and strides are in elements.
 struct View {
@@ -42,8 +46,8 @@ struct KernelOperand {
 struct Kernel {
   std::string name;                    // readable, shown by the profiler: matmul_nt_64x32x512_gelu
   Archetype archetype = Archetype::pointwise;
-  Value anchor;                        // matmul: the matmul node; attention: the first region; else empty
-  Shape space;                         // the loops; matmul: the shape of the product; attention: of the first result
+  Value anchor;                        // matmul, scatter: that node; attention: the first region; else empty
+  Shape space;                         // the loops; matmul: the shape of the product; attention, scatter: of the first result
   std::vector<int64_t> reduced;        // reduce: which axes of `space` are reduced
   std::vector<uint32_t> members;       // nodes computed here and (some) stored, in topological order; other nodes are inlined
   std::vector<uint32_t> inlined;       // of those, what is computed here: expressions and views, in topological order
@@ -60,7 +64,7 @@ const char* name(Archetype archetype);
 std::vector<uint32_t> origins(const Kernel& kernel);
 
 // The canonical index of a kernel's loops: flat variables and the flat index of a full-space element in terms of them.
-//   pointwise  i                      full = i; attention's loops are its own, nothing joins them
+//   pointwise  i                      full = i; so for closed archetypes, whose loops nobody joins
 //   reduce     r, k                   full = position of (r, k) in `space`; row = r
 //   matmul     z, m, n                full = (z * M + m) * N + n
 struct LoopIndex {

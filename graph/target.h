@@ -14,6 +14,8 @@ namespace surtsey::graph {
 enum class Addressing : uint8_t { address, descriptor };
 // expanded: no kernel claims attention, it is computed by those of its primitives.
 enum class AttentionVariant : uint8_t { automatic, expanded, lane_broadcast, shared_tile };
+// one_hot: scatter_add is a matmul with a one-hot matrix; rows: a kernel adds row by row.
+enum class ScatterVariant : uint8_t { automatic, one_hot, rows };
 enum class ReduceVariant : uint8_t { automatic, lane_per_row, workgroup_per_row };
 
 struct Target {
@@ -38,6 +40,7 @@ struct Target {
   MatmulVariant matmul = MatmulVariant::automatic;
   ReduceVariant reduce = ReduceVariant::automatic;
   AttentionVariant attention = AttentionVariant::automatic;
+  ScatterVariant scatter = ScatterVariant::automatic;
   bool fusion = true;
   std::shared_ptr<const MatmulTiles> tiles;  // measured ones; others, or all where it is empty, get the default
 
@@ -47,6 +50,7 @@ struct Target {
   MatmulVariant matmul_variant() const;   // resolves automatic
   ReduceVariant reduce_variant() const;
   AttentionVariant attention_variant() const;
+  bool scatters(int64_t rows) const;      // has scatter_add into so many rows a kernel of its own?
 };
 
 // minimal, lavapipe, swiftshader, intel, amd, nvidia, mobile. UserError lists them when the name is none.

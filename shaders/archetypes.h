@@ -27,6 +27,10 @@ Shader attention_lane_broadcast(Writer& writer);
 // Tiles in shared memory, any subgroup size.
 Shader attention_shared_tile(Writer& writer);
 
+// scatter_add by blocks of rows: a workgroup clears its rows, looks at every index, and adds the updates
+// that are its own, in the order of the index. Lanes lie along the row. No atomics, no barrier, the same sum every time.
+Shader scatter_rows(Writer& writer);
+
 // Opens the loop over `tiles` pieces of work, the current one is `tile`; close_tiles() ends it. On a GPU every workgroup has one piece. On a
 // CPU entering a workgroup costs about 0.2 us (measured on lavapipe), as much as hundreds of elements: a few workgroups a thread
 // share all pieces. Returns the number of workgroups.

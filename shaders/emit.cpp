@@ -63,6 +63,7 @@ Shader emit(const Kernel& kernel, const Graph& graph, const Target& target, std:
     case Archetype::matmul:
       return target.matmul_variant() == MatmulVariant::lane_broadcast ? variant("lane_broadcast", matmul_lane_broadcast)
                                                                       : variant("shared_tile", matmul_shared_tile);
+    case Archetype::scatter: return variant("rows", scatter_rows);
     case Archetype::attention:
       return target.attention_variant() == AttentionVariant::lane_broadcast ? variant("lane_broadcast", attention_lane_broadcast)
                                                                             : variant("shared_tile", attention_shared_tile);

@@ -297,6 +297,11 @@ std::vector<const KernelOperand*> Writer::all_outputs() const {
   return outputs;
 }
 
+std::string Writer::place(const KernelOperand& output, const Affine& flat) {
+  const size_t binding = kernel_.inputs.size() + size_t(&output - kernel_.outputs.data());
+  return element(binding, index(context.linearize(context.delinearize(flat, output.view.shape), output.view.strides)));
+}
+
 void Writer::store(const Affine& full, const std::vector<const KernelOperand*>& outputs) {
   std::vector<std::string> statements;
   for (const KernelOperand* output : outputs) {

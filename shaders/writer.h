@@ -51,6 +51,8 @@ public:
   // A fresh name in the current frame holding the text; type is the GLSL type.
   std::string keep(const char* type, const std::string& text);
 
+  // Where the element with this flat index in the value lies in an output: for kernels that write a value in several steps.
+  std::string place(const graph::KernelOperand& output, const graph::Affine& flat);
   // Writes these outputs (all where empty) at the element whose flat index is `full`; all values are computed before the first store.
   void store(const graph::Affine& full, const std::vector<const graph::KernelOperand*>& outputs);
   std::vector<const graph::KernelOperand*> all_outputs() const;

@@ -11,6 +11,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include <cmath>
+#include <set>
 
 using namespace surtsey;
 using namespace surtsey::graph;
@@ -176,7 +177,8 @@ TEST_CASE("passes keep the meaning of a training step", "[passes]") {
 }
 
 TEST_CASE("decompose: scatter_add becomes a one-hot matmul", "[passes]") {
-  const Target target = target_preset("lavapipe");
+  Target target = target_preset("lavapipe");
+  target.scatter = ScatterVariant::one_hot;
   const Program small = parse(
       "%0 = parameter \"index\" : u32[5]\n%1 = parameter \"x\" : f32[5,3]\n"
       "%2 = scatter_add %0 %1 rows=4 batch=0 : f32[4,3]\noutput \"y\" %2\n");
@@ -280,6 +282,22 @@ TEST_CASE("decompose: regions give way to their bodies, nested ones too", "[pass
         "%0 = parameter \"x\" : f32[3]\n%1 = constant 2 : f32[3]\n%2 = mul %0 %1 : f32[3]\n"
         "%3 = exp %2 : f32[3]\n%4 = add %3 %2 : f32[3]\noutput \"y\" %4\n");
   CHECK(largest_difference(program, result) == 0);
+}
+
+TEST_CASE("the gradient of a long table is scattered, that of a short one a product", "[passes]") {
+  for (const int64_t rows : {127, 128}) {
+    const auto graph = std::make_shared<Graph>();
+    const Value table = graph->parameter("table", {DType::f32, {rows, 3}});
+    const Value row = gather(table, graph->parameter("index", {DType::u32, {5}}));
+    Program program{graph, {}};
+    program.outputs = {{"dtable", differentiate(sum(row * row, {0, 1}, false), {{table}})[0]}};
+    const Plan plan = compile(program, target_preset("lavapipe"));
+    std::set<Archetype> found;
+    for (const Kernel& kernel : plan.kernels) found.insert(kernel.archetype);
+    CAPTURE(rows);
+    CHECK(found.contains(Archetype::scatter) == (rows >= 128));
+    CHECK(found.contains(Archetype::matmul) == (rows < 128));
+  }
 }
 
 TEST_CASE("targets resolve their variants and refuse what cannot run", "[target]") {

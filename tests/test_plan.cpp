@@ -86,6 +86,7 @@ std::vector<std::pair<std::string, Target>> targets() {
       add(base.cpu ? " shared_tile" : " lane_broadcast",
           [&](Target& t) { t.matmul = base.cpu ? MatmulVariant::shared_tile : MatmulVariant::lane_broadcast; });
     }
+    add(" scatter_rows", [](Target& t) { t.scatter = ScatterVariant::rows; });
     add(base.cpu ? " workgroup_per_row" : " lane_per_row",
         [&](Target& t) { t.reduce = base.cpu ? ReduceVariant::workgroup_per_row : ReduceVariant::lane_per_row; });
   }

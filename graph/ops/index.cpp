@@ -246,7 +246,10 @@ std::vector<OpDef> index_rows() {
                    scatter_sample({33}, {33, 5}, 7, 0), scatter_sample({2, 33}, {2, 33, 5}, 17, 0),
                    scatter_sample({3, 8}, {3, 8, 5}, 7, 1),
                    scatter_sample({3, 2, 4}, {3, 2, 4, 2, 5}, 6, 1),
-                   scatter_sample({3}, {3}, 5, 1)}},
+                   scatter_sample({3}, {3}, 5, 1),
+                   // Tables of so many rows have a kernel of their own.
+                   scatter_sample({2, 33}, {2, 33, 5}, 300, 0),
+                   scatter_sample({3, 40}, {3, 40}, 130, 1)}},
       {.op = Op::slice_update,
        .name = "slice_update",
        .family = Family::index,

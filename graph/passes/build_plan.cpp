@@ -85,6 +85,7 @@ private:
     const auto count = uint64_t(element_count(current.types[0].shape));
     if (family == Family::elementwise) kernel.flops += count;
     if (family == Family::reduce) kernel.flops += uint64_t(element_count(current.inputs[0].shape()));
+    if (current.op == Op::scatter_add) kernel.flops += uint64_t(element_count(current.inputs[1].shape()));
     if (family == Family::matmul) {
       kernel.matmul_flops = 2 * count * uint64_t(current.inputs[0].shape().back());
       kernel.flops += kernel.matmul_flops;
@@ -141,7 +142,7 @@ private:
     kernel.space = group.space;
     kernel.reduced = group.reduced;
     kernel.members = group.members;
-    if (group.archetype == Archetype::matmul || group.archetype == Archetype::attention) kernel.anchor = {l_.program.graph.get(), group.anchor, 0};
+    if (group.archetype == Archetype::matmul || is_closed(group.archetype)) kernel.anchor = {l_.program.graph.get(), group.anchor, 0};
     std::set<uint32_t> seen;
     kernel_copies_.clear();
     for (const Value& copy : group.copies) kernel_copies_.insert(copy.node);
@@ -204,7 +205,7 @@ private:
     int listed = 0;
     for (const uint32_t m : kernel.members) {
       const std::string op = definition(node(m).op).name;
-      if (node(m).op == Op::matmul || listed == 4 || ops.ends_with("_" + op)) continue;
+      if (node(m).op == Op::matmul || node(m).op == Op::scatter_add || listed == 4 || ops.ends_with("_" + op)) continue;
       ops += "_" + op;
       ++listed;
     }

@@ -137,7 +137,7 @@ Program decompose(const Program& program, const Target& target) {
   }
   const bool parts_inside = target.reduce_variant() == ReduceVariant::lane_per_row;
   return rewrite(result, [&](Graph& graph, const Node& node, Inputs inputs) -> Results {
-    if (node.op == Op::scatter_add) {
+    if (node.op == Op::scatter_add && !target.scatters(std::get<ScatterAttr>(node.attr).rows)) {
       return {scatter_as_matmul(graph, node, inputs[0], inputs[1])};
     }
     if (node.op == Op::sum || node.op == Op::reduce_max) {

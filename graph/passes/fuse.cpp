@@ -93,12 +93,12 @@ private:
         return;
       case Family::index:
         if (writes_window(n)) return place_window(n);
+        if (current.op == Op::scatter_add) return place_matmul(n, Archetype::scatter);
         return place_elementwise(n);
       case Family::elementwise: return place_elementwise(n);
       case Family::reduce: return wait_for_product(n) ? void() : place_reduction(n);
       case Family::matmul:
-        for (const Value& input : current.inputs) keep_out_of_matmul(input.node);
-        new_group(Archetype::matmul, n, current.types[0].shape, {});
+        place_matmul(n, Archetype::matmul);
         for (const uint32_t sum : waiting_[n])
           if (!join_product(sum, home(n))) place_reduction(sum);
         return;
@@ -166,7 +166,7 @@ private:
   bool fits(uint32_t n, uint32_t g) {
     if (window_groups_.count(g)) return false;  // their loops are over the window, not over what is read
     Group& group = lowering_.groups[g];
-    if (group.archetype == Archetype::attention) return false;  // nothing joins it but its other results
+    if (is_closed(group.archetype)) return false;
     IndexContext& context = contexts_[g];
     const LoopIndex& loop = loops_[g];
     const Shape& shape = node(n).types[0].shape;
@@ -467,6 +467,11 @@ private:
     for (const uint32_t source : sources) add_source(lowering_, g, source);
     home(n) = g;
     lowering_.windows.insert(n);
+  }
+
+  void place_matmul(uint32_t n, Archetype archetype) {
+    for (const Value& input : node(n).inputs) keep_out_of_matmul(input.node);
+    new_group(archetype, n, node(n).types[0].shape, {});
   }
 
   void place_reduction(uint32_t n) {

@@ -21,7 +21,8 @@ public:
       const bool stored = l_.home[n] != kNone || node.op == Op::concat;
       if (!stored || !feeds_[n] || wide_[n] || node.types[0].dtype != DType::f32) continue;
       const Family family = definition(node.op).family;
-      if (family == Family::reduce || (family == Family::region && node.types[0].shape.back() == 1)) continue;
+      // A scatter adds up in memory.
+      if (family == Family::reduce || node.op == Op::scatter_add || (family == Family::region && node.types[0].shape.back() == 1)) continue;
       if (l_.storage == DType::f16 && leaves_f16(n)) continue;
       l_.narrow[n] = true;
     }

@@ -15,7 +15,7 @@ Program simplify(const Program& program);
 Program claim_regions(const Program& program, const Target& target);
 bool is_claimed(const Node& node);
 
-// Expands what no kernel claims: regions into their bodies, scatter_add into a one-hot matmul (no atomics), long reductions to few results
+// Expands what no kernel claims: regions into their bodies, scatter_add into few rows into a one-hot matmul (no atomics), long reductions to few results
 // into two stages (a fixed tree that depends on the reduced extents alone). First, since the others see only primitives.
 Program decompose(const Program& program, const Target& target);
 

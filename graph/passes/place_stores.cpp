@@ -234,7 +234,7 @@ private:
   bool touches_only_own_element(uint32_t g, uint32_t parameter, const Value& value) {
     const Group& group = l_.groups[g];
     if (!reads(g).count(parameter)) return true;
-    if (group.archetype == Archetype::reduce || group.archetype == Archetype::attention || element_count(value.shape()) != element_count(group.space)) return false;
+    if (group.archetype == Archetype::reduce || is_closed(group.archetype) || element_count(value.shape()) != element_count(group.space)) return false;
     IndexContext context;
     const LoopIndex loop = loop_index(context, group.archetype, group.space, group.reduced);
     bool own = true;
