@@ -3,30 +3,19 @@
 // the same numbers.
 #pragma once
 
-#include <vector>
-
-#include "engine/session.h"
-#include "experiments/model.h"
-#include "experiments/result.h"
+#include "experiments/probe.h"
 
 namespace surtsey::experiments {
 
-class GeneratedData {
+class GeneratedData : public Probe {
  public:
-  virtual ~GeneratedData() = default;
-
   // The mean loss, f32 [], of `rows` sequences of the training stream; seed and step are u32 [].
   virtual graph::Value training_loss(const Model& model, graph::Parameters& parameters,
                                      graph::Value seed, graph::Value step, int64_t rows) const = 0;
 
-  // Adds what the two below run to a session that is not yet allocated; it reads "parameters".
-  virtual void add_programs(engine::Session& session, const Model& model, size_t members) const = 0;
-  // Of each member, over the validation stream of this seed.
+  // Of each member, over the validation stream of this seed, with the programs of add_programs().
   virtual std::vector<double> validation_loss(engine::Session& session, size_t members,
                                               uint32_t seed) const = 0;
-  // Of each member, over the test stream of this seed.
-  virtual std::vector<std::vector<Measure>> test(engine::Session& session, size_t members,
-                                                 uint32_t seed) const = 0;
 };
 
 }  // namespace surtsey::experiments

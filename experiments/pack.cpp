@@ -129,6 +129,9 @@ class EnsembleRun {
                          std::min(options.evaluation_rows, options.test_items),
                          experiment.data->block_size());
     }
+    if (experiment.probe != nullptr) {
+      experiment.probe->add_programs(session_, model_, members_.size());
+    }
     session_.allocate();
     for (const Member& member : members_) {
       Cell& cell = cells_.emplace_back();
@@ -260,6 +263,12 @@ class EnsembleRun {
         cell.measures = again.measures;
       }
     }
+    if (experiment_.probe == nullptr) return;
+    const auto probed = experiment_.probe->measure(session_, members_.size(), seed);
+    for (size_t e = 0; e < members_.size(); ++e) {
+      auto& measures = cells_[first + e].measures;
+      measures.insert(measures.end(), probed[e].begin(), probed[e].end());
+    }
   }
 
   // Each number of bits rounds what was trained, not what was rounded before.
@@ -291,7 +300,7 @@ class EnsembleRun {
         data.validation_loss(session_, members, static_cast<uint32_t>(options_.selection_seed));
     for (size_t e = 0; e < members; ++e) cells_[first + e].validation_loss = held_out[e];
     if (selecting_) return;
-    auto measures = data.test(session_, members, static_cast<uint32_t>(options_.test_seed));
+    auto measures = data.measure(session_, members, static_cast<uint32_t>(options_.test_seed));
     for (size_t e = 0; e < members; ++e) cells_[first + e].measures = std::move(measures[e]);
   }
 

@@ -55,6 +55,7 @@ struct Experiment {
   // One of the two. Generated data wants a `model`.
   const tasks::Task* data = nullptr;
   const GeneratedData* generated = nullptr;
+  const Probe* probe = nullptr;                     // of models that learn a task
   std::optional<ModelConfig> model;                 // instead of recipe_config()
   std::optional<graph::OptimizerConfig> optimizer;  // instead of recipe_optimizer()
   int32_t width = 0;

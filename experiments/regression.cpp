@@ -164,8 +164,8 @@ std::vector<double> LinearRegression::validation_loss(engine::Session& session, 
   return losses;
 }
 
-std::vector<std::vector<Measure>> LinearRegression::test(engine::Session& session, size_t members,
-                                                         uint32_t seed) const {
+std::vector<std::vector<Measure>> LinearRegression::measure(engine::Session& session,
+                                                            size_t members, uint32_t seed) const {
   const int64_t batches = batches_for(options_.test_sequences, options_.evaluation_rows);
   const auto outputs = run_batches(session, kPrograms[1], members, seed, batches);
   const double optimum = gradient_step_loss(options_);
@@ -174,7 +174,7 @@ std::vector<std::vector<Measure>> LinearRegression::test(engine::Session& sessio
     const auto list = [&](const char* name) -> const std::vector<double>& {
       return outputs.at(name)[e];
     };
-    const auto measure = [&](const char* name, const std::vector<double>& values, double by) {
+    const auto average = [&](const char* name, const std::vector<double>& values, double by) {
       return Measure{name, mean(values) / by, standard_error(values) / by,
                      batches * options_.evaluation_rows};
     };
@@ -182,10 +182,10 @@ std::vector<std::vector<Measure>> LinearRegression::test(engine::Session& sessio
     for (size_t b = 0; b < list("product").size(); ++b) {
       cosines.push_back(list("product")[b] / std::sqrt(list("square")[b] * list("step_square")[b]));
     }
-    all.push_back({measure("loss", list("loss"), 1),
-                   measure("loss_over_optimum", list("loss"), optimum),
-                   measure("gradient_step_loss", list("gradient_step_loss"), 1),
-                   measure("cosine", cosines, 1)});
+    all.push_back({average("loss", list("loss"), 1),
+                   average("loss_over_optimum", list("loss"), optimum),
+                   average("gradient_step_loss", list("gradient_step_loss"), 1),
+                   average("cosine", cosines, 1)});
   }
   return all;
 }

@@ -56,8 +56,8 @@ class LinearRegression : public GeneratedData {
   //   gradient_step_loss   of the closed form's predictor on the same sequences
   //   cosine               of the model's predictions with that predictor's
   // Standard errors are over batches.
-  std::vector<std::vector<Measure>> test(engine::Session& session, size_t members,
-                                         uint32_t seed) const override;
+  std::vector<std::vector<Measure>> measure(engine::Session& session, size_t members,
+                                            uint32_t seed) const override;
 
  private:
   RegressionOptions options_;

@@ -4,7 +4,7 @@
 //   Sanford
 //               et al. 2024): accuracy by how often the key occurred before.
 //   few_shot    E13: which of K memorised permutations? Zero, one and few shots against the exact
-//               Bayes posterior.
+//               Bayes posterior; and whether the residual stream holds the task (H3).
 //   regression  E14: one layer of linear attention against one step of gradient descent, whose
 //               loss has a closed form (von Oswald et al. 2023).
 #include <algorithm>
@@ -14,6 +14,7 @@
 #include "experiments/join.h"
 #include "experiments/regression.h"
 #include "experiments/sweep.h"
+#include "experiments/task_vectors.h"
 #include "experiments/tasks/permutation.h"
 #include "experiments/tasks/recall.h"
 
@@ -23,6 +24,7 @@ namespace {
 constexpr const char* kRecall = "recall";
 constexpr const char* kFewShot = "few_shot";
 constexpr const char* kRegression = "regression";
+constexpr int32_t kVectorPrompts = 1000;
 
 struct Options {
   SweepOptions sweep;  // seeds, questions, logging
@@ -60,6 +62,8 @@ struct Options {
   double seed_share = 0.8;
   double excess_loss = 0.1;
   double regret = 0.02;
+  double vector_share = 0.8;
+  double control_margin = 0.05;
   double loss_margin = 0.02;
   double cosine = 0.99;
 };
@@ -140,6 +144,41 @@ Judgement judge_shots(const StudyResult& result, const Options& options, const c
     }
   }
   return {all_of(verdicts), join(evidence, "; "), count_seeds(cells)};
+}
+
+// At some depth between the embeddings and the last norm.
+Judgement judge_vectors(const StudyResult& result, const Options& options, double confidence) {
+  std::vector<Verdict> verdicts;
+  std::vector<std::string> evidence;
+  std::vector<const Cell*> cells;
+  for (const int32_t tasks : options.few_shot_tasks) {
+    for (const Cell* cell : claim_cells(result, kFewShot, variant_of(tasks))) {
+      const Measure* few_shot = cell->find_measure("few_shot");
+      if (few_shot == nullptr) continue;  // one task has no other to compare with
+      const Measure* zero_shot = cell->find_measure("zero_shot");
+      // "At some depth" is as many chances as there are depths.
+      const double at = 1 - (1 - confidence) / std::max(1, cell->n_layer - 1);
+      std::vector<Verdict> depths;
+      std::vector<std::string> shares;
+      for (int32_t depth = 1; depth < cell->n_layer; ++depth) {
+        const Measure* patched = cell->find_measure(fmt::format("patched.{}", depth));
+        const Measure* control = cell->find_measure(fmt::format("control.{}", depth));
+        depths.push_back(all_of(std::vector{
+            at_least(measure_interval(*patched, at), options.vector_share * few_shot->mean),
+            at_most(measure_interval(*control, at), zero_shot->mean + options.control_margin)}));
+        shares.push_back(fmt::format("{:.3f} ({:.3f})", patched->mean, control->mean));
+      }
+      cells.push_back(cell);
+      verdicts.push_back(any_of(depths));
+      evidence.push_back(fmt::format(
+          "K={} seed {}: few shots {:.3f}, none {:.3f}, patched (control) at depths from 1: {}",
+          tasks, cell->seed, few_shot->mean, zero_shot->mean, join(shares, ", ")));
+    }
+  }
+  const Verdict verdict = all_of(verdicts);
+  return {verdict,
+          (verdict == Verdict::kFail ? "not supported at this depth; " : "") + join(evidence, "; "),
+          count_seeds(cells)};
 }
 
 Judgement judge_loss(const StudyResult& result, const Options& options, double confidence) {
@@ -231,6 +270,10 @@ class InContext : public Study {
     bound("seed_share", &options_.seed_share, "claims: in so many of the seeds");
     bound("excess_loss", &options_.excess_loss, "claims: nats that a model may lose to Bayes");
     bound("regret", &options_.regret, "claims: posterior probability that its answers may lack");
+    bound("vector_share", &options_.vector_share,
+          "claims: share of few-shot accuracy that a task vector keeps");
+    bound("control_margin", &options_.control_margin,
+          "claims: accuracy above zero shots that another task's vector may have");
     bound("loss_margin", &options_.loss_margin, "claims: relative distance from the closed form");
     bound("cosine", &options_.cosine, "claims: of predictions with those of a gradient step");
   }
@@ -335,6 +378,11 @@ class InContext : public Study {
       one.data = &task;
       one.steps = options_.few_shot_steps;
       one.batch_size = options_.few_shot_batch_size;
+      std::optional<TaskVectors> vectors;
+      if (count > 1) {
+        vectors.emplace(task, std::min(options_.sweep.test_items, kVectorPrompts), one.n_layer);
+        one.probe = &*vectors;
+      }
       run_experiment(run, options_.sweep, one);
     }
   }
@@ -362,7 +410,9 @@ std::vector<DeclaredClaim> InContext::claims() const {
   const Options o = options_;
   const auto with = [o](auto&& rule) {
     return [o, rule](const StudyResult& result, double confidence) {
-      return rule(result, o, confidence);
+      Judgement judgement = rule(result, o, confidence);
+      if (judgement.evidence.empty()) judgement.evidence = "this part was not trained";
+      return judgement;
     };
   };
   return {
@@ -390,6 +440,12 @@ std::vector<DeclaredClaim> InContext::claims() const {
        with([](const StudyResult& result, const Options& options, double confidence) {
          return judge_shots(result, options, "regret", options.regret, confidence);
        })},
+      {"task_vectors",
+       fmt::format("At some depth the residual stream at the arrow of a prompt with examples, put "
+                   "into a prompt without, keeps {} of the few-shot accuracy, and another task's "
+                   "is at most {} above that of no examples, in every seed.",
+                   o.vector_share, o.control_margin),
+       with(judge_vectors)},
       {"gradient_step_loss",
        fmt::format("One layer of linear attention has the loss of the best step of gradient "
                    "descent, d(d+1)/(N+d+1) = {:.4f}, within {} of it on both sides, in every "
@@ -433,9 +489,12 @@ void InContext::describe(StudyResult& result) const {
       "recall with the one-layer models, not with blind chance.",
       "The K permutations are memorised in training. This is inference among known tasks, not "
       "learning of a new one; with more tasks than a model can store the optimum is another.",
+      "Task vectors are read and patched at learned absolute positions that differ, and few blocks "
+      "are left after a task is inferred: with three blocks the transfer is not expected.",
       "Excess loss is an average over test items and estimates KL(Bayes || model); single prompts "
       "can lie farther away.",
-      "A regression layer with few more channels than its tokens have numbers can stand for long at "
+      "A regression layer with few more channels than its tokens have numbers can stand for long "
+      "at "
       "a saddle that lacks one direction (d = 10, 16 channels, rate .01: 4 of 10 seeds after 2000 "
       "steps, 1.09 times the optimum); with 32 channels no seed did.",
       "The closed form holds for Gaussian inputs and weights without noise. Only the linear "
