@@ -167,8 +167,8 @@ std::vector<double> SparseParity::validation_loss(engine::Session& session, size
   return {losses.begin(), losses.end()};
 }
 
-std::vector<std::vector<Measure>> SparseParity::test(engine::Session& session, size_t members,
-                                                     uint32_t seed) const {
+std::vector<std::vector<Measure>> SparseParity::measure(engine::Session& session,
+                                                        size_t members, uint32_t seed) const {
   session.write(kSeed, std::vector<uint32_t>{seed});
   std::vector<std::vector<Measure>> all(members);
   std::vector<double> loss(members, 0), variance(members, 0);

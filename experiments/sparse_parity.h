@@ -52,8 +52,8 @@ class SparseParity : public GeneratedData {
   std::vector<double> validation_loss(engine::Session& session, size_t members,
                                       uint32_t seed) const override;
   // "accuracy i" and "loss i" of each task, and "loss" of the mixture from them.
-  std::vector<std::vector<Measure>> test(engine::Session& session, size_t members,
-                                         uint32_t seed) const override;
+  std::vector<std::vector<Measure>> measure(engine::Session& session, size_t members,
+                                            uint32_t seed) const override;
 
  private:
   uint32_t place_key(int32_t part) const;

@@ -114,7 +114,7 @@ TEST_CASE("a network on the device learns a parity, and its tests say so", "[tas
   session.allocate();
   trainer.initialise();
   trainer.run();
-  const auto measures = data.test(session, 2, 5);
+  const auto measures = data.measure(session, 2, 5);
   const auto losses = data.validation_loss(session, 2, 5);
   REQUIRE(measures.size() == 2);
   REQUIRE(measures[0].size() == 5);
