@@ -207,7 +207,7 @@ TEST_CASE("the page stands alone and shows what it must", "[report]") {
   std::string html = render_report(fixture());
   // The charts carry their numbers if, and only if, the library that draws them is in the page.
   const std::string library(page_text("uplot_script"));
-  CHECK(count_of(html, "<script type=\"application/json\">") == (library.empty() ? 0 : 8));
+  CHECK(count_of(html, "<script type=\"application/json\">") == (library.empty() ? 0 : 10));
   if (!library.empty()) {
     const size_t at = html.find(library);
     REQUIRE(at != std::string::npos);
@@ -229,7 +229,7 @@ TEST_CASE("the page stands alone and shows what it must", "[report]") {
   // Text of a study never becomes markup.
   CHECK_THAT(html, ContainsSubstring(".38 &lt;of&gt; items &amp; &quot;quotes&quot;"));
   CHECK(html.find("<of>") == std::string::npos);
-  CHECK(count_of(html, "<svg class=\"plot\"") == 8);
+  CHECK(count_of(html, "<svg class=\"plot\"") == 10);
   CHECK(count_of(html, "<figure") == count_of(html, "</figure>"));
   // Rows of samples: eight items of each arm of the chosen cells, the corrupted chains among them.
   CHECK(count_of(html, "<tr data-cell=") == 8 * 4 * 8);
