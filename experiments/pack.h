@@ -1,5 +1,5 @@
-// A pack: models that differ in seed or learning rate only, trained as one ensemble, evaluated and
-// written down as cells.
+// A pack: models that differ in seed or learning rate only, trained as one ensemble
+// (ensemble_run.h). What is trained, in which packs, and what that costs.
 //
 // Packs are fixed by the options and the kind of device before anything runs, and a pack resumes
 // whole: what a model computes never depends on which others failed.
@@ -16,7 +16,7 @@
 #include "engine/device.h"
 #include "experiments/config.h"
 #include "experiments/generated.h"
-#include "experiments/record.h"
+#include "experiments/result.h"
 #include "experiments/tasks/task.h"
 #include "experiments/train.h"
 
@@ -39,6 +39,7 @@ struct SweepOptions {
   int32_t log_interval = 50;
   int32_t checkpoint_interval = 0;
   int32_t ensemble_size = 0;
+  bool save_models = false;
   std::string dtype = "f32";  // see parse_dtype()
 };
 
@@ -49,6 +50,14 @@ void add_run_fields(ConfigTable& table, SweepOptions& options, bool selection = 
 void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection = true);
 void check_sweep_options(const SweepOptions& options);
 
+class Interview;  // interview.h
+
+// Models that an earlier run trained and kept, one a seed at one learning rate.
+struct TrainedModels {
+  std::filesystem::path folder;  // the weights of CELL in folder/CELL
+  std::vector<Cell> cells;       // of the earlier run
+};
+
 struct Experiment {
   std::string task;     // Cell::task
   std::string variant;  // Cell::variant
@@ -56,6 +65,8 @@ struct Experiment {
   const tasks::Task* data = nullptr;
   const GeneratedData* generated = nullptr;
   const Probe* probe = nullptr;                     // of models that learn a task
+  const Interview* interview = nullptr;             // instead of every study's questions
+  const TrainedModels* trained = nullptr;           // asked, and not trained again
   std::optional<ModelConfig> model;                 // instead of recipe_config()
   std::optional<graph::OptimizerConfig> optimizer;  // instead of recipe_optimizer()
   int32_t width = 0;
@@ -82,6 +93,11 @@ std::vector<double> learning_rates(const SweepOptions& options, int32_t width);
 // "joint-d16-L2-s0-lr0.01"; the task comes first where there is one.
 std::string cell_name(const Experiment& experiment, const Member& member);
 
+// What the options say of every experiment of one width: steps, batch, seeds, learning rates.
+// `data` may be null.
+Experiment sweep_experiment(const SweepOptions& options, std::string task, std::string variant,
+                            const tasks::Task* data, int32_t width);
+
 // Every seed with every learning rate of the experiment, the learning rate running fastest, cut
 // into packs of about equal size.
 std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device,
@@ -98,7 +114,14 @@ struct PackStep {
 };
 PackStep first_step(const Experiment& experiment, const std::vector<Member>& members);
 
-// What a pack costs, from its plan; nothing is allocated.
+// Adds the programs of its training to a session that is not yet allocated. The model must outlive
+// the trainer.
+std::unique_ptr<Trainer> make_trainer(engine::Session& session, const Model& model,
+                                      const Experiment& experiment,
+                                      const std::vector<Member>& members);
+
+// What a pack costs, from its plan; nothing is allocated. Models that are trained already cost no
+// training.
 struct PackCost {
   int64_t parameters = 0;  // of one model
   double flops = 0;        // of the training of all its models
@@ -110,18 +133,5 @@ PackCost pack_cost(const graph::Target& target, const Experiment& experiment,
 // Seconds that a training step of the pack takes, measured over a few steps on the device.
 double measure_step(engine::Device& device, const Experiment& experiment,
                     const std::vector<Member>& members, int64_t steps = 16);
-
-struct PackResult {
-  std::vector<Cell> cells;
-  std::vector<MetricLine> metrics;
-  std::vector<SampleLine> samples;
-};
-
-// Trains and evaluates. Checkpoints stand under `checkpoints` until the caller has written the
-// result; with `resume` the newest save there is gone on from. `selecting`: only the held-out loss
-// is computed, never an answer. Throws Interrupted after a signal, with a save made.
-PackResult run_pack(engine::Device& device, const SweepOptions& options,
-                    const Experiment& experiment, const std::vector<Member>& members,
-                    bool selecting, const std::filesystem::path& checkpoints, bool resume);
 
 }  // namespace surtsey::experiments

@@ -182,7 +182,9 @@ std::string figures(const StudyResult& result, const std::vector<TaskGroup>& gro
   for (const TaskGroup& group : groups) {
     if (!group.arms.empty()) {
       html += to_html(accuracy_by_parameters(group)) + to_html(loss_by_parameters(group));
-      html += to_html(accuracy_by_flops(group)) + to_html(accuracy_by_loss(group));
+      const Chart compute = accuracy_by_flops(group);
+      if (!compute.series.empty()) html += to_html(compute);
+      html += to_html(accuracy_by_loss(group));
       for (const Chart& chart : metrics_by_parameters(group)) html += to_html(chart);
       for (const Chart& chart : accuracy_by_position(group)) html += to_html(chart);
     }

@@ -373,8 +373,13 @@ Chart accuracy_by_parameters(const TaskGroup& group) {
   return chart;
 }
 
-Chart accuracy_by_flops(const TaskGroup& group) {
+Chart accuracy_by_flops(const TaskGroup& all) {
+  TaskGroup group = all;
+  for (auto* cells : {&group.cells, &group.others}) {
+    std::erase_if(*cells, [](const Cell* cell) { return cell->flops <= 0; });
+  }
   Chart chart;
+  if (group.cells.empty()) return chart;
   chart.title = with_task(group, "Accuracy against training compute");
   chart.note = "FLOPs counted from the plan, attention and output head included.";
   chart.x = log_axis("training FLOPs", collect(group, flops_of, true), flop_number);

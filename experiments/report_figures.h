@@ -33,6 +33,7 @@ std::string arm_color(std::string_view arm);
 double position_product(const ArmResult& arm);
 
 Chart accuracy_by_parameters(const TaskGroup& group);
+// Of the cells that were trained, not only rounded; without series where there are none.
 Chart accuracy_by_flops(const TaskGroup& group);
 Chart loss_by_parameters(const TaskGroup& group);
 // Every cell on the loss axis, the view that cannot be made sharp by the metric alone.

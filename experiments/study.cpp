@@ -35,6 +35,7 @@ struct Flags {
   std::string out;
   bool resume = false;
   bool replace = false;
+  bool no_timing = false;  // with kPlan
   bool profile = false;
   ProfileRequest request;    // with --profile
   AnalysisRequest analysis;  // with --analyze: its targets
@@ -151,11 +152,12 @@ int run_with(const Flags& flags, Study& study, int argc, char** argv) {
   const std::vector<DeclaredClaim> claims = choose_claims(study.claims(), settings.claims);
   if (flags.command == kPlan) {
     engine::Device device = engine::Device::open({.select = flags.device});
-    fmt::print("{}", plan_text(plan_study(study, device), device.info()));
+    fmt::print("{}", plan_text(plan_study(study, device, !flags.no_timing), device.info()));
     return 0;
   }
   const std::string toml = fmt::format("# {} --scale {}\n{}{}", study.name(), flags.scale,
                                        table.to_toml(), claims_toml(claims, settings.error_rate));
+  study.check_inputs();
   const fs::path out = flags.out.empty() ? fs::path("runs") / study.name() : fs::path(flags.out);
   using Mode = RunDirectory::Mode;
   if (flags.resume) check_same_config(out / kConfig, toml);
@@ -260,6 +262,7 @@ int run_study(int argc, char** argv, Study& study) {
   app.add_flag("--resume", flags.resume, "go on where an earlier run of the same settings stopped");
   app.add_flag("--replace", flags.replace, "drop what an earlier run left in the directory")
       ->excludes("--resume");
+  app.add_flag("--no-timing", flags.no_timing, "with plan: measure no steps, expect no time");
   app.add_flag("--profile", flags.profile,
                "profile the training step of the largest cell instead (out: \"runs/profile\")");
   app.add_option("--profile_steps", flags.request.steps, "with --profile: replays in each mode")

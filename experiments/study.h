@@ -84,6 +84,9 @@ class Study {
   virtual void add_fields(ConfigTable& table) = 0;
   // UserError for options that do not go together. Before anything is trained.
   virtual void check_options() const = 0;
+  // UserError for files that the study reads and that are not there. Before a run, not before a
+  // plan, which may come before what they are made by.
+  virtual void check_inputs() const {}
   // Whether verdicts at this scale demonstrate rather than establish.
   virtual bool demonstration(std::string_view scale) const { return scale == "quick"; }
 

@@ -21,7 +21,7 @@ struct Yardsticks {
 };
 
 double step_flops(const PackPlan& pack) {
-  return pack.cost.flops / static_cast<double>(pack.steps);
+  return pack.steps == 0 ? 0 : pack.cost.flops / static_cast<double>(pack.steps);
 }
 
 double most_step_flops(const engine::DeviceInfo& device) {
@@ -33,7 +33,8 @@ Yardsticks choose(const std::vector<PackPlan>& packs, const engine::DeviceInfo& 
   for (size_t i = 0; i < packs.size(); ++i) {
     const double flops = step_flops(packs[i]);
     const double room = kMemoryShare * static_cast<double>(device.memory_bytes);
-    if (flops > most_step_flops(device) || static_cast<double>(packs[i].cost.bytes) > room)
+    if (flops == 0 || flops > most_step_flops(device) ||
+        static_cast<double>(packs[i].cost.bytes) > room)
       continue;
     if (!chosen.small || flops < step_flops(packs[*chosen.small])) chosen.small = i;
     if (!chosen.large || flops > step_flops(packs[*chosen.large])) chosen.large = i;
@@ -102,18 +103,22 @@ uint64_t StudyPlan::most_bytes() const {
   return most;
 }
 
-StudyPlan plan_study(Study& study, engine::Device& device) {
+StudyPlan plan_study(Study& study, engine::Device& device, bool timing) {
   StudyPlan plan;
   StudyRun run(device, [&](const ScoutedPack& pack) {
     PackPlan& one = plan.packs.emplace_back();
     one.cell = cell_name(pack.experiment, pack.members.front());
     one.models = pack.members.size();
     one.selecting = pack.selecting;
-    one.steps = pack.experiment.steps;
+    one.steps = pack.experiment.trained == nullptr ? pack.experiment.steps : 0;
     one.cost = pack_cost(device.info().target, pack.experiment, pack.members);
   });
   study.run(run);
-  expect_times(plan, study, device);
+  if (timing) {
+    expect_times(plan, study, device);
+  } else {
+    plan.timing = "no step was measured";
+  }
   return plan;
 }
 

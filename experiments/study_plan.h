@@ -33,8 +33,8 @@ struct StudyPlan {
   uint64_t most_bytes() const;  // of the largest pack; packs run one after the other
 };
 
-// The options of the study must be set and checked.
-StudyPlan plan_study(Study& study, engine::Device& device);
+// The options of the study must be set and checked. Without timing nothing runs on the device.
+StudyPlan plan_study(Study& study, engine::Device& device, bool timing = true);
 
 // A table with totals.
 std::string plan_text(const StudyPlan& plan, const engine::DeviceInfo& device);

@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <set>
 
+#include "experiments/ensemble_run.h"
 #include "experiments/interrupt.h"
 
 namespace surtsey::experiments {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kModelsFolder = "models";
 
 // The cells of one experiment, whoever trained them.
 std::vector<Cell*> cells_of(StudyResult& result, const Experiment& experiment) {
@@ -52,14 +55,15 @@ double run_experiment(StudyRun& run, const SweepOptions& options, const Experime
       // The cells of a pack are written at once, so one of them speaks for all.
       if (run.finished(name)) continue;
       if (interrupted()) throw Interrupted("interrupted between two ensembles");
-      const fs::path checkpoints = run.directory().path() / "checkpoints" / name;
+      PackFolders folders{run.directory().path() / "checkpoints" / name};
+      if (options.save_models) folders.models = run.directory().path() / kModelsFolder;
       const PackResult pack =
-          run_pack(run.device(), options, part, members, selecting, checkpoints, run.resuming());
+          run_pack(run.device(), options, part, members, selecting, folders, run.resuming());
       for (const MetricLine& line : pack.metrics) run.directory().append(line);
       for (const SampleLine& line : pack.samples) run.directory().append(line);
       run.add(pack.cells);
       std::error_code error;
-      fs::remove_all(checkpoints, error);
+      fs::remove_all(folders.checkpoints, error);
     }
   };
   if (experiment.choose_rate && experiment.learning_rates.size() > 1) {
@@ -85,6 +89,29 @@ std::vector<const Cell*> claim_cells(const StudyResult& result, std::string_view
     }
   }
   return cells;
+}
+
+TrainedModels load_trained_models(const fs::path& run, std::string_view task,
+                                  std::string_view variant, int32_t width) {
+  const StudyResult result = load_result(run / "result.json");
+  TrainedModels models;
+  models.folder = run / kModelsFolder;
+  for (const Cell* cell : claim_cells(result, task, variant)) {
+    if (width == 0 || cell->n_embd == width) models.cells.push_back(*cell);
+  }
+  if (width == 0) {
+    int32_t largest = 0;
+    for (const Cell& cell : models.cells) largest = std::max(largest, cell.n_embd);
+    std::erase_if(models.cells, [&](const Cell& cell) { return cell.n_embd < largest; });
+  }
+  check(!models.cells.empty(), "'{}' has no chosen models of '{}'{}", run.string(), variant,
+        width == 0 ? "" : fmt::format(" with n_embd = {}", width));
+  for (const Cell& cell : models.cells) {
+    check(has_checkpoint((models.folder / cell.cell).string()),
+          "'{}' did not keep the weights of {}: run it with save_models = true", run.string(),
+          cell.cell);
+  }
+  return models;
 }
 
 }  // namespace surtsey::experiments

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "experiments/ensemble_run.h"
 #include "experiments/environment.h"
 #include "experiments/interrupt.h"
 #include "experiments/join.h"
@@ -215,7 +216,7 @@ void SweepDirectory::run(const SweepPack& pack, engine::Device& device,
     RunDirectory directory(run, RunDirectory::Mode::kReplace);
     directory.write_environment(describe_environment(device.info(), command));
     const PackResult found = run_pack(device, runnable.options, runnable.experiment,
-                                      runnable.members, false, checkpoints, true);
+                                      runnable.members, false, {checkpoints}, true);
     for (const MetricLine& line : found.metrics) directory.append(line);
     for (const SampleLine& line : found.samples) directory.append(line);
     StudyResult result;

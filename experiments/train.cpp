@@ -94,8 +94,8 @@ graph::Target with_variants(graph::Target target, const nlohmann::json& variants
   target.reduce = variant_of(kReduceVariants, variants, "reduce");
   target.fusion = variants.value("fusion", true);
   // None is a choice too: what was measured since then is not used.
-  target.tiles = std::make_shared<graph::MatmulTiles>(
-      graph::parse_matmul_tiles(variants.value("tiles", "")));
+  target.tiles =
+      std::make_shared<graph::MatmulTiles>(graph::parse_matmul_tiles(variants.value("tiles", "")));
   // Left automatic where that comes to the same: it also decides for which shapes.
   const auto attention = variant_of(kAttentionVariants, variants, "attention");
   if (target.attention_variant() != attention) target.attention = attention;
@@ -308,6 +308,15 @@ std::string Trainer::newest_save(const std::string& root, size_t members, size_t
 }
 
 void Trainer::save(const std::string& root, const nlohmann::json& description) {
+  std::vector<std::string> roots;
+  for (size_t i = 0; i < config_.members.size(); ++i) roots.push_back(member_root(root, i));
+  save(roots, description);
+  saved_step_ = step_;
+}
+
+void Trainer::save(const std::vector<std::string>& roots, const nlohmann::json& description) {
+  ensure(roots.size() == config_.members.size(), "[train] {} places for {} models", roots.size(),
+         config_.members.size());
   State state;
   for (const auto& [name, tensor] : initial_train_state(model_, config_)) {
     if (session_.has_state(name) && !name.starts_with("constants.") && name != "data.group") {
@@ -330,9 +339,8 @@ void Trainer::save(const std::string& root, const nlohmann::json& description) {
     checkpoint.state = config_.members.size() == 1
                            ? state
                            : member_state(state, member_state_names(), static_cast<int64_t>(i));
-    save_checkpoint(member_root(root, i), checkpoint, model_.store());
+    save_checkpoint(roots[i], checkpoint, model_.store());
   }
-  saved_step_ = step_;
 }
 
 int64_t Trainer::load(const std::string& root) {

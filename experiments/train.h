@@ -81,6 +81,8 @@ class Trainer {
 
   // One save a member, under ROOT/member-00i (ROOT itself when there is one member).
   void save(const std::string& root, const nlohmann::json& description);
+  // The same, each under the root of its place.
+  void save(const std::vector<std::string>& roots, const nlohmann::json& description);
   // Goes on from the newest saves; returns the step. UserError when seeds or learning rates differ,
   // a member's save is missing, or saves stand at different steps.
   int64_t load(const std::string& root);

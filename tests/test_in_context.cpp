@@ -10,7 +10,7 @@
 #include <set>
 
 #include "experiments/checkpoint.h"
-#include "experiments/pack.h"
+#include "experiments/ensemble_run.h"
 #include "experiments/regression.h"
 #include "experiments/task_vectors.h"
 #include "experiments/tasks/permutation.h"
@@ -309,7 +309,7 @@ TEST_CASE("a pack learns from generated data, the same alone and in company", "[
   experiment.learning_rates = {0.02};
   const std::filesystem::path nowhere;  // no checkpoints are asked for
   const auto run = [&](const std::vector<Member>& members) {
-    return run_pack(device, options, experiment, members, false, nowhere, false);
+    return run_pack(device, options, experiment, members, false, {nowhere}, false);
   };
   const PackResult company = run({{0, 0.02}, {1, 0.02}, {0, 0.002}});
   const PackResult alone = run({{1, 0.02}});

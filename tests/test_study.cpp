@@ -165,7 +165,8 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
     REQUIRE(a.selected == b.selected);
     REQUIRE(a.validation_loss == b.validation_loss);
     REQUIRE(a.validation_only == (a.seed == 1000));
-    REQUIRE(a.flops > 0);
+    // A model is trained once, however often its weights are rounded.
+    REQUIRE((a.flops > 0) == (a.variant == "joint"));
     REQUIRE(a.flops == b.flops);
     REQUIRE(a.steps == (a.validation_only ? 20 : 80));
     REQUIRE(a.arms.size() == (a.validation_only ? 0u : 3u));

@@ -1,4 +1,4 @@
-// build/surtsey as another process: its output and its exit status.
+// build/surtsey and other programs as processes: their output and exit status.
 #pragma once
 
 #include "tests/folder.h"
@@ -15,13 +15,18 @@ struct Outcome {
 };
 
 // `environment` stands before the command: "NAME=value ".
-inline Outcome run(const Folder& folder, const std::string& arguments,
-                   const std::string& environment = "") {
+inline Outcome run_program(const Folder& folder, const std::string& program,
+                           const std::string& arguments, const std::string& environment = "") {
   const auto out = folder / "stdout", err = folder / "stderr";
-  const int raw = std::system(fmt::format("{}'{}' {} >'{}' 2>'{}'", environment, SURTSEY_TOOL,
+  const int raw = std::system(fmt::format("{}'{}' {} >'{}' 2>'{}'", environment, program,
                                           arguments, out.string(), err.string())
                                   .c_str());
   return {WIFEXITED(raw) ? WEXITSTATUS(raw) : -1, slurp(out), slurp(err)};
+}
+
+inline Outcome run(const Folder& folder, const std::string& arguments,
+                   const std::string& environment = "") {
+  return run_program(folder, SURTSEY_TOOL, arguments, environment);
 }
 
 // A text to train on.

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "experiments/record.h"
 #include "experiments/sweep_directory.h"
 #include "graph/error.h"
 

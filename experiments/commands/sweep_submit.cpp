@@ -5,6 +5,7 @@
 
 #include "experiments/commands/sweep.h"
 #include "experiments/join.h"
+#include "experiments/record.h"
 #include "experiments/sweep_directory.h"
 #include "graph/error.h"
 

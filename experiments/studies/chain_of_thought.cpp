@@ -165,9 +165,13 @@ class ChainOfThought : public Study {
 
   void set_scale(std::string_view scale) override {
     options_ = {};
-    options_.sweep.selection_steps = 300;
-    if (scale == "full") {
-      SweepOptions& sweep = options_.sweep;
+    SweepOptions& sweep = options_.sweep;
+    if (scale == "quick") {
+      // A third of the tokens of configs/chain_of_thought/batch192.toml in as many steps.
+      sweep.batch_size = 64;
+      sweep.selection_steps = 150;
+      sweep.save_models = true;
+    } else {
       sweep.widths = {4, 8, 16, 32, 64, 128, 256};
       sweep.seeds = {0, 1, 2, 3, 4};
       sweep.learning_rates = {0.32, 0.16, 0.08};
@@ -375,17 +379,7 @@ class ChainOfThought : public Study {
   }
 
   Experiment base(const char* variant, const tasks::Task& data, int32_t width) const {
-    Experiment experiment;
-    experiment.variant = variant;
-    experiment.data = &data;
-    experiment.width = width;
-    experiment.n_layer = options_.sweep.n_layer;
-    experiment.steps = options_.sweep.steps;
-    experiment.batch_size = options_.sweep.batch_size;
-    experiment.dtype = parse_dtype(options_.sweep.dtype);
-    experiment.seeds = options_.sweep.seeds;
-    experiment.learning_rates = learning_rates(options_.sweep, width);
-    return experiment;
+    return sweep_experiment(options_.sweep, "", variant, &data, width);
   }
 
   Options options_;

@@ -1,7 +1,12 @@
 // E18, the part on quantization: how many bits do the weights of a trained model need?
 //
 // Models of E01 (one model, two prompts: the chain of running sums, and the answer alone) are
-// trained in f32. Then every matrix but the embeddings is rounded in place, symmetric, to the
+// trained in f32, or taken from a run of chain_of_thought that kept its models, which costs no
+// training:
+//
+//   build/experiments/compression --trained=runs/chain_of_thought
+//
+// Then every matrix but the embeddings is rounded in place, symmetric, to the
 // nearest, one scale per output channel (quantize.h), and asked the same questions. The variants of
 // a model are "f32" and "int8" .. "int2"; all numbers of claims are of the prompt for a chain.
 //
@@ -22,6 +27,7 @@ constexpr const char* kArm = "cot";
 
 struct Options {
   SweepOptions sweep;
+  std::string trained;  // a run of chain_of_thought; empty: the study trains its own models
   int32_t modulus = 10;
   int32_t length = 8;
   std::vector<int32_t> bits = {8, 6, 5, 4, 3, 2};
@@ -131,12 +137,16 @@ class Compression : public Study {
       options_.bits = {8, 7, 6, 5, 4, 3, 2};
     } else {
       sweep.widths = {32};
-      sweep.steps = 400;
+      sweep.batch_size = 64;
     }
   }
 
   void add_fields(ConfigTable& table) override {
     add_sweep_fields(table, options_.sweep);
+    table.add("trained", &options_.trained,
+              "a run of chain_of_thought with save_models, whose joint models of the chosen "
+              "learning rate are rounded instead: widths count, what else is said of training does "
+              "not");
     table.add("modulus", &options_.modulus, "running sums are taken modulo this")
         .at_least(2)
         .at_most(1000);
@@ -177,24 +187,27 @@ class Compression : public Study {
     }
   }
 
+  void check_inputs() const override {
+    if (options_.trained.empty()) return;
+    for (const int32_t width : options_.sweep.widths) {
+      load_trained_models(options_.trained, "", "joint", width);
+    }
+  }
+
   void run(StudyRun& run) override {
     tasks::ChainOptions chain;
     chain.modulus = options_.modulus;
     chain.length = options_.length;
     const tasks::ChainTask task(chain);
+    if (run.scouting() && !options_.trained.empty()) return;  // there is nothing to train
     for (const int32_t width : options_.sweep.widths) {
-      Experiment experiment;
-      experiment.variant = kTrained;
-      experiment.data = &task;
-      experiment.width = width;
-      experiment.n_layer = options_.sweep.n_layer;
-      experiment.steps = options_.sweep.steps;
-      experiment.batch_size = options_.sweep.batch_size;
-      experiment.dtype = parse_dtype(options_.sweep.dtype);
-      experiment.seeds = options_.sweep.seeds;
-      experiment.learning_rates = learning_rates(options_.sweep, width);
+      Experiment experiment = sweep_experiment(options_.sweep, "", kTrained, &task, width);
       experiment.bits = options_.bits;
-      run_experiment(run, options_.sweep, experiment);
+      if (options_.trained.empty()) {
+        run_experiment(run, options_.sweep, experiment);
+      } else {
+        round_trained(run, experiment);
+      }
     }
   }
 
@@ -240,22 +253,41 @@ class Compression : public Study {
          fmt::format("all matrices but the embeddings, symmetric, to the nearest, one scale per "
                      "output channel, to {} bits",
                      fmt::join(options_.bits, ", "))},
-        {"steps", fmt::to_string(sweep.steps)},
-        {"batch", fmt::format("{} sequences", sweep.batch_size)},
-        {"learning rates", fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
-        {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
         {"test items", fmt::to_string(sweep.test_items)}};
+    const Facts training =
+        options_.trained.empty()
+            ? Facts{{"steps", fmt::to_string(sweep.steps)},
+                    {"batch", fmt::format("{} sequences", sweep.batch_size)},
+                    {"learning rates",
+                     fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
+                    {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))}}
+            : Facts{{"models", "the joint models of " + options_.trained}};
+    result.settings.insert(result.settings.end(), training.begin(), training.end());
     result.caveats = {
         "The arithmetic stays f32 and weights stay in memory as f32: this shows what precision "
         "costs, not what it saves.",
         "Weights are rounded after training, with no calibration data and no training at low "
         "precision; either would lose less.",
-        "A cell of rounded weights repeats parameters, tokens and FLOPs of the training that it "
-        "comes from.",
+        "A cell of rounded weights repeats parameters, steps and tokens of the training that it "
+        "comes from, and counts no FLOPs: they are those of the cell that was trained.",
         "Claims are about the largest size. Chance is one in ten for a sum modulo ten."};
   }
 
  private:
+  void round_trained(StudyRun& run, Experiment experiment) const {
+    const TrainedModels models =
+        load_trained_models(options_.trained, "", "joint", experiment.width);
+    experiment.trained = &models;
+    experiment.steps = static_cast<int32_t>(models.cells[0].steps);
+    experiment.n_layer = models.cells[0].n_layer;
+    experiment.learning_rates = {models.cells[0].learning_rate};
+    experiment.seeds.clear();
+    for (const Cell& cell : models.cells) {
+      experiment.seeds.push_back(static_cast<int32_t>(cell.seed));
+    }
+    run_experiment(run, options_.sweep, experiment);
+  }
+
   Options options_;
 };
 

@@ -301,6 +301,7 @@ class Emergence : public Study {
       };
       set("chain", {4, 8, 12, 16, 24}, 400, 96);
       set("parity", {4, 8, 16}, 400, 128);
+      set("unscramble", {}, 250, 128);
       set("direct_sum", {}, 750, 128);
       set("postfix", {4, 8, 16}, 300, 128);
       set("shell_game", {}, 400, 128);
@@ -463,17 +464,9 @@ class Emergence : public Study {
   }
 
   Experiment experiment(const Ability& one, const tasks::Task& data, int32_t width) const {
-    Experiment experiment;
-    experiment.task = one.name;
-    experiment.variant = one.variant;
-    experiment.data = &data;
-    experiment.width = width;
-    experiment.n_layer = options_.sweep.n_layer;
-    experiment.steps = one.steps > 0 ? one.steps : options_.sweep.steps;
-    experiment.batch_size = one.batch_size > 0 ? one.batch_size : options_.sweep.batch_size;
-    experiment.dtype = parse_dtype(options_.sweep.dtype);
-    experiment.seeds = options_.sweep.seeds;
-    experiment.learning_rates = learning_rates(options_.sweep, width);
+    Experiment experiment = sweep_experiment(options_.sweep, one.name, one.variant, &data, width);
+    if (one.steps > 0) experiment.steps = one.steps;
+    if (one.batch_size > 0) experiment.batch_size = one.batch_size;
     return experiment;
   }
 

@@ -6,14 +6,12 @@
 // Models are asked at steps that grow geometrically; how often, is how exactly the two moments are
 // known.
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <map>
 
-#include "experiments/evaluate.h"
-#include "experiments/interrupt.h"
+#include "experiments/answers.h"
+#include "experiments/interview.h"
 #include "experiments/join.h"
-#include "experiments/progress.h"
 #include "experiments/sweep.h"
 #include "experiments/tasks/modular.h"
 
@@ -118,127 +116,39 @@ Figure curves_figure(const StudyResult& result, const Options& options) {
   return figure;
 }
 
-// Trains the models of an experiment and asks them on the way.
-class Watching {
+// How much of either half of the table the models know, as training goes on.
+class Watching : public Interview {
  public:
-  Watching(StudyRun& run, const Options& options, const Experiment& experiment,
-           const std::vector<Member>& members)
-      : run_(run),
-        options_(options),
-        experiment_(experiment),
-        task_(*experiment.data),
-        step_(first_step(experiment, members)),
-        model_(step_.model),
-        session_(run.device(), {.quiet = true}),
-        trainer_(session_, model_, step_.train, task_),
-        evaluator_(session_, model_, members.size(),
-                   std::min(options.sweep.evaluation_rows, options.sweep.test_items),
-                   task_.block_size()) {
-    session_.allocate();
-    for (const Member& member : members) {
-      Cell& cell = cells_.emplace_back();
-      cell.cell = cell_name(experiment_, member);
-      cell.parameters = model_.parameter_count();
-      cell.n_layer = experiment_.n_layer;
-      cell.n_embd = experiment_.width;
-      cell.seed = member.seed;
-      cell.learning_rate = member.learning_rate;
-      cell.steps = experiment_.steps;
-      cell.tokens = experiment_.steps * trainer_.config().tokens_per_step(model_.config());
-      cell.flops = trainer_.flops_per_step() * experiment_.steps;
-      cell.variant = experiment_.variant;
-      cell.chance = task_.chance();
-    }
-    first_.assign(members.size(), {0, 0});
-  }
+  Watching(const Options& options, const tasks::ModularTask& task)
+      : options_(options), task_(task) {}
 
-  void execute() {
-    trainer_.initialise();
-    Progress progress(experiment_.variant, experiment_.steps);
-    const auto steps = asked_steps(options_);
-    for (const int64_t step : steps) {
-      RunOptions running;
-      running.until = step;
-      running.log_interval = options_.sweep.log_interval;
-      running.on_log = [&](const TrainLog& log) { write(log); };
-      trainer_.run(running);
-      ask(step, step == steps.back());
-      progress.update(std::min<int64_t>(step, experiment_.steps - 1), "");
-    }
-    progress.finish("");
-    for (const Recomputed& again : recompute(samples_)) {
-      for (Cell& cell : cells_) {
-        if (cell.cell == again.cell) cell.arms = again.arms;
-      }
-    }
-    for (const SampleLine& line : samples_) run_.directory().append(line);
-    run_.add(cells_);
-  }
+  std::vector<int64_t> steps(int64_t) const override { return asked_steps(options_); }
 
- private:
-  void write(const TrainLog& log) {
-    for (size_t e = 0; e < cells_.size(); ++e) {
-      run_.directory().append(MetricLine{cells_[e].cell,
-                                         log.step,
-                                         log.tokens,
-                                         {{"loss", log.members[e].loss},
-                                          {"grad_norm", log.members[e].gradient_norm},
-                                          {"learning_rate", log.members[e].learning_rate}}});
-    }
-  }
-
-  void ask(int64_t step, bool last) {
+  void ask(Evaluator& evaluator, int64_t step, bool last, std::span<Cell> cells,
+           std::vector<SampleLine>& samples) const override {
     const double bounds[] = {options_.by_heart, options_.understood};
     for (int32_t arm = 0; arm < 2; ++arm) {
-      if (interrupted()) throw Interrupted("interrupted between two questions");
-      const ArmAnswers answers = evaluator_.answer(task_, arm, options_.sweep.test_items, 0);
+      const ArmAnswers answers = evaluator.answer(task_, arm, options_.sweep.test_items, 0);
+      if (last) add_answer_lines(task_, cells, answers, samples);
       const auto items = static_cast<int64_t>(answers.items.size());
       const std::string& name = task_.arms()[static_cast<size_t>(arm)];
-      for (size_t e = 0; e < cells_.size(); ++e) {
+      for (size_t e = 0; e < cells.size(); ++e) {
         int64_t right = 0;
         for (size_t i = 0; i < answers.items.size(); ++i) {
           right += answers.responses[e][i] == answers.items[i].answer()[0] ? 1 : 0;
-          if (last) samples_.push_back(line_of(e, name, answers, i));
         }
         const double share = static_cast<double>(right) / static_cast<double>(items);
         const double error = std::sqrt(share * (1 - share) / static_cast<double>(items));
-        cells_[e].measures.push_back({at_step(name.c_str(), step), share, error, items});
-        double& first = first_[e][static_cast<size_t>(arm)];
-        if (first > 0 || share < bounds[arm]) continue;
-        first = static_cast<double>(step);
-        cells_[e].measures.push_back({kFirst[arm], first, 0, 1});
+        cells[e].measures.push_back({at_step(name.c_str(), step), share, error, items});
+        if (share < bounds[arm] || cells[e].find_measure(kFirst[arm]) != nullptr) continue;
+        cells[e].measures.push_back({kFirst[arm], static_cast<double>(step), 0, 1});
       }
     }
   }
 
-  SampleLine line_of(size_t member, const std::string& arm, const ArmAnswers& answers,
-                     size_t index) const {
-    const tasks::Item& item = answers.items[index];
-    const auto response = std::span(answers.responses[member]).subspan(index, 1);
-    SampleLine line;
-    line.cell = cells_[member].cell;
-    line.arm = arm;
-    line.index = static_cast<int64_t>(index);
-    line.prompt = task_.decode(item.prompt());
-    line.target = task_.decode(item.answer());
-    line.response = task_.decode(response);
-    line.correct = line.chain_correct = response[0] == item.answer()[0];
-    line.nll = answers.nll[member][index];
-    return line;
-  }
-
-  StudyRun& run_;
+ private:
   const Options& options_;
-  const Experiment& experiment_;
-  const tasks::Task& task_;
-  PackStep step_;
-  Model model_;
-  engine::Session session_;
-  Trainer trainer_;
-  Evaluator evaluator_;
-  std::vector<Cell> cells_;
-  std::vector<std::array<double, 2>> first_;  // 0: not yet
-  std::vector<SampleLine> samples_;
+  const tasks::ModularTask& task_;
 };
 
 class Grokking : public Study {
@@ -314,11 +224,11 @@ class Grokking : public Study {
 
   void run(StudyRun& run) override {
     const tasks::ModularTask task(options_.data);
+    const Watching watching(options_, task);
     const SweepOptions& sweep = options_.sweep;
     for (const char* variant : {kDecay, kNoDecay}) {
-      Experiment experiment;
-      experiment.variant = variant;
-      experiment.data = &task;
+      Experiment experiment = sweep_experiment(sweep, "", variant, &task, sweep.widths.front());
+      experiment.learning_rates = sweep.learning_rates;
       experiment.model = model();
       graph::OptimizerConfig optimizer;
       optimizer.beta2 = 0.98;
@@ -326,22 +236,8 @@ class Grokking : public Study {
       optimizer.weight_decay = variant == kDecay ? options_.weight_decay : 0;
       optimizer.schedule = {graph::Decay::none, options_.warmup_steps};
       experiment.optimizer = optimizer;
-      experiment.width = sweep.widths.front();
-      experiment.n_layer = sweep.n_layer;
-      experiment.steps = sweep.steps;
-      experiment.batch_size = sweep.batch_size;
-      experiment.dtype = parse_dtype(sweep.dtype);
-      experiment.seeds = sweep.seeds;
-      experiment.learning_rates = sweep.learning_rates;
-      for (const auto& members : pack_members(run.device().info(), sweep, experiment)) {
-        if (run.scouting()) {
-          run.scouting()({experiment, members, false});
-          continue;
-        }
-        if (run.finished(cell_name(experiment, members.front()))) continue;
-        if (interrupted()) throw Interrupted("interrupted between two ensembles");
-        Watching(run, options_, experiment, members).execute();
-      }
+      experiment.interview = &watching;
+      run_experiment(run, sweep, experiment);
     }
   }
 

@@ -120,7 +120,6 @@ class Horizon : public Study {
   void set_scale(std::string_view scale) override {
     options_ = {};
     SweepOptions& sweep = options_.sweep;
-    sweep.batch_size = 128;
     if (scale == "full") {
       sweep.widths = {16, 32, 64, 128, 256};
       sweep.seeds = {0, 1, 2, 3, 4};
@@ -136,7 +135,10 @@ class Horizon : public Study {
     } else {
       sweep.widths = {16};
       sweep.learning_rates = {0.16};
-      sweep.steps = 750;
+      sweep.steps = 1200;
+      sweep.batch_size = 64;
+      options_.long_steps = 600;
+      options_.parity_steps = 600;
     }
   }
 
@@ -200,7 +202,8 @@ class Horizon : public Study {
     for (const int32_t width : options_.sweep.widths) {
       for (const int32_t length : options_.lengths) {
         const tasks::ChainTask task = sum(length, kDirect);
-        Experiment experiment = base(sum_name(length), kDirect, task, width);
+        Experiment experiment =
+            sweep_experiment(options_.sweep, sum_name(length), kDirect, &task, width);
         if (length >= options_.long_length) {
           experiment.steps = options_.long_steps;
           experiment.choose_rate = false;
@@ -295,24 +298,8 @@ class Horizon : public Study {
     return tasks::ChainTask(options);
   }
 
-  Experiment base(const std::string& task, const char* variant, const tasks::Task& data,
-                  int32_t width) const {
-    Experiment experiment;
-    experiment.task = task;
-    experiment.variant = variant;
-    experiment.data = &data;
-    experiment.width = width;
-    experiment.n_layer = options_.sweep.n_layer;
-    experiment.steps = options_.sweep.steps;
-    experiment.batch_size = options_.sweep.batch_size;
-    experiment.dtype = parse_dtype(options_.sweep.dtype);
-    experiment.seeds = options_.sweep.seeds;
-    experiment.learning_rates = learning_rates(options_.sweep, width);
-    return experiment;
-  }
-
   Experiment by_steps(const std::string& task, const tasks::Task& data, int32_t width) const {
-    Experiment experiment = base(task, kSteps, data, width);
+    Experiment experiment = sweep_experiment(options_.sweep, task, kSteps, &data, width);
     experiment.steps = options_.long_steps;
     experiment.choose_rate = false;
     experiment.learning_rates = {options_.cot_learning_rate / width};

@@ -154,9 +154,14 @@ class MetricsAudit : public Study {
           "runs is empty: name directories of runs, as in --runs=runs/chain_of_thought");
     std::map<std::string, int> names;
     for (const std::string& run : options_.runs) {
+      check(++names[run_name(run)] == 1, "runs: two directories are called '{}'", run_name(run));
+    }
+  }
+
+  void check_inputs() const override {
+    for (const std::string& run : options_.runs) {
       check(fs::exists(fs::path(run) / "result.json"),
             "runs: there is no result.json in '{}'; only runs that are done can be audited", run);
-      check(++names[run_name(run)] == 1, "runs: two directories are called '{}'", run_name(run));
     }
   }
 

@@ -211,21 +211,14 @@ class SparseParityStudy : public Study {
     const SparseParity data(data_options());
     const SweepOptions& sweep = options_.sweep;
     for (const int32_t width : sweep.widths) {
-      Experiment experiment;
-      experiment.variant = kVariant;
+      Experiment experiment = sweep_experiment(sweep, "", kVariant, nullptr, width);
       experiment.generated = &data;
       experiment.model = data.model(width);
       graph::OptimizerConfig optimizer;  // Adam as in the paper
       optimizer.weight_decay = 0;
       optimizer.clip_norm = 0;
       experiment.optimizer = optimizer;
-      experiment.width = width;
       experiment.n_layer = 1;
-      experiment.steps = sweep.steps;
-      experiment.batch_size = sweep.batch_size;
-      experiment.dtype = parse_dtype(sweep.dtype);
-      experiment.seeds = sweep.seeds;
-      experiment.learning_rates = learning_rates(sweep, width);
       run_experiment(run, sweep, experiment);
     }
   }

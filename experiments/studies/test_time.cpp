@@ -10,10 +10,9 @@
 #include <cmath>
 #include <map>
 
-#include "experiments/evaluate.h"
-#include "experiments/interrupt.h"
+#include "experiments/answers.h"
+#include "experiments/interview.h"
 #include "experiments/join.h"
-#include "experiments/progress.h"
 #include "experiments/statistics/curves.h"
 #include "experiments/sweep.h"
 #include "experiments/tasks/chain.h"
@@ -115,176 +114,86 @@ Figure tokens_figure(const StudyResult& result, const Options& options, const ch
   return figure;
 }
 
-// Trains the models of an experiment and asks them in every way.
-class Asking {
+// The greedy answer, and k samples of every question.
+class Asking : public Interview {
  public:
-  Asking(StudyRun& run, const Options& options, const Experiment& experiment,
-         const std::vector<Member>& members)
-      : run_(run),
-        options_(options),
-        experiment_(experiment),
-        task_(*experiment.data),
-        step_(first_step(experiment, members)),
-        model_(step_.model),
-        session_(run.device(), {.quiet = true}),
-        trainer_(session_, model_, step_.train, task_),
-        evaluator_(session_, model_, members.size(),
-                   std::min(options.sweep.evaluation_rows, options.sweep.test_items),
-                   task_.block_size()) {
-    session_.allocate();
-  }
+  Asking(const Options& options, const tasks::Task& task) : options_(options), task_(task) {}
 
-  void execute() {
-    train();
+  void ask(Evaluator& evaluator, int64_t, bool, std::span<Cell> cells,
+           std::vector<SampleLine>& samples) const override {
     const SweepOptions& sweep = options_.sweep;
-    greedy_ = evaluator_.answer(task_, 0, sweep.test_items, static_cast<uint32_t>(sweep.test_seed));
-    for (size_t e = 0; e < cells_.size(); ++e) add_greedy(e);
+    const ArmAnswers greedy =
+        evaluator.answer(task_, 0, sweep.test_items, static_cast<uint32_t>(sweep.test_seed));
+    add_answer_lines(task_, cells, greedy, samples);
     for (const double temperature : options_.temperatures) {
-      if (interrupted()) throw Interrupted("interrupted while samples were drawn");
-      sample(temperature);
+      sample(evaluator.decoder(), temperature, cells, greedy, samples);
     }
-    for (const Recomputed& again : recompute(samples_)) {
-      for (Cell& cell : cells_) {
-        if (cell.cell != again.cell) continue;
-        cell.arms = again.arms;
-        cell.measures = again.measures;
-      }
-    }
-    for (const SampleLine& line : samples_) run_.directory().append(line);
-    run_.add(cells_);
   }
 
  private:
-  void train() {
-    trainer_.initialise();
-    Progress progress(experiment_.task, experiment_.steps);
-    for (const Member& member : step_.train.members) {
-      Cell& cell = cells_.emplace_back();
-      cell.cell = cell_name(experiment_, member);
-      cell.parameters = model_.parameter_count();
-      cell.n_layer = experiment_.n_layer;
-      cell.n_embd = experiment_.width;
-      cell.seed = member.seed;
-      cell.learning_rate = member.learning_rate;
-      cell.steps = experiment_.steps;
-      cell.tokens = experiment_.steps * trainer_.config().tokens_per_step(model_.config());
-      cell.flops = trainer_.flops_per_step() * experiment_.steps;
-      cell.task = experiment_.task;
-      cell.variant = experiment_.variant;
-      cell.chance = task_.chance();
-    }
-    RunOptions running;
-    running.log_interval = options_.sweep.log_interval;
-    running.on_step = [&](int64_t step) {
-      if (step < experiment_.steps) progress.update(step, "");
-    };
-    running.on_log = [&](const TrainLog& log) {
-      for (size_t e = 0; e < cells_.size(); ++e) {
-        cells_[e].train_seconds = log.seconds / static_cast<double>(cells_.size());
-        run_.directory().append(MetricLine{cells_[e].cell,
-                                           log.step,
-                                           log.tokens,
-                                           {{"loss", log.members[e].loss},
-                                            {"grad_norm", log.members[e].gradient_norm},
-                                            {"learning_rate", log.members[e].learning_rate}}});
-      }
-    };
-    trainer_.run(running);
-    progress.finish("");
-  }
-
-  SampleLine line_of(size_t member, size_t index, std::string arm, std::span<const int32_t> target,
-                     std::span<const int32_t> response) const {
-    SampleLine line;
-    line.cell = cells_[member].cell;
-    line.arm = std::move(arm);
-    line.index = static_cast<int64_t>(index);
-    line.prompt = task_.decode(greedy_.items[index].prompt());
-    line.target = task_.decode(target);
-    line.response = task_.decode(response);
-    line.correct = target.back() == response.back();
-    line.chain_correct = std::equal(target.begin(), target.end(), response.begin(), response.end());
-    return line;
-  }
-
-  void add_greedy(size_t member) {
-    size_t at = 0;
-    for (size_t i = 0; i < greedy_.items.size(); ++i) {
-      const auto answer = greedy_.items[i].answer();
-      const auto response = std::span(greedy_.responses[member]).subspan(at, answer.size());
-      at += answer.size();
-      samples_.push_back(line_of(member, i, kGreedy, answer, response));
-      samples_.back().nll = greedy_.nll[member][i];
-    }
-  }
-
-  // k samples of every question; a line a sample, and a line a question with its votes.
-  void sample(double temperature) {
+  // A line a sample, and a line a question with its votes.
+  void sample(Decoder& decoder, double temperature, std::span<Cell> cells, const ArmAnswers& greedy,
+              std::vector<SampleLine>& samples) const {
     const auto most = static_cast<size_t>(options_.samples.back());
     const auto block = static_cast<size_t>(task_.block_size());
     std::vector<DecodeRow> rows;
-    for (const tasks::Item& item : greedy_.items) {
+    for (const tasks::Item& item : greedy.items) {
       DecodeRow row;
       row.tokens.assign(block, task_.padding_token());
       std::copy(item.prompt().begin(), item.prompt().end(), row.tokens.begin());
       row.length = item.prompt_length;
       rows.insert(rows.end(), most, row);
     }
-    const int32_t start = greedy_.items.front().prompt_length;
-    const int32_t length = greedy_.items.front().answer_length;
-    Decoder& decoder = evaluator_.decoder();
+    const int32_t start = greedy.items.front().prompt_length;
+    const int32_t length = greedy.items.front().answer_length;
     decoder.set_sampling(temperature, static_cast<uint32_t>(options_.sweep.test_seed));
-    const auto written = decoder.decode(std::vector(cells_.size(), rows), start, start + length,
+    const auto written = decoder.decode(std::vector(cells.size(), rows), start, start + length,
                                         task_.padding_token());
     decoder.set_sampling(0, 0);
-    for (size_t e = 0; e < cells_.size(); ++e) {
-      for (size_t i = 0; i < greedy_.items.size(); ++i) {
+    for (size_t e = 0; e < cells.size(); ++e) {
+      const auto greedy_responses = responses_of(greedy, e);
+      for (size_t i = 0; i < greedy.items.size(); ++i) {
         std::vector<int32_t> finals;
         for (size_t s = 0; s < most; ++s) {
           const size_t first = (i * most + s) * block + static_cast<size_t>(start);
           const auto response = std::span(written[e]).subspan(first, static_cast<size_t>(length));
           finals.push_back(response.back());
-          samples_.push_back(line_of(e, i, temperature_arm(temperature) + " sample",
-                                     greedy_.items[i].answer(), response));
+          samples.push_back(answer_line(task_, cells[e].cell, greedy.items[i], i, response));
+          samples.back().arm = temperature_arm(temperature) + " sample";
         }
-        add_votes(e, i, temperature, finals);
+        samples.push_back(voted_line(cells[e].cell, temperature, greedy.items[i], i, finals,
+                                     greedy_responses[i].back()));
       }
     }
   }
 
-  void add_votes(size_t member, size_t item, double temperature,
-                 const std::vector<int32_t>& finals) {
-    const auto answer = greedy_.items[item].answer();
-    const std::vector<int32_t> target = {answer.back()}, winner = {majority(finals)};
-    const auto right = std::count(finals.begin(), finals.end(), target[0]);
+  SampleLine voted_line(const std::string& cell, double temperature, const tasks::Item& item,
+                        size_t index, const std::vector<int32_t>& finals, int32_t greedy) const {
+    const int32_t target = item.answer().back(), winner = majority(finals);
+    const auto right = std::count(finals.begin(), finals.end(), target);
     const auto count = static_cast<int64_t>(finals.size());
-    const double single = static_cast<double>(right) / static_cast<double>(count);
-    const size_t last = (item + 1) * answer.size() - 1;
-    const double greedy = greedy_.responses[member][last] == target[0] ? 1 : 0;
-    SampleLine line = line_of(member, item, temperature_arm(temperature), target, winner);
+    SampleLine line;
+    line.cell = cell;
+    line.arm = temperature_arm(temperature);
+    line.index = static_cast<int64_t>(index);
+    line.prompt = task_.decode(item.prompt());
+    line.target = task_.decode(std::vector{target});
+    line.response = task_.decode(std::vector{winner});
+    line.correct = line.chain_correct = winner == target;
     for (const int32_t k : options_.samples) {
-      line.measures.emplace_back(vote(k), majority_at_k(finals, target[0], k));
+      line.measures.emplace_back(vote(k), majority_at_k(finals, target, k));
       line.measures.emplace_back(pass(k), pass_at_k(count, right, k));
     }
+    const double voted = line.correct ? 1 : 0;
     const int32_t most = options_.samples.back();
-    const double voted = winner == target ? 1 : 0;
-    line.measures.emplace_back(over_greedy(most), voted - greedy);
-    line.measures.emplace_back(over_single(most), voted - single);
-    samples_.push_back(std::move(line));
+    line.measures.emplace_back(over_greedy(most), voted - (greedy == target ? 1 : 0));
+    line.measures.emplace_back(over_single(most),
+                               voted - static_cast<double>(right) / static_cast<double>(count));
+    return line;
   }
 
-  StudyRun& run_;
   const Options& options_;
-  const Experiment& experiment_;
   const tasks::Task& task_;
-  PackStep step_;
-  Model model_;
-  engine::Session session_;
-  Trainer trainer_;
-  Evaluator evaluator_;
-  std::vector<Cell> cells_;
-  std::vector<SampleLine> samples_;
-  ArmAnswers greedy_;
 };
 
 class TestTime : public Study {
@@ -435,26 +344,11 @@ class TestTime : public Study {
 
   void ask(StudyRun& run, const char* name, const tasks::Task& data, int32_t width,
            int32_t steps) const {
-    Experiment experiment;
-    experiment.task = name;
-    experiment.variant = kVariant;
-    experiment.data = &data;
-    experiment.width = width;
-    experiment.n_layer = options_.sweep.n_layer;
+    const Asking asking(options_, data);
+    Experiment experiment = sweep_experiment(options_.sweep, name, kVariant, &data, width);
     experiment.steps = steps;
-    experiment.batch_size = options_.sweep.batch_size;
-    experiment.dtype = parse_dtype(options_.sweep.dtype);
-    experiment.seeds = options_.sweep.seeds;
-    experiment.learning_rates = learning_rates(options_.sweep, width);
-    for (const auto& members : pack_members(run.device().info(), options_.sweep, experiment)) {
-      if (run.scouting()) {
-        run.scouting()({experiment, members, false});
-        continue;
-      }
-      if (run.finished(cell_name(experiment, members.front()))) continue;
-      if (interrupted()) throw Interrupted("interrupted between two ensembles");
-      Asking(run, options_, experiment, members).execute();
-    }
+    experiment.interview = &asking;
+    run_experiment(run, options_.sweep, experiment);
   }
 
   Options options_;

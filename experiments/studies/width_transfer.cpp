@@ -300,16 +300,8 @@ class WidthTransfer : public Study {
     const SweepOptions& sweep = options_.sweep;
     for (const char* variant : {kTransfer, kStandard}) {
       for (const int32_t width : sweep.widths) {
-        Experiment experiment;
-        experiment.variant = variant;
-        experiment.data = &source;
+        Experiment experiment = sweep_experiment(sweep, "", variant, &source, width);
         experiment.model = model(variant, width);
-        experiment.width = width;
-        experiment.n_layer = sweep.n_layer;
-        experiment.steps = sweep.steps;
-        experiment.batch_size = sweep.batch_size;
-        experiment.dtype = parse_dtype(sweep.dtype);
-        experiment.seeds = sweep.seeds;
         experiment.learning_rates = sweep.learning_rates;
         experiment.choose_rate = false;  // the whole curve is the finding
         run_experiment(run, sweep, experiment);
