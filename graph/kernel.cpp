@@ -50,9 +50,13 @@ LoopIndex loop_index(IndexContext& context, Archetype archetype, const Shape& sp
       if (!contains(reduced, d)) loop.row_count *= space[d];
     loop.first = loop.row = context.variable("r", loop.row_count);
     loop.second = context.variable("k", loop.full_count / std::max<int64_t>(1, loop.row_count));
-    loop.full = context.linearize_contiguous(reduced_index(context, space, reduced, loop.first, loop.second), space);
+    loop.full = reduced_element(context, space, reduced, loop.first, loop.second);
   }
   return loop;
+}
+
+Affine reduced_element(IndexContext& context, const Shape& space, const std::vector<int64_t>& reduced, const Affine& row, const Affine& column) {
+  return context.linearize_contiguous(reduced_index(context, space, reduced, row, column), space);
 }
 
 uint32_t behind_views(const Graph& graph, uint32_t n) {

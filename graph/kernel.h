@@ -75,6 +75,8 @@ struct LoopIndex {
   int64_t row_count = 0;     // reduce only
 };
 LoopIndex loop_index(IndexContext& context, Archetype archetype, const Shape& space, const std::vector<int64_t>& reduced);
+// The flat index in the space of a reduction's element, at a row and a column of it.
+Affine reduced_element(IndexContext& context, const Shape& space, const std::vector<int64_t>& reduced, const Affine& row, const Affine& column);
 
 // The computed or stored node behind a chain of views.
 uint32_t behind_views(const Graph& graph, uint32_t n);

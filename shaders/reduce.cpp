@@ -17,6 +17,9 @@ struct Reduction {
   std::string accumulator, second;  // second: the index of an argmax
 };
 
+// Rows up to this many columns are written out, so that all stages share what the first has loaded.
+constexpr int64_t kUnrolledColumns = 32;
+
 class ReduceKernel {
 public:
   explicit ReduceKernel(Writer& writer) : w_(writer), loop_(loop_index(w_.context, Archetype::reduce, w_.kernel().space, w_.kernel().reduced)) {
@@ -42,22 +45,25 @@ public:
   // `guard`, where not empty, is the condition under which a lane's row is its own to store.
   template <typename Combine>
   void write(const std::string& first_column, int64_t stride, const std::string& guard, const Combine& combine) {
+    unrolled_ = stride == 1 && columns_ <= kUnrolledColumns;
     for (int stage = 1; stage <= stages_; ++stage) {
       std::vector<Reduction*> now;
       for (Reduction& reduction : reductions_)
         if (reduction.stage == stage) now.push_back(&reduction);
       for (Reduction* reduction : now) start(*reduction);
-      open_columns(first_column, stride);
-      for (const Reduction* reduction : now) accumulate(*reduction);
-      w_.close();
+      for_columns(first_column, stride, [&](const Affine& column, const Affine& full) {
+        for (const Reduction* reduction : now) accumulate(*reduction, column, full);
+      });
       for (Reduction* reduction : now) combine(*reduction);
       for (const Reduction* reduction : now) w_.bind(reduction->node, reduction->second.empty() ? reduction->accumulator : reduction->second);
     }
     if (!full_outputs_.empty()) {
       if (!guard.empty()) w_.open("if (" + guard + ")", true);
-      open_columns(first_column, stride);
-      w_.store(loop_.full, full_outputs_);
-      w_.close();
+      if (unrolled_) {
+        store_unrolled();
+      } else {
+        for_columns(first_column, stride, [&](const Affine&, const Affine& full) { w_.store(full, full_outputs_); });
+      }
       if (!guard.empty()) w_.close();
     }
   }
@@ -95,7 +101,18 @@ private:
     return loop_.row_count != loop_.full_count || definition(w_.graph().node(n).op).family == Family::reduce;
   }
 
-  void open_columns(const std::string& first, int64_t stride) {
+  Affine element(int64_t column) {
+    const Kernel& kernel = w_.kernel();
+    return reduced_element(w_.context, kernel.space, kernel.reduced, loop_.first, Affine(column));
+  }
+
+  // body(column, its flat index in the space)
+  template <typename Body>
+  void for_columns(const std::string& first, int64_t stride, const Body& body) {
+    if (unrolled_) {
+      for (int64_t c = 0; c < columns_; ++c) body(Affine(c), element(c));
+      return;
+    }
     if (loop_.second.is_constant()) {
       // One column: the other lanes of the row have nothing to do.
       w_.open(stride == 1 ? "" : fmt::format("if ({} == 0u)", first), stride != 1);
@@ -103,6 +120,21 @@ private:
       const std::string& k = w_.context[loop_.second.terms[0].variable].name;
       w_.open(fmt::format("for (uint {0} = {1}; {0} < {2}u; {0} += {3}u)", k, first, columns_, stride));
       w_.declare(loop_.second);
+    }
+    body(loop_.second, loop_.full);
+    w_.close();
+  }
+
+  // Two columns at a time, where they lie side by side and may be stored as one word.
+  void store_unrolled() {
+    std::vector<const KernelOperand*> paired, single;
+    const bool adjacent = columns_ % 2 == 0 && w_.context.add(element(0), Affine(1)) == element(1);
+    for (const KernelOperand* output : full_outputs_) (adjacent && w_.pairs(*output) ? paired : single).push_back(output);
+    for (int64_t c = 0; c < columns_; ++c) {
+      if (c % 2 == 0)
+        for (const KernelOperand* output : paired)
+          w_.store_pair(element(c), *output, w_.result(element(c), *output), w_.result(element(c + 1), *output));
+      if (!single.empty()) w_.store(element(c), single);
     }
   }
 
@@ -115,15 +147,16 @@ private:
     if (n.op == Op::argmax) reduction.second = w_.keep("uint", "0xffffffffu");
   }
 
-  void accumulate(const Reduction& reduction) {
+  void accumulate(const Reduction& reduction, const Affine& column, const Affine& full) {
     const Value operand = node(reduction).inputs[0];
-    const Expression value = w_.value(operand, w_.context.delinearize(loop_.full, operand.shape()));
-    w_.line(merge(reduction, value.text, w_.index(loop_.second)));
+    const Expression value = w_.value(operand, w_.context.delinearize(full, operand.shape()));
+    w_.line(merge(reduction, value.text, w_.index(column)));
   }
 
   Writer& w_;
   LoopIndex loop_;
   int64_t columns_ = 1;
+  bool unrolled_ = false;
   int stages_ = 0;
   std::vector<Reduction> reductions_;
   std::map<uint32_t, int> stage_;
