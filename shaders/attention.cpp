@@ -39,7 +39,9 @@ class AttentionWriter {
       case AttentionPart::key_gradient: key_gradient(); break;
     }
     t_.close();
-    return w_.finish(groups, uint32_t(t_.lanes), t_.broadcast ? uint32_t(t_.lanes) : 0);
+    Shader shader = w_.finish(groups, uint32_t(t_.lanes), t_.broadcast ? uint32_t(t_.lanes) : 0);
+    if (t_.head_per_lane) shader.variant = "head_per_lane";
+    return shader;
   }
 
  private:
@@ -57,6 +59,7 @@ class AttentionWriter {
   // Tiles that the mask hides from all of the lanes' rows are skipped. A query that sees nothing weighs all keys alike: where there may be one, nothing is
   // skipped on its account.
   void tile_range() {
+    if (t_.head_per_lane) return;
     w_.line("uint low = 0u;");
     w_.line(fmt::format("uint high = {}u;", t_.tile_extent));
     if (form_.has_key_mask) return;
@@ -261,8 +264,8 @@ class AttentionWriter {
   }
 
   void open_row(int64_t r) {
-    const bool whole = t_.own_extent % (t_.lanes * t_.own_rows) == 0;
-    w_.open(whole ? "" : fmt::format("if (own_base + {}u + lane < {}u)", r * t_.lanes, t_.own_extent), true);
+    const std::string own = t_.stores(r);
+    w_.open(own.empty() ? "" : fmt::format("if ({})", own), true);
   }
 
   void store(int result, const std::string& sums, int64_t columns, int64_t width) {

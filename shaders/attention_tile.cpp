@@ -24,6 +24,9 @@ constexpr int64_t kSumBlock = 16;
 constexpr int64_t kUnroll = 4;
 constexpr int64_t kSharedLanes = 64;
 constexpr int64_t kVector = 4;  // floats of a shared vector
+// A head per lane: values of the other side that a lane keeps. LLVM spills them to the stack, where they are operands of multiply-adds
+// as long as they stay in the first cache (64 bytes each with 16 lanes).
+constexpr int64_t kMostHeld = 640;
 
 int64_t round_up(int64_t n, int64_t to) { return divide_up(n, to) * to; }
 
@@ -51,12 +54,26 @@ AttentionTile::AttentionTile(Writer& writer, bool broadcasts)
   lanes = broadcast ? target.subgroup_size
                     : std::min<int64_t>({kSharedLanes, target.max_workgroup_invocations, round_up(own_extent, 16)});
   const int64_t widest = std::max(width, value_width);
+  head_per_lane = choose_head_per_lane();
+  if (head_per_lane) {
+    chunk = width;
+    value_chunk = value_width;
+    tile_rows = tile_extent;
+    return;
+  }
   held_ = broadcast && widest <= kKeptWidth;
   own_rows = own_extent > lanes && widest <= kKeptWidth ? 2 : 1;
   chunks = divide_up(widest, by_key && !broadcast ? kWidestSharedChunk : kWidestChunk);
   chunk = chunks == 1 ? width : round_up(divide_up(width, chunks), kVector);
   value_chunk = chunks == 1 ? value_width : round_up(divide_up(value_width, chunks), kVector);
   tile_rows = choose_tile_rows();
+}
+
+// Where a fifth of the lanes or more would have no row: of 18 rows and 16 lanes, two rows a lane, 14 of 32 places are empty.
+bool AttentionTile::choose_head_per_lane() const {
+  if (!broadcast || heads != key_heads || tile_extent * (width + value_width) > kMostHeld) return false;
+  const int64_t places = round_up(own_extent, own_extent > lanes ? 2 * lanes : lanes);
+  return 5 * own_extent < 4 * places && batch * heads * element_count(leading) >= lanes;
 }
 
 int64_t AttentionTile::choose_tile_rows() const {
@@ -107,7 +124,26 @@ Affine AttentionTile::variable(const char* name, int64_t extent, const std::stri
 
 // ---- the loops ----
 
+uint32_t AttentionTile::open_heads() {
+  const int64_t all_batches = batch * element_count(leading), all = all_batches * heads;
+  w.line("uint lane = gl_SubgroupInvocationID;");
+  const uint32_t groups = open_tiles(w, divide_up(all, lanes));
+  const Affine place = variable("place", all, fmt::format("min(tile * {}u + lane, {}u)", lanes, all - 1));
+  head = query_head = key_head = w.context.modulo(place, heads);
+  z = w.context.divide(place, heads);
+  w.open(fmt::format("for (uint own_base = 0u; own_base < {}u; ++own_base)", own_extent));
+  own.push_back(variable("own", own_extent, "own_base"));
+  return groups;
+}
+
+std::string AttentionTile::stores(int64_t r) const {
+  if (!head_per_lane) return own_extent % (lanes * own_rows) == 0 ? "" : fmt::format("own_base + {}u + lane < {}u", r * lanes, own_extent);
+  const int64_t all = batch * heads * element_count(leading);
+  return all % lanes == 0 ? "" : fmt::format("tile * {}u + lane < {}u", lanes, all);
+}
+
 uint32_t AttentionTile::open() {
+  if (head_per_lane) return open_heads();
   const int64_t own_tiles = divide_up(own_extent, lanes * own_rows), result_heads = by_key ? key_heads : heads;
   const int64_t all_batches = batch * element_count(leading);
   w.line(broadcast ? "uint lane = gl_SubgroupInvocationID;" : "uint lane = gl_LocalInvocationID.x;");
@@ -130,9 +166,13 @@ uint32_t AttentionTile::open() {
   return groups;
 }
 
-void AttentionTile::close() { close_tiles(w); }
+void AttentionTile::close() {
+  if (head_per_lane) w.close();
+  close_tiles(w);
+}
 
 void AttentionTile::open_tile() {
+  if (head_per_lane) return w.open("");
   w.open(fmt::format("for (uint base = low; base < high; base += {}u)", tile_rows));
   tile_at_.clear();
   if (broadcast) {
@@ -163,6 +203,10 @@ Affine AttentionTile::tile_row(const std::string& offset) {
 }
 
 void AttentionTile::load_tile_values(const std::string& name, const std::function<std::string(const Affine& row)>& value) {
+  if (head_per_lane) {
+    for (int64_t j = 0; j < tile_rows; ++j) w.line(fmt::format("float tile_{}{} = {};", name, j, value(Affine(j))));
+    return;
+  }
   if (broadcast) {
     for (size_t i = 0; i < tile_at_.size(); ++i) w.line(fmt::format("float {}_in{} = {};", name, i, value(tile_at_[i])));
     for (int64_t j = 0; j < tile_rows; ++j)
@@ -241,6 +285,11 @@ void AttentionTile::dot(const std::string& sums, bool operand_a) {
     for (const Affine& row : own) elements.push_back(element(mine, own_head(), row, d));
     return elements;
   };
+  if (head_per_lane) {
+    for (int64_t d = 0; d < columns; ++d)
+      for (int64_t j = 0; j < tile_rows; ++j) multiply_add(sums, j, own_elements(Affine(d)), element(tile, tile_head(), Affine(j), Affine(d)));
+    return;
+  }
   if (held_) {
     const int64_t block = kDotBlock / own_rows;
     for (int64_t first = 0; first < tile_rows; first += block)
@@ -296,6 +345,11 @@ std::vector<std::string> AttentionTile::weight_names(const std::string& weights,
 void AttentionTile::accumulate(const std::string& sums, const std::string& weights, bool operand_a) {
   const Value tile = tile_operand(operand_a);
   const int64_t part = operand_a ? chunk : value_chunk, columns = tile.dim(-1);
+  if (head_per_lane) {
+    for (int64_t j = 0; j < tile_rows; ++j)
+      for (int64_t d = 0; d < part; ++d) multiply_add(sums, d, weight_names(weights, j), element(tile, tile_head(), Affine(j), Affine(d)));
+    return;
+  }
   if (held_) {
     const int64_t block = kSumBlock / own_rows;
     for (int64_t first = 0; first < part; first += block)

@@ -1,7 +1,8 @@
 // The two sides of a score matrix inside a kernel of attention: a lane's own rows, the tile of the other side's rows that it meets, and
 // the products between them.
 //
-// Elements of the tile reach the lanes in one of three ways:
+// Elements of the tile reach the lanes in one of four ways:
+//   own        a lane has a head to itself, the tile is all of the other side's rows: short sequences of many heads
 //   held       every subgroup has loaded the tile into registers, lanes side by side along its columns; elements are broadcast
 //   broadcast  for heads too wide to hold: columns are loaded when their turn comes, and broadcast
 //   shared     the workgroup has loaded the tile into shared memory; any subgroup size
@@ -47,7 +48,9 @@ class AttentionTile {
   void accumulate(const std::string& sums, const std::string& weights, bool operand_a);
 
   std::string own_index(int64_t r) { return w.index(own[size_t(r)]); }
-  std::string tile_index(int64_t j) const { return fmt::format("base + {}u", j); }
+  std::string tile_index(int64_t j) const { return head_per_lane ? fmt::format("{}u", j) : fmt::format("base + {}u", j); }
+  // Whether the lane's row r is its own to store; empty: always.
+  std::string stores(int64_t r) const;
   graph::Value own_operand(bool a) const { return by_key ? (a ? in.k : in.v) : (a ? in.q : in.dout); }
   graph::Value tile_operand(bool a) const { return by_key ? (a ? in.q : in.dout) : (a ? in.k : in.v); }
 
@@ -56,6 +59,7 @@ class AttentionTile {
   const graph::AttentionForm& form;
   const graph::AttentionOperands in;
   const bool broadcast, by_key;
+  bool head_per_lane = false;
   graph::Shape leading;  // of an ensemble
   int64_t batch, heads, key_heads, queries, keys, width, value_width;
   int64_t own_extent, tile_extent;  // rows of the two sides
@@ -66,7 +70,9 @@ class AttentionTile {
   std::vector<graph::Affine> own;               // the lane's rows, clamped
 
  private:
+  bool choose_head_per_lane() const;
   int64_t choose_tile_rows() const;
+  uint32_t open_heads();
   graph::Index batch_index(const graph::Value& operand, size_t rank);
   graph::Affine tile_head() const { return by_key ? query_head : key_head; }
   graph::Affine own_head() const { return by_key ? key_head : query_head; }

@@ -52,7 +52,7 @@ Shader emit(const Kernel& kernel, const Graph& graph, const Target& target, std:
   Writer writer(kernel, graph, target, std::move(even_outputs));
   const auto variant = [&](const char* name, Shader (*write)(Writer&)) {
     Shader shader = write(writer);
-    shader.variant = name;
+    if (shader.variant.empty()) shader.variant = name;
     return shader;
   };
   switch (kernel.archetype) {

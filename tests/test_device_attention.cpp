@@ -25,9 +25,10 @@ struct Case {
   int64_t position = -1;  // -1: none is given
   double dropout = 0;
   int64_t members = 1;
-  bool packed = false;       // q, k and v are heads inside one [B, T, 3C] tensor
-  bool lse_gradient = true;  // the loss reads lse too
-  bool lane = false;         // runs on every lane of the tests
+  bool packed = false;         // q, k and v are heads inside one [B, T, 3C] tensor
+  bool lse_gradient = true;    // the loss reads lse too
+  bool head_per_lane = false;  // with lavapipe's 8 lanes or 16
+  bool lane = false;           // runs on every lane of the tests
 };
 
 const Case kCases[] = {
@@ -82,6 +83,46 @@ const Case kCases[] = {
      .value_width = 256,
      .causal = true},
     {.name = "other width of values", .queries = 9, .keys = 10, .width = 5, .value_width = 70},
+    {.name = "a head for each lane",
+     .heads = 9,
+     .key_heads = 9,
+     .queries = 18,
+     .keys = 18,
+     .width = 8,
+     .value_width = 8,
+     .causal = true,
+     .members = 2,
+     .head_per_lane = true,
+     .lane = true},
+    {.name = "a head for each lane, masked keys",
+     .heads = 9,
+     .key_heads = 9,
+     .queries = 5,
+     .keys = 6,
+     .width = 3,
+     .value_width = 5,
+     .key_mask = true,
+     .dropout = 0.3,
+     .head_per_lane = true},
+    {.name = "a head for each lane, one query",
+     .heads = 8,
+     .key_heads = 8,
+     .queries = 1,
+     .keys = 9,
+     .width = 4,
+     .value_width = 4,
+     .causal = true,
+     .position = 6,
+     .head_per_lane = true},
+    {.name = "a head for each lane, a window",
+     .heads = 8,
+     .key_heads = 8,
+     .queries = 11,
+     .keys = 11,
+     .width = 2,
+     .value_width = 2,
+     .window = 3,
+     .head_per_lane = true},
     {.name = "cross",
      .heads = 2,
      .key_heads = 2,
@@ -340,12 +381,15 @@ TEST_CASE("every form of attention compiles for devices that are not here", "[at
   std::vector<shaders::Shader> shaders;
   for (const char* preset : {"lavapipe", "swiftshader", "intel", "nvidia", "amd", "mobile"}) {
     Target target = target_preset(preset);
-    target.attention = target.cpu ? AttentionVariant::lane_broadcast : AttentionVariant::shared_tile;
+    target.attention =
+        target.cpu ? AttentionVariant::lane_broadcast : AttentionVariant::shared_tile;
     for (const Case& c : kCases) {
       const Plan plan = compile(build(c).program, target);
       for (const Kernel& kernel : plan.kernels) {
         if (kernel.archetype != Archetype::attention) continue;
         shaders.push_back(shaders::emit(kernel, *plan.program.graph, target));
+        if (std::string(preset) == "lavapipe" && c.head_per_lane)
+          CHECK(shaders.back().variant == std::string("head_per_lane"));
         CHECK(shaders.back().local_size <= target.max_workgroup_invocations);
       }
     }
