@@ -1,12 +1,10 @@
 #include "engine/context.h"
 
-#include <chrono>
 #include <ctime>
 
 namespace surtsey::engine {
 namespace {
 
-constexpr uint64_t kSliceNs = 1'000'000'000;
 constexpr const char* kLostAdvice =
     "the driver gave the device up: a kernel ran too long (watchdogs kill at about 2 s), or it "
     "failed. A smaller batch makes shorter kernels, SURTSEY_VALIDATION=1 looks for defects";
@@ -18,6 +16,14 @@ std::string describe(const Work& work) {
       "GFLOP; ",
       *work.program, work.first, work.last == 0 ? 0 : work.last - 1, work.total, work.steps,
       work.steps == 1 ? "" : "s", work.flops / 1e9);
+}
+
+constexpr double kHangSeconds = double(kHangSlices) * double(kSliceNs) / 1e9;
+
+// Puts nothing in the place of a function that destroys or frees.
+template <typename Result, typename... Arguments>
+void disarm(Result(VKAPI_PTR*& function)(Arguments...)) {
+  function = [](Arguments...) { return Result(); };
 }
 
 }  // namespace
@@ -48,6 +54,15 @@ void compute_barrier(const vk::raii::CommandBuffer& commands) {
 }
 
 Context::~Context() {
+  if (hung_) {
+    // The driver's threads may still run: device, instance and loader stay as long as the process,
+    // and can be reached, so that checkers of leaks see them kept.
+    static auto* const kept = new std::deque<std::pair<Instance, vk::raii::Device>>;
+    static std::mutex one_at_a_time;
+    std::scoped_lock lock(one_at_a_time);
+    kept->emplace_back(std::move(instance), std::move(device));
+    return;
+  }
   try {
     if (*device) device.waitIdle();
   } catch (const vk::SystemError&) {
@@ -111,30 +126,55 @@ uint64_t Context::note_completed(uint64_t ticket) {
 
 void Context::wait(uint64_t ticket) {
   ensure(ticket <= submitted_, "waiting for ticket {} of {}", ticket, submitted_.load());
-  auto progress_at = std::chrono::steady_clock::now();
   uint64_t progress = last_completed_;
+  uint32_t idle = 0;  // slices in a row in which nothing completed
   while (last_completed_ < ticket) {
     vk::SemaphoreWaitInfo info{.semaphoreCount = 1, .pSemaphores = &*timeline, .pValues = &ticket};
     vk::Result result = vk::Result::eTimeout;
     try {
-      result = device.waitSemaphores(info, kSliceNs);
+      result = device.waitSemaphores(info, hung_ ? 0 : kSliceNs);
     } catch (const vk::SystemError& error) {
       throw lost("vkWaitSemaphores", error);
     }
     uint64_t done = completed();  // asked in any case: a lost device may be found out only here
     // A wait that succeeds is believed: a counter that stays behind would be asked for ever.
     if (result == vk::Result::eSuccess) done = note_completed(ticket);
-    auto now = std::chrono::steady_clock::now();
-    if (done != progress) {
-      progress = done;
-      progress_at = now;
+    idle = done == progress ? idle + 1 : 0;
+    progress = done;
+    if (done >= ticket || (!hung_ && idle < kHangSlices)) continue;
+    if (capabilities.cpu()) {
+      fmt::print(stderr, "{}: nothing completed for {:.0f} s; it is waited for\n", who.device,
+                 kHangSeconds);
+      idle = 0;
+      continue;
     }
-    if (result == vk::Result::eTimeout &&
-        std::chrono::duration<double>(now - progress_at).count() > kHangSeconds)
-      throw DeviceError(
-          "vkWaitSemaphores", "eTimeout", who.device, who.driver,
-          fmt::format("{}nothing completed for {:.0f} s", pending(done), kHangSeconds));
+    keep_objects();
+    throw DeviceError("waiting", vk::to_string(vk::Result::eErrorDeviceLost), who.device,
+                      who.driver,
+                      fmt::format("{}nothing completed for {:.0f} s, it is given up", pending(done),
+                                  kHangSeconds));
   }
+}
+
+void Context::keep_objects() {
+  if (hung_.exchange(true)) return;
+  // Every handle calls through this table. The object is not const, the accessor's view of it is.
+  auto& table =
+      const_cast<std::remove_const_t<std::remove_reference_t<decltype(*device.getDispatcher())>>&>(
+          *device.getDispatcher());
+  disarm(table.vkDestroyBuffer);
+  disarm(table.vkDestroyCommandPool);
+  disarm(table.vkDestroyDescriptorPool);
+  disarm(table.vkDestroyDescriptorSetLayout);
+  disarm(table.vkDestroyPipeline);
+  disarm(table.vkDestroyPipelineCache);
+  disarm(table.vkDestroyPipelineLayout);
+  disarm(table.vkDestroyQueryPool);
+  disarm(table.vkDestroySemaphore);
+  disarm(table.vkDestroyShaderModule);
+  disarm(table.vkFreeCommandBuffers);
+  disarm(table.vkFreeDescriptorSets);
+  disarm(table.vkFreeMemory);
 }
 
 DeviceError Context::lost(const char* call, const vk::SystemError& error) {

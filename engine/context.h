@@ -33,7 +33,7 @@ struct Context {
   bool buffer_address = false;
   bool executable_properties = false;
   bool pipeline_cache = false;
-  bool tuning = false;  // measured tiles are read from the cache on disk
+  bool tuning = false;   // measured tiles are read from the cache on disk
   bool unified = false;  // the host reaches the device's memory at full speed
   vk::raii::Queue queue = nullptr;
   vk::raii::CommandPool pool = nullptr;  // of the thread that submits
@@ -44,8 +44,10 @@ struct Context {
   // Hands the buffers to the queue, in order, and returns the ticket that completes after them.
   // Only one thread submits.
   uint64_t submit(std::span<const vk::CommandBufferSubmitInfo> buffers, const Work& work = {});
-  // Waits in slices, so that a hang is told from a long run: DeviceError when nothing completes for
-  // kHangSeconds. Any thread may wait.
+  // Waits in slices, so that a hang is told from a long run: DeviceError when nothing completes in
+  // kHangSlices of them. A CPU device is slow and not hung: it is waited for. Any thread may wait.
+  // After that error nothing of the device is destroyed any more, by whatever destructor: the work
+  // that is in flight uses it. Waiting for that work again fails at once.
   void wait(uint64_t ticket);
   uint64_t completed();
   uint64_t submitted() const { return submitted_; }
@@ -81,17 +83,22 @@ struct Context {
 
  private:
   uint64_t note_completed(uint64_t ticket);  // never back; returns the newest that is known
+  void keep_objects();                       // from here on nothing is destroyed
   DeviceError lost(const char* call, const vk::SystemError& error);
   std::string pending(uint64_t completed);  // the oldest work that has not completed, in words
   std::atomic<uint64_t> submitted_ = 0;
   std::atomic<uint64_t> last_completed_ = 0;
   std::atomic<uint64_t> submit_ns_ = 0;
   std::atomic<uint64_t> submissions_ = 0;
+  std::atomic<bool> hung_ = false;
   std::mutex mutex_;
   std::deque<std::pair<uint64_t, Work>> in_flight_;
 };
 
-constexpr double kHangSeconds = 600;
+// The slices are counted, not the clock: a process that was stopped meanwhile has waited for
+// nothing.
+constexpr uint64_t kSliceNs = 1'000'000'000;
+constexpr uint32_t kHangSlices = 600;
 
 // Commands recorded while it lives stand under a label that such tools show: text().
 class LabelGuard {

@@ -354,7 +354,8 @@ void check_forms(engine::Device& device, AttentionVariant variant, bool lane) {
     const Plan plan = compile(built.program, target);
     size_t claimed = 0;
     for (const Kernel& kernel : plan.kernels) claimed += kernel.archetype == Archetype::attention;
-    CHECK(claimed == 3);
+    // Operands, results and log-sum-exp are more than the least that a device may bind.
+    CHECK(claimed == (target.max_bindings() >= 8 ? 3 : 0));
     State scratch = built.state;
     const auto reference = interpret(built.program, scratch);
     std::map<std::string, HostTensor> results;

@@ -128,7 +128,9 @@ TEST_CASE("sums beside products, in every variant", "[device][lane][ops]") {
   const auto reference = interpret(program, scratch);
   for (const Variant& variant : variants(device)) {
     INFO(variant.name);
-    CHECK(compile(program, variant.target).dispatches.size() == (variant.target.fusion ? 5 : 15));
+    // A product with both sums binds five tensors.
+    const size_t fused = variant.target.max_bindings() >= 5 ? 5 : 10;
+    CHECK(compile(program, variant.target).dispatches.size() == (variant.target.fusion ? fused : 15));
     const auto results = run_on_device(device, variant.target, program, state);
     for (const auto& [name, expected] : reference) {
       INFO(name);

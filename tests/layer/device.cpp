@@ -3,6 +3,7 @@
 #include "tests/layer/limits.h"
 #include "tests/layer/pipeline_blobs.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstring>
@@ -21,6 +22,7 @@ struct Device {
   std::atomic<uint64_t> allocations = 0, submits = 0, pipelines = 0, maps = 0;
   std::atomic<int64_t> alive = 0;  // memory, buffers and pipelines
   std::atomic<bool> lost = false, fired = false;
+  std::atomic<uint64_t> reached = ~uint64_t(0);  // what the timeline shows at most; less: it hangs
   PipelineBlobs blobs;
   std::mutex values_mutex;
   std::map<VkSemaphore, uint64_t> values;  // of timeline semaphores, with wait_idle
@@ -35,6 +37,13 @@ struct Device {
     if (++count != which) return false;
     fired = true;
     return true;
+  }
+
+  // Called by all that must not happen while work is in flight.
+  void must_not_hang(const char* call) const {
+    if (reached == ~uint64_t(0)) return;
+    std::fprintf(stderr, "test layer: %s, and work is in flight\n", call);
+    std::abort();
   }
 
   // What runs is let finish, so that its objects can be destroyed as on a device that was reset.
@@ -63,6 +72,7 @@ VKAPI_ATTR void VKAPI_CALL destroy_device(VkDevice handle, const VkAllocationCal
     device = std::move(found->second);
     devices.erase(found);
   }
+  device->must_not_hang("vkDestroyDevice");
   if (!device->settings.report.empty()) {
     if (std::FILE* file = std::fopen(device->settings.report.c_str(), "a")) {
       std::fprintf(file,
@@ -97,6 +107,7 @@ VKAPI_ATTR VkResult VKAPI_CALL allocate_memory(VkDevice handle, const VkMemoryAl
 VKAPI_ATTR void VKAPI_CALL free_memory(VkDevice handle, VkDeviceMemory memory,
                                        const VkAllocationCallbacks* allocator) {
   Device& device = device_of(handle);
+  device.must_not_hang("vkFreeMemory");
   if (memory != VK_NULL_HANDLE) --device.alive;
   device.below<PFN_vkFreeMemory>("vkFreeMemory")(handle, memory, allocator);
 }
@@ -122,6 +133,7 @@ VKAPI_ATTR VkResult VKAPI_CALL create_buffer(VkDevice handle, const VkBufferCrea
 VKAPI_ATTR void VKAPI_CALL destroy_buffer(VkDevice handle, VkBuffer buffer,
                                           const VkAllocationCallbacks* allocator) {
   Device& device = device_of(handle);
+  device.must_not_hang("vkDestroyBuffer");
   if (buffer != VK_NULL_HANDLE) --device.alive;
   device.below<PFN_vkDestroyBuffer>("vkDestroyBuffer")(handle, buffer, allocator);
 }
@@ -144,6 +156,39 @@ VKAPI_ATTR void VKAPI_CALL buffer_needs2(VkDevice handle,
   if (splits_memory(device.settings))
     needs->memoryRequirements.memoryTypeBits =
         split_type_bits(needs->memoryRequirements.memoryTypeBits);
+}
+
+// The name of a function as a parameter of a template.
+struct FunctionName {
+  template <size_t N>
+  constexpr FunctionName(const char (&name)[N]) {
+    static_assert(N <= sizeof text);
+    std::copy_n(name, N, text);
+  }
+  char text[32] = {};
+};
+
+template <FunctionName kName, typename Handle>
+VKAPI_ATTR void VKAPI_CALL destroy(VkDevice handle, Handle object,
+                                   const VkAllocationCallbacks* allocator) {
+  const Device& device = device_of(handle);
+  device.must_not_hang(kName.text);
+  using Function = void(VKAPI_PTR*)(VkDevice, Handle, const VkAllocationCallbacks*);
+  device.below<Function>(kName.text)(handle, object, allocator);
+}
+
+VKAPI_ATTR void VKAPI_CALL free_commands(VkDevice handle, VkCommandPool pool, uint32_t count,
+                                         const VkCommandBuffer* commands) {
+  const Device& device = device_of(handle);
+  device.must_not_hang("vkFreeCommandBuffers");
+  device.below<PFN_vkFreeCommandBuffers>("vkFreeCommandBuffers")(handle, pool, count, commands);
+}
+
+VKAPI_ATTR VkResult VKAPI_CALL free_sets(VkDevice handle, VkDescriptorPool pool, uint32_t count,
+                                         const VkDescriptorSet* sets) {
+  const Device& device = device_of(handle);
+  device.must_not_hang("vkFreeDescriptorSets");
+  return device.below<PFN_vkFreeDescriptorSets>("vkFreeDescriptorSets")(handle, pool, count, sets);
 }
 
 // What comes of a submission; `below` hands it to the driver.
@@ -192,6 +237,10 @@ VKAPI_ATTR VkResult VKAPI_CALL queue_submit2(VkQueue queue, uint32_t count,
                                              const VkSubmitInfo2* infos, VkFence fence) {
   Device& device = device_of(queue);
   return submit(device, [&] {
+    if (device.submits == device.settings.hang_submit) {
+      device.fired = true;
+      device.reached = infos[0].pSignalSemaphoreInfos[0].value - 1;
+    }
     if (device.settings.wait_idle != 0) return submit_and_wait(device, queue, count, infos, fence);
     return device.below<PFN_vkQueueSubmit2>("vkQueueSubmit2")(queue, count, infos, fence);
   });
@@ -201,6 +250,7 @@ VKAPI_ATTR VkResult VKAPI_CALL wait_semaphores(VkDevice handle, const VkSemaphor
                                                uint64_t timeout) {
   Device& device = device_of(handle);
   if (device.lost) return VK_ERROR_DEVICE_LOST;
+  if (info->pValues[0] > device.reached) return VK_TIMEOUT;
   if (device.settings.wait_idle != 0) {
     std::scoped_lock lock(device.values_mutex);
     for (uint32_t i = 0; i < info->semaphoreCount; ++i)
@@ -219,19 +269,23 @@ VKAPI_ATTR VkResult VKAPI_CALL semaphore_value(VkDevice handle, VkSemaphore sema
     *value = device.values[semaphore];
     return VK_SUCCESS;
   }
-  return device.below<PFN_vkGetSemaphoreCounterValue>("vkGetSemaphoreCounterValue")(
-      handle, semaphore, value);
+  const VkResult result = device.below<PFN_vkGetSemaphoreCounterValue>(
+      "vkGetSemaphoreCounterValue")(handle, semaphore, value);
+  *value = std::min<uint64_t>(*value, device.reached);
+  return result;
 }
 
 VKAPI_ATTR VkResult VKAPI_CALL device_wait_idle(VkDevice handle) {
   Device& device = device_of(handle);
   if (device.lost) return VK_ERROR_DEVICE_LOST;
+  device.must_not_hang("vkDeviceWaitIdle");
   return device.below<PFN_vkDeviceWaitIdle>("vkDeviceWaitIdle")(handle);
 }
 
 VKAPI_ATTR VkResult VKAPI_CALL queue_wait_idle(VkQueue queue) {
   Device& device = device_of(queue);
   if (device.lost) return VK_ERROR_DEVICE_LOST;
+  device.must_not_hang("vkQueueWaitIdle");
   return device.below<PFN_vkQueueWaitIdle>("vkQueueWaitIdle")(queue);
 }
 
@@ -240,6 +294,7 @@ VKAPI_ATTR VkResult VKAPI_CALL query_results(VkDevice handle, VkQueryPool pool, 
                                              VkDeviceSize stride, VkQueryResultFlags flags) {
   Device& device = device_of(handle);
   if (device.lost) return VK_ERROR_DEVICE_LOST;
+  device.must_not_hang("vkGetQueryPoolResults");
   return device.below<PFN_vkGetQueryPoolResults>("vkGetQueryPoolResults")(
       handle, pool, first, count, size, data, stride, flags);
 }
@@ -278,6 +333,7 @@ VKAPI_ATTR VkResult VKAPI_CALL create_pipelines(VkDevice handle, VkPipelineCache
 VKAPI_ATTR void VKAPI_CALL destroy_pipeline(VkDevice handle, VkPipeline pipeline,
                                             const VkAllocationCallbacks* allocator) {
   Device& device = device_of(handle);
+  device.must_not_hang("vkDestroyPipeline");
   if (pipeline != VK_NULL_HANDLE) --device.alive;
   device.below<PFN_vkDestroyPipeline>("vkDestroyPipeline")(handle, pipeline, allocator);
 }
@@ -351,6 +407,13 @@ PFN_vkVoidFunction device_function(const char* name) {
       SURTSEY_LAYER_ROW("vkCreateShaderModule", create_module),
       SURTSEY_LAYER_ROW("vkCreateComputePipelines", create_pipelines),
       SURTSEY_LAYER_ROW("vkDestroyPipeline", destroy_pipeline),
+      SURTSEY_LAYER_ROW("vkFreeCommandBuffers", free_commands),
+      SURTSEY_LAYER_ROW("vkFreeDescriptorSets", free_sets),
+      SURTSEY_LAYER_ROW("vkDestroyCommandPool", (destroy<"vkDestroyCommandPool", VkCommandPool>)),
+      SURTSEY_LAYER_ROW("vkDestroyDescriptorPool",
+                        (destroy<"vkDestroyDescriptorPool", VkDescriptorPool>)),
+      SURTSEY_LAYER_ROW("vkDestroyQueryPool", (destroy<"vkDestroyQueryPool", VkQueryPool>)),
+      SURTSEY_LAYER_ROW("vkDestroySemaphore", (destroy<"vkDestroySemaphore", VkSemaphore>)),
       SURTSEY_LAYER_ROW("vkCreatePipelineCache", create_cache),
       SURTSEY_LAYER_ROW("vkGetPipelineCacheData", cache_data),
 #undef SURTSEY_LAYER_ROW

@@ -20,6 +20,7 @@ bool parse_settings(const std::string& text, Settings& settings) {
                  {"fail_map", &settings.fail_map},
                  {"lose_submit", &settings.lose_submit},
                  {"lose_wait", &settings.lose_wait},
+                 {"hang_submit", &settings.hang_submit},
                  {"pipeline_cache", &settings.pipeline_cache},
                  {"wait_idle", &settings.wait_idle}};
   std::istringstream words(text);

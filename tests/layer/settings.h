@@ -11,6 +11,8 @@
 //   fail_map         n: the n-th vkMapMemory fails
 //   lose_submit      n: the device is lost at the n-th submission
 //   lose_wait        n: the n-th submission is taken and never runs; waiting loses the device
+//   hang_submit      n: the n-th submission runs, but is never seen to complete: waits for it time
+//                    out at once. What destroys an object from then on ends the process
 //   pipeline_cache   1: pipelines are kept in VkPipelineCache, and damaged data ends the process,
 //                    as with drivers that trust what they are given
 //   wait_idle        1: a submission is waited for before it returns, and timeline semaphores are
@@ -36,6 +38,7 @@ struct Settings {
   uint64_t fail_map = 0;
   uint64_t lose_submit = 0;
   uint64_t lose_wait = 0;
+  uint64_t hang_submit = 0;
   uint64_t pipeline_cache = 0;
   uint64_t wait_idle = 0;
   std::string report;
