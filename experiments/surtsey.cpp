@@ -240,7 +240,6 @@ class CommandLine {
     add_list(command, "--memory_budget", train->memory_budget,
              "of a step: none, 512MiB, 2.5GiB, 0.5x of its need");
     command->add_option("--steps", train->steps, "in a sample, which is their mean");
-    command->add_flag("--profile", train->profile, "time by kernel, on stderr");
     on(command, train, commands::bench_train);
 
     auto throughput = keep<commands::BenchThroughputOptions>();

@@ -5,6 +5,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -97,6 +98,44 @@ TEST_CASE("tool: profile writes its page for a configuration and for a study") {
   CHECK(again.find("slower beyond the spread") != std::string::npos);
   CHECK(profile("chain_of_thought --widths=2,4 --control_widths= --batch_size=4 --ensemble_size=1", "study")
             .find("joint-d4") != std::string::npos);
+}
+
+TEST_CASE("tool: ceilings that a kernel beats are measured again, not for ever") {
+  const Folder folder;
+  (void)open_test_device();
+  const fs::path cache = folder / "cache";
+  const auto profile = [&] {
+    const Outcome outcome = run(
+        folder, fmt::format("profile --n_layer=1 --n_embd=8 --n_head=2 --block_size=8 --vocab_size=5 --batch_size=2 --steps 4 --out '{}'",
+                            (folder / "out").string()),
+        fmt::format("SURTSEY_CACHE='{}' ", cache.string()));
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.status == 0);
+    return outcome.err.find("all were measured again") != std::string::npos;
+  };
+  CHECK_FALSE(profile());  // measured in this very run
+  const auto file = std::find_if(fs::directory_iterator(cache), fs::directory_iterator(), [](const auto& entry) {
+    return entry.path().filename().string().starts_with("ceilings-");
+  });
+  REQUIRE(file != fs::directory_iterator());
+  const fs::path path = file->path();
+  // What a machine that did something else might have measured; every kernel is bound by arithmetic.
+  const auto plant = [&](uint32_t runs) {
+    nlohmann::json content = nlohmann::json::parse(std::ifstream(path));
+    content["ceilings"]["f32_gflops"] = 1e-6;
+    content["ceilings"]["runs"] = runs;
+    std::ofstream(path) << content.dump();
+  };
+  const auto now = [&] { return nlohmann::json::parse(std::ifstream(path))["ceilings"]; };
+  plant(1);
+  CHECK(profile());
+  CHECK(now()["f32_gflops"].get<double>() > 1e-3);
+  CHECK(now()["runs"] == 2);
+  for (const auto& row : nlohmann::json::parse(std::ifstream(folder / "out" / "profile.json"))["rows"])
+    CHECK(row["roof"].get<double>() < 1000);
+  plant(3);
+  CHECK_FALSE(profile());
+  CHECK(now()["f32_gflops"].get<double>() == 1e-6);
 }
 
 TEST_CASE("tool: ops and inspect need no device") {

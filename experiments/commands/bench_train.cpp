@@ -61,9 +61,6 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
   const auto tokens = double(step.members * step.batch_size * benched.config.block_size);
   record["tokens_per_second"] = tokens / median_ns * 1e9;
   record["gflops"] = double(plan.matmul_flops) / median_ns;
-  if (options.profile) {
-    fmt::print(stderr, "{}", engine::print(engine::by_kernel(session.profile("train"))));
-  }
   return record;
 }
 

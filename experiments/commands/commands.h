@@ -125,8 +125,7 @@ struct BenchTrainOptions : BenchModels {
   BenchOptions bench;
   std::vector<std::string> dtype = {"f32"};  // what activations are stored in
   std::vector<std::string> memory_budget = {"none"};
-  int64_t steps = 16;    // in a sample, which is their mean
-  bool profile = false;  // kernel times on stderr
+  int64_t steps = 16;  // in a sample, which is their mean
 };
 void bench_train(const BenchTrainOptions& options);
 
@@ -160,7 +159,7 @@ void bench_startup(const BenchStartupOptions& options);
 // --key=value.
 struct BenchForwardOptions : BenchModels {
   BenchOptions bench;
-  bool profile = false;
+  bool profile = false;  // kernel times on stderr
   std::vector<std::string> keys;
 };
 void bench_forward(const BenchForwardOptions& options);

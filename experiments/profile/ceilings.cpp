@@ -19,7 +19,7 @@ constexpr uint64_t kLongEnough = 2'000'000;  // ns that a measured run takes at 
 constexpr uint64_t kTooLong = 100'000'000;
 constexpr double kBetter = 1.05;
 constexpr int kRuns = 5;
-constexpr int kEmptyRuns = 50;  // of half a millisecond
+constexpr int kEmptyRuns = 50;    // of half a millisecond
 constexpr uint32_t kChains = 16;  // independent multiply-adds of a lane
 constexpr uint32_t kEmptyDispatches = 128;
 constexpr uint32_t kSharedFloats = 2048;  // 8 KiB: every device has it
@@ -276,7 +276,8 @@ json to_json(const Ceilings& c) {
           {"read_gbs", c.read_gbs},
           {"broadcast_gbs", c.broadcast_gbs},
           {"shared_gbs", c.shared_gbs},
-          {"dispatch_us", c.dispatch_us}};
+          {"dispatch_us", c.dispatch_us},
+          {"runs", c.runs}};
 }
 
 // False when the file is not of this device, or not whole.
@@ -299,6 +300,7 @@ bool load(const std::string& path, const engine::DeviceInfo& info, Ceilings& res
     for (const json& copy : values.at("copies"))
       c.copies.push_back({copy.at(0).get<uint64_t>(), copy.at(1).get<double>()});
     if (c.copies.empty()) return false;
+    c.runs = values.value("runs", 1u);
     result = c;
     result.from_cache = true;
     return true;
@@ -350,21 +352,50 @@ std::string ceilings_file(const engine::DeviceInfo& info, const std::string& fol
   return fmt::format("{}/ceilings-{:016x}.json", folder, shaders::hash64(identity(info).dump()));
 }
 
-Ceilings measure_ceilings(engine::Device& device, const std::string& folder, bool again) {
-  Ceilings result;
-  const std::string path = folder.empty() ? "" : ceilings_file(device.info(), folder);
-  if (!path.empty() && !again && load(path, device.info(), result)) return result;
+namespace {
+
+Ceilings measure(engine::Device& device) {
   fmt::print(stderr, "measuring what {} does at best\n", device.info().name);
-  result = Measurement(device).run();
-  if (path.empty()) return result;
+  return Measurement(device).run();
+}
+
+void store(const engine::DeviceInfo& info, const std::string& folder, const Ceilings& ceilings) {
+  if (folder.empty()) return;
   try {
     std::filesystem::create_directories(folder);
-    write_file_atomic(
-        path, json{{"identity", identity(device.info())}, {"ceilings", to_json(result)}}.dump(2));
+    write_file_atomic(ceilings_file(info, folder),
+                      json{{"identity", identity(info)}, {"ceilings", to_json(ceilings)}}.dump(2));
   } catch (const std::exception& error) {
     fmt::print(stderr, "ceilings are measured again next time: {}\n", error.what());
   }
+}
+
+}  // namespace
+
+Ceilings measure_ceilings(engine::Device& device, const std::string& folder, bool again) {
+  Ceilings result;
+  if (!folder.empty() && !again &&
+      load(ceilings_file(device.info(), folder), device.info(), result))
+    return result;
+  result = measure(device);
+  store(device.info(), folder, result);
   return result;
+}
+
+bool raise_ceilings(engine::Device& device, const std::string& folder, Ceilings& known) {
+  if (known.runs >= kMostRuns) return false;
+  Ceilings result = measure(device);
+  for (double Ceilings::*field : {&Ceilings::f32_gflops, &Ceilings::f16_gflops, &Ceilings::read_gbs,
+                                  &Ceilings::broadcast_gbs, &Ceilings::shared_gbs})
+    result.*field = std::max(result.*field, known.*field);
+  for (CopyRate& copy : result.copies)
+    for (const CopyRate& before : known.copies)
+      if (before.working_set == copy.working_set) copy.gbs = std::max(copy.gbs, before.gbs);
+  result.dispatch_us = std::min(result.dispatch_us, known.dispatch_us);
+  result.runs = known.runs + 1;
+  known = std::move(result);
+  store(device.info(), folder, known);
+  return true;
 }
 
 }  // namespace surtsey::experiments

@@ -195,6 +195,21 @@ const char* name(Bound bound) {
   return kNames[size_t(bound)];
 }
 
+void judge(Profile& profile, const Ceilings& ceilings) {
+  profile.ceilings = ceilings;
+  for (KernelRow& row : profile.rows) judge(row, ceilings);
+}
+
+const KernelRow* above_its_roof(const Profile& profile) {
+  constexpr double kBeyondNoise = 1.05;
+  const KernelRow* highest = nullptr;
+  for (const KernelRow& row : profile.rows) {
+    if (row.bound == Bound::launch || row.roof <= kBeyondNoise) continue;
+    if (!highest || row.roof > highest->roof) highest = &row;
+  }
+  return highest;
+}
+
 double quantile(std::vector<uint64_t> samples, double q) {
   ensure(!samples.empty(), "a quantile of nothing");
   std::sort(samples.begin(), samples.end());
@@ -231,7 +246,6 @@ Profile profile_program(engine::Session& session, const std::string& program,
   Profile profile;
   profile.program = program;
   profile.device = session.device().info();
-  profile.ceilings = ceilings;
   profile.steps = options.steps;
 
   std::vector<engine::TimedReplay> grouped, isolated;
@@ -261,8 +275,8 @@ Profile profile_program(engine::Session& session, const std::string& program,
     row.grouped = row_times(row, grouped, profile.timestamp_ns);
     isolated_sum += row.isolated.total;
     grouped_sum += row.grouped.total;
-    judge(row, ceilings);
   }
+  judge(profile, ceilings);
   for (KernelRow& row : profile.rows) {
     row.isolated.share = row.isolated.total / std::max(isolated_sum, 1.0);
     row.grouped.share = row.grouped.total / std::max(grouped_sum, 1.0);

@@ -117,6 +117,12 @@ struct ProfileOptions {
 Profile profile_program(engine::Session& session, const std::string& program,
                         const Ceilings& ceilings, const ProfileOptions& options);
 
+// Holds the rows against other ceilings.
+void judge(Profile& profile, const Ceilings& ceilings);
+// The row that is furthest above a ceiling of arithmetic or memory, beyond what clocks and
+// measurements differ by; null when there is none.
+const KernelRow* above_its_roof(const Profile& profile);
+
 // The value below which a share `q` of the samples lies, between neighbours by their distance; the
 // samples need no order. At least one.
 double quantile(std::vector<uint64_t> samples, double q);
