@@ -138,3 +138,28 @@ TEST_CASE("sums beside products, in every variant", "[device][lane][ops]") {
     }
   }
 }
+
+TEST_CASE("a product whose inner axis is cut gives the same sums, and the same bits every time", "[device]") {
+  SURTSEY_NEED_DEVICE();
+  Program program{std::make_shared<Graph>(), {}};
+  Graph& graph = *program.graph;
+  // A weight gradient and its bias gradient, and what follows them.
+  const Value x = graph.parameter("x", {DType::f32, {2048, 33}}), g = graph.parameter("g", {DType::f32, {2048, 20}});
+  program.outputs = {{"weight", matmul(transpose(x), g) * 0.5}, {"bias", sum(g, {0}, false)}};
+  State state;
+  for (const auto& [name, value] : graph.parameters()) state[name] = HostTensor::random(value.type(), -1, 1, uint32_t(name[0]));
+  Target target = device.target();
+  target.matmul = MatmulVariant::shared_tile;
+  int64_t parts = 1;
+  for (const Kernel& kernel : graph::compile(program, target).kernels)
+    if (kernel.archetype == Archetype::matmul) parts = element_count(kernel.space) / (33 * 20);
+  CHECK(parts == 8);
+  State scratch = state;
+  const auto reference = interpret(program, scratch);
+  const auto results = run_on_device(device, target, program, state), again = run_on_device(device, target, program, state);
+  for (const auto& [name, expected] : reference) {
+    INFO(name);
+    CHECK(compare(results.at(name), expected, {1e-4, 1e-5}) == "");
+    CHECK(results.at(name).values == again.at(name).values);
+  }
+}

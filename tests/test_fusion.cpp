@@ -205,7 +205,8 @@ TEST_CASE("kernels of a whole training step", "[fusion]") {
     bool fusion;
     size_t dispatches;
   };
-  for (const Expected& e : {Expected{"lavapipe", true, 59}, Expected{"nvidia", true, 59}}) {
+  // On a GPU each weight gradient is cut along its inner axis and has a second pass, and bias gradients are no longer sums over the same axis.
+  for (const Expected& e : {Expected{"lavapipe", true, 59}, Expected{"nvidia", true, 76}}) {
     experiments::commands::StepConfig step;
     step.batch_size = 64;
     Target target = target_preset(e.preset);

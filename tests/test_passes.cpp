@@ -261,6 +261,46 @@ TEST_CASE("decompose: long reductions go in two stages whatever is kept", "[pass
   CHECK(stages(1) == stages(1000));
 }
 
+TEST_CASE("decompose: a product of few tiles and a long inner axis is cut", "[passes]") {
+  struct Case {
+    Shape a, b;
+    int64_t parts;
+  };
+  const Case cases[] = {
+      {{32, 2048}, {2048, 128}, 8},   // parts of 256
+      {{768, 4096}, {4096, 768}, 1},  // 144 tiles
+      {{256, 4096}, {4096, 256}, 8},  // 16 tiles, 128 workgroups
+      {{32, 500}, {500, 32}, 1},      // too short
+      {{5, 1536}, {1536, 7}, 4},      // parts of 384: half would be too short
+      {{3, 33, 3 * 512}, {3, 3 * 512, 9}, 4},
+      {{2, 3, 32, 2048}, {2, 3, 2048, 32}, 1},  // as attention
+  };
+  const auto parts = [](const Program& program) {
+    int64_t found = 0;
+    for (uint32_t i = 0; i < program.graph->size(); ++i) {
+      const Node& node = program.graph->node(i);
+      if (node.op != Op::matmul) continue;
+      const Shape& shape = node.types[0].shape;
+      found = node.inputs[0].shape().back();
+      CHECK(shape.size() >= 2);
+    }
+    return found;
+  };
+  for (const Case& c : cases) {
+    INFO(to_string(f32(c.a)) << " @ " << to_string(f32(c.b)));
+    Program program{std::make_shared<Graph>(), {}};
+    const Value a = program.graph->parameter("a", f32(c.a)),
+                b = program.graph->parameter("b", f32(c.b));
+    program.outputs = {{"y", matmul(a, b)}};
+    const Program result = decompose(program, target_preset("nvidia"));
+    verify(*result.graph);
+    CHECK(parts(result) * c.parts == c.a.back());
+    CHECK(largest_difference(program, result) < 1e-9);
+    // Broadcast from lanes, as on CPUs, a tile needs no more of them.
+    CHECK(parts(decompose(program, target_preset("lavapipe"))) == c.a.back());
+  }
+}
+
 TEST_CASE("decompose: regions give way to their bodies, nested ones too", "[passes]") {
   auto inner = std::make_shared<Region>();
   inner->name = "inner";
@@ -321,7 +361,8 @@ TEST_CASE("targets resolve their variants and refuse what cannot run", "[target]
   for (const char* name : target_preset_names()) CHECK(target_preset(name).name == name);
 }
 
-TEST_CASE("in descriptor mode a kernel that reaches too far is refused with what it needs", "[passes]") {
+TEST_CASE("in descriptor mode a kernel that reaches too far is refused with what it needs",
+          "[passes]") {
   Program program{std::make_shared<Graph>(), {}};
   const Value x = program.graph->parameter("x", {DType::f32, {3000}});
   program.outputs = {{"y", x + 1.0}};
@@ -336,7 +377,8 @@ TEST_CASE("in descriptor mode a kernel that reaches too far is refused with what
       CHECK_NOTHROW(compile(program, target));
     } else {
       CHECK_THROWS_MATCHES(compile(program, target), UserError,
-                           MessageMatches(ContainsSubstring("of 'x' f32[3000] at once") && ContainsSubstring("Address mode")));
+                           MessageMatches(ContainsSubstring("of 'x' f32[3000] at once") &&
+                                          ContainsSubstring("Address mode")));
     }
   }
 }

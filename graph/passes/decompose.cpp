@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace surtsey::graph {
 
@@ -39,6 +40,46 @@ Value scatter_as_matmul(Graph& graph, const Node& node, Value index, Value updat
   const Value onehot = select(hit, one, constant_like(one, 0));
   const Value sums = matmul(onehot, reshape(updates, with_batch({count, tail})));
   return reshape(sums, node.types[0].shape);
+}
+
+// Split-K: a product of few tiles and a long inner axis, as weight gradients are, leaves most of a
+// GPU idle. Its inner axis is cut into parts that are products of their own, and a second pass adds
+// the parts up in order.
+constexpr int64_t kSplitTile = 64;  // of the shared-tile matmul
+constexpr int64_t kWantedWorkgroups =
+    128;  // about the compute units of a large GPU; a small one loses little by more
+constexpr int64_t kShortestPart =
+    256;  // of the inner axis, so that the sums that are stored and read again stay few
+
+// Of [M, K] @ [K, N], or of every member of an ensemble of them: a member's bits do not depend on
+// how many there are. Products with more leading axes, as attention has, fill the device by these.
+int64_t product_parts(const Shape& result, int64_t inner) {
+  const size_t rank = result.size();
+  if (rank > 3) return 1;
+  const auto tiles = [](int64_t extent) { return (extent + kSplitTile - 1) / kSplitTile; };
+  const int64_t workgroups = tiles(result[rank - 2]) * tiles(result[rank - 1]);
+  int64_t parts = 1;
+  while (inner % (2 * parts) == 0 && inner / (2 * parts) >= kShortestPart &&
+         workgroups * 2 * parts <= kWantedWorkgroups)
+    parts *= 2;
+  return parts;
+}
+
+// [.., M, K] @ [.., K, N] = the sum over parts of [.., parts, M, K / parts] @ [.., parts, K /
+// parts, N]
+Results split_product(Value a, Value b, const Shape& result) {
+  const size_t rank = result.size();
+  const int64_t inner = a.dim(-1), parts = product_parts(result, inner);
+  if (parts == 1) return {};
+  Shape rows(a.shape().begin(), a.shape().end() - 1),
+      columns(b.shape().begin(), b.shape().end() - 2);
+  rows.insert(rows.end(), {parts, inner / parts});
+  columns.insert(columns.end(), {parts, inner / parts, b.dim(-1)});
+  std::vector<int64_t> order(rank + 1);
+  std::iota(order.begin(), order.end(), 0);
+  std::swap(order[rank - 2], order[rank - 1]);  // the parts before the rows
+  const Value products = matmul(permute(reshape(a, rows), order), reshape(b, columns));
+  return {reshape(sum(products, {int64_t(rank) - 2}), result)};
 }
 
 double neutral(Op op, DType dtype) {
@@ -140,6 +181,8 @@ Program decompose(const Program& program, const Target& target) {
     if (node.op == Op::scatter_add && !target.scatters(std::get<ScatterAttr>(node.attr).rows)) {
       return {scatter_as_matmul(graph, node, inputs[0], inputs[1])};
     }
+    if (node.op == Op::matmul && target.matmul_variant() == MatmulVariant::shared_tile)
+      return split_product(inputs[0], inputs[1], node.types[0].shape);
     if (node.op == Op::sum || node.op == Op::reduce_max) {
       return shorten_reduction(graph, node, inputs[0], parts_inside);
     }

@@ -16,7 +16,8 @@ Program claim_regions(const Program& program, const Target& target);
 bool is_claimed(const Node& node);
 
 // Expands what no kernel claims: regions into their bodies, scatter_add into few rows into a one-hot matmul (no atomics), long reductions to few results
-// into two stages (a fixed tree that depends on the reduced extents alone). First, since the others see only primitives.
+// into two stages (a fixed tree that depends on the reduced extents alone), products of few tiles and a long inner axis likewise where a workgroup
+// computes a tile in shared memory (split-K). First, since the others see only primitives.
 Program decompose(const Program& program, const Target& target);
 
 // Sums of zero pads that tile an axis become a concat: what differentiating slices of one value leaves. A concat costs nothing, as
