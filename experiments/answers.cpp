@@ -11,7 +11,7 @@ SampleLine answer_line(const tasks::Task& task, const std::string& cell, const t
   line.index = static_cast<int64_t>(index);
   line.prompt = task.decode(item.prompt());
   line.target = task.decode(item.answer());
-  line.response = task.decode(response);
+  line.response = task.decode(task.written(response));
   line.target_value = task.value(item.answer());
   line.response_value = task.value(response);
   line.correct = score.final_correct;
@@ -23,7 +23,7 @@ std::vector<std::span<const int32_t>> responses_of(const ArmAnswers& answers, si
   std::vector<std::span<const int32_t>> responses;
   size_t at = 0;
   for (const tasks::Item& item : answers.items) {
-    const auto length = static_cast<size_t>(item.answer_length);
+    const auto length = static_cast<size_t>(item.response_length());
     responses.push_back(std::span(answers.responses[member]).subspan(at, length));
     at += length;
   }

@@ -118,7 +118,7 @@ ArmAnswers Evaluator::answer(const tasks::Task& task, std::vector<tasks::Item> i
   std::vector<DecodeRow> rows;
   for (const tasks::Item& item : answers.items) {
     start = std::min(start, item.prompt_length);
-    stop = std::max(stop, item.prompt_length + item.answer_length);
+    stop = std::max(stop, item.prompt_length + item.response_length());
     DecodeRow& row = rows.emplace_back();
     row.tokens.assign(block_, task.padding_token());
     std::copy(item.prompt().begin(), item.prompt().end(), row.tokens.begin());
@@ -132,7 +132,7 @@ ArmAnswers Evaluator::answer(const tasks::Task& task, std::vector<tasks::Item> i
       const tasks::Item& item = answers.items[i];
       const auto first =
           written[e].begin() + static_cast<std::ptrdiff_t>(i * block_ + size_t(item.prompt_length));
-      responses.insert(responses.end(), first, first + item.answer_length);
+      responses.insert(responses.end(), first, first + item.response_length());
     }
   }
   answers.nll = loss(task.to_batch(answers.items)).nll;

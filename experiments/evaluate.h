@@ -32,7 +32,7 @@ struct LossResult {
 struct ArmAnswers {
   int32_t arm = 0;
   std::vector<tasks::Item> items;
-  std::vector<std::vector<int32_t>> responses;  // [E][items x answer_length], row by row
+  std::vector<std::vector<int32_t>> responses;  // [E][items x response_length()], row by row
   std::vector<std::vector<double>> nll;         // [E][items], over the answer tokens
 };
 

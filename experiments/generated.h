@@ -5,6 +5,8 @@
 
 #include "experiments/probe.h"
 
+#include <string>
+
 namespace surtsey::experiments {
 
 class GeneratedData : public Probe {
@@ -17,5 +19,14 @@ class GeneratedData : public Probe {
   virtual std::vector<double> validation_loss(engine::Session& session, size_t members,
                                               uint32_t seed) const = 0;
 };
+
+// Standard normal numbers by Box and Muller (1958), two draws each: of these indices (u32), of the
+// indices 0, 1, .. of a shape, and one of them on the host, up to the rounding of f32. Seed and
+// step are u32 [].
+graph::Value standard_normal(graph::Value index, graph::Value seed, graph::Value step,
+                             const std::string& stream);
+graph::Value standard_normal(graph::Graph& graph, const graph::Shape& shape, graph::Value seed,
+                             graph::Value step, const std::string& stream);
+double standard_normal(uint32_t index, uint32_t seed, uint32_t step, const std::string& stream);
 
 }  // namespace surtsey::experiments

@@ -38,6 +38,7 @@ class Layout {
     if (config_.position == Position::learned) {
       store_.add(stack_.prefix + "embed.position", {stack_.length, C}, embedding);
     }
+    if (config_.embedding_norm) norm(stack_.prefix + "embed.norm");
     for (int64_t i = 0; i < stack_.layers; ++i) {
       const std::string block = fmt::format("{}blocks.{}.", stack_.prefix, i);
       norm(block + "norm1");

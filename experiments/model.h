@@ -4,6 +4,7 @@
 //   embed.token                      [V, C]
 //   embed.input                      [C, input_size]   in its place, of a model that reads vectors
 //   embed.position                   [block_size, C]   learned positions
+//   embed.norm.{weight,bias}         [C]   with embedding_norm
 //   blocks.{i}.norm1.{weight,bias}   [C]
 //   blocks.{i}.attention.{q,k,v,out}.{weight,bias}
 //   blocks.{i}.norm_cross.*, blocks.{i}.cross.{q,k,v,out}.*      decoder of an encoder_decoder

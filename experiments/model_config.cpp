@@ -118,6 +118,7 @@ void visit_keys(Config& config, Visit&& visit) {
   visit("norm", config.norm);
   visit("norm_epsilon", config.norm_epsilon);
   visit("norm_placement", config.norm_placement);
+  visit("embedding_norm", config.embedding_norm);
   visit("activation", config.activation);
   visit("mlp", config.mlp);
   visit("tied", config.tied);

@@ -56,6 +56,7 @@ struct ModelConfig {
   Norm norm = Norm::layer_norm;
   double norm_epsilon = 1e-5;
   NormPlacement norm_placement = NormPlacement::pre;  // post has no norm after the last block
+  bool embedding_norm = false;                        // a norm of its own after the embeddings
   Activation activation = Activation::gelu;           // gelu is the erf form
   bool mlp = true;                                    // false: blocks of attention alone
   bool tied = false;                                  // head.weight is embed.token (of the decoder)

@@ -32,6 +32,7 @@ Counts count_stack(const ModelConfig& config, int64_t layers, int64_t length, bo
   counts.parameters += (config.input_size > 0 ? config.input_size : config.vocab_size) * C;
   if (config.position == Position::learned) counts.parameters += length * C;
   if (config.norm_placement == NormPlacement::pre) counts.parameters += norm;
+  if (config.embedding_norm) counts.parameters += norm;
   counts.matmul = double(layers * (attention + (config.mlp ? mlp : 0) + (cross ? 2 * C * C : 0)));
   counts.matmul += double(config.input_size * C);
   counts.memory = cross ? double(layers * 2 * C * kv) : 0;

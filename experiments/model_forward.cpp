@@ -121,6 +121,7 @@ class Forward {
     } else if (config_.position == Position::sinusoidal) {
       x = x + table("constants.sinusoidal", table_rows(), config_.n_embd, length);
     }
+    if (config_.embedding_norm) x = norm(x, stack_.prefix + "embed.norm");
     return drop(x, stack_.prefix + "embed");
   }
 

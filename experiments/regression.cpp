@@ -1,7 +1,6 @@
 #include "experiments/regression.h"
 
 #include <cmath>
-#include <numbers>
 
 #include "experiments/interrupt.h"
 #include "experiments/statistics/intervals.h"
@@ -19,23 +18,6 @@ constexpr const char* kStreams[] = {"regression.validation", "regression.test"};
 constexpr const char* kPrograms[] = {"measure_validation", "measure_test"};
 constexpr const char* kSeed = "measure.seed";
 constexpr const char* kStep = "measure.step";
-
-// Standard normal numbers by Box and Muller: two draws each.
-Value standard_normal(graph::Graph& graph, const graph::Shape& shape, Value seed, Value step,
-                      const std::string& stream) {
-  const int64_t count = graph::element_count(shape);
-  const Value index = reshape(iota(graph, {DType::u32, {count}}, 0), shape);
-  // In (0, 1): a draw that f32 rounds up to 1 must not give a negative square.
-  const auto uniform = [&](const char* part) {
-    const Value bits = random_bits(graph::stream_key(seed, stream + part), step, index);
-    const Value share = cast(bits, DType::f32) * 0x1p-32 + 0x1p-33;
-    return min(share, scalar(graph, 1 - 0x1p-24));
-  };
-  const Value radius = sqrt(log(uniform(".radius")) * -2.0);
-  // Between -pi and pi, where devices compute the cosine best.
-  const Value angle = (uniform(".angle") - 0.5) * (2 * std::numbers::pi);
-  return radius * cos(angle);
-}
 
 // The model's number at the query, [B].
 Value predict(const Model& model, graph::Parameters& parameters, Value tokens) {

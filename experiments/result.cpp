@@ -203,6 +203,7 @@ struct Tally {
   int64_t items = 0, correct = 0, chain_correct = 0, tokens = 0;
   double nll = 0, nll_squares = 0;
   std::vector<int64_t> position_correct;
+  std::vector<int64_t> position_items;  // whose answers are that long
   std::vector<std::pair<std::string, std::pair<double, double>>> measures;  // sum, sum of squares
 };
 
@@ -210,10 +211,12 @@ void add(Tally& tally, const SampleLine& sample) {
   const auto target = words(sample.target);
   const auto response = words(sample.response);
   tally.position_correct.resize(std::max(tally.position_correct.size(), target.size()));
+  tally.position_items.resize(tally.position_correct.size());
   bool all = target.size() == response.size();
   for (size_t i = 0; i < target.size(); ++i) {
     const bool right = i < response.size() && target[i] == response[i];
     tally.position_correct[i] += right ? 1 : 0;
+    tally.position_items[i] += 1;
     all = all && right;
   }
   tally.items += 1;
@@ -260,8 +263,9 @@ ArmResult finish(const std::string& name, const Tally& tally) {
   const double spread = tally.nll_squares - tally.nll * tally.nll / items;
   arm.loss_stderr = std::sqrt(std::max(0.0, spread) / std::max(1.0, items - 1) * items) /
                     static_cast<double>(tally.tokens);
-  for (const int64_t correct : tally.position_correct) {
-    arm.position_accuracy.push_back(static_cast<double>(correct) / items);
+  for (size_t i = 0; i < tally.position_correct.size(); ++i) {
+    arm.position_accuracy.push_back(static_cast<double>(tally.position_correct[i]) /
+                                    static_cast<double>(tally.position_items[i]));
   }
   return arm;
 }

@@ -89,14 +89,21 @@ std::string solve_postfix(const Words& prompt) {
   return joined(output);
 }
 
-std::string solve_addition(const Words& prompt, bool reversed) {
+std::string solve_addition(const Words& prompt, Addition::Format format) {
   const auto number = [&](size_t first) {
     return std::stoi(prompt[first] + prompt[first + 1] + prompt[first + 2]);
   };
   std::string sum = std::to_string(number(0) + number(4));
   sum.insert(0, 4 - sum.size(), '0');
-  if (reversed) std::reverse(sum.begin(), sum.end());
+  if (format == Addition::Format::reversed) std::reverse(sum.begin(), sum.end());
   Words digits;
+  // A carry out of a place is what the sum of all up to it has above them.
+  for (int up_to = 10; format == Addition::Format::scratchpad && up_to <= 1000; up_to *= 10) {
+    const int below = number(0) % up_to + number(4) % up_to;
+    const int digit = below % up_to / (up_to / 10);
+    digits.insert(digits.end(), {"A", std::to_string(digit), "C", std::to_string(below / up_to)});
+  }
+  if (!digits.empty()) digits.emplace_back("=");
   for (const char digit : sum) digits.emplace_back(1, digit);
   return joined(digits);
 }
@@ -154,8 +161,8 @@ struct Case {
 
 std::vector<Case> cases() {
   const auto unscramble = std::make_shared<Unscramble>();
-  const auto add = [](bool reversed) {
-    return [=](const Words& prompt) { return solve_addition(prompt, reversed); };
+  const auto add = [](Addition::Format format) {
+    return [=](const Words& prompt) { return solve_addition(prompt, format); };
   };
   const Words both = {"cot", "direct"};
   return {
@@ -163,8 +170,11 @@ std::vector<Case> cases() {
        [=](const Words& prompt) { return solve_unscramble(*unscramble, prompt); }},
       {"shell game", std::make_shared<ShellGame>(5, 12, both), 19, 28, solve_shell_game},
       {"postfix", std::make_shared<Postfix>(), 17, 21, solve_postfix},
-      {"reversed addition", std::make_shared<Addition>(), 13, 12, add(true)},
-      {"plain addition", std::make_shared<Addition>(3, false), 13, 12, add(false)},
+      {"reversed addition", std::make_shared<Addition>(), 13, 12, add(Addition::Format::reversed)},
+      {"plain addition", std::make_shared<Addition>(3, Addition::Format::plain), 13, 12,
+       add(Addition::Format::plain)},
+      {"addition by steps", std::make_shared<Addition>(3, Addition::Format::scratchpad), 15, 25,
+       add(Addition::Format::scratchpad)},
       {"variables", std::make_shared<Variables>(4, both), 19, 20, solve_variables},
       {"false belief", std::make_shared<FalseBelief>(), 12, 23,
        [](const Words& prompt) { return solve_false_belief(prompt); }},

@@ -3,6 +3,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <sstream>
 #include <vector>
 
@@ -61,12 +62,16 @@ TEST_CASE("budget: the quick scale of all studies together") {
   double sum = 0;
   std::ostringstream said;
   const std::vector<std::string> studies = all_studies();
+  // These train nothing at this scale unless they are told what.
+  const std::set<std::string> on_request = {"addition_formats", "linear_functions", "metrics_audit",
+                                            "serial_tasks"};
   REQUIRE(studies.size() >= 11);
   for (const std::string& study : studies) {
     // Its runs need not be there for a plan.
     const double tera =
         planned_tera(folder, study, study == "metrics_audit" ? "--runs=runs/none" : "");
-    REQUIRE((tera > 0) == (study != "metrics_audit"));
+    INFO(study);
+    REQUIRE((tera > 0) == !on_request.contains(study));
     said << study << " " << tera << ", ";
     sum += tera;
   }

@@ -38,7 +38,10 @@ std::vector<Case> cases() {
     change(list.back().config);
   };
   add("learned positions", [](ModelConfig&) {});
-  add("sinusoidal positions", [](ModelConfig& c) { c.position = Position::sinusoidal; });
+  add("sinusoidal positions, a norm after the embeddings", [](ModelConfig& c) {
+    c.position = Position::sinusoidal;
+    c.embedding_norm = true;
+  });
   add("no positions, a tied head", [](ModelConfig& c) {
     c.position = Position::none;
     c.tied = true;

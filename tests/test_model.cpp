@@ -50,6 +50,7 @@ std::vector<ModelConfig> variants() {
     c.bias = false;
   });
   add([](ModelConfig& c) { c.norm_placement = NormPlacement::post; });
+  add([](ModelConfig& c) { c.embedding_norm = true; });
   add([](ModelConfig& c) {
     c.tied = true;
     c.activation = Activation::gelu_tanh;

@@ -7,7 +7,9 @@
 //   unscramble    which of 256 pseudo-words has these letters
 //   postfix       programs for a stack machine, scored by running them
 //   shell_game    where the ball is after twelve swaps, asked for the steps
-//   addition      three digits, the sum reversed
+//   addition      three digits, the sum reversed; addition_plain has its first digit first, and
+//                 addition_scratchpad writes digits and carries down before it (E03 without end of
+//                 data: studies/addition_formats has the finite sets of Lee et al.)
 //   variables     four assignments, asked for the value of each
 //   false_belief  where an agent believes the ball to be; judged on false beliefs alone
 //
@@ -19,6 +21,7 @@
 #include <map>
 #include <memory>
 
+#include "experiments/budgets.h"
 #include "experiments/join.h"
 #include "experiments/statistics/threshold.h"
 #include "experiments/sweep.h"
@@ -60,10 +63,15 @@ struct Options {
   int32_t direct_length = 3;
   int32_t parity_bits = 12;
   bool balanced_beliefs = false;
+  // Other budgets, under which every size is trained again: of the steps, and at equal FLOPs.
+  std::vector<double> step_shares;
+  std::vector<double> equal_gigaflops;
   // Bounds of the claims.
   double solved = 0.95;
   double chance_margin = 0.10;  // above chance: not learned
   double loss_ratio = 0.1;      // of the plateau: left it
+
+  std::vector<Budget> budgets() const { return budgets_of(step_shares, equal_gigaflops); }
 
   std::vector<Ability> chosen() const {
     std::vector<Ability> list;
@@ -88,8 +96,14 @@ std::unique_ptr<tasks::Task> make_default(const Options&) {
   return std::make_unique<T>();
 }
 
+template <tasks::Addition::Format kFormat>
+std::unique_ptr<tasks::Task> make_addition(const Options&) {
+  return std::make_unique<tasks::Addition>(3, kFormat);
+}
+
 std::vector<Ability> all_abilities() {
   using tasks::Task;
+  using Format = tasks::Addition::Format;
   const auto chain = [](const Options& o) { return make_chain(o.length, "cot"); };
   const auto sum = [](const Options& o) { return make_chain(o.direct_length, "direct"); };
   const auto parity = [](const Options& o) -> std::unique_ptr<Task> {
@@ -105,6 +119,8 @@ std::vector<Ability> all_abilities() {
           {"postfix", "direct", "direct", 0, make_default<tasks::Postfix>},
           {"shell_game", "cot", "cot", 1, make_default<tasks::ShellGame>},
           {"addition", "direct", "direct", 2, make_default<tasks::Addition>},
+          {"addition_plain", "direct", "direct", 2, make_addition<Format::plain>},
+          {"addition_scratchpad", "direct", "direct", 2, make_addition<Format::scratchpad>},
           {"variables", "cot", "cot", 3, make_default<tasks::Variables>},
           {"false_belief", "false_belief", "steps", 3, belief}};
 }
@@ -194,22 +210,9 @@ Judgement judge_loss(const StudyResult& result, const Ability& ability, double s
           count_seeds(cells)};
 }
 
-// The threshold of a task over all its cells; nothing for fewer than two sizes.
 std::optional<ThresholdFit> fit(const StudyResult& result, const Ability& ability,
                                 double confidence) {
-  std::vector<SizeCount> counts;
-  double chance = 0;
-  const Sizes sizes = sizes_of(result, ability);
-  for (const auto& [parameters, cells] : sizes) {
-    for (const Cell* cell : cells) {
-      const ArmResult* arm = cell->find_arm(ability.arm);
-      counts.push_back({static_cast<double>(parameters),
-                        std::llround(arm->exact_match * static_cast<double>(arm->n)), arm->n});
-      chance = cell->chance;
-    }
-  }
-  if (sizes.size() < 2) return {};
-  return fit_threshold(counts, chance, confidence);
+  return threshold_of(claim_cells(result, ability.name, ability.variant), ability.arm, confidence);
 }
 
 std::string threshold_text(const ThresholdFit& fit) {
@@ -285,6 +288,8 @@ class Emergence : public Study {
       sweep.evaluation_rows = 1000;
       for (const Ability& one : options_.abilities) options_.tasks.push_back(one.name);
       options_.parity_bits = 16;
+      options_.step_shares = {0.25, 0.5, 2};
+      options_.equal_gigaflops = {50, 200, 800};
       ability("parity").widths = {4, 6, 8, 12, 16, 24, 32};
     } else {
       options_.tasks = {"chain", "parity", "unscramble"};
@@ -306,6 +311,8 @@ class Emergence : public Study {
       set("postfix", {4, 8, 16}, 300, 128);
       set("shell_game", {}, 400, 128);
       set("addition", {}, 800, 128);
+      set("addition_plain", {}, 800, 128);
+      set("addition_scratchpad", {}, 800, 128);
       set("variables", {}, 800, 128);
       set("false_belief", {}, 800, 128);
     }
@@ -339,6 +346,14 @@ class Emergence : public Study {
         .at_most(1000);
     table.add("balanced_beliefs", &options_.balanced_beliefs,
               "half of the training sequences of false_belief hold one; else as they come");
+    table
+        .add("step_shares", &options_.step_shares,
+             "every size is trained again for these shares of its steps: thresholds against tokens")
+        .at_least(1e-3);
+    table
+        .add("equal_gigaflops", &options_.equal_gigaflops,
+             "and again with so many GFLOP for every size: thresholds at equal FLOPs")
+        .at_least(1e-3);
     table.add("solved", &options_.solved, "claims: exact match from which a task is solved")
         .at_least(0)
         .at_most(1);
@@ -369,7 +384,9 @@ class Emergence : public Study {
     for (const Ability& one : options_.chosen()) {
       const auto task = one.make(options_);
       for (const int32_t width : one.widths.empty() ? options_.sweep.widths : one.widths) {
-        run_experiment(run, options_.sweep, experiment(one, *task, width));
+        const Experiment size = experiment(one, *task, width);
+        const double rate = run_experiment(run, options_.sweep, size);
+        run_budgets(run, options_.sweep, size, rate, options_.budgets());
       }
     }
   }
@@ -441,6 +458,12 @@ class Emergence : public Study {
         {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
         {"test items", fmt::to_string(sweep.test_items)}};
     result.settings.insert(result.settings.end(), common.begin(), common.end());
+    for (const Ability& one : options_.chosen()) {
+      for (Figure& figure :
+           budget_figures(result, one.name, one.variant, one.arm, options_.budgets())) {
+        result.figures.push_back(std::move(figure));
+      }
+    }
     result.caveats = {
         "Chance differs between tasks, from one in two (parity) to one in thousands (addition): "
         "compare each with its own line.",
@@ -450,6 +473,7 @@ class Emergence : public Study {
         "A program counts as right when it computes the right number; the exact program is the "
         "whole answer. False beliefs are judged alone: on the mixture, a model that answers where "
         "the ball is looks good.",
+        "Under other budgets a size keeps the learning rate that was chosen for its own steps.",
         "These sizes say when an ability appears at this recipe and budget, not what a task needs: "
         "smaller models succeed with more steps, and tasks differ in steps."};
   }

@@ -99,20 +99,29 @@ Batch Task::to_batch(std::span<const Item> items) const {
   return batch;
 }
 
+std::span<const int32_t> Task::written(std::span<const int32_t> response) const {
+  const auto end = std::find(response.begin(), response.end(), end_token());
+  return response.first(end == response.end() ? response.size()
+                                              : static_cast<size_t>(end - response.begin()) + 1);
+}
+
 ItemScore Task::score(const Item& item, std::span<const int32_t> response) const {
   const auto answer = item.answer();
-  ensure(response.size() == answer.size(), "[{}] a response of {} tokens to an answer of {}",
-         name(), response.size(), answer.size());
+  ensure(response.size() == static_cast<size_t>(item.response_length()),
+         "[{}] a response of {} tokens to an item that wants {}", name(), response.size(),
+         item.response_length());
+  response = written(response);
   ItemScore score;
-  score.chain_correct = true;
+  score.chain_correct = response.size() == answer.size();
   for (size_t i = 0; i < answer.size(); ++i) {
-    const bool correct = response[i] == answer[i];
+    const bool correct = i < response.size() && response[i] == answer[i];
     score.position_correct.push_back(correct ? 1 : 0);
     score.chain_correct = score.chain_correct && correct;
   }
   const std::string target = value(answer);
-  score.final_correct =
-      target.empty() ? score.position_correct.back() != 0 : value(response) == target;
+  score.final_correct = target.empty()
+                            ? response.size() == answer.size() && score.position_correct.back() != 0
+                            : value(response) == target;
   return score;
 }
 
@@ -120,12 +129,13 @@ ArmScore Task::score(std::span<const Item> items, std::span<const int32_t> respo
   ArmScore total;
   if (items.empty()) return total;
   const auto length = static_cast<size_t>(items.front().answer_length);
-  ensure(responses.size() == items.size() * length,
+  const auto room = static_cast<size_t>(items.front().response_length());
+  ensure(responses.size() == items.size() * room,
          "[{}] {} response tokens for {} items of {} answer tokens", name(), responses.size(),
-         items.size(), length);
+         items.size(), room);
   total.position_correct.resize(length);
   for (size_t i = 0; i < items.size(); ++i) {
-    const ItemScore one = score(items[i], responses.subspan(i * length, length));
+    const ItemScore one = score(items[i], responses.subspan(i * room, room));
     total.items += 1;
     total.final_correct += one.final_correct ? 1 : 0;
     total.chain_correct += one.chain_correct ? 1 : 0;

@@ -6,6 +6,7 @@
 // Letters: B sequences in a batch, T = block_size positions, V = vocab_size.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -68,6 +69,11 @@ struct Item {
   std::vector<int32_t> sequence;  // [T]
   int32_t prompt_length = 0;
   int32_t answer_length = 0;  // the last answer token is the final answer
+  // Tokens that a response may have, where that is more than the answer's: a task with an end token
+  // does not tell how long its answers are.
+  int32_t room = 0;
+
+  int32_t response_length() const { return std::max(room, answer_length); }
 
   std::span<const int32_t> prompt() const {
     return std::span(sequence).first(static_cast<size_t>(prompt_length));
@@ -119,6 +125,10 @@ class Task : public DataSource {
   // Final-answer accuracy of guessing.
   virtual double chance() const = 0;
 
+  // What ends the answers of a task whose answers have different lengths, and is their last token;
+  // what is written after it counts for nothing. -1: there is none.
+  virtual int32_t end_token() const { return -1; }
+
   // The padding token, which fills the positions that a decoder has not reached yet.
   virtual int32_t padding_token() const = 0;
 
@@ -150,9 +160,13 @@ class Task : public DataSource {
   // Items as a teacher-forced batch: the loss per answer token is its weighted mean.
   Batch to_batch(std::span<const Item> items) const;
 
-  // response holds answer_length tokens.
+  // The part of a response that counts: up to its end token, or where else the answer ends.
+  virtual std::span<const int32_t> written(std::span<const int32_t> response) const;
+
+  // response holds response_length() tokens.
   ItemScore score(const Item& item, std::span<const int32_t> response) const;
-  // responses [items, answer_length] row by row; the items share one arm.
+  // responses [items, response_length()] row by row; the items share one arm, and their answers one
+  // length.
   ArmScore score(std::span<const Item> items, std::span<const int32_t> responses) const;
 };
 
