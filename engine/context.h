@@ -33,8 +33,9 @@ struct Context {
   bool buffer_address = false;
   bool executable_properties = false;
   bool pipeline_cache = false;
-  bool tuning = false;   // measured tiles are read from the cache on disk
-  bool unified = false;  // the host reaches the device's memory at full speed
+  bool debug_labels = false;  // objects and dispatches carry names
+  bool tuning = false;        // measured tiles are read from the cache on disk
+  bool unified = false;       // the host reaches the device's memory at full speed
   vk::raii::Queue queue = nullptr;
   vk::raii::CommandPool pool = nullptr;  // of the thread that submits
   vk::raii::Semaphore timeline = nullptr;
@@ -60,7 +61,7 @@ struct Context {
   // Gives an object the name that graphics debuggers and vendors' profilers show: text().
   template <typename Handle, typename Text>
   void name(const Handle& handle, Text&& text) const {
-    if (!instance.debug_utils) return;
+    if (!debug_labels) return;
     using Plain = std::decay_t<decltype(*handle)>;
     const std::string shown = text();
     device.setDebugUtilsObjectNameEXT(
@@ -105,7 +106,7 @@ class LabelGuard {
  public:
   template <typename Text>
   LabelGuard(const Context& context, const vk::raii::CommandBuffer& commands, Text&& text)
-      : commands_(context.instance.debug_utils ? &commands : nullptr) {
+      : commands_(context.debug_labels ? &commands : nullptr) {
     if (!commands_) return;
     const std::string shown = text();
     commands_->beginDebugUtilsLabelEXT({.pLabelName = shown.c_str()});

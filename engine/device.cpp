@@ -115,6 +115,7 @@ void create_device(Context& context, vk::raii::PhysicalDevice physical,
   context.executable_properties = chosen.in_use("executable_properties");
   context.pipeline_cache = chosen.in_use("pipeline_cache");
   context.tuning = chosen.in_use("tuning");
+  context.debug_labels = chosen.in_use("debug_labels");
   float priority = 1;
   vk::DeviceQueueCreateInfo queue{.queueFamilyIndex = context.capabilities.queue_family,
                                   .queueCount = 1,

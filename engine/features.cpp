@@ -64,6 +64,9 @@ constexpr FeatureRow kFeatures[] = {
      "what the driver's compiler says of a kernel: registers, spills, occupancy, ISA",
      [](const Capabilities& c) { return bool(c.executables.pipelineExecutableInfo); },
      [](Capabilities& c) { c.executables.pipelineExecutableInfo = true; }, nothing},
+    {"debug_labels", false, nullptr,
+     "names and labels in graphics debuggers and vendors' profilers",
+     [](const Capabilities& c) { return c.debug_utils; }, nothing_to_enable, nothing},
     {"pipeline_cache", false, nullptr, "compiled kernels are kept on disk",
      [](const Capabilities&) { return true; }, nothing_to_enable, nothing},
     {"tuning", false, nullptr, "products get the tiles that `surtsey tune` measured here",
@@ -111,6 +114,7 @@ Capabilities query(const vk::raii::PhysicalDevice& device) {
   result.properties = device.getProperties();
   for (const vk::ExtensionProperties& extension : device.enumerateDeviceExtensionProperties())
     result.extensions.insert(extension.extensionName.data());
+  result.debug_utils = device.getDispatcher()->vkCreateDebugUtilsMessengerEXT != nullptr;
   result.memory = device.getMemoryProperties();
   if (result.properties.apiVersion < VK_API_VERSION_1_3)
     return result;  // the structures below would not be filled

@@ -29,6 +29,7 @@ struct Capabilities {
   vk::PhysicalDeviceVulkan13Features features13;
   vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR executables;
   std::set<std::string> extensions;
+  bool debug_utils = false;            // of the instance
   uint32_t queue_family = UINT32_MAX;  // with compute, without graphics if there is one
   uint32_t timestamp_bits = 0;         // of that family
 

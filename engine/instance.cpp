@@ -85,8 +85,7 @@ Instance create_instance(Validation validation) {
       .messageType = vk::DebugUtilsMessageTypeFlagBitsEXT::eValidation,
       .pfnUserCallback = on_message,
       .pUserData = result.messages.get()};
-  result.debug_utils = has_extension(result.loader, extension);
-  if (result.debug_utils) info.setPEnabledExtensionNames(extension);
+  if (has_extension(result.loader, extension)) info.setPEnabledExtensionNames(extension);
   if (validated) {
     check(has_layer(result.loader, kValidationLayer),
           "validation was asked for, but the layer {} is not installed (Debian: apt-get install "

@@ -30,7 +30,6 @@ struct Instance {
   vk::raii::Instance handle = nullptr;
   vk::raii::DebugUtilsMessengerEXT messenger = nullptr;
   Validation validation = Validation::off;
-  bool debug_utils = false;  // names and labels, for RenderDoc and vendors' profilers
 };
 
 // DeviceError when there is no Vulkan loader or no driver (it says what to install); UserError when
