@@ -90,6 +90,7 @@ ModelConfig context_regression_config(const ContextRegressionOptions& options, i
   config.block_size = 2 * options.examples;
   config.vocab_size = 1;
   config.input_size = options.dimension + 1;
+  config.initialisation = InitialisationScheme::recipe;
   check_config(config);
   return config;
 }

@@ -1,6 +1,7 @@
 #include "experiments/study_plan.h"
 
 #include <algorithm>
+#include <map>
 
 #include "experiments/progress.h"
 #include "experiments/step_time.h"
@@ -75,6 +76,20 @@ void expect_times(StudyPlan& plan, Study& study, engine::Device& device) {
   }
 }
 
+// Packs of one key cost the same: they differ in seeds and learning rates only, and compiling them
+// all is what would take time.
+std::string cost_key(const Experiment& experiment, const std::vector<Member>& members) {
+  const tasks::Task* data = experiment.data;
+  std::string key =
+      fmt::format("{} {} d{} L{} B{} x{} {} {} of {} {}", experiment.task,
+                  data == nullptr ? experiment.variant : "", experiment.width, experiment.n_layer,
+                  experiment.batch_size, experiment.steps, static_cast<int>(experiment.dtype),
+                  members.size(), distinct_seeds(members).size(), experiment.trained != nullptr);
+  if (data != nullptr) key += fmt::format(" V{} T{}", data->vocab_size(), data->block_size());
+  if (experiment.model) key += to_json(*experiment.model).dump();
+  return key;
+}
+
 std::string gigaflops(double flops) { return fmt::format("{:.2f}", flops / 1e9); }
 
 }  // namespace
@@ -105,13 +120,16 @@ uint64_t StudyPlan::most_bytes() const {
 
 StudyPlan plan_study(Study& study, engine::Device& device, bool timing) {
   StudyPlan plan;
+  std::map<std::string, PackCost> known;
   StudyRun run(device, [&](const ScoutedPack& pack) {
     PackPlan& one = plan.packs.emplace_back();
     one.cell = cell_name(pack.experiment, pack.members.front());
     one.models = pack.members.size();
     one.selecting = pack.selecting;
     one.steps = pack.experiment.trained == nullptr ? pack.experiment.steps : 0;
-    one.cost = pack_cost(device.info().target, pack.experiment, pack.members);
+    const auto [at, fresh] = known.try_emplace(cost_key(pack.experiment, pack.members));
+    if (fresh) at->second = pack_cost(device.info().target, pack.experiment, pack.members);
+    one.cost = at->second;
   });
   study.run(run);
   if (timing) {
