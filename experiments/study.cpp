@@ -13,6 +13,7 @@
 #include "experiments/profile/run.h"
 #include "experiments/report.h"
 #include "experiments/study_plan.h"
+#include "experiments/study_try.h"
 #include "experiments/version.h"
 
 namespace surtsey::experiments {
@@ -25,9 +26,10 @@ constexpr const char* kResult = "result.json";
 constexpr const char* kConfig = "config.toml";
 
 constexpr const char* kPlan = "plan";
+constexpr const char* kTry = "try";
 
 struct Flags {
-  std::string command;  // kPlan, or empty: run
+  std::string command;  // kPlan, kTry, or empty: run
   std::string scale = "quick";
   std::string config;
   std::string device;
@@ -155,6 +157,11 @@ int run_with(const Flags& flags, Study& study, int argc, char** argv) {
     fmt::print("{}", plan_text(plan_study(study, device, !flags.no_timing), device.info()));
     return 0;
   }
+  if (flags.command == kTry) {
+    engine::Device device = engine::Device::open({.select = flags.device});
+    fmt::print("{}", try_text(try_study(study, device)));
+    return 0;
+  }
   const std::string toml = fmt::format("# {} --scale {}\n{}{}", study.name(), flags.scale,
                                        table.to_toml(), claims_toml(claims, settings.error_rate));
   study.check_inputs();
@@ -250,9 +257,11 @@ Facts device_facts(const engine::DeviceInfo& info) {
 int run_study(int argc, char** argv, Study& study) {
   CLI::App app(fmt::format("{}\n{}", study.title(), study.question()), std::string(study.name()));
   Flags flags;
-  app.add_option("command", flags.command,
-                 "plan: tell what would be trained, its FLOPs, memory and time, and stop")
-      ->check(CLI::IsMember({kPlan}));
+  app.add_option(
+         "command", flags.command,
+         "plan: tell what would be trained, its FLOPs, memory and time, and stop; try: train "
+         "each kind of model for three steps of one sequence, and stop")
+      ->check(CLI::IsMember({kPlan, kTry}));
   app.add_option("--scale", flags.scale, "quick, full or paper")->capture_default_str();
   app.add_option("--config", flags.config, "TOML file of keys");
   app.add_option("--device", flags.device, "index, part of a name, or UUID; see `surtsey devices`");

@@ -10,7 +10,8 @@
 // runs, cells.json holds the cells that are done, which is what --resume starts from.
 //
 // The word `plan` tells what the study would train and what that costs, and trains nothing
-// (study_plan.h). --profile looks at the training step of the largest cell instead (profile/),
+// (study_plan.h); `try` trains three steps of each model with one sequence a step (study_try.h).
+// --profile looks at the training step of the largest cell instead (profile/),
 // --analyze at its kernels on GPUs that are not here (analysis_run.h).
 //
 // Exit status: 0; 1 after an error, with one message on stderr; 2 for a wrong command line or a

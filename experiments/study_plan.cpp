@@ -43,10 +43,46 @@ Yardsticks choose(const std::vector<PackPlan>& packs, const engine::DeviceInfo& 
   return chosen;
 }
 
+// Where every step is too large: one model and one sequence of the smallest, which gives a rate
+// that a whole batch hardly falls below.
+void expect_from_one_sequence(StudyPlan& plan, Study& study, engine::Device& device) {
+  size_t smallest = 0;
+  for (size_t i = 0; i < plan.packs.size(); ++i) {
+    const double least = step_flops(plan.packs[smallest]), flops = step_flops(plan.packs[i]);
+    if (flops > 0 && (least == 0 || flops < least)) smallest = i;
+  }
+  StepMeasurement measured;
+  size_t index = 0;
+  StudyRun run(device, [&](const ScoutedPack& pack) {
+    if (index++ != smallest || pack.experiment.trained != nullptr) return;
+    Experiment one = pack.experiment;
+    one.batch_size = 1;
+    const std::vector<Member> member = {pack.members.front()};
+    measured.flops = pack_cost(device.info().target, one, member).flops / one.steps;
+    if (measured.flops > most_step_flops(device.info())) return;
+    measured.seconds = measure_step(device, one, member, kLeastSteps);
+  });
+  study.run(run);
+  if (measured.seconds == 0) {
+    plan.timing = "no step of this study is small enough to be measured on this device";
+    return;
+  }
+  const StepTime time = fit_step_time(measured, measured);
+  for (PackPlan& pack : plan.packs) {
+    pack.expected_seconds = time.seconds(static_cast<double>(pack.steps), pack.cost.flops);
+  }
+  plan.timing = fmt::format("measured one model of {} with one sequence ({:.3g} s a step)",
+                            plan.packs[smallest].cell, measured.seconds);
+}
+
 void expect_times(StudyPlan& plan, Study& study, engine::Device& device) {
   const Yardsticks chosen = choose(plan.packs, device.info());
   if (!chosen.small) {
-    plan.timing = "no step of this study is small enough to be measured on this device";
+    if (plan.flops() > 0) {
+      expect_from_one_sequence(plan, study, device);
+    } else {
+      plan.timing = "nothing is trained";
+    }
     return;
   }
   // Experiments live while the study shows them, so it shows them once more.

@@ -79,6 +79,27 @@ TEST_CASE("budget: the quick scale of all studies together") {
   REQUIRE(sum <= kQuickTera);
 }
 
+// Those whose plans take a second; scripts/try_scales goes through all.
+TEST_CASE("budget: full and paper scales plan more than quick, with and without a measured time") {
+  { const engine::Device device = tests::open_test_device(); }
+  const Folder folder;
+  for (const char* study : {"compression", "grokking", "test_time"}) {
+    double before = planned_tera(folder, study, "--scale quick");
+    for (const char* scale : {"full", "paper"}) {
+      const double tera = planned_tera(folder, study, fmt::format("--scale {}", scale));
+      CAPTURE(study, scale, tera, before);
+      REQUIRE(tera > before);
+      before = tera;
+    }
+  }
+  const Outcome timed = tests::run_program(folder, study_program("grokking").string(), "plan");
+  REQUIRE(timed.status == 0);
+  REQUIRE(timed.out.find(" of training, measured ") != std::string::npos);
+  const Outcome unknown =
+      tests::run_program(folder, study_program("grokking").string(), "plan --scale fll");
+  REQUIRE(unknown.status == 2);
+}
+
 TEST_CASE("budget: the demo, as it lists its commands") {
   { const engine::Device device = tests::open_test_device(); }
   const Folder folder;

@@ -10,6 +10,7 @@
 #include "experiments/exit_status.h"
 #include "experiments/interrupt.h"
 #include "experiments/study_plan.h"
+#include "experiments/study_try.h"
 #include "experiments/sweep.h"
 #include "experiments/tasks/chain.h"
 #include "tests/support_device.h"
@@ -262,6 +263,17 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
   REQUIRE(table.find("12 models in 6 packs") != std::string::npos);
   REQUIRE(std::count(table.begin(), table.end(), '\n') == 9);
 
+  // Three steps of each size, by the study's own kernels.
+  const std::vector<ModelTry> tries = try_study(study, device);
+  REQUIRE(tries.size() == 2);
+  for (const ModelTry& one : tries) {
+    REQUIRE(one.losses.size() == kTrySteps);
+    REQUIRE(one.bytes > 0);
+    for (const double loss : one.losses) REQUIRE((loss > 0 && loss < 20));
+  }
+  REQUIRE(tries[0].parameters < tries[1].parameters);
+  REQUIRE(try_text(tries).find("2 models took 3 steps") != std::string::npos);
+
   // A finished run is left alone, resumes to itself, and refuses other settings.
   const std::string before = content(fs::path(whole) / "samples.jsonl");
   REQUIRE(run_tiny(study, {"--out", whole}) == 1);
@@ -282,6 +294,8 @@ TEST_CASE("study: wrong command lines end with a status and leave no directory")
   REQUIRE(run({"plan"}) == 0);
   REQUIRE(run({"plan", "--scale", "paper"}) == 2);
   REQUIRE(run({"plan", "--steps=0"}) == 1);
+  REQUIRE(run({"plan", "--no-timing"}) == 0);
+  REQUIRE(run({"try", "--steps=0"}) == 1);
   REQUIRE(run({"plam"}) == 2);
   REQUIRE(run({"--scale", "paper"}) == 2);
   REQUIRE(run({"--scale", "quik"}) == 2);

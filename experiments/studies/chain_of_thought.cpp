@@ -169,7 +169,7 @@ class ChainOfThought : public Study {
     if (scale == "quick") {
       // A third of the tokens of configs/chain_of_thought/batch192.toml in as many steps.
       sweep.batch_size = 64;
-      sweep.selection_steps = 150;
+      sweep.selection_steps = 100;
       sweep.save_models = true;
     } else {
       sweep.widths = {4, 8, 16, 32, 64, 128, 256};

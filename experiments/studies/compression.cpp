@@ -120,13 +120,13 @@ class Compression : public Study {
     return "How far can the weights of a trained model be rounded before the chain of thought that "
            "they carry breaks?";
   }
-  std::vector<std::string> scales() const override { return {"quick", "full"}; }
+  std::vector<std::string> scales() const override { return {"quick", "full", "paper"}; }
 
   void set_scale(std::string_view scale) override {
     options_ = {};
     SweepOptions& sweep = options_.sweep;
     sweep.learning_rates = {0.16};
-    if (scale == "full") {
+    if (scale != "quick") {
       sweep.widths = {16, 32, 64, 128, 256};
       sweep.seeds = {0, 1, 2, 3, 4};
       sweep.learning_rates = {0.32, 0.16, 0.08};
@@ -135,6 +135,11 @@ class Compression : public Study {
       sweep.checkpoint_interval = 500;
       sweep.evaluation_rows = 1000;
       options_.bits = {8, 7, 6, 5, 4, 3, 2};
+      if (scale == "full") return;
+      sweep.widths = {16, 32, 64, 128, 256, 512};
+      sweep.n_layer = 4;
+      sweep.seeds = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+      sweep.test_items = 10'000;
     } else {
       sweep.widths = {32};
       sweep.batch_size = 64;

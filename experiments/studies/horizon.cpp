@@ -34,6 +34,7 @@ struct Options {
   int32_t parity_bits = 16;
   int32_t parity_width = 8;
   int32_t parity_steps = 300;
+  double parity_learning_rate = 0.08;  // times 1 / parity_width
   // Bounds of the claims.
   int32_t short_length = 3;
   double solved = 0.95;
@@ -115,12 +116,12 @@ class Horizon : public Study {
     return "Up to what length does a model add at once, and how far does the same size get by "
            "steps?";
   }
-  std::vector<std::string> scales() const override { return {"quick", "full"}; }
+  std::vector<std::string> scales() const override { return {"quick", "full", "paper"}; }
 
   void set_scale(std::string_view scale) override {
     options_ = {};
     SweepOptions& sweep = options_.sweep;
-    if (scale == "full") {
+    if (scale != "quick") {
       sweep.widths = {16, 32, 64, 128, 256};
       sweep.seeds = {0, 1, 2, 3, 4};
       sweep.learning_rates = {0.32, 0.16, 0.08};
@@ -132,13 +133,21 @@ class Horizon : public Study {
       options_.cot_lengths = {2, 3, 4, 6, 8, 12, 16};
       options_.long_steps = 2000;
       options_.parity_steps = 1000;
+      if (scale == "full") return;
+      // More of everything that could move the horizon; ten seeds, since plateaus differ in length.
+      sweep.seeds = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+      sweep.steps = 10'000;
+      sweep.test_items = 10'000;
+      options_.long_steps = 10'000;
+      options_.parity_bits = 32;
+      options_.parity_steps = 5000;
     } else {
       sweep.widths = {16};
       sweep.learning_rates = {0.16};
       sweep.steps = 1200;
       sweep.batch_size = 64;
       options_.long_steps = 600;
-      options_.parity_steps = 600;
+      options_.parity_steps = 1200;
     }
   }
 
@@ -169,6 +178,10 @@ class Horizon : public Study {
         .at_most(1000);
     table.add("parity_width", &options_.parity_width, "n_embd of its model").at_least(2);
     table.add("parity_steps", &options_.parity_steps, "optimizer steps of its model").at_least(1);
+    table
+        .add("parity_learning_rate", &options_.parity_learning_rate,
+             "its peak learning rate, times 1 / parity_width")
+        .at_least(0);
     table.add("short_length", &options_.short_length, "claims: so many digits are summed at once");
     table.add("solved", &options_.solved, "claims: exact match from which a task is solved")
         .at_least(0)
@@ -219,6 +232,7 @@ class Horizon : public Study {
     Experiment experiment =
         by_steps(parity_name(options_.parity_bits), *parity, options_.parity_width);
     experiment.steps = options_.parity_steps;
+    experiment.learning_rates = {options_.parity_learning_rate / options_.parity_width};
     run_experiment(run, options_.sweep, experiment);
   }
 
@@ -272,9 +286,9 @@ class Horizon : public Study {
          fmt::format("{} digits, {} steps; parity of {} bits at d = {}, {} steps",
                      fmt::join(options_.cot_lengths, ", "), options_.long_steps,
                      options_.parity_bits, options_.parity_width, options_.parity_steps)},
-        {"learning rates",
-         fmt::format("{} / d, {} / d by steps", fmt::join(sweep.learning_rates, ", "),
-                     options_.cot_learning_rate)},
+        {"learning rates", fmt::format("{} / d, {} / d by steps, {} / d for parity",
+                                       fmt::join(sweep.learning_rates, ", "),
+                                       options_.cot_learning_rate, options_.parity_learning_rate)},
         {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
         {"test items", fmt::to_string(sweep.test_items)}};
     result.caveats = {

@@ -21,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
+  std::string scale;  // of this audit and of the runs
   std::vector<std::string> runs;
   double solved = 0.9;     // whole answers from which a size has the ability
   double unsolved = 0.5;   // and up to which it has not
@@ -132,7 +133,11 @@ class MetricsAudit : public Study {
     return "Is a jump in exact match a jump of the model, or of the metric?";
   }
   std::vector<std::string> scales() const override { return {"quick", "full", "paper"}; }
-  void set_scale(std::string_view) override { options_ = {}; }
+  // Nothing but the runs that are audited has a scale: a verdict on quick runs demonstrates.
+  void set_scale(std::string_view scale) override {
+    options_ = {};
+    options_.scale = scale;
+  }
 
   void add_fields(ConfigTable& table) override {
     table.add("runs", &options_.runs, "directories of runs that are done");
@@ -162,6 +167,9 @@ class MetricsAudit : public Study {
     for (const std::string& run : options_.runs) {
       check(fs::exists(fs::path(run) / "result.json"),
             "runs: there is no result.json in '{}'; only runs that are done can be audited", run);
+      const std::string scale = load_result(fs::path(run) / "result.json").scale;
+      check(scale == options_.scale, "runs: '{}' is of the scale '{}': audit it with --scale {}",
+            run, scale, scale);
     }
   }
 

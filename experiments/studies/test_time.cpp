@@ -204,14 +204,14 @@ class TestTime : public Study {
     return "Does a vote over sampled chains of thought beat one chain, and does it take several "
            "paths to the answer?";
   }
-  std::vector<std::string> scales() const override { return {"quick", "full"}; }
+  std::vector<std::string> scales() const override { return {"quick", "full", "paper"}; }
 
   void set_scale(std::string_view scale) override {
     options_ = {};
     SweepOptions& sweep = options_.sweep;
     sweep.widths = {16};
     sweep.learning_rates = {0.16};
-    if (scale == "full") {
+    if (scale != "quick") {
       sweep.widths = {16, 32, 64};
       sweep.seeds = {0, 1, 2, 3, 4};
       sweep.test_items = 1000;
@@ -219,6 +219,12 @@ class TestTime : public Study {
       sweep.steps = 300;
       options_.paths_steps = 500;
       options_.samples = {1, 2, 4, 8, 16, 32, 64};
+      if (scale == "full") return;
+      // Wang et al. (2022) draw 40 samples at 0.5 to 0.7, the usual harness 64 at 0.2.
+      sweep.widths = {16, 32, 64, 128, 256};
+      sweep.seeds = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+      sweep.test_items = 5000;
+      options_.temperatures = {0.2, 0.5, 0.7, 1};
     } else {
       sweep.test_items = 500;
       sweep.evaluation_rows = 500;

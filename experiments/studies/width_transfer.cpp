@@ -225,13 +225,13 @@ class WidthTransfer : public Study {
     return "Does the best learning rate of a narrow model serve a wide one, in the standard and in "
            "the maximal update parametrisation?";
   }
-  std::vector<std::string> scales() const override { return {"quick", "full"}; }
+  std::vector<std::string> scales() const override { return {"quick", "full", "paper"}; }
 
   void set_scale(std::string_view scale) override {
     options_ = {};
     SweepOptions& sweep = options_.sweep;
     sweep.learning_rates.clear();
-    if (scale == "full") {
+    if (scale != "quick") {
       sweep.widths = {16, 32, 64, 128, 256};
       sweep.seeds = {0, 1, 2, 3, 4};
       for (int octave = 11; octave >= 3; --octave) {
@@ -241,6 +241,15 @@ class WidthTransfer : public Study {
       sweep.batch_size = 64;
       sweep.test_items = 2000;
       options_.base_width = 16;
+      if (scale == "full") return;
+      sweep.widths = {64, 128, 256, 512, 1024, 2048};
+      sweep.learning_rates.clear();
+      for (int octave = 14; octave >= 4; --octave) {
+        sweep.learning_rates.push_back(std::pow(2.0, -octave));
+      }
+      sweep.steps = 10'000;
+      options_.base_width = 64;
+      options_.coordinate_rate = 1.0 / 512;
     } else {
       sweep.widths = {8, 16, 32};
       for (int octave = 8; octave >= 3; --octave) {
