@@ -67,7 +67,7 @@ TEST_CASE("every path leads to the sum, and paths are drawn evenly", "[tasks]") 
   CHECK(item.prompt_length == 4);
   CHECK(item.answer().size() == 6);
   CHECK(task.encode(task.decode(item.sequence)) == item.sequence);
-  CHECK_THROWS_WITH(task.encode("1 x"), ContainsSubstring("'x' is not a symbol"));
+  CHECK_THROWS_WITH(task.encode("1 x"), ContainsSubstring("'x' is not in the vocabulary"));
 }
 
 TEST_CASE("splits of paths share no prompt", "[tasks]") {

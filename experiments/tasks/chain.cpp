@@ -6,7 +6,7 @@
 #include <array>
 #include <numeric>
 
-#include "experiments/join.h"
+#include "experiments/tasks/symbols.h"
 #include "graph/error.h"
 #include "graph/random.h"
 
@@ -183,29 +183,11 @@ void ChainTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t
 }
 
 std::string ChainTask::decode(std::span<const int32_t> tokens) const {
-  std::string text;
-  for (const int32_t token : tokens) {
-    check(0 <= token && token < vocab_size_, "[{}] token {} is not in a vocabulary of {}", name(),
-          token, vocab_size_);
-    if (!text.empty()) text += ' ';
-    text += symbols_[static_cast<size_t>(token)];
-  }
-  return text;
+  return decode_symbols(tokens, symbols_, name());
 }
 
 std::vector<int32_t> ChainTask::encode(std::string_view text) const {
-  std::vector<int32_t> tokens;
-  while (true) {
-    const size_t start = text.find_first_not_of(' ');
-    if (start == std::string_view::npos) return tokens;
-    text.remove_prefix(start);
-    const std::string_view symbol = text.substr(0, text.find(' '));
-    text.remove_prefix(symbol.size());
-    const auto found = std::find(symbols_.begin(), symbols_.end(), symbol);
-    check(found != symbols_.end(), "[{}] '{}' is not in the vocabulary: {}", name(), symbol,
-          join(symbols_, " "));
-    tokens.push_back(static_cast<int32_t>(found - symbols_.begin()));
-  }
+  return encode_symbols(text, symbols_, name());
 }
 
 Item ChainTask::make_item(int32_t arm, std::span<const int32_t> digits) const {

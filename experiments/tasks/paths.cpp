@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "experiments/tasks/symbols.h"
 #include "graph/error.h"
 #include "graph/random.h"
 
@@ -89,26 +90,11 @@ void PathsTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t
 }
 
 std::string PathsTask::decode(std::span<const int32_t> tokens) const {
-  std::string text;
-  for (const int32_t token : tokens) {
-    check(token >= 0 && token < vocab_size(), "[paths] there is no token {}", token);
-    text += (text.empty() ? "" : " ") + symbols_[static_cast<size_t>(token)];
-  }
-  return text;
+  return decode_symbols(tokens, symbols_, name());
 }
 
 std::vector<int32_t> PathsTask::encode(std::string_view text) const {
-  std::vector<int32_t> tokens;
-  while (true) {
-    const size_t start = text.find_first_not_of(' ');
-    if (start == std::string_view::npos) return tokens;
-    text.remove_prefix(start);
-    const std::string_view word = text.substr(0, text.find(' '));
-    const auto found = std::find(symbols_.begin(), symbols_.end(), word);
-    check(found != symbols_.end(), "[paths] '{}' is not a symbol", word);
-    tokens.push_back(static_cast<int32_t>(found - symbols_.begin()));
-    text.remove_prefix(word.size());
-  }
+  return encode_symbols(text, symbols_, name());
 }
 
 std::vector<Item> PathsTask::test_items(int32_t arm, int32_t count, uint32_t seed) const {

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <set>
 
+#include "experiments/tasks/symbols.h"
 #include "graph/error.h"
 #include "graph/random.h"
 
@@ -107,28 +108,18 @@ std::string PermutationTask::symbol(int32_t token) const {
   return token < 26 ? std::string(1, static_cast<char>('a' + token)) : fmt::format("s{}", token);
 }
 
+std::vector<std::string> PermutationTask::symbols() const {
+  std::vector<std::string> list;
+  for (int32_t token = 0; token < vocab_size(); ++token) list.push_back(symbol(token));
+  return list;
+}
+
 std::string PermutationTask::decode(std::span<const int32_t> tokens) const {
-  std::string text;
-  for (const int32_t token : tokens) {
-    if (!text.empty()) text += ' ';
-    text += symbol(token);
-  }
-  return text;
+  return decode_symbols(tokens, symbols(), name());
 }
 
 std::vector<int32_t> PermutationTask::encode(std::string_view text) const {
-  std::vector<int32_t> tokens;
-  while (true) {
-    const size_t start = text.find_first_not_of(' ');
-    if (start == std::string_view::npos) return tokens;
-    text.remove_prefix(start);
-    const std::string_view word = text.substr(0, text.find(' '));
-    text.remove_prefix(word.size());
-    int32_t token = 0;
-    while (token < vocab_size() && symbol(token) != word) ++token;
-    check(token < vocab_size(), "[permutation] '{}' is no symbol of this task", word);
-    tokens.push_back(token);
-  }
+  return encode_symbols(text, symbols(), name());
 }
 
 std::vector<Item> PermutationTask::test_items(int32_t arm, int32_t count, uint32_t seed) const {

@@ -54,6 +54,7 @@ class RecallTask : public Task {
   void draw(Split split, uint32_t seed, uint32_t step, uint32_t index,
             std::span<int32_t> tokens) const;
   std::string symbol(int32_t token) const;
+  std::vector<std::string> symbols() const;  // of the whole vocabulary
 
   RecallOptions options_;
   std::vector<std::string> arms_;
