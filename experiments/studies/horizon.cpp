@@ -146,6 +146,7 @@ class Horizon : public Study {
       sweep.learning_rates = {0.16};
       sweep.steps = 1200;
       sweep.batch_size = 64;
+      options_.held_out_share = 0.1;  // see configs/horizon/reference.toml
       options_.long_steps = 600;
       options_.parity_steps = 1200;
     }
