@@ -161,7 +161,7 @@ class ChainOfThought : public Study {
     return "Does a prompt that asks for steps unlock a computation that the same weights cannot do "
            "directly, and from what size?";
   }
-  std::vector<std::string> scales() const override { return {"quick", "full"}; }
+  std::vector<std::string> scales() const override { return {"quick", "full", "paper"}; }
 
   void set_scale(std::string_view scale) override {
     options_ = {};
@@ -182,6 +182,14 @@ class ChainOfThought : public Study {
       sweep.evaluation_rows = 1000;
       options_.control_widths = {16, 64};
       options_.controls = {kDirectOnly, kWithFiller, kWithPermuted, kDepth};
+      if (scale == "full") return;
+      // Published tables are of other problems (serial_tasks); this is the ladder of E01 carried
+      // on.
+      sweep.widths = {4, 8, 16, 32, 64, 128, 256, 512};
+      sweep.seeds = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+      sweep.test_items = 10'000;
+      options_.length = 16;
+      options_.control_widths = {16, 64, 256};
     }
   }
 

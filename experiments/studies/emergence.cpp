@@ -273,12 +273,12 @@ class Emergence : public Study {
     return "From what size do models answer by steps, and does their loss turn where their "
            "accuracy does?";
   }
-  std::vector<std::string> scales() const override { return {"quick", "full"}; }
+  std::vector<std::string> scales() const override { return {"quick", "full", "paper"}; }
 
   void set_scale(std::string_view scale) override {
     options_ = {};
     SweepOptions& sweep = options_.sweep;
-    if (scale == "full") {
+    if (scale != "quick") {
       sweep.widths = {4, 6, 8, 12, 16, 24, 32, 64, 128};
       sweep.seeds = {0, 1, 2, 3, 4};
       sweep.learning_rates = {0.32, 0.16, 0.08};
@@ -291,6 +291,13 @@ class Emergence : public Study {
       options_.step_shares = {0.25, 0.5, 2};
       options_.equal_gigaflops = {50, 200, 800};
       ability("parity").widths = {4, 6, 8, 12, 16, 24, 32};
+      if (scale == "full") return;
+      // Ten seeds, as thresholds want; what small models of the full scale do not solve, larger
+      // ones may (variables, false beliefs).
+      sweep.widths = {4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512};
+      sweep.seeds = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+      sweep.steps = 4000;
+      sweep.test_items = 10'000;
     } else {
       options_.tasks = {"chain", "parity", "unscramble"};
       sweep.widths = {8, 16, 32};
