@@ -27,6 +27,8 @@ constexpr int64_t kVector = 4;  // floats of a shared vector
 // A head per lane: values of the other side that a lane keeps. LLVM spills them to the stack, where they are operands of multiply-adds
 // as long as they stay in the first cache (64 bytes each with 16 lanes).
 constexpr int64_t kMostHeld = 640;
+// With few lanes few are idle, and SwiftShader, which has 4, takes 24 GB to compile what LLVM spills.
+constexpr int64_t kFewestLanes = 8;
 
 int64_t round_up(int64_t n, int64_t to) { return divide_up(n, to) * to; }
 
@@ -71,7 +73,7 @@ AttentionTile::AttentionTile(Writer& writer, bool broadcasts)
 
 // Where a fifth of the lanes or more would have no row: of 18 rows and 16 lanes, two rows a lane, 14 of 32 places are empty.
 bool AttentionTile::choose_head_per_lane() const {
-  if (!broadcast || heads != key_heads || tile_extent * (width + value_width) > kMostHeld) return false;
+  if (!broadcast || lanes < kFewestLanes || heads != key_heads || tile_extent * (width + value_width) > kMostHeld) return false;
   const int64_t places = round_up(own_extent, own_extent > lanes ? 2 * lanes : lanes);
   return 5 * own_extent < 4 * places && batch * heads * element_count(leading) >= lanes;
 }

@@ -234,6 +234,11 @@ Expression Writer::padded(const Node& node, const Index& at) {
   for (size_t d = 0; d < operand.size(); ++d) {
     const int64_t low = attr.low[d], high = attr.high[d];
     if (low == 0 && high == 0) continue;
+    // A constant place is inside or it is not: what lies outside must not even be written down, as compilers refuse a constant index out of range.
+    if (at[d].is_constant()) {
+      if (at[d].constant < low || at[d].constant >= low + operand[d]) return {glsl_constant(node.types[0].dtype, attr.value), 0};
+      continue;
+    }
     const std::string place = index(at[d]);
     depth = std::max(depth, affine_depth(at[d]));
     if (low > 0) condition += fmt::format("{}{} >= {}u", condition.empty() ? "" : " && ", place, low);
