@@ -40,8 +40,8 @@ Shader pointwise(Writer& writer) {
   const int64_t local = std::min<int64_t>({wanted, writer.target().max_workgroup_invocations, 8 * divide_up(loop.full_count, 8)});
   const uint32_t groups = open_tiles(writer, divide_up(loop.full_count, local));
   const std::string place = fmt::format("tile * {}u + gl_LocalInvocationID.x", local);
-  writer.define(loop.first, place);
   writer.open(loop.full_count % local == 0 ? "" : fmt::format("if ({} < {}u)", place, loop.full_count));
+  writer.define(loop.first, place);
   writer.store(loop.full, writer.all_outputs());
   writer.close();
   close_tiles(writer);

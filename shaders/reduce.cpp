@@ -171,8 +171,9 @@ Shader reduce_lane_per_row(Writer& writer) {
   const int64_t local = std::min<int64_t>(wanted, writer.target().max_workgroup_invocations);
   const uint32_t groups = open_tiles(writer, divide_up(kernel.rows(), local));
   const std::string place = fmt::format("tile * {}u + gl_LocalInvocationID.x", local);
-  writer.define(kernel.loop().first, place);
+  // The row is defined inside: what depends on it alone must not be loaded by lanes past the last one.
   writer.open(kernel.rows() % local == 0 ? "" : fmt::format("if ({} < {}u)", place, kernel.rows()));
+  writer.define(kernel.loop().first, place);
   kernel.write("0u", 1, "", [](const Reduction&) {});
   kernel.write_rows();
   writer.close();
