@@ -1,8 +1,6 @@
 #include "experiments/commands/bench.h"
 #include "experiments/commands/disassemble.h"
-#include "experiments/commands/keys.h"
 #include "experiments/commands/step_program.h"
-#include "experiments/train_program.h"
 #include "graph/compile.h"
 #include "graph/text.h"
 #include "shaders/emit.h"
@@ -191,31 +189,14 @@ void show_shaders(const Inspection& inspection, const Compiled& c, const std::st
 
 void inspect(const InspectOptions& options) {
   const Inspection inspection(options);
-  check(options.program == "train" || options.program == "forward",
-        "--program is train or forward, not '{}'", options.program);
-  check(options.members > 0, "--members is at least 1");
-  TrainingOptions training;
-  ConfigTable table;
-  std::string data;  // of a training run's configuration; the compiler does not need it
-  table.add("data", &data, "text file");
-  add_training_fields(table, training);
-  ModelConfig config;
-  read_keys(config, table, options.config, options.keys);
-  const Model model(config);
-  StepConfig step;
-  step.batch_size = training.batch_size;
-  step.members = options.members;
-  const graph::DType dtype = parse_dtype(training.dtype);
-  step.optimizer = optimizer_for(step_optimizer(training), dtype);
+  RequestedStep step =
+      requested_step(options.program, options.members, options.config, options.keys);
+  const Model& model = step.model;
+  const graph::Program& program = step.program;
   const graph::Target target = resolve_target(options);
 
-  const bool train = options.program == "train";
-  const graph::Program program = train ? training_step(model, step) : forward_pass(model, step);
   Compiled compiled;
-  graph::CompileOptions compile;
-  compile.name = options.program;
-  compile.storage = dtype;
-  compile.memory = parse_memory_budget(training.memory_budget);
+  graph::CompileOptions& compile = step.compile;
   if (inspection.shows("passes")) {
     compile.observe = [&](const char* pass, const graph::Program& before,
                           const graph::Program& after) {

@@ -1,5 +1,7 @@
 #include "experiments/commands/step_program.h"
 
+#include "experiments/commands/keys.h"
+#include "experiments/train_program.h"
 #include "graph/functions.h"
 #include "graph/random.h"
 #include "graph/vectorize.h"
@@ -80,6 +82,29 @@ graph::Program forward_pass(const Model& model, const StepConfig& config) {
   const Value tokens = batch(*graph, "tokens", config, model.config().block_size);
   const Value logits = model.logits(parameters, tokens, forward_options(*graph, model, config));
   return finish(std::move(graph), "logits", logits, config);
+}
+
+RequestedStep requested_step(const std::string& program, int64_t members, const std::string& config,
+                             const std::vector<std::string>& keys) {
+  check(program == "train" || program == "forward", "--program is train or forward, not '{}'",
+        program);
+  check(members > 0, "--members is at least 1");
+  TrainingOptions training;
+  ConfigTable table;
+  std::string data;  // of a training run's configuration; the compiler does not need it
+  table.add("data", &data, "text file");
+  add_training_fields(table, training);
+  ModelConfig model_config;
+  read_keys(model_config, table, config, keys);
+  const Model model(model_config);
+  StepConfig step;
+  step.batch_size = training.batch_size;
+  step.members = members;
+  graph::CompileOptions compile{.name = program, .storage = parse_dtype(training.dtype)};
+  compile.memory = parse_memory_budget(training.memory_budget);
+  step.optimizer = optimizer_for(step_optimizer(training), compile.storage);
+  return {model, program == "train" ? training_step(model, step) : forward_pass(model, step),
+          std::move(compile)};
 }
 
 void write_initial_state(engine::Session& session, const Model& model, const StepConfig& config,

@@ -11,6 +11,7 @@
 #include "engine/session.h"
 #include "experiments/config.h"
 #include "experiments/model.h"
+#include "graph/compile.h"
 #include "graph/optimizer.h"
 
 namespace surtsey::experiments::commands {
@@ -28,6 +29,18 @@ graph::OptimizerConfig step_optimizer(const TrainingOptions& options);
 graph::Program training_step(const Model& model, const StepConfig& config);
 // Output "logits" f32 [B, T, V] (or [E, B, T, V]).
 graph::Program forward_pass(const Model& model, const StepConfig& config);
+
+// What `inspect` and `tune` compile: a model, its program and how to compile it.
+struct RequestedStep {
+  Model model;
+  graph::Program program;
+  graph::CompileOptions compile;
+};
+
+// program: "train" or "forward"; config: a TOML file or a checkpoint's config.json, or empty; keys
+// as in `surtsey train`. UserError for another program, fewer than one member, or a wrong key.
+RequestedStep requested_step(const std::string& program, int64_t members, const std::string& config,
+                             const std::vector<std::string>& keys);
 
 // Fills the state of an allocated session: member e starts from seed + e; tokens and targets are
 // uniform.

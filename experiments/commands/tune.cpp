@@ -2,10 +2,8 @@
 
 #include "engine/tuned_tiles.h"
 #include "experiments/commands/commands.h"
-#include "experiments/commands/keys.h"
 #include "experiments/commands/records.h"
 #include "experiments/commands/step_program.h"
-#include "experiments/train_program.h"
 #include "graph/compile.h"
 #include "shaders/spirv.h"
 #include "shaders/tile_cache.h"
@@ -47,29 +45,6 @@ Record record_of(const TunedProduct& tuned, int64_t kernels) {
   return record;
 }
 
-graph::Plan step_plan(const TuneCommandOptions& options, const graph::Target& target) {
-  check(options.program == "train" || options.program == "forward",
-        "--program is train or forward, not '{}'", options.program);
-  check(options.members > 0, "--members is at least 1");
-  TrainingOptions training;
-  ConfigTable table;
-  std::string data;  // of a training run's configuration; products do not depend on it
-  table.add("data", &data, "text file");
-  add_training_fields(table, training);
-  ModelConfig config;
-  read_keys(config, table, options.config, options.keys);
-  const Model model(config);
-  StepConfig step;
-  step.batch_size = training.batch_size;
-  step.members = options.members;
-  graph::CompileOptions compile{.name = options.program, .storage = parse_dtype(training.dtype)};
-  step.optimizer = optimizer_for(step_optimizer(training), compile.storage);
-  compile.memory = parse_memory_budget(training.memory_budget);
-  return graph::compile(
-      options.program == "train" ? training_step(model, step) : forward_pass(model, step), target,
-      compile);
-}
-
 }  // namespace
 
 void tune(const TuneCommandOptions& options) {
@@ -80,7 +55,10 @@ void tune(const TuneCommandOptions& options) {
   check(!directory.empty(), "there is no folder to keep tiles in: set SURTSEY_CACHE");
   engine::Device device = engine::Device::open({.select = options.device});
   const graph::Target& target = device.target();
-  const std::vector<PlannedProduct> products = planned_products(step_plan(options, target), target);
+  const RequestedStep step =
+      requested_step(options.program, options.members, options.config, options.keys);
+  const std::vector<PlannedProduct> products =
+      planned_products(graph::compile(step.program, target, step.compile), target);
   const std::string who = engine::tile_identity(device.info());
   graph::MatmulTiles tiles;
   if (shaders::load_tiles(directory, who, target, tiles) == shaders::CacheState::corrupt) {

@@ -6,7 +6,7 @@
 #include <numbers>
 #include <numeric>
 
-#include "experiments/join.h"
+#include "experiments/tasks/symbols.h"
 #include "graph/error.h"
 #include "graph/random.h"
 
@@ -85,26 +85,11 @@ std::vector<Item> FactTask::test_items(int32_t arm, int32_t count, uint32_t seed
 }
 
 std::string FactTask::decode(std::span<const int32_t> tokens) const {
-  std::vector<std::string> words;
-  for (const int32_t one : tokens) {
-    check(0 <= one && one < vocab_size(), "[facts] token {} is not in [0, {})", one, vocab_size());
-    words.push_back(symbols_[static_cast<size_t>(one)]);
-  }
-  return join(words, " ");
+  return decode_symbols(tokens, symbols_, "facts");
 }
 
 std::vector<int32_t> FactTask::encode(std::string_view text) const {
-  std::vector<int32_t> tokens;
-  while (true) {
-    const size_t start = text.find_first_not_of(' ');
-    if (start == std::string_view::npos) return tokens;
-    text.remove_prefix(start);
-    const std::string_view symbol = text.substr(0, text.find(' '));
-    text.remove_prefix(symbol.size());
-    const auto found = std::find(symbols_.begin(), symbols_.end(), symbol);
-    check(found != symbols_.end(), "[facts] '{}' is not in the vocabulary", symbol);
-    tokens.push_back(static_cast<int32_t>(found - symbols_.begin()));
-  }
+  return encode_symbols(text, symbols_, "facts");
 }
 
 Corruption FactTask::corrupt(uint32_t, uint32_t, const Item&, std::span<const int32_t>) const {
