@@ -52,6 +52,7 @@ void judge_claims(StudyResult& result, const std::vector<DeclaredClaim>& claims,
 }
 
 std::string claims_toml(const std::vector<DeclaredClaim>& claims, double error_rate) {
+  if (claims.empty()) return "";
   std::string text = fmt::format(
       "\n# {} claim{}, judged as one family at an error rate of {} by Holm's procedure:\n",
       claims.size(), claims.size() == 1 ? "" : "s", error_rate);

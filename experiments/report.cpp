@@ -266,17 +266,22 @@ std::string cells_table(const StudyResult& result) {
       if (std::find(arms.begin(), arms.end(), arm.arm) == arms.end()) arms.push_back(arm.arm);
     }
   }
-  std::string html =
-      "<h2>Cells</h2>\n<p>Exact match of the final answer with its 95% Wilson interval; below it "
-      "the "
-      "loss per answer token, the share of whole chains and the product of the step accuracies. "
-      "Grey: learning rates that were not chosen.</p>\n<div class=\"scroll tall\"><table "
-      "id=\"cells\"><thead><tr><th class=\"text\">cell</th><th>parameters</th><th>L</th><th>d</th>"
+  std::string html = "<h2>Cells</h2>\n";
+  if (!result.benchmark) {
+    html +=
+        "<p>Exact match of the final answer with its 95% Wilson interval; below it the loss per "
+        "answer token, the share of whole chains and the product of the step accuracies. Grey: "
+        "learning rates that were not chosen.</p>\n";
+  }
+  html +=
+      "<div class=\"scroll tall\"><table id=\"cells\"><thead><tr><th "
+      "class=\"text\">cell</th><th>parameters</th><th>L</th><th>d</th>"
       "<th>seed</th><th>learning rate</th><th>steps</th><th>tokens</th><th>FLOPs</th>"
       "<th>train s</th>";
   for (const std::string& arm : arms)
     html += fmt::format("<th>{}</th>", escape_html(arm_label(arm)));
-  html += "<th>faithfulness</th></tr></thead><tbody>\n";
+  if (!result.benchmark) html += "<th>faithfulness</th>";
+  html += "</tr></thead><tbody>\n";
   const auto number = [](double value, const std::string& text) {
     return "<td>" + data(value, text) + "</td>";
   };
@@ -304,8 +309,10 @@ std::string cells_table(const StudyResult& result) {
       const ArmResult* found = cell.find_arm(arm);
       html += found != nullptr ? arm_entry(*found) : "<td>–</td>";
     }
-    html += cell.faithfulness ? number(*cell.faithfulness, share_number(*cell.faithfulness))
-                              : "<td>–</td>";
+    if (!result.benchmark) {
+      html += cell.faithfulness ? number(*cell.faithfulness, share_number(*cell.faithfulness))
+                                : "<td>–</td>";
+    }
     html += "</tr>\n";
   }
   return html + "</tbody></table></div>\n";
@@ -346,7 +353,9 @@ std::string measures_table(const StudyResult& result, const std::vector<TaskGrou
     html += "</tbody></table></div>\n";
   }
   if (html.empty()) return "";
-  return "<h2>Measures</h2>\n<p>Means over test items with their standard errors.</p>\n" + html;
+  return fmt::format("<h2>Measures</h2>\n<p>{} with their standard errors.</p>\n",
+                     result.benchmark ? "Medians of repeated samples" : "Means over test items") +
+         html;
 }
 
 std::string caveats(const StudyResult& result) {
@@ -356,7 +365,7 @@ std::string caveats(const StudyResult& result) {
       items += fmt::format("<li>{}</li>\n", escape_html(sentence));
     }
   };
-  add(derive_caveats(result));
+  if (!result.benchmark) add(derive_caveats(result));
   add(result.caveats);
   if (items.empty()) return "";
   return "<h2>What these numbers do not say</h2>\n<ul class=\"caveats\">\n" + items + "</ul>\n";
@@ -397,6 +406,7 @@ std::string samples_table(const StudyResult& result, const std::vector<SampleLin
 
 // Says whether the numbers shown are those of the samples.
 std::string check_note(const ReportInput& input) {
+  if (input.result.benchmark) return "";
   if (input.samples.empty()) {
     return "<p class=\"note bad\">There is no samples.jsonl: the numbers could not be "
            "checked.</p>\n";
@@ -453,7 +463,12 @@ std::string index_entry(const fs::path& link, const StudyResult& result) {
   }
   html += "</ul></div>\n";
   const auto groups = group_by_task(result);
-  if (!groups.empty()) html += to_html(accuracy_by_parameters(groups.front()));
+  if (result.benchmark) {
+    for (size_t i = 0; i < std::min<size_t>(result.figures.size(), 1); ++i)
+      html += to_html(to_chart(result.figures[i]));
+  } else if (!groups.empty()) {
+    html += to_html(accuracy_by_parameters(groups.front()));
+  }
   return html + "</section>\n";
 }
 
@@ -465,8 +480,8 @@ std::string render_report(const ReportInput& input) {
   std::string body = header(result) + tiles(result, groups) + claims(result);
   body += figures(result, groups, input.metrics);
   body += caveats(result);
-  body += rates_table(result, groups) + cells_table(result) + measures_table(result, groups) +
-          check_note(input);
+  if (!result.benchmark) body += rates_table(result, groups);
+  body += cells_table(result) + measures_table(result, groups) + check_note(input);
   body += samples_table(result, input.samples);
   Facts foot = result.settings;
   foot.insert(foot.end(), input.environment.begin(), input.environment.end());

@@ -306,6 +306,7 @@ std::string to_json(const StudyResult& result) {
                      {"title", result.title},
                      {"question", result.question},
                      {"demonstration", result.demonstration},
+                     {"benchmark", result.benchmark},
                      {"device", facts_json(result.device)},
                      {"settings", facts_json(result.settings)},
                      {"cells", cells},
@@ -328,6 +329,7 @@ StudyResult parse_result(std::string_view text, std::string_view source) {
   reader.optional("title", result.title);
   reader.optional("question", result.question);
   reader.optional("demonstration", result.demonstration);
+  reader.optional("benchmark", result.benchmark);
   reader.optional("caveats", result.caveats);
   reader.optional("settings", settings);
   reader.optional("figures", figures);

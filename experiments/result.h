@@ -90,6 +90,7 @@ struct StudyResult {
 
   std::string title;                 // of the report; the study's name if empty
   std::string question;              // one or two sentences
+  bool benchmark = false;            // cells are timed, not evaluated: no seeds, no answers
   bool demonstration = false;        // few seeds: verdicts demonstrate, they do not establish
   std::vector<std::string> caveats;  // of this study, beside the ones the report derives
   Facts settings;  // what else a reader needs: steps, batch, grid of learning rates

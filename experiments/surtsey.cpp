@@ -242,14 +242,6 @@ class CommandLine {
     command->add_option("--steps", train->steps, "in a sample, which is their mean");
     on(command, train, commands::bench_train);
 
-    auto throughput = keep<commands::BenchThroughputOptions>();
-    command = bench->add_subcommand("throughput", "training steps of a ladder of sizes");
-    add_bench_options(command, throughput->bench);
-    add_list(command, "--dtype", throughput->dtype, "of activations: f32, bf16, f16");
-    command->add_option("--steps", throughput->steps, "in a sample, which is their mean");
-    command->add_option("--max_parameters", throughput->max_parameters, "leave larger ones out");
-    on(command, throughput, commands::bench_throughput);
-
     auto startup = keep<commands::BenchStartupOptions>();
     command = bench->add_subcommand(
         "startup", "from a model to the first submission, by stage; takes further keys of a model");

@@ -1,7 +1,6 @@
 #include "experiments/commands/bench.h"
 #include "experiments/commands/step_program.h"
 #include "experiments/config.h"
-#include "experiments/profile/ceilings.h"
 #include "experiments/train_program.h"
 
 #include <algorithm>
@@ -64,23 +63,6 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
   return record;
 }
 
-// The ladder of bench throughput: two models of the chain experiments, then those that are set
-// beside PyTorch (scripts/bench_against).
-std::vector<BenchModel> ladder() {
-  const auto decoder = [](int64_t V, int64_t T, int64_t L, int64_t C, int64_t H, int64_t B) {
-    BenchModel model{{}, B, 1};
-    model.config.vocab_size = V;
-    model.config.block_size = T;
-    model.config.n_layer = L;
-    model.config.n_embd = C;
-    model.config.n_head = H;
-    return model;
-  };
-  return {decoder(14, 18, 2, 8, 1, 192),  decoder(14, 18, 2, 16, 2, 192),
-          decoder(16, 32, 2, 32, 2, 64),  decoder(16, 32, 2, 64, 2, 64),
-          decoder(64, 64, 4, 128, 4, 12), decoder(65, 256, 6, 384, 6, 8)};
-}
-
 }  // namespace
 
 void bench_train(const BenchTrainOptions& options) {
@@ -97,33 +79,6 @@ void bench_train(const BenchTrainOptions& options) {
   columns.insert(columns.end(), {"dtype", "memory_budget", "planned_bytes", "dispatches",
                                  "host_ns_per_submission", "arena_bytes", "tokens_per_second"});
   print_records(records, options.bench.format, columns);
-}
-
-void bench_throughput(const BenchThroughputOptions& options) {
-  check_bench(options.bench);
-  check(options.steps > 0, "--steps is at least 1");
-  engine::Device device = engine::Device::open(options.bench.device);
-  const Ceilings ceilings = measure_ceilings(device, shaders::default_cache_directory());
-  BenchTrainOptions train;
-  train.bench = options.bench;
-  train.steps = options.steps;
-  std::vector<Record> records;
-  for (const BenchModel& model : ladder()) {
-    const int64_t parameters = Model(model.config).parameter_count();
-    if (options.max_parameters > 0 && parameters > options.max_parameters) continue;
-    for (const std::string& dtype : options.dtype) {
-      Record record = measure(device, model, parse_dtype(dtype), "none", train);
-      record["test"] = "throughput";
-      record["peak_gflops"] = ceilings.f32_gflops;
-      record["percent_of_peak"] = 100 * record["gflops"].get<double>() / ceilings.f32_gflops;
-      records.push_back(std::move(record));
-    }
-  }
-  check(!records.empty(), "--max_parameters {} leaves no rung of the ladder",
-        options.max_parameters);
-  print_records(records, options.bench.format,
-                {"parameters", "n_embd", "block_size", "batch_size", "dtype", "tokens_per_second",
-                 "gflops", "percent_of_peak", "planned_bytes", "dispatches"});
 }
 
 }  // namespace surtsey::experiments::commands

@@ -129,16 +129,6 @@ struct BenchTrainOptions : BenchModels {
 };
 void bench_train(const BenchTrainOptions& options);
 
-// Training steps of a ladder of decoders from 2k to 11M parameters: tokens per second, share of the
-// device's measured peak (products alone over f32 multiply-adds), memory and dispatches.
-struct BenchThroughputOptions {
-  BenchOptions bench;
-  std::vector<std::string> dtype = {"f32"};
-  int64_t steps = 4;           // in a sample, which is their mean
-  int64_t max_parameters = 0;  // larger rungs are left out; 0: none
-};
-void bench_throughput(const BenchThroughputOptions& options);
-
 // From a model's description to the first submission of its training step, by stage, with an empty
 // cache of shaders and with one that the run before filled. Parameters are not initialised and
 // nothing runs, so what the driver compiles at a first run does not count. GPT-2's smallest unless
