@@ -6,7 +6,9 @@
 #include <limits>
 #include <map>
 #include <optional>
+#include <set>
 
+#include "experiments/statistics/distributions.h"
 #include "experiments/statistics/minimize.h"
 #include "graph/error.h"
 #include "graph/random.h"
@@ -278,6 +280,77 @@ ScalingLawIntervals bootstrap_scaling_law(std::span<const ScalingPoint> points, 
   return {central(values[0], confidence), central(values[1], confidence),
           central(values[2], confidence), central(values[3], confidence),
           central(values[4], confidence)};
+}
+
+namespace {
+
+// The constants as the jackknife averages them: E, log A, alpha, log B, beta.
+std::array<double, 5> constants_of(const ScalingLaw& law) {
+  return {law.floor, std::log(law.parameters.coefficient), law.parameters.exponent,
+          std::log(law.tokens.coefficient), law.tokens.exponent};
+}
+
+// The variance that deleting one group at a time shows, of each constant.
+struct GroupVariance {
+  std::array<double, 5> variance{};
+  double degrees = 0;
+};
+
+template <class Label>
+GroupVariance delete_one_group(PowerFit& fit, const Minimum& whole,
+                               std::span<const ScalingPoint> points, Label label) {
+  std::set<double> groups;
+  for (const ScalingPoint& point : points) groups.insert(label(point));
+  const auto count = static_cast<double>(groups.size());
+  GroupVariance result{{}, count - 1};
+  if (groups.size() < 2) return result;
+  std::vector<std::array<double, 5>> fits;
+  for (const double group : groups) {
+    std::vector<double> counts;
+    for (const ScalingPoint& point : points) counts.push_back(label(point) == group ? 0 : 1);
+    fit.set_counts(std::move(counts));
+    fits.push_back(constants_of(law_of(fit, fit.fit(std::array{whole.at}))));
+  }
+  for (size_t k = 0; k < result.variance.size(); ++k) {
+    double center = 0, squares = 0;
+    for (const auto& one : fits) center += one[k] / count;
+    for (const auto& one : fits) squares += (one[k] - center) * (one[k] - center);
+    result.variance[k] = (count - 1) / count * squares;
+  }
+  return result;
+}
+
+}  // namespace
+
+ScalingLawIntervals jackknife_scaling_law(std::span<const ScalingPoint> points, double confidence) {
+  check(0 < confidence && confidence < 1, "[scaling] a confidence of {}", confidence);
+  PowerFit fit = two_dials(points);
+  const Minimum whole = fit.fit();
+  const std::array<double, 5> constants = constants_of(law_of(fit, whole));
+  const GroupVariance groups[] = {
+      delete_one_group(fit, whole, points, [](const ScalingPoint& p) { return p.parameters; }),
+      delete_one_group(fit, whole, points, [](const ScalingPoint& p) { return p.flops; }),
+      delete_one_group(fit, whole, points,
+                       [](const ScalingPoint& p) { return static_cast<double>(p.seed); })};
+  check(groups[0].degrees >= 2 && groups[1].degrees >= 2,
+        "[scaling] {} sizes and {} budgets: leaving one out takes three of each",
+        groups[0].degrees + 1, groups[1].degrees + 1);
+  std::array<Interval, 5> intervals;
+  for (size_t k = 0; k < intervals.size(); ++k) {
+    double sum = 0, squares = 0;
+    for (const GroupVariance& group : groups) {
+      if (group.variance[k] == 0) continue;
+      sum += group.variance[k];
+      squares += group.variance[k] * group.variance[k] / group.degrees;
+    }
+    const double reach =
+        sum > 0 ? std::sqrt(sum) * t_quantile(sum * sum / squares, (1 + confidence) / 2) : 0;
+    intervals[k] = {constants[k] - reach, constants[k] + reach};
+  }
+  for (const size_t k : {size_t{1}, size_t{3}}) {
+    intervals[k] = {std::exp(intervals[k].low), std::exp(intervals[k].high)};
+  }
+  return {intervals[0], intervals[1], intervals[2], intervals[3], intervals[4]};
 }
 
 namespace {

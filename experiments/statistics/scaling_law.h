@@ -7,7 +7,12 @@
 //
 // One dial and approach 3 minimise the sum of Huber losses (delta 1e-3) of log L by L-BFGS, from
 // the best starts of a grid of exponents at which E, A and B follow by linear least squares
-// (variable projection). Intervals come from resampling the runs.
+// (variable projection).
+//
+// Two intervals of the constants. Resampling runs as if they were independent (bootstrap) sees
+// their noise and nothing else. But no power law is exact: what it misses is shared by all runs of
+// a size, by all runs of a budget, and seeds share their draws across both. The jackknife deletes
+// one size, one budget, one seed at a time, and so sees how far E leans on each of them.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +27,8 @@ struct ScalingPoint {
   double parameters = 0;  // N
   double tokens = 0;      // D
   double loss = 0;        // nats a token
-  double flops = 0;       // C: runs of one budget have the same number; approach 2 only
+  double flops = 0;       // C: runs of one budget have the same number; not in approach 3's fit
+  int64_t seed = 0;       // of the training; the jackknife only
 };
 
 struct PowerTerm {
@@ -69,9 +75,22 @@ ScalingLaw fit_scaling_law(std::span<const ScalingPoint> points);
 struct ScalingLawIntervals {
   Interval floor, coefficient_n, exponent_n, coefficient_d, exponent_d;
 };
+// Percentiles of fits to resampled runs: right only when runs are independent and the law is exact.
 ScalingLawIntervals bootstrap_scaling_law(std::span<const ScalingPoint> points,
                                           double confidence = 0.95, int resamples = 400,
                                           uint32_t seed = 0);
+
+// estimate +- t s, of A and B in their logarithms. Three delete-one-group jackknifes (Efron 1982)
+//
+//   v = (G - 1) / G * sum over groups g of (fit without g - mean of those fits)^2
+//
+// over sizes, budgets and seeds, each of which is a way in which the errors of runs hang together;
+// s^2 is the sum of the three, and t has the degrees of freedom of Satterthwaite (1946), with G - 1
+// of each. The noise of single runs is in all three, so the interval is wide rather than narrow
+// where nothing is shared. One seed leaves its part out.
+// UserError for fewer than three sizes or budgets.
+ScalingLawIntervals jackknife_scaling_law(std::span<const ScalingPoint> points,
+                                          double confidence = 0.95);
 
 // ---- Approach 2 ----------------------------------------------------------------------------
 
