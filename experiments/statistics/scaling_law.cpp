@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <string_view>
 
 #include "experiments/statistics/distributions.h"
 #include "experiments/statistics/minimize.h"
@@ -19,7 +20,8 @@ namespace {
 constexpr double kDelta = 1e-3;  // of the Huber loss, in log L
 constexpr double kExponents[] = {0.05, 0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.3};
 constexpr size_t kStarts = 4;
-constexpr double kNothing = 1e-6;  // share of the least loss that stands for a vanished term
+constexpr double kSameTokens = 1e-9;  // octaves: rounding puts no run into the one below
+constexpr double kNothing = 1e-6;     // share of the least loss that stands for a vanished term
 
 // Solves a symmetric positive definite system of at most three unknowns by elimination.
 bool solve(std::vector<std::vector<double>> a, std::vector<double> b, std::vector<double>& x) {
@@ -284,67 +286,92 @@ ScalingLawIntervals bootstrap_scaling_law(std::span<const ScalingPoint> points, 
 
 namespace {
 
-// The constants as the jackknife averages them: E, log A, alpha, log B, beta.
+constexpr size_t kLeastGroups = 3;
+
+// A way in which the errors of runs hang together: one label a run.
+struct Grouping {
+  const char* name;
+  std::vector<double> labels;
+
+  std::set<double> groups() const { return {labels.begin(), labels.end()}; }
+};
+
+// What the law misses: its dials, and both together. Seeds come last.
+std::vector<Grouping> groupings_of(std::span<const ScalingPoint> points) {
+  std::vector<Grouping> list = {
+      {"sizes", {}}, {"octaves of tokens", {}}, {"budgets", {}}, {"seeds", {}}};
+  double least = std::numeric_limits<double>::infinity();
+  for (const ScalingPoint& point : points) least = std::min(least, point.tokens);
+  for (const ScalingPoint& point : points) {
+    list[0].labels.push_back(point.parameters);
+    list[1].labels.push_back(std::floor(std::log2(point.tokens / least) + kSameTokens));
+    list[2].labels.push_back(point.flops);
+    list[3].labels.push_back(static_cast<double>(point.seed));
+  }
+  return list;
+}
+
+// E, log A, alpha, log B, beta.
 std::array<double, 5> constants_of(const ScalingLaw& law) {
   return {law.floor, std::log(law.parameters.coefficient), law.parameters.exponent,
           std::log(law.tokens.coefficient), law.tokens.exponent};
 }
 
-// The variance that deleting one group at a time shows, of each constant.
-struct GroupVariance {
-  std::array<double, 5> variance{};
-  double degrees = 0;
-};
-
-template <class Label>
-GroupVariance delete_one_group(PowerFit& fit, const Minimum& whole,
-                               std::span<const ScalingPoint> points, Label label) {
-  std::set<double> groups;
-  for (const ScalingPoint& point : points) groups.insert(label(point));
-  const auto count = static_cast<double>(groups.size());
-  GroupVariance result{{}, count - 1};
-  if (groups.size() < 2) return result;
+// The variance that deleting one group at a time shows, of each constant; zero for one group.
+std::array<double, 5> delete_one_group(PowerFit& fit, const Minimum& whole,
+                                       const Grouping& grouping) {
   std::vector<std::array<double, 5>> fits;
-  for (const double group : groups) {
+  for (const double group : grouping.groups()) {
     std::vector<double> counts;
-    for (const ScalingPoint& point : points) counts.push_back(label(point) == group ? 0 : 1);
+    for (const double label : grouping.labels) counts.push_back(label == group ? 0 : 1);
+    if (std::all_of(counts.begin(), counts.end(), [](double n) { return n == 0; })) return {};
     fit.set_counts(std::move(counts));
     fits.push_back(constants_of(law_of(fit, fit.fit(std::array{whole.at}))));
   }
-  for (size_t k = 0; k < result.variance.size(); ++k) {
-    double center = 0, squares = 0;
+  const auto count = static_cast<double>(fits.size());
+  std::array<double, 5> variance{};
+  for (size_t k = 0; k < variance.size(); ++k) {
+    double center = 0;
     for (const auto& one : fits) center += one[k] / count;
-    for (const auto& one : fits) squares += (one[k] - center) * (one[k] - center);
-    result.variance[k] = (count - 1) / count * squares;
+    for (const auto& one : fits) {
+      variance[k] += (count - 1) / count * (one[k] - center) * (one[k] - center);
+    }
   }
-  return result;
+  return variance;
 }
 
 }  // namespace
 
+void check_scaling_groups(std::span<const ScalingPoint> points) {
+  for (const Grouping& grouping : groupings_of(points)) {
+    const size_t count = grouping.groups().size();
+    check(count >= kLeastGroups || std::string_view(grouping.name) == "seeds",
+          "[scaling] runs of {} {}: an interval that leaves one out at a time takes {}", count,
+          grouping.name, kLeastGroups);
+  }
+}
+
 ScalingLawIntervals jackknife_scaling_law(std::span<const ScalingPoint> points, double confidence) {
   check(0 < confidence && confidence < 1, "[scaling] a confidence of {}", confidence);
+  check_scaling_groups(points);
   PowerFit fit = two_dials(points);
   const Minimum whole = fit.fit();
   const std::array<double, 5> constants = constants_of(law_of(fit, whole));
-  const GroupVariance groups[] = {
-      delete_one_group(fit, whole, points, [](const ScalingPoint& p) { return p.parameters; }),
-      delete_one_group(fit, whole, points, [](const ScalingPoint& p) { return p.flops; }),
-      delete_one_group(fit, whole, points,
-                       [](const ScalingPoint& p) { return static_cast<double>(p.seed); })};
-  check(groups[0].degrees >= 2 && groups[1].degrees >= 2,
-        "[scaling] {} sizes and {} budgets: leaving one out takes three of each",
-        groups[0].degrees + 1, groups[1].degrees + 1);
+  std::array<double, 5> sum{}, squares{};
+  for (const Grouping& grouping : groupings_of(points)) {
+    const auto variance = delete_one_group(fit, whole, grouping);
+    const auto degrees = static_cast<double>(grouping.groups().size() - 1);
+    for (size_t k = 0; k < variance.size(); ++k) {
+      if (variance[k] == 0) continue;
+      sum[k] += variance[k];
+      squares[k] += variance[k] * variance[k] / degrees;
+    }
+  }
   std::array<Interval, 5> intervals;
   for (size_t k = 0; k < intervals.size(); ++k) {
-    double sum = 0, squares = 0;
-    for (const GroupVariance& group : groups) {
-      if (group.variance[k] == 0) continue;
-      sum += group.variance[k];
-      squares += group.variance[k] * group.variance[k] / group.degrees;
-    }
-    const double reach =
-        sum > 0 ? std::sqrt(sum) * t_quantile(sum * sum / squares, (1 + confidence) / 2) : 0;
+    const double reach = sum[k] > 0 ? std::sqrt(sum[k]) * t_quantile(sum[k] * sum[k] / squares[k],
+                                                                     (1 + confidence) / 2)
+                                    : 0;
     intervals[k] = {constants[k] - reach, constants[k] + reach};
   }
   for (const size_t k : {size_t{1}, size_t{3}}) {

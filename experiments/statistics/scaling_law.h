@@ -11,8 +11,9 @@
 //
 // Two intervals of the constants. Resampling runs as if they were independent (bootstrap) sees
 // their noise and nothing else. But no power law is exact: what it misses is shared by all runs of
-// a size, by all runs of a budget, and seeds share their draws across both. The jackknife deletes
-// one size, one budget, one seed at a time, and so sees how far E leans on each of them.
+// a size, by those of like many tokens, and by those of a budget, and seeds share their text across
+// all of these. The jackknife leaves one such group out at a time, and so sees how far E leans on
+// it.
 #pragma once
 
 #include <cstdint>
@@ -80,17 +81,18 @@ ScalingLawIntervals bootstrap_scaling_law(std::span<const ScalingPoint> points,
                                           double confidence = 0.95, int resamples = 400,
                                           uint32_t seed = 0);
 
-// estimate +- t s, of A and B in their logarithms. Three delete-one-group jackknifes (Efron 1982)
+// estimate +- t s, of A and B in their logarithms. Four delete-one-group jackknifes (Efron 1982)
 //
 //   v = (G - 1) / G * sum over groups g of (fit without g - mean of those fits)^2
 //
-// over sizes, budgets and seeds, each of which is a way in which the errors of runs hang together;
-// s^2 is the sum of the three, and t has the degrees of freedom of Satterthwaite (1946), with G - 1
-// of each. The noise of single runs is in all three, so the interval is wide rather than narrow
-// where nothing is shared. One seed leaves its part out.
-// UserError for fewer than three sizes or budgets.
+// over sizes, octaves of tokens, budgets and seeds, the ways in which the errors of runs hang
+// together; s^2 is the sum of the four, and t has the degrees of freedom of Satterthwaite (1946),
+// from G - 1 of each. The noise of single runs is in all four, so the interval is wide rather than
+// narrow where nothing is shared. One seed leaves its part out.
 ScalingLawIntervals jackknife_scaling_law(std::span<const ScalingPoint> points,
                                           double confidence = 0.95);
+// UserError unless there are three sizes, three octaves and three budgets to leave out.
+void check_scaling_groups(std::span<const ScalingPoint> points);
 
 // ---- Approach 2 ----------------------------------------------------------------------------
 

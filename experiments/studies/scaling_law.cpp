@@ -10,8 +10,9 @@
 //
 //   1  the envelope of the least loss at each budget, as a figure
 //   2  a parabola over log N at each budget, and the exponent of the best size
-//   3  the five constants by a Huber fit of log L, with intervals from leaving out a size, a budget
-//      or a seed at a time: what the law misses is shared by all runs of one
+//   3  the five constants by a Huber fit of log L, with intervals from leaving out a size, an
+//   octave
+//      of tokens, a budget or a seed at a time: what the law misses is shared by all runs of one
 //
 // All models are tested on the same text, which happens to cost the source a little more or less
 // than its entropy rate. The source is known, so a loss is counted as h plus what the model pays
@@ -23,7 +24,6 @@
 #include <cmath>
 #include <map>
 #include <optional>
-#include <set>
 
 #include "experiments/join.h"
 #include "experiments/statistics/scaling_law.h"
@@ -72,6 +72,16 @@ std::vector<Run> runs_of(const Options& options) {
     }
   }
   return runs;
+}
+
+// What the interval leaves out, before anything is trained: losses that are not there yet.
+std::vector<ScalingPoint> planned_points(const Options& options) {
+  const double tokens_per_step = double(options.sweep.batch_size) * options.source.block_size;
+  std::vector<ScalingPoint> points;
+  for (const Run& one : runs_of(options)) {
+    points.push_back({double(one.width), one.steps * tokens_per_step, 0, one.budget});
+  }
+  return points;
 }
 
 std::string budget_name(double budget) { return flop_number(budget); }
@@ -318,13 +328,7 @@ class ScalingLawStudy : public Study {
     check(runs >= 6,
           "budgets, widths and tokens leave {} runs, a law of five constants takes 6 or more",
           runs);
-    std::set<int32_t> widths;
-    std::set<double> budgets;
-    for (const Run& one : runs_of(options_)) widths.insert(one.width), budgets.insert(one.budget);
-    check(widths.size() >= 3 && budgets.size() >= 3,
-          "budgets, widths and tokens leave runs of {} widths and {} budgets, an interval that "
-          "leaves one out at a time takes three of each",
-          widths.size(), budgets.size());
+    check_scaling_groups(planned_points(options_));
   }
 
   void run(StudyRun& run) override {
@@ -349,9 +353,9 @@ class ScalingLawStudy : public Study {
     return {
         {"known_entropy",
          fmt::format("The 95% interval of E in L(N, D) = E + A / N^alpha + B / D^beta, fitted by "
-                     "approach 3 to every run, with the variance that leaving out a size, a budget "
-                     "or a seed shows, holds the exact entropy rate of the source, and reaches at "
-                     "most {} of it to each side.",
+                     "approach 3 to every run, with the variance that leaving out a size, an "
+                     "octave of tokens, a budget or a seed shows, holds the exact entropy rate of "
+                     "the source, and reaches at most {} of it to each side.",
                      options.half_width),
          [=](const StudyResult& result, double) { return judge_entropy(result, options); }},
         {"noise_free",
@@ -401,9 +405,9 @@ class ScalingLawStudy : public Study {
         "Every model is tested on the same text, so what its symbols happen to cost moves all "
         "losses alike. Fits and figures count a loss as the entropy rate plus what is paid beyond "
         "the source on the same symbols; tables of cells hold the losses as they were measured.",
-        "No power law is exact. The interval of E leaves out a size, a budget and a seed at a time "
-        "and adds the three variances; it sees what the law misses only as far as the grid shows "
-        "it.",
+        "No power law is exact. The interval of E leaves out a size, an octave of tokens, a budget "
+        "and a seed at a time and adds the four variances; it sees what the law misses only as far "
+        "as the grid shows it.",
         "A source of finite order is learned to the end by a large enough model: the power law "
         "holds in between, not for ever."};
   }
