@@ -51,6 +51,31 @@ void judge_claims(StudyResult& result, const std::vector<DeclaredClaim>& claims,
   }
 }
 
+std::string demonstration_note(const StudyResult& result) {
+  const bool any = std::any_of(result.claims.begin(), result.claims.end(),
+                               [](const Claim& claim) { return claim.demonstration; });
+  if (!any) return "";
+  return fmt::format(
+      "A demonstration trains too few models, for too few steps, to decide a claim: FAIL says that "
+      "these few did not show it, not that the build is broken. The full scale decides, with "
+      "experiments/configs/{}/reference.toml where there is one.",
+      result.study);
+}
+
+std::string demonstration_text(const StudyResult& result, const Claim& claim) {
+  if (!claim.demonstration) return "";
+  std::set<int64_t> steps;
+  for (const Cell& cell : result.cells) {
+    if (cell.selected && !cell.validation_only) steps.insert(cell.steps);
+  }
+  std::string text =
+      fmt::format("{} scale, {} seed{}", result.scale, claim.seeds, claim.seeds == 1 ? "" : "s");
+  if (steps.empty()) return text;
+  text += fmt::format(", {}", *steps.begin());
+  if (steps.size() > 1) text += fmt::format(" to {}", *steps.rbegin());
+  return text + " steps";
+}
+
 std::string claims_toml(const std::vector<DeclaredClaim>& claims, double error_rate) {
   if (claims.empty()) return "";
   std::string text = fmt::format(

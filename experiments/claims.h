@@ -31,6 +31,12 @@ std::vector<DeclaredClaim> choose_claims(const std::vector<DeclaredClaim>& decla
 // demonstration when result.demonstration says so or it rests on fewer than five seeds.
 void judge_claims(StudyResult& result, const std::vector<DeclaredClaim>& claims, double error_rate);
 
+// What a reader of such a verdict must know: a FAIL among demonstrations is no broken build.
+std::string demonstration_note(const StudyResult& result);
+// Why a verdict demonstrates and does not establish, in a few words: "quick scale, 2 seeds, 1200
+// steps". Empty for a claim in earnest.
+std::string demonstration_text(const StudyResult& result, const Claim& claim);
+
 // Comment lines for config.toml: what is claimed, sentence by sentence.
 std::string claims_toml(const std::vector<DeclaredClaim>& claims, double error_rate);
 

@@ -146,6 +146,12 @@ std::string cell_name(const Experiment& experiment, const Member& member) {
 
 std::string rounded_variant(int32_t bits) { return fmt::format("int{}", bits); }
 
+bool is_rounded_variant(std::string_view variant) {
+  constexpr std::string_view kName = "int";
+  return variant.size() > kName.size() && variant.starts_with(kName) &&
+         variant.find_first_not_of("0123456789", kName.size()) == variant.npos;
+}
+
 std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device,
                                               const SweepOptions& options,
                                               const Experiment& experiment) {

@@ -86,6 +86,7 @@ struct Experiment {
 };
 
 std::string rounded_variant(int32_t bits);  // "int5"
+bool is_rounded_variant(std::string_view variant);
 
 // The grid of a width: factor / width, in the order of the options.
 std::vector<double> learning_rates(const SweepOptions& options, int32_t width);

@@ -13,6 +13,7 @@
 #include "experiments/abilities.h"
 #include "experiments/chart.h"
 #include "experiments/chart_data.h"
+#include "experiments/claims.h"
 #include "experiments/join.h"
 #include "experiments/pages/texts.h"
 #include "experiments/report_figures.h"
@@ -42,10 +43,14 @@ std::string badge(Verdict verdict) {
 }
 
 // The verdict and what it rests on.
-std::string verdict(const Claim& claim) {
-  std::string basis = fmt::format("{} seed{}", claim.seeds, claim.seeds == 1 ? "" : "s");
-  if (claim.demonstration) basis += ", demonstration";
-  return fmt::format("<div>{}<p class=\"evidence\">{}</p></div>", badge(claim.verdict), basis);
+std::string verdict(const StudyResult& result, const Claim& claim) {
+  if (!claim.demonstration) {
+    return fmt::format("<div>{}<p class=\"evidence\">{} seeds</p></div>", badge(claim.verdict),
+                       claim.seeds);
+  }
+  return fmt::format(
+      "<div class=\"demonstration\">{}<p class=\"evidence\">demonstration: {}</p></div>",
+      badge(claim.verdict), escape_html(demonstration_text(result, claim)));
 }
 
 std::string page(const std::string& title, const std::string& body) {
@@ -159,17 +164,14 @@ std::string tiles(const StudyResult& result, const std::vector<TaskGroup>& group
 std::string claims(const StudyResult& result) {
   if (result.claims.empty()) return "";
   std::string html = "<h2>Claims</h2>\n";
-  if (result.demonstration) {
-    html +=
-        "<p class=\"note\">This scale demonstrates: few seeds and a small budget. A claim in "
-        "earnest "
-        "needs the full scale.</p>\n";
+  if (const std::string note = demonstration_note(result); !note.empty()) {
+    html += fmt::format("<p class=\"note\">{}</p>\n", escape_html(note));
   }
   html += "<ul class=\"claims\">\n";
   for (const Claim& claim : result.claims) {
     html += fmt::format(
         "<li class=\"claim\">{}<div><p><b>{}</b> {}</p><p class=\"evidence\">{}</p></div></li>\n",
-        verdict(claim), escape_html(claim.name), escape_html(claim.statement),
+        verdict(result, claim), escape_html(claim.name), escape_html(claim.statement),
         escape_html(claim.evidence));
   }
   return html + "</ul>\n";
@@ -179,7 +181,8 @@ std::string figures(const StudyResult& result, const std::vector<TaskGroup>& gro
                     const std::vector<MetricLine>& metrics) {
   std::string html = "<h2>Figures</h2>\n<div class=\"charts\">\n";
   for (const Figure& figure : result.figures) html += to_html(to_chart(figure));
-  for (const TaskGroup& group : groups) {
+  for (const TaskGroup& all : groups) {
+    const TaskGroup group = as_trained(all);
     if (!group.arms.empty()) {
       html += to_html(accuracy_by_parameters(group)) + to_html(loss_by_parameters(group));
       const Chart compute = accuracy_by_flops(group);
@@ -458,16 +461,20 @@ std::string index_entry(const fs::path& link, const StudyResult& result) {
   html += facts_list({{"scale", result.scale}, {"models", fmt::to_string(result.cells.size())}});
   html += "<ul class=\"claims\">\n";
   for (const Claim& claim : result.claims) {
-    html += fmt::format("<li class=\"claim\">{}<p>{}</p></li>\n", verdict(claim),
+    html += fmt::format("<li class=\"claim\">{}<p>{}</p></li>\n", verdict(result, claim),
                         escape_html(claim.statement));
   }
   html += "</ul></div>\n";
   const auto groups = group_by_task(result);
-  if (result.benchmark) {
-    for (size_t i = 0; i < std::min<size_t>(result.figures.size(), 1); ++i)
-      html += to_html(to_chart(result.figures[i]));
-  } else if (!groups.empty()) {
-    html += to_html(accuracy_by_parameters(groups.front()));
+  // A study of one size shows its own first figure: dots above one another say little.
+  std::set<int64_t> sizes;
+  if (!groups.empty()) {
+    for (const Cell* cell : groups.front().cells) sizes.insert(cell->parameters);
+  }
+  if ((result.benchmark || sizes.size() < 2) && !result.figures.empty()) {
+    html += to_html(to_chart(result.figures.front()));
+  } else if (!result.benchmark && !groups.empty()) {
+    html += to_html(accuracy_by_parameters(as_trained(groups.front())));
   }
   return html + "</section>\n";
 }

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "experiments/join.h"
+#include "experiments/pack.h"
 
 namespace surtsey::experiments {
 namespace {
@@ -332,6 +333,15 @@ std::vector<TaskGroup> group_by_task(const StudyResult& result) {
     for (const ArmResult& arm : cell.arms) add_once(at->arms, arm.arm);
   }
   return groups;
+}
+
+TaskGroup as_trained(const TaskGroup& group) {
+  TaskGroup kept = group;
+  for (auto* cells : {&kept.cells, &kept.others}) {
+    std::erase_if(*cells, [](const Cell* cell) { return is_rounded_variant(cell->variant); });
+  }
+  std::erase_if(kept.variants, is_rounded_variant);
+  return kept;
 }
 
 std::string arm_label(std::string_view arm) {

@@ -23,6 +23,9 @@ struct TaskGroup {
 
 std::vector<TaskGroup> group_by_task(const StudyResult& result);
 
+// Without the cells of rounded weights, which are no models of another size.
+TaskGroup as_trained(const TaskGroup& group);
+
 // "chain of thought" for "cot", and so on; other names as they are.
 std::string arm_label(std::string_view arm);
 
@@ -33,7 +36,7 @@ std::string arm_color(std::string_view arm);
 double position_product(const ArmResult& arm);
 
 Chart accuracy_by_parameters(const TaskGroup& group);
-// Of the cells that were trained, not only rounded; without series where there are none.
+// Of the cells that were trained in this run; without series where there are none.
 Chart accuracy_by_flops(const TaskGroup& group);
 Chart loss_by_parameters(const TaskGroup& group);
 // Every cell on the loss axis, the view that cannot be made sharp by the metric alone.

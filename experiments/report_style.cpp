@@ -55,6 +55,7 @@ a { color: var(--link); }
 .badge.pass { color: var(--pass); background: var(--pass-back); }
 .badge.fail { color: var(--fail); background: var(--fail-back); }
 .badge.inconclusive { color: var(--open); background: var(--open-back); }
+.demonstration .badge { background: none; outline: 1px dashed currentColor; outline-offset: -1px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr));
   gap: 16px; }
 .chart { margin: 0; padding: 14px 16px 8px; display: flex; flex-direction: column; }

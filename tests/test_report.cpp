@@ -1,5 +1,7 @@
 // Results and reports: round trips, recomputation from samples, and a page whose numbers are those
 // of result.json.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
@@ -13,6 +15,8 @@
 
 #include "experiments/abilities.h"
 #include "experiments/chart.h"
+#include "experiments/claims.h"
+#include "experiments/pack.h"
 #include "experiments/pages/texts.h"
 #include "experiments/report.h"
 #include "experiments/report_figures.h"
@@ -235,6 +239,44 @@ TEST_CASE("the page stands alone and shows what it must", "[report]") {
   CHECK(count_of(html, "<tr data-cell=") == 8 * 4 * 8);
   CHECK(!std::regex_search(html, std::regex("\\bnan\\b")));
   CHECK(html.find("inf\"") == std::string::npos);
+}
+
+TEST_CASE("a demonstration says what it rests on", "[report]") {
+  ReportInput input = fixture();
+  StudyResult& result = input.result;
+  result.study = "horizon";
+  result.demonstration = true;
+  for (Claim& claim : result.claims) claim.demonstration = true;
+  const Claim& claim = result.claims[2];
+  REQUIRE(claim.verdict == Verdict::kFail);
+  CHECK(demonstration_text(result, claim) == fmt::format("{} scale, {} seeds, {} steps",
+                                                         result.scale, claim.seeds,
+                                                         result.cells[0].steps));
+  const std::string html = render_report(input);
+  CHECK(count_of(html, "<div class=\"demonstration\"><span class=\"badge") == result.claims.size());
+  CHECK_THAT(html, ContainsSubstring("not that the build is broken"));
+  CHECK_THAT(html, ContainsSubstring("experiments/configs/horizon/reference.toml"));
+  for (Claim& one : result.claims) one.demonstration = false;
+  CHECK(demonstration_text(result, claim).empty());
+  CHECK_FALSE(render_report(input).find("not that the build is broken") != std::string::npos);
+}
+
+TEST_CASE("rounded weights are no models of another size", "[report]") {
+  StudyResult result = fixture().result;
+  const size_t trained = result.cells.size();
+  for (size_t i = 0; i < trained; ++i) {
+    Cell cell = result.cells[i];
+    cell.variant = rounded_variant(3);
+    result.cells.push_back(std::move(cell));
+  }
+  const auto groups = group_by_task(result);
+  REQUIRE(groups.size() == 1);
+  REQUIRE(groups[0].variants.size() == 2);
+  const TaskGroup kept = as_trained(groups[0]);
+  CHECK(kept.variants.size() == 1);
+  CHECK(kept.cells.size() + kept.others.size() == trained);
+  CHECK(accuracy_by_parameters(kept).series.size() == 3);
+  for (const char* name : {"int", "intent", "int8x", "f32", ""}) CHECK(!is_rounded_variant(name));
 }
 
 TEST_CASE("a page whose numbers are not those of the samples says so", "[report]") {

@@ -112,6 +112,56 @@ Judgement judge_solved(const StudyResult& result, const Options& options, double
   return {all_of(verdicts), join(evidence, ", "), count_seeds(cells)};
 }
 
+// A figure over bits: for each size the mean over seeds, and the seeds themselves.
+Figure bits_figure(Figure figure, const StudyResult& result, const std::vector<int32_t>& all_bits,
+                   double (*value)(const ArmResult&)) {
+  std::map<int64_t, std::map<int32_t, std::vector<double>>> sizes;
+  for (const int32_t bits : all_bits) {
+    for (const Cell* cell : claim_cells(result, "", rounded_variant(bits))) {
+      sizes[cell->parameters][bits].push_back(value(*cell->find_arm(kArm)));
+    }
+  }
+  std::map<int64_t, std::vector<double>> trained;
+  for (const Cell* cell : claim_cells(result, "", kTrained)) {
+    trained[cell->parameters].push_back(value(*cell->find_arm(kArm)));
+  }
+  for (const auto& [parameters, list] : trained) {
+    figure.references.emplace_back(fmt::format("f32, {}", short_number(double(parameters))),
+                                   mean(list));
+  }
+  for (const auto& [parameters, by_bits] : sizes) {
+    const std::string size = short_number(double(parameters)) + " parameters";
+    FigureSeries means{size + ", mean over seeds", {}}, seeds{size + ", a dot a seed", {}};
+    means.marks = false;
+    seeds.joined = false;
+    for (const auto& [bits, list] : by_bits) {
+      means.points.push_back({double(bits), mean(list)});
+      for (const double one : list) seeds.points.push_back({double(bits), one});
+    }
+    figure.series.push_back(std::move(means));
+    figure.series.push_back(std::move(seeds));
+  }
+  return figure;
+}
+
+Figure match_figure(const StudyResult& result, const std::vector<int32_t>& bits) {
+  return bits_figure({"Exact match with a chain of thought against bits of a weight",
+                      "Every model once a number of bits: rounded from what was trained.",
+                      {"bits of a weight", false},
+                      {"exact match of the final answer", false},
+                      {}},
+                     result, bits, [](const ArmResult& arm) { return arm.exact_match; });
+}
+
+Figure loss_figure(const StudyResult& result, const std::vector<int32_t>& bits) {
+  return bits_figure({"Loss of a chain of thought against bits of a weight",
+                      "Teacher-forced, over the answer tokens of the test items.",
+                      {"bits of a weight", false},
+                      {"nats per answer token", true},
+                      {}},
+                     result, bits, [](const ArmResult& arm) { return arm.loss_per_token; });
+}
+
 class Compression : public Study {
  public:
   std::string_view name() const override { return "compression"; }
@@ -268,6 +318,7 @@ class Compression : public Study {
                     {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))}}
             : Facts{{"models", "the joint models of " + options_.trained}};
     result.settings.insert(result.settings.end(), training.begin(), training.end());
+    result.figures = {match_figure(result, options_.bits), loss_figure(result, options_.bits)};
     result.caveats = {
         "The arithmetic stays f32 and weights stay in memory as f32: this shows what precision "
         "costs, not what it saves.",
