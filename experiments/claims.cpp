@@ -52,8 +52,9 @@ void judge_claims(StudyResult& result, const std::vector<DeclaredClaim>& claims,
 }
 
 std::string demonstration_note(const StudyResult& result) {
-  const bool any = std::any_of(result.claims.begin(), result.claims.end(),
-                               [](const Claim& claim) { return claim.demonstration; });
+  const bool any = std::any_of(result.claims.begin(), result.claims.end(), [](const Claim& claim) {
+    return claim.demonstration && claim.seeds > 0;
+  });
   if (!any) return "";
   return fmt::format(
       "A demonstration trains too few models, for too few steps, to decide a claim: FAIL says that "
@@ -64,6 +65,7 @@ std::string demonstration_note(const StudyResult& result) {
 
 std::string demonstration_text(const StudyResult& result, const Claim& claim) {
   if (!claim.demonstration) return "";
+  if (claim.seeds == 0) return "no training";
   std::set<int64_t> steps;
   for (const Cell& cell : result.cells) {
     if (cell.selected && !cell.validation_only) steps.insert(cell.steps);

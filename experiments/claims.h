@@ -34,7 +34,7 @@ void judge_claims(StudyResult& result, const std::vector<DeclaredClaim>& claims,
 // What a reader of such a verdict must know: a FAIL among demonstrations is no broken build.
 std::string demonstration_note(const StudyResult& result);
 // Why a verdict demonstrates and does not establish, in a few words: "quick scale, 2 seeds, 1200
-// steps". Empty for a claim in earnest.
+// steps"; "no training" where a verdict rests on none. Empty for a claim in earnest.
 std::string demonstration_text(const StudyResult& result, const Claim& claim);
 
 // Comment lines for config.toml: what is claimed, sentence by sentence.

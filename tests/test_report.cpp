@@ -246,7 +246,7 @@ TEST_CASE("a demonstration says what it rests on", "[report]") {
   StudyResult& result = input.result;
   result.study = "horizon";
   result.demonstration = true;
-  for (Claim& claim : result.claims) claim.demonstration = true;
+  for (Claim& one : result.claims) one.demonstration = true, one.seeds = 2;
   const Claim& claim = result.claims[2];
   REQUIRE(claim.verdict == Verdict::kFail);
   CHECK(demonstration_text(result, claim) == fmt::format("{} scale, {} seeds, {} steps",
@@ -256,6 +256,10 @@ TEST_CASE("a demonstration says what it rests on", "[report]") {
   CHECK(count_of(html, "<div class=\"demonstration\"><span class=\"badge") == result.claims.size());
   CHECK_THAT(html, ContainsSubstring("not that the build is broken"));
   CHECK_THAT(html, ContainsSubstring("experiments/configs/horizon/reference.toml"));
+  // Arithmetic alone: a verdict without training leaves nothing to warn of.
+  for (Claim& one : result.claims) one.seeds = 0;
+  CHECK(demonstration_text(result, claim) == "no training");
+  CHECK(demonstration_note(result).empty());
   for (Claim& one : result.claims) one.demonstration = false;
   CHECK(demonstration_text(result, claim).empty());
   CHECK_FALSE(render_report(input).find("not that the build is broken") != std::string::npos);
