@@ -171,7 +171,9 @@ class CommandLine {
   void add_tune() {
     auto options = keep<commands::TuneCommandOptions>();
     CLI::App* command = app_.add_subcommand(
-        "tune", "measure tiles for a model's products, keep the best; configure it with --key=value");
+        "tune",
+        "measure how a model's products and reductions are best cut, keep it; configure it with "
+        "--key=value");
     command->add_option("--program", options->program, "train or forward");
     command->add_option("--device", options->device, "index, name or UUID");
     command->add_option("--config", options->config, "TOML file, or config.json of a checkpoint");

@@ -86,7 +86,8 @@ nlohmann::json kernel_variants(const graph::Target& target) {
           {"reduce", variant_name(kReduceVariants, target.reduce_variant())},
           {"attention", variant_name(kAttentionVariants, target.attention_variant())},
           {"fusion", target.fusion},
-          {"tiles", target.tiles ? graph::print(*target.tiles) : ""}};
+          {"tiles", target.tiles ? graph::print(*target.tiles) : ""},
+          {"reduce_tiles", target.reduce_tiles ? graph::print(*target.reduce_tiles) : ""}};
 }
 
 graph::Target with_variants(graph::Target target, const nlohmann::json& variants) {
@@ -96,6 +97,8 @@ graph::Target with_variants(graph::Target target, const nlohmann::json& variants
   // None is a choice too: what was measured since then is not used.
   target.tiles =
       std::make_shared<graph::MatmulTiles>(graph::parse_matmul_tiles(variants.value("tiles", "")));
+  target.reduce_tiles = std::make_shared<graph::ReduceTiles>(
+      graph::parse_reduce_tiles(variants.value("reduce_tiles", "")));
   // Left automatic where that comes to the same: it also decides for which shapes.
   const auto attention = variant_of(kAttentionVariants, variants, "attention");
   if (target.attention_variant() != attention) target.attention = attention;
@@ -364,7 +367,7 @@ int64_t Trainer::load(const std::string& root) {
           graph::name(config_.dtype));
     const nlohmann::json kernels = kernel_variants(session_.target());
     nlohmann::json saved = checkpoint.config.value("kernels", kernels);
-    saved.emplace("tiles", "");
+    for (const char* table : {"tiles", "reduce_tiles"}) saved.emplace(table, "");
     if (i == 0 && saved != kernels) {
       fmt::print(stderr,
                  "warning: {} was trained with other kernels: it goes on, perhaps not to the same "

@@ -1,13 +1,13 @@
 #include "experiments/tune.h"
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <cmath>
 
-#include "graph/compile.h"
+#include "experiments/kernel_alone.h"
 #include "shaders/emit.h"
 #include "shaders/matmul_tile.h"
+#include "shaders/reduce_tile.h"
 
 namespace surtsey::experiments {
 
@@ -25,21 +25,36 @@ double median(std::vector<double> samples) {
   return *middle;
 }
 
-std::string program_name(size_t candidate) { return fmt::format("tile{}", candidate); }
+std::string program_name(size_t candidate) { return fmt::format("candidate{}", candidate); }
 
-// All candidates of one product as programs of one session.
+// Tables that are there and empty: what was measured before is no default.
+Target without_choices(Target target) {
+  target.tiles = std::make_shared<MatmulTiles>();
+  target.reduce_tiles = std::make_shared<ReduceTiles>();
+  return target;
+}
+
+bool gives_the_same_bits(const Choice& one, const Choice& other) {
+  const auto* tile = std::get_if<ReduceTile>(&one);
+  return tile == nullptr || shaders::same_order(*tile, std::get<ReduceTile>(other));
+}
+
+// All candidates of one kernel as programs of one session.
 class Contest {
  public:
-  Contest(engine::Device& device, Target target, const MatmulShape& shape,
+  Contest(engine::Device& device, Target target, const Plan& plan, const PlannedKernel& planned,
           const TuneOptions& options)
-      : options_(options), target_(std::move(target)), session_(device, session_options()) {
-    result_.shape = shape;
-    const Plan plan = compile(product_program(shape), target_, {.name = "product"});
-    for (const MatmulTile& tile : shaders::tile_candidates(shape, target_)) {
-      result_.trials.push_back({tile});
-      TileTrial& trial = result_.trials.back();
+      : options_(options),
+        target_(std::move(target)),
+        alone_(plan, planned.kernel),
+        session_(device, {.target = target_, .quiet = true}) {
+    result_.name = alone_.kernel().name;
+    result_.shape = planned.shape;
+    for (const Choice& choice : candidates(planned.shape, target_)) {
+      result_.trials.push_back({choice});
+      Trial& trial = result_.trials.back();
       try {
-        add(plan, tile);
+        add(choice);
       } catch (const InternalError& error) {
         trial.rejected = error.what();
       } catch (const engine::DeviceError& error) {
@@ -50,8 +65,9 @@ class Contest {
     samples_.resize(result_.trials.size());
   }
 
-  TunedProduct run() {
+  TunedKernel run() {
     session_.allocate();
+    alone_.write_inputs(session_);
     check_results();
     measure();
     choose();
@@ -59,44 +75,48 @@ class Contest {
   }
 
  private:
-  engine::SessionOptions session_options() const { return {.target = target_, .quiet = true}; }
-
-  void add(const Plan& plan, const MatmulTile& tile) {
+  void add(const Choice& choice) {
     const size_t candidate = result_.trials.size() - 1;
-    Target target = target_;
-    target.tiles = std::make_shared<MatmulTiles>(MatmulTiles{{result_.shape, tile}});
-    std::vector<shaders::Shader> shaders = shaders::emit(plan, target);
+    std::vector<shaders::Shader> shaders =
+        shaders::emit(alone_.plan(), with_choice(target_, result_.shape, choice));
     for (shaders::Shader& shader : shaders) {
       if (options_.alter) options_.alter(candidate, shader);
     }
-    session_.add_plan(program_name(candidate), plan, std::move(shaders));
+    session_.add_plan(program_name(candidate), alone_.plan(), std::move(shaders));
+  }
+
+  // The first operand that differs, and where.
+  static std::string other_bits(const std::vector<std::vector<std::byte>>& found,
+                                const std::vector<std::vector<std::byte>>& expected) {
+    for (size_t o = 0; o < found.size(); ++o) {
+      const auto differs = std::mismatch(found[o].begin(), found[o].end(), expected[o].begin());
+      if (differs.first == found[o].end()) continue;
+      return fmt::format("byte {} of output {} has other bits than by default",
+                         differs.first - found[o].begin(), o);
+    }
+    return {};
   }
 
   void check_results() {
-    HostTensor a = HostTensor::random(session_.state_type("a"), -1, 1, 1);
-    HostTensor b = HostTensor::random(session_.state_type("b"), -1, 1, 2);
-    a.round_to_storage();
-    b.round_to_storage();
-    session_.write("a", a);
-    session_.write("b", b);
-    std::vector<uint32_t> expected;
+    const bool interpreted = double(alone_.kernel().flops) <= options_.most_interpreted;
+    std::vector<std::vector<std::byte>> expected;
     for (size_t i = 0; i < result_.trials.size(); ++i) {
-      TileTrial& trial = result_.trials[i];
+      Trial& trial = result_.trials[i];
       if (!trial.rejected.empty()) continue;
+      const bool same = gives_the_same_bits(trial.choice, result_.trials[0].choice);
+      if (!same && !interpreted) {
+        trial.rejected = "adds up in another order, which is more than the interpreter can check";
+        continue;
+      }
+      alone_.clear_outputs(session_);  // else it might be right for what the one before it wrote
       session_.run(program_name(i));
-      const std::vector<float> values = session_.read_output_floats(program_name(i), "c");
-      std::vector<uint32_t> bits(values.size());
-      std::transform(values.begin(), values.end(), bits.begin(),
-                     [](float value) { return std::bit_cast<uint32_t>(value); });
-      trial.rejected = wrong_element(result_.shape, a, b, values);
-      if (i == 0) expected = bits;
-      if (!trial.rejected.empty() || bits == expected) continue;
-      const auto differs = std::mismatch(bits.begin(), bits.end(), expected.begin());
-      trial.rejected = fmt::format("element {} has other bits than with the default tile",
-                                   differs.first - bits.begin());
+      const std::vector<std::vector<std::byte>> outputs = alone_.read_outputs(session_);
+      if (interpreted) trial.rejected = alone_.wrong_element(outputs);
+      if (i == 0) expected = outputs;
+      if (trial.rejected.empty() && same) trial.rejected = other_bits(outputs, expected);
     }
-    ensure(result_.trials[0].rejected.empty(), "the default tile of {}is wrong: {}",
-           print(MatmulTiles{{result_.shape, result_.trials[0].tile}}), result_.trials[0].rejected);
+    ensure(result_.trials[0].rejected.empty(), "{} is wrong by default: {}", result_.name,
+           result_.trials[0].rejected);
   }
 
   double timed(size_t candidate, uint32_t runs) {
@@ -126,7 +146,7 @@ class Contest {
   void choose() {
     double best = 1 - options_.margin;
     for (size_t i = 0; i < samples_.size(); ++i) {
-      TileTrial& trial = result_.trials[i];
+      Trial& trial = result_.trials[i];
       if (!samples_[i].empty()) trial.median_ns = median(samples_[i]);
       // A trial that was given up early may have been lucky: it needs every round to win.
       if (!trial.rejected.empty() || samples_[i].size() != samples_[0].size()) continue;
@@ -143,8 +163,9 @@ class Contest {
 
   TuneOptions options_;
   Target target_;
+  KernelAlone alone_;
   engine::Session session_;
-  TunedProduct result_;
+  TunedKernel result_;
   std::vector<std::vector<double>> samples_;
 };
 
@@ -163,53 +184,68 @@ Program product_program(const MatmulShape& shape) {
   return {graph, {{"c", matmul(a, b)}}};
 }
 
-std::string wrong_element(const MatmulShape& shape, const HostTensor& a, const HostTensor& b,
-                          const std::vector<float>& result) {
-  constexpr int64_t kElements = 257;
-  const auto& [variant, batch, m, n, depth, a_transposed, b_transposed] = shape;
-  const int64_t count = batch * m * n;
-  for (int64_t i = 0; i < std::min(count, kElements); ++i) {
-    const int64_t at = count <= kElements ? i : i * (count - 1) / (kElements - 1);
-    const int64_t column = at % n, row = at / n % m, z = at / (n * m);
-    double expected = 0;
-    for (int64_t k = 0; k < depth; ++k) {
-      const int64_t in_a = a_transposed ? k * m + row : row * depth + k;
-      const int64_t in_b = b_transposed ? column * depth + k : k * n + column;
-      expected += a.values[size_t(z * m * depth + in_a)] * b.values[size_t(z * n * depth + in_b)];
-    }
-    const double tolerance = 1e-6 * std::sqrt(double(depth)) * (1 + std::abs(expected));
-    const double found = result[size_t(at)];
-    if (!(std::abs(found - expected) <= tolerance)) {
-      return fmt::format("element [{}, {}, {}] is {}, not {}", z, row, column, found, expected);
-    }
+std::vector<Choice> candidates(const ChoiceShape& shape, const Target& target) {
+  std::vector<Choice> list;
+  if (const auto* product = std::get_if<MatmulShape>(&shape)) {
+    for (const MatmulTile& tile : shaders::tile_candidates(*product, target))
+      list.emplace_back(tile);
+  } else {
+    for (const ReduceTile& tile : shaders::reduce_candidates(std::get<ReduceShape>(shape), target))
+      list.emplace_back(tile);
   }
-  return {};
+  return list;
 }
 
-std::vector<PlannedProduct> planned_products(const Plan& plan, const Target& target) {
-  std::map<MatmulShape, int64_t> kernels;
+Target with_choice(Target target, const ChoiceShape& shape, const Choice& choice) {
+  target = without_choices(std::move(target));
+  if (const auto* product = std::get_if<MatmulShape>(&shape)) {
+    target.tiles =
+        std::make_shared<MatmulTiles>(MatmulTiles{{*product, std::get<MatmulTile>(choice)}});
+  } else {
+    target.reduce_tiles = std::make_shared<ReduceTiles>(
+        ReduceTiles{{std::get<ReduceShape>(shape), std::get<ReduceTile>(choice)}});
+  }
+  return target;
+}
+
+std::vector<PlannedKernel> planned_kernels(const Plan& plan, const Target& target) {
+  const std::vector<uint64_t> hashes = shaders::kernel_hashes(plan, target);
+  std::map<uint64_t, PlannedKernel> planned;
   for (const Dispatch& dispatch : plan.dispatches) {
     const Kernel& kernel = plan.kernels[dispatch.kernel];
-    if (kernel.archetype == Archetype::matmul)
-      ++kernels[shaders::matmul_shape(kernel, *plan.program.graph, target)];
+    const bool product = kernel.archetype == Archetype::matmul;
+    if ((!product && kernel.archetype != Archetype::reduce) || !KernelAlone::possible(kernel))
+      continue;
+    PlannedKernel& one = planned[hashes[dispatch.kernel]];
+    if (one.dispatches++ > 0) continue;
+    one.kernel = dispatch.kernel;
+    if (product) {
+      MatmulShape shape = shaders::matmul_shape(kernel, *plan.program.graph, target);
+      shape.kernel = hashes[dispatch.kernel];
+      one.shape = shape;
+    } else {
+      ReduceShape shape = shaders::reduce_shape(kernel, target);
+      shape.kernel = hashes[dispatch.kernel];
+      one.shape = shape;
+    }
   }
-  std::vector<PlannedProduct> products;
-  for (const auto& [shape, count] : kernels) products.push_back({shape, count});
-  const auto work = [](const PlannedProduct& product) {
-    const MatmulShape& s = product.shape;
-    return product.kernels * s.batch * s.m * s.n * s.k;
+  std::vector<PlannedKernel> list;
+  for (const auto& [hash, one] : planned) {
+    if (candidates(one.shape, target).size() > 1) list.push_back(one);
+  }
+  const auto work = [&](const PlannedKernel& one) {
+    const Kernel& kernel = plan.kernels[one.kernel];
+    return uint64_t(one.dispatches) * (kernel.flops + kernel.bytes);
   };
-  std::stable_sort(products.begin(), products.end(),
+  std::stable_sort(list.begin(), list.end(),
                    [&](const auto& a, const auto& b) { return work(a) > work(b); });
-  return products;
+  return list;
 }
 
-TunedProduct tune_product(engine::Device& device, const Target& target, const MatmulShape& shape,
-                          const TuneOptions& options) {
+TunedKernel tune_kernel(engine::Device& device, const Target& target, const Plan& plan,
+                        const PlannedKernel& kernel, const TuneOptions& options) {
   check(options.rounds > 0, "--rounds is at least 1, not {}", options.rounds);
-  Target plain = target;
-  plain.tiles = std::make_shared<MatmulTiles>();  // what was measured before is no default
-  return Contest(device, std::move(plain), shape, options).run();
+  return Contest(device, without_choices(target), plan, kernel, options).run();
 }
 
 }  // namespace surtsey::experiments

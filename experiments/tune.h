@@ -1,5 +1,5 @@
-// Measures which tile a product gets on a device: what `surtsey tune` does for each product of a
-// model.
+// Measures how the kernels of a model are best cut on a device: what `surtsey tune` does for each
+// product and each reduction of a plan, as the plan has them, with all that is fused into them.
 #pragma once
 
 #include "engine/session.h"
@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace surtsey::experiments {
@@ -14,28 +15,33 @@ namespace surtsey::experiments {
 // One product with its operands stored as `shape` says: parameters "a" and "b", output "c".
 graph::Program product_program(const graph::MatmulShape& shape);
 
-// Compares elements spread over the product of `a` and `b` with sums in double: empty, or the first
-// one that is wrong.
-std::string wrong_element(const graph::MatmulShape& shape, const graph::HostTensor& a,
-                          const graph::HostTensor& b, const std::vector<float>& result);
+// What is chosen, and for what.
+using Choice = std::variant<graph::MatmulTile, graph::ReduceTile>;
+using ChoiceShape = std::variant<graph::MatmulShape, graph::ReduceShape>;
 
-// The products of a plan whose tile can be chosen, each shape once, the most arithmetic first.
-struct PlannedProduct {
-  graph::MatmulShape shape;
-  int64_t kernels = 0;  // of the plan
+// All there is to choose from, the default first; and the target with this choice and no other.
+std::vector<Choice> candidates(const ChoiceShape& shape, const graph::Target& target);
+graph::Target with_choice(graph::Target target, const ChoiceShape& shape, const Choice& choice);
+
+// The kernels of a plan that can be cut in several ways, equal ones once, the most work first.
+struct PlannedKernel {
+  uint32_t kernel = 0;     // into Plan::kernels: the first of them
+  ChoiceShape shape;       // of this kernel alone (shaders::kernel_hash)
+  int64_t dispatches = 0;  // of the plan
 };
-std::vector<PlannedProduct> planned_products(const graph::Plan& plan, const graph::Target& target);
+std::vector<PlannedKernel> planned_kernels(const graph::Plan& plan, const graph::Target& target);
 
-struct TileTrial {
-  graph::MatmulTile tile;
+struct Trial {
+  Choice choice;
   double median_ns = 0;
   double ratio = 0;      // of its time to the default's; 0 when it was given up early or rejected
   std::string rejected;  // why it cannot be chosen, empty when it can
 };
 
-struct TunedProduct {
-  graph::MatmulShape shape;
-  std::vector<TileTrial> trials;  // the default first
+struct TunedKernel {
+  std::string name;  // of the kernel
+  ChoiceShape shape;
+  std::vector<Trial> trials;  // the default first
   size_t best = 0;
 };
 
@@ -43,13 +49,18 @@ struct TuneOptions {
   int64_t rounds = 9;  // samples of each candidate, which take turns
   double sample_ns = 2e6;
   double margin = 0.03;  // a candidate must be this much faster than the default to replace it
+  // Kernels of more operations are held against the default alone: the interpreter would take
+  // minutes.
+  double most_interpreted = 4e9;
   // Changes the shader of a candidate before it is compiled (tests).
   std::function<void(size_t candidate, shaders::Shader&)> alter;
 };
 
-// Every candidate must agree with sums in double and, bit for bit, with the default tile: a choice
-// changes how long a run takes and nothing else. InternalError when the default itself is wrong.
-TunedProduct tune_product(engine::Device& device, const graph::Target& target,
-                          const graph::MatmulShape& shape, const TuneOptions& options = {});
+// Every candidate must agree with the double interpreter, and with the default bit for bit unless
+// it adds up in another order (shaders::same_order), as reductions may: a tile of a product changes
+// how long a run takes and nothing else. InternalError when the default itself is wrong.
+TunedKernel tune_kernel(engine::Device& device, const graph::Target& target,
+                        const graph::Plan& plan, const PlannedKernel& kernel,
+                        const TuneOptions& options = {});
 
 }  // namespace surtsey::experiments

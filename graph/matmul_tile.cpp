@@ -12,8 +12,9 @@ constexpr const char* kVariants[] = {"automatic", "lane_broadcast", "shared_tile
 char letter(bool transposed) { return transposed ? 't' : 'n'; }
 
 std::string line(const MatmulShape& s, const MatmulTile& t) {
-  return fmt::format("{} {}{} {}x{}x{}x{} rows {} columns {} depth {} own {} along {}\n", name(s.variant), letter(s.a_transposed), letter(s.b_transposed), s.batch,
-                     s.m, s.n, s.k, t.rows, t.columns, t.depth, t.own, t.lanes_along_m ? 'm' : 'n');
+  const std::string kernel = s.kernel == 0 ? "" : fmt::format(" kernel {:016x}", s.kernel);
+  return fmt::format("{} {}{} {}x{}x{}x{} rows {} columns {} depth {} own {} along {}{}\n", name(s.variant), letter(s.a_transposed), letter(s.b_transposed), s.batch,
+                     s.m, s.n, s.k, t.rows, t.columns, t.depth, t.own, t.lanes_along_m ? 'm' : 'n', kernel);
 }
 
 }  // namespace
@@ -41,8 +42,10 @@ MatmulTiles parse_matmul_tiles(std::string_view text) {
     s.a_transposed = layout.starts_with('t');
     s.b_transposed = layout.ends_with('t');
     t.lanes_along_m = side == 'm';
+    const bool whole = bool(in);
+    if (std::string word; in >> word) in >> std::hex >> s.kernel;
     // Written again it must be the same line: nothing is read that was not understood.
-    check(in && s.variant != MatmulVariant::automatic && line(s, t) == each + "\n", "'{}' is no tile of a product", each);
+    check(whole && s.variant != MatmulVariant::automatic && line(s, t) == each + "\n", "'{}' is no tile of a product", each);
     tiles[s] = t;
   }
   return tiles;

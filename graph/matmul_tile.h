@@ -18,6 +18,7 @@ struct MatmulShape {
   int64_t batch = 1, m = 1, n = 1, k = 1;
   bool a_transposed = false;  // A's rows lie side by side in memory, not its columns
   bool b_transposed = false;  // B's rows (along K) lie side by side
+  uint64_t kernel = 0;        // of this kernel alone, with what is fused into it (shaders::kernel_hash()); 0: of any of this shape
   auto operator<=>(const MatmulShape&) const = default;
 };
 
@@ -33,7 +34,8 @@ struct MatmulTile {
 
 using MatmulTiles = std::map<MatmulShape, MatmulTile>;
 
-// One line a choice: `lane_broadcast nt 1x512x512x512 rows 32 columns 2 depth 4 own 1 along n`.
+// One line a choice: `lane_broadcast nt 1x512x512x512 rows 32 columns 2 depth 4 own 1 along n`, and ` kernel 0123456789abcdef` where
+// it is of one kernel alone.
 std::string print(const MatmulTiles& tiles);
 // The same read back; UserError names the line that is none.
 MatmulTiles parse_matmul_tiles(std::string_view text);

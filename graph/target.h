@@ -2,6 +2,7 @@
 #pragma once
 
 #include "graph/matmul_tile.h"
+#include "graph/reduce_tile.h"
 
 #include <cstdint>
 #include <memory>
@@ -16,7 +17,6 @@ enum class Addressing : uint8_t { address, descriptor };
 enum class AttentionVariant : uint8_t { automatic, expanded, lane_broadcast, shared_tile };
 // one_hot: scatter_add is a matmul with a one-hot matrix; rows: a kernel adds row by row.
 enum class ScatterVariant : uint8_t { automatic, one_hot, rows };
-enum class ReduceVariant : uint8_t { automatic, lane_per_row, workgroup_per_row };
 
 struct Target {
   std::string name;
@@ -43,6 +43,7 @@ struct Target {
   ScatterVariant scatter = ScatterVariant::automatic;
   bool fusion = true;
   std::shared_ptr<const MatmulTiles> tiles;  // measured ones; others, or all where it is empty, get the default
+  std::shared_ptr<const ReduceTiles> reduce_tiles;  // the same for reductions
 
   uint32_t max_bindings() const;          // tensors that one kernel may touch, by addressing mode
   bool stores_pairs() const;              // two neighbouring floats are stored as one word

@@ -2,8 +2,12 @@
 
 #include "graph/debug.h"
 #include "shaders/archetypes.h"
+#include "shaders/cache_file.h"
+#include "shaders/matmul_tile.h"
+#include "shaders/reduce_tile.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace surtsey::shaders {
 
@@ -48,7 +52,42 @@ Shader pointwise(Writer& writer) {
   return writer.finish(groups, uint32_t(local));
 }
 
-Shader emit(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<bool> even_outputs) {
+namespace {
+
+Target without_choices(Target target) {
+  target.tiles = nullptr;
+  target.reduce_tiles = nullptr;
+  return target;
+}
+
+// What was measured for this very kernel, as a choice for its shape; null where there is none. The text that names a kernel is
+// written only where the table has a choice for some kernel of the shape.
+template <typename Shape, typename Tile>
+std::shared_ptr<const std::map<Shape, Tile>> own_choice(const std::shared_ptr<const std::map<Shape, Tile>>& table, const Shape& any,
+                                                        const std::function<uint64_t()>& hash) {
+  if (!table) return nullptr;
+  const auto next = table->upper_bound(any);  // `kernel` is compared last
+  if (next == table->end()) return nullptr;
+  Shape own = next->first;
+  own.kernel = 0;
+  if (!(own == any)) return nullptr;
+  own.kernel = hash();
+  const auto found = table->find(own);
+  if (found == table->end()) return nullptr;
+  return std::make_shared<std::map<Shape, Tile>>(std::map<Shape, Tile>{{any, found->second}});
+}
+
+// Choices of single kernels apply to those alone.
+Target chosen_for(const Kernel& kernel, const Graph& graph, Target target, const std::vector<bool>& even_outputs) {
+  const auto hash = [&] { return kernel_hash(kernel, graph, target, even_outputs); };
+  if (kernel.archetype == Archetype::matmul && target.tiles)
+    if (auto own = own_choice(target.tiles, matmul_shape(kernel, graph, target), hash)) target.tiles = own;
+  if (kernel.archetype == Archetype::reduce && target.reduce_tiles)
+    if (auto own = own_choice(target.reduce_tiles, reduce_shape(kernel, target), hash)) target.reduce_tiles = own;
+  return target;
+}
+
+Shader write(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<bool> even_outputs) {
   Writer writer(kernel, graph, target, std::move(even_outputs));
   const auto variant = [&](const char* name, Shader (*write)(Writer&)) {
     Shader shader = write(writer);
@@ -72,8 +111,6 @@ Shader emit(const Kernel& kernel, const Graph& graph, const Target& target, std:
   return {};
 }
 
-namespace {
-
 // By kernel and output: does it begin at an even word in every dispatch? Buffers do.
 std::vector<std::vector<bool>> even_outputs(const Plan& plan) {
   std::vector<std::vector<bool>> even;
@@ -89,6 +126,22 @@ std::vector<std::vector<bool>> even_outputs(const Plan& plan) {
 }
 
 }  // namespace
+
+Shader emit(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<bool> even_outputs) {
+  const Target chosen = chosen_for(kernel, graph, target, even_outputs);
+  return write(kernel, graph, chosen, std::move(even_outputs));
+}
+
+uint64_t kernel_hash(const Kernel& kernel, const Graph& graph, const Target& target, const std::vector<bool>& even_outputs) {
+  return std::max<uint64_t>(1, hash64(write(kernel, graph, without_choices(target), even_outputs).glsl));
+}
+
+std::vector<uint64_t> kernel_hashes(const Plan& plan, const Target& target) {
+  const std::vector<std::vector<bool>> even = even_outputs(plan);
+  std::vector<uint64_t> hashes;
+  for (size_t k = 0; k < plan.kernels.size(); ++k) hashes.push_back(kernel_hash(plan.kernels[k], *plan.program.graph, target, even[k]));
+  return hashes;
+}
 
 std::vector<Shader> emit(const Plan& plan, const Target& target) {
   const std::vector<std::vector<bool>> even = even_outputs(plan);

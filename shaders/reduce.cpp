@@ -1,7 +1,7 @@
 #include "shaders/archetypes.h"
+#include "shaders/reduce_tile.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 namespace surtsey::shaders {
@@ -16,9 +16,6 @@ struct Reduction {
   int stage;
   std::string accumulator, second;  // second: the index of an argmax
 };
-
-// Rows up to this many columns are written out, so that all stages share what the first has loaded.
-constexpr int64_t kUnrolledColumns = 32;
 
 class ReduceKernel {
 public:
@@ -41,11 +38,13 @@ public:
   int64_t columns() const { return columns_; }
   const LoopIndex& loop() const { return loop_; }
 
-  // `stride` lanes share a row (1: sequential); combine() is called after each stage's loop to merge them.
+  // `stride` lanes share a row (1: sequential); `unroll` columns are written out in a turn of the loop, all of them where it is
+  // their number, so that the stages share what the first has loaded. combine() is called after each stage's loop to merge lanes.
   // `guard`, where not empty, is the condition under which a lane's row is its own to store.
   template <typename Combine>
-  void write(const std::string& first_column, int64_t stride, const std::string& guard, const Combine& combine) {
-    unrolled_ = stride == 1 && columns_ <= kUnrolledColumns;
+  void write(const std::string& first_column, int64_t stride, int64_t unroll, const std::string& guard, const Combine& combine) {
+    unroll_ = unroll;
+    if (unroll_ > 1 && unroll_ < columns_) turn_ = w_.context.variable("turn", columns_ / unroll_);
     for (int stage = 1; stage <= stages_; ++stage) {
       std::vector<Reduction*> now;
       for (Reduction& reduction : reductions_)
@@ -59,8 +58,8 @@ public:
     }
     if (!full_outputs_.empty()) {
       if (!guard.empty()) w_.open("if (" + guard + ")", true);
-      if (unrolled_) {
-        store_unrolled();
+      if (written_out()) {
+        store_written_out();
       } else {
         for_columns(first_column, stride, [&](const Affine&, const Affine& full) { w_.store(full, full_outputs_); });
       }
@@ -101,16 +100,36 @@ private:
     return loop_.row_count != loop_.full_count || definition(w_.graph().node(n).op).family == Family::reduce;
   }
 
-  Affine element(int64_t column) {
+  Affine element(const Affine& column) {
     const Kernel& kernel = w_.kernel();
-    return reduced_element(w_.context, kernel.space, kernel.reduced, loop_.first, Affine(column));
+    return reduced_element(w_.context, kernel.space, kernel.reduced, loop_.first, column);
+  }
+
+  // More than one column in a turn, which may be all of them.
+  bool written_out() const { return unroll_ == columns_ || unroll_ > 1; }
+
+  // turn(columns of it), a loop around it unless it has all
+  template <typename Turn>
+  void for_turns(const Turn& turn) {
+    const bool all = unroll_ == columns_;
+    if (!all) {
+      const std::string& name = w_.context[turn_.terms[0].variable].name;
+      w_.open(fmt::format("for (uint {0} = 0u; {0} < {1}u; ++{0})", name, columns_ / unroll_));
+      w_.declare(turn_);
+    }
+    std::vector<Affine> columns;
+    for (int64_t c = 0; c < unroll_; ++c) columns.push_back(all ? Affine(c) : w_.context.add(w_.context.scale(turn_, unroll_), Affine(c)));
+    turn(columns);
+    if (!all) w_.close();
   }
 
   // body(column, its flat index in the space)
   template <typename Body>
   void for_columns(const std::string& first, int64_t stride, const Body& body) {
-    if (unrolled_) {
-      for (int64_t c = 0; c < columns_; ++c) body(Affine(c), element(c));
+    if (stride == 1 && written_out()) {
+      for_turns([&](const std::vector<Affine>& columns) {
+        for (const Affine& column : columns) body(column, element(column));
+      });
       return;
     }
     if (loop_.second.is_constant()) {
@@ -126,16 +145,18 @@ private:
   }
 
   // Two columns at a time, where they lie side by side and may be stored as one word.
-  void store_unrolled() {
-    std::vector<const KernelOperand*> paired, single;
-    const bool adjacent = columns_ % 2 == 0 && w_.context.add(element(0), Affine(1)) == element(1);
-    for (const KernelOperand* output : full_outputs_) (adjacent && w_.pairs(*output) ? paired : single).push_back(output);
-    for (int64_t c = 0; c < columns_; ++c) {
-      if (c % 2 == 0)
-        for (const KernelOperand* output : paired)
-          w_.store_pair(element(c), *output, w_.result(element(c), *output), w_.result(element(c + 1), *output));
-      if (!single.empty()) w_.store(element(c), single);
-    }
+  void store_written_out() {
+    for_turns([&](const std::vector<Affine>& columns) {
+      std::vector<const KernelOperand*> paired, single;
+      const bool adjacent = unroll_ % 2 == 0 && w_.context.add(element(columns[0]), Affine(1)) == element(columns[1]);
+      for (const KernelOperand* output : full_outputs_) (adjacent && w_.pairs(*output) ? paired : single).push_back(output);
+      for (size_t c = 0; c < columns.size(); ++c) {
+        if (c % 2 == 0)
+          for (const KernelOperand* output : paired)
+            w_.store_pair(element(columns[c]), *output, w_.result(element(columns[c]), *output), w_.result(element(columns[c + 1]), *output));
+        if (!single.empty()) w_.store(element(columns[c]), single);
+      }
+    });
   }
 
   void start(Reduction& reduction) {
@@ -156,7 +177,8 @@ private:
   Writer& w_;
   LoopIndex loop_;
   int64_t columns_ = 1;
-  bool unrolled_ = false;
+  int64_t unroll_ = 1;
+  Affine turn_;  // of the loop over the columns, where it has several in a turn
   int stages_ = 0;
   std::vector<Reduction> reductions_;
   std::map<uint32_t, int> stage_;
@@ -167,14 +189,14 @@ private:
 
 Shader reduce_lane_per_row(Writer& writer) {
   ReduceKernel kernel(writer);
-  const int64_t wanted = writer.target().cpu ? std::max(8u, writer.target().subgroup_size) : 64;
-  const int64_t local = std::min<int64_t>(wanted, writer.target().max_workgroup_invocations);
+  const ReduceTile tile = choose_reduce_tile(reduce_shape(writer.kernel(), writer.target()), writer.target());
+  const int64_t local = tile.local;
   const uint32_t groups = open_tiles(writer, divide_up(kernel.rows(), local));
   const std::string place = fmt::format("tile * {}u + gl_LocalInvocationID.x", local);
   // The row is defined inside: what depends on it alone must not be loaded by lanes past the last one.
   writer.open(kernel.rows() % local == 0 ? "" : fmt::format("if ({} < {}u)", place, kernel.rows()));
   writer.define(kernel.loop().first, place);
-  kernel.write("0u", 1, "", [](const Reduction&) {});
+  kernel.write("0u", 1, tile.unroll, "", [](const Reduction&) {});
   kernel.write_rows();
   writer.close();
   close_tiles(writer);
@@ -183,9 +205,8 @@ Shader reduce_lane_per_row(Writer& writer) {
 
 Shader reduce_workgroup_per_row(Writer& writer) {
   ReduceKernel kernel(writer);
-  const auto most = std::min<int64_t>(256, std::bit_floor(writer.target().max_workgroup_invocations));
-  const auto lanes = std::min<int64_t>(most, int64_t(std::bit_ceil(uint64_t(kernel.columns()))));
-  const int64_t local = std::max<int64_t>(lanes, std::min<int64_t>(most, 64)), rows_per_group = local / lanes;
+  const ReduceTile tile = choose_reduce_tile(reduce_shape(writer.kernel(), writer.target()), writer.target());
+  const int64_t lanes = tile.lanes, local = tile.local, rows_per_group = local / lanes;
   // Every lane takes part in every barrier: lanes past the last row work on it once more and store nothing.
   writer.line(fmt::format("uint lane = gl_LocalInvocationID.x % {}u;", lanes));
   writer.line(fmt::format("uint wanted = group * {}u + gl_LocalInvocationID.x / {}u;", rows_per_group, lanes));
@@ -201,7 +222,7 @@ Shader reduce_workgroup_per_row(Writer& writer) {
   };
   const bool whole = kernel.rows() % rows_per_group == 0;
   const std::string own = whole ? "" : fmt::format("wanted < {}u", kernel.rows());
-  kernel.write("lane", lanes, own, [&](const Reduction& reduction) {
+  kernel.write("lane", lanes, 1, own, [&](const Reduction& reduction) {
     if (lanes == 1) return;
     const std::string values = shared(kernel.type(reduction), "value");
     const std::string indices = reduction.second.empty() ? "" : shared("uint", "index");

@@ -136,13 +136,14 @@ TEST_CASE("a file of measured tiles with a flipped bit is detected and replaced"
   const Folder folder;
   const std::string directory = (folder / "cache").string(), who = "a device\nand its driver";
   const graph::Target target = graph::target_preset("lavapipe");
-  const graph::MatmulTiles tiles = {
+  const MeasuredTiles tiles = {.products = {
       {{.variant = graph::MatmulVariant::lane_broadcast, .m = 64, .n = 48, .k = 32},
        {.rows = 8, .columns = 4, .depth = 2, .lanes_along_m = true}},
       {{.variant = graph::MatmulVariant::shared_tile, .batch = 3, .m = 7, .n = 9, .k = 5, .b_transposed = true},
-       {.rows = 16, .columns = 16, .depth = 16, .own = 2}}};
+       {.rows = 16, .columns = 16, .depth = 16, .own = 2}}},
+      .reductions = {{{.variant = graph::ReduceVariant::workgroup_per_row, .rows = 12, .columns = 40, .kernel = 77}, {.lanes = 8, .local = 64}}}};
   const auto load = [&](const graph::Target& asked, const std::string& device) {
-    graph::MatmulTiles loaded = {{{.m = 1}, {}}};
+    MeasuredTiles loaded = {.products = {{{.m = 1}, {}}}};
     const CacheState state = load_tiles(directory, device, asked, loaded);
     CHECK((state == CacheState::good ? loaded == tiles : loaded.size() == 1));
     return state;

@@ -345,10 +345,15 @@ TEST_CASE("training: the chosen kernel variants survive a checkpoint") {
     // Tiles that are measured between a run and its resume are not used.
     const graph::MatmulShape shape{.variant = target.matmul_variant(), .m = 8, .n = 8, .k = 8};
     other.tiles = std::make_shared<graph::MatmulTiles>(graph::MatmulTiles{{shape, {.rows = 2}}});
+    const graph::ReduceShape rows{.variant = target.reduce_variant(), .rows = 8, .columns = 8};
+    other.reduce_tiles = std::make_shared<graph::ReduceTiles>(graph::ReduceTiles{{rows, {.local = 32}}});
     const graph::Target back = with_variants(other, kernel_variants(target));
     REQUIRE(back.tiles);
     REQUIRE(back.tiles->empty());
+    REQUIRE(back.reduce_tiles);
+    REQUIRE(back.reduce_tiles->empty());
     REQUIRE(*with_variants(target, kernel_variants(other)).tiles == *other.tiles);
+    REQUIRE(*with_variants(target, kernel_variants(other)).reduce_tiles == *other.reduce_tiles);
     REQUIRE(back.matmul_variant() == target.matmul_variant());
     REQUIRE(back.reduce_variant() == target.reduce_variant());
   }

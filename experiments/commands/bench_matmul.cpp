@@ -2,9 +2,35 @@
 #include "experiments/tune.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace surtsey::experiments::commands {
 namespace {
+
+// Compares elements spread over the product of `a` and `b` with sums in double: empty, or the first
+// one that is wrong.
+std::string wrong_element(const graph::MatmulShape& shape, const graph::HostTensor& a,
+                          const graph::HostTensor& b, const std::vector<float>& result) {
+  constexpr int64_t kElements = 257;
+  const int64_t batch = shape.batch, m = shape.m, n = shape.n, depth = shape.k;
+  const int64_t count = batch * m * n;
+  for (int64_t i = 0; i < std::min(count, kElements); ++i) {
+    const int64_t at = count <= kElements ? i : i * (count - 1) / (kElements - 1);
+    const int64_t column = at % n, row = at / n % m, z = at / (n * m);
+    double expected = 0;
+    for (int64_t k = 0; k < depth; ++k) {
+      const int64_t in_a = shape.a_transposed ? k * m + row : row * depth + k;
+      const int64_t in_b = shape.b_transposed ? column * depth + k : k * n + column;
+      expected += a.values[size_t(z * m * depth + in_a)] * b.values[size_t(z * n * depth + in_b)];
+    }
+    const double tolerance = 1e-6 * std::sqrt(double(depth)) * (1 + std::abs(expected));
+    const double found = result[size_t(at)];
+    if (!(std::abs(found - expected) <= tolerance)) {
+      return fmt::format("element [{}, {}, {}] is {}, not {}", z, row, column, found, expected);
+    }
+  }
+  return {};
+}
 
 using graph::HostTensor;
 

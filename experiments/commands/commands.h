@@ -63,8 +63,8 @@ struct SelftestOptions {
 };
 void selftest(const SelftestOptions& options);
 
-// Measures tiles for the products of a model's training step and keeps the best on disk, for every
-// later compilation on this device: see experiments/tune.h.
+// Measures how the products and reductions of a model's training step are best cut and keeps that on
+// disk, for every later compilation on this device: see experiments/tune.h.
 struct TuneCommandOptions {
   std::string program = "train";  // train, forward
   std::string device;

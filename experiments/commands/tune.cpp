@@ -13,8 +13,13 @@
 namespace surtsey::experiments::commands {
 namespace {
 
-std::string tile_text(const graph::MatmulTile& tile, graph::MatmulVariant variant) {
-  if (variant == graph::MatmulVariant::shared_tile) {
+std::string choice_text(const Choice& choice, const ChoiceShape& shape) {
+  if (const auto* rows = std::get_if<graph::ReduceTile>(&choice)) {
+    return fmt::format("{} a row, {} a workgroup, {} columns a turn", rows->lanes, rows->local,
+                       rows->unroll);
+  }
+  const auto& tile = std::get<graph::MatmulTile>(choice);
+  if (std::get<graph::MatmulShape>(shape).variant == graph::MatmulVariant::shared_tile) {
     return fmt::format("{}x{}x{} {}x{} a lane", tile.rows, tile.columns, tile.depth, tile.own,
                        tile.own);
   }
@@ -22,27 +27,43 @@ std::string tile_text(const graph::MatmulTile& tile, graph::MatmulVariant varian
                      tile.lanes_along_m ? 'm' : 'n', tile.depth);
 }
 
-Record record_of(const TunedProduct& tuned, int64_t kernels) {
-  const graph::MatmulShape& s = tuned.shape;
-  const TileTrial &best = tuned.trials[tuned.best], &usual = tuned.trials[0];
+Record record_of(const TunedKernel& tuned, int64_t dispatches) {
+  const Trial &best = tuned.trials[tuned.best], &usual = tuned.trials[0];
   int64_t rejected = 0;
-  for (const TileTrial& trial : tuned.trials) rejected += !trial.rejected.empty();
+  for (const Trial& trial : tuned.trials) rejected += !trial.rejected.empty();
   Record record;
-  record["variant"] = graph::name(s.variant);
-  record["batch"] = s.batch;
-  record["m"] = s.m;
-  record["n"] = s.n;
-  record["k"] = s.k;
-  record["layout"] = fmt::format("{}{}", s.a_transposed ? 't' : 'n', s.b_transposed ? 't' : 'n');
-  record["kernels"] = kernels;
+  record["kernel"] = tuned.name;
+  if (const auto* s = std::get_if<graph::MatmulShape>(&tuned.shape)) {
+    record["variant"] = graph::name(s->variant);
+    record["size"] = fmt::format("{}x{}x{}x{} {}{}", s->batch, s->m, s->n, s->k,
+                                 s->a_transposed ? 't' : 'n', s->b_transposed ? 't' : 'n');
+  } else {
+    const auto& r = std::get<graph::ReduceShape>(tuned.shape);
+    record["variant"] = graph::name(r.variant);
+    record["size"] = fmt::format("{}x{}", r.rows, r.columns);
+  }
+  record["dispatches"] = dispatches;
   record["candidates"] = tuned.trials.size();
   record["rejected"] = rejected;
-  record["default"] = tile_text(usual.tile, s.variant);
-  record["best"] = tile_text(best.tile, s.variant);
+  record["default"] = choice_text(usual.choice, tuned.shape);
+  record["best"] = choice_text(best.choice, tuned.shape);
   record["median_ns"] = best.median_ns;
   record["default_ns"] = usual.median_ns;
   record["faster"] = fmt::format("{:.2f}", 1 / best.ratio);
   return record;
+}
+
+// The table with what won, without what the default won.
+void keep(shaders::MeasuredTiles& tiles, const TunedKernel& tuned) {
+  const Choice& best = tuned.trials[tuned.best].choice;
+  if (const auto* product = std::get_if<graph::MatmulShape>(&tuned.shape)) {
+    tiles.products.erase(*product);
+    if (tuned.best != 0) tiles.products[*product] = std::get<graph::MatmulTile>(best);
+    return;
+  }
+  const auto& rows = std::get<graph::ReduceShape>(tuned.shape);
+  tiles.reductions.erase(rows);
+  if (tuned.best != 0) tiles.reductions[rows] = std::get<graph::ReduceTile>(best);
 }
 
 }  // namespace
@@ -57,33 +78,32 @@ void tune(const TuneCommandOptions& options) {
   const graph::Target& target = device.target();
   const RequestedStep step =
       requested_step(options.program, options.members, options.config, options.keys);
-  const std::vector<PlannedProduct> products =
-      planned_products(graph::compile(step.program, target, step.compile), target);
+  const graph::Plan plan = graph::compile(step.program, target, step.compile);
+  const std::vector<PlannedKernel> kernels = planned_kernels(plan, target);
   const std::string who = engine::tile_identity(device.info());
-  graph::MatmulTiles tiles;
+  shaders::MeasuredTiles tiles;
   if (shaders::load_tiles(directory, who, target, tiles) == shaders::CacheState::corrupt) {
     fmt::print(stderr, "{} is damaged or of other kernels: it is made anew\n",
                shaders::tile_cache_file(directory, who, target));
   }
   std::vector<Record> records;
-  for (const auto& [shape, kernels] : products) {
-    const TunedProduct tuned = tune_product(device, target, shape, {.rounds = options.rounds});
-    for (const TileTrial& trial : tuned.trials) {
+  for (const PlannedKernel& kernel : kernels) {
+    const TunedKernel tuned = tune_kernel(device, target, plan, kernel, {.rounds = options.rounds});
+    for (const Trial& trial : tuned.trials) {
       if (trial.rejected.empty()) continue;
-      fmt::print(stderr, "rejected: {}: {}\n", tile_text(trial.tile, shape.variant),
-                 trial.rejected);
+      fmt::print(stderr, "rejected: {}, {}: {}\n", tuned.name,
+                 choice_text(trial.choice, tuned.shape), trial.rejected);
     }
-    tiles.erase(shape);
-    if (tuned.best != 0) tiles[shape] = tuned.trials[tuned.best].tile;
+    keep(tiles, tuned);
     // Stored as it goes: who stops it keeps what was measured.
     check(shaders::store_tiles(directory, who, target, tiles), "{} cannot be written",
           shaders::tile_cache_file(directory, who, target));
-    records.push_back(record_of(tuned, kernels));
-    fmt::print(stderr, "{} of {} products\n", records.size(), products.size());
+    records.push_back(record_of(tuned, kernel.dispatches));
+    fmt::print(stderr, "{} of {} kernels\n", records.size(), kernels.size());
   }
-  print_records(records, options.format,
-                {"variant", "batch", "m", "n", "k", "layout", "kernels", "default", "best",
-                 "rejected", "faster"});
+  print_records(
+      records, options.format,
+      {"kernel", "variant", "size", "dispatches", "default", "best", "rejected", "faster"});
   fmt::print(stderr, "{} choices in {}\n", tiles.size(),
              shaders::tile_cache_file(directory, who, target));
 }
