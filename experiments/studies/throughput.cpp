@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cmath>
 #include <map>
+#include <set>
 #include <sstream>
 
 #include "experiments/join.h"
@@ -25,8 +26,6 @@ namespace {
 constexpr double kLearningRate = 1e-3;
 constexpr int64_t kMostSteps = 64;  // in a sample
 constexpr double kMebibyte = 1 << 20;
-// Parameters, gradients and two moments of AdamW, f32: what a model needs at the least.
-constexpr double kStateBytes = 16;
 // In f16 the first steps look for the loss scale, which is halved at each that is skipped.
 constexpr int64_t kMostSkipped = 16;
 
@@ -426,9 +425,11 @@ class Throughput : public Study {
   void visit(StudyRun& run, const Entry& entry, const tasks::Task& text) {
     const engine::DeviceInfo& device = run.device().info();
     const Experiment experiment = experiment_of(entry, text, options_);
-    const double bytes = kStateBytes * static_cast<double>(entry.parameters) * entry.members;
     const auto leave_out = [&](const std::string& why) {
       left_out_.push_back(fmt::format("{} ({})", experiment.variant, why));
+      if (said_.insert(experiment.variant).second) {
+        fmt::print(stderr, "left out: {}\n", left_out_.back());
+      }
     };
     if (experiment.dtype != graph::DType::f32 && !device.target.f16_storage) {
       return leave_out("the device has no 16-bit storage");
@@ -437,13 +438,17 @@ class Throughput : public Study {
     if (!plain && options_.most_gflop > 0 && entry.step_flops() > 1e9 * options_.most_gflop) {
       return leave_out(fmt::format("{:.0f} GFLOP a step", entry.step_flops() / 1e9));
     }
-    if (bytes > static_cast<double>(device.memory_bytes)) {
-      return leave_out(
-          fmt::format("parameters and optimizer alone take {:.1f} GiB", bytes / kMebibyte / 1024));
-    }
     const std::vector<Member> members = entry.list();
-    if (run.scouting()) return run.scouting()({experiment, members});
     if (run.finished(cell_name(experiment, members.front()))) return;
+    try {
+      const auto bytes = static_cast<double>(pack_cost(device.target, experiment, members).bytes);
+      if (bytes > static_cast<double>(device.memory_bytes)) {
+        return leave_out(fmt::format("it takes {:.1f} GiB", bytes / kMebibyte / 1024));
+      }
+    } catch (const UserError& error) {
+      return leave_out(error.what());  // a tensor is more than the device allocates at once
+    }
+    if (run.scouting()) return run.scouting()({experiment, members});
     if (peak_gflops_ == 0) {
       peak_gflops_ = measure_ceilings(run.device(), shaders::default_cache_directory()).f32_gflops;
     }
@@ -456,6 +461,7 @@ class Throughput : public Study {
   Options options_;
   double peak_gflops_ = 0;             // measured when it is first needed
   std::vector<std::string> left_out_;  // entries, and why
+  std::set<std::string> said_;         // of these, on stderr: a plan visits all of them twice
 };
 
 }  // namespace
