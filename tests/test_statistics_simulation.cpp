@@ -166,29 +166,42 @@ ProportionCoverage proportion_coverage(int simulations, uint32_t seed) {
   return coverage;
 }
 
-// How many of `grids` noisy grids have the true floor in its interval.
-int covered_grids(int grids, int resamples, bool print) {
+// How many of `draws` grids have the true floor in an interval: of runs that are resampled one by
+// one (none when resamples is 0), and of groups that are left out.
+struct FloorCoverage {
+  int bootstrap = 0;
+  int jackknife = 0;
+  double half_width = 0;  // of the jackknife, share of the floor, mean
+};
+
+// Noise alone: the same of a full grid of seven sizes and six numbers of tokens, one run each.
+FloorCoverage covered_grids(int grids, int resamples, bool print) {
   constexpr double kFloor = 1.2;
   std::mt19937 random(3);
   std::normal_distribution<double> noise(0, 0.003);
-  int covered = 0;
+  FloorCoverage covered;
   double half = 0;
   for (int grid = 0; grid < grids; ++grid) {
     std::vector<ScalingPoint> points;
     for (double n = 2e3; n < 2e5; n *= 2) {
       for (double d = 2.5e5; d < 1e7; d *= 2) {
         const double loss = kFloor + 30 / std::pow(n, 0.45) + 200 / std::pow(d, 0.45);
-        points.push_back({n, d, loss * std::exp(noise(random))});
+        points.push_back({n, d, loss * std::exp(noise(random)), 6 * n * d});
       }
     }
-    const Interval floor =
+    const Interval resampled =
         bootstrap_scaling_law(points, 0.95, resamples, static_cast<uint32_t>(grid)).floor;
-    covered += floor.contains(kFloor) ? 1 : 0;
-    half += floor.width() / 2 / kFloor / grids;
+    covered.bootstrap += resampled.contains(kFloor) ? 1 : 0;
+    half += resampled.width() / 2 / kFloor / grids;
+    const Interval left_out = jackknife_scaling_law(points).floor;
+    covered.jackknife += left_out.contains(kFloor) ? 1 : 0;
+    covered.half_width += left_out.width() / 2 / kFloor / grids;
   }
   if (print) {
-    fmt::print("floor of a scaling law: covered in {} of {} noisy grids, half-width {:.3f} of it\n",
-               covered, grids, half);
+    fmt::print(
+        "floor of a scaling law, of {} noisy grids: {} by resampled runs, half-width {:.3f} of it; "
+        "{} by groups left out, {:.3f}\n",
+        grids, covered.bootstrap, half, covered.jackknife, covered.half_width);
   }
   return covered;
 }
@@ -249,14 +262,6 @@ std::vector<ScalingPoint> draw_runs(World world, std::mt19937& random) {
   return points;
 }
 
-// How many of `draws` grids have the true floor in an interval: of runs that are resampled one by
-// one (none when resamples is 0), and of groups that are left out.
-struct FloorCoverage {
-  int bootstrap = 0;
-  int jackknife = 0;
-  double half_width = 0;  // of the jackknife, share of the floor, mean
-};
-
 FloorCoverage floor_coverage(World world, int draws, int resamples, uint32_t seed) {
   std::mt19937 random(seed);
   FloorCoverage coverage;
@@ -310,7 +315,9 @@ TEST_CASE("a threshold takes six sizes, an interval and a rival", "[statistics]"
 }
 
 TEST_CASE("intervals of scaling laws cover the floor", "[statistics]") {
-  CHECK(covered_grids(4, 60, false) >= 3);
+  const FloorCoverage noisy = covered_grids(4, 60, false);
+  CHECK(noisy.bootstrap >= 3);
+  CHECK(noisy.jackknife >= 3);
   // Where runs share what the law misses, resampling them one by one does not see it.
   for (const NamedWorld& one : kWorlds) {
     CAPTURE(one.name);
@@ -331,7 +338,9 @@ TEST_CASE("simulation: coverage over 10,000 draws", "[.][simulation]") {
   CHECK(proportions.least_exact >= 0.95 - 3 * std::sqrt(0.95 * 0.05 / 10000));
   CHECK(std::abs(proportions.mean_wilson - 0.95) <= 0.01);
   CHECK(unimodal >= 0.93);
-  CHECK(covered_grids(20, 400, true) >= 17);
+  const FloorCoverage noisy = covered_grids(20, 400, true);
+  CHECK(noisy.bootstrap >= 17);
+  CHECK(noisy.jackknife >= 17);
 }
 
 TEST_CASE("simulation: floors of scaling laws that are not exact", "[.][simulation]") {
