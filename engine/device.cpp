@@ -1,6 +1,7 @@
 #include "engine/device.h"
 
 #include "engine/context.h"
+#include "engine/cooperative_check.h"
 #include "engine/quirks.h"
 #include "graph/debug.h"
 
@@ -125,6 +126,10 @@ void create_device(Context& context, vk::raii::PhysicalDevice physical,
                               chosen.enable.features13, chosen.enable.executables};
   if (!chosen.in_use("executable_properties"))
     features.unlink<vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>();
+  CooperativeMatrixFeatures cooperative{.next = features.get<vk::PhysicalDeviceFeatures2>().pNext,
+                                        .cooperative_matrix = true};
+  if (chosen.in_use("cooperative_matrix"))
+    features.get<vk::PhysicalDeviceFeatures2>().pNext = &cooperative;
   vk::DeviceCreateInfo create{.pNext = &features.get<vk::PhysicalDeviceFeatures2>(),
                               .queueCreateInfoCount = 1,
                               .pQueueCreateInfos = &queue};
@@ -225,7 +230,7 @@ std::vector<DeviceInfo> list_devices() {
   Instance instance = create_instance(Validation::off);
   std::vector<DeviceInfo> result;
   for (const vk::raii::PhysicalDevice& device : physical_devices(instance)) {
-    Capabilities capabilities = query(device);
+    Capabilities capabilities = query(instance.handle, device);
     result.push_back(describe(uint32_t(result.size()), capabilities,
                               choose_features(capabilities, switched_off({}))));
   }
@@ -241,7 +246,7 @@ Device Device::open(const DeviceOptions& options) {
   std::vector<FeatureSet> features;
   std::vector<DeviceInfo> infos;
   for (const vk::raii::PhysicalDevice& device : physical) {
-    capabilities.push_back(query(device));
+    capabilities.push_back(query(context->instance.handle, device));
     features.push_back(choose_features(capabilities.back(), without));
     infos.push_back(describe(uint32_t(infos.size()), capabilities.back(), features.back()));
   }
@@ -254,13 +259,25 @@ Device Device::open(const DeviceOptions& options) {
   context->unified =
       !options.staging && (info.type == DeviceType::cpu || info.type == DeviceType::integrated);
   open_queue(*context);
+  Device device(std::move(info), std::move(context));
+  device.check_cooperative();
   if (!options.quiet) {
-    for (const std::string& quirk : info.quirks) fmt::print(stderr, "quirk: {}\n", quirk);
-    fmt::print(stderr, "device: {} | {}{}\n", print(info), why,
+    const DeviceInfo& opened = device.info_;
+    for (const std::string& quirk : opened.quirks) fmt::print(stderr, "quirk: {}\n", quirk);
+    fmt::print(stderr, "device: {} | {}{}\n", print(opened), why,
                validation != Validation::off ? " | validation on" : "");
-    fmt::print(stderr, "paths: {}\n", print_paths(info));
+    fmt::print(stderr, "paths: {}\n", print_paths(opened));
   }
-  return Device(std::move(info), std::move(context));
+  return device;
+}
+
+void Device::check_cooperative() {
+  if (!info_.target.cooperates()) return;
+  const std::string fault = cooperative_fault(*this, info_.target);
+  if (fault.empty()) return;
+  info_.target.cooperative = {};
+  std::erase(info_.features, "cooperative_matrix");
+  info_.off.push_back(fmt::format("cooperative_matrix ({})", fault));
 }
 
 Device::Device(DeviceInfo info, std::unique_ptr<Context> context)

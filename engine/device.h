@@ -86,6 +86,7 @@ class Device {
 
  private:
   Device(DeviceInfo info, std::unique_ptr<Context> context);
+  void check_cooperative();  // does without what cooperative_check.h finds wrong
   DeviceInfo info_;
   std::unique_ptr<Context> context_;
 };

@@ -47,6 +47,14 @@ constexpr FeatureRow kFeatures[] = {
      [](const Capabilities& c) { return bool(c.features11.storageBuffer16BitAccess); },
      [](Capabilities& c) { c.features11.storageBuffer16BitAccess = true; },
      [](graph::Target& t) { t.f16_storage = true; }},
+    {"cooperative_matrix", false, kCooperativeMatrixExtension,
+     "f16 products by the device's matrix units, where they are right and faster",
+     [](const Capabilities& c) {
+       return c.cooperative.m != 0 && c.features12.shaderFloat16 && c.features12.vulkanMemoryModel &&
+              c.features11.storageBuffer16BitAccess;
+     },
+     [](Capabilities& c) { c.features12.shaderFloat16 = c.features12.vulkanMemoryModel = true; },
+     nothing},
     {"int64_words", false, nullptr, "two neighbouring floats stored as one word, on CPU devices",
      [](const Capabilities& c) { return bool(c.features.shaderInt64); },
      [](Capabilities& c) { c.features.shaderInt64 = true; },
@@ -72,6 +80,41 @@ constexpr FeatureRow kFeatures[] = {
     {"tuning", false, nullptr, "products get the tiles that `surtsey tune` measured here",
      [](const Capabilities&) { return true; }, nothing_to_enable, nothing},
 };
+
+// VkCooperativeMatrixPropertiesKHR, and the values of its enumerations that matter here.
+struct CooperativeMatrixProperties {
+  VkStructureType type = VkStructureType(1000506001);
+  void* next = nullptr;
+  uint32_t m = 0, n = 0, k = 0;
+  uint32_t a_type = 0, b_type = 0, c_type = 0, result_type = 0;
+  VkBool32 saturating = false;
+  uint32_t scope = 0;
+};
+constexpr uint32_t kFloat16 = 0, kFloat32 = 1, kSubgroupScope = 3;
+
+graph::CooperativeMatrix largest_cooperative(const vk::raii::Instance& instance,
+                                             const vk::raii::PhysicalDevice& device) {
+  CooperativeMatrixFeatures features;
+  VkPhysicalDeviceFeatures2 chain{
+      .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &features, .features = {}};
+  device.getDispatcher()->vkGetPhysicalDeviceFeatures2(*device, &chain);
+  if (!features.cooperative_matrix) return {};
+  using Query = VkResult(VKAPI_PTR*)(VkPhysicalDevice, uint32_t*, CooperativeMatrixProperties*);
+  const auto query = reinterpret_cast<Query>(
+      instance.getProcAddr("vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR"));
+  uint32_t count = 0;
+  if (!query || query(*device, &count, nullptr) != VK_SUCCESS) return {};
+  std::vector<CooperativeMatrixProperties> list(count);
+  if (query(*device, &count, list.data()) < 0) return {};
+  graph::CooperativeMatrix best;
+  for (const CooperativeMatrixProperties& p : list) {
+    const bool fits = p.a_type == kFloat16 && p.b_type == kFloat16 && p.c_type == kFloat32 &&
+                      p.result_type == kFloat32 && p.scope == kSubgroupScope && !p.saturating;
+    if (fits && p.m * p.n * p.k > best.m * best.n * best.k)
+      best = {.m = p.m, .n = p.n, .k = p.k};
+  }
+  return best;
+}
 
 uint32_t estimated_processors(const Capabilities& capabilities) {
   switch (capabilities.properties.deviceType) {
@@ -109,7 +152,7 @@ bool Capabilities::fixed_subgroup_size(uint32_t size) const {
          size <= subgroup_size.maxSubgroupSize;
 }
 
-Capabilities query(const vk::raii::PhysicalDevice& device) {
+Capabilities query(const vk::raii::Instance& instance, const vk::raii::PhysicalDevice& device) {
   Capabilities result;
   result.properties = device.getProperties();
   for (const vk::ExtensionProperties& extension : device.enumerateDeviceExtensionProperties())
@@ -143,6 +186,8 @@ Capabilities query(const vk::raii::PhysicalDevice& device) {
             .getFeatures2<vk::PhysicalDeviceFeatures2,
                           vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>()
             .get<vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>();
+  if (result.extensions.contains(kCooperativeMatrixExtension))
+    result.cooperative = largest_cooperative(instance, device);
   auto families = device.getQueueFamilyProperties();
   for (uint32_t i = 0; i < families.size(); ++i) {
     bool graphics = bool(families[i].queueFlags & vk::QueueFlagBits::eGraphics);
@@ -223,6 +268,7 @@ FeatureSet choose_features(const Capabilities& c, const std::vector<std::string>
         c.subgroup_size.minSubgroupSize == size && c.subgroup_size.maxSubgroupSize == size;
     target.subgroup_size = controlled || only_one ? size : 0;
   }
+  if (result.in_use("cooperative_matrix")) target.cooperative = c.cooperative;
   target.addressing =
       target.buffer_address ? graph::Addressing::address : graph::Addressing::descriptor;
   return result;

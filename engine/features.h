@@ -14,6 +14,15 @@
 
 namespace surtsey::engine {
 
+// What VK_KHR_cooperative_matrix declares, which headers before 1.3.255 lack.
+struct CooperativeMatrixFeatures {
+  VkStructureType type = VkStructureType(1000506000);
+  void* next = nullptr;
+  VkBool32 cooperative_matrix = false;
+  VkBool32 robust_buffer_access = false;
+};
+inline constexpr const char* kCooperativeMatrixExtension = "VK_KHR_cooperative_matrix";
+
 struct Capabilities {
   vk::PhysicalDeviceProperties properties;
   vk::PhysicalDeviceDriverProperties driver;
@@ -28,6 +37,7 @@ struct Capabilities {
   vk::PhysicalDeviceVulkan12Features features12;
   vk::PhysicalDeviceVulkan13Features features13;
   vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR executables;
+  graph::CooperativeMatrix cooperative;  // the largest of f16 operands and f32 sums; m is 0: none
   std::set<std::string> extensions;
   bool debug_utils = false;            // of the instance
   uint32_t queue_family = UINT32_MAX;  // with compute, without graphics if there is one
@@ -39,7 +49,7 @@ struct Capabilities {
   bool requires_subgroup_size() const;  // the size can be asked for in compute pipelines
 };
 
-Capabilities query(const vk::raii::PhysicalDevice& device);
+Capabilities query(const vk::raii::Instance& instance, const vk::raii::PhysicalDevice& device);
 
 struct FeatureRow {
   const char* name;

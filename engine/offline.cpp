@@ -163,7 +163,7 @@ class NullDevice : public OfflineDevice {
   explicit NullDevice(Progress& progress) : progress_(progress), context_(create_instance(Validation::off)) {
     std::vector<vk::raii::PhysicalDevice> devices = physical_devices(context_.instance);
     check(!devices.empty(), "the driver offers no device");
-    const Capabilities capabilities = query(devices[0]);
+    const Capabilities capabilities = query(context_.instance.handle, devices[0]);
     const FeatureSet chosen = choose_features(capabilities, {});
     info_ = describe(0, capabilities, chosen);
     check(!info_.usable, "{} is a device that can run, where one that only compiles was expected",

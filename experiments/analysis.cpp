@@ -61,12 +61,11 @@ std::vector<AnalyzedKernel> rows_of(const graph::Plan& plan,
 }
 
 std::string describe(const graph::Target& target) {
-  const bool tiles = target.matmul_variant() == graph::MatmulVariant::shared_tile;
   const bool groups = target.reduce_variant() == graph::ReduceVariant::workgroup_per_row;
   return fmt::format("{} mode, {} KiB shared, {} invocations, matmul {}, reduce {}",
                      target.addressing == graph::Addressing::address ? "address" : "descriptor",
                      target.shared_memory_bytes / 1024, target.max_workgroup_invocations,
-                     tiles ? "shared_tile" : "lane_broadcast",
+                     graph::name(target.matmul_variant()),
                      groups ? "workgroup_per_row" : "lane_per_row");
 }
 

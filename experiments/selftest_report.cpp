@@ -36,11 +36,10 @@ double worst_of(const VariantResult& variant) {
 }
 
 std::string paths_of(const graph::Target& target) {
-  const bool tiles = target.matmul_variant() == graph::MatmulVariant::shared_tile;
   const bool groups = target.reduce_variant() == graph::ReduceVariant::workgroup_per_row;
   return fmt::format(
       "{}, {}, {}, {}", target.addressing == graph::Addressing::address ? "address" : "descriptor",
-      tiles ? "shared_tile" : "lane_broadcast", groups ? "workgroup_per_row" : "lane_per_row",
+      graph::name(target.matmul_variant()), groups ? "workgroup_per_row" : "lane_per_row",
       target.fusion ? "fused" : "unfused");
 }
 

@@ -125,7 +125,7 @@ class CommandLine {
     command->add_option("--out", options->out, "write files into this folder instead");
     command->add_option("--members", options->members, "ensemble members");
     command->add_option("--addressing", options->addressing, "address or descriptor");
-    command->add_option("--variant", options->variant, "of matmul: lane_broadcast or shared_tile");
+    command->add_option("--variant", options->variant, "of matmul: lane_broadcast, shared_tile or cooperative");
     command->add_flag("--no-fusion", options->no_fusion, "a kernel for every node");
     on_with_keys(command, options, commands::inspect);
   }
@@ -189,7 +189,7 @@ class CommandLine {
     command->add_option("-r,--repetitions", options.repetitions, "samples");
     command->add_option("--warmup", options.warmup, "samples that are thrown away first");
     command->add_option("--device", options.device.select, "index, name or UUID");
-    command->add_option("--variant", options.variant, "of matmul: lane_broadcast or shared_tile");
+    command->add_option("--variant", options.variant, "of matmul: lane_broadcast, shared_tile or cooperative");
   }
 
   template <typename T>
@@ -209,6 +209,7 @@ class CommandLine {
     add_list(command, "--n", matmul->n, "columns of B");
     add_list(command, "--k", matmul->k, "columns of A");
     add_list(command, "--layout", matmul->layout, "nn, nt, tn, tt: how A and B are stored");
+    add_list(command, "--dtype", matmul->dtype, "of A and B: f32, bf16, f16; sums are f32");
     on(command, matmul, commands::bench_matmul);
 
     auto attention = keep<commands::BenchAttentionOptions>();

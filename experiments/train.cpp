@@ -36,7 +36,8 @@ TrainConfig with_metrics(TrainConfig config) {
 
 constexpr std::pair<const char*, graph::MatmulVariant> kMatmulVariants[] = {
     {"lane_broadcast", graph::MatmulVariant::lane_broadcast},
-    {"shared_tile", graph::MatmulVariant::shared_tile}};
+    {"shared_tile", graph::MatmulVariant::shared_tile},
+    {"cooperative", graph::MatmulVariant::cooperative}};
 constexpr std::pair<const char*, graph::ReduceVariant> kReduceVariants[] = {
     {"lane_per_row", graph::ReduceVariant::lane_per_row},
     {"workgroup_per_row", graph::ReduceVariant::workgroup_per_row}};

@@ -171,13 +171,14 @@ class Contest {
 
 }  // namespace
 
-Program product_program(const MatmulShape& shape) {
+Program product_program(const MatmulShape& shape, DType storage) {
   auto graph = std::make_shared<Graph>();
   const auto operand = [&](const char* name, int64_t rows, int64_t columns, bool transposed) {
     Shape stored = transposed ? Shape{columns, rows} : Shape{rows, columns};
     if (shape.batch > 1) stored.insert(stored.begin(), shape.batch);
-    const Value x = graph->parameter(name, {DType::f32, std::move(stored)});
-    return transposed ? transpose(x) : x;
+    const Value x = graph->parameter(name, {storage, std::move(stored)});
+    const Value side = transposed ? transpose(x) : x;
+    return storage == DType::f32 ? side : cast(side, DType::f32);
   };
   const Value a = operand("a", shape.m, shape.k, shape.a_transposed);
   const Value b = operand("b", shape.k, shape.n, shape.b_transposed);

@@ -13,7 +13,8 @@
 namespace surtsey::experiments {
 
 // One product with its operands stored as `shape` says: parameters "a" and "b", output "c".
-graph::Program product_program(const graph::MatmulShape& shape);
+graph::Program product_program(const graph::MatmulShape& shape,
+                              graph::DType storage = graph::DType::f32);
 
 // What is chosen, and for what.
 using Choice = std::variant<graph::MatmulTile, graph::ReduceTile>;

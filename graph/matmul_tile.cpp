@@ -7,7 +7,7 @@
 namespace surtsey::graph {
 namespace {
 
-constexpr const char* kVariants[] = {"automatic", "lane_broadcast", "shared_tile"};
+constexpr const char* kVariants[] = {"automatic", "lane_broadcast", "shared_tile", "cooperative"};
 
 char letter(bool transposed) { return transposed ? 't' : 'n'; }
 
@@ -37,7 +37,7 @@ MatmulTiles parse_matmul_tiles(std::string_view text) {
     std::string variant, layout, rows, columns, depth, own, along;
     char x = 0, side = 0;
     in >> variant >> layout >> s.batch >> x >> s.m >> x >> s.n >> x >> s.k >> rows >> t.rows >> columns >> t.columns >> depth >> t.depth >> own >> t.own >> along >> side;
-    for (const MatmulVariant each_variant : {MatmulVariant::lane_broadcast, MatmulVariant::shared_tile})
+    for (const MatmulVariant each_variant : {MatmulVariant::lane_broadcast, MatmulVariant::shared_tile, MatmulVariant::cooperative})
       if (variant == name(each_variant)) s.variant = each_variant;
     s.a_transposed = layout.starts_with('t');
     s.b_transposed = layout.ends_with('t');

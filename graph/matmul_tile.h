@@ -9,7 +9,8 @@
 
 namespace surtsey::graph {
 
-enum class MatmulVariant : uint8_t { automatic, lane_broadcast, shared_tile };
+// cooperative: shared_tile with the device's matrix units, for products of operands that are stored in f16.
+enum class MatmulVariant : uint8_t { automatic, lane_broadcast, shared_tile, cooperative };
 const char* name(MatmulVariant variant);
 
 // What a choice is made for: C[batch, m, n] = A[batch, m, k] B[batch, k, n] in one variant.
@@ -25,9 +26,9 @@ struct MatmulShape {
 // Every element is the same sum in the same order of K, whatever the tile.
 struct MatmulTile {
   int64_t rows = 1;            // lane_broadcast: rows of the product (columns with lanes_along_m) that a subgroup holds
-  int64_t columns = 1;         // lane_broadcast: results that a lane holds of each row; shared_tile: columns of the tile
-  int64_t depth = 1;           // lane_broadcast: steps of K in one turn of the loop; shared_tile: of a tile in shared memory
-  int64_t own = 1;             // shared_tile: a lane holds own x own results
+  int64_t columns = 1;         // lane_broadcast: results that a lane holds of each row; else columns of the tile
+  int64_t depth = 1;           // lane_broadcast: steps of K in one turn of the loop; else of a tile in shared memory
+  int64_t own = 1;             // shared_tile: a lane holds own x own results; cooperative: a subgroup own x own matrices
   bool lanes_along_m = false;  // lane_broadcast: lanes lie along M, not along N
   auto operator<=>(const MatmulTile&) const = default;
 };

@@ -74,7 +74,13 @@ Target gpu(uint32_t threads, uint32_t subgroup_size, uint32_t shared_kib, uint64
 // The width varies from 8 to 32 within one shader.
 Target intel() { return gpu(96, 0, 64, 4095); }
 Target amd() { return gpu(36, 64, 64, 4095); }
-Target nvidia() { return gpu(46, 32, 48, 4095); }
+
+// Turing and later.
+Target nvidia() {
+  Target target = gpu(46, 32, 48, 4095);
+  target.cooperative = {.m = 16, .n = 16, .k = 16};
+  return target;
+}
 
 Target mobile() {
   Target target = gpu(4, 0, 32, 128);
@@ -95,10 +101,17 @@ bool Target::stores_pairs() const { return cpu && int64_words && addressing == A
 
 bool Target::can_broadcast() const { return subgroup_ballot && subgroup_size >= 4; }
 
+bool Target::cooperates() const { return cooperative.m != 0 && subgroup_size >= 4 && f16_storage; }
+
 MatmulVariant Target::matmul_variant() const {
   if (matmul == MatmulVariant::automatic) {
-    return cpu && can_broadcast() ? MatmulVariant::lane_broadcast : MatmulVariant::shared_tile;
+    if (cpu && can_broadcast()) return MatmulVariant::lane_broadcast;
+    return cooperates() ? MatmulVariant::cooperative : MatmulVariant::shared_tile;
   }
+  check(matmul != MatmulVariant::cooperative || cooperates(),
+        "the cooperative matmul needs cooperative matrices of f16 operands and f32 sums, 16-bit storage and a known subgroup "
+        "size; {} has {}matrices, {}storage and size {}",
+        name.empty() ? "the device" : name, cooperative.m != 0 ? "" : "no ", f16_storage ? "" : "no ", subgroup_size);
   check(matmul != MatmulVariant::lane_broadcast || can_broadcast(),
         "the lane_broadcast matmul needs a known subgroup size of 4 or more and subgroup ballot; "
         "{} has size {} and {}ballot",

@@ -18,6 +18,13 @@ enum class AttentionVariant : uint8_t { automatic, expanded, lane_broadcast, sha
 // one_hot: scatter_add is a matmul with a one-hot matrix; rows: a kernel adds row by row.
 enum class ScatterVariant : uint8_t { automatic, one_hot, rows };
 
+// C[m, n] += A[m, k] B[k, n] by a whole subgroup at once: A and B in f16, C in f32.
+struct CooperativeMatrix {
+  uint32_t m = 0, n = 0, k = 0;  // 0: there is none
+  bool emulated = false;         // by each lane's own arithmetic, for tests of everything around it
+  bool operator==(const CooperativeMatrix&) const = default;
+};
+
 struct Target {
   std::string name;
   bool cpu = false;                       // lanes are SIMD lanes of a CPU: barriers are dear, shared memory is no faster than memory
@@ -35,6 +42,7 @@ struct Target {
   bool subgroup_ballot = false;           // broadcast
   bool f16_storage = false;               // 16-bit elements in buffers: f16, and bf16 as words that kernels shift
   bool int64_words = false;               // 64-bit integers in shaders
+  CooperativeMatrix cooperative;          // needs a known subgroup size
   // Choices, not capabilities: switches of the user and of tests.
   Addressing addressing = Addressing::address;
   MatmulVariant matmul = MatmulVariant::automatic;
@@ -48,7 +56,8 @@ struct Target {
   uint32_t max_bindings() const;          // tensors that one kernel may touch, by addressing mode
   bool stores_pairs() const;              // two neighbouring floats are stored as one word
   bool can_broadcast() const;             // from a lane to its whole subgroup, of a known size
-  MatmulVariant matmul_variant() const;   // resolves automatic
+  bool cooperates() const;                // has cooperative matrices that kernels can use
+  MatmulVariant matmul_variant() const;   // resolves automatic; of products that `cooperative` cannot do, it is shared_tile
   ReduceVariant reduce_variant() const;
   AttentionVariant attention_variant() const;
   bool scatters(int64_t rows) const;      // has scatter_add into so many rows a kernel of its own?

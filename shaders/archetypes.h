@@ -20,6 +20,8 @@ Shader reduce_workgroup_per_row(Writer& writer);
 Shader matmul_lane_broadcast(Writer& writer);
 // Tiles of both operands in shared memory, a small tile of the product in each lane's registers.
 Shader matmul_shared_tile(Writer& writer);
+// The same by matrices of a whole subgroup, for operands stored in f16 (VK_KHR_cooperative_matrix).
+Shader matmul_cooperative(Writer& writer);
 
 // A lane has rows of queries (or of keys, for their gradient) and meets the other side in tiles; online softmax, no score is stored.
 // Tiles are broadcast from the lanes of the subgroup: no barrier, no shared memory.

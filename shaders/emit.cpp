@@ -100,8 +100,11 @@ Shader write(const Kernel& kernel, const Graph& graph, const Target& target, std
       return target.reduce_variant() == ReduceVariant::lane_per_row ? variant("lane_per_row", reduce_lane_per_row)
                                                                     : variant("workgroup_per_row", reduce_workgroup_per_row);
     case Archetype::matmul:
-      return target.matmul_variant() == MatmulVariant::lane_broadcast ? variant("lane_broadcast", matmul_lane_broadcast)
-                                                                      : variant("shared_tile", matmul_shared_tile);
+      switch (matmul_shape(kernel, graph, target).variant) {
+        case MatmulVariant::lane_broadcast: return variant("lane_broadcast", matmul_lane_broadcast);
+        case MatmulVariant::cooperative: return variant("cooperative", matmul_cooperative);
+        default: return variant("shared_tile", matmul_shared_tile);
+      }
     case Archetype::scatter: return variant("rows", scatter_rows);
     case Archetype::attention:
       return target.attention_variant() == AttentionVariant::lane_broadcast ? variant("lane_broadcast", attention_lane_broadcast)

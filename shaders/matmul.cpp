@@ -1,84 +1,14 @@
 #include "shaders/archetypes.h"
+#include "shaders/matmul_product.h"
 #include "shaders/matmul_tile.h"
 
 #include <algorithm>
-#include <set>
 
 namespace surtsey::shaders {
 
 using namespace graph;
 
 namespace {
-
-// C[z, m, n] = sum over k of A[z, m, k] B[z, k, n]; operands are any expressions, their layout is in their strides.
-struct Product {
-  explicit Product(Writer& writer) : w(writer), loop(loop_index(writer.context, Archetype::matmul, writer.kernel().space, {})) {
-    const Node& node = w.graph().node(w.kernel().anchor);
-    a = node.inputs[0];
-    b = node.inputs[1];
-    const Shape& shape = w.kernel().space;
-    m = shape[shape.size() - 2];
-    n = shape.back();
-    k = a.shape().back();
-    batch = loop.full_count / (m * n);
-    batch_shape = Shape(shape.begin(), shape.end() - 2);
-    std::set<uint32_t> sums;
-    for (const uint32_t member : w.kernel().members)
-      if (const auto side = summed_operand(w.graph(), w.kernel().anchor.node, member)) {
-        sides[*side].sums.push_back(member);
-        sums.insert(member);
-      }
-    for (const KernelOperand& output : w.kernel().outputs) {
-      const uint32_t base = behind_views(w.graph(), output.value.node);
-      if (!sums.count(base)) {
-        outputs.push_back(&output);
-        continue;
-      }
-      for (Side& side : sides)
-        if (std::find(side.sums.begin(), side.sums.end(), base) != side.sums.end()) side.outputs.push_back(&output);
-    }
-    plain = outputs.size() == 1 && w.kernel().members.size() == 1 + sums.size();
-  }
-
-  Index a_index(const Affine& row, const Affine& inner) { return batched(row, inner); }
-  Index b_index(const Affine& inner, const Affine& column) { return batched(inner, column); }
-
-  // Strides of an operand that is read as it is stored; 0 when it is computed on load.
-  int64_t stride(const Value& operand, size_t from_back) const {
-    for (const auto& input : w.kernel().inputs)
-      if (input.value == operand) return input.view.strides[input.view.strides.size() - 1 - from_back];
-    return 0;
-  }
-
-  // Stores the sums of a side at its row or column, which is defined here.
-  void store_sums(size_t side, const std::string& accumulator) {
-    for (const uint32_t sum : sides[side].sums) w.bind(sum, accumulator);
-    w.store(w.context.add(w.context.scale(loop.first, side == 0 ? m : n), side == 0 ? loop.second : loop.third), sides[side].outputs);
-  }
-
-  // Sums over K of the rows of A (0) or the columns of B (1) that are computed along with the product.
-  struct Side {
-    std::vector<uint32_t> sums;
-    std::vector<const KernelOperand*> outputs;
-  };
-
-  Writer& w;
-  LoopIndex loop;
-  Value a, b;
-  int64_t m, n, k, batch;
-  Shape batch_shape;
-  Side sides[2];
-  std::vector<const KernelOperand*> outputs;  // those of the product's size
-  bool plain = false;                         // the product is stored as it is, and nothing else of its size
-
-private:
-  Index batched(const Affine& second_last, const Affine& last) {
-    Index index = w.context.delinearize(loop.first, batch_shape);
-    index.push_back(second_last);
-    index.push_back(last);
-    return index;
-  }
-};
 
 constexpr size_t kMaxLoadedAhead = 2;
 // Work (OpDef::work) up to which an epilogue is written for every register of the tile: lavapipe gathers from an array that is read
@@ -320,7 +250,7 @@ private:
   }
 
   Writer& w_;
-  Product p_;
+  MatmulProduct p_;
   int64_t lanes_;
   bool swapped_ = false;
   bool unrolled_ = false;      // the epilogue is
@@ -332,84 +262,5 @@ private:
 }  // namespace
 
 Shader matmul_lane_broadcast(Writer& writer) { return LaneBroadcast(writer).write(); }
-
-Shader matmul_shared_tile(Writer& w) {
-  Product p(w);
-  // Shared tiles of rows x depth and depth x columns; each lane owns `own` x `own` results.
-  const MatmulTile t = choose_tile(matmul_shape(w.kernel(), w.graph(), w.target()), w.target());
-  const int64_t across = t.columns / t.own, lanes = t.rows / t.own * across;
-  const int64_t row_tiles = divide_up(p.m, t.rows), column_tiles = divide_up(p.n, t.columns);
-  // A row more than the tile: neighbouring rows start in different banks.
-  w.global(fmt::format("shared float tile_a[{}];\nshared float tile_b[{}];", t.depth * (t.rows + 1), t.depth * (t.columns + 1)));
-  w.line("uint lane = gl_LocalInvocationID.x;");
-  w.line(fmt::format("uint row_base = group / {}u % {}u * {}u;", column_tiles, row_tiles, t.rows));
-  w.line(fmt::format("uint column_base = group % {}u * {}u;", column_tiles, t.columns));
-  w.define(p.loop.first, fmt::format("group / {}u", row_tiles * column_tiles));
-  w.line(fmt::format("uint own_row = lane / {}u * {}u;", across, t.own));
-  w.line(fmt::format("uint own_column = lane % {}u * {}u;", across, t.own));
-  for (int64_t i = 0; i < t.own; ++i)
-    for (int64_t j = 0; j < t.own; ++j) w.line(fmt::format("float c{}_{} = 0.0;", i, j));
-  for (const size_t side : {0, 1})
-    for (int64_t i = 0; i < t.own && !p.sides[side].sums.empty(); ++i) w.line(fmt::format("float sum{}_{} = 0.0;", side, i));
-
-  w.open(fmt::format("for (uint k_base = 0u; k_base < {}u; k_base += {}u)", p.k, t.depth));
-  // Neighbouring lanes load along the axis that lies contiguous in memory.
-  const auto load = [&](const char* array, int64_t side, int64_t extent, const char* base, bool depth_first, bool is_a) {
-    w.open(fmt::format("for (uint e = lane; e < {}u; e += {}u)", side * t.depth, lanes));
-    w.line(fmt::format("uint at_side = e {} {}u;", depth_first ? "/" : "%", depth_first ? t.depth : side));
-    w.line(fmt::format("uint at_depth = e {} {}u;", depth_first ? "%" : "/", depth_first ? t.depth : side));
-    w.line("float loaded = 0.0;");
-    w.open(fmt::format("if ({} + at_side < {}u && k_base + at_depth < {}u)", base, extent, p.k), true);
-    const Affine place = w.context.variable(fmt::format("{}_side", array), extent), k = w.context.variable(fmt::format("{}_depth", array), p.k);
-    w.define(place, fmt::format("{} + at_side", base));
-    w.define(k, "k_base + at_depth");
-    const Expression value = is_a ? w.value(p.a, p.a_index(place, k)) : w.value(p.b, p.b_index(k, place));
-    w.line("loaded = " + value.text + ";");
-    w.close();
-    w.line(fmt::format("{}[at_depth * {}u + at_side] = loaded;", array, side + 1));
-    w.close();
-  };
-  load("tile_a", t.rows, p.m, "row_base", p.stride(p.a, 0) == 1, true);
-  load("tile_b", t.columns, p.n, "column_base", p.stride(p.b, 1) == 1, false);
-  w.line("barrier();");
-  w.open(fmt::format("for (uint d = 0u; d < {}u; ++d)", t.depth));
-  for (int64_t i = 0; i < t.own; ++i) w.line(fmt::format("float a{0} = tile_a[d * {1}u + own_row + {0}u];", i, t.rows + 1));
-  for (int64_t j = 0; j < t.own; ++j) w.line(fmt::format("float b{0}_ = tile_b[d * {1}u + own_column + {0}u];", j, t.columns + 1));
-  for (int64_t i = 0; i < t.own; ++i)
-    for (int64_t j = 0; j < t.own; ++j) w.line(fmt::format("c{0}_{1} = fma(a{0}, b{1}_, c{0}_{1});", i, j));
-  for (const size_t side : {0, 1})
-    for (int64_t i = 0; i < t.own && !p.sides[side].sums.empty(); ++i)
-      w.line(fmt::format("sum{0}_{1} = sum{0}_{1} + {2};", side, i, side == 0 ? fmt::format("a{}", i) : fmt::format("b{}_", i)));
-  w.close();
-  w.line("barrier();");
-  w.close();
-
-  std::string list;
-  for (int64_t i = 0; i < t.own; ++i)
-    for (int64_t j = 0; j < t.own; ++j) list += fmt::format("{}c{}_{}", list.empty() ? "" : ", ", i, j);
-  w.line(fmt::format("float results[{}] = float[]({});", t.own * t.own, list));
-  w.open(fmt::format("for (uint e = 0u; e < {}u; ++e)", t.own * t.own));
-  w.open(fmt::format("if (row_base + own_row + e / {0}u < {1}u && column_base + own_column + e % {0}u < {2}u)", t.own, p.m, p.n), true);
-  w.define(p.loop.second, fmt::format("row_base + own_row + e / {}u", t.own));
-  w.define(p.loop.third, fmt::format("column_base + own_column + e % {}u", t.own));
-  w.bind(w.kernel().anchor.node, "results[e]");
-  w.store(p.loop.full, p.outputs);
-  w.close();
-  w.close();
-  // The operands' own sums over K: every workgroup has them, the first along the other side stores them.
-  for (const size_t side : {0, 1}) {
-    if (p.sides[side].sums.empty()) continue;
-    w.open(side == 0 ? "if (column_base + own_column == 0u)" : "if (row_base + own_row == 0u)", true);
-    for (int64_t i = 0; i < t.own; ++i) {
-      const std::string place = fmt::format("{} + {}u", side == 0 ? "row_base + own_row" : "column_base + own_column", i);
-      w.open(fmt::format("if ({} < {}u)", place, side == 0 ? p.m : p.n), true);
-      w.define(side == 0 ? p.loop.second : p.loop.third, place);
-      p.store_sums(side, fmt::format("sum{}_{}", side, i));
-      w.close();
-    }
-    w.close();
-  }
-  return w.finish(uint32_t(p.batch * row_tiles * column_tiles), uint32_t(lanes));
-}
 
 }  // namespace surtsey::shaders

@@ -1,5 +1,6 @@
 #include "shaders/matmul_tile.h"
 
+#include "graph/error.h"
 #include "shaders/archetypes.h"
 
 #include <algorithm>
@@ -26,6 +27,13 @@ constexpr MatmulTile kSharedTiles[] = {{.rows = 64, .columns = 64, .depth = 16, 
                                        {.rows = 64, .columns = 128, .depth = 16, .own = 8}, {.rows = 64, .columns = 32, .depth = 16, .own = 4},
                                        {.rows = 32, .columns = 64, .depth = 16, .own = 4}};
 
+// By results, largest first: a workgroup has four subgroups of 16x16 matrices. Not measured on a GPU.
+constexpr MatmulTile kCooperativeTiles[] = {{.rows = 128, .columns = 128, .depth = 32, .own = 4}, {.rows = 128, .columns = 64, .depth = 32, .own = 2},
+                                            {.rows = 64, .columns = 64, .depth = 32, .own = 2},   {.rows = 32, .columns = 32, .depth = 32, .own = 1},
+                                            {.rows = 128, .columns = 128, .depth = 16, .own = 4}, {.rows = 64, .columns = 128, .depth = 32, .own = 2},
+                                            {.rows = 64, .columns = 64, .depth = 64, .own = 2},   {.rows = 32, .columns = 64, .depth = 32, .own = 1}};
+constexpr size_t kCooperativeDefaults = 4;
+
 // 18 rows are two tiles of 9, not one of 16 and one of 2.
 int64_t even_rows(int64_t extent, int64_t most) { return divide_up(extent, divide_up(extent, most)); }
 
@@ -49,12 +57,28 @@ int64_t longest_share(const MatmulShape& s, const Sides& side, int64_t rows, con
   return divide_up(tiles, target.threads) * rows;
 }
 
+// Four workgroups for each processor hide each other's waits.
+constexpr int64_t kGroupsPerProcessor = 4;
+
+bool cooperative_fits(const MatmulTile& tile, const Target& target) {
+  const CooperativeMatrix& c = target.cooperative;
+  if (std::find(std::begin(kCooperativeTiles), std::end(kCooperativeTiles), tile) == std::end(kCooperativeTiles)) return false;
+  if (tile.rows % (tile.own * c.m) != 0 || tile.columns % (tile.own * c.n) != 0 || tile.depth % c.k != 0) return false;
+  const int64_t lanes = tile_lanes(tile, MatmulVariant::cooperative, target), bytes = c.emulated ? 4 : 2;
+  if (tile.rows * tile.depth % lanes != 0 || tile.columns * tile.depth % lanes != 0) return false;
+  // Both tiles with their skew, and a row of each subgroup's matrices (all of them, emulated) on the way to the epilogue.
+  const int64_t tiles = bytes * (tile.rows + tile.columns) * tile.depth + 16 * (2 * tile.depth + tile.rows + tile.columns);
+  const int64_t staged = 4 * tile.rows * tile.columns / (c.emulated ? 1 : tile.own);
+  return lanes <= target.max_workgroup_invocations && tiles + staged <= target.shared_memory_bytes;
+}
+
 bool fits(const MatmulTile& tile, const MatmulShape& shape, const Target& target) {
   if (tile.rows < 1 || tile.columns < 1 || tile.depth < 1 || tile.own < 1) return false;
+  if (shape.variant == MatmulVariant::cooperative) return cooperative_fits(tile, target);
   if (shape.variant == MatmulVariant::shared_tile) {
     const bool known = std::find(std::begin(kSharedTiles), std::end(kSharedTiles), tile) != std::end(kSharedTiles);
-    const int64_t bytes = 4 * tile.depth * (tile.rows + tile.columns + 2);
-    return known && tile.rows * tile.columns / (tile.own * tile.own) <= target.max_workgroup_invocations && bytes <= target.shared_memory_bytes;
+    const int64_t bytes = 4 * tile.depth * (tile.rows + tile.columns + 8);
+    return known && tile_lanes(tile, shape.variant, target) <= target.max_workgroup_invocations && bytes <= target.shared_memory_bytes;
   }
   // Every access through a descriptor is checked against its range: long turns would take the driver minutes to compile.
   const int64_t deepest = target.addressing == Addressing::address ? kDepth + 1 : kDepth;
@@ -86,7 +110,45 @@ MatmulTile default_shared_tile(const MatmulShape& shape, const Target& target) {
   return kSharedTiles[kDefaults - 1];
 }
 
+// The largest tile that leaves every processor work, else the smallest; none where none fits.
+const MatmulTile* default_cooperative(const MatmulShape& shape, const Target& target) {
+  const MatmulTile* best = nullptr;
+  for (size_t i = 0; i < kCooperativeDefaults; ++i) {
+    const MatmulTile& tile = kCooperativeTiles[i];
+    if (!cooperative_fits(tile, target)) continue;
+    best = &tile;
+    const int64_t groups = shape.batch * divide_up(shape.m, tile.rows) * divide_up(shape.n, tile.columns);
+    if (shape.m > tile.rows / 2 && shape.n > tile.columns / 2 && groups >= kGroupsPerProcessor * int64_t(target.threads)) break;
+  }
+  return best;
+}
+
+// A product with less than one matrix along a side would multiply mostly zeros.
+bool fills_matrices(const MatmulShape& shape, const CooperativeMatrix& c) {
+  return shape.m >= int64_t(c.m) && shape.n >= int64_t(c.n) && shape.k >= int64_t(c.k) && c.m != 0;
+}
+
 }  // namespace
+
+int64_t StoredOperand::stride(size_t from_back) const {
+  return input == nullptr ? 0 : input->view.strides[input->view.strides.size() - 1 - from_back];
+}
+
+StoredOperand stored_operand(const Kernel& kernel, const Graph& graph, const Value& operand) {
+  for (Value value = operand;;) {
+    for (const KernelOperand& input : kernel.inputs)
+      if (input.value == value) return {&input};
+    if (graph.node(value).op != Op::cast) return {};
+    value = graph.node(value).inputs[0];
+  }
+}
+
+int64_t tile_lanes(const MatmulTile& tile, MatmulVariant variant, const Target& target) {
+  if (variant == MatmulVariant::lane_broadcast) return target.subgroup_size;
+  if (variant == MatmulVariant::shared_tile) return tile.rows * tile.columns / (tile.own * tile.own);
+  const CooperativeMatrix& c = target.cooperative;
+  return tile.rows / (tile.own * c.m) * (tile.columns / (tile.own * c.n)) * target.subgroup_size;
+}
 
 MatmulShape matmul_shape(const Kernel& kernel, const Graph& graph, const Target& target) {
   const Node& node = graph.node(kernel.anchor);
@@ -95,21 +157,25 @@ MatmulShape matmul_shape(const Kernel& kernel, const Graph& graph, const Target&
   shape.n = kernel.space.back();
   shape.k = node.inputs[0].shape().back();
   shape.batch = element_count(kernel.space) / std::max<int64_t>(1, shape.m * shape.n);
+  bool narrow = true;
   const auto transposed = [&](const Value& operand) {
-    for (const KernelOperand& input : kernel.inputs)
-      if (input.value == operand) {
-        const Strides& strides = input.view.strides;
-        return strides[strides.size() - 1] != 1 && strides[strides.size() - 2] == 1;
-      }
-    return false;
+    const StoredOperand stored = stored_operand(kernel, graph, operand);
+    narrow &= stored.input != nullptr && stored.input->view.dtype == DType::f16;
+    return stored.input != nullptr && stored.stride(0) != 1 && stored.stride(1) == 1;
   };
   shape.a_transposed = transposed(node.inputs[0]);
   shape.b_transposed = transposed(node.inputs[1]);
+  if (shape.variant == MatmulVariant::cooperative && !(narrow && fills_matrices(shape, target.cooperative) && default_cooperative(shape, target) != nullptr))
+    shape.variant = MatmulVariant::shared_tile;
   return shape;
 }
 
 MatmulTile default_tile(const MatmulShape& shape, const Target& target) {
-  return shape.variant == MatmulVariant::shared_tile ? default_shared_tile(shape, target) : default_lane_broadcast(shape, target);
+  if (shape.variant == MatmulVariant::shared_tile) return default_shared_tile(shape, target);
+  if (shape.variant == MatmulVariant::lane_broadcast) return default_lane_broadcast(shape, target);
+  const MatmulTile* tile = default_cooperative(shape, target);
+  ensure(tile != nullptr, "no cooperative tile fits {}", target.name);
+  return *tile;
 }
 
 MatmulTile choose_tile(const MatmulShape& shape, const Target& target) {
@@ -125,6 +191,10 @@ std::vector<MatmulTile> tile_candidates(const MatmulShape& shape, const Target& 
   };
   if (shape.variant == MatmulVariant::shared_tile) {
     for (const MatmulTile& tile : kSharedTiles) add(tile);
+    return list;
+  }
+  if (shape.variant == MatmulVariant::cooperative) {
+    for (const MatmulTile& tile : kCooperativeTiles) add(tile);
     return list;
   }
   for (const bool lanes_along_m : {false, true})

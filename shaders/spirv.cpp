@@ -3,6 +3,7 @@
 #include "graph/debug.h"
 #include "graph/error.h"
 #include "shaders/cache_file.h"
+#include "shaders/cooperative_spirv.h"
 #include "shaders/parallel.h"
 
 #include <shaderc/shaderc.hpp>
@@ -71,7 +72,7 @@ Spirv compile_one(const Shader& shader) {
                                                   shader.name.c_str(), options);
     fmt::print(stderr, "{}\n", std::string(text.begin(), text.end()));
   }
-  return Spirv(result.begin(), result.end());
+  return with_khr_cooperative_matrices(Spirv(result.begin(), result.end()));
 }
 
 CacheState load(const std::string& path, uint64_t key, Spirv& spirv) {

@@ -376,6 +376,9 @@ Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgrou
   if (half) text += "#extension GL_EXT_shader_16bit_storage : require\n";
   const bool paired = body.find("packUint2x32") != std::string::npos;
   if (paired) text += "#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require\n";
+  if (body.find("coopMat") != std::string::npos)
+    text += "#extension GL_NV_cooperative_matrix : require\n#extension GL_KHR_memory_scope_semantics : require\n"
+            "#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require\n";
   if (subgroup_size != 0) text += "#extension GL_KHR_shader_subgroup_basic : require\n#extension GL_KHR_shader_subgroup_ballot : require\n";
   if (body.find("[[") != std::string::npos) text += "#extension GL_EXT_control_flow_attributes : require\n";
   text += fmt::format("layout(local_size_x = {}) in;\n", local_size);

@@ -69,15 +69,11 @@ uint32_t runs_per_sample(engine::Session& session, const std::string& program) {
 graph::MatmulVariant matmul_variant(const std::string& name) {
   using graph::MatmulVariant;
   if (name.empty() || name == "automatic") return MatmulVariant::automatic;
-  if (name == "lane_broadcast") return MatmulVariant::lane_broadcast;
-  check(name == "shared_tile", "--variant is automatic, lane_broadcast or shared_tile, not '{}'",
-        name);
-  return MatmulVariant::shared_tile;
-}
-
-const char* variant_name(const graph::Target& target) {
-  return target.matmul_variant() == graph::MatmulVariant::lane_broadcast ? "lane_broadcast"
-                                                                         : "shared_tile";
+  for (const MatmulVariant variant : {MatmulVariant::lane_broadcast, MatmulVariant::shared_tile,
+                                      MatmulVariant::cooperative})
+    if (name == graph::name(variant)) return variant;
+  throw UserError(fmt::format(
+      "--variant is automatic, lane_broadcast, shared_tile or cooperative, not '{}'", name));
 }
 
 engine::SessionOptions session_options(const engine::Device& device, const BenchOptions& options) {

@@ -31,8 +31,7 @@ engine::SessionOptions session_options(const engine::Device& device, const Bench
 uint32_t runs_per_sample(engine::Session& session, const std::string& program);
 uint64_t time_runs(engine::Session& session, const std::string& program, uint32_t runs);
 
-// automatic, lane_broadcast or shared_tile from its name, empty for automatic; UserError.
+// automatic, lane_broadcast, shared_tile or cooperative from its name, empty for automatic; UserError.
 graph::MatmulVariant matmul_variant(const std::string& name);
-const char* variant_name(const graph::Target& target);  // of the kernel that runs
 
 }  // namespace surtsey::experiments::commands

@@ -1,5 +1,7 @@
 #include "experiments/commands/bench.h"
+#include "experiments/config.h"
 #include "experiments/tune.h"
+#include "shaders/matmul_tile.h"
 
 #include <algorithm>
 #include <cmath>
@@ -42,9 +44,9 @@ void check_product(const graph::MatmulShape& shape, const HostTensor& a, const H
 }
 
 Record measure(engine::Device& device, const graph::MatmulShape& c, const std::string& layout,
-               const BenchOptions& options) {
+               const std::string& dtype, const BenchOptions& options) {
   engine::Session session(device, session_options(device, options));
-  session.add_program("matmul", product_program(c));
+  session.add_program("matmul", product_program(c, parse_dtype(dtype)));
   session.allocate();
   HostTensor a = HostTensor::random(session.state_type("a"), -1, 1, 1);
   HostTensor b = HostTensor::random(session.state_type("b"), -1, 1, 2);
@@ -64,7 +66,10 @@ Record measure(engine::Device& device, const graph::MatmulShape& c, const std::s
   record["k"] = c.k;
   record["layout"] = layout;
   record["kernel"] = session.plan("matmul").kernels[0].name;
-  record["variant"] = variant_name(session.target());
+  record["dtype"] = dtype;
+  const graph::Plan& plan = session.plan("matmul");
+  record["variant"] = graph::name(
+      shaders::matmul_shape(plan.kernels[0], *plan.program.graph, session.target()).variant);
   record["runs_per_sample"] = runs;
   add_samples(record, take_samples(options.warmup, options.repetitions,
                                    [&] { return time_runs(session, "matmul", runs); }));
@@ -84,21 +89,24 @@ void bench_matmul(const BenchMatmulOptions& options) {
   for (const auto* list : {&options.m, &options.n, &options.k}) {
     for (const int64_t extent : *list) check(extent > 0, "--m, --n and --k are at least 1");
   }
+  std::vector<std::pair<std::string, std::string>> kinds;
+  for (const std::string& dtype : options.dtype)
+    for (const std::string& layout : options.layout) kinds.emplace_back(layout, dtype);
   engine::Device device = engine::Device::open(options.bench.device);
   std::vector<Record> records;
   for_each_combination({options.m, options.n, options.k}, [&](const std::vector<int64_t>& v) {
-    for (const std::string& layout : options.layout) {
+    for (const auto& [layout, dtype] : kinds) {
       records.push_back(measure(device,
                                 {.m = v[0],
                                  .n = v[1],
                                  .k = v[2],
                                  .a_transposed = layout[0] == 't',
                                  .b_transposed = layout[1] == 't'},
-                                layout, options.bench));
+                                layout, dtype, options.bench));
     }
   });
   print_records(records, options.bench.format,
-                {"device", "m", "n", "k", "layout", "variant", "gflops"});
+                {"device", "m", "n", "k", "layout", "dtype", "variant", "gflops"});
 }
 
 }  // namespace surtsey::experiments::commands

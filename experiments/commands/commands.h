@@ -35,7 +35,7 @@ struct InspectOptions {
   std::string out;                // a folder: one file a view there, nothing on stdout
   int64_t members = 1;
   std::string addressing;  // address, descriptor; empty: the target's
-  std::string variant;     // of matmul: lane_broadcast, shared_tile; empty: automatic
+  std::string variant;     // of matmul: lane_broadcast, shared_tile, cooperative; empty: automatic
   bool no_fusion = false;
   std::vector<std::string> keys;
 };
@@ -82,12 +82,13 @@ struct BenchOptions {
   int64_t repetitions = 20;
   int64_t warmup = 3;
   engine::DeviceOptions device;
-  std::string variant;  // of matmul: lane_broadcast, shared_tile; empty: automatic
+  std::string variant;  // of matmul: lane_broadcast, shared_tile, cooperative; empty: automatic
 };
 struct BenchMatmulOptions {
   BenchOptions bench;
   std::vector<int64_t> m = {512}, n = {512}, k = {512};
   std::vector<std::string> layout = {"nn", "nt", "tn"};  // of A and B: n as is, t transposed
+  std::vector<std::string> dtype = {"f32"};              // what A and B are stored in
 };
 void bench_matmul(const BenchMatmulOptions& options);
 

@@ -93,7 +93,7 @@ std::string summary(const Compiled& c, const Model& model, const graph::Target& 
   std::string text =
       fmt::format("target       {}, {} mode, matmul {}\n", target.name,
                   target.addressing == graph::Addressing::address ? "address" : "descriptor",
-                  variant_name(target));
+                  graph::name(target.matmul_variant()));
   text += fmt::format("parameters   {}\n", model.parameter_count());
   text += fmt::format("nodes        {} built, {} after the passes\n", nodes_before,
                       c.plan.program.graph->size());

@@ -19,9 +19,11 @@ std::string choice_text(const Choice& choice, const ChoiceShape& shape) {
                        rows->unroll);
   }
   const auto& tile = std::get<graph::MatmulTile>(choice);
-  if (std::get<graph::MatmulShape>(shape).variant == graph::MatmulVariant::shared_tile) {
-    return fmt::format("{}x{}x{} {}x{} a lane", tile.rows, tile.columns, tile.depth, tile.own,
-                       tile.own);
+  const graph::MatmulVariant variant = std::get<graph::MatmulShape>(shape).variant;
+  if (variant != graph::MatmulVariant::lane_broadcast) {
+    const char* owner = variant == graph::MatmulVariant::shared_tile ? "lane" : "subgroup";
+    return fmt::format("{}x{}x{} {}x{} a {}", tile.rows, tile.columns, tile.depth, tile.own,
+                       tile.own, owner);
   }
   return fmt::format("{}x{} along {}, {} deep", tile.rows, tile.columns,
                      tile.lanes_along_m ? 'm' : 'n', tile.depth);

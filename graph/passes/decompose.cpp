@@ -65,6 +65,13 @@ int64_t product_parts(const Shape& result, int64_t inner) {
   return parts;
 }
 
+// The view of a value; of one that is cast, the cast of the view: kernels read the stored tensor.
+template <typename View>
+Value viewed(Value value, View&& view) {
+  const Node& node = value.graph->node(value);
+  return node.op == Op::cast ? cast(view(node.inputs[0]), node.types[0].dtype) : view(value);
+}
+
 // [.., M, K] @ [.., K, N] = the sum over parts of [.., parts, M, K / parts] @ [.., parts, K /
 // parts, N]
 Results split_product(Value a, Value b, const Shape& result) {
@@ -78,7 +85,9 @@ Results split_product(Value a, Value b, const Shape& result) {
   std::vector<int64_t> order(rank + 1);
   std::iota(order.begin(), order.end(), 0);
   std::swap(order[rank - 2], order[rank - 1]);  // the parts before the rows
-  const Value products = matmul(permute(reshape(a, rows), order), reshape(b, columns));
+  const Value products =
+      matmul(viewed(a, [&](Value x) { return permute(reshape(x, rows), order); }),
+             viewed(b, [&](Value x) { return reshape(x, columns); }));
   return {reshape(sum(products, {int64_t(rank) - 2}), result)};
 }
 
@@ -181,7 +190,7 @@ Program decompose(const Program& program, const Target& target) {
     if (node.op == Op::scatter_add && !target.scatters(std::get<ScatterAttr>(node.attr).rows)) {
       return {scatter_as_matmul(graph, node, inputs[0], inputs[1])};
     }
-    if (node.op == Op::matmul && target.matmul_variant() == MatmulVariant::shared_tile)
+    if (node.op == Op::matmul && target.matmul_variant() != MatmulVariant::lane_broadcast)
       return split_product(inputs[0], inputs[1], node.types[0].shape);
     if (node.op == Op::sum || node.op == Op::reduce_max) {
       return shorten_reduction(graph, node, inputs[0], parts_inside);
