@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <numeric>
 
 namespace surtsey::shaders {
 
@@ -78,8 +79,8 @@ std::shared_ptr<const std::map<Shape, Tile>> own_choice(const std::shared_ptr<co
 }
 
 // Choices of single kernels apply to those alone.
-Target chosen_for(const Kernel& kernel, const Graph& graph, Target target, const std::vector<bool>& even_outputs) {
-  const auto hash = [&] { return kernel_hash(kernel, graph, target, even_outputs); };
+Target chosen_for(const Kernel& kernel, const Graph& graph, Target target, const std::vector<uint32_t>& alignment) {
+  const auto hash = [&] { return kernel_hash(kernel, graph, target, alignment); };
   if (kernel.archetype == Archetype::matmul && target.tiles)
     if (auto own = own_choice(target.tiles, matmul_shape(kernel, graph, target), hash)) target.tiles = own;
   if (kernel.archetype == Archetype::reduce && target.reduce_tiles)
@@ -87,8 +88,8 @@ Target chosen_for(const Kernel& kernel, const Graph& graph, Target target, const
   return target;
 }
 
-Shader write(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<bool> even_outputs) {
-  Writer writer(kernel, graph, target, std::move(even_outputs));
+Shader write(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<uint32_t> alignment) {
+  Writer writer(kernel, graph, target, std::move(alignment));
   const auto variant = [&](const char* name, Shader (*write)(Writer&)) {
     Shader shader = write(writer);
     if (shader.variant.empty()) shader.variant = name;
@@ -114,43 +115,43 @@ Shader write(const Kernel& kernel, const Graph& graph, const Target& target, std
   return {};
 }
 
-// By kernel and output: does it begin at an even word in every dispatch? Buffers do.
-std::vector<std::vector<bool>> even_outputs(const Plan& plan) {
-  std::vector<std::vector<bool>> even;
-  for (const Kernel& kernel : plan.kernels) even.emplace_back(kernel.outputs.size(), true);
-  for (const Dispatch& dispatch : plan.dispatches) {
-    const size_t inputs = plan.kernels[dispatch.kernel].inputs.size();
-    for (size_t x = inputs; x < dispatch.accesses.size(); ++x) {
+// By kernel and binding: the bytes, 16 at most, at whose multiples it begins in every dispatch. Buffers begin at multiples of 16.
+std::vector<std::vector<uint32_t>> alignments(const Plan& plan) {
+  constexpr uint64_t kMost = 16;
+  std::vector<std::vector<uint32_t>> list;
+  for (const Kernel& kernel : plan.kernels) list.emplace_back(kernel.inputs.size() + kernel.outputs.size(), uint32_t(kMost));
+  for (const Dispatch& dispatch : plan.dispatches)
+    for (size_t x = 0; x < dispatch.accesses.size(); ++x) {
       const Access& access = dispatch.accesses[x];
-      if ((plan.buffers[access.buffer].offset + access.offset) % 8 != 0) even[dispatch.kernel][x - inputs] = false;
+      uint32_t& bytes = list[dispatch.kernel][x];
+      bytes = uint32_t(std::gcd(uint64_t(bytes), uint64_t(plan.buffers[access.buffer].offset + access.offset)));
     }
-  }
-  return even;
+  return list;
 }
 
 }  // namespace
 
-Shader emit(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<bool> even_outputs) {
-  const Target chosen = chosen_for(kernel, graph, target, even_outputs);
-  return write(kernel, graph, chosen, std::move(even_outputs));
+Shader emit(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<uint32_t> alignment) {
+  const Target chosen = chosen_for(kernel, graph, target, alignment);
+  return write(kernel, graph, chosen, std::move(alignment));
 }
 
-uint64_t kernel_hash(const Kernel& kernel, const Graph& graph, const Target& target, const std::vector<bool>& even_outputs) {
-  return std::max<uint64_t>(1, hash64(write(kernel, graph, without_choices(target), even_outputs).glsl));
+uint64_t kernel_hash(const Kernel& kernel, const Graph& graph, const Target& target, const std::vector<uint32_t>& alignment) {
+  return std::max<uint64_t>(1, hash64(write(kernel, graph, without_choices(target), alignment).glsl));
 }
 
 std::vector<uint64_t> kernel_hashes(const Plan& plan, const Target& target) {
-  const std::vector<std::vector<bool>> even = even_outputs(plan);
+  const std::vector<std::vector<uint32_t>> alignment = alignments(plan);
   std::vector<uint64_t> hashes;
-  for (size_t k = 0; k < plan.kernels.size(); ++k) hashes.push_back(kernel_hash(plan.kernels[k], *plan.program.graph, target, even[k]));
+  for (size_t k = 0; k < plan.kernels.size(); ++k) hashes.push_back(kernel_hash(plan.kernels[k], *plan.program.graph, target, alignment[k]));
   return hashes;
 }
 
 std::vector<Shader> emit(const Plan& plan, const Target& target) {
-  const std::vector<std::vector<bool>> even = even_outputs(plan);
+  const std::vector<std::vector<uint32_t>> alignment = alignments(plan);
   std::vector<Shader> shaders;
   for (size_t k = 0; k < plan.kernels.size(); ++k) {
-    shaders.push_back(emit(plan.kernels[k], *plan.program.graph, target, even[k]));
+    shaders.push_back(emit(plan.kernels[k], *plan.program.graph, target, alignment[k]));
     const Shader& shader = shaders.back();
     dump(fmt::format("{}.{:03}.{}.comp", plan.name, k, shader.name), shader.glsl);
     if (debug_level() >= 4) fmt::print(stderr, "---- {} {} x {}\n{}", shader.name, shader.workgroups, shader.local_size, shader.glsl);

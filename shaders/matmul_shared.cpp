@@ -5,6 +5,7 @@
 #include "shaders/archetypes.h"
 #include "shaders/matmul_product.h"
 #include "shaders/matmul_tile.h"
+#include "shaders/operand_tile.h"
 
 namespace surtsey::shaders {
 
@@ -12,130 +13,20 @@ using namespace graph;
 
 namespace {
 
-// Rows of a tile lie so many bytes further apart than they are long: neighbours start in different
-// banks, and 16 bytes at once stay aligned.
-constexpr int64_t kSkewBytes = 16;
-constexpr int64_t kLoadBytes = 16;
-
-// One operand's way from memory through registers into a tile of shared memory. The next tile is
-// loaded while the one before is multiplied.
-class OperandTile {
- public:
-  // side: rows of A or columns of B in the tile; bytes: of an element in shared memory.
-  OperandTile(MatmulProduct& product, bool is_a, int64_t side, int64_t depth, int64_t lanes,
-              int64_t bytes)
-      : p_(product),
-        w_(product.w),
-        is_a_(is_a),
-        side_(side),
-        depth_(depth),
-        lanes_(lanes),
-        skew_(kSkewBytes / bytes),
-        name_(is_a ? "tile_a" : "tile_b"),
-        extent_(is_a ? product.m : product.n) {
-    const StoredOperand stored =
-        stored_operand(w_.kernel(), w_.graph(), is_a ? product.a : product.b);
-    // Neighbouring lanes load along the axis that lies contiguous in memory.
-    along_depth_ = stored.stride(is_a ? 0 : 1) == 1;
-    const bool along_side = stored.stride(is_a ? 1 : 0) == 1;
-    const int64_t wanted =
-        kLoadBytes / (stored.input ? storage_bytes(stored.input->view.dtype) : 4);
-    const int64_t contiguous = along_depth_ ? product.k : extent_;
-    const int64_t tile = along_depth_ ? depth : side;
-    for (run_ = along_depth_ || along_side ? wanted : 1; run_ > 1; run_ /= 2)
-      if (contiguous % run_ == 0 && tile % run_ == 0 && each() % run_ == 0) break;
-  }
-
-  int64_t each() const { return side_ * depth_ / lanes_; }  // elements that a lane loads
-  bool along_depth() const { return along_depth_; }
-
-  // In shared memory: the axis that is contiguous in memory is so here, or always the side.
-  void keep_side_contiguous() { depth_first_ = false; }
-  void keep_as_stored() { depth_first_ = along_depth_; }
-  bool depth_first() const { return depth_first_; }
-  int64_t row() const { return (depth_first_ ? depth_ : side_) + skew_; }
-  int64_t size() const { return row() * (depth_first_ ? side_ : depth_); }
-  std::string at(const std::string& side, const std::string& depth) const {
-    return depth_first_ ? fmt::format("({}) * {}u + {}", side, row(), depth)
-                        : fmt::format("({}) * {}u + {}", depth, row(), side);
-  }
-  const std::string& name() const { return name_; }
-
-  void declare() { w_.line(fmt::format("float ahead_{}[{}];", name_, each())); }
-
-  // Of the tile at k_base; past the edges 0.
-  void fetch() {
-    open_runs();
-    for (int64_t r = 0; r < run_; ++r) w_.line(ahead(r) + " = 0.0;");
-    w_.open(fmt::format("if ({}_base + at_side < {}u && k_base + at_depth < {}u)",
-                        is_a_ ? "row" : "column", extent_, p_.k),
-            true);
-    for (int64_t r = 0; r < run_; ++r) {
-      const Affine side = w_.context.variable(fmt::format("{}_side{}", name_, r), extent_);
-      const Affine k = w_.context.variable(fmt::format("{}_depth{}", name_, r), p_.k);
-      if (!side.is_constant())
-        w_.define(side, fmt::format("{}_base + at_side + {}u", is_a_ ? "row" : "column",
-                                    along_depth_ ? 0 : r));
-      if (!k.is_constant())
-        w_.define(k, fmt::format("k_base + at_depth + {}u", along_depth_ ? r : 0));
-      const Expression value =
-          is_a_ ? w_.value(p_.a, p_.a_index(side, k)) : w_.value(p_.b, p_.b_index(k, side));
-      w_.line(ahead(r) + " = " + value.text + ";");
-    }
-    w_.close();
-    w_.close();
-  }
-
-  void store(const char* type) {
-    open_runs();
-    for (int64_t r = 0; r < run_; ++r)
-      w_.line(fmt::format("{}[{}] = {}({});", name_,
-                          at(fmt::format("at_side + {}u", along_depth_ ? 0 : r),
-                             fmt::format("at_depth + {}u", along_depth_ ? r : 0)),
-                          type, ahead(r)));
-    w_.close();
-  }
-
- private:
-  void open_runs() {
-    w_.open(fmt::format("[[unroll]] for (uint i = 0u; i < {}u; ++i)", each() / run_));
-    w_.line(fmt::format("uint e = (i * {}u + gl_LocalInvocationID.x) * {}u;", lanes_, run_));
-    w_.line(fmt::format("uint at_side = e {} {}u;", along_depth_ ? "/" : "%",
-                        along_depth_ ? depth_ : side_));
-    w_.line(fmt::format("uint at_depth = e {} {}u;", along_depth_ ? "%" : "/",
-                        along_depth_ ? depth_ : side_));
-  }
-
-  std::string ahead(int64_t r) const {
-    return fmt::format("ahead_{}[i * {}u + {}u]", name_, run_, r);
-  }
-
-  MatmulProduct& p_;
-  Writer& w_;
-  bool is_a_;
-  int64_t side_, depth_, lanes_, skew_;
-  std::string name_;
-  int64_t extent_;
-  bool along_depth_ = false, depth_first_ = false;
-  int64_t run_ = 1;  // elements that a lane loads side by side: the driver makes one load of them
-};
-
 // What the two variants share: where the tile lies, and the loop over K.
 class SharedTile {
  public:
-  SharedTile(Writer& writer, int64_t lanes, int64_t bytes)
+  SharedTile(Writer& writer, int64_t lanes, OperandTile::Keep keep)
       : w_(writer),
         p_(writer),
         t_(choose_tile(matmul_shape(writer.kernel(), writer.graph(), writer.target()),
                        writer.target())),
         lanes_(lanes),
-        a_(p_, true, t_.rows, t_.depth, lanes, bytes),
-        b_(p_, false, t_.columns, t_.depth, lanes, bytes) {}
+        a_(p_, true, t_.rows, t_.depth, lanes, keep),
+        b_(p_, false, t_.columns, t_.depth, lanes, keep) {}
 
  protected:
-  void begin(const char* type) {
-    w_.global(fmt::format("shared {0} tile_a[{1}];\nshared {0} tile_b[{2}];", type, a_.size(),
-                          b_.size()));
+  void begin() {
     w_.line("uint lane = gl_LocalInvocationID.x;");
     w_.line(fmt::format("uint row_base = group / {}u % {}u * {}u;", column_tiles(), row_tiles(),
                         t_.rows));
@@ -144,7 +35,7 @@ class SharedTile {
   }
 
   template <typename F>
-  void loop_over_k(const char* type, F&& multiply) {
+  void loop_over_k(F&& multiply) {
     a_.declare();
     b_.declare();
     // A turn loads a tile and multiplies the one before: the first multiplies nothing, the last
@@ -160,8 +51,8 @@ class SharedTile {
     w_.close();
     w_.line("barrier();");
     w_.open(fmt::format("if (k_base < {}u)", p_.k), true);
-    a_.store(type);
-    b_.store(type);
+    a_.store();
+    b_.store();
     w_.close();
     w_.line("barrier();");
     w_.close();
@@ -208,13 +99,11 @@ int64_t lanes_of(Writer& w) {
 // Each lane owns `own` x `own` results.
 class OwnedTile : SharedTile {
  public:
-  explicit OwnedTile(Writer& writer) : SharedTile(writer, lanes_of(writer), 4) {
-    a_.keep_side_contiguous();
-    b_.keep_side_contiguous();
-  }
+  explicit OwnedTile(Writer& writer)
+      : SharedTile(writer, lanes_of(writer), OperandTile::Keep::f32) {}
 
   Shader write() {
-    begin("float");
+    begin();
     const int64_t own = t_.own, across = t_.columns / own;
     w_.line(fmt::format("uint own_row = lane / {}u * {}u;", across, own));
     w_.line(fmt::format("uint own_column = lane % {}u * {}u;", across, own));
@@ -223,7 +112,7 @@ class OwnedTile : SharedTile {
     for (const size_t side : {0, 1})
       for (int64_t i = 0; i < own && sums(side); ++i)
         w_.line(fmt::format("float sum{}_{} = 0.0;", side, i));
-    loop_over_k("float", [&] { multiply(); });
+    loop_over_k([&] { multiply(); });
 
     std::string list;
     for (int64_t i = 0; i < own; ++i)
@@ -252,11 +141,10 @@ class OwnedTile : SharedTile {
     const int64_t own = t_.own;
     w_.open(fmt::format("for (uint d = 0u; d < {}u; ++d)", t_.depth));
     for (int64_t i = 0; i < own; ++i)
-      w_.line(
-          fmt::format("float a{} = tile_a[{}];", i, a_.at(fmt::format("own_row + {}u", i), "d")));
+      w_.line(fmt::format("float a{} = {};", i, a_.element(fmt::format("own_row + {}u", i), "d")));
     for (int64_t j = 0; j < own; ++j)
-      w_.line(fmt::format("float b{}_ = tile_b[{}];", j,
-                          b_.at(fmt::format("own_column + {}u", j), "d")));
+      w_.line(
+          fmt::format("float b{}_ = {};", j, b_.element(fmt::format("own_column + {}u", j), "d")));
     for (int64_t i = 0; i < own; ++i)
       for (int64_t j = 0; j < own; ++j)
         w_.line(fmt::format("c{0}_{1} = fma(a{0}, b{1}_, c{0}_{1});", i, j));
@@ -274,17 +162,15 @@ class OwnedTile : SharedTile {
 class CooperativeTile : SharedTile {
  public:
   explicit CooperativeTile(Writer& writer)
-      : SharedTile(writer, lanes_of(writer), writer.target().cooperative.emulated ? 4 : 2),
+      : SharedTile(writer, lanes_of(writer),
+                   writer.target().cooperative.emulated ? OperandTile::Keep::f16_as_f32
+                                                        : OperandTile::Keep::f16),
         c_(writer.target().cooperative),
-        size_(writer.target().subgroup_size) {
-    a_.keep_as_stored();
-    b_.keep_as_stored();
-  }
+        size_(writer.target().subgroup_size) {}
 
   Shader write() {
-    const char* type = c_.emulated ? "float" : "float16_t";
     const int64_t own = t_.own, elements = int64_t(c_.m) * c_.n, across = t_.columns / (own * c_.n);
-    begin(type);
+    begin();
     // One row of a subgroup's matrices at a time is staged; emulated, all of them live there.
     const int64_t held = own * (c_.emulated ? own : 1) * elements;
     w_.global(fmt::format("shared float staged[{}];", lanes_ / size_ * held));
@@ -305,7 +191,7 @@ class CooperativeTile : SharedTile {
     for (const size_t side : {0, 1})
       for (int64_t q = 0; q < sums_of_lane(side); ++q)
         w_.line(fmt::format("float sum{}_{} = 0.0;", side, q));
-    loop_over_k(type, [&] { multiply(); });
+    loop_over_k([&] { multiply(); });
     for (int64_t i = 0; i < own; ++i) store_row(i);
     for (const size_t side : {0, 1})
       for (int64_t q = 0; q < sums_of_lane(side); ++q) {
@@ -349,8 +235,7 @@ class CooperativeTile : SharedTile {
         w_.open(fmt::format("if ({} < {}u)", place, side_of(side)), true);
         w_.open(fmt::format("for (uint d = 0u; d < {}u; ++d)", t_.depth));
         const OperandTile& tile = side == 0 ? a_ : b_;
-        w_.line(fmt::format("sum{0}_{1} = sum{0}_{1} + float({2}[{3}]);", side, q, tile.name(),
-                            tile.at(place, "d")));
+        w_.line(fmt::format("sum{0}_{1} = sum{0}_{1} + {2};", side, q, tile.element(place, "d")));
         w_.close();
         w_.close();
       }
@@ -361,7 +246,7 @@ class CooperativeTile : SharedTile {
     const auto load = [&](const char* type, const std::string& name, const OperandTile& tile,
                           const std::string& side, bool columns_side_by_side) {
       w_.line(fmt::format("{0} {1}; coopMatLoadNV({1}, {2}, {3}, {4}u, {5});", type, name,
-                          tile.name(), tile.at(side, "d"), tile.row(), columns_side_by_side));
+                          tile.name(), tile.place(side, "d"), tile.row(), columns_side_by_side));
     };
     // Rows of A lie along its depth, rows of B along its side.
     for (int64_t i = 0; i < own; ++i)
@@ -385,8 +270,8 @@ class CooperativeTile : SharedTile {
                         c_.n, c_.n));
     w_.line("float total = staged[own_staged + e];");
     w_.open(fmt::format("for (uint k = d; k < d + {}u; ++k)", c_.k));
-    w_.line(fmt::format("total = fma(tile_a[{}], tile_b[{}], total);", a_.at("row", "k"),
-                        b_.at("column", "k")));
+    w_.line(fmt::format("total = fma({}, {}, total);", a_.element("row", "k"),
+                        b_.element("column", "k")));
     w_.close();
     w_.line("staged[own_staged + e] = total;");
     w_.close();

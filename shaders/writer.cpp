@@ -35,8 +35,8 @@ std::string glsl_constant(DType dtype, double value) {
   return f < 0 ? "(" + text + ")" : text;
 }
 
-Writer::Writer(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<bool> even_outputs)
-    : kernel_(kernel), graph_(graph), target_(target), even_outputs_(std::move(even_outputs)) {
+Writer::Writer(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<uint32_t> alignment)
+    : kernel_(kernel), graph_(graph), target_(target), alignment_(std::move(alignment)) {
   frames_.emplace_back();
   for (size_t i = 0; i < kernel.inputs.size(); ++i) inputs_[kernel.inputs[i].value.node] = i;
 }
@@ -329,9 +329,9 @@ void Writer::store(const Affine& full, const std::vector<const KernelOperand*>& 
 }
 
 bool Writer::pairs(const KernelOperand& output) const {
-  const size_t o = size_t(&output - kernel_.outputs.data());
+  const size_t binding = binding_of(output);
   const View& view = output.view;
-  if (!target_.stores_pairs() || o >= even_outputs_.size() || !even_outputs_[o]) return false;
+  if (!target_.stores_pairs() || binding >= alignment_.size() || alignment_[binding] % 8 != 0) return false;
   if (view.dtype != DType::f32 || output.moved.start || view.shape.empty() || view.shape.back() % 2 != 0 || view.strides.back() != 1) return false;
   for (size_t d = 0; d + 1 < view.shape.size(); ++d)
     if (view.shape[d] > 1 && view.strides[d] % 2 != 0) return false;
@@ -345,6 +345,29 @@ std::string Writer::result(const Affine& full, const KernelOperand& output) {
 void Writer::store_pair(const Affine& full, const KernelOperand& output, const std::string& first, const std::string& second) {
   const std::string place = index(context.linearize(context.delinearize(full, output.view.shape), output.view.strides));
   line(fmt::format("pairs{}.v[({}) / 2u] = packUint2x32(uvec2(floatBitsToUint({}), floatBitsToUint({})));", binding_of(output), place, first, second));
+}
+
+int64_t Writer::run_of(const KernelOperand& input) const {
+  constexpr int64_t kBytes = 16;
+  const size_t binding = size_t(&input - kernel_.inputs.data());
+  const View& view = input.view;
+  const bool number = view.dtype == DType::f32 || view.dtype == DType::f16 || view.dtype == DType::bf16;
+  if (target_.addressing != Addressing::address || binding >= alignment_.size() || alignment_[binding] % kBytes != 0 || !number) return 1;
+  const int64_t run = kBytes / storage_bytes(view.dtype);
+  for (size_t d = 0; d < view.shape.size(); ++d)
+    if (view.shape[d] > 1 && view.strides[d] != 1 && view.strides[d] % run != 0) return 1;
+  return run;
+}
+
+std::string Writer::load_run(const KernelOperand& input, const Index& at) {
+  const std::string place = index(context.linearize(at, input.view.strides));
+  return fmt::format("wide{}.v[({}) / {}u]", &input - kernel_.inputs.data(), place, run_of(input));
+}
+
+std::string Writer::of_run(DType dtype, const std::string& run, int64_t r) {
+  if (dtype == DType::f32) return fmt::format("uintBitsToFloat({}[{}])", run, r);
+  if (dtype == DType::f16) return fmt::format("unpackHalf2x16({}[{}])[{}]", run, r / 2, r % 2);
+  return fmt::format("uintBitsToFloat({}[{}] {})", run, r / 2, r % 2 == 0 ? "<< 16" : "& 0xffff0000u");
 }
 
 // ---- the file ----
@@ -375,6 +398,7 @@ Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgrou
   if (address) text += "#extension GL_EXT_buffer_reference : require\n#extension GL_EXT_buffer_reference_uvec2 : require\n";
   if (half) text += "#extension GL_EXT_shader_16bit_storage : require\n";
   const bool paired = body.find("packUint2x32") != std::string::npos;
+  const bool wide = body.find("wide") != std::string::npos;
   if (paired) text += "#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require\n";
   if (body.find("coopMat") != std::string::npos)
     text += "#extension GL_NV_cooperative_matrix : require\n#extension GL_KHR_memory_scope_semantics : require\n"
@@ -395,6 +419,7 @@ Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgrou
       }
     }
     if (paired) text += "layout(buffer_reference, std430, buffer_reference_align = 8) buffer out_pairs { uint64_t v[]; };\n";
+    if (wide) text += "layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer in_wide { uvec4 v[]; };\n";
     text += fmt::format("layout(push_constant) uniform Arguments {{ uvec2 address[{}]; uint base; uint reserved; }} arguments;\n", kMaxBindings);
   } else {
     for (size_t i = 0; i < bindings; ++i)
@@ -413,6 +438,7 @@ Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgrou
     for (size_t i = 0; i < bindings; ++i) {
       const std::string type = fmt::format("{}_{}", i < kernel_.inputs.size() ? "in" : "out", storage(operand(i).dtype));
       text += fmt::format("{} b{} = {}(arguments.address[{}]);\n", type, i, type, i);
+      if (body.find(fmt::format("wide{}.v", i)) != std::string::npos) text += fmt::format("in_wide wide{0} = in_wide(arguments.address[{0}]);\n", i);
       if (body.find(fmt::format("pairs{}.v", i)) != std::string::npos) text += fmt::format("out_pairs pairs{0} = out_pairs(arguments.address[{0}]);\n", i);
     }
   text += "uint group = gl_WorkGroupID.x + arguments.base;\n" + body + "}\n";

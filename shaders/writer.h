@@ -22,8 +22,8 @@ struct Expression {
 
 class Writer {
 public:
-  // even_outputs: by output, whether it begins at an even word wherever the kernel is dispatched; empty: not known.
-  Writer(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Target& target, std::vector<bool> even_outputs = {});
+  // alignment: by binding, the bytes at whose multiples it begins wherever the kernel is dispatched (at most 16); empty: not known.
+  Writer(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Target& target, std::vector<uint32_t> alignment = {});
 
   graph::IndexContext context;
 
@@ -63,6 +63,12 @@ public:
   std::string result(const graph::Affine& full, const graph::KernelOperand& output);
   void store_pair(const graph::Affine& full, const graph::KernelOperand& output, const std::string& first, const std::string& second);
 
+  // How many elements of an input that lie side by side one load of 16 bytes may bring, from multiples of that number on; else 1.
+  int64_t run_of(const graph::KernelOperand& input) const;
+  // The uvec4 that holds the run of an input's elements which begins at this index, and element r of one such.
+  std::string load_run(const graph::KernelOperand& input, const graph::Index& at);
+  static std::string of_run(graph::DType dtype, const std::string& run, int64_t r);
+
   Shader finish(uint32_t workgroups, uint32_t local_size, uint32_t subgroup_size = 0);
 
   const graph::Kernel& kernel() const { return kernel_; }
@@ -97,7 +103,7 @@ private:
   const graph::Kernel& kernel_;
   const graph::Graph& graph_;
   const graph::Target& target_;
-  std::vector<bool> even_outputs_;
+  std::vector<uint32_t> alignment_;
   std::vector<Frame> frames_;
   std::vector<int> defined_;                   // index variable -> depth, -1: not in scope
   std::map<uint32_t, std::vector<Expression>> bound_;
