@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 
 #include "graph/interpret.h"
 
@@ -129,14 +130,15 @@ KernelAlone::KernelAlone(const Plan& plan, uint32_t kernel) {
   const auto operand = [&](size_t i) -> const KernelOperand& {
     return i < inputs() ? own.inputs[i] : own.outputs[i - inputs()];
   };
-  // What begins at an odd word in any dispatch begins at one here: the kernel's text hangs on it.
-  std::vector<uint64_t> first(inputs() + own.outputs.size(), 0);
+  // The kernel's text hangs on what its operands begin at multiples of, up to 16 bytes.
+  constexpr uint64_t kWhole = 16;
+  std::vector<uint64_t> first(inputs() + own.outputs.size(), kWhole);
   for (const Dispatch& dispatch : plan.dispatches) {
     if (dispatch.kernel != kernel) continue;
     alone = dispatch;
     for (size_t i = 0; i < first.size(); ++i) {
       const Access& access = dispatch.accesses.at(i);
-      first[i] = std::max(first[i], (plan.buffers[access.buffer].offset + access.offset) % 8);
+      first[i] = std::gcd(first[i], plan.buffers[access.buffer].offset + access.offset);
     }
   }
   ensure(!alone.accesses.empty(), "[kernel_alone] kernel {} is never dispatched", own.name);
@@ -146,7 +148,7 @@ KernelAlone::KernelAlone(const Plan& plan, uint32_t kernel) {
     const auto size = static_cast<uint64_t>(storage_bytes(dtype));
     Access& access = alone.accesses[i];
     access.buffer = static_cast<uint32_t>(i);
-    access.offset = first[i];
+    access.offset = first[i] % kWhole;
     const Type type{dtype, {static_cast<int64_t>((access.offset + access.bytes) / size)}};
     plan_.buffers.push_back({.kind = BufferKind::state,
                              .name = operand_name(i),

@@ -50,6 +50,9 @@ class Contest {
         session_(device, {.target = target_, .quiet = true}) {
     result_.name = alone_.kernel().name;
     result_.shape = planned.shape;
+    const uint64_t hash = shaders::kernel_hashes(alone_.plan(), target_).at(0);
+    ensure(std::visit([](const auto& shape) { return shape.kernel; }, planned.shape) == hash,
+           "{} has another text alone: nothing chosen for it would be used", result_.name);
     for (const Choice& choice : candidates(planned.shape, target_)) {
       result_.trials.push_back({choice});
       Trial& trial = result_.trials.back();

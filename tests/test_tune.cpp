@@ -1,6 +1,8 @@
 // Choices for products and reductions: those that keep the order of sums give the bits of the default; what is measured is checked,
 // kept, and used by later sessions for the kernels it was measured with.
 #include "engine/tuned_tiles.h"
+#include "experiments/commands/step_program.h"
+#include "experiments/kernel_alone.h"
 #include "experiments/tune.h"
 #include "graph/compile.h"
 #include "graph/functions.h"
@@ -274,6 +276,34 @@ TEST_CASE("a reduction that adds up in another order is held against the interpr
   CHECK(tuned.trials[reordered[0]].rejected.starts_with("element 0 of output 0 is "));
   const TunedKernel unseen = experiments::tune_kernel(device, target, plan, kernels[0], {.rounds = 1, .sample_ns = 1e5, .most_interpreted = 0});
   for (const size_t i : reordered) CHECK(unseen.trials[i].rejected.starts_with("adds up in another order"));
+}
+
+// What a candidate is measured with is what the plan has; an operand that begins at an odd word is loaded otherwise.
+TEST_CASE("a kernel alone has the text that it has in its plan", "[shaders]") {
+  const auto same = [](const Plan& plan, const Target& target) {
+    const std::vector<PlannedKernel> kernels = experiments::planned_kernels(plan, target);
+    for (const PlannedKernel& one : kernels) {
+      const experiments::KernelAlone alone(plan, one.kernel);
+      INFO(target.name << " " << alone.kernel().name);
+      CHECK(shaders::kernel_hashes(alone.plan(), target).at(0) == std::visit([](const auto& shape) { return shape.kernel; }, one.shape));
+    }
+    return kernels;
+  };
+  Program aligned{std::make_shared<Graph>(), {}}, odd{std::make_shared<Graph>(), {}};
+  const auto product = [](Program& program, int64_t first) {
+    const Value flat = program.graph->parameter("flat", {DType::f32, {64 * 64 + 1}}), b = program.graph->parameter("b", {DType::f32, {64, 64}});
+    program.outputs = {{"c", matmul(reshape(slice(flat, {first}, {first + 64 * 64}), {64, 64}), b)}};
+  };
+  product(aligned, 0);
+  product(odd, 1);
+  for (const char* preset : {"lavapipe", "nvidia", "minimal"}) {
+    const Target target = target_preset(preset);
+    const auto step = experiments::commands::requested_step("train", 1, "", {"--n_layer=1", "--n_embd=12", "--n_head=3", "--block_size=9", "--vocab_size=7", "--batch_size=5"});
+    CHECK(same(compile(step.program, target, step.compile), target).size() > 10);
+    const auto whole = same(compile(aligned, target), target), shifted = same(compile(odd, target), target);
+    REQUIRE((whole.size() == 1 && shifted.size() == 1));
+    if (target.name == "nvidia") CHECK(std::get<MatmulShape>(whole[0].shape).kernel != std::get<MatmulShape>(shifted[0].shape).kernel);
+  }
 }
 
 // A choice is of the kernel that it was measured with: the same shape with something else fused in keeps its default.
