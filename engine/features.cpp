@@ -77,7 +77,7 @@ constexpr FeatureRow kFeatures[] = {
      [](const Capabilities& c) { return c.debug_utils; }, nothing_to_enable, nothing},
     {"pipeline_cache", false, nullptr, "compiled kernels are kept on disk",
      [](const Capabilities&) { return true; }, nothing_to_enable, nothing},
-    {"tuning", false, nullptr, "products get the tiles that `surtsey tune` measured here",
+    {"tuning", false, nullptr, "products and reductions are cut as `surtsey tune` measured here",
      [](const Capabilities&) { return true; }, nothing_to_enable, nothing},
 };
 
