@@ -341,7 +341,8 @@ TEST_CASE("targets resolve their variants and refuse what cannot run", "[target]
   CHECK(target_preset("lavapipe").matmul_variant() == MatmulVariant::lane_broadcast);
   CHECK(target_preset("lavapipe").reduce_variant() == ReduceVariant::lane_per_row);
   CHECK(target_preset("swiftshader").matmul_variant() == MatmulVariant::lane_broadcast);
-  CHECK(target_preset("nvidia").matmul_variant() == MatmulVariant::shared_tile);
+  CHECK(target_preset("nvidia").matmul_variant() == MatmulVariant::cooperative);
+  CHECK(target_preset("mobile").matmul_variant() == MatmulVariant::shared_tile);
   CHECK(target_preset("nvidia").reduce_variant() == ReduceVariant::workgroup_per_row);
   CHECK(target_preset("minimal").max_bindings() == 4);
   CHECK(target_preset("lavapipe").max_bindings() == 14);
