@@ -3,10 +3,12 @@
 #include <catch2/matchers/catch_matchers_exception.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
+#include <cmath>
 #include <map>
 
 #include "engine/cooperative_check.h"
 #include "engine/offline.h"
+#include "experiments/commands/step_program.h"
 #include "graph/compile.h"
 #include "graph/functions.h"
 #include "shaders/cooperative_spirv.h"
@@ -245,6 +247,51 @@ TEST_CASE(
       }
     }
   }
+}
+
+TEST_CASE(
+    "a model in f16 trains alike with cooperative matrices and without, each time to the same bits",
+    "[.cooperative_model]") {
+  SURTSEY_NEED_DEVICE();
+  if (!device.target().f16_storage || device.target().subgroup_size < 4)
+    SKIP("the device has no 16-bit storage or no known subgroup size");
+  experiments::ModelConfig config;
+  config.n_layer = 2;
+  config.n_head = 2;
+  config.n_embd = 32;
+  config.block_size = 16;
+  config.vocab_size = 16;
+  const experiments::Model model(config);
+  experiments::commands::StepConfig step;
+  step.batch_size = 4;
+  step.optimizer.clip_norm = 1;
+  step.optimizer.loss_scaling.enabled = true;
+  const Program program = experiments::commands::training_step(model, step);
+  const auto train = [&](const Target& target, size_t least_cooperative) {
+    engine::SessionOptions options{.target = target, .poison = true, .quiet = true};
+    engine::Session session(device, options);
+    session.add_program("train", program, {.storage = DType::f16});
+    size_t cooperative = 0;
+    for (const shaders::Shader& shader : session.shaders("train"))
+      cooperative += shader.variant == "cooperative";
+    CHECK(cooperative >= least_cooperative);
+    session.allocate();
+    experiments::commands::write_initial_state(session, model, step, 1e-2, 5);
+    std::vector<float> losses;
+    for (int i = 0; i < 4; ++i) {
+      session.run("train", 5);
+      losses.push_back(session.read_output_floats("train", "loss")[0]);
+    }
+    return std::pair(losses, session.read_bytes(kParameters));
+  };
+  Target plain = device.target();
+  plain.matmul = MatmulVariant::shared_tile;
+  const auto expected = train(plain, 0), got = train(emulated(device.target()), 8),
+             again = train(emulated(device.target()), 8);
+  CHECK(got == again);
+  for (size_t i = 0; i < expected.first.size(); ++i)
+    CHECK(std::abs(got.first[i] - expected.first[i]) <= 0.02f * expected.first[i]);
+  CHECK(got.first.back() < 0.9f * got.first.front());
 }
 
 TEST_CASE("the check of a device's cooperative matrices finds wrong sums",
