@@ -9,6 +9,7 @@
 #include "engine/cooperative_check.h"
 #include "engine/offline.h"
 #include "experiments/commands/step_program.h"
+#include "experiments/tune.h"
 #include "graph/compile.h"
 #include "graph/functions.h"
 #include "shaders/cooperative_spirv.h"
@@ -25,30 +26,15 @@ using Catch::Matchers::MessageMatches;
 
 namespace {
 
-struct Shapes {
-  int64_t batch, m, n, k;
-  bool a_transposed = false, b_transposed = false;
-};
-
-Value operand(Graph& g, const std::string& name, int64_t batch, int64_t rows, int64_t columns,
-              bool transposed, DType storage = DType::f16) {
-  const Shape stored = transposed ? Shape{batch, columns, rows} : Shape{batch, rows, columns};
-  const Value x = g.parameter(name, {storage, stored});
-  const Value side = transposed ? transpose(x) : x;
-  return storage == DType::f32 ? side : cast(side, DType::f32);
-}
-
-Program product(const Shapes& s, DType storage = DType::f16) {
-  Program program{std::make_shared<Graph>(), {}};
-  Graph& g = *program.graph;
-  program.outputs = {{"c", matmul(operand(g, "a", s.batch, s.m, s.k, s.a_transposed, storage),
-                                  operand(g, "b", s.batch, s.k, s.n, s.b_transposed, storage))}};
-  return program;
+Program product(int64_t batch, int64_t m, int64_t n, int64_t k, bool b_transposed = false,
+                DType storage = DType::f16) {
+  return experiments::product_program(
+      {.batch = batch, .m = m, .n = n, .k = k, .b_transposed = b_transposed}, storage);
 }
 
 // Two operands on either side and all products between them: each operand is read twice, so it is
 // stored, and in f16. What follows a product and the operands' own sums become part of its kernel.
-Program crossed_products(const Shapes& s) {
+Program crossed_products(const MatmulShape& s) {
   Program program{std::make_shared<Graph>(), {}};
   Graph& g = *program.graph;
   const auto stored = [&](const char* name, int64_t rows, int64_t columns, bool transposed) {
@@ -114,7 +100,7 @@ constexpr uint32_t kNvFirst = 5357, kNvLast = 5362, kKhrType = 4456, kKhrLoad = 
 TEST_CASE("a cooperative kernel says in KHR's words what it was compiled to in NV's",
           "[cooperative]") {
   const Target target = target_preset("nvidia");
-  const Program program = product({1, 64, 64, 64, false, true});
+  const Program program = product(1, 64, 64, 64, true);
   const std::vector<shaders::Shader> list = shaders::emit(compile(program, target), target);
   REQUIRE(list.size() == 1);
   REQUIRE(list[0].variant == "cooperative");
@@ -150,7 +136,7 @@ TEST_CASE("a cooperative kernel says in KHR's words what it was compiled to in N
 TEST_CASE("modules that are none, or name no use, are told apart", "[cooperative]") {
   const Target target = target_preset("nvidia");
   const shaders::Spirv plain =
-      shaders::compile_spirv(shaders::emit(compile(product({1, 8, 8, 8}), target), target), {})[0];
+      shaders::compile_spirv(shaders::emit(compile(product(1, 8, 8, 8), target), target), {})[0];
   CHECK(shaders::with_khr_cooperative_matrices(plain) == plain);
   // %1 = OpTypeInt 32 0; %2 = OpTypeCooperativeMatrixNV %1 %1 %1 %1: its rows are no such constant.
   const std::vector<uint32_t> nameless = {0x07230203,      0x10500, 0,  8, 0,  //
@@ -165,25 +151,24 @@ TEST_CASE("modules that are none, or name no use, are told apart", "[cooperative
 TEST_CASE("products of f16 operands that fill matrices are cooperative, others are not",
           "[cooperative]") {
   const Target target = target_preset("nvidia");
-  CHECK(variant_of(product({1, 64, 64, 64}), target) == "cooperative");
-  CHECK(variant_of(product({3, 17, 100, 33}), target) == "cooperative");
-  CHECK(variant_of(product({1, 64, 64, 64}, DType::f32), target) == "shared_tile");
-  CHECK(variant_of(product({1, 64, 64, 64}, DType::bf16), target) == "shared_tile");
-  CHECK(variant_of(product({1, 64, 8, 64}), target) == "shared_tile");
+  CHECK(variant_of(product(1, 64, 64, 64), target) == "cooperative");
+  CHECK(variant_of(product(3, 17, 100, 33), target) == "cooperative");
+  CHECK(variant_of(product(1, 64, 64, 64, false, DType::f32), target) == "shared_tile");
+  CHECK(variant_of(product(1, 64, 64, 64, false, DType::bf16), target) == "shared_tile");
+  CHECK(variant_of(product(1, 64, 8, 64), target) == "shared_tile");
   Target varying = target;
   varying.subgroup_size = 0;
-  CHECK(variant_of(product({1, 64, 64, 64}), varying) == "shared_tile");
+  CHECK(variant_of(product(1, 64, 64, 64), varying) == "shared_tile");
   // What a lane computes on load is not rounded for it.
-  Program computed{std::make_shared<Graph>(), {}};
-  Graph& g = *computed.graph;
-  computed.outputs = {{"c", matmul(gelu_erf(operand(g, "a", 1, 64, 64, false)),
-                                   operand(g, "b", 1, 64, 64, false))}};
+  Program computed = product(1, 64, 64, 64);
+  const auto& inputs = computed.graph->node(computed.outputs[0].second).inputs;
+  computed.outputs = {{"c", matmul(gelu_erf(inputs[0]), inputs[1])}};
   const Plan plan = compile(computed, target);
   const auto kernels = shaders::emit(plan, target);
   CHECK((kernels.size() > 1 || kernels[0].variant == "shared_tile"));
   Target forced = target_preset("lavapipe");
   forced.matmul = MatmulVariant::cooperative;
-  CHECK_THROWS_MATCHES(compile(product({1, 64, 64, 64}), forced), UserError,
+  CHECK_THROWS_MATCHES(compile(product(1, 64, 64, 64), forced), UserError,
                        MessageMatches(ContainsSubstring("lavapipe") ||
                                       ContainsSubstring("needs cooperative matrices")));
 }
@@ -202,7 +187,7 @@ TEST_CASE("cooperative tiles fit the device they are chosen for", "[cooperative]
             .variant = MatmulVariant::cooperative, .m = 512, .n = 512, .k = 512};
         INFO(matrix.m << "x" << matrix.n << "x" << matrix.k << " subgroup " << subgroup
                       << " shared " << shared);
-        if (variant_of(product({1, 512, 512, 512}), target) != "cooperative") continue;
+        if (variant_of(product(1, 512, 512, 512), target) != "cooperative") continue;
         for (const MatmulTile& tile : shaders::tile_candidates(shape, target)) {
           const int64_t lanes = shaders::tile_lanes(tile, shape.variant, target);
           CHECK(lanes <= target.max_workgroup_invocations);
@@ -225,8 +210,12 @@ TEST_CASE(
     targets.push_back(device.target());
     targets.back().matmul = MatmulVariant::cooperative;
   }
-  for (const Shapes& s : {Shapes{1, 64, 64, 64}, Shapes{2, 33, 70, 17, false, true},
-                          Shapes{1, 17, 16, 129, true, false}, Shapes{3, 40, 24, 16, true, true}}) {
+  for (const MatmulShape& s :
+       {MatmulShape{.batch = 1, .m = 64, .n = 64, .k = 64},
+        MatmulShape{.batch = 2, .m = 33, .n = 70, .k = 17, .b_transposed = true},
+        MatmulShape{.batch = 1, .m = 17, .n = 16, .k = 129, .a_transposed = true},
+        MatmulShape{
+            .batch = 3, .m = 40, .n = 24, .k = 16, .a_transposed = true, .b_transposed = true}}) {
     INFO(s.batch << "x" << s.m << "x" << s.n << "x" << s.k << " " << s.a_transposed
                  << s.b_transposed);
     const Program program = crossed_products(s);
@@ -324,7 +313,7 @@ TEST_CASE("a GPU with matrix units gets kernels that use them", "[offline][coope
         engine::with_offline_device("amd:navi31", [](engine::OfflineDevice& device) {
           const Target& target = device.info().target;
           if (!target.cooperates()) return std::string("the driver offers no cooperative matrices");
-          const Program program = product({1, 512, 512, 512, false, true});
+          const Program program = product(1, 512, 512, 512, true);
           const auto list = shaders::emit(compile(program, target), target);
           const engine::DriverStatistics s = device.compile(list, {})[0];
           std::string text = fmt::format("{} spills {} scratch {}", list[0].variant,
