@@ -298,6 +298,12 @@ TEST_CASE("the check of a device's cooperative matrices finds wrong sums",
                            shader.glsl.replace(at, right.size(), wrong);
                          }});
   };
+  CHECK_THAT(
+      engine::cooperative_fault(device, emulated(device.target(), {.m = 48, .n = 48, .k = 48}),
+                                {.compare_speed = false}),
+      ContainsSubstring("no tile of matrices of 48x48x48"));
+  // What no compiler takes: the device goes on without.
+  CHECK_THAT(planted("void main() {", "no GLSL"), ContainsSubstring("does not compile"));
   // A sum that forgets one of its terms, and one that is kept with the bits that f16 has of it.
   CHECK_THAT(
       planted("for (uint k = d; k < d + 16u; ++k)", "for (uint k = d + 1u; k < d + 16u; ++k)"),
