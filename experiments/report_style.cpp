@@ -114,8 +114,7 @@ td.wrap { white-space: normal; } td.chosen { font-weight: 700; } tr.dim td { col
 .study { padding: 18px 20px; margin-bottom: 18px; display: grid; gap: 8px 24px;
   grid-template-columns: minmax(0, 1fr) minmax(0, 1.1fr); }
 .study .chart { border: 0; padding: 0; align-self: start; } .study h2 { margin: 0; }
-.study .claims { margin-top: 10px; } .study .claim { border: 0; padding: 0;
-  grid-template-columns: max-content 1fr; }
+.study .claims { margin-top: 10px; } .study .claim { border: 0; padding: 0; }
 header .facts { margin-bottom: 16px; }
 footer { margin-top: 48px; color: var(--soft); font-size: 13px; }
 @media (max-width: 720px) { .study, .claim { grid-template-columns: 1fr; } }
