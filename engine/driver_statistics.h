@@ -3,6 +3,7 @@
 // its stages down to the ISA. Drivers without the extension say nothing.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>

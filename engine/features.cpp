@@ -244,9 +244,16 @@ FeatureSet choose_features(const Capabilities& c, const std::vector<std::string>
   target.fusion = false;  // a row, as all that can be switched off
 
   result.missing = why_it_cannot_run(c);
+  const std::vector<WithoutRow> defects = rows_without(c);
   for (const FeatureRow& row : kFeatures) {
     if (std::find(without.begin(), without.end(), row.name) != without.end()) {
       result.off.push_back(fmt::format("{} (switched off)", row.name));
+      continue;
+    }
+    const auto defect = std::find_if(defects.begin(), defects.end(),
+                                     [&](const WithoutRow& one) { return one.row == row.name; });
+    if (defect != defects.end()) {
+      result.off.push_back(fmt::format("{} ({})", row.name, defect->quirk));
       continue;
     }
     if (!row.present(c)) {

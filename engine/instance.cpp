@@ -79,10 +79,13 @@ Instance create_instance(Validation validation) {
   features.setEnabledValidationFeatures(enable);
   // Type eValidation only: the loader reports every driver that it cannot load as a general
   // message.
-  vk::DebugUtilsMessengerCreateInfoEXT messenger{
-      .messageSeverity = vk::DebugUtilsMessageSeverityFlagBitsEXT::eWarning |
-                         vk::DebugUtilsMessageSeverityFlagBitsEXT::eError,
-      .messageType = vk::DebugUtilsMessageTypeFlagBitsEXT::eValidation,
+  // C's structure: the type of the callback in vulkan.hpp is another one since headers of 1.4.304.
+  vk::DebugUtilsMessengerCreateInfoEXT messenger;
+  messenger = VkDebugUtilsMessengerCreateInfoEXT{
+      .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
+      .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT |
+                         VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
+      .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT,
       .pfnUserCallback = on_message,
       .pUserData = result.messages.get()};
   if (has_extension(result.loader, extension)) info.setPEnabledExtensionNames(extension);

@@ -2,6 +2,7 @@
 
 #include "graph/debug.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 
@@ -19,6 +20,13 @@ bool wide_vectors(bool) {
 }
 
 bool is_lavapipe(const Capabilities& c) { return c.driver.driverID == vk::DriverId::eMesaLlvmpipe; }
+
+// "Mesa 26.1.6-1 (LLVM 19.1.7)": {26, 1}; {0, 0} when the text says nothing of the kind.
+std::pair<int, int> mesa_version(const Capabilities& c) {
+  std::pair<int, int> version{0, 0};
+  if (std::sscanf(c.driver.driverInfo.data(), "Mesa %d.%d", &version.first, &version.second) != 2) return {0, 0};
+  return version;
+}
 
 constexpr ProcessQuirk kProcessQuirks[] = {
     {"LP_NATIVE_VECTOR_WIDTH", "512", wide_vectors, is_lavapipe,
@@ -49,6 +57,18 @@ constexpr Quirk kQuirks[] = {
      "the compiler picks 8, 16 or 32 lanes a shader whatever subgroupSize says (32): a size has to "
      "be asked for, and 32 spills",
      "https://docs.mesa3d.org/drivers/anv.html"},
+    // Fine in 25.0.7, measured broken in 26.1.6 and 26.2.6; nothing is known of what lies between.
+    {"lavapipe from Mesa 25.1 on: no 64-bit words at 512 bits",
+     [](const Capabilities& c) {
+       return is_lavapipe(c) && c.subgroup.subgroupSize >= 16 && mesa_version(c) >= std::pair(25, 1);
+     },
+     [](QuirkEffects& effects) {
+       effects.without.push_back("int64_words");
+       effects.without.push_back("cooperative_matrix");
+     },
+     "64-bit loads and stores through addresses in 16 lanes, and cooperative matrices, overrun a buffer of the "
+     "driver's compiler: the process dies",
+     "scripts/reproducers/lavapipe_int64_512"},
 };
 
 }  // namespace
@@ -74,10 +94,21 @@ std::vector<std::string> quirks_in_use(const Capabilities& capabilities) {
   for (const Quirk& quirk : kQuirks) {
     QuirkEffects effects;
     if (quirk.match(capabilities)) quirk.effect(effects);
-    if (effects.subgroup_size != 0)
+    if (effects.subgroup_size != 0 || !effects.without.empty())
       lines.push_back(fmt::format("{}: {}", quirk.name, quirk.reason));
   }
   return lines;
+}
+
+std::vector<WithoutRow> rows_without(const Capabilities& capabilities) {
+  std::vector<WithoutRow> rows;
+  for (const Quirk& quirk : kQuirks) {
+    if (!quirk.match(capabilities)) continue;
+    QuirkEffects effects;
+    quirk.effect(effects);
+    for (const char* row : effects.without) rows.push_back({row, quirk.name});
+  }
+  return rows;
 }
 
 QuirkEffects quirk_effects(const Capabilities& capabilities) {

@@ -13,6 +13,7 @@ namespace surtsey::engine {
 struct QuirkEffects {
   int preference = 0;          // among devices of one type, higher is chosen
   uint32_t subgroup_size = 0;  // 0: the one that the driver reports
+  std::vector<const char*> without;  // optional rows of the features that the driver cannot do
 };
 
 struct Quirk {
@@ -40,6 +41,12 @@ void apply_process_quirks(bool validation);
 
 QuirkEffects quirk_effects(const Capabilities& capabilities);
 uint32_t preferred_subgroup_size(const Capabilities& capabilities);
+
+// A row of the features that a quirk takes away, and the quirk's name.
+struct WithoutRow {
+  std::string row, quirk;
+};
+std::vector<WithoutRow> rows_without(const Capabilities& capabilities);
 
 // The quirks that change how this device runs kernels: "name: reason".
 std::vector<std::string> quirks_in_use(const Capabilities& capabilities);
