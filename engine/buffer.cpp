@@ -16,15 +16,11 @@ std::vector<vk::MemoryPropertyFlags> wishes(const Context& context, Residence re
   switch (residence) {
     case Residence::device:
       if (context.unified)
-        return {mapped | Flag::eDeviceLocal | Flag::eHostCached,
-                mapped | Flag::eDeviceLocal,
-                Flag::eDeviceLocal,
-                {}};
+        return {mapped | Flag::eDeviceLocal | Flag::eHostCached, mapped | Flag::eDeviceLocal, Flag::eDeviceLocal, {}};
       return {Flag::eDeviceLocal, {}};
     case Residence::host:
       if (context.unified)
-        return {mapped | Flag::eDeviceLocal | Flag::eHostCached, mapped | Flag::eDeviceLocal,
-                mapped};
+        return {mapped | Flag::eDeviceLocal | Flag::eHostCached, mapped | Flag::eDeviceLocal, mapped};
       return {mapped | Flag::eHostCached, mapped};
     case Residence::staging:
       return {mapped | Flag::eHostCached, mapped};
@@ -38,9 +34,7 @@ uint32_t memory_type(const Context& context, Residence residence, uint32_t allow
     uint32_t best = UINT32_MAX;
     for (uint32_t i = 0; i < memory.memoryTypeCount; ++i) {
       if (!(allowed >> i & 1) || (memory.memoryTypes[i].propertyFlags & wish) != wish) continue;
-      auto heap = [&](uint32_t type) {
-        return memory.memoryHeaps[memory.memoryTypes[type].heapIndex].size;
-      };
+      auto heap = [&](uint32_t type) { return memory.memoryHeaps[memory.memoryTypes[type].heapIndex].size; };
       if (best == UINT32_MAX || heap(i) > heap(best)) best = i;
     }
     if (best != UINT32_MAX) return best;
@@ -50,12 +44,10 @@ uint32_t memory_type(const Context& context, Residence residence, uint32_t allow
 
 vk::raii::Buffer create_buffer(Context& context, uint64_t bytes) {
   vk::BufferCreateInfo info{.size = bytes,
-                            .usage = vk::BufferUsageFlagBits::eStorageBuffer |
-                                     vk::BufferUsageFlagBits::eTransferSrc |
+                            .usage = vk::BufferUsageFlagBits::eStorageBuffer | vk::BufferUsageFlagBits::eTransferSrc |
                                      vk::BufferUsageFlagBits::eTransferDst};
   if (context.buffer_address) info.usage |= vk::BufferUsageFlagBits::eShaderDeviceAddress;
-  return vk_check("vkCreateBuffer", context.who,
-                  [&] { return vk::raii::Buffer(context.device, info); });
+  return vk_check("vkCreateBuffer", context.who, [&] { return vk::raii::Buffer(context.device, info); });
 }
 
 }  // namespace
@@ -67,9 +59,8 @@ Block allocate_block(Context& context, uint64_t bytes, Residence residence, cons
   vk::MemoryRequirements needs = block.buffer.getMemoryRequirements();
   uint32_t type = memory_type(context, residence, needs.memoryTypeBits);
   vk::MemoryAllocateFlagsInfo flags{.flags = vk::MemoryAllocateFlagBits::eDeviceAddress};
-  vk::MemoryAllocateInfo info{.pNext = context.buffer_address ? &flags : nullptr,
-                              .allocationSize = needs.size,
-                              .memoryTypeIndex = type};
+  vk::MemoryAllocateInfo info{
+      .pNext = context.buffer_address ? &flags : nullptr, .allocationSize = needs.size, .memoryTypeIndex = type};
   block.memory = vk_check(
       "vkAllocateMemory", context.who, [&] { return vk::raii::DeviceMemory(context.device, info); },
       fmt::format("{:.1f} MiB for {}. Other processes may hold the memory; a smaller batch or a "
@@ -78,8 +69,7 @@ Block allocate_block(Context& context, uint64_t bytes, Residence residence, cons
   vk_check("vkBindBufferMemory", context.who, [&] { block.buffer.bindMemory(*block.memory, 0); });
   context.name(block.buffer, [&] { return std::string(what); });
   context.name(block.memory, [&] { return std::string(what); });
-  if (context.buffer_address)
-    block.address = context.device.getBufferAddress({.buffer = *block.buffer});
+  if (context.buffer_address) block.address = context.device.getBufferAddress({.buffer = *block.buffer});
   bool wanted = residence != Residence::device || context.unified;
   if (wanted && (context.capabilities.memory.memoryTypes[type].propertyFlags & Flag::eHostVisible))
     block.mapped = static_cast<std::byte*>(vk_check(
@@ -96,12 +86,11 @@ HeapSpace heap_space(Context& context, Residence residence) {
   result.available_bytes = result.heap_bytes;
   if (context.memory_budget) {
     auto chain =
-        context.physical.getMemoryProperties2<vk::PhysicalDeviceMemoryProperties2,
-                                              vk::PhysicalDeviceMemoryBudgetPropertiesEXT>();
+        context.physical
+            .getMemoryProperties2<vk::PhysicalDeviceMemoryProperties2, vk::PhysicalDeviceMemoryBudgetPropertiesEXT>();
     const auto& budget = chain.get<vk::PhysicalDeviceMemoryBudgetPropertiesEXT>();
     uint64_t total = budget.heapBudget[heap], used = budget.heapUsage[heap];
-    if (total != 0)
-      result.available_bytes = std::min(result.heap_bytes, total > used ? total - used : 0);
+    if (total != 0) result.available_bytes = std::min(result.heap_bytes, total > used ? total - used : 0);
   }
   return result;
 }
@@ -111,10 +100,8 @@ Arena::Arena(std::string name, Residence residence, uint64_t alignment, uint64_t
 
 size_t Arena::reserve(uint64_t bytes, const std::string& what) {
   ensure(blocks_.empty(), "arena {}: reserving after allocation", name_);
-  uint64_t size =
-      std::max<uint64_t>(alignment_, (bytes + alignment_ - 1) / alignment_ * alignment_);
-  check(size <= max_block_,
-        "{} needs {:.1f} MiB in one piece; this device allocates at most {:.1f} MiB at a time",
+  uint64_t size = std::max<uint64_t>(alignment_, (bytes + alignment_ - 1) / alignment_ * alignment_);
+  check(size <= max_block_, "{} needs {:.1f} MiB in one piece; this device allocates at most {:.1f} MiB at a time",
         what, double(bytes) / (1 << 20), double(max_block_) / (1 << 20));
   if (sizes_.empty() || sizes_.back() + size > max_block_) sizes_.push_back(0);
   reservations_.push_back({sizes_.size() - 1, sizes_.back(), bytes});
@@ -129,8 +116,7 @@ uint64_t Arena::bytes() const {
 }
 
 void Arena::allocate(Context& context) {
-  for (uint64_t size : sizes_)
-    blocks_.push_back(allocate_block(context, size, residence_, name_.c_str()));
+  for (uint64_t size : sizes_) blocks_.push_back(allocate_block(context, size, residence_, name_.c_str()));
 }
 
 Place Arena::place(size_t reservation) const {
@@ -139,8 +125,7 @@ Place Arena::place(size_t reservation) const {
 }
 
 const Block& Transfer::staging() {
-  if (staging_.bytes == 0)
-    staging_ = allocate_block(context_, kStagingBytes, Residence::staging, "staging");
+  if (staging_.bytes == 0) staging_ = allocate_block(context_, kStagingBytes, Residence::staging, "staging");
   return staging_;
 }
 

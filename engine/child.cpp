@@ -23,17 +23,15 @@ constexpr size_t kProgressBytes = 4096;
 class Shared : public Progress {
  public:
   Shared()
-      : memory_(static_cast<char*>(mmap(nullptr, kProgressBytes, PROT_READ | PROT_WRITE,
-                                        MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {
+      : memory_(static_cast<char*>(
+            mmap(nullptr, kProgressBytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {
     ensure(memory_ != MAP_FAILED, "mmap of {} bytes: {}", kProgressBytes, std::strerror(errno));
   }
   ~Shared() override { munmap(memory_, kProgressBytes); }
   Shared(const Shared&) = delete;
   Shared& operator=(const Shared&) = delete;
 
-  void set(const std::string& what) override {
-    std::strncpy(memory_, what.c_str(), kProgressBytes - 1);
-  }
+  void set(const std::string& what) override { std::strncpy(memory_, what.c_str(), kProgressBytes - 1); }
   std::string get() const { return {memory_, strnlen(memory_, kProgressBytes)}; }
 
  private:
@@ -63,8 +61,8 @@ void write_all(std::FILE* file, char kind, const std::string& text) {
 }
 
 [[noreturn]] void child(const std::vector<std::pair<std::string, std::string>>& environment,
-                        const std::function<std::string(Progress&)>& work, Shared& progress,
-                        std::FILE* output, std::FILE* errors) {
+                        const std::function<std::string(Progress&)>& work, Shared& progress, std::FILE* output,
+                        std::FILE* errors) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);  // it does not outlive the parent
   // A crash of the driver is an answer, not a fault of ours that wants a trace.
   for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) std::signal(signal, SIG_DFL);

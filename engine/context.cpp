@@ -14,8 +14,8 @@ std::string describe(const Work& work) {
   return fmt::format(
       "under way was program '{}', dispatches {} to {} of {}, {} step{} in the submission, {:.3g} "
       "GFLOP; ",
-      *work.program, work.first, work.last == 0 ? 0 : work.last - 1, work.total, work.steps,
-      work.steps == 1 ? "" : "s", work.flops / 1e9);
+      *work.program, work.first, work.last == 0 ? 0 : work.last - 1, work.total, work.steps, work.steps == 1 ? "" : "s",
+      work.flops / 1e9);
 }
 
 constexpr double kHangSeconds = double(kHangSlices) * double(kSliceNs) / 1e9;
@@ -39,8 +39,8 @@ void full_barrier(const vk::raii::CommandBuffer& commands) {
       .srcStageMask = vk::PipelineStageFlagBits2::eAllCommands,
       .srcAccessMask = vk::AccessFlagBits2::eMemoryRead | vk::AccessFlagBits2::eMemoryWrite,
       .dstStageMask = vk::PipelineStageFlagBits2::eAllCommands | vk::PipelineStageFlagBits2::eHost,
-      .dstAccessMask = vk::AccessFlagBits2::eMemoryRead | vk::AccessFlagBits2::eMemoryWrite |
-                       vk::AccessFlagBits2::eHostRead};
+      .dstAccessMask =
+          vk::AccessFlagBits2::eMemoryRead | vk::AccessFlagBits2::eMemoryWrite | vk::AccessFlagBits2::eHostRead};
   commands.pipelineBarrier2({.memoryBarrierCount = 1, .pMemoryBarriers = &barrier});
 }
 
@@ -81,9 +81,8 @@ vk::raii::CommandBuffer Context::allocate_commands() {
 uint64_t Context::submit(std::span<const vk::CommandBufferSubmitInfo> buffers, const Work& work) {
   uint64_t start = thread_cpu_ns();
   uint64_t ticket = submitted_ + 1;
-  vk::SemaphoreSubmitInfo signal{.semaphore = *timeline,
-                                 .value = ticket,
-                                 .stageMask = vk::PipelineStageFlagBits2::eAllCommands};
+  vk::SemaphoreSubmitInfo signal{
+      .semaphore = *timeline, .value = ticket, .stageMask = vk::PipelineStageFlagBits2::eAllCommands};
   vk::SubmitInfo2 info{.commandBufferInfoCount = uint32_t(buffers.size()),
                        .pCommandBufferInfos = buffers.data(),
                        .signalSemaphoreInfoCount = 1,
@@ -143,25 +142,21 @@ void Context::wait(uint64_t ticket) {
     progress = done;
     if (done >= ticket || (!hung_ && idle < kHangSlices)) continue;
     if (capabilities.cpu()) {
-      fmt::print(stderr, "{}: nothing completed for {:.0f} s; it is waited for\n", who.device,
-                 kHangSeconds);
+      fmt::print(stderr, "{}: nothing completed for {:.0f} s; it is waited for\n", who.device, kHangSeconds);
       idle = 0;
       continue;
     }
     keep_objects();
-    throw DeviceError("waiting", vk::to_string(vk::Result::eErrorDeviceLost), who.device,
-                      who.driver,
-                      fmt::format("{}nothing completed for {:.0f} s, it is given up", pending(done),
-                                  kHangSeconds));
+    throw DeviceError("waiting", vk::to_string(vk::Result::eErrorDeviceLost), who.device, who.driver,
+                      fmt::format("{}nothing completed for {:.0f} s, it is given up", pending(done), kHangSeconds));
   }
 }
 
 void Context::keep_objects() {
   if (hung_.exchange(true)) return;
   // Every handle calls through this table. The object is not const, the accessor's view of it is.
-  auto& table =
-      const_cast<std::remove_const_t<std::remove_reference_t<decltype(*device.getDispatcher())>>&>(
-          *device.getDispatcher());
+  auto& table = const_cast<std::remove_const_t<std::remove_reference_t<decltype(*device.getDispatcher())>>&>(
+      *device.getDispatcher());
   disarm(table.vkDestroyBuffer);
   disarm(table.vkDestroyCommandPool);
   disarm(table.vkDestroyDescriptorPool);
@@ -180,8 +175,7 @@ void Context::keep_objects() {
 DeviceError Context::lost(const char* call, const vk::SystemError& error) {
   const auto result = static_cast<vk::Result>(error.code().value());
   const char* advice = result == vk::Result::eErrorDeviceLost ? kLostAdvice : "";
-  return DeviceError(call, vk::to_string(result), who.device, who.driver,
-                     pending(last_completed_) + advice);
+  return DeviceError(call, vk::to_string(result), who.device, who.driver, pending(last_completed_) + advice);
 }
 
 std::string Context::pending(uint64_t completed) {

@@ -64,10 +64,9 @@ struct Context {
     if (!debug_labels) return;
     using Plain = std::decay_t<decltype(*handle)>;
     const std::string shown = text();
-    device.setDebugUtilsObjectNameEXT(
-        {.objectType = Plain::objectType,
-         .objectHandle = uint64_t(static_cast<typename Plain::CType>(*handle)),
-         .pObjectName = shown.c_str()});
+    device.setDebugUtilsObjectNameEXT({.objectType = Plain::objectType,
+                                       .objectHandle = uint64_t(static_cast<typename Plain::CType>(*handle)),
+                                       .pObjectName = shown.c_str()});
   }
   // Records with `record`, submits and waits.
   template <typename F>
@@ -125,9 +124,8 @@ class LabelGuard {
 std::string device_details(const Capabilities& capabilities);  // DeviceInfo::details
 DeviceInfo describe(uint32_t index, const Capabilities& capabilities, const FeatureSet& chosen);
 // The device itself and what is known of it; queue, pool and timeline are left empty.
-void create_device(Context& context, vk::raii::PhysicalDevice physical,
-                   const Capabilities& capabilities, const FeatureSet& chosen,
-                   const DeviceInfo& info);
+void create_device(Context& context, vk::raii::PhysicalDevice physical, const Capabilities& capabilities,
+                   const FeatureSet& chosen, const DeviceInfo& info);
 
 // Orders everything before against everything after, host accesses included.
 void full_barrier(const vk::raii::CommandBuffer& commands);

@@ -40,8 +40,7 @@ State operands(const Program& program) {
   return state;
 }
 
-std::string wrong_product(Device& device, const Target& target,
-                          const CooperativeCheckOptions& options) {
+std::string wrong_product(Device& device, const Target& target, const CooperativeCheckOptions& options) {
   struct Case {
     int64_t m, n, k;
     bool a_transposed, b_transposed;
@@ -59,8 +58,8 @@ std::string wrong_product(Device& device, const Target& target,
     const Plan plan = compile(program, target, {.name = "product"});
     std::vector<shaders::Shader> shaders = shaders::emit(plan, target);
     if (shaders.size() != 1 || shaders[0].variant != "cooperative")
-      return fmt::format("no tile of matrices of {}x{}x{} fits the device", target.cooperative.m,
-                         target.cooperative.n, target.cooperative.k);
+      return fmt::format("no tile of matrices of {}x{}x{} fits the device", target.cooperative.m, target.cooperative.n,
+                         target.cooperative.k);
     if (options.alter) options.alter(shaders[0]);
     Session session(device, {.target = target, .quiet = true});
     session.add_plan("product", plan, std::move(shaders));
@@ -72,8 +71,7 @@ std::string wrong_product(Device& device, const Target& target,
     const std::vector<double> expected = interpret(program, state).at("c").values;
     for (size_t i = 0; i < expected.size(); ++i)
       if (!(std::abs(double(result[i]) - expected[i]) <= kTolerance))
-        return fmt::format("a product ({}) has {} at element {} instead of {:.6f}", layout,
-                           result[i], i, expected[i]);
+        return fmt::format("a product ({}) has {} at element {} instead of {:.6f}", layout, result[i], i, expected[i]);
   }
   return {};
 }
@@ -91,8 +89,7 @@ std::string slow_product(Device& device, const Target& cooperative) {
   const State state = operands(program);
   std::vector<std::unique_ptr<Session>> sessions;
   for (const Target& target : {cooperative, plain}) {
-    sessions.push_back(
-        std::make_unique<Session>(device, SessionOptions{.target = target, .quiet = true}));
+    sessions.push_back(std::make_unique<Session>(device, SessionOptions{.target = target, .quiet = true}));
     sessions.back()->add_program("product", program);
     sessions.back()->allocate();
     for (const auto& [name, value] : state) sessions.back()->write(name, value);
@@ -103,8 +100,7 @@ std::string slow_product(Device& device, const Target& cooperative) {
     for (size_t i = 0; i < 2; ++i) {
       const auto start = std::chrono::steady_clock::now();
       sessions[i]->run("product", 4);
-      const std::chrono::duration<double, std::nano> spent =
-          std::chrono::steady_clock::now() - start;
+      const std::chrono::duration<double, std::nano> spent = std::chrono::steady_clock::now() - start;
       samples[i].push_back(spent.count());
     }
   const double ratio = median_ns(samples[0]) / median_ns(samples[1]);
@@ -113,8 +109,7 @@ std::string slow_product(Device& device, const Target& cooperative) {
 
 }  // namespace
 
-std::string cooperative_fault(Device& device, const Target& target,
-                              const CooperativeCheckOptions& options) {
+std::string cooperative_fault(Device& device, const Target& target, const CooperativeCheckOptions& options) {
   Target cooperative = target;
   cooperative.matmul = MatmulVariant::cooperative;
   try {

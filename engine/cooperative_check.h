@@ -20,7 +20,6 @@ struct CooperativeCheckOptions {
 // one, are held against the double interpreter: f32 sums of 104 terms in [-1, 1] may differ by 5e-4,
 // sums in f16 differ by ten times that. A driver or a compiler that fails on the way counts as wrong,
 // matrices that fit no tile as of no use.
-std::string cooperative_fault(Device& device, const graph::Target& target,
-                              const CooperativeCheckOptions& options = {});
+std::string cooperative_fault(Device& device, const graph::Target& target, const CooperativeCheckOptions& options = {});
 
 }  // namespace surtsey::engine

@@ -37,8 +37,7 @@ DeviceInfo describe(uint32_t index, const Capabilities& c, const FeatureSet& cho
   info.type = type_of(c.properties.deviceType);
   info.driver = fmt::format("{} {}", c.driver.driverName.data(), c.driver.driverInfo.data());
   uint32_t api = c.properties.apiVersion;
-  info.api = fmt::format("{}.{}.{}", VK_API_VERSION_MAJOR(api), VK_API_VERSION_MINOR(api),
-                         VK_API_VERSION_PATCH(api));
+  info.api = fmt::format("{}.{}.{}", VK_API_VERSION_MAJOR(api), VK_API_VERSION_MINOR(api), VK_API_VERSION_PATCH(api));
   for (uint32_t i = 0; i < c.memory.memoryHeapCount; ++i)
     if (c.memory.memoryHeaps[i].flags & vk::MemoryHeapFlagBits::eDeviceLocal)
       info.memory_bytes = std::max<uint64_t>(info.memory_bytes, c.memory.memoryHeaps[i].size);
@@ -85,8 +84,8 @@ void apply_addressing(DeviceInfo& info, const std::optional<graph::Addressing>& 
   if (wanted) {
     addressing = *wanted;
   } else if (std::string text = environment("SURTSEY_ADDRESSING"); !text.empty()) {
-    check(text == "address" || text == "descriptor",
-          "SURTSEY_ADDRESSING is '{}'; it can be address or descriptor", text);
+    check(text == "address" || text == "descriptor", "SURTSEY_ADDRESSING is '{}'; it can be address or descriptor",
+          text);
     addressing = text == "address" ? graph::Addressing::address : graph::Addressing::descriptor;
   }
   check(addressing == graph::Addressing::descriptor || info.target.buffer_address,
@@ -103,39 +102,32 @@ Validation wanted_validation() {
 
 }  // namespace
 
-void create_device(Context& context, vk::raii::PhysicalDevice physical,
-                   const Capabilities& capabilities, const FeatureSet& chosen,
-                   const DeviceInfo& info) {
+void create_device(Context& context, vk::raii::PhysicalDevice physical, const Capabilities& capabilities,
+                   const FeatureSet& chosen, const DeviceInfo& info) {
   context.physical = std::move(physical);
   context.capabilities = capabilities;
   context.who = {info.name, info.driver};
   context.memory_budget = chosen.in_use("memory_budget");
-  context.subgroup_size_control =
-      chosen.in_use("subgroup_size_control") && capabilities.requires_subgroup_size();
+  context.subgroup_size_control = chosen.in_use("subgroup_size_control") && capabilities.requires_subgroup_size();
   context.buffer_address = chosen.in_use("buffer_address");
   context.executable_properties = chosen.in_use("executable_properties");
   context.pipeline_cache = chosen.in_use("pipeline_cache");
   context.tuning = chosen.in_use("tuning");
   context.debug_labels = chosen.in_use("debug_labels");
   float priority = 1;
-  vk::DeviceQueueCreateInfo queue{.queueFamilyIndex = context.capabilities.queue_family,
-                                  .queueCount = 1,
-                                  .pQueuePriorities = &priority};
-  vk::StructureChain features{vk::PhysicalDeviceFeatures2{.features = chosen.enable.features},
-                              chosen.enable.features11, chosen.enable.features12,
-                              chosen.enable.features13, chosen.enable.executables};
+  vk::DeviceQueueCreateInfo queue{
+      .queueFamilyIndex = context.capabilities.queue_family, .queueCount = 1, .pQueuePriorities = &priority};
+  vk::StructureChain features{vk::PhysicalDeviceFeatures2{.features = chosen.enable.features}, chosen.enable.features11,
+                              chosen.enable.features12, chosen.enable.features13, chosen.enable.executables};
   if (!chosen.in_use("executable_properties"))
     features.unlink<vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>();
   CooperativeMatrixFeatures cooperative{.next = features.get<vk::PhysicalDeviceFeatures2>().pNext,
                                         .cooperative_matrix = true};
-  if (chosen.in_use("cooperative_matrix"))
-    features.get<vk::PhysicalDeviceFeatures2>().pNext = &cooperative;
-  vk::DeviceCreateInfo create{.pNext = &features.get<vk::PhysicalDeviceFeatures2>(),
-                              .queueCreateInfoCount = 1,
-                              .pQueueCreateInfos = &queue};
+  if (chosen.in_use("cooperative_matrix")) features.get<vk::PhysicalDeviceFeatures2>().pNext = &cooperative;
+  vk::DeviceCreateInfo create{
+      .pNext = &features.get<vk::PhysicalDeviceFeatures2>(), .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue};
   create.setPEnabledExtensionNames(chosen.extensions);
-  context.device = vk_check("vkCreateDevice", context.who,
-                            [&] { return vk::raii::Device(context.physical, create); });
+  context.device = vk_check("vkCreateDevice", context.who, [&] { return vk::raii::Device(context.physical, create); });
 }
 
 namespace {
@@ -144,11 +136,9 @@ void open_queue(Context& context) {
   uint32_t family = context.capabilities.queue_family;
   context.queue = vk::raii::Queue(context.device, family, 0);
   context.pool = vk_check("vkCreateCommandPool", context.who, [&] {
-    return vk::raii::CommandPool(context.device,
-                                 vk::CommandPoolCreateInfo{.queueFamilyIndex = family});
+    return vk::raii::CommandPool(context.device, vk::CommandPoolCreateInfo{.queueFamilyIndex = family});
   });
-  vk::SemaphoreTypeCreateInfo type{.semaphoreType = vk::SemaphoreType::eTimeline,
-                                   .initialValue = 0};
+  vk::SemaphoreTypeCreateInfo type{.semaphoreType = vk::SemaphoreType::eTimeline, .initialValue = 0};
   context.timeline = vk_check("vkCreateSemaphore", context.who, [&] {
     return vk::raii::Semaphore(context.device, vk::SemaphoreCreateInfo{.pNext = &type});
   });
@@ -163,65 +153,54 @@ const char* name(DeviceType type) {
 
 std::string print(const DeviceInfo& info) {
   if (!info.usable)
-    return fmt::format("{} = {} | {} | {} | cannot run: {}", info.index, info.name, name(info.type),
-                       info.driver, info.reason);
+    return fmt::format("{} = {} | {} | {} | cannot run: {}", info.index, info.name, name(info.type), info.driver,
+                       info.reason);
   const graph::Target& target = info.target;
-  return fmt::format(
-      "{} = {} | {}{} | {} | Vulkan {} | {:.1f} GiB | {} mode | {} | shared {} KiB{}", info.index,
-      info.name, name(info.type), target.cpu ? fmt::format(", {} threads", target.threads) : "",
-      info.driver, info.api, double(info.memory_bytes) / double(1u << 30),
-      target.addressing == graph::Addressing::address ? "address" : "descriptor",
-      target.subgroup_size ? fmt::format("subgroup {}", target.subgroup_size) : "no subgroups",
-      target.shared_memory_bytes / 1024, target.f16_storage ? " | f16 storage" : "");
+  return fmt::format("{} = {} | {}{} | {} | Vulkan {} | {:.1f} GiB | {} mode | {} | shared {} KiB{}", info.index,
+                     info.name, name(info.type), target.cpu ? fmt::format(", {} threads", target.threads) : "",
+                     info.driver, info.api, double(info.memory_bytes) / double(1u << 30),
+                     target.addressing == graph::Addressing::address ? "address" : "descriptor",
+                     target.subgroup_size ? fmt::format("subgroup {}", target.subgroup_size) : "no subgroups",
+                     target.shared_memory_bytes / 1024, target.f16_storage ? " | f16 storage" : "");
 }
 
 std::string print_paths(const DeviceInfo& info) {
   std::string text;
   for (const std::string& name : info.features) text += (text.empty() ? "" : ", ") + name;
-  for (size_t i = 0; i < info.off.size(); ++i)
-    text += (i == 0 ? " | without " : ", ") + info.off[i];
+  for (size_t i = 0; i < info.off.size(); ++i) text += (i == 0 ? " | without " : ", ") + info.off[i];
   return text;
 }
 
-const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::string& select,
-                                std::string& why) {
+const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::string& select, std::string& why) {
   if (devices.empty())
-    throw DeviceError(
-        "", "", "", "",
-        "the Vulkan drivers that are installed offer no device. On a machine without a GPU, "
-        "`apt-get install "
-        "mesa-vulkan-drivers` brings lavapipe, which runs on the CPU");
+    throw DeviceError("", "", "", "",
+                      "the Vulkan drivers that are installed offer no device. On a machine without a GPU, "
+                      "`apt-get install "
+                      "mesa-vulkan-drivers` brings lavapipe, which runs on the CPU");
   const DeviceInfo* best = nullptr;
   if (select.empty()) {
     for (const DeviceInfo& device : devices)
       if (!best || better(device, *best)) best = &device;
     if (!best->usable)
-      throw DeviceError("", "", "", "",
-                        "no device can run programs; what was found:" + one_line_each(devices));
-    size_t usable = size_t(std::count_if(devices.begin(), devices.end(),
-                                         [](const DeviceInfo& d) { return d.usable; }));
-    why = usable == 1
-              ? "the only one that can run"
-              : fmt::format("the best of {} (discrete before integrated before virtual before cpu)",
-                            usable);
+      throw DeviceError("", "", "", "", "no device can run programs; what was found:" + one_line_each(devices));
+    size_t usable = size_t(std::count_if(devices.begin(), devices.end(), [](const DeviceInfo& d) { return d.usable; }));
+    why = usable == 1 ? "the only one that can run"
+                      : fmt::format("the best of {} (discrete before integrated before virtual before cpu)", usable);
     return *best;
   }
   std::string wanted = lower(select);
   std::string uuid = wanted;
   std::erase(uuid, '-');
   bool index =
-      std::all_of(wanted.begin(), wanted.end(), [](unsigned char c) { return std::isdigit(c); }) &&
-      wanted.size() < 6;
+      std::all_of(wanted.begin(), wanted.end(), [](unsigned char c) { return std::isdigit(c); }) && wanted.size() < 6;
   for (const DeviceInfo& device : devices) {
     bool matches = index ? device.index == uint32_t(std::stoul(wanted))
-                         : device.uuid == uuid ||
-                               lower(device.name).find(wanted) != std::string::npos ||
+                         : device.uuid == uuid || lower(device.name).find(wanted) != std::string::npos ||
                                lower(device.driver).find(wanted) != std::string::npos;
     if (matches && (!best || better(device, *best))) best = &device;
   }
   check(best != nullptr, "no device is called '{}'; there are:{}", select, one_line_each(devices));
-  check(best->usable, "the device '{}' cannot run: {}. There are:{}", best->name, best->reason,
-        one_line_each(devices));
+  check(best->usable, "the device '{}' cannot run: {}. There are:{}", best->name, best->reason, one_line_each(devices));
   why = fmt::format("asked for as '{}'", select);
   return *best;
 }
@@ -231,8 +210,7 @@ std::vector<DeviceInfo> list_devices() {
   std::vector<DeviceInfo> result;
   for (const vk::raii::PhysicalDevice& device : physical_devices(instance)) {
     Capabilities capabilities = query(instance.handle, device);
-    result.push_back(describe(uint32_t(result.size()), capabilities,
-                              choose_features(capabilities, switched_off({}))));
+    result.push_back(describe(uint32_t(result.size()), capabilities, choose_features(capabilities, switched_off({}))));
   }
   return result;
 }
@@ -251,13 +229,11 @@ Device Device::open(const DeviceOptions& options) {
     infos.push_back(describe(uint32_t(infos.size()), capabilities.back(), features.back()));
   }
   std::string why;
-  DeviceInfo info = choose_device(
-      infos, options.select.empty() ? environment("SURTSEY_DEVICE") : options.select, why);
+  DeviceInfo info = choose_device(infos, options.select.empty() ? environment("SURTSEY_DEVICE") : options.select, why);
   apply_addressing(info, options.addressing);
   const FeatureSet& chosen = features[info.index];
   create_device(*context, std::move(physical[info.index]), capabilities[info.index], chosen, info);
-  context->unified =
-      !options.staging && (info.type == DeviceType::cpu || info.type == DeviceType::integrated);
+  context->unified = !options.staging && (info.type == DeviceType::cpu || info.type == DeviceType::integrated);
   open_queue(*context);
   Device device(std::move(info), std::move(context));
   device.check_cooperative();
@@ -287,9 +263,7 @@ Device::~Device() = default;
 Device::Device(Device&&) noexcept = default;
 Device& Device::operator=(Device&&) noexcept = default;
 
-std::vector<std::string> Device::validation_messages() const {
-  return context_->instance.messages->all();
-}
+std::vector<std::string> Device::validation_messages() const { return context_->instance.messages->all(); }
 void Device::clear_validation_messages() { context_->instance.messages->clear(); }
 bool Device::validation() const { return context_->instance.validation != Validation::off; }
 

@@ -31,7 +31,7 @@ struct DeviceInfo {
   std::vector<std::string> off;       // optional rows that are not: "f16_storage (switched off)"
   std::vector<std::string> quirks;    // that change how it runs kernels, with their reasons
   graph::Target target;
-  int preference = 0;  // among devices of one type
+  int preference = 0;   // among devices of one type
   std::string details;  // a JSON object: identity, heaps, limits, extensions
 };
 
@@ -48,23 +48,20 @@ std::vector<DeviceInfo> list_devices();
 enum class Validation : uint8_t { off, synchronization };
 
 struct DeviceOptions {
-  std::string select;  // index, part of the name or the driver, or UUID; empty: SURTSEY_DEVICE,
-                       // else the best one
+  std::string select;                    // index, part of the name or the driver, or UUID; empty: SURTSEY_DEVICE,
+                                         // else the best one
   std::optional<Validation> validation;  // unset: SURTSEY_VALIDATION
-  std::optional<graph::Addressing>
-      addressing;  // unset: SURTSEY_ADDRESSING, else by address where the device can
-  std::vector<std::string> without;  // optional rows of features.cpp to do without, besides those
-                                     // of SURTSEY_WITHOUT
-  bool staging =
-      false;           // copies go through a staging buffer even where memory can be mapped (tests)
-  bool quiet = false;  // no line on stderr
+  std::optional<graph::Addressing> addressing;  // unset: SURTSEY_ADDRESSING, else by address where the device can
+  std::vector<std::string> without;             // optional rows of features.cpp to do without, besides those
+                                                // of SURTSEY_WITHOUT
+  bool staging = false;  // copies go through a staging buffer even where memory can be mapped (tests)
+  bool quiet = false;    // no line on stderr
 };
 
 // Discrete before integrated before virtual before CPU; lavapipe before SwiftShader. Never a device
 // that cannot run. `why` becomes the reason in words. UserError when `select` fits no device, or
 // one that cannot run; DeviceError when there is none to choose.
-const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::string& select,
-                                std::string& why);
+const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::string& select, std::string& why);
 
 class Device {
  public:

@@ -12,8 +12,7 @@ std::string device_details(const Capabilities& c) {
   nlohmann::ordered_json heaps = nlohmann::ordered_json::array();
   for (uint32_t i = 0; i < c.memory.memoryHeapCount; ++i)
     heaps.push_back({{"bytes", c.memory.memoryHeaps[i].size},
-                     {"device_local",
-                      bool(c.memory.memoryHeaps[i].flags & vk::MemoryHeapFlagBits::eDeviceLocal)}});
+                     {"device_local", bool(c.memory.memoryHeaps[i].flags & vk::MemoryHeapFlagBits::eDeviceLocal)}});
   std::string cache_uuid;
   for (const uint8_t byte : p.pipelineCacheUUID) cache_uuid += fmt::format("{:02x}", byte);
   const nlohmann::ordered_json details = {
@@ -29,9 +28,8 @@ std::string device_details(const Capabilities& c) {
       {"subgroup_operations", vk::to_string(c.subgroup.supportedOperations)},
       {"timestamp_bits", c.timestamp_bits},
       // JSON has no infinity, which is what drivers without a clock report.
-      {"timestamp_period_ns", std::isfinite(limits.timestampPeriod)
-                                  ? nlohmann::ordered_json(limits.timestampPeriod)
-                                  : nlohmann::ordered_json()},
+      {"timestamp_period_ns", std::isfinite(limits.timestampPeriod) ? nlohmann::ordered_json(limits.timestampPeriod)
+                                                                    : nlohmann::ordered_json()},
       {"non_coherent_atom_size", limits.nonCoherentAtomSize},
       {"max_memory_allocations", limits.maxMemoryAllocationCount},
       {"extensions", c.extensions},
@@ -44,33 +42,32 @@ std::string to_json(std::span<const DeviceInfo> devices) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (const DeviceInfo& device : devices) {
     const graph::Target& target = device.target;
-    const auto details = device.details.empty() ? nlohmann::ordered_json()
-                                                : nlohmann::ordered_json::parse(device.details);
-    list.push_back(
-        {{"index", device.index},
-         {"name", device.name},
-         {"uuid", device.uuid},
-         {"type", name(device.type)},
-         {"driver", device.driver},
-         {"vulkan", device.api},
-         {"memory_bytes", device.memory_bytes},
-         {"usable", device.usable},
-         {"reason", device.reason},
-         {"features", device.features},
-         {"off", device.off},
-         {"quirks", device.quirks},
-         {"addressing", target.addressing == graph::Addressing::address ? "address" : "descriptor"},
-         {"threads", target.threads},
-         {"subgroup_size", target.subgroup_size},
-         {"max_workgroup_invocations", target.max_workgroup_invocations},
-         {"max_workgroups", target.max_workgroups},
-         {"shared_memory_bytes", target.shared_memory_bytes},
-         {"push_constant_bytes", target.push_constant_bytes},
-         {"max_storage_buffers", target.max_storage_buffers},
-         {"storage_offset_alignment", target.storage_offset_alignment},
-         {"max_allocation", target.max_allocation},
-         {"max_storage_range", target.max_storage_range},
-         {"details", details}});
+    const auto details =
+        device.details.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json::parse(device.details);
+    list.push_back({{"index", device.index},
+                    {"name", device.name},
+                    {"uuid", device.uuid},
+                    {"type", name(device.type)},
+                    {"driver", device.driver},
+                    {"vulkan", device.api},
+                    {"memory_bytes", device.memory_bytes},
+                    {"usable", device.usable},
+                    {"reason", device.reason},
+                    {"features", device.features},
+                    {"off", device.off},
+                    {"quirks", device.quirks},
+                    {"addressing", target.addressing == graph::Addressing::address ? "address" : "descriptor"},
+                    {"threads", target.threads},
+                    {"subgroup_size", target.subgroup_size},
+                    {"max_workgroup_invocations", target.max_workgroup_invocations},
+                    {"max_workgroups", target.max_workgroups},
+                    {"shared_memory_bytes", target.shared_memory_bytes},
+                    {"push_constant_bytes", target.push_constant_bytes},
+                    {"max_storage_buffers", target.max_storage_buffers},
+                    {"storage_offset_alignment", target.storage_offset_alignment},
+                    {"max_allocation", target.max_allocation},
+                    {"max_storage_range", target.max_storage_range},
+                    {"details", details}});
   }
   return list.dump(2);
 }

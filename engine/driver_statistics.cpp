@@ -67,14 +67,10 @@ constexpr StatisticName kNames[] = {
 };
 
 constexpr StatisticField kFields[] = {
-    {"registers", &DriverStatistics::registers},
-    {"spills", &DriverStatistics::spills},
-    {"scratch_bytes", &DriverStatistics::scratch_bytes},
-    {"shared_bytes", &DriverStatistics::shared_bytes},
-    {"code_bytes", &DriverStatistics::code_bytes},
-    {"instructions", &DriverStatistics::instructions},
-    {"occupancy", &DriverStatistics::occupancy},
-    {"latency", &DriverStatistics::latency},
+    {"registers", &DriverStatistics::registers},         {"spills", &DriverStatistics::spills},
+    {"scratch_bytes", &DriverStatistics::scratch_bytes}, {"shared_bytes", &DriverStatistics::shared_bytes},
+    {"code_bytes", &DriverStatistics::code_bytes},       {"instructions", &DriverStatistics::instructions},
+    {"occupancy", &DriverStatistics::occupancy},         {"latency", &DriverStatistics::latency},
 };
 
 double value_of(const vk::PipelineExecutableStatisticKHR& statistic) {
@@ -101,8 +97,7 @@ std::vector<Representation> representations(const vk::raii::Device& device,
   uint32_t count = uint32_t(list.size());
   const VkPipelineExecutableInfoKHR& info = executable;
   device.getDispatcher()->vkGetPipelineExecutableInternalRepresentationsKHR(
-      *device, &info, &count,
-      reinterpret_cast<VkPipelineExecutableInternalRepresentationKHR*>(list.data()));
+      *device, &info, &count, reinterpret_cast<VkPipelineExecutableInternalRepresentationKHR*>(list.data()));
   std::vector<Representation> result;
   for (size_t i = 0; i < count; ++i) {
     if (!list[i].isText) continue;
@@ -134,8 +129,8 @@ DriverStatistics query_statistics(const Context& context, const Pipeline& pipeli
   const vk::raii::Device& device = context.device;
   DriverStatistics all;
   vk_check("vkGetPipelineExecutablePropertiesKHR", context.who, [&] {
-    const auto executables = device.getPipelineExecutablePropertiesKHR(
-        vk::PipelineInfoKHR{.pipeline = *pipeline.handle});
+    const auto executables =
+        device.getPipelineExecutablePropertiesKHR(vk::PipelineInfoKHR{.pipeline = *pipeline.handle});
     for (uint32_t e = 0; e < executables.size(); ++e) {
       const vk::PipelineExecutableInfoKHR info{.pipeline = *pipeline.handle, .executableIndex = e};
       DriverStatistics one;
@@ -147,8 +142,7 @@ DriverStatistics query_statistics(const Context& context, const Pipeline& pipeli
         if (value) all.*field.value = std::max(*value, (all.*field.value).value_or(*value));
       }
       all.subgroup_size = std::max(all.subgroup_size, executables[e].subgroupSize);
-      const std::string prefix =
-          executables.size() > 1 ? fmt::format("{}: ", executables[e].name.data()) : "";
+      const std::string prefix = executables.size() > 1 ? fmt::format("{}: ", executables[e].name.data()) : "";
       for (DriverStatistic& raw : one.raw) {
         raw.name = prefix + raw.name;
         all.raw.push_back(std::move(raw));

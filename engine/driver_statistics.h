@@ -51,7 +51,7 @@ struct DriverStatistics {
 // The normalised numbers, for consumers that print or store all of them.
 struct StatisticField {
   const char* name;  // registers
-  std::optional<double> DriverStatistics::*value;
+  std::optional<double> DriverStatistics::* value;
 };
 std::span<const StatisticField> statistic_fields();
 

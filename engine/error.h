@@ -23,8 +23,7 @@ class DeviceError : public std::runtime_error {
   // The same error with a sentence more: what the caller knows and the engine does not.
   DeviceError with(const std::string& note) const {
     DeviceError longer(*this);
-    static_cast<std::runtime_error&>(longer) =
-        std::runtime_error(fmt::format("{}. {}", what(), note));
+    static_cast<std::runtime_error&>(longer) = std::runtime_error(fmt::format("{}. {}", what(), note));
     return longer;
   }
 
@@ -35,9 +34,8 @@ class DeviceError : public std::runtime_error {
   bool lost() const { return result_ == "ErrorDeviceLost"; }
 
  private:
-  static std::string message(const std::string& call, const std::string& result,
-                             const std::string& device, const std::string& driver,
-                             const std::string& detail) {
+  static std::string message(const std::string& call, const std::string& result, const std::string& device,
+                             const std::string& driver, const std::string& detail) {
     if (call.empty()) return detail;
     std::string text = fmt::format("{} failed with {}", call, result);
     if (!device.empty()) text += fmt::format(" on {} ({})", device, driver);

@@ -33,16 +33,14 @@ Cutting cut_by_time(std::span<const uint64_t> ns, uint64_t budget_ns) {
     since_cut += ns[i];
     total += ns[i];
   }
-  cutting.steps_per_submission = uint32_t(
-      std::clamp<uint64_t>(budget_ns / std::max<uint64_t>(total, 1), 1, kMaxStepsPerSubmission));
+  cutting.steps_per_submission =
+      uint32_t(std::clamp<uint64_t>(budget_ns / std::max<uint64_t>(total, 1), 1, kMaxStepsPerSubmission));
   return cutting;
 }
 
 Executable::Executable(Context& context, const graph::Target& target, const graph::Plan& plan,
-                       std::span<const shaders::Shader> shaders,
-                       std::vector<std::shared_ptr<const Pipeline>> pipelines,
-                       const std::function<Place(uint32_t)>& place,
-                       const ExecutableOptions& options)
+                       std::span<const shaders::Shader> shaders, std::vector<std::shared_ptr<const Pipeline>> pipelines,
+                       const std::function<Place(uint32_t)>& place, const ExecutableOptions& options)
     : context_(context),
       target_(target),
       plan_(plan),
@@ -51,8 +49,7 @@ Executable::Executable(Context& context, const graph::Target& target, const grap
       barrier_(plan.dispatches.size() + 1, 0),
       budget_ns_(options.budget_ns) {
   ensure(pipelines_.size() == plan.kernels.size() && shaders.size() == plan.kernels.size(),
-         "{} kernels, {} shaders, {} pipelines", plan.kernels.size(), shaders.size(),
-         pipelines_.size());
+         "{} kernels, {} shaders, {} pipelines", plan.kernels.size(), shaders.size(), pipelines_.size());
   for (uint32_t index : plan.barriers) barrier_.at(index) = 1;
   bind(place, shaders);
   tail_ = context_.allocate_commands();
@@ -65,8 +62,7 @@ Executable::Executable(Context& context, const graph::Target& target, const grap
   uint32_t count = uint32_t(plan.dispatches.size());
   if (options.segment_dispatches != 0) {
     std::vector<uint32_t> cuts;
-    for (uint32_t i = options.segment_dispatches; i < count; i += options.segment_dispatches)
-      cuts.push_back(i);
+    for (uint32_t i = options.segment_dispatches; i < count; i += options.segment_dispatches) cuts.push_back(i);
     record_segments(cuts);
   } else if (target_.cpu) {
     record_segments({});
@@ -74,15 +70,12 @@ Executable::Executable(Context& context, const graph::Target& target, const grap
   }
 }
 
-void Executable::bind(const std::function<Place(uint32_t)>& place,
-                      std::span<const shaders::Shader> shaders) {
+void Executable::bind(const std::function<Place(uint32_t)>& place, std::span<const shaders::Shader> shaders) {
   bool address_mode = target_.addressing == graph::Addressing::address;
   uint32_t bindings = 0;
-  for (const graph::Dispatch& dispatch : plan_.dispatches)
-    bindings += uint32_t(dispatch.accesses.size());
+  for (const graph::Dispatch& dispatch : plan_.dispatches) bindings += uint32_t(dispatch.accesses.size());
   if (!address_mode && bindings > 0) {
-    vk::DescriptorPoolSize size{.type = vk::DescriptorType::eStorageBuffer,
-                                .descriptorCount = bindings};
+    vk::DescriptorPoolSize size{.type = vk::DescriptorType::eStorageBuffer, .descriptorCount = bindings};
     vk::DescriptorPoolCreateInfo info{.flags = vk::DescriptorPoolCreateFlagBits::eFreeDescriptorSet,
                                       .maxSets = uint32_t(plan_.dispatches.size()),
                                       .poolSizeCount = 1,
@@ -92,8 +85,8 @@ void Executable::bind(const std::function<Place(uint32_t)>& place,
   }
   for (const graph::Dispatch& dispatch : plan_.dispatches) {
     const shaders::Shader& shader = shaders[dispatch.kernel];
-    ensure(dispatch.accesses.size() == shader.bindings, "kernel {}: {} accesses, {} bindings",
-           shader.name, dispatch.accesses.size(), shader.bindings);
+    ensure(dispatch.accesses.size() == shader.bindings, "kernel {}: {} accesses, {} bindings", shader.name,
+           dispatch.accesses.size(), shader.bindings);
     AddressArguments addresses{};
     DescriptorArguments descriptors{};
     std::vector<vk::DescriptorBufferInfo> infos;
@@ -101,39 +94,34 @@ void Executable::bind(const std::function<Place(uint32_t)>& place,
       const graph::Access& access = dispatch.accesses[i];
       Place at = place(access.buffer);
       ensure(access.bytes > 0 && access.offset + access.bytes <= at.bytes,
-             "kernel {}: binding {} is [{}, +{}) of a buffer of {}", shader.name, i, access.offset,
-             access.bytes, at.bytes);
+             "kernel {}: binding {} is [{}, +{}) of a buffer of {}", shader.name, i, access.offset, access.bytes,
+             at.bytes);
       uint64_t offset = at.offset + access.offset;
       addresses.address[i] = at.block->address + offset;
       uint64_t slack = offset % target_.storage_offset_alignment;
       uint64_t element = uint64_t(graph::storage_bytes(plan_.buffers[access.buffer].type.dtype));
       descriptors.first[i] = uint32_t(slack / element);
-      infos.push_back(
-          {.buffer = *at.block->buffer, .offset = offset - slack, .range = access.bytes + slack});
+      infos.push_back({.buffer = *at.block->buffer, .offset = offset - slack, .range = access.bytes + slack});
       check(address_mode || infos.back().range <= target_.max_storage_range,
             "kernel {} binds {:.1f} MiB at once; in descriptor mode this device takes at most "
             "{:.1f} MiB",
-            shader.name, double(access.bytes) / (1 << 20),
-            double(target_.max_storage_range) / (1 << 20));
+            shader.name, double(access.bytes) / (1 << 20), double(target_.max_storage_range) / (1 << 20));
     }
     Bound& bound = bound_.emplace_back();
     bound.pipeline = pipelines_[dispatch.kernel].get();
     bound.workgroups = shader.workgroups;
     bound.argument_bytes = address_mode ? sizeof addresses : sizeof descriptors;
-    std::memcpy(bound.arguments.data(),
-                address_mode ? static_cast<void*>(&addresses) : &descriptors, bound.argument_bytes);
+    std::memcpy(bound.arguments.data(), address_mode ? static_cast<void*>(&addresses) : &descriptors,
+                bound.argument_bytes);
     if (!address_mode && !infos.empty()) write_descriptors(bound, infos);
   }
 }
 
-void Executable::write_descriptors(Bound& bound,
-                                   std::span<const vk::DescriptorBufferInfo> buffers) {
-  vk::DescriptorSetAllocateInfo info{.descriptorPool = *pool_,
-                                     .descriptorSetCount = 1,
-                                     .pSetLayouts = &*bound.pipeline->descriptors};
-  bound.descriptors = vk_check("vkAllocateDescriptorSets", context_.who, [&] {
-    return std::move(context_.device.allocateDescriptorSets(info).front());
-  });
+void Executable::write_descriptors(Bound& bound, std::span<const vk::DescriptorBufferInfo> buffers) {
+  vk::DescriptorSetAllocateInfo info{
+      .descriptorPool = *pool_, .descriptorSetCount = 1, .pSetLayouts = &*bound.pipeline->descriptors};
+  bound.descriptors = vk_check("vkAllocateDescriptorSets", context_.who,
+                               [&] { return std::move(context_.device.allocateDescriptorSets(info).front()); });
   vk::WriteDescriptorSet write{.dstSet = *bound.descriptors,
                                .dstBinding = 0,
                                .descriptorCount = uint32_t(buffers.size()),
@@ -145,19 +133,17 @@ void Executable::write_descriptors(Bound& bound,
 void Executable::record_dispatch(const vk::raii::CommandBuffer& commands, uint32_t index) const {
   const Bound& bound = bound_[index];
   const graph::Dispatch& dispatch = plan_.dispatches[index];
-  LabelGuard label(context_, commands, [&] {
-    return fmt::format("{} @{}", plan_.kernels[dispatch.kernel].name, dispatch.scope);
-  });
+  LabelGuard label(context_, commands,
+                   [&] { return fmt::format("{} @{}", plan_.kernels[dispatch.kernel].name, dispatch.scope); });
   commands.bindPipeline(vk::PipelineBindPoint::eCompute, *bound.pipeline->handle);
   if (*bound.descriptors)
-    commands.bindDescriptorSets(vk::PipelineBindPoint::eCompute, *bound.pipeline->layout, 0,
-                                *bound.descriptors, nullptr);
+    commands.bindDescriptorSets(vk::PipelineBindPoint::eCompute, *bound.pipeline->layout, 0, *bound.descriptors,
+                                nullptr);
   auto arguments = bound.arguments;
   for (uint32_t base = 0; base < bound.workgroups;) {
     std::memcpy(arguments.data() + bound.argument_bytes - 8, &base, sizeof base);
-    commands.pushConstants<std::byte>(
-        *bound.pipeline->layout, vk::ShaderStageFlagBits::eCompute, 0,
-        vk::ArrayProxy<const std::byte>(bound.argument_bytes, arguments.data()));
+    commands.pushConstants<std::byte>(*bound.pipeline->layout, vk::ShaderStageFlagBits::eCompute, 0,
+                                      vk::ArrayProxy<const std::byte>(bound.argument_bytes, arguments.data()));
     uint32_t count = std::min(target_.max_workgroups, bound.workgroups - base);
     commands.dispatch(count, 1, 1);
     base += count;
@@ -173,12 +159,9 @@ void Executable::record_segments(const std::vector<uint32_t>& cuts) {
     segment.last = i == cuts.size() ? count : cuts[i];
     segment.flops = flops(segment.first, segment.last);
     segment.commands = context_.allocate_commands();
-    context_.name(segment.commands, [&] {
-      return fmt::format("{} [{}, {})", *name_, segment.first, segment.last);
-    });
-    vk_check("vkBeginCommandBuffer", context_.who, [&] {
-      segment.commands.begin({.flags = vk::CommandBufferUsageFlagBits::eSimultaneousUse});
-    });
+    context_.name(segment.commands, [&] { return fmt::format("{} [{}, {})", *name_, segment.first, segment.last); });
+    vk_check("vkBeginCommandBuffer", context_.who,
+             [&] { segment.commands.begin({.flags = vk::CommandBufferUsageFlagBits::eSimultaneousUse}); });
     for (uint32_t d = segment.first; d < segment.last; ++d) {
       if (barrier_before(d)) compute_barrier(segment.commands);
       record_dispatch(segment.commands, d);
@@ -190,8 +173,7 @@ void Executable::record_segments(const std::vector<uint32_t>& cuts) {
 
 double Executable::flops(uint32_t first, uint32_t last) const {
   double sum = 0;
-  for (uint32_t d = first; d < last; ++d)
-    sum += double(plan_.kernels[plan_.dispatches[d].kernel].flops);
+  for (uint32_t d = first; d < last; ++d) sum += double(plan_.kernels[plan_.dispatches[d].kernel].flops);
   return sum;
 }
 
@@ -211,8 +193,7 @@ uint64_t Executable::submit(uint32_t steps) {
   auto send = [&](const Segment& segment, uint32_t count) {
     batch_.assign(count, vk::CommandBufferSubmitInfo{.commandBuffer = *segment.commands});
     batch_.push_back({.commandBuffer = *tail_});
-    ticket = context_.submit(batch_, {name_, segment.first, segment.last, total, count,
-                                      segment.flops * count});
+    ticket = context_.submit(batch_, {name_, segment.first, segment.last, total, count, segment.flops * count});
     ++submissions_;
   };
   while (steps > 0) {
@@ -270,8 +251,7 @@ uint64_t Executable::timestamp_ns() {
   TimedRecording recording(context_, nothing, TimingMode::isolated);
   std::vector<uint64_t> ns;
   for (int repetition = 0; repetition < 4; ++repetition)
-    for (const Interval& interval : recording.run({.program = name_}).dispatches)
-      ns.push_back(interval.ns());
+    for (const Interval& interval : recording.run({.program = name_}).dispatches) ns.push_back(interval.ns());
   std::nth_element(ns.begin(), ns.begin() + std::ptrdiff_t(ns.size() / 2), ns.end());
   return ns[ns.size() / 2];
 }

@@ -17,8 +17,8 @@ constexpr uint64_t kSubmissionBudgetNs = 150'000'000;
 constexpr uint32_t kMaxStepsPerSubmission = 16;
 
 struct ExecutableOptions {
-  uint32_t segment_dispatches = 0;  // cuts the recording every so many dispatches, each its own
-                                    // submission (for tests); 0: by time
+  uint32_t segment_dispatches = 0;           // cuts the recording every so many dispatches, each its own
+                                             // submission (for tests); 0: by time
   uint64_t budget_ns = kSubmissionBudgetNs;  // of a submission on a GPU
 };
 
@@ -40,8 +40,7 @@ class Executable {
   // `place` says where a buffer of the plan lies. The plan and the blocks must outlive the
   // executable.
   Executable(Context& context, const graph::Target& target, const graph::Plan& plan,
-             std::span<const shaders::Shader> shaders,
-             std::vector<std::shared_ptr<const Pipeline>> pipelines,
+             std::span<const shaders::Shader> shaders, std::vector<std::shared_ptr<const Pipeline>> pipelines,
              const std::function<Place(uint32_t)>& place, const ExecutableOptions& options);
 
   // Submits `steps` replays and returns the ticket of the last. Throws only DeviceError.
@@ -54,9 +53,7 @@ class Executable {
   uint64_t timestamp_ns();
 
   uint64_t submissions() const { return submissions_; }
-  uint64_t host_ns() const {
-    return host_ns_;
-  }  // CPU time of the submitting thread, all submissions
+  uint64_t host_ns() const { return host_ns_; }  // CPU time of the submitting thread, all submissions
   uint32_t segments() const { return uint32_t(segments_.size()); }
 
  private:
@@ -79,7 +76,7 @@ class Executable {
   void record_segments(const std::vector<uint32_t>& cuts);
   TimedRanges timed_ranges(uint32_t dispatches) const;  // in a range; 0: the segments
   Work timed_work() const;
-  TimedReplay run_timed();  // one step dispatch by dispatch, in short submissions
+  TimedReplay run_timed();                            // one step dispatch by dispatch, in short submissions
   double flops(uint32_t first, uint32_t last) const;  // of the dispatches [first, last)
   bool barrier_before(uint32_t index) const { return barrier_[index] != 0; }
 

@@ -20,8 +20,7 @@ constexpr FeatureRow kFeatures[] = {
     {"timeline_semaphore", true, nullptr, "tickets of submissions",
      [](const Capabilities& c) { return bool(c.features12.timelineSemaphore); },
      [](Capabilities& c) { c.features12.timelineSemaphore = true; }, nothing},
-    {"buffer_address", false, nullptr,
-     "kernels reach tensors by address, 1.5 to 1.9 times faster on CPU devices",
+    {"buffer_address", false, nullptr, "kernels reach tensors by address, 1.5 to 1.9 times faster on CPU devices",
      [](const Capabilities& c) { return bool(c.features12.bufferDeviceAddress); },
      [](Capabilities& c) { c.features12.bufferDeviceAddress = true; },
      [](graph::Target& t) { t.buffer_address = true; }},
@@ -29,21 +28,15 @@ constexpr FeatureRow kFeatures[] = {
      [](const Capabilities& c) { return bool(c.features12.scalarBlockLayout); },
      [](Capabilities& c) { c.features12.scalarBlockLayout = true; }, nothing},
     {"subgroup_size_control", false, nullptr, "the subgroup size that a kernel was written for",
-     [](const Capabilities& c) {
-       return c.features13.subgroupSizeControl && c.features13.computeFullSubgroups;
-     },
-     [](Capabilities& c) {
-       c.features13.subgroupSizeControl = c.features13.computeFullSubgroups = true;
-     },
-     nothing},
+     [](const Capabilities& c) { return c.features13.subgroupSizeControl && c.features13.computeFullSubgroups; },
+     [](Capabilities& c) { c.features13.subgroupSizeControl = c.features13.computeFullSubgroups = true; }, nothing},
     {"subgroup_ballot", false, nullptr, "broadcast between lanes",
      [](const Capabilities& c) {
        return (c.subgroup.supportedStages & vk::ShaderStageFlagBits::eCompute) &&
               (c.subgroup.supportedOperations & vk::SubgroupFeatureFlagBits::eBallot);
      },
      nothing_to_enable, [](graph::Target& t) { t.subgroup_ballot = true; }},
-    {"f16_storage", false, nullptr,
-     "f16 and bf16 activations in half the bytes; arithmetic stays f32",
+    {"f16_storage", false, nullptr, "f16 and bf16 activations in half the bytes; arithmetic stays f32",
      [](const Capabilities& c) { return bool(c.features11.storageBuffer16BitAccess); },
      [](Capabilities& c) { c.features11.storageBuffer16BitAccess = true; },
      [](graph::Target& t) { t.f16_storage = true; }},
@@ -53,30 +46,23 @@ constexpr FeatureRow kFeatures[] = {
        return c.cooperative.m != 0 && c.features12.shaderFloat16 && c.features12.vulkanMemoryModel &&
               c.features11.storageBuffer16BitAccess;
      },
-     [](Capabilities& c) { c.features12.shaderFloat16 = c.features12.vulkanMemoryModel = true; },
-     nothing},
+     [](Capabilities& c) { c.features12.shaderFloat16 = c.features12.vulkanMemoryModel = true; }, nothing},
     {"int64_words", false, nullptr, "two neighbouring floats stored as one word, on CPU devices",
      [](const Capabilities& c) { return bool(c.features.shaderInt64); },
-     [](Capabilities& c) { c.features.shaderInt64 = true; },
-     [](graph::Target& t) { t.int64_words = true; }},
-    {"memory_budget", false, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME,
-     "what other processes leave of a heap",
-     [](const Capabilities& c) {
-       return c.extensions.contains(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-     },
+     [](Capabilities& c) { c.features.shaderInt64 = true; }, [](graph::Target& t) { t.int64_words = true; }},
+    {"memory_budget", false, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, "what other processes leave of a heap",
+     [](const Capabilities& c) { return c.extensions.contains(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME); },
      nothing_to_enable, nothing},
     {"fusion", false, nullptr, "kernels compute more than one node of the graph",
-     [](const Capabilities&) { return true; }, nothing_to_enable,
-     [](graph::Target& t) { t.fusion = true; }},
+     [](const Capabilities&) { return true; }, nothing_to_enable, [](graph::Target& t) { t.fusion = true; }},
     {"executable_properties", false, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME,
      "what the driver's compiler says of a kernel: registers, spills, occupancy, ISA",
      [](const Capabilities& c) { return bool(c.executables.pipelineExecutableInfo); },
      [](Capabilities& c) { c.executables.pipelineExecutableInfo = true; }, nothing},
-    {"debug_labels", false, nullptr,
-     "names and labels in graphics debuggers and vendors' profilers",
+    {"debug_labels", false, nullptr, "names and labels in graphics debuggers and vendors' profilers",
      [](const Capabilities& c) { return c.debug_utils; }, nothing_to_enable, nothing},
-    {"pipeline_cache", false, nullptr, "compiled kernels are kept on disk",
-     [](const Capabilities&) { return true; }, nothing_to_enable, nothing},
+    {"pipeline_cache", false, nullptr, "compiled kernels are kept on disk", [](const Capabilities&) { return true; },
+     nothing_to_enable, nothing},
     {"tuning", false, nullptr, "products and reductions are cut as `surtsey tune` measured here",
      [](const Capabilities&) { return true; }, nothing_to_enable, nothing},
 };
@@ -100,8 +86,7 @@ graph::CooperativeMatrix largest_cooperative(const vk::raii::Instance& instance,
   device.getDispatcher()->vkGetPhysicalDeviceFeatures2(*device, &chain);
   if (!features.cooperative_matrix) return {};
   using Query = VkResult(VKAPI_PTR*)(VkPhysicalDevice, uint32_t*, CooperativeMatrixProperties*);
-  const auto query = reinterpret_cast<Query>(
-      instance.getProcAddr("vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR"));
+  const auto query = reinterpret_cast<Query>(instance.getProcAddr("vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR"));
   uint32_t count = 0;
   if (!query || query(*device, &count, nullptr) != VK_SUCCESS) return {};
   std::vector<CooperativeMatrixProperties> list(count);
@@ -110,8 +95,7 @@ graph::CooperativeMatrix largest_cooperative(const vk::raii::Instance& instance,
   for (const CooperativeMatrixProperties& p : list) {
     const bool fits = p.a_type == kFloat16 && p.b_type == kFloat16 && p.c_type == kFloat32 &&
                       p.result_type == kFloat32 && p.scope == kSubgroupScope && !p.saturating;
-    if (fits && p.m * p.n * p.k > best.m * best.n * best.k)
-      best = {.m = p.m, .n = p.n, .k = p.k};
+    if (fits && p.m * p.n * p.k > best.m * best.n * best.k) best = {.m = p.m, .n = p.n, .k = p.k};
   }
   return best;
 }
@@ -134,8 +118,7 @@ std::string why_it_cannot_run(const Capabilities& c) {
                        VK_API_VERSION_MINOR(version));
   if (c.queue_family == UINT32_MAX) return "it has no compute queue";
   if (c.memory.memoryTypeCount == 0) return "it has no memory: a driver that only compiles";
-  if (!std::isfinite(c.properties.limits.timestampPeriod))
-    return "its clock is not one: a driver that only compiles";
+  if (!std::isfinite(c.properties.limits.timestampPeriod)) return "its clock is not one: a driver that only compiles";
   return {};
 }
 
@@ -148,8 +131,7 @@ bool Capabilities::requires_subgroup_size() const {
 
 bool Capabilities::fixed_subgroup_size(uint32_t size) const {
   if (subgroup_size.minSubgroupSize == size && subgroup_size.maxSubgroupSize == size) return true;
-  return requires_subgroup_size() && size >= subgroup_size.minSubgroupSize &&
-         size <= subgroup_size.maxSubgroupSize;
+  return requires_subgroup_size() && size >= subgroup_size.minSubgroupSize && size <= subgroup_size.maxSubgroupSize;
 }
 
 Capabilities query(const vk::raii::Instance& instance, const vk::raii::PhysicalDevice& device) {
@@ -159,40 +141,34 @@ Capabilities query(const vk::raii::Instance& instance, const vk::raii::PhysicalD
     result.extensions.insert(extension.extensionName.data());
   result.debug_utils = device.getDispatcher()->vkCreateDebugUtilsMessengerEXT != nullptr;
   result.memory = device.getMemoryProperties();
-  if (result.properties.apiVersion < VK_API_VERSION_1_3)
-    return result;  // the structures below would not be filled
-  auto properties = device.getProperties2<
-      vk::PhysicalDeviceProperties2, vk::PhysicalDeviceIDProperties,
-      vk::PhysicalDeviceDriverProperties, vk::PhysicalDeviceSubgroupProperties,
-      vk::PhysicalDeviceSubgroupSizeControlProperties, vk::PhysicalDeviceMaintenance3Properties,
-      vk::PhysicalDeviceMaintenance4Properties>();
-  std::copy_n(properties.get<vk::PhysicalDeviceIDProperties>().deviceUUID.begin(), VK_UUID_SIZE,
-              result.uuid.begin());
+  if (result.properties.apiVersion < VK_API_VERSION_1_3) return result;  // the structures below would not be filled
+  auto properties =
+      device.getProperties2<vk::PhysicalDeviceProperties2, vk::PhysicalDeviceIDProperties,
+                            vk::PhysicalDeviceDriverProperties, vk::PhysicalDeviceSubgroupProperties,
+                            vk::PhysicalDeviceSubgroupSizeControlProperties, vk::PhysicalDeviceMaintenance3Properties,
+                            vk::PhysicalDeviceMaintenance4Properties>();
+  std::copy_n(properties.get<vk::PhysicalDeviceIDProperties>().deviceUUID.begin(), VK_UUID_SIZE, result.uuid.begin());
   result.driver = properties.get<vk::PhysicalDeviceDriverProperties>();
   result.subgroup = properties.get<vk::PhysicalDeviceSubgroupProperties>();
   result.subgroup_size = properties.get<vk::PhysicalDeviceSubgroupSizeControlProperties>();
   result.maintenance3 = properties.get<vk::PhysicalDeviceMaintenance3Properties>();
   result.maintenance4 = properties.get<vk::PhysicalDeviceMaintenance4Properties>();
-  auto features =
-      device.getFeatures2<vk::PhysicalDeviceFeatures2, vk::PhysicalDeviceVulkan11Features,
-                          vk::PhysicalDeviceVulkan12Features, vk::PhysicalDeviceVulkan13Features>();
+  auto features = device.getFeatures2<vk::PhysicalDeviceFeatures2, vk::PhysicalDeviceVulkan11Features,
+                                      vk::PhysicalDeviceVulkan12Features, vk::PhysicalDeviceVulkan13Features>();
   result.features = features.get<vk::PhysicalDeviceFeatures2>().features;
   result.features11 = features.get<vk::PhysicalDeviceVulkan11Features>();
   result.features12 = features.get<vk::PhysicalDeviceVulkan12Features>();
   result.features13 = features.get<vk::PhysicalDeviceVulkan13Features>();
   if (result.extensions.contains(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME))
     result.executables =
-        device
-            .getFeatures2<vk::PhysicalDeviceFeatures2,
-                          vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>()
+        device.getFeatures2<vk::PhysicalDeviceFeatures2, vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>()
             .get<vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>();
   if (result.extensions.contains(kCooperativeMatrixExtension))
     result.cooperative = largest_cooperative(instance, device);
   auto families = device.getQueueFamilyProperties();
   for (uint32_t i = 0; i < families.size(); ++i) {
     bool graphics = bool(families[i].queueFlags & vk::QueueFlagBits::eGraphics);
-    if (!(families[i].queueFlags & vk::QueueFlagBits::eCompute) || families[i].queueCount == 0)
-      continue;
+    if (!(families[i].queueFlags & vk::QueueFlagBits::eCompute) || families[i].queueCount == 0) continue;
     if (result.queue_family != UINT32_MAX && graphics) continue;
     result.queue_family = i;
     result.timestamp_bits = families[i].timestampValidBits;
@@ -225,15 +201,13 @@ FeatureSet choose_features(const Capabilities& c, const std::vector<std::string>
   target.name = c.properties.deviceName.data();
   target.cpu = c.cpu();
   target.threads = estimated_processors(c);
-  target.max_workgroup_invocations =
-      std::min(limits.maxComputeWorkGroupInvocations, limits.maxComputeWorkGroupSize[0]);
+  target.max_workgroup_invocations = std::min(limits.maxComputeWorkGroupInvocations, limits.maxComputeWorkGroupSize[0]);
   target.max_workgroups = limits.maxComputeWorkGroupCount[0];
   target.shared_memory_bytes = limits.maxComputeSharedMemorySize;
   target.push_constant_bytes = limits.maxPushConstantsSize;
   target.max_storage_buffers =
       std::min(limits.maxPerStageDescriptorStorageBuffers, limits.maxDescriptorSetStorageBuffers);
-  target.storage_offset_alignment =
-      std::max<uint32_t>(4, uint32_t(limits.minStorageBufferOffsetAlignment));
+  target.storage_offset_alignment = std::max<uint32_t>(4, uint32_t(limits.minStorageBufferOffsetAlignment));
   target.max_storage_range = limits.maxStorageBufferRange;
   target.max_allocation = c.maintenance3.maxMemoryAllocationSize;
   if (c.maintenance4.maxBufferSize != 0)
@@ -250,8 +224,8 @@ FeatureSet choose_features(const Capabilities& c, const std::vector<std::string>
       result.off.push_back(fmt::format("{} (switched off)", row.name));
       continue;
     }
-    const auto defect = std::find_if(defects.begin(), defects.end(),
-                                     [&](const WithoutRow& one) { return one.row == row.name; });
+    const auto defect =
+        std::find_if(defects.begin(), defects.end(), [&](const WithoutRow& one) { return one.row == row.name; });
     if (defect != defects.end()) {
       result.off.push_back(fmt::format("{} ({})", row.name, defect->quirk));
       continue;
@@ -271,13 +245,11 @@ FeatureSet choose_features(const Capabilities& c, const std::vector<std::string>
   if (target.subgroup_ballot) {
     uint32_t size = preferred_subgroup_size(c);
     bool controlled = result.enable.features13.subgroupSizeControl && c.requires_subgroup_size();
-    bool only_one =
-        c.subgroup_size.minSubgroupSize == size && c.subgroup_size.maxSubgroupSize == size;
+    bool only_one = c.subgroup_size.minSubgroupSize == size && c.subgroup_size.maxSubgroupSize == size;
     target.subgroup_size = controlled || only_one ? size : 0;
   }
   if (result.in_use("cooperative_matrix")) target.cooperative = c.cooperative;
-  target.addressing =
-      target.buffer_address ? graph::Addressing::address : graph::Addressing::descriptor;
+  target.addressing = target.buffer_address ? graph::Addressing::address : graph::Addressing::descriptor;
   return result;
 }
 

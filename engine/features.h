@@ -76,7 +76,6 @@ struct FeatureSet {
 
 // The limits and the rows of a device as a Target. `without` names optional rows to leave out;
 // UserError lists the rows when one does not exist. `missing` says what is required and absent.
-FeatureSet choose_features(const Capabilities& capabilities,
-                           const std::vector<std::string>& without);
+FeatureSet choose_features(const Capabilities& capabilities, const std::vector<std::string>& without);
 
 }  // namespace surtsey::engine

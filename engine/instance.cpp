@@ -18,10 +18,8 @@ constexpr const char* kWhatToInstall =
 // GPU-assisted validation says of itself what it leaves out on a device without 64-bit integers.
 constexpr const char* kNoDefect = "No buffer device address checking will be attempted";
 
-VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT,
-                                          VkDebugUtilsMessageTypeFlagsEXT,
-                                          const VkDebugUtilsMessengerCallbackDataEXT* data,
-                                          void* log) {
+VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT, VkDebugUtilsMessageTypeFlagsEXT,
+                                          const VkDebugUtilsMessengerCallbackDataEXT* data, void* log) {
   if (std::strstr(data->pMessage, kNoDefect)) return VK_FALSE;
   static_cast<MessageLog*>(log)->add(data->pMessage);
   if (debug_level() >= 1) fmt::print(stderr, "validation: {}\n", data->pMessage);
@@ -81,13 +79,12 @@ Instance create_instance(Validation validation) {
   // message.
   // C's structure: the type of the callback in vulkan.hpp is another one since headers of 1.4.304.
   vk::DebugUtilsMessengerCreateInfoEXT messenger;
-  messenger = VkDebugUtilsMessengerCreateInfoEXT{
-      .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
-      .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT |
-                         VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
-      .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT,
-      .pfnUserCallback = on_message,
-      .pUserData = result.messages.get()};
+  messenger = VkDebugUtilsMessengerCreateInfoEXT{.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
+                                                 .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT |
+                                                                    VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
+                                                 .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT,
+                                                 .pfnUserCallback = on_message,
+                                                 .pUserData = result.messages.get()};
   if (has_extension(result.loader, extension)) info.setPEnabledExtensionNames(extension);
   if (validated) {
     check(has_layer(result.loader, kValidationLayer),
@@ -95,13 +92,10 @@ Instance create_instance(Validation validation) {
           "vulkan-validationlayers)",
           kValidationLayer);
     features.pNext = &messenger;
-    info.setPEnabledLayerNames(kValidationLayer)
-        .setPEnabledExtensionNames(extension)
-        .setPNext(&features);
+    info.setPEnabledLayerNames(kValidationLayer).setPEnabledExtensionNames(extension).setPNext(&features);
   }
-  result.handle = vk_check(
-      "vkCreateInstance", {}, [&] { return vk::raii::Instance(result.loader, info); },
-      kWhatToInstall);
+  result.handle =
+      vk_check("vkCreateInstance", {}, [&] { return vk::raii::Instance(result.loader, info); }, kWhatToInstall);
   if (validated) result.messenger = vk::raii::DebugUtilsMessengerEXT(result.handle, messenger);
   return result;
 }
@@ -112,8 +106,8 @@ std::vector<vk::raii::PhysicalDevice> physical_devices(const Instance& instance)
   } catch (const vk::InitializationFailedError&) {
     return {};  // RADV without a GPU, alone on the machine
   } catch (const vk::SystemError& error) {
-    throw DeviceError("vkEnumeratePhysicalDevices", vk::to_string(vk::Result(error.code().value())),
-                      "", "", kWhatToInstall);
+    throw DeviceError("vkEnumeratePhysicalDevices", vk::to_string(vk::Result(error.code().value())), "", "",
+                      kWhatToInstall);
   }
 }
 

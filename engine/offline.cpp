@@ -108,8 +108,7 @@ std::string find_manifests(const Driver& driver) {
     for (const std::string& root : split(shared, ':')) roots.push_back(root);
     for (const std::string& root : roots) {
       std::error_code error;
-      for (const auto& entry : fs::directory_iterator(root + "/vulkan/icd.d", error))
-        files.push_back(entry.path());
+      for (const auto& entry : fs::directory_iterator(root + "/vulkan/icd.d", error)) files.push_back(entry.path());
     }
   }
   std::sort(files.begin(), files.end());
@@ -131,10 +130,10 @@ const Driver& find_driver(const std::string& vendor) {
     if (vendor == driver.vendor) return driver;
     known += (known.empty() ? "" : ", ") + std::string(driver.vendor);
   }
-  throw UserError(fmt::format(
-      "no driver compiles for GPUs of '{}' that are not here; targets are VENDOR:FAMILY, as "
-      "amd:navi21, and the vendors are: {}",
-      vendor, known));
+  throw UserError(
+      fmt::format("no driver compiles for GPUs of '{}' that are not here; targets are VENDOR:FAMILY, as "
+                  "amd:navi21, and the vendors are: {}",
+                  vendor, known));
 }
 
 std::string manifests_of(const Driver& driver) {
@@ -166,19 +165,15 @@ class NullDevice : public OfflineDevice {
     const Capabilities capabilities = query(context_.instance.handle, devices[0]);
     const FeatureSet chosen = choose_features(capabilities, {});
     info_ = describe(0, capabilities, chosen);
-    check(!info_.usable, "{} is a device that can run, where one that only compiles was expected",
-          info_.name);
-    check(capabilities.properties.apiVersion >= VK_API_VERSION_1_3, "{}: {}", info_.name,
-          info_.reason);
+    check(!info_.usable, "{} is a device that can run, where one that only compiles was expected", info_.name);
+    check(capabilities.properties.apiVersion >= VK_API_VERSION_1_3, "{}: {}", info_.name, info_.reason);
     create_device(context_, std::move(devices[0]), capabilities, chosen, info_);
-    check(context_.executable_properties, "{} says nothing of the kernels that it compiles",
-          info_.name);
+    check(context_.executable_properties, "{} says nothing of the kernels that it compiles", info_.name);
   }
 
   const DeviceInfo& info() const override { return info_; }
 
-  std::vector<DriverStatistics> compile(std::span<const shaders::Shader> shaders,
-                                        const std::string& cache) override {
+  std::vector<DriverStatistics> compile(std::span<const shaders::Shader> shaders, const std::string& cache) override {
     const std::vector<shaders::Spirv> spirv = shaders::compile_spirv(shaders, cache);
     std::map<std::string, size_t> first;
     std::vector<size_t> different, place;
@@ -273,8 +268,7 @@ std::vector<std::string> offline_devices(const std::string& vendor) {
   return result;
 }
 
-std::string with_offline_device(const std::string& device,
-                                const std::function<std::string(OfflineDevice&)>& work) {
+std::string with_offline_device(const std::string& device, const std::function<std::string(OfflineDevice&)>& work) {
   const Request request = parse(device);
   ChildResult result = try_family(request, request.family, work);
   const auto opened = [&] { return result.progress != kOpening; };
@@ -285,19 +279,16 @@ std::string with_offline_device(const std::string& device,
   if (result.finished) return result.output;
   if (!opened() && !result.death.empty()) {
     std::string known;
-    for (const std::string& name : offline_devices(request.driver->vendor))
-      known += (known.empty() ? "" : ", ") + name;
+    for (const std::string& name : offline_devices(request.driver->vendor)) known += (known.empty() ? "" : ", ") + name;
     check(!known.empty(), "{}: the driver ends with {} for every family; {}", device, result.death,
           last_lines(result.errors, 2));
-    throw UserError(
-        fmt::format("the driver on this machine does not know {} ({}; {}). It knows: {}", device,
-                    result.death, last_lines(result.errors, 1), known));
+    throw UserError(fmt::format("the driver on this machine does not know {} ({}; {}). It knows: {}", device,
+                                result.death, last_lines(result.errors, 1), known));
   }
   if (!result.death.empty())
     throw DeviceError("", "", "", "",
                       fmt::format("{}: the driver ended with {}{}; {}", device, result.death,
-                                  result.progress.empty() ? "" : ", " + result.progress,
-                                  last_lines(result.errors, 3)));
+                                  result.progress.empty() ? "" : ", " + result.progress, last_lines(result.errors, 3)));
   const std::string message = fmt::format("{}: {}", device, result.output);
   if (result.user_error) throw UserError(message);
   throw DeviceError("", "", "", "", message);

@@ -24,8 +24,7 @@ class OfflineDevice {
   virtual const DeviceInfo& info() const = 0;
   // One per shader, in order; equal shaders are compiled once. `cache` is the folder of SPIR-V, or
   // empty.
-  virtual std::vector<DriverStatistics> compile(std::span<const shaders::Shader> shaders,
-                                                const std::string& cache) = 0;
+  virtual std::vector<DriverStatistics> compile(std::span<const shaders::Shader> shaders, const std::string& cache) = 0;
 };
 
 // `device` is VENDOR:FAMILY, as amd:navi21. Runs `work` in a child process that has opened this
@@ -35,8 +34,7 @@ class OfflineDevice {
 // UserError: no such vendor, no driver for it on this machine, a family that the driver does not
 // know (with those that it does). DeviceError: the driver ended the child; names the kernels that
 // were being compiled. UserError and DeviceError of `work` arrive as they are, with their message.
-std::string with_offline_device(const std::string& device,
-                                const std::function<std::string(OfflineDevice&)>& work);
+std::string with_offline_device(const std::string& device, const std::function<std::string(OfflineDevice&)>& work);
 
 // The families of a vendor that the driver on this machine knows, by trying each: VENDOR:FAMILY.
 std::vector<std::string> offline_devices(const std::string& vendor);

@@ -17,8 +17,8 @@ struct Pipeline {
   vk::raii::PipelineLayout layout = nullptr;
   vk::raii::Pipeline handle = nullptr;
   uint32_t bindings = 0;
-  double create_ms = 0;     // that the driver took
-  bool from_cache = false;  // as the driver says
+  double create_ms = 0;                        // that the driver took
+  bool from_cache = false;                     // as the driver says
   std::optional<DriverStatistics> statistics;  // with `capture`, where the driver gives them
 };
 
@@ -27,8 +27,7 @@ class PipelineStore {
  public:
   // `cache` is the folder of the pipeline cache, empty for none. `capture` keeps the driver's
   // statistics and texts of each kernel; drivers then compile past their caches.
-  PipelineStore(Context& context, const graph::Target& target, const std::string& cache,
-                bool capture = false)
+  PipelineStore(Context& context, const graph::Target& target, const std::string& cache, bool capture = false)
       : context_(context),
         target_(target),
         capture_(capture && context.executable_properties),
@@ -41,14 +40,12 @@ class PipelineStore {
                                                    std::vector<bool>* made = nullptr);
 
  private:
-  std::shared_ptr<const Pipeline> create(const shaders::Shader& shader,
-                                         const shaders::Spirv& spirv);
+  std::shared_ptr<const Pipeline> create(const shaders::Shader& shader, const shaders::Spirv& spirv);
   Context& context_;
   const graph::Target target_;
   const bool capture_;
   PipelineCache cache_;
-  std::unordered_map<std::string, std::shared_ptr<const Pipeline>>
-      store_;  // by text, bindings and subgroup size
+  std::unordered_map<std::string, std::shared_ptr<const Pipeline>> store_;  // by text, bindings and subgroup size
 };
 
 }  // namespace surtsey::engine

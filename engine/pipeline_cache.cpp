@@ -33,8 +33,7 @@ Identity identity_of(const Capabilities& capabilities) {
 PipelineCache::PipelineCache(Context& context, const std::string& directory) : context_(context) {
   if (directory.empty() || !context.pipeline_cache) return;
   const Identity identity = identity_of(context.capabilities);
-  path_ = fmt::format("{}/pipelines-{:016x}.bin", directory,
-                      shaders::hash64(std::as_bytes(std::span(&identity, 1))));
+  path_ = fmt::format("{}/pipelines-{:016x}.bin", directory, shaders::hash64(std::as_bytes(std::span(&identity, 1))));
   read();
 }
 
@@ -49,8 +48,7 @@ void PipelineCache::read() {
     fmt::print(stderr, "pipeline cache: {} is damaged or too long; it is made anew\n", path_);
   }
   const auto create = [&] {
-    vk::PipelineCacheCreateInfo info{.initialDataSize = payload.size(),
-                                     .pInitialData = payload.data()};
+    vk::PipelineCacheCreateInfo info{.initialDataSize = payload.size(), .pInitialData = payload.data()};
     try {
       handle_ = vk::raii::PipelineCache(context_.device, info);
     } catch (const vk::SystemError& failure) {
@@ -78,12 +76,10 @@ void PipelineCache::save() {
   const Identity identity = identity_of(context_.capabilities);
   std::error_code error;
   std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), error);
-  if (shaders::store_cache_file(path_, kKind, std::as_bytes(std::span(&identity, 1)),
-                                std::as_bytes(std::span(data))))
+  if (shaders::store_cache_file(path_, kKind, std::as_bytes(std::span(&identity, 1)), std::as_bytes(std::span(data))))
     return;
   if (data.size() > kMaxBytes) std::filesystem::remove(path_, error);
-  if (debug_level() >= 1)
-    fmt::print(stderr, "pipeline cache: {} is not kept ({} bytes)\n", path_, data.size());
+  if (debug_level() >= 1) fmt::print(stderr, "pipeline cache: {} is not kept ({} bytes)\n", path_, data.size());
 }
 
 }  // namespace surtsey::engine

@@ -24,21 +24,20 @@ std::vector<KernelTime> by_kernel(const std::vector<DispatchTime>& dispatches) {
   }
   std::vector<KernelTime> result;
   for (auto& [name, sum] : sums) result.push_back(std::move(sum));
-  std::stable_sort(result.begin(), result.end(),
-                   [](const KernelTime& a, const KernelTime& b) { return a.ns > b.ns; });
+  std::stable_sort(result.begin(), result.end(), [](const KernelTime& a, const KernelTime& b) { return a.ns > b.ns; });
   return result;
 }
 
 std::string print(const std::vector<KernelTime>& kernels) {
   uint64_t total = 0;
   for (const KernelTime& kernel : kernels) total += kernel.ns;
-  std::string text = fmt::format("{:<56} {:>5} {:>9} {:>6} {:>9} {:>8}\n", "kernel", "calls", "ms",
-                                 "%", "GFLOP/s", "GB/s");
+  std::string text =
+      fmt::format("{:<56} {:>5} {:>9} {:>6} {:>9} {:>8}\n", "kernel", "calls", "ms", "%", "GFLOP/s", "GB/s");
   for (const KernelTime& kernel : kernels) {
     double ns = double(std::max<uint64_t>(kernel.ns, 1));
-    text += fmt::format("{:<56} {:>5} {:>9.3f} {:>6.1f} {:>9.2f} {:>8.2f}\n", kernel.kernel,
-                        kernel.calls, ns / 1e6, 100 * ns / double(std::max<uint64_t>(total, 1)),
-                        double(kernel.flops) / ns, double(kernel.bytes) / ns);
+    text += fmt::format("{:<56} {:>5} {:>9.3f} {:>6.1f} {:>9.2f} {:>8.2f}\n", kernel.kernel, kernel.calls, ns / 1e6,
+                        100 * ns / double(std::max<uint64_t>(total, 1)), double(kernel.flops) / ns,
+                        double(kernel.bytes) / ns);
   }
   return text + fmt::format("{:<56} {:>5} {:>9.3f}\n", "all", "", double(total) / 1e6);
 }

@@ -33,8 +33,8 @@ constexpr ProcessQuirk kProcessQuirks[] = {
      "lavapipe uses 256-bit vectors on AVX-512 processors unless it is told; 512 is 1.3 to 1.5 "
      "times faster in matmul",
      "https://docs.mesa3d.org/envvars.html#envvar-LP_NATIVE_VECTOR_WIDTH"},
-    {"VK_KHRONOS_VALIDATION_SYNCVAL_SHADER_ACCESSES_HEURISTIC", "true",
-     [](bool validation) { return validation; }, [](const Capabilities&) { return false; },
+    {"VK_KHRONOS_VALIDATION_SYNCVAL_SHADER_ACCESSES_HEURISTIC", "true", [](bool validation) { return validation; },
+     [](const Capabilities&) { return false; },
      "layers of Vulkan 1.4 do not report storage buffer races between dispatches unless this is "
      "on; older ones ignore it",
      "https://github.com/KhronosGroup/Vulkan-ValidationLayers/blob/main/docs/syncval_usage.md"},
@@ -47,12 +47,9 @@ constexpr Quirk kQuirks[] = {
      "slower than lavapipe, and its tanh is NaN from |x| = 89 on, its sin and cos are off by "
      "1.9e-4",
      "https://swiftshader.googlesource.com/SwiftShader"},
-    {"lavapipe first among CPU devices", is_lavapipe,
-     [](QuirkEffects& effects) { effects.preference += 1; },
-     "the fastest CPU driver, and the one that is measured",
-     "https://docs.mesa3d.org/drivers/llvmpipe.html"},
-    {"intel: subgroups of 16",
-     [](const Capabilities& c) { return c.properties.vendorID == kVendorIntel && !c.cpu(); },
+    {"lavapipe first among CPU devices", is_lavapipe, [](QuirkEffects& effects) { effects.preference += 1; },
+     "the fastest CPU driver, and the one that is measured", "https://docs.mesa3d.org/drivers/llvmpipe.html"},
+    {"intel: subgroups of 16", [](const Capabilities& c) { return c.properties.vendorID == kVendorIntel && !c.cpu(); },
      [](QuirkEffects& effects) { effects.subgroup_size = 16; },
      "the compiler picks 8, 16 or 32 lanes a shader whatever subgroupSize says (32): a size has to "
      "be asked for, and 32 spills",
@@ -82,8 +79,7 @@ void apply_process_quirks(bool validation) {
   static std::mutex mutex;
   std::scoped_lock lock(mutex);
   for (const ProcessQuirk& quirk : kProcessQuirks)
-    if (quirk.match(validation) && environment(quirk.variable).empty())
-      setenv(quirk.variable, quirk.value, 0);
+    if (quirk.match(validation) && environment(quirk.variable).empty()) setenv(quirk.variable, quirk.value, 0);
 }
 
 std::vector<std::string> quirks_in_use(const Capabilities& capabilities) {

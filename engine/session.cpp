@@ -41,12 +41,10 @@ void check_words(const std::string& name, const graph::Type& type) {
 
 }  // namespace
 
-Session::Session(Device& device, SessionOptions options)
-    : impl_(std::make_unique<Impl>(device, std::move(options))) {}
+Session::Session(Device& device, SessionOptions options) : impl_(std::make_unique<Impl>(device, std::move(options))) {}
 Session::~Session() = default;
 
-void Session::add_program(const std::string& name, const graph::Program& program,
-                          graph::CompileOptions options) {
+void Session::add_program(const std::string& name, const graph::Program& program, graph::CompileOptions options) {
   impl_->check_allocated(false);
   ProgramStatistics statistics;
   Stopwatch watch;
@@ -58,8 +56,7 @@ void Session::add_program(const std::string& name, const graph::Program& program
   impl_->add(name, std::move(plan), std::move(shaders), statistics);
 }
 
-void Session::add_plan(const std::string& name, graph::Plan plan,
-                       std::vector<shaders::Shader> shaders) {
+void Session::add_plan(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders) {
   impl_->add(name, std::move(plan), std::move(shaders), {});
 }
 
@@ -80,7 +77,8 @@ void Session::allocate() {
   s.refuse_or_print(s.budget());
   for (Arena* arena : {&s.persistent, &s.shared, &s.transient}) {
     arena->allocate(s.context);
-    // Transients are written before they are read (options.poison shows it); to touch them all takes seconds for large models.
+    // Transients are written before they are read (options.poison shows it); to touch them all takes seconds for large
+    // models.
     if (arena == &s.transient) continue;
     for (const Block& block : arena->blocks()) s.transfer.fill(block, 0);
   }
@@ -93,9 +91,8 @@ void Session::allocate() {
     program.executable = std::make_unique<Executable>(
         s.context, s.target, program.plan, program.shaders, program.pipelines,
         [&](uint32_t buffer) { return s.place(program, buffer); },
-        ExecutableOptions{
-            .segment_dispatches = s.options.segment_dispatches,
-            .budget_ns = s.options.submission_budget_ns.value_or(kSubmissionBudgetNs)});
+        ExecutableOptions{.segment_dispatches = s.options.segment_dispatches,
+                          .budget_ns = s.options.submission_budget_ns.value_or(kSubmissionBudgetNs)});
   }
 }
 
@@ -106,9 +103,7 @@ std::vector<std::string> Session::overruns() {
 }
 
 bool Session::has_state(const std::string& state) const { return impl_->states.contains(state); }
-const graph::Type& Session::state_type(const std::string& state) const {
-  return impl_->state(state).type;
-}
+const graph::Type& Session::state_type(const std::string& state) const { return impl_->state(state).type; }
 
 std::vector<std::string> Session::state_names() const {
   std::vector<std::string> names;
@@ -119,10 +114,9 @@ std::vector<std::string> Session::state_names() const {
 void Session::write_bytes(const std::string& state, std::span<const std::byte> bytes) {
   const StateTensor& tensor = impl_->state(state);
   impl_->check_allocated(true);
-  uint64_t expected =
-      uint64_t(graph::element_count(tensor.type.shape) * graph::storage_bytes(tensor.type.dtype));
-  check(bytes.size() == expected, "{} bytes written to '{}', which is {} and has {}", bytes.size(),
-        state, graph::to_string(tensor.type), expected);
+  uint64_t expected = uint64_t(graph::element_count(tensor.type.shape) * graph::storage_bytes(tensor.type.dtype));
+  check(bytes.size() == expected, "{} bytes written to '{}', which is {} and has {}", bytes.size(), state,
+        graph::to_string(tensor.type), expected);
   impl_->drain();
   impl_->transfer.upload(tensor.place, 0, bytes);
 }
@@ -170,16 +164,14 @@ graph::HostTensor Session::read_output(const std::string& program, const std::st
   return graph::HostTensor::from_bytes(buffer.type, impl_->download(place, buffer.type));
 }
 
-std::vector<float> Session::read_output_floats(const std::string& program,
-                                               const std::string& output) {
+std::vector<float> Session::read_output_floats(const std::string& program, const std::string& output) {
   Place place;
   const graph::Buffer& buffer = impl_->output(impl_->program(program), output, place);
   check_floats(output, buffer.type);
   return as<float>(impl_->download(place, buffer.type));
 }
 
-std::vector<uint32_t> Session::read_output_words(const std::string& program,
-                                                 const std::string& output) {
+std::vector<uint32_t> Session::read_output_words(const std::string& program, const std::string& output) {
   Place place;
   const graph::Buffer& buffer = impl_->output(impl_->program(program), output, place);
   check_words(output, buffer.type);
@@ -211,9 +203,7 @@ void Session::read_slot(const std::string& state, int64_t slot, std::span<std::b
   std::memcpy(bytes.data(), impl_->slot(state, slot, bytes.size()), bytes.size());
 }
 
-const graph::Plan& Session::plan(const std::string& program) const {
-  return impl_->program(program).plan;
-}
+const graph::Plan& Session::plan(const std::string& program) const { return impl_->program(program).plan; }
 const std::vector<shaders::Shader>& Session::shaders(const std::string& program) const {
   return impl_->program(program).shaders;
 }
@@ -230,8 +220,7 @@ std::vector<DispatchTime> Session::profile(const std::string& program) {
   for (size_t i = 0; i < replay.dispatches.size(); ++i) {
     const graph::Dispatch& dispatch = loaded.plan.dispatches[i];
     const graph::Kernel& kernel = loaded.plan.kernels[dispatch.kernel];
-    result.push_back(
-        {kernel.name, dispatch.scope, replay.dispatches[i].ns(), kernel.flops, kernel.bytes});
+    result.push_back({kernel.name, dispatch.scope, replay.dispatches[i].ns(), kernel.flops, kernel.bytes});
   }
   return result;
 }

@@ -1,10 +1,11 @@
 // Several programs over one set of named state tensors: the face that experiments see.
 //
 //   Session session(device);
-//   session.add_program("train", train);      // compiled for the device; parameters of the graph
-//   become state tensors session.add_program("evaluate", evaluate); session.allocate(); // prints
-//   the memory budget, or refuses; state is zero after it session.write("tokens", tokens);
-//   session.run("train", 100);                // 100 replays of one recording
+//   session.add_program("train", train);  // compiled for the device; parameters of the graph become state tensors
+//   session.add_program("evaluate", evaluate);
+//   session.allocate();  // prints the memory budget, or refuses; state is zero after it
+//   session.write("tokens", tokens);
+//   session.run("train", 100);  // 100 replays of one recording
 //   float loss = session.read_output_floats("train", "loss")[0];
 //
 // State tensors of the same name are one tensor for all programs. Programs do not overlap in time
@@ -33,13 +34,13 @@ struct SessionOptions {
       target;  // instead of the device's own: switches and variants, never more than the device can
   std::optional<std::string> cache;  // folder of the caches of SPIR-V and pipelines, empty for
                                      // none; unset: shaders::default_cache_directory()
-  bool poison = false;  // fills the transient arena with NaN before every step (tests; one step per
-                        // submission)
-  uint32_t segment_dispatches = 0;  // see ExecutableOptions
+  bool poison = false;               // fills the transient arena with NaN before every step (tests; one step per
+                                     // submission)
+  uint32_t segment_dispatches = 0;   // see ExecutableOptions
   std::optional<uint64_t> submission_budget_ns;  // of a GPU; unset: 150 ms
-  bool driver_statistics = false;   // keeps what the driver says of each kernel; it then compiles
-                                    // past its own cache
-  bool quiet = false;               // no budget on stderr
+  bool driver_statistics = false;                // keeps what the driver says of each kernel; it then compiles
+                                                 // past its own cache
+  bool quiet = false;                            // no budget on stderr
 };
 
 struct MemoryBudget {
@@ -68,8 +69,7 @@ class Session {
   // Compiles. UserError when the name is taken or a state tensor has another type than in an
   // earlier program.
   // `options.name` is the program's.
-  void add_program(const std::string& name, const graph::Program& program,
-                   graph::CompileOptions options = {});
+  void add_program(const std::string& name, const graph::Program& program, graph::CompileOptions options = {});
   // The same for a plan that is made by hand or was altered; one shader per kernel.
   void add_plan(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders);
   // The host writes or reads slots of this state tensor while programs run: it gets memory that the

@@ -40,8 +40,8 @@ Session::Impl::Impl(Device& opened, SessionOptions chosen)
       transient("transients", Residence::device, alignment, target.max_allocation) {
   check(target.addressing == graph::Addressing::descriptor || context.buffer_address,
         "address mode was asked for, but {} has no buffer addresses", device.info().name);
-  check(target.max_allocation % alignment == 0, "blocks of {} bytes are no multiple of {}",
-        target.max_allocation, alignment);
+  check(target.max_allocation % alignment == 0, "blocks of {} bytes are no multiple of {}", target.max_allocation,
+        alignment);
 }
 
 Session::Impl::~Impl() {
@@ -64,8 +64,7 @@ LoadedProgram& Session::Impl::program(const std::string& name) {
 
 StateTensor& Session::Impl::state(const std::string& name) {
   auto found = states.find(name);
-  check(found != states.end(), "no program of this session has a state tensor '{}' ({} others)",
-        name, states.size());
+  check(found != states.end(), "no program of this session has a state tensor '{}' ({} others)", name, states.size());
   return found->second;
 }
 
@@ -84,15 +83,14 @@ void Session::Impl::merge_states(const std::string& name, const graph::Plan& pla
     auto [found, added] = states.try_emplace(buffer.name);
     StateTensor& tensor = found->second;
     if (added) tensor.type = buffer.type;
-    check(tensor.type == buffer.type,
-          "state tensor '{}' is {} in program '{}' and {} in an earlier one", buffer.name,
+    check(tensor.type == buffer.type, "state tensor '{}' is {} in program '{}' and {} in an earlier one", buffer.name,
           graph::to_string(buffer.type), name, graph::to_string(tensor.type));
     tensor.bytes = std::max({tensor.bytes, buffer.bytes, type_bytes(buffer.type)});
   }
 }
 
-void Session::Impl::add(const std::string& name, graph::Plan plan,
-                        std::vector<shaders::Shader> shaders, ProgramStatistics statistics) {
+void Session::Impl::add(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders,
+                        ProgramStatistics statistics) {
   check_allocated(false);
   check(!programs.contains(name), "there is a program '{}' already", name);
   plan.name = name;
@@ -103,8 +101,7 @@ void Session::Impl::add(const std::string& name, graph::Plan plan,
   auto start = std::chrono::steady_clock::now();
   std::vector<bool> made;
   loaded->pipelines = pipelines.get(shaders, spirv, &made);
-  statistics.pipeline_ms =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  statistics.pipeline_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   for (size_t i = 0; i < shaders.size(); ++i) {
     const Pipeline& pipeline = *loaded->pipelines[i];
     loaded->builds.push_back({.spirv_bytes = spirv[i].size() * sizeof(uint32_t),
@@ -119,8 +116,8 @@ void Session::Impl::add(const std::string& name, graph::Plan plan,
                "{}: {} kernels in {} dispatches, {:.1f} MiB transient; compiled in {:.0f} ms, "
                "SPIR-V {:.0f} ms ({} of {} from cache), pipelines {:.0f} ms\n",
                name, plan.kernels.size(), plan.dispatches.size(), mib(plan.transient_bytes),
-               statistics.compile_ms + statistics.emit_ms, statistics.spirv.milliseconds,
-               statistics.spirv.from_cache, shaders.size(), statistics.pipeline_ms);
+               statistics.compile_ms + statistics.emit_ms, statistics.spirv.milliseconds, statistics.spirv.from_cache,
+               shaders.size(), statistics.pipeline_ms);
   merge_states(name, plan);
   loaded->plan = std::move(plan);
   loaded->shaders = std::move(shaders);
@@ -132,29 +129,25 @@ void Session::Impl::reserve() {
   if (reserved) return;
   reserved = true;
   for (auto& [name, tensor] : states)
-    tensor.reservation = reserve_apart(tensor.shared ? shared : persistent, tensor.bytes,
-                                       fmt::format("state tensor '{}'", name));
+    tensor.reservation =
+        reserve_apart(tensor.shared ? shared : persistent, tensor.bytes, fmt::format("state tensor '{}'", name));
   uint64_t largest = 0;
   for (auto& [name, loaded] : programs) {
     for (uint32_t i = 0; i < loaded->plan.buffers.size(); ++i) {
       const graph::Buffer& buffer = loaded->plan.buffers[i];
       if (buffer.kind == graph::BufferKind::output)
-        loaded->output_reservations[i] =
-            reserve_apart(persistent, std::max(buffer.bytes, type_bytes(buffer.type)),
-                          fmt::format("output '{}' of program '{}'", buffer.name, name));
+        loaded->output_reservations[i] = reserve_apart(persistent, std::max(buffer.bytes, type_bytes(buffer.type)),
+                                                       fmt::format("output '{}' of program '{}'", buffer.name, name));
       if (buffer.kind == graph::BufferKind::transient && buffer.bytes > 0)
-        check(buffer.offset / target.max_allocation ==
-                  (buffer.offset + buffer.bytes - 1) / target.max_allocation,
+        check(buffer.offset / target.max_allocation == (buffer.offset + buffer.bytes - 1) / target.max_allocation,
               "program '{}': the value {} {} of {:.1f} MiB crosses the end of a block; this device "
               "allocates at most {:.1f} MiB at a time",
-              name, buffer.name, graph::to_string(buffer.type), mib(buffer.bytes),
-              mib(target.max_allocation));
+              name, buffer.name, graph::to_string(buffer.type), mib(buffer.bytes), mib(target.max_allocation));
     }
     largest = std::max(largest, loaded->plan.transient_bytes);
   }
   for (uint64_t done = 0; done < largest; done += target.max_allocation)
-    transient_pieces.push_back(
-        transient.reserve(std::min(target.max_allocation, largest - done), "transients"));
+    transient_pieces.push_back(transient.reserve(std::min(target.max_allocation, largest - done), "transients"));
 }
 
 MemoryBudget Session::Impl::budget() const {
@@ -178,14 +171,13 @@ void Session::Impl::refuse_or_print(const MemoryBudget& budget) const {
         "this does not fit {}: {:.1f} MiB are needed ({:.1f} state and outputs, {:.1f} transient "
         "in program '{}') and {:.1f} MiB are available of a "
         "heap of {:.1f} MiB. Transients grow with the batch size and the context length",
-        device.info().name, mib(budget.total()), mib(budget.state), mib(budget.transient),
-        budget.largest, mib(budget.available), mib(budget.heap));
+        device.info().name, mib(budget.total()), mib(budget.state), mib(budget.transient), budget.largest,
+        mib(budget.available), mib(budget.heap));
   if (options.quiet) return;
   fmt::print(stderr,
              "memory: {:.1f} MiB state and outputs + {:.1f} MiB transient (program '{}') = {:.1f} "
              "MiB of {:.1f} MiB available\n",
-             mib(budget.state), mib(budget.transient), budget.largest, mib(budget.total()),
-             mib(budget.available));
+             mib(budget.state), mib(budget.transient), budget.largest, mib(budget.total()), mib(budget.available));
 }
 
 Place Session::Impl::transient_place(const graph::Buffer& buffer) const {
@@ -263,8 +255,7 @@ std::vector<std::byte> Session::Impl::download(const Place& place, const graph::
   return bytes;
 }
 
-const graph::Buffer& Session::Impl::output(const LoadedProgram& loaded, const std::string& output,
-                                           Place& place) {
+const graph::Buffer& Session::Impl::output(const LoadedProgram& loaded, const std::string& output, Place& place) {
   check_allocated(true);
   std::string names;
   for (const auto& [index, reservation] : loaded.output_reservations) {
@@ -274,18 +265,15 @@ const graph::Buffer& Session::Impl::output(const LoadedProgram& loaded, const st
     place = persistent.place(reservation);
     return buffer;
   }
-  throw UserError(
-      fmt::format("program '{}' has no output '{}'; it has: {}", loaded.plan.name, output, names));
+  throw UserError(fmt::format("program '{}' has no output '{}'; it has: {}", loaded.plan.name, output, names));
 }
 
 std::byte* Session::Impl::slot(const std::string& name, int64_t slot, size_t bytes) {
   const StateTensor& tensor = state(name);
   check_allocated(true);
-  check(tensor.shared,
-        "state tensor '{}' is not shared with the host; call share_with_host before allocate",
-        name);
-  check(!tensor.type.shape.empty() && slot >= 0 && slot < tensor.type.shape[0],
-        "slot {} of '{}', which is {}", slot, name, graph::to_string(tensor.type));
+  check(tensor.shared, "state tensor '{}' is not shared with the host; call share_with_host before allocate", name);
+  check(!tensor.type.shape.empty() && slot >= 0 && slot < tensor.type.shape[0], "slot {} of '{}', which is {}", slot,
+        name, graph::to_string(tensor.type));
   uint64_t slice = type_bytes(tensor.type) / uint64_t(tensor.type.shape[0]);
   check(bytes == slice, "{} bytes for a slot of '{}', which has {}", bytes, name, slice);
   return tensor.place.block->mapped + tensor.place.offset + uint64_t(slot) * slice;

@@ -47,8 +47,7 @@ struct Session::Impl {
   void set_sentinels();
   std::vector<std::string> overruns();
   std::vector<std::byte> download(const Place& place, const graph::Type& type);
-  const graph::Buffer& output(const LoadedProgram& program, const std::string& output,
-                              Place& place);
+  const graph::Buffer& output(const LoadedProgram& program, const std::string& output, Place& place);
   std::byte* slot(const std::string& state, int64_t slot, size_t bytes);
 
   Device& device;

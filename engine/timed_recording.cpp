@@ -30,8 +30,7 @@ TimedRecording::TimedRecording(Context& context, const TimedRanges& plan, Timing
   if (device_clock_ && queries > 0) {
     queries_ = vk_check("vkCreateQueryPool", context_.who, [&] {
       return vk::raii::QueryPool(
-          context_.device,
-          vk::QueryPoolCreateInfo{.queryType = vk::QueryType::eTimestamp, .queryCount = queries});
+          context_.device, vk::QueryPoolCreateInfo{.queryType = vk::QueryType::eTimestamp, .queryCount = queries});
     });
   }
   for (Range& range : ranges_) record(range, plan);
@@ -91,9 +90,8 @@ TimedReplay TimedRecording::run(Work work) {
 void TimedRecording::read(const Range& range, TimedReplay& replay) {
   const uint32_t count = stamps(range);
   const auto [result, ticks] = vk_check("vkGetQueryPoolResults", context_.who, [&] {
-    return queries_.getResults<uint64_t>(
-        range.query, count, count * sizeof(uint64_t), sizeof(uint64_t),
-        vk::QueryResultFlagBits::e64 | vk::QueryResultFlagBits::eWait);
+    return queries_.getResults<uint64_t>(range.query, count, count * sizeof(uint64_t), sizeof(uint64_t),
+                                         vk::QueryResultFlagBits::e64 | vk::QueryResultFlagBits::eWait);
   });
   ensure(result == vk::Result::eSuccess, "timestamps are not there although the work is done");
   if (!started_) origin_ = ticks.front();

@@ -14,9 +14,8 @@ namespace surtsey::engine {
 struct TimedRanges {
   std::vector<std::pair<uint32_t, uint32_t>> ranges;
   std::function<void(const vk::raii::CommandBuffer&, uint32_t)> dispatch;  // records one
-  std::function<double(uint32_t, uint32_t)> flops;  // of dispatches [first, last); may be empty
-  std::function<bool(uint32_t)>
-      barrier_before;  // of the plan; last == count: the barrier at the end
+  std::function<double(uint32_t, uint32_t)> flops;                         // of dispatches [first, last); may be empty
+  std::function<bool(uint32_t)> barrier_before;  // of the plan; last == count: the barrier at the end
 };
 
 class TimedRecording {

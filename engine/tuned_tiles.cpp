@@ -23,10 +23,8 @@ std::string tile_identity(const DeviceInfo& info) {
   return fmt::format("{}\n{}\n{}", info.name, info.uuid, info.driver);
 }
 
-graph::Target with_tuned_tiles(graph::Target target, const Device& device,
-                               const std::string& directory) {
-  if (target.tiles || target.reduce_tiles || directory.empty() || !device.context().tuning)
-    return target;
+graph::Target with_tuned_tiles(graph::Target target, const Device& device, const std::string& directory) {
+  if (target.tiles || target.reduce_tiles || directory.empty() || !device.context().tuning) return target;
   const std::string who = tile_identity(device.info());
   const std::string path = shaders::tile_cache_file(directory, who, target);
   shaders::MeasuredTiles tiles;

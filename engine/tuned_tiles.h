@@ -15,7 +15,6 @@ std::string tile_identity(const DeviceInfo& info);
 // was opened without the row `tuning`, and where there is no file that can be believed: one line on
 // stderr then, if there is one. One line, too, where the file changes bits: a reduction that adds up
 // in another order than by default.
-graph::Target with_tuned_tiles(graph::Target target, const Device& device,
-                               const std::string& directory);
+graph::Target with_tuned_tiles(graph::Target target, const Device& device, const std::string& directory);
 
 }  // namespace surtsey::engine

@@ -22,8 +22,7 @@ struct DriverName {
 
 // Runs `call`; a Vulkan error becomes a DeviceError that names the call, the device and its driver.
 template <typename F>
-decltype(auto) vk_check(const char* what, const DriverName& who, F&& call,
-                        const std::string& detail = {}) {
+decltype(auto) vk_check(const char* what, const DriverName& who, F&& call, const std::string& detail = {}) {
   try {
     return std::forward<F>(call)();
   } catch (const vk::SystemError& error) {

@@ -63,9 +63,8 @@ MeasuredAbility measure(const TaskGroup& group, const std::string& arm) {
   found.smallest = sizes.begin()->second.front();
   found.largest = sizes.rbegin()->second.front();
   for (auto size = sizes.rbegin(); size != sizes.rend(); ++size) {
-    const bool solved =
-        std::all_of(size->second.begin(), size->second.end(),
-                    [&](const Cell* cell) { return arm_of(*cell, arm)->exact_match >= kSolved; });
+    const bool solved = std::all_of(size->second.begin(), size->second.end(),
+                                    [&](const Cell* cell) { return arm_of(*cell, arm)->exact_match >= kSolved; });
     if (!solved) break;
     found.solved = size->second.front();
   }
@@ -82,23 +81,19 @@ std::string size_text(const Cell& cell) {
 }
 
 std::string measured_text(const MeasuredAbility& found, const std::filesystem::path& link) {
-  const std::string title =
-      found.task.empty() ? found.result->study : fmt::format("{}", found.task);
-  std::string text =
-      fmt::format("<a href=\"{}\">{}</a>: ", escape_html(link.string()), escape_html(title));
+  const std::string title = found.task.empty() ? found.result->study : fmt::format("{}", found.task);
+  std::string text = fmt::format("<a href=\"{}\">{}</a>: ", escape_html(link.string()), escape_html(title));
   if (found.solved == nullptr) {
     return text + "not in every seed up to " + size_text(*found.largest);
   }
-  text += fmt::format("{}, {}", size_text(*found.solved),
-                      number(found.solved->flops, flop_number(found.solved->flops)));
-  return found.solved->parameters == found.smallest->parameters ? text + ", the smallest tried"
-                                                                : text;
+  text +=
+      fmt::format("{}, {}", size_text(*found.solved), number(found.solved->flops, flop_number(found.solved->flops)));
+  return found.solved->parameters == found.smallest->parameters ? text + ", the smallest tried" : text;
 }
 
 }  // namespace
 
-std::vector<MeasuredAbility> measured(const std::string& ability,
-                                      const std::vector<StudyResult>& results) {
+std::vector<MeasuredAbility> measured(const std::string& ability, const std::vector<StudyResult>& results) {
   std::vector<MeasuredAbility> all;
   for (const Ability& one : all_abilities()) {
     if (one.name != ability) continue;
@@ -132,8 +127,7 @@ std::string abilities_section(const std::vector<StudyResult>& results,
     rows += fmt::format(
         "<tr><td class=\"text\">{}</td><td class=\"text\">{}</td><td class=\"text wrap\">{}</td>"
         "<td class=\"text wrap\">{}</td></tr>\n",
-        ability.name, ability.quoted, ability.published,
-        here.empty() ? "not measured in these runs" : here);
+        ability.name, ability.quoted, ability.published, here.empty() ? "not measured in these runs" : here);
   }
   if (!any) return "";
   return fmt::format(

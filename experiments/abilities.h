@@ -26,12 +26,10 @@ inline constexpr double kSolved = 0.95;
 
 // The tasks of these results that ask for the ability: "arithmetic", "chain of thought", "word
 // unscrambling", "multi-step mathematics", "code".
-std::vector<MeasuredAbility> measured(const std::string& ability,
-                                      const std::vector<StudyResult>& results);
+std::vector<MeasuredAbility> measured(const std::string& ability, const std::vector<StudyResult>& results);
 
 // A section of the index page; empty when no result has any of the abilities. `links` leads to the
 // page of each result.
-std::string abilities_section(const std::vector<StudyResult>& results,
-                              const std::vector<std::filesystem::path>& links);
+std::string abilities_section(const std::vector<StudyResult>& results, const std::vector<std::filesystem::path>& links);
 
 }  // namespace surtsey::experiments

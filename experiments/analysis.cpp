@@ -17,8 +17,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 void add_once(std::vector<std::string>& list, const std::string& text) {
-  if (!text.empty() && std::find(list.begin(), list.end(), text) == list.end())
-    list.push_back(text);
+  if (!text.empty() && std::find(list.begin(), list.end(), text) == list.end()) list.push_back(text);
 }
 
 // Where the kernel's nodes came from, the anchor's place first.
@@ -29,13 +28,11 @@ void add_origins(AnalyzedKernel& row, const graph::Graph& graph, const graph::Ke
     const graph::Scope& scope = graph.scope(node);
     add_once(row.scopes, scope.path);
     if (scope.file.empty()) continue;
-    add_once(row.places, fmt::format("{}:{}", std::filesystem::path(scope.file).filename().string(),
-                                     scope.line));
+    add_once(row.places, fmt::format("{}:{}", std::filesystem::path(scope.file).filename().string(), scope.line));
   }
 }
 
-std::vector<AnalyzedKernel> rows_of(const graph::Plan& plan,
-                                    const std::vector<shaders::Shader>& shaders,
+std::vector<AnalyzedKernel> rows_of(const graph::Plan& plan, const std::vector<shaders::Shader>& shaders,
                                     const std::vector<engine::DriverStatistics>& statistics) {
   std::vector<AnalyzedKernel> rows;
   std::map<std::string, size_t> by_text;
@@ -65,8 +62,7 @@ std::string describe(const graph::Target& target) {
   return fmt::format("{} mode, {} KiB shared, {} invocations, matmul {}, reduce {}",
                      target.addressing == graph::Addressing::address ? "address" : "descriptor",
                      target.shared_memory_bytes / 1024, target.max_workgroup_invocations,
-                     graph::name(target.matmul_variant()),
-                     groups ? "workgroup_per_row" : "lane_per_row");
+                     graph::name(target.matmul_variant()), groups ? "workgroup_per_row" : "lane_per_row");
 }
 
 // ---- between the child that compiles and its parent ----
@@ -74,26 +70,20 @@ std::string describe(const graph::Target& target) {
 Json to_json(const engine::DriverStatistics& s) {
   Json raw = Json::array(), texts = Json::array();
   for (const auto& line : s.raw) raw.push_back({line.name, line.description, line.value});
-  for (const auto& text : s.representations)
-    texts.push_back({text.name, text.description, text.text});
+  for (const auto& text : s.representations) texts.push_back({text.name, text.description, text.text});
   Json numbers;
   for (const engine::StatisticField& field : engine::statistic_fields())
     if (const auto& value = s.*field.value) numbers[field.name] = *value;
-  return {{"subgroup_size", s.subgroup_size},
-          {"statistics", numbers},
-          {"raw", raw},
-          {"representations", texts}};
+  return {{"subgroup_size", s.subgroup_size}, {"statistics", numbers}, {"raw", raw}, {"representations", texts}};
 }
 
 engine::DriverStatistics statistics_from(const Json& json) {
   engine::DriverStatistics s;
   s.subgroup_size = json["subgroup_size"];
   for (const engine::StatisticField& field : engine::statistic_fields())
-    if (json["statistics"].contains(field.name))
-      s.*field.value = json["statistics"][field.name].get<double>();
+    if (json["statistics"].contains(field.name)) s.*field.value = json["statistics"][field.name].get<double>();
   for (const Json& line : json["raw"]) s.raw.push_back({line[0], line[1], line[2]});
-  for (const Json& text : json["representations"])
-    s.representations.push_back({text[0], text[1], text[2]});
+  for (const Json& text : json["representations"]) s.representations.push_back({text[0], text[1], text[2]});
   return s;
 }
 
@@ -147,10 +137,9 @@ std::string file_name(std::string text) {
 
 }  // namespace
 
-std::vector<DeviceAnalysis> analyze(
-    const graph::Program& program, const std::vector<std::string>& devices,
-    const std::string& cache, const graph::CompileOptions& compile,
-    const std::function<void(std::vector<shaders::Shader>&)>& alter) {
+std::vector<DeviceAnalysis> analyze(const graph::Program& program, const std::vector<std::string>& devices,
+                                    const std::string& cache, const graph::CompileOptions& compile,
+                                    const std::function<void(std::vector<shaders::Shader>&)>& alter) {
   std::vector<DeviceAnalysis> result;
   for (const std::string& device : devices) {
     const auto start = std::chrono::steady_clock::now();
@@ -165,14 +154,13 @@ std::vector<DeviceAnalysis> analyze(
     });
     result.push_back(analysis_from(Json::parse(text)));
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    fmt::print(stderr, "{}: {}, {}; {} kernels in {:.1f} s\n", device, result.back().gpu,
-               result.back().target, result.back().kernels.size(), taken.count());
+    fmt::print(stderr, "{}: {}, {}; {} kernels in {:.1f} s\n", device, result.back().gpu, result.back().target,
+               result.back().kernels.size(), taken.count());
   }
   return result;
 }
 
-std::vector<std::string> kernels_with(const std::vector<DeviceAnalysis>& analyses,
-                                      const std::string& statistic) {
+std::vector<std::string> kernels_with(const std::vector<DeviceAnalysis>& analyses, const std::string& statistic) {
   std::vector<std::string> names, result;
   for (const engine::StatisticField& field : engine::statistic_fields()) {
     names.emplace_back(field.name);
@@ -180,11 +168,10 @@ std::vector<std::string> kernels_with(const std::vector<DeviceAnalysis>& analyse
     for (const DeviceAnalysis& analysis : analyses)
       for (const AnalyzedKernel& kernel : analysis.kernels)
         if (const double value = (kernel.statistics.*field.value).value_or(0); value > 0)
-          result.push_back(
-              fmt::format("{}: {}: {:.0f} {}", analysis.device, kernel.id, value, field.name));
+          result.push_back(fmt::format("{}: {}: {:.0f} {}", analysis.device, kernel.id, value, field.name));
   }
-  check(std::find(names.begin(), names.end(), statistic) != names.end(),
-        "there is no statistic '{}'; there are {}", statistic, join(names, ", "));
+  check(std::find(names.begin(), names.end(), statistic) != names.end(), "there is no statistic '{}'; there are {}",
+        statistic, join(names, ", "));
   return result;
 }
 
@@ -209,12 +196,11 @@ size_t write_isa(const std::vector<DeviceAnalysis>& analyses, const std::string&
     std::filesystem::create_directories(root, error);
     check(std::filesystem::is_directory(root), "{} cannot be made a folder", root.string());
     for (const AnalyzedKernel& kernel : analysis.kernels) {
-      std::string text = fmt::format(
-          "; {} on {} ({}), {}\n; scopes {}\n; source {}\n; {} calls of {} x {} lanes\n", kernel.id,
-          analysis.gpu, analysis.device, analysis.driver, join(kernel.scopes, ", "),
-          join(kernel.places, ", "), kernel.calls, kernel.workgroups, kernel.local_size);
-      for (const auto& line : kernel.statistics.raw)
-        text += fmt::format("; {}: {}\n", line.name, line.value);
+      std::string text =
+          fmt::format("; {} on {} ({}), {}\n; scopes {}\n; source {}\n; {} calls of {} x {} lanes\n", kernel.id,
+                      analysis.gpu, analysis.device, analysis.driver, join(kernel.scopes, ", "),
+                      join(kernel.places, ", "), kernel.calls, kernel.workgroups, kernel.local_size);
+      for (const auto& line : kernel.statistics.raw) text += fmt::format("; {}: {}\n", line.name, line.value);
       text += kernel.statistics.isa();
       write_file_atomic(root / (file_name(kernel.id) + ".s"), text);
       ++files;

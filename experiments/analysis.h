@@ -29,28 +29,25 @@ struct DeviceAnalysis {
   std::string device;  // amd:navi21, as it was asked for
   std::string gpu;     // in the driver's words
   std::string driver;
-  std::string target;  // what the kernels were written for: subgroup size, shared memory, variants
+  std::string target;                   // what the kernels were written for: subgroup size, shared memory, variants
   std::vector<AnalyzedKernel> kernels;  // in the order of the plan
 };
 
 // Compiles the program for each device, for its own limits and in the variants that it asks for;
 // see engine/offline.h for what a device is and what is thrown. `cache` is the folder of SPIR-V, or
 // empty. `alter` changes the shaders before they are compiled (tests).
-std::vector<DeviceAnalysis> analyze(
-    const graph::Program& program, const std::vector<std::string>& devices,
-    const std::string& cache, const graph::CompileOptions& compile = {},
-    const std::function<void(std::vector<shaders::Shader>&)>& alter = {});
+std::vector<DeviceAnalysis> analyze(const graph::Program& program, const std::vector<std::string>& devices,
+                                    const std::string& cache, const graph::CompileOptions& compile = {},
+                                    const std::function<void(std::vector<shaders::Shader>&)>& alter = {});
 
 // A kernel on a device whose statistic is not 0: "amd:navi21: matmul_tn_8x8x8: 12 spills".
 // `statistic` is a name of engine::statistic_fields().
-std::vector<std::string> kernels_with(const std::vector<DeviceAnalysis>& analyses,
-                                      const std::string& statistic);
+std::vector<std::string> kernels_with(const std::vector<DeviceAnalysis>& analyses, const std::string& statistic);
 
 std::string analysis_table(const std::vector<DeviceAnalysis>& analyses);     // for the terminal
 std::string analysis_markdown(const std::vector<DeviceAnalysis>& analyses);  // the same as Markdown
-std::string analysis_csv(
-    const std::vector<DeviceAnalysis>& analyses);  // a line a kernel and device
-std::string analysis_json(const std::vector<DeviceAnalysis>& analyses);  // all but texts
+std::string analysis_csv(const std::vector<DeviceAnalysis>& analyses);       // a line a kernel and device
+std::string analysis_json(const std::vector<DeviceAnalysis>& analyses);      // all but texts
 // One file without network: the table, and for each kernel its GLSL and the ISA on every device.
 std::string analysis_page(const std::vector<DeviceAnalysis>& analyses, const std::string& title);
 

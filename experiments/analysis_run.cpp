@@ -29,16 +29,15 @@ const std::map<std::string, Format>& formats() {
 void check_request(const AnalysisRequest& request) {
   std::vector<std::string> names;
   for (const auto& [name, format] : formats()) names.push_back(name);
-  check(formats().contains(request.format), "--output is one of {}, not '{}'", join(names, ", "),
-        request.format);
+  check(formats().contains(request.format), "--output is one of {}, not '{}'", join(names, ", "), request.format);
   for (const std::string& statistic : request.fail_on) kernels_with({}, statistic);
   check(!request.targets.empty(),
         "--target names no device; it takes a list such as amd:vega10,amd:navi21 (--list shows "
         "what this machine's driver knows)");
 }
 
-void run_analysis(const graph::Program& program, const graph::CompileOptions& compile,
-                  const AnalysisRequest& request, const std::string& title) {
+void run_analysis(const graph::Program& program, const graph::CompileOptions& compile, const AnalysisRequest& request,
+                  const std::string& title) {
   check_request(request);
   const std::vector<DeviceAnalysis> analyses =
       analyze(program, request.targets, shaders::default_cache_directory(), compile);
@@ -46,8 +45,7 @@ void run_analysis(const graph::Program& program, const graph::CompileOptions& co
     fmt::print("{}\n", format(analyses));
   else
     fmt::print("{}", analysis_page(analyses, title));
-  if (!request.isa.empty())
-    fmt::print(stderr, "{} files in {}\n", write_isa(analyses, request.isa), request.isa);
+  if (!request.isa.empty()) fmt::print(stderr, "{} files in {}\n", write_isa(analyses, request.isa), request.isa);
   std::vector<std::string> failures;
   for (const std::string& statistic : request.fail_on)
     for (const std::string& kernel : kernels_with(analyses, statistic)) failures.push_back(kernel);
@@ -58,9 +56,9 @@ void analyze_pack_step(const PackStep& step, const AnalysisRequest& request) {
   const Model model(step.model);
   const TrainPrograms programs = train_programs(model, step.train, kRingSlots);
   const auto& [name, program] = programs.programs.front();
-  run_analysis(program, compile_options(step.train, name), request,
-               fmt::format("{}: {} models of {} parameters", step.name, step.train.members.size(),
-                           model.parameter_count()));
+  run_analysis(
+      program, compile_options(step.train, name), request,
+      fmt::format("{}: {} models of {} parameters", step.name, step.train.members.size(), model.parameter_count()));
 }
 
 }  // namespace surtsey::experiments

@@ -21,8 +21,8 @@ void check_request(const AnalysisRequest& request);
 
 // Compiles the program for each target, prints the analysis to stdout and writes the ISA. UserError
 // that names the kernels when one has what `fail_on` forbids. `title` is that of the HTML page.
-void run_analysis(const graph::Program& program, const graph::CompileOptions& compile,
-                  const AnalysisRequest& request, const std::string& title);
+void run_analysis(const graph::Program& program, const graph::CompileOptions& compile, const AnalysisRequest& request,
+                  const std::string& title);
 
 // The same for a step of a study.
 void analyze_pack_step(const PackStep& step, const AnalysisRequest& request);

@@ -16,8 +16,7 @@ std::vector<std::pair<std::string, std::vector<const AnalyzedKernel*>>> side_by_
   std::vector<std::pair<std::string, std::vector<const AnalyzedKernel*>>> rows;
   for (size_t a = 0; a < analyses.size(); ++a)
     for (const AnalyzedKernel& kernel : analyses[a].kernels) {
-      auto row = std::find_if(rows.begin(), rows.end(),
-                              [&](const auto& r) { return r.first == kernel.id; });
+      auto row = std::find_if(rows.begin(), rows.end(), [&](const auto& r) { return r.first == kernel.id; });
       if (row == rows.end()) {
         rows.emplace_back(kernel.id, std::vector<const AnalyzedKernel*>(analyses.size()));
         row = rows.end() - 1;
@@ -27,9 +26,7 @@ std::vector<std::pair<std::string, std::vector<const AnalyzedKernel*>>> side_by_
   return rows;
 }
 
-std::string number(const std::optional<double>& value) {
-  return value ? fmt::format("{:.0f}", *value) : "-";
-}
+std::string number(const std::optional<double>& value) { return value ? fmt::format("{:.0f}", *value) : "-"; }
 
 std::string scope_of(const AnalyzedKernel& kernel) {
   if (kernel.scopes.empty()) return "-";
@@ -57,14 +54,13 @@ std::string summary(const DeviceAnalysis& analysis) {
   std::string text = fmt::format(
       "{} = {}, {}: {} kernels, {:.1f} kB of code, {} spill, {} use scratch, at most {:.0f} "
       "registers and {:.1f} KiB shared",
-      analysis.device, analysis.gpu, analysis.driver, analysis.kernels.size(), code / 1e3, spilling,
-      scratch, registers, shared / 1024);
+      analysis.device, analysis.gpu, analysis.driver, analysis.kernels.size(), code / 1e3, spilling, scratch, registers,
+      shared / 1024);
   if (tightest) text += fmt::format(", occupancy from {:.0f} ({}) on", occupancy, tightest->id);
   return text;
 }
 
-constexpr const char* kHeads[] = {"regs", "spills", "scratch", "LDS",
-                                  "code", "instr",  "occup",   "latency"};
+constexpr const char* kHeads[] = {"regs", "spills", "scratch", "LDS", "code", "instr", "occup", "latency"};
 
 std::string escape(std::string_view text) {
   std::string result;
@@ -90,8 +86,8 @@ std::string analysis_table(const std::vector<DeviceAnalysis>& analyses) {
     for (size_t a = 0; a < analyses.size(); ++a) {
       if (kernels[a] == nullptr) continue;
       const AnalyzedKernel& kernel = *kernels[a];
-      text += fmt::format("{:<46} {:>5} {:<16}", first ? id : "",
-                          first ? fmt::to_string(kernel.calls) : "", analyses[a].device);
+      text += fmt::format("{:<46} {:>5} {:<16}", first ? id : "", first ? fmt::to_string(kernel.calls) : "",
+                          analyses[a].device);
       for (const engine::StatisticField& field : engine::statistic_fields())
         text += fmt::format(" {:>7}", number(kernel.statistics.*field.value));
       text += first ? "  " + scope_of(kernel) + "\n" : "\n";
@@ -125,14 +121,12 @@ std::string analysis_markdown(const std::vector<DeviceAnalysis>& analyses) {
 
 std::string analysis_csv(const std::vector<DeviceAnalysis>& analyses) {
   std::string text = "device,gpu,kernel,calls,workgroups,local_size,subgroup_size";
-  for (const engine::StatisticField& field : engine::statistic_fields())
-    text += fmt::format(",{}", field.name);
+  for (const engine::StatisticField& field : engine::statistic_fields()) text += fmt::format(",{}", field.name);
   text += ",scope,source\n";
   for (const DeviceAnalysis& analysis : analyses)
     for (const AnalyzedKernel& kernel : analysis.kernels) {
-      text += fmt::format("{},\"{}\",{},{},{},{},{}", analysis.device, analysis.gpu, kernel.id,
-                          kernel.calls, kernel.workgroups, kernel.local_size,
-                          kernel.statistics.subgroup_size);
+      text += fmt::format("{},\"{}\",{},{},{},{},{}", analysis.device, analysis.gpu, kernel.id, kernel.calls,
+                          kernel.workgroups, kernel.local_size, kernel.statistics.subgroup_size);
       for (const engine::StatisticField& field : engine::statistic_fields()) {
         const auto& value = kernel.statistics.*field.value;
         text += value ? fmt::format(",{}", *value) : ",";
@@ -152,8 +146,8 @@ std::string analysis_page(const std::vector<DeviceAnalysis>& analyses, const std
     page += fmt::format("<li>{}; {}</li>\n", escape(summary(analysis)), escape(analysis.target));
   page += "</ul>\n";
   for (const auto& [id, kernels] : side_by_side(analyses)) {
-    const AnalyzedKernel& any = **std::find_if(
-        kernels.begin(), kernels.end(), [](const auto* kernel) { return kernel != nullptr; });
+    const AnalyzedKernel& any =
+        **std::find_if(kernels.begin(), kernels.end(), [](const auto* kernel) { return kernel != nullptr; });
     page += fmt::format(
         "<section>\n<h2>{}</h2>\n<p>{} calls of {} x {} lanes; {}; "
         "{}</p>\n<table><tr><th>device</th>",
@@ -168,8 +162,7 @@ std::string analysis_page(const std::vector<DeviceAnalysis>& analyses, const std
         page += fmt::format("<td>{}</td>", number(kernels[a]->statistics.*field.value));
       page += "</tr>\n";
     }
-    page += fmt::format("</table>\n<details><summary>GLSL</summary><pre>{}</pre></details>\n",
-                        escape(any.glsl));
+    page += fmt::format("</table>\n<details><summary>GLSL</summary><pre>{}</pre></details>\n", escape(any.glsl));
     for (size_t a = 0; a < analyses.size(); ++a)
       if (kernels[a] != nullptr)
         page += fmt::format("<details><summary>ISA of {}</summary><pre>{}</pre></details>\n",

@@ -2,8 +2,8 @@
 
 namespace surtsey::experiments {
 
-SampleLine answer_line(const tasks::Task& task, const std::string& cell, const tasks::Item& item,
-                       size_t index, std::span<const int32_t> response) {
+SampleLine answer_line(const tasks::Task& task, const std::string& cell, const tasks::Item& item, size_t index,
+                       std::span<const int32_t> response) {
   const tasks::ItemScore score = task.score(item, response);
   SampleLine line;
   line.cell = cell;
@@ -30,14 +30,13 @@ std::vector<std::span<const int32_t>> responses_of(const ArmAnswers& answers, si
   return responses;
 }
 
-void add_answer_lines(const tasks::Task& task, std::span<const Cell> cells,
-                      const ArmAnswers& answers, std::vector<SampleLine>& lines) {
+void add_answer_lines(const tasks::Task& task, std::span<const Cell> cells, const ArmAnswers& answers,
+                      std::vector<SampleLine>& lines) {
   for (size_t e = 0; e < cells.size(); ++e) {
     const auto responses = responses_of(answers, e);
     for (size_t i = 0; i < answers.items.size(); ++i) {
       const tasks::Item& item = answers.items[i];
-      SampleLine& line =
-          lines.emplace_back(answer_line(task, cells[e].cell, item, i, responses[i]));
+      SampleLine& line = lines.emplace_back(answer_line(task, cells[e].cell, item, i, responses[i]));
       line.nll = answers.nll[e][i];
       line.measures = task.measures(item, responses[i], answers.nll[e][i]);
     }

@@ -71,8 +71,7 @@ size_t token_edit_distance(const std::string& left, const std::string& right) {
   return row.back();
 }
 
-std::vector<AuditSeries> audit_series(const StudyResult& result,
-                                      const std::vector<SampleLine>& samples) {
+std::vector<AuditSeries> audit_series(const StudyResult& result, const std::vector<SampleLine>& samples) {
   std::map<std::pair<std::string, std::string>, std::vector<const SampleLine*>> lines;
   for (const SampleLine& line : samples) lines[{line.cell, line.arm}].push_back(&line);
   std::vector<AuditSeries> all;
@@ -86,8 +85,7 @@ std::vector<AuditSeries> audit_series(const StudyResult& result,
       for (const std::string& part : {cell.task, cell.variant, arm.arm}) {
         if (!part.empty()) name += (name.empty() ? "" : ", ") + part;
       }
-      auto series = std::find_if(all.begin(), all.end(),
-                                 [&](const AuditSeries& one) { return one.name == name; });
+      auto series = std::find_if(all.begin(), all.end(), [&](const AuditSeries& one) { return one.name == name; });
       if (series == all.end()) series = all.insert(all.end(), AuditSeries{name, {}});
       const Sums sums = sums_of(at->second);
       AuditRow& row = series->rows.emplace_back();
@@ -105,9 +103,8 @@ std::vector<AuditSeries> audit_series(const StudyResult& result,
     }
   }
   for (AuditSeries& series : all) {
-    std::stable_sort(
-        series.rows.begin(), series.rows.end(),
-        [](const AuditRow& a, const AuditRow& b) { return a.parameters < b.parameters; });
+    std::stable_sort(series.rows.begin(), series.rows.end(),
+                     [](const AuditRow& a, const AuditRow& b) { return a.parameters < b.parameters; });
   }
   return all;
 }
@@ -132,8 +129,7 @@ std::vector<Forecast> forecast_losses(const AuditSeries& series, double confiden
   for (size_t i = half; i < sizes.size(); ++i) {
     Forecast& one = forecasts.emplace_back();
     one.parameters = sizes[i];
-    one.expected =
-        forecast(dials, losses, static_cast<double>(sizes[i]), /*with_floor=*/false, confidence);
+    one.expected = forecast(dials, losses, static_cast<double>(sizes[i]), /*with_floor=*/false, confidence);
     one.found = {std::numeric_limits<double>::infinity(), 0};
     for (const AuditRow& row : series.rows) {
       if (row.parameters != sizes[i]) continue;
@@ -178,10 +174,9 @@ std::string audit_csv(const std::map<std::string, std::vector<AuditSeries>>& run
   for (const auto& [run, all] : runs) {
     for (const AuditSeries& series : all) {
       for (const AuditRow& row : series.rows) {
-        text += fmt::format("{},\"{}\",{},{},{},{},{},{},{},{},{},{}\n", run, series.name, row.cell,
-                            row.parameters, row.seed, row.tokens_per_answer, row.final_answer,
-                            row.whole_answer, row.position_product, row.edit_similarity,
-                            row.loss_per_token, row.brier_right);
+        text += fmt::format("{},\"{}\",{},{},{},{},{},{},{},{},{},{}\n", run, series.name, row.cell, row.parameters,
+                            row.seed, row.tokens_per_answer, row.final_answer, row.whole_answer, row.position_product,
+                            row.edit_similarity, row.loss_per_token, row.brier_right);
       }
     }
   }

@@ -40,8 +40,7 @@ size_t token_edit_distance(const std::string& left, const std::string& right);
 
 // Of the cells that count: learning rate chosen, not for validation only. Arms that only ask
 // whether chains are causal are left out.
-std::vector<AuditSeries> audit_series(const StudyResult& result,
-                                      const std::vector<SampleLine>& samples);
+std::vector<AuditSeries> audit_series(const StudyResult& result, const std::vector<SampleLine>& samples);
 
 // Where the loss of one larger size should fall by a power law (a line in log-log) through the
 // smaller half of the sizes, and where it fell.

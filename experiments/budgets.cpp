@@ -10,15 +10,13 @@ namespace {
 constexpr double kGiga = 1e9;
 
 std::string half_way(const ThresholdFit& fit) {
-  return fmt::format("half-way at {:.0f} parameters, {:.0f} to {:.0f}{}", fit.size50,
-                     fit.size50_interval.low, fit.size50_interval.high,
-                     fit.sizes < kThresholdSizes ? fmt::format(", {} sizes", fit.sizes) : "");
+  return fmt::format("half-way at {:.0f} parameters, {:.0f} to {:.0f}{}", fit.size50, fit.size50_interval.low,
+                     fit.size50_interval.high, fit.sizes < kThresholdSizes ? fmt::format(", {} sizes", fit.sizes) : "");
 }
 
 }  // namespace
 
-std::vector<Budget> budgets_of(const std::vector<double>& shares,
-                               const std::vector<double>& gigaflops) {
+std::vector<Budget> budgets_of(const std::vector<double>& shares, const std::vector<double>& gigaflops) {
   std::vector<Budget> budgets;
   for (const double share : shares) budgets.push_back({.share = share});
   for (const double one : gigaflops) budgets.push_back({.flops = one * kGiga});
@@ -55,8 +53,8 @@ void run_budgets(StudyRun& run, const SweepOptions& options, Experiment experime
   }
 }
 
-std::optional<ThresholdFit> threshold_of(const std::vector<const Cell*>& cells,
-                                         std::string_view arm, double confidence) {
+std::optional<ThresholdFit> threshold_of(const std::vector<const Cell*>& cells, std::string_view arm,
+                                         double confidence) {
   std::vector<SizeCount> counts;
   std::map<int64_t, int64_t> sizes;
   double chance = 0;
@@ -71,17 +69,15 @@ std::optional<ThresholdFit> threshold_of(const std::vector<const Cell*>& cells,
   return fit_threshold(counts, chance, confidence);
 }
 
-std::vector<Figure> budget_figures(const StudyResult& result, const std::string& task,
-                                   const std::string& variant, const std::string& arm,
-                                   const std::vector<Budget>& budgets) {
+std::vector<Figure> budget_figures(const StudyResult& result, const std::string& task, const std::string& variant,
+                                   const std::string& arm, const std::vector<Budget>& budgets) {
   FigureSeries thresholds{"size at half-way", {}};
-  Figure equal{
-      fmt::format("{}: accuracy against size at equal FLOPs", task),
-      "Means over seeds. Every model of a line trains for the same FLOPs: the larger it is, "
-      "the fewer tokens it sees.",
-      {"parameters", true},
-      {"exact match"},
-      {}};
+  Figure equal{fmt::format("{}: accuracy against size at equal FLOPs", task),
+               "Means over seeds. Every model of a line trains for the same FLOPs: the larger it is, "
+               "the fewer tokens it sees.",
+               {"parameters", true},
+               {"exact match"},
+               {}};
   const auto add_threshold = [&](const std::vector<const Cell*>& cells) {
     const auto fit = threshold_of(cells, arm, 0.95);
     if (!fit) return;
@@ -105,8 +101,7 @@ std::vector<Figure> budget_figures(const StudyResult& result, const std::string&
     }
     FigureSeries& series = equal.series.emplace_back();
     const auto fit = threshold_of(cells, arm, 0.95);
-    series.name =
-        fmt::format("{:g} GFLOP{}", budget.flops / kGiga, fit ? " (" + half_way(*fit) + ")" : "");
+    series.name = fmt::format("{:g} GFLOP{}", budget.flops / kGiga, fit ? " (" + half_way(*fit) + ")" : "");
     for (const auto& [parameters, shares] : sizes) {
       series.points.push_back({static_cast<double>(parameters), mean(shares)});
     }

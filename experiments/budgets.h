@@ -22,8 +22,7 @@ struct Budget {
 inline constexpr int32_t kLeastBudgetSteps = 20;
 inline constexpr int32_t kMostBudgetSteps = 50'000;
 
-std::vector<Budget> budgets_of(const std::vector<double>& shares,
-                               const std::vector<double>& gigaflops);
+std::vector<Budget> budgets_of(const std::vector<double>& shares, const std::vector<double>& gigaflops);
 
 // Of the cells of a budget: "cot, 0.5 of the steps", "cot at 20 GFLOP".
 std::string budget_variant(const std::string& variant, const Budget& budget);
@@ -38,13 +37,12 @@ std::optional<int32_t> budget_steps(const Budget& budget, int32_t steps, double 
 
 // The threshold of these cells in parameters, by the exact match of one arm; nothing for fewer than
 // two sizes.
-std::optional<ThresholdFit> threshold_of(const std::vector<const Cell*>& cells,
-                                         std::string_view arm, double confidence);
+std::optional<ThresholdFit> threshold_of(const std::vector<const Cell*>& cells, std::string_view arm,
+                                         double confidence);
 
 // The size at half-way against tokens, over the budgets in steps and the study's own; and exact
 // match against size at equal FLOPs. Figures without points are left out.
-std::vector<Figure> budget_figures(const StudyResult& result, const std::string& task,
-                                   const std::string& variant, const std::string& arm,
-                                   const std::vector<Budget>& budgets);
+std::vector<Figure> budget_figures(const StudyResult& result, const std::string& task, const std::string& variant,
+                                   const std::string& arm, const std::vector<Budget>& budgets);
 
 }  // namespace surtsey::experiments

@@ -40,9 +40,7 @@ std::vector<Tick> spaced(const Axis& axis, double pixels, double gap, double wid
     const double at = place(axis, tick.at) * pixels;
     if (at < -0.5 || at > pixels + 0.5) continue;
     const double width =
-        kept.empty()
-            ? 0
-            : wide * static_cast<double>(tick.label.size() + kept.back().label.size() + 2) / 2;
+        kept.empty() ? 0 : wide * static_cast<double>(tick.label.size() + kept.back().label.size() + 2) / 2;
     if (!kept.empty() && at - place(axis, kept.back().at) * pixels < std::max(gap, width)) continue;
     kept.push_back(tick);
   }
@@ -66,11 +64,10 @@ std::string grid(const Chart& chart) {
     svg += fmt::format(
         "<line class=\"notch\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\"/>"
         "<text class=\"tick\" x=\"{0:.1f}\" y=\"{3}\" text-anchor=\"middle\">{4}</text>",
-        x, kHeight - kBottom, kHeight - kBottom + 4, kHeight - kBottom + 18,
-        escape_html(tick.label));
+        x, kHeight - kBottom, kHeight - kBottom + 4, kHeight - kBottom + 18, escape_html(tick.label));
   }
-  svg += fmt::format("<line class=\"axis\" x1=\"{0}\" x2=\"{1}\" y1=\"{2}\" y2=\"{2}\"/>", kLeft,
-                     kWidth - kRight, kHeight - kBottom);
+  svg += fmt::format("<line class=\"axis\" x1=\"{0}\" x2=\"{1}\" y1=\"{2}\" y2=\"{2}\"/>", kLeft, kWidth - kRight,
+                     kHeight - kBottom);
   svg += fmt::format(
       "<text class=\"name\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>"
       "<text class=\"name\" transform=\"translate(13 {}) rotate(-90)\" "
@@ -80,8 +77,7 @@ std::string grid(const Chart& chart) {
   return svg;
 }
 
-std::string draw_mark(const Chart& chart, const Mark& mark, const std::string& color,
-                      double shift) {
+std::string draw_mark(const Chart& chart, const Mark& mark, const std::string& color, double shift) {
   if (!std::isfinite(mark.x) || !std::isfinite(mark.y)) return "";
   const double x = x_of(chart, mark.x) + shift;
   const double y = y_of(chart, mark.y);
@@ -116,8 +112,8 @@ std::string draw_series(const Chart& chart, const Series& series, double shift) 
   std::string svg;
   std::string path;
   for (const Range& range : band(series)) {
-    path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x_of(chart, range.x) + shift,
-                        y_of(chart, range.high));
+    path +=
+        fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x_of(chart, range.x) + shift, y_of(chart, range.high));
   }
   if (!path.empty()) {
     const std::vector<Range> ranges = band(series);
@@ -129,12 +125,11 @@ std::string draw_series(const Chart& chart, const Series& series, double shift) 
   }
   for (const Point& point : series.line) {
     if (!std::isfinite(point.x) || !std::isfinite(point.y)) continue;
-    path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x_of(chart, point.x) + shift,
-                        y_of(chart, point.y));
+    path +=
+        fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x_of(chart, point.x) + shift, y_of(chart, point.y));
   }
   if (!path.empty()) {
-    svg += fmt::format("<path class=\"line {}{}\" d=\"{}\"/>", series.color,
-                       series.dashed ? " dashed" : "", path);
+    svg += fmt::format("<path class=\"line {}{}\" d=\"{}\"/>", series.color, series.dashed ? " dashed" : "", path);
   }
   for (const Mark& mark : series.marks) svg += draw_mark(chart, mark, series.color, shift);
   return svg;
@@ -211,11 +206,7 @@ Axis loss_axis(std::string label, const std::vector<double>& values, double span
 }
 
 Axis share_axis(std::string label) {
-  return {std::move(label),
-          0,
-          1,
-          false,
-          {{0, "0"}, {0.2, ".2"}, {0.4, ".4"}, {0.6, ".6"}, {0.8, ".8"}, {1, "1"}}};
+  return {std::move(label), 0, 1, false, {{0, "0"}, {0.2, ".2"}, {0.4, ".4"}, {0.6, ".6"}, {0.8, ".8"}, {1, "1"}}};
 }
 
 Axis position_axis(std::string label, int count) {
@@ -247,8 +238,7 @@ std::vector<Range> band(const Series& series) {
 }
 
 std::string to_html(const Chart& chart) {
-  std::string html =
-      fmt::format("<figure class=\"chart\"><figcaption><h3>{}</h3>", escape_html(chart.title));
+  std::string html = fmt::format("<figure class=\"chart\"><figcaption><h3>{}</h3>", escape_html(chart.title));
   if (!chart.note.empty()) html += fmt::format("<p>{}</p>", escape_html(chart.note));
   std::string legend;
   for (const Series& series : chart.series) {
@@ -265,21 +255,19 @@ std::string to_html(const Chart& chart) {
         escape_html(reference.label));
   }
   if (!legend.empty()) html += fmt::format("<ul class=\"legend\">{}</ul>", legend);
-  html += fmt::format(
-      "</figcaption><svg class=\"plot\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">",
-      kWidth, kHeight, escape_html(chart.title));
+  html += fmt::format("</figcaption><svg class=\"plot\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">", kWidth,
+                      kHeight, escape_html(chart.title));
   html += grid(chart);
   for (const Reference& reference : chart.references) {
     const double y = y_of(chart, reference.y);
-    html += fmt::format(
-        "<line class=\"reference\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>", kLeft,
-        kWidth - kRight, y);
+    html += fmt::format("<line class=\"reference\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>", kLeft,
+                        kWidth - kRight, y);
   }
   // Neighbouring series step aside by a few pixels so that equal values stay visible.
   std::vector<const Series*> with_whiskers;
   for (const Series& series : chart.series) {
-    const bool any = std::any_of(series.marks.begin(), series.marks.end(),
-                                 [](const Mark& mark) { return std::isfinite(mark.low); });
+    const bool any =
+        std::any_of(series.marks.begin(), series.marks.end(), [](const Mark& mark) { return std::isfinite(mark.low); });
     if (any) with_whiskers.push_back(&series);
   }
   std::vector<double> shifts;
@@ -353,8 +341,7 @@ std::string loss_number(double value) {
 
 std::string whole_number(double value) {
   std::string text = fmt::format("{:.0f}", value);
-  for (auto at = static_cast<std::ptrdiff_t>(text.size()) - 3; at > (text[0] == '-' ? 1 : 0);
-       at -= 3) {
+  for (auto at = static_cast<std::ptrdiff_t>(text.size()) - 3; at > (text[0] == '-' ? 1 : 0); at -= 3) {
     text.insert(static_cast<size_t>(at), ",");
   }
   return text;

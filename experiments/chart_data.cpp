@@ -47,18 +47,16 @@ ordered_json series_data(const Series& series, double shift) {
   ordered_json marks = ordered_json::array();
   for (const Mark& mark : series.marks) {
     if (!std::isfinite(mark.x) || !std::isfinite(mark.y)) continue;
-    marks.push_back(
-        {mark.x, mark.y, mark.low, mark.high, mark.tip, shape_name(mark.shape), mark.link});
+    marks.push_back({mark.x, mark.y, mark.low, mark.high, mark.tip, shape_name(mark.shape), mark.link});
   }
-  return {{"name", series.name},      {"color", series.color},   {"dashed", series.dashed},
-          {"shift", shift},           {"line", std::move(line)}, {"band", std::move(ranges)},
-          {"marks", std::move(marks)}};
+  return {{"name", series.name},     {"color", series.color},     {"dashed", series.dashed},  {"shift", shift},
+          {"line", std::move(line)}, {"band", std::move(ranges)}, {"marks", std::move(marks)}};
 }
 
 }  // namespace
 
-std::string chart_data(const Chart& chart, const std::vector<Tick>& x_ticks,
-                       const std::vector<Tick>& y_ticks, const std::vector<double>& shifts) {
+std::string chart_data(const Chart& chart, const std::vector<Tick>& x_ticks, const std::vector<Tick>& y_ticks,
+                       const std::vector<double>& shifts) {
   if (!has_library()) return "";
   ordered_json series = ordered_json::array();
   for (size_t at = 0; at < chart.series.size(); ++at) {
@@ -79,9 +77,8 @@ std::string chart_style() { return std::string(page_text("uplot_style")); }
 
 std::string chart_scripts() {
   if (!has_library()) return "";
-  return fmt::format("<script>/*\n{}*/\n{}</script>\n<script>{}</script>\n",
-                     page_text("uplot_license"), page_text("uplot_script"),
-                     page_text("plot_script"));
+  return fmt::format("<script>/*\n{}*/\n{}</script>\n<script>{}</script>\n", page_text("uplot_license"),
+                     page_text("uplot_script"), page_text("plot_script"));
 }
 
 std::string embedded_json(const ordered_json& data) {

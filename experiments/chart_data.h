@@ -13,8 +13,8 @@ namespace surtsey::experiments {
 
 // A script element with the numbers of a chart, its ticks as the drawing has them, and by how many
 // pixels the marks of each series step aside; empty without the library.
-std::string chart_data(const Chart& chart, const std::vector<Tick>& x_ticks,
-                       const std::vector<Tick>& y_ticks, const std::vector<double>& shifts);
+std::string chart_data(const Chart& chart, const std::vector<Tick>& x_ticks, const std::vector<Tick>& y_ticks,
+                       const std::vector<double>& shifts);
 
 // For the head and for the end of a page that has charts: style sheet and script elements; the
 // licence of the library stands in the script.

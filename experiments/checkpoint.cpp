@@ -57,8 +57,7 @@ void write_file(const std::string& path, std::span<const std::byte> content) {
 }
 
 void rename_path(const std::string& from, const std::string& to) {
-  check(::rename(from.c_str(), to.c_str()) == 0, "{}: cannot be renamed to {}: {}", from, to,
-        std::strerror(errno));
+  check(::rename(from.c_str(), to.c_str()) == 0, "{}: cannot be renamed to {}: {}", from, to, std::strerror(errno));
 }
 
 // Moves a directory to where another may stand. The two change places, so that a crash finds one or
@@ -132,36 +131,30 @@ std::string resolve(const std::string& path) {
   check(fs::is_directory(path, error), "{}: there is no checkpoint directory", path);
   if (fs::exists(path + "/config.json", error)) return path;
   const std::string pointer = path + "/latest";
-  check(fs::exists(pointer, error), "{}: there is no checkpoint: neither config.json nor latest",
-        path);
+  check(fs::exists(pointer, error), "{}: there is no checkpoint: neither config.json nor latest", path);
   std::string name = read_text(pointer);
   while (!name.empty() && std::isspace(static_cast<unsigned char>(name.back()))) name.pop_back();
-  check(name.starts_with(kPrefix) && name.find('/') == std::string::npos,
-        "{}: names no checkpoint: {}", pointer,
+  check(name.starts_with(kPrefix) && name.find('/') == std::string::npos, "{}: names no checkpoint: {}", pointer,
         json(name).dump(-1, ' ', true, json::error_handler_t::replace));
   const std::string directory = path + "/" + name;
-  check(fs::is_directory(directory, error), "{}: points to {}, which is missing", pointer,
-        directory);
+  check(fs::is_directory(directory, error), "{}: points to {}, which is missing", pointer, directory);
   return directory;
 }
 
 json read_config(const std::string& directory) {
   const std::string path = directory + "/config.json";
   const json config = json::parse(read_text(path), nullptr, false);
-  check(!config.is_discarded() && config.is_object(), "{}: is not a JSON object (truncated?)",
-        path);
-  check(config.value("format", json()) == kFormat, "{}: is not a checkpoint of this format: {}",
-        path, kFormat);
-  check(config.contains("step") && config["step"].is_number_integer() &&
-            config.contains("config") && config["config"].is_object(),
+  check(!config.is_discarded() && config.is_object(), "{}: is not a JSON object (truncated?)", path);
+  check(config.value("format", json()) == kFormat, "{}: is not a checkpoint of this format: {}", path, kFormat);
+  check(config.contains("step") && config["step"].is_number_integer() && config.contains("config") &&
+            config["config"].is_object(),
         "{}: misses step or config", path);
   return config;
 }
 
 bool matches(const std::string& name, const std::set<std::string>& patterns) {
   for (const std::string& pattern : patterns) {
-    if (pattern.ends_with('*') ? name.starts_with(pattern.substr(0, pattern.size() - 1))
-                               : name == pattern) {
+    if (pattern.ends_with('*') ? name.starts_with(pattern.substr(0, pattern.size() - 1)) : name == pattern) {
       return true;
     }
   }
@@ -178,17 +171,14 @@ void write_file_atomically(const std::string& path, std::string_view content) {
   write_atomically(path, bytes_of(content));
 }
 
-std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint,
-                            const graph::ParameterStore& store) {
+std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint, const graph::ParameterStore& store) {
   check(checkpoint.config.is_object(), "a checkpoint's config must be an object");
   const auto flat = checkpoint.state.find(graph::kParameters);
-  check(flat != checkpoint.state.end(), "a checkpoint needs the state tensor {}",
-        graph::kParameters);
+  check(flat != checkpoint.state.end(), "a checkpoint needs the state tensor {}", graph::kParameters);
   Safetensors model{store.unpack(flat->second), {{"format", "pt"}}};
   Safetensors rest{checkpoint.state, {{"format", kFormat}}};
   rest.tensors.erase(graph::kParameters);
-  const json config = {
-      {"format", kFormat}, {"step", checkpoint.step}, {"config", checkpoint.config}};
+  const json config = {{"format", kFormat}, {"step", checkpoint.step}, {"config", checkpoint.config}};
 
   const std::string directory = checkpoint_directory(root, checkpoint.step);
   const std::string name = fs::path(directory).filename().string();
@@ -216,13 +206,9 @@ std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoin
   return directory;
 }
 
-json load_checkpoint_config(const std::string& path) {
-  return read_config(resolve(path)).at("config");
-}
+json load_checkpoint_config(const std::string& path) { return read_config(resolve(path)).at("config"); }
 
-int64_t load_checkpoint_step(const std::string& path) {
-  return read_config(resolve(path)).at("step").get<int64_t>();
-}
+int64_t load_checkpoint_step(const std::string& path) { return read_config(resolve(path)).at("step").get<int64_t>(); }
 
 Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore& store) {
   const std::string directory = resolve(path);
@@ -274,8 +260,8 @@ State member_state(const State& state, const std::set<std::string>& per_member, 
       result.emplace(name, tensor);
       continue;
     }
-    check(!tensor.type.shape.empty() && member >= 0 && member < tensor.type.shape[0],
-          "{} is {}: it has no member {}", name, to_string(tensor.type), member);
+    check(!tensor.type.shape.empty() && member >= 0 && member < tensor.type.shape[0], "{} is {}: it has no member {}",
+          name, to_string(tensor.type), member);
     graph::Type type = tensor.type;
     type.shape.erase(type.shape.begin());
     const int64_t count = graph::element_count(type.shape);
@@ -294,10 +280,9 @@ State ensemble_state(const std::vector<State>& members, const std::set<std::stri
     tensor.type.shape.insert(tensor.type.shape.begin(), int64_t(members.size()));
     for (size_t i = 1; i < members.size(); ++i) {
       const auto found = members[i].find(name);
-      check(found != members[i].end() && found->second.type == type,
-            "member {} of the ensemble has no {} of type {}", i, name, to_string(type));
-      tensor.values.insert(tensor.values.end(), found->second.values.begin(),
-                           found->second.values.end());
+      check(found != members[i].end() && found->second.type == type, "member {} of the ensemble has no {} of type {}",
+            i, name, to_string(type));
+      tensor.values.insert(tensor.values.end(), found->second.values.begin(), found->second.values.end());
     }
   }
   return result;

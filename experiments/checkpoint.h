@@ -2,8 +2,7 @@
 //
 //   ROOT/step-00001000/config.json            what to rebuild the run from, as given, and "step"
 //   ROOT/step-00001000/model.safetensors      every parameter by name (see model.h), f32
-//   ROOT/step-00001000/optimizer.safetensors  every other state tensor: moments, step, seed,
-//   counters,
+//   ROOT/step-00001000/optimizer.safetensors  every other state tensor: moments, step, seed, counters,
 //                                             metrics; the padding of the flat tensors included
 //   ROOT/latest                               the name of the newest directory
 //
@@ -31,8 +30,7 @@ struct Checkpoint {
 // Returns the directory it wrote. UserError when anything cannot be written (a full disk, say),
 // after removing what was half done; older saves are untouched then, so a caller may warn and go
 // on.
-std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint,
-                            const graph::ParameterStore& store);
+std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint, const graph::ParameterStore& store);
 
 // The newest save under ROOT, or a save's own directory. UserError that names the file when one is
 // missing, truncated or does not fit the store. The state is bit for bit what was saved.
@@ -58,10 +56,8 @@ std::string checkpoint_directory(const std::string& root, int64_t step);
 // One member of an ensemble's state: the leading axis of every tensor in `per_member` (a name, or a
 // prefix ending in '*', as vectorize() takes them) is cut at `member`, shared tensors are copied.
 // And the members joined again; shared tensors are the first's.
-graph::State member_state(const graph::State& state, const std::set<std::string>& per_member,
-                          int64_t member);
-graph::State ensemble_state(const std::vector<graph::State>& members,
-                            const std::set<std::string>& per_member);
+graph::State member_state(const graph::State& state, const std::set<std::string>& per_member, int64_t member);
+graph::State ensemble_state(const std::vector<graph::State>& members, const std::set<std::string>& per_member);
 
 // Writes a file so that it is whole or untouched: a temporary beside it, fsync, rename, fsync of
 // the directory. UserError (the temporary is removed) when that fails.

@@ -31,8 +31,7 @@ std::vector<DeclaredClaim> choose_claims(const std::vector<DeclaredClaim>& decla
   return chosen;
 }
 
-void judge_claims(StudyResult& result, const std::vector<DeclaredClaim>& claims,
-                  double error_rate) {
+void judge_claims(StudyResult& result, const std::vector<DeclaredClaim>& claims, double error_rate) {
   std::vector<Rule> family;
   for (const DeclaredClaim& claim : claims) {
     family.push_back([&](double confidence) { return claim.judge(result, confidence); });
@@ -52,9 +51,8 @@ void judge_claims(StudyResult& result, const std::vector<DeclaredClaim>& claims,
 }
 
 std::string demonstration_note(const StudyResult& result) {
-  const bool any = std::any_of(result.claims.begin(), result.claims.end(), [](const Claim& claim) {
-    return claim.demonstration && claim.seeds > 0;
-  });
+  const bool any = std::any_of(result.claims.begin(), result.claims.end(),
+                               [](const Claim& claim) { return claim.demonstration && claim.seeds > 0; });
   if (!any) return "";
   return fmt::format(
       "A demonstration trains too few models, for too few steps, to decide a claim: FAIL says that "
@@ -70,8 +68,7 @@ std::string demonstration_text(const StudyResult& result, const Claim& claim) {
   for (const Cell& cell : result.cells) {
     if (cell.selected && !cell.validation_only) steps.insert(cell.steps);
   }
-  std::string text =
-      fmt::format("{} scale, {} seed{}", result.scale, claim.seeds, claim.seeds == 1 ? "" : "s");
+  std::string text = fmt::format("{} scale, {} seed{}", result.scale, claim.seeds, claim.seeds == 1 ? "" : "s");
   if (steps.empty()) return text;
   text += fmt::format(", {}", *steps.begin());
   if (steps.size() > 1) text += fmt::format(" to {}", *steps.rbegin());
@@ -80,9 +77,8 @@ std::string demonstration_text(const StudyResult& result, const Claim& claim) {
 
 std::string claims_toml(const std::vector<DeclaredClaim>& claims, double error_rate) {
   if (claims.empty()) return "";
-  std::string text = fmt::format(
-      "\n# {} claim{}, judged as one family at an error rate of {} by Holm's procedure:\n",
-      claims.size(), claims.size() == 1 ? "" : "s", error_rate);
+  std::string text = fmt::format("\n# {} claim{}, judged as one family at an error rate of {} by Holm's procedure:\n",
+                                 claims.size(), claims.size() == 1 ? "" : "s", error_rate);
   for (const DeclaredClaim& claim : claims) {
     text += fmt::format("#   {}: {}\n", claim.name, claim.statement);
   }

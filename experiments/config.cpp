@@ -94,14 +94,14 @@ void check_limits(const ConfigField& field, const T& value, std::string_view whe
     if (field.choices.empty()) return;
     if (std::find(field.choices.begin(), field.choices.end(), value) != field.choices.end()) return;
     const std::string near = nearest_word(value, field.choices);
-    check(false, "{}: {} is no '{}' (one of: {}){}", where, field.name, value,
-          join(field.choices, ", "), near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
+    check(false, "{}: {} is no '{}' (one of: {}){}", where, field.name, value, join(field.choices, ", "),
+          near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
   } else if constexpr (!std::is_same_v<T, bool>) {
     const auto number = static_cast<double>(value);
-    check(!field.minimum || number >= *field.minimum, "{}: {} = {} is below its minimum of {}",
-          where, field.name, value, field.minimum.value_or(0));
-    check(!field.maximum || number <= *field.maximum, "{}: {} = {} is above its maximum of {}",
-          where, field.name, value, field.maximum.value_or(0));
+    check(!field.minimum || number >= *field.minimum, "{}: {} = {} is below its minimum of {}", where, field.name,
+          value, field.minimum.value_or(0));
+    check(!field.maximum || number <= *field.maximum, "{}: {} = {} is above its maximum of {}", where, field.name,
+          value, field.maximum.value_or(0));
   }
 }
 
@@ -220,15 +220,13 @@ ConfigField& ConfigTable::find(std::string_view name, std::string_view where) {
   }
   const std::string near = nearest_word(name, names);
   check(false, "{}: unknown key '{}'{}", where, name,
-        near.empty() ? fmt::format(" (known keys: {})", join(names, ", "))
-                     : fmt::format(", did you mean '{}'?", near));
+        near.empty() ? fmt::format(" (known keys: {})", join(names, ", ")) : fmt::format(", did you mean '{}'?", near));
   return fields_.front();
 }
 
 void ConfigTable::load_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
-  check(file.good() && !std::filesystem::is_directory(path), "[config] cannot read '{}'",
-        path.string());
+  check(file.good() && !std::filesystem::is_directory(path), "[config] cannot read '{}'", path.string());
   std::ostringstream text;
   text << file.rdbuf();
   load_text(text.str(), path.string());
@@ -239,20 +237,18 @@ void ConfigTable::load_text(std::string_view text, std::string_view source) {
   try {
     parsed = toml::parse(text, source);
   } catch (const toml::parse_error& error) {
-    throw UserError(fmt::format("{}:{}:{}: {}", source, error.source().begin.line,
-                                error.source().begin.column, error.description()));
+    throw UserError(fmt::format("{}:{}:{}: {}", source, error.source().begin.line, error.source().begin.column,
+                                error.description()));
   }
   for (const auto& [key, node] : parsed) {
-    const std::string at =
-        fmt::format("{}:{}:{}", source, key.source().begin.line, key.source().begin.column);
+    const std::string at = fmt::format("{}:{}:{}", source, key.source().begin.line, key.source().begin.column);
     ConfigField& field = find(key.str(), at);
     std::visit(
         [&](auto* target) {
           Pointee<decltype(target)> value{};
           const std::string where =
               fmt::format("{}:{}:{}", source, node.source().begin.line, node.source().begin.column);
-          check(from_node(node, value), "{}: {} takes {}, not this {}", where, field.name,
-                field_type(field),
+          check(from_node(node, value), "{}: {} takes {}, not this {}", where, field.name, field_type(field),
                 node.is_integer() ? "integer, which is out of range" : node_type(node));
           check_limits(field, value, where);
           *target = std::move(value);
@@ -272,8 +268,7 @@ void ConfigTable::override_one(std::string_view argument) {
   std::visit(
       [&](auto* target) {
         Pointee<decltype(target)> value{};
-        check(from_text(text, value), "{}: {} takes {}, not '{}'", argument, field.name,
-              field_type(field), text);
+        check(from_text(text, value), "{}: {} takes {}, not '{}'", argument, field.name, field_type(field), text);
         check_limits(field, value, argument);
         *target = std::move(value);
       },
@@ -310,8 +305,8 @@ std::string ConfigTable::help() const {
     if (!field.choices.empty()) limits = fmt::format("; one of {}", join(field.choices, ", "));
     if (field.minimum) limits += fmt::format("; at least {}", *field.minimum);
     if (field.maximum) limits += fmt::format("; at most {}", *field.maximum);
-    text += fmt::format("  --{:<{}}  {} ({}, now {}{})\n", field.name, width, field.help,
-                        field_type(field), field_toml(field), limits);
+    text += fmt::format("  --{:<{}}  {} ({}, now {}{})\n", field.name, width, field.help, field_type(field),
+                        field_toml(field), limits);
   }
   return text;
 }
@@ -351,9 +346,8 @@ std::string nearest_word(std::string_view word, std::span<const std::string> can
 
 namespace {
 constexpr std::pair<const char*, graph::DType> kDTypeNames[] = {
-    {"f32", graph::DType::f32},       {"bf16", graph::DType::bf16},
-    {"f16", graph::DType::f16},       {"float32", graph::DType::f32},
-    {"bfloat16", graph::DType::bf16}, {"float16", graph::DType::f16}};
+    {"f32", graph::DType::f32},     {"bf16", graph::DType::bf16},     {"f16", graph::DType::f16},
+    {"float32", graph::DType::f32}, {"bfloat16", graph::DType::bf16}, {"float16", graph::DType::f16}};
 }  // namespace
 
 graph::DType parse_dtype(std::string_view name) {
@@ -392,8 +386,7 @@ graph::MemoryLimit parse_memory_budget(std::string_view text) {
 void add_dtype_field(ConfigTable& table, std::string& dtype) {
   std::vector<std::string> names;
   for (const auto& [name, value] : kDTypeNames) names.emplace_back(name);
-  table.add("dtype", &dtype, "what activations are stored in; weights and arithmetic are f32")
-      .one_of(std::move(names));
+  table.add("dtype", &dtype, "what activations are stored in; weights and arithmetic are f32").one_of(std::move(names));
 }
 
 void add_training_fields(ConfigTable& table, TrainingOptions& o) {
@@ -401,14 +394,10 @@ void add_training_fields(ConfigTable& table, TrainingOptions& o) {
   table.add("n_head", &o.n_head, "attention heads").at_least(1).at_most(1024);
   table.add("n_embd", &o.n_embd, "width of the residual stream").at_least(1).at_most(65536);
   table.add("block_size", &o.block_size, "context length").at_least(1).at_most(1 << 20);
-  table.add("dropout", &o.dropout, "share of activations dropped in training")
-      .at_least(0)
-      .at_most(0.99);
+  table.add("dropout", &o.dropout, "share of activations dropped in training").at_least(0).at_most(0.99);
   table.add("bias", &o.bias, "biases in linear layers and norms");
   table.add("batch_size", &o.batch_size, "sequences per micro-batch").at_least(1);
-  table
-      .add("gradient_accumulation_steps", &o.gradient_accumulation_steps,
-           "micro-batches per optimizer step")
+  table.add("gradient_accumulation_steps", &o.gradient_accumulation_steps, "micro-batches per optimizer step")
       .at_least(1);
   table.add("max_iters", &o.max_iters, "optimizer steps").at_least(1);
   table.add("eval_interval", &o.eval_interval, "steps between evaluations").at_least(1);

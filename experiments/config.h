@@ -28,9 +28,8 @@ namespace surtsey::experiments {
 // One key. The pointer is to the caller's variable, which must outlive the table; its value when it
 // is added is the default.
 struct ConfigField {
-  using Target =
-      std::variant<bool*, int32_t*, int64_t*, uint32_t*, double*, std::string*,
-                   std::vector<int32_t>*, std::vector<double>*, std::vector<std::string>*>;
+  using Target = std::variant<bool*, int32_t*, int64_t*, uint32_t*, double*, std::string*, std::vector<int32_t>*,
+                              std::vector<double>*, std::vector<std::string>*>;
 
   std::string name;
   Target target;

@@ -29,8 +29,7 @@ Value predict(const Model& model, graph::Parameters& parameters, Value tokens) {
   return reshape(slice(out, 2, 0, 1), {rows, examples});
 }
 
-Program measure_program(const ContextRegression& data, const Model& model, const char* name,
-                        bool known) {
+Program measure_program(const ContextRegression& data, const Model& model, const char* name, bool known) {
   Program program{std::make_shared<graph::Graph>(), {}};
   graph::Graph& graph = *program.graph;
   graph::Parameters parameters(graph, model.store());
@@ -56,8 +55,7 @@ class Means {
     std::vector<Measure> measures;
     for (const std::string& name : names_) {
       const auto& values = lists_[member].at(name);
-      measures.push_back(
-          {name, mean(values), standard_error(values), static_cast<int64_t>(values.size())});
+      measures.push_back({name, mean(values), standard_error(values), static_cast<int64_t>(values.size())});
     }
     return measures;
   }
@@ -81,8 +79,8 @@ struct ContextRegression::Batch {
   std::vector<std::vector<double>> predictions;  // a member: [B, K]
 };
 
-ModelConfig context_regression_config(const ContextRegressionOptions& options, int32_t layers,
-                                      int32_t width, int32_t heads) {
+ModelConfig context_regression_config(const ContextRegressionOptions& options, int32_t layers, int32_t width,
+                                      int32_t heads) {
   ModelConfig config;
   config.n_layer = layers;
   config.n_head = heads;
@@ -97,8 +95,7 @@ ModelConfig context_regression_config(const ContextRegressionOptions& options, i
 
 ContextRegression::ContextRegression(ContextRegressionOptions options) : options_(options) {
   const ContextRegressionOptions& o = options_;
-  check(o.dimension > 0 && o.examples > 1, "[regression] {} dimensions and {} examples",
-        o.dimension, o.examples);
+  check(o.dimension > 0 && o.examples > 1, "[regression] {} dimensions and {} examples", o.dimension, o.examples);
   check(0 <= o.tasks && o.tasks <= 1 << 24, "[regression] {} tasks are not in [0, 2^24]", o.tasks);
   check(o.tasks == 0 || o.noise > 0, "[regression] without noise a posterior over tasks is a step");
   for (int64_t at = 0; at < o.tasks * o.dimension; ++at) {
@@ -106,9 +103,8 @@ ContextRegression::ContextRegression(ContextRegressionOptions options) : options
   }
 }
 
-ContextRegression::Draw ContextRegression::draw(graph::Graph& graph, int64_t rows, Value seed,
-                                                Value step, std::string_view stream, bool known,
-                                                Value dimensions) const {
+ContextRegression::Draw ContextRegression::draw(graph::Graph& graph, int64_t rows, Value seed, Value step,
+                                                std::string_view stream, bool known, Value dimensions) const {
   graph::ScopeGuard scope(graph, "context");
   const int64_t d = options_.dimension, K = options_.examples;
   const std::string prefix(stream);
@@ -126,8 +122,7 @@ ContextRegression::Draw ContextRegression::draw(graph::Graph& graph, int64_t row
     const Value task = cast(floor(share * double(options_.tasks)), DType::u32);
     const Value place = iota(graph, {DType::u32, {1, d}}, 1);
     const Value zero = scalar(graph, 0, DType::u32);
-    w = standard_normal(task * scalar(graph, double(d), DType::u32) + place, zero, zero,
-                        kTaskStream);
+    w = standard_normal(task * scalar(graph, double(d), DType::u32) + place, zero, zero, kTaskStream);
     w = reshape(w, {rows, d, 1});
   } else {
     w = standard_normal(graph, {rows, d, 1}, seed, step, prefix + ".w");
@@ -142,14 +137,13 @@ ContextRegression::Draw ContextRegression::draw(graph::Graph& graph, int64_t row
   const Value nothing = graph::constant_like(y, 0);
   const Value asked = graph::concat({nothing, x}, -1);
   const Value told = graph::concat({y, graph::constant_like(x, 0)}, -1);
-  const Value pairs =
-      graph::concat({reshape(asked, {rows, K, 1, d + 1}), reshape(told, {rows, K, 1, d + 1})}, 2);
+  const Value pairs = graph::concat({reshape(asked, {rows, K, 1, d + 1}), reshape(told, {rows, K, 1, d + 1})}, 2);
   result.tokens = reshape(pairs, {rows, 2 * K, d + 1});
   return result;
 }
 
-Value ContextRegression::training_loss(const Model& model, graph::Parameters& parameters,
-                                       Value seed, Value step, int64_t rows) const {
+Value ContextRegression::training_loss(const Model& model, graph::Parameters& parameters, Value seed, Value step,
+                                       int64_t rows) const {
   const ContextRegressionOptions& o = options_;
   graph::Graph& graph = parameters.graph();
   const bool growing = o.curriculum_steps > 0;
@@ -169,8 +163,7 @@ Value ContextRegression::training_loss(const Model& model, graph::Parameters& pa
   return sum(kept, {0, 1}, false) / (examples * double(rows));
 }
 
-void ContextRegression::add_programs(engine::Session& session, const Model& model,
-                                     size_t members) const {
+void ContextRegression::add_programs(engine::Session& session, const Model& model, size_t members) const {
   const auto add = [&](const char* name, bool known) {
     session.add_program(name, for_members(measure_program(*this, model, name, known), members));
   };
@@ -179,12 +172,10 @@ void ContextRegression::add_programs(engine::Session& session, const Model& mode
   if (options_.tasks > 0) add(kKnown, true);
 }
 
-std::vector<ContextRegression::Batch> ContextRegression::run_batches(engine::Session& session,
-                                                                     const char* program,
-                                                                     size_t members,
-                                                                     uint32_t seed) const {
-  const int64_t sequences = std::string_view(program) == kValidation ? options_.validation_sequences
-                                                                     : options_.test_sequences;
+std::vector<ContextRegression::Batch> ContextRegression::run_batches(engine::Session& session, const char* program,
+                                                                     size_t members, uint32_t seed) const {
+  const int64_t sequences =
+      std::string_view(program) == kValidation ? options_.validation_sequences : options_.test_sequences;
   const int64_t rows = options_.evaluation_rows;
   session.write(kSeed, std::vector<uint32_t>{seed});
   std::vector<Batch> batches;
@@ -201,8 +192,7 @@ std::vector<ContextRegression::Batch> ContextRegression::run_batches(engine::Ses
     batch.y = doubles("y");
     const std::vector<double> all = doubles("prediction");
     const size_t each = batch.y.size();
-    ensure(all.size() == members * each, "[regression] {} predictions of {} models", all.size(),
-           members);
+    ensure(all.size() == members * each, "[regression] {} predictions of {} models", all.size(), members);
     for (size_t e = 0; e < members; ++e) {
       const auto begin = all.begin() + static_cast<std::ptrdiff_t>(e * each);
       batch.predictions.emplace_back(begin, begin + static_cast<std::ptrdiff_t>(each));
@@ -211,8 +201,7 @@ std::vector<ContextRegression::Batch> ContextRegression::run_batches(engine::Ses
   return batches;
 }
 
-std::vector<double> ContextRegression::validation_loss(engine::Session& session, size_t members,
-                                                       uint32_t seed) const {
+std::vector<double> ContextRegression::validation_loss(engine::Session& session, size_t members, uint32_t seed) const {
   std::vector<std::vector<double>> losses(members);
   for (const Batch& batch : run_batches(session, kValidation, members, seed)) {
     for (size_t e = 0; e < members; ++e) {
@@ -224,8 +213,8 @@ std::vector<double> ContextRegression::validation_loss(engine::Session& session,
   return means;
 }
 
-std::vector<std::vector<Measure>> ContextRegression::measure(engine::Session& session,
-                                                             size_t members, uint32_t seed) const {
+std::vector<std::vector<Measure>> ContextRegression::measure(engine::Session& session, size_t members,
+                                                             uint32_t seed) const {
   const auto d = static_cast<size_t>(options_.dimension);
   const auto K = static_cast<size_t>(options_.examples);
   const double variance = options_.dimension;
@@ -233,12 +222,9 @@ std::vector<std::vector<Measure>> ContextRegression::measure(engine::Session& se
   const auto each_row = [&](const char* program, auto&& visit) {
     for (const Batch& batch : run_batches(session, program, members, seed)) {
       for (size_t row = 0; row * K < batch.y.size(); ++row) {
-        const ContextExamples examples{options_.dimension,
-                                       std::span(batch.x).subspan(row * K * d, K * d),
+        const ContextExamples examples{options_.dimension, std::span(batch.x).subspan(row * K * d, K * d),
                                        std::span(batch.y).subspan(row * K, K)};
-        visit(examples, [&, row](size_t member) {
-          return std::span(batch.predictions[member]).subspan(row * K, K);
-        });
+        visit(examples, [&, row](size_t member) { return std::span(batch.predictions[member]).subspan(row * K, K); });
       }
     }
   };
@@ -249,8 +235,7 @@ std::vector<std::vector<Measure>> ContextRegression::measure(engine::Session& se
       means.add(member, fmt::format("{}.{}", name, k), error * error / variance);
     }
   };
-  const auto add_distances = [&](const ContextExamples& examples, auto&& predictions,
-                                 const std::string& prefix) {
+  const auto add_distances = [&](const ContextExamples& examples, auto&& predictions, const std::string& prefix) {
     const auto of_ridge = ridge(examples, options_.noise * options_.noise);
     const auto of_posterior = posterior_mean(examples, tasks_, options_.noise);
     for (size_t e = 0; e < members; ++e) {

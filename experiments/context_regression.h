@@ -31,8 +31,8 @@ struct ContextRegressionOptions {
 };
 
 // A pre-norm decoder over these tokens, positions learned.
-ModelConfig context_regression_config(const ContextRegressionOptions& options, int32_t layers,
-                                      int32_t width, int32_t heads);
+ModelConfig context_regression_config(const ContextRegressionOptions& options, int32_t layers, int32_t width,
+                                      int32_t heads);
 
 class ContextRegression : public GeneratedData {
  public:
@@ -50,27 +50,24 @@ class ContextRegression : public GeneratedData {
   };
   // Of the tasks if `known`, else of new ones. The inputs' dimensions from `dimensions` (f32 []) on
   // are 0; all are drawn when it is empty.
-  Draw draw(graph::Graph& graph, int64_t rows, graph::Value seed, graph::Value step,
-            std::string_view stream, bool known, graph::Value dimensions = {}) const;
+  Draw draw(graph::Graph& graph, int64_t rows, graph::Value seed, graph::Value step, std::string_view stream,
+            bool known, graph::Value dimensions = {}) const;
 
-  graph::Value training_loss(const Model& model, graph::Parameters& parameters, graph::Value seed,
-                             graph::Value step, int64_t rows) const override;
+  graph::Value training_loss(const Model& model, graph::Parameters& parameters, graph::Value seed, graph::Value step,
+                             int64_t rows) const override;
   void add_programs(engine::Session& session, const Model& model, size_t members) const override;
-  std::vector<double> validation_loss(engine::Session& session, size_t members,
-                                      uint32_t seed) const override;
+  std::vector<double> validation_loss(engine::Session& session, size_t members, uint32_t seed) const override;
   // Squared errors are of y, in units of its variance d, on new tasks:
   //   error.K        of the model's prediction after K examples
   //   RULE.K         of a rule: least_squares, averaging and neighbours without noise
   // With tasks, mean squared distances of predictions over all K, in units of d:
   //   to_ridge, to_posterior                on new tasks
   //   known_to_ridge, known_to_posterior    on those of training
-  std::vector<std::vector<Measure>> measure(engine::Session& session, size_t members,
-                                            uint32_t seed) const override;
+  std::vector<std::vector<Measure>> measure(engine::Session& session, size_t members, uint32_t seed) const override;
 
  private:
   struct Batch;
-  std::vector<Batch> run_batches(engine::Session& session, const char* program, size_t members,
-                                 uint32_t seed) const;
+  std::vector<Batch> run_batches(engine::Session& session, const char* program, size_t members, uint32_t seed) const;
 
   ContextRegressionOptions options_;
   std::vector<double> tasks_;

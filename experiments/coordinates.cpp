@@ -21,8 +21,7 @@ graph::Program coordinate_program(const Model& model, int64_t rows, int64_t bloc
   for (int64_t depth = 0; depth <= model.config().n_layer; ++depth) residuals.read(depth);
   ForwardOptions options;
   options.residual = residuals.hook();
-  const graph::Value tokens =
-      program.graph->parameter("coordinates.tokens", {graph::DType::u32, {rows, block}});
+  const graph::Value tokens = program.graph->parameter("coordinates.tokens", {graph::DType::u32, {rows, block}});
   const graph::Value logits = model.logits(parameters, tokens, options);
   std::vector<graph::Value> points;
   for (const auto& [name, value] : residuals.outputs()) points.push_back(value);
@@ -35,22 +34,18 @@ graph::Program coordinate_program(const Model& model, int64_t rows, int64_t bloc
 }
 
 std::vector<std::vector<double>> coordinates_after(engine::Device& device, const Model& model,
-                                                   const TrainConfig& config,
-                                                   const tasks::DataSource& source, int64_t steps,
-                                                   int32_t rows) {
-  check(steps >= 0 && steps <= config.steps, "[coordinates] {} steps of a run of {}", steps,
-        config.steps);
+                                                   const TrainConfig& config, const tasks::DataSource& source,
+                                                   int64_t steps, int32_t rows) {
+  check(steps >= 0 && steps <= config.steps, "[coordinates] {} steps of a run of {}", steps, config.steps);
   engine::Session session(device, {.quiet = true});
   Trainer trainer(session, model, config, source);
   const size_t members = config.members.size();
-  session.add_program("coordinates",
-                      for_members(coordinate_program(model, rows, source.block_size()), members));
+  session.add_program("coordinates", for_members(coordinate_program(model, rows, source.block_size()), members));
   session.allocate();
   trainer.initialise();
   if (steps > 0) trainer.run({.until = steps});
   const tasks::Batch batch = source.sample(tasks::Split::kValidation, 0, 0, rows);
-  session.write("coordinates.tokens",
-                std::vector<uint32_t>(batch.tokens.begin(), batch.tokens.end()));
+  session.write("coordinates.tokens", std::vector<uint32_t>(batch.tokens.begin(), batch.tokens.end()));
   session.run("coordinates");
   std::vector<std::vector<double>> result(members);
   for (const std::string& name : coordinate_names(model.config())) {
@@ -61,8 +56,7 @@ std::vector<std::vector<double>> coordinates_after(engine::Device& device, const
 }
 
 double log_slope(std::span<const double> x, std::span<const double> y) {
-  check(x.size() == y.size() && x.size() >= 2, "[coordinates] a slope of {} and {} numbers",
-        x.size(), y.size());
+  check(x.size() == y.size() && x.size() >= 2, "[coordinates] a slope of {} and {} numbers", x.size(), y.size());
   double mx = 0, my = 0, xx = 0, xy = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     check(x[i] > 0 && y[i] > 0, "[coordinates] the logarithm of ({}, {})", x[i], y[i]);

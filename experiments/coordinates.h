@@ -25,9 +25,8 @@ graph::Program coordinate_program(const Model& model, int64_t rows, int64_t bloc
 // Trains the members for `steps` optimizer steps and looks at `rows` sequences of the validation
 // stream of seed 0: [member][point].
 std::vector<std::vector<double>> coordinates_after(engine::Device& device, const Model& model,
-                                                   const TrainConfig& config,
-                                                   const tasks::DataSource& source, int64_t steps,
-                                                   int32_t rows = 32);
+                                                   const TrainConfig& config, const tasks::DataSource& source,
+                                                   int64_t steps, int32_t rows = 32);
 
 // Slope of the least-squares line through log y against log x. Numbers must be positive.
 double log_slope(std::span<const double> x, std::span<const double> y);

@@ -6,11 +6,10 @@ namespace surtsey::experiments {
 
 DataRing::DataRing(engine::Session& session, const tasks::DataSource& source, Shape shape)
     : session_(session), source_(source), shape_(std::move(shape)) {
-  ensure(shape_.slots > 0 && !shape_.seeds.empty(), "[data] a ring of {} slots and {} seeds",
-         shape_.slots, shape_.seeds.size());
+  ensure(shape_.slots > 0 && !shape_.seeds.empty(), "[data] a ring of {} slots and {} seeds", shape_.slots,
+         shape_.seeds.size());
   check(shape_.block_size == source.block_size(),
-        "[data] the source makes sequences of {} tokens, the run is set to {}", source.block_size(),
-        shape_.block_size);
+        "[data] the source makes sequences of {} tokens, the run is set to {}", source.block_size(), shape_.block_size);
 }
 
 DataRing::~DataRing() { stop(); }
@@ -68,11 +67,9 @@ void DataRing::produce(int64_t first, int64_t last) {
       if (stopping_) return;
     }
     for (size_t group = 0; group < shape_.seeds.size(); ++group) {
-      const auto part = [&](auto& whole) {
-        return std::span(whole).subspan(group * batch_tokens, batch_tokens);
-      };
-      source_.fill(tasks::Split::kTrain, shape_.seeds[group], static_cast<uint32_t>(batch), 0,
-                   part(tokens), part(targets), part(weights));
+      const auto part = [&](auto& whole) { return std::span(whole).subspan(group * batch_tokens, batch_tokens); };
+      source_.fill(tasks::Split::kTrain, shape_.seeds[group], static_cast<uint32_t>(batch), 0, part(tokens),
+                   part(targets), part(weights));
     }
     if (batch - first >= shape_.slots && !wait_free(batch)) return;
     const int64_t slot = batch % shape_.slots;

@@ -23,8 +23,7 @@ struct Builder {
   Value word(int64_t value) const { return graph::scalar(graph, double(value), DType::u32); }
   Value source_mask() const {
     if (model.config().architecture != Architecture::encoder_decoder) return {};
-    return state("decode.source_mask", {config.rows, model.config().source_length()},
-                 DType::boolean);
+    return state("decode.source_mask", {config.rows, model.config().source_length()}, DType::boolean);
   }
   // tokens u32 [N, n] that stand at `position`.
   Value hidden(Value tokens, Value position) {
@@ -49,8 +48,7 @@ void check_decodes(const Model& model, const DecodeConfig& config) {
   check(config.rows > 0 && config.columns > 1 && config.columns <= most,
         "[decode] {} rows of {} columns: there are 2 to {}", config.rows, config.columns, most);
   check(config.prefill >= 0 && config.chunk() <= config.columns - 1,
-        "[decode] prefill takes at most {} columns at once, not {}", config.columns - 1,
-        config.prefill);
+        "[decode] prefill takes at most {} columns at once, not {}", config.columns - 1, config.prefill);
   check_filter(config.filter);
 }
 
@@ -102,8 +100,7 @@ Program decode_program(const Model& model, const DecodeConfig& config) {
 }
 
 std::set<std::string> decode_member_state() {
-  return {"decode.tokens", "decode.length",      "decode.broken",
-          "decode.source", "decode.source_mask", "cache.*"};
+  return {"decode.tokens", "decode.length", "decode.broken", "decode.source", "decode.source_mask", "cache.*"};
 }
 
 Decoder::Decoder(engine::Session& session, const Model& model, size_t members, DecodeConfig config)
@@ -123,8 +120,7 @@ void Decoder::set_sampling(double temperature, uint32_t seed) {
   session_.write("decode.seed", std::vector<uint32_t>{seed});
 }
 
-void Decoder::write_rows(const std::vector<std::vector<DecodeRow>>& rows, size_t first,
-                         size_t count, int32_t padding) {
+void Decoder::write_rows(const std::vector<std::vector<DecodeRow>>& rows, size_t first, size_t count, int32_t padding) {
   const auto N = size_t(config_.rows), L = size_t(config_.columns);
   std::vector<uint32_t> tokens(members_ * N * L, uint32_t(padding));
   std::vector<uint32_t> lengths(members_ * N, 1), streams;
@@ -143,15 +139,14 @@ void Decoder::write_rows(const std::vector<std::vector<DecodeRow>>& rows, size_t
   session_.write("decode.broken", std::vector<uint32_t>(members_ * N, 0));
 }
 
-void Decoder::write_sources(const std::vector<std::vector<DecodeRow>>& rows, size_t first,
-                            size_t count) {
+void Decoder::write_sources(const std::vector<std::vector<DecodeRow>>& rows, size_t first, size_t count) {
   const auto N = size_t(config_.rows), S = source_length_;
   std::vector<uint32_t> tokens(members_ * N * S, 0), mask(members_ * N * S, 0);
   for (size_t e = 0; e < members_; ++e) {
     for (size_t n = 0; n < count; ++n) {
       const std::vector<int32_t>& source = rows[e][first + n].source;
-      check(!source.empty() && source.size() <= S,
-            "[decode] a source of {} tokens, there are 1 to {}", source.size(), S);
+      check(!source.empty() && source.size() <= S, "[decode] a source of {} tokens, there are 1 to {}", source.size(),
+            S);
       for (size_t s = 0; s < source.size(); ++s) {
         tokens[(e * N + n) * S + s] = uint32_t(source[s]);
         mask[(e * N + n) * S + s] = 1;
@@ -162,19 +157,16 @@ void Decoder::write_sources(const std::vector<std::vector<DecodeRow>>& rows, siz
   session_.write("decode.source_mask", mask);
 }
 
-std::vector<std::vector<int32_t>> Decoder::decode(const std::vector<std::vector<DecodeRow>>& rows,
-                                                  int32_t start, int32_t stop, int32_t padding,
-                                                  int64_t origin) {
+std::vector<std::vector<int32_t>> Decoder::decode(const std::vector<std::vector<DecodeRow>>& rows, int32_t start,
+                                                  int32_t stop, int32_t padding, int64_t origin) {
   ensure(rows.size() == members_, "[decode] rows for {} of {} members", rows.size(), members_);
   const auto L = size_t(config_.columns);
-  check(start > 0 && start <= stop && size_t(stop) <= L,
-        "[decode] positions {} to {} of {} cannot be decoded", start, stop, L);
+  check(start > 0 && start <= stop && size_t(stop) <= L, "[decode] positions {} to {} of {} cannot be decoded", start,
+        stop, L);
   for (const auto& list : rows) {
     for (const DecodeRow& row : list) {
-      ensure(
-          row.length >= start && size_t(row.length) <= row.tokens.size() && row.tokens.size() <= L,
-          "[decode] a row of {} tokens, {} of them given, decoded from {}", row.tokens.size(),
-          row.length, start);
+      ensure(row.length >= start && size_t(row.length) <= row.tokens.size() && row.tokens.size() <= L,
+             "[decode] a row of {} tokens, {} of them given, decoded from {}", row.tokens.size(), row.length, start);
     }
   }
   const size_t count = rows[0].size();

@@ -14,8 +14,8 @@
 //   decode.broken       u32 [N] a member      how many logits of the row were not finite so far
 //   decode.position     u32 []                the column that the next replay of decode writes
 //   decode.filled       u32 []                the column at which the next replay of prefill begins
-//   decode.origin       u32 []                place of column 0 in the text: draws are numbered by
-//   it decode.stream       u32 [N]               rows that differ here draw independently
+//   decode.origin       u32 []                place of column 0 in the text: draws are numbered by it
+//   decode.stream       u32 [N]               rows that differ here draw independently
 //   decode.temperature  f32 []                0 (greedy) until it is set
 //   decode.seed         u32 []
 //   decode.source       u32 [N, S] a member, decode.source_mask boolean [N, S] a member
@@ -72,16 +72,14 @@ class Decoder {
   // own length on, and returns the rows with what was written, [E][rows][L] flat. Any number of
   // rows: N at a time go through; row i draws from stream i. Rows' lengths are >= start >= 1.
   // Column 0 is token `origin` of the text.
-  std::vector<std::vector<int32_t>> decode(const std::vector<std::vector<DecodeRow>>& rows,
-                                           int32_t start, int32_t stop, int32_t padding,
-                                           int64_t origin = 0);
+  std::vector<std::vector<int32_t>> decode(const std::vector<std::vector<DecodeRow>>& rows, int32_t start, int32_t stop,
+                                           int32_t padding, int64_t origin = 0);
 
   // Whether every logit of the last N rows was finite since they were given.
   bool finite();
 
  private:
-  void write_rows(const std::vector<std::vector<DecodeRow>>& rows, size_t first, size_t count,
-                  int32_t padding);
+  void write_rows(const std::vector<std::vector<DecodeRow>>& rows, size_t first, size_t count, int32_t padding);
   void write_sources(const std::vector<std::vector<DecodeRow>>& rows, size_t first, size_t count);
 
   engine::Session& session_;

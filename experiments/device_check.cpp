@@ -37,20 +37,16 @@ std::vector<Variant> variants(const engine::Device& device) {
   };
   if (base.matmul_variant() != MatmulVariant::shared_tile)
     add("shared_tile", [](Target& t) { t.matmul = MatmulVariant::shared_tile; });
-  if (base.matmul_variant() != MatmulVariant::lane_broadcast && base.subgroup_ballot &&
-      base.subgroup_size >= 4)
+  if (base.matmul_variant() != MatmulVariant::lane_broadcast && base.subgroup_ballot && base.subgroup_size >= 4)
     add("lane_broadcast", [](Target& t) { t.matmul = MatmulVariant::lane_broadcast; });
-  add(base.reduce_variant() == ReduceVariant::lane_per_row ? "workgroup_per_row" : "lane_per_row",
-      [&](Target& t) {
-        t.reduce = base.reduce_variant() == ReduceVariant::lane_per_row
-                       ? ReduceVariant::workgroup_per_row
-                       : ReduceVariant::lane_per_row;
-      });
+  add(base.reduce_variant() == ReduceVariant::lane_per_row ? "workgroup_per_row" : "lane_per_row", [&](Target& t) {
+    t.reduce = base.reduce_variant() == ReduceVariant::lane_per_row ? ReduceVariant::workgroup_per_row
+                                                                    : ReduceVariant::lane_per_row;
+  });
   if (base.attention_variant() != AttentionVariant::expanded)
     add("attention_expanded", [](Target& t) { t.attention = AttentionVariant::expanded; });
   if (base.attention_variant() != AttentionVariant::lane_broadcast && base.can_broadcast())
-    add("attention_lane_broadcast",
-        [](Target& t) { t.attention = AttentionVariant::lane_broadcast; });
+    add("attention_lane_broadcast", [](Target& t) { t.attention = AttentionVariant::lane_broadcast; });
   // A CPU's driver compiles it for minutes where heads are wider than 4: only
   // test_device_attention.cpp runs it there.
   if (base.attention_variant() != AttentionVariant::shared_tile && !base.cpu)
@@ -59,8 +55,7 @@ std::vector<Variant> variants(const engine::Device& device) {
   if (base.fusion) add("unfused", [](Target& t) { t.fusion = false; });
   if (base.buffer_address)
     add(base.addressing == Addressing::address ? "descriptor" : "address", [&](Target& t) {
-      t.addressing =
-          base.addressing == Addressing::address ? Addressing::descriptor : Addressing::address;
+      t.addressing = base.addressing == Addressing::address ? Addressing::descriptor : Addressing::address;
     });
   return list;
 }
@@ -68,9 +63,7 @@ std::vector<Variant> variants(const engine::Device& device) {
 Deviation deviation(const HostTensor& device, const HostTensor& reference, Tolerance tolerance) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   if (device.type != reference.type)
-    return {
-        kInfinity, 0,
-        fmt::format("type {} instead of {}", to_string(device.type), to_string(reference.type))};
+    return {kInfinity, 0, fmt::format("type {} instead of {}", to_string(device.type), to_string(reference.type))};
   HostTensor rounded = reference;
   rounded.round_to_storage();
   Deviation result;
@@ -83,15 +76,13 @@ Deviation deviation(const HostTensor& device, const HostTensor& reference, Toler
     if (number) result.absolute = std::max(result.absolute, difference);
     result.share = std::max(result.share, number && allowed > 0 ? difference / allowed : kInfinity);
     if ((number && difference <= allowed) || !result.text.empty()) continue;
-    result.text = fmt::format(
-        "element {} of {}: {:.9g} instead of {:.9g} (difference {:.3g}, allowed {:.3g})", i,
-        to_string(reference.type), d, r, d - r, allowed);
+    result.text = fmt::format("element {} of {}: {:.9g} instead of {:.9g} (difference {:.3g}, allowed {:.3g})", i,
+                              to_string(reference.type), d, r, d - r, allowed);
   }
   return result;
 }
 
-void add_program(engine::Session& session, const std::string& name, const Program& program,
-                 const AlterShaders& alter) {
+void add_program(engine::Session& session, const std::string& name, const Program& program, const AlterShaders& alter) {
   if (!alter) {
     session.add_program(name, program);
     return;
@@ -102,9 +93,8 @@ void add_program(engine::Session& session, const std::string& name, const Progra
   session.add_plan(name, std::move(plan), std::move(shaders));
 }
 
-std::map<std::string, HostTensor> run_on_device(engine::Device& device, const Target& target,
-                                                const Program& program, const State& state,
-                                                uint32_t steps, const AlterShaders& alter) {
+std::map<std::string, HostTensor> run_on_device(engine::Device& device, const Target& target, const Program& program,
+                                                const State& state, uint32_t steps, const AlterShaders& alter) {
   engine::SessionOptions options;
   options.target = target;
   options.quiet = true;
@@ -115,13 +105,10 @@ std::map<std::string, HostTensor> run_on_device(engine::Device& device, const Ta
   for (const auto& [name, value] : state)
     if (session.has_state(name)) session.write(name, value);
   session.run("test", steps);
-  for (const std::string& place : session.overruns())
-    throw InternalError("the device wrote " + place);
-  for (const std::string& message : device.validation_messages())
-    throw InternalError("validation: " + message);
+  for (const std::string& place : session.overruns()) throw InternalError("the device wrote " + place);
+  for (const std::string& message : device.validation_messages()) throw InternalError("validation: " + message);
   std::map<std::string, HostTensor> results;
-  for (const auto& [name, value] : program.outputs)
-    results[name] = session.read_output("test", name);
+  for (const auto& [name, value] : program.outputs) results[name] = session.read_output("test", name);
   for (const Assignment& assignment : program.graph->assignments())
     for (const auto& [name, value] : program.graph->parameters())
       if (value == assignment.parameter) results["state " + name] = session.read(name);
@@ -139,8 +126,7 @@ OpSuite op_suite(const OpDef& row) {
     std::string text = row.name;
     for (size_t i = 0; i < sample.inputs.size(); ++i) {
       const std::string name = fmt::format("s{}.x{}", s, i);
-      const auto [low, high] =
-          sample.ranges.empty() ? std::pair(sample.low, sample.high) : sample.ranges[i];
+      const auto [low, high] = sample.ranges.empty() ? std::pair(sample.low, sample.high) : sample.ranges[i];
       state[name] = HostTensor::random(sample.inputs[i], low, high, uint32_t(100 * s + i));
       state[name].round_to_storage();
       const Value x = graph.parameter(name, sample.inputs[i]);
@@ -151,8 +137,7 @@ OpSuite op_suite(const OpDef& row) {
       text += " " + to_string(sample.inputs[i]);
     }
     const double slack = reduction_slack(row, sample);
-    const Tolerance exact{row.absolute + (row.absolute + row.relative > 0 ? slack : 0),
-                          row.relative};
+    const Tolerance exact{row.absolute + (row.absolute + row.relative > 0 ? slack : 0), row.relative};
     const auto output = [&](const char* kind, const Value& value, Tolerance tolerance) {
       const std::string name = fmt::format("s{}.{}", s, kind);
       program.outputs.emplace_back(name, value);

@@ -32,17 +32,16 @@ struct Deviation {
 };
 // The device can only hold what the type can: an exact result is the rounded one. NaN is wrong
 // wherever the reference is a number.
-Deviation deviation(const graph::HostTensor& device, const graph::HostTensor& reference,
-                    Tolerance tolerance);
+Deviation deviation(const graph::HostTensor& device, const graph::HostTensor& reference, Tolerance tolerance);
 
 using AlterShaders = std::function<void(std::vector<shaders::Shader>&)>;
 
 // Runs the program `steps` times on the device, in an arena full of NaN and between sentinels,
 // reading back outputs and assigned state ("state NAME"). InternalError when it wrote where it must
 // not, or validation complains. `alter` changes the shaders before they are compiled (tests).
-std::map<std::string, graph::HostTensor> run_on_device(
-    engine::Device& device, const graph::Target& target, const graph::Program& program,
-    const graph::State& state, uint32_t steps = 1, const AlterShaders& alter = {});
+std::map<std::string, graph::HostTensor> run_on_device(engine::Device& device, const graph::Target& target,
+                                                       const graph::Program& program, const graph::State& state,
+                                                       uint32_t steps = 1, const AlterShaders& alter = {});
 
 // A program with `alter` applied to its shaders becomes part of a session.
 void add_program(engine::Session& session, const std::string& name, const graph::Program& program,

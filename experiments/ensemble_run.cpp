@@ -17,8 +17,8 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 // A corrupted step counts as followed when the final answer is the one it implies.
-SampleLine corrupted_line(const tasks::Task& task, const std::string& cell, const tasks::Item& item,
-                          size_t index, const tasks::Corruption& corruption, int32_t final_token) {
+SampleLine corrupted_line(const tasks::Task& task, const std::string& cell, const tasks::Item& item, size_t index,
+                          const tasks::Corruption& corruption, int32_t final_token) {
   SampleLine line;
   line.cell = cell;
   line.arm = kCorruptedArm;
@@ -61,8 +61,7 @@ class EnsembleRun {
     if (experiment.generated != nullptr) {
       experiment.generated->add_programs(session_, model_, members_.size());
     } else {
-      evaluator_.emplace(session_, model_, members_.size(),
-                         std::min(options.evaluation_rows, options.test_items),
+      evaluator_.emplace(session_, model_, members_.size(), std::min(options.evaluation_rows, options.test_items),
                          experiment.data->block_size());
     }
     if (experiment.probe != nullptr) {
@@ -97,8 +96,7 @@ class EnsembleRun {
  private:
   std::string label() const {
     return fmt::format("{} d={} ({} model{}{})",
-                       experiment_.task.empty() ? experiment_.variant
-                                                : experiment_.task + " " + experiment_.variant,
+                       experiment_.task.empty() ? experiment_.variant : experiment_.task + " " + experiment_.variant,
                        experiment_.width, members_.size(), members_.size() == 1 ? "" : "s",
                        selecting_ ? " to choose the learning rate" : "");
   }
@@ -174,8 +172,8 @@ class EnsembleRun {
     asked_ = saved.at("asked").get<int64_t>();
     for (size_t e = 0; e < cells_.size(); ++e) {
       for (const Json& one : saved.at("measures").at(e)) {
-        cells_[e].measures.push_back({one.at(0).get<std::string>(), one.at(1).get<double>(),
-                                      one.at(2).get<double>(), one.at(3).get<int64_t>()});
+        cells_[e].measures.push_back(
+            {one.at(0).get<std::string>(), one.at(1).get<double>(), one.at(2).get<double>(), one.at(3).get<int64_t>()});
       }
     }
   }
@@ -208,8 +206,7 @@ class EnsembleRun {
     const auto start = std::chrono::steady_clock::now();
     const double before = seconds_;
     const auto count_time = [&] {
-      seconds_ =
-          before + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      seconds_ = before + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     };
     RunOptions options;
     options.until = step;
@@ -221,9 +218,8 @@ class EnsembleRun {
     };
     options.on_log = [&](const TrainLog& line) {
       log(line);
-      const auto [low, high] =
-          std::minmax_element(line.members.begin(), line.members.end(),
-                              [](const auto& a, const auto& b) { return a.loss < b.loss; });
+      const auto [low, high] = std::minmax_element(line.members.begin(), line.members.end(),
+                                                   [](const auto& a, const auto& b) { return a.loss < b.loss; });
       text = fmt::format("loss {:.3f} to {:.3f}", low->loss, high->loss);
     };
     options.describe = [&] {
@@ -253,16 +249,14 @@ class EnsembleRun {
     std::vector<graph::State> weights;
     for (const Cell& cell : cells_) {
       const auto& sources = experiment_.trained->cells;
-      const auto source = std::find_if(sources.begin(), sources.end(),
-                                       [&](const Cell& one) { return one.seed == cell.seed; });
+      const auto source =
+          std::find_if(sources.begin(), sources.end(), [&](const Cell& one) { return one.seed == cell.seed; });
       ensure(source != sources.end(), "[ensemble_run] no trained model of seed {}", cell.seed);
       const fs::path folder = experiment_.trained->folder / source->cell;
       graph::State& one = weights.emplace_back();
-      one[graph::kParameters] =
-          load_checkpoint(folder.string(), model_.store()).state.at(graph::kParameters);
+      one[graph::kParameters] = load_checkpoint(folder.string(), model_.store()).state.at(graph::kParameters);
     }
-    const graph::State all =
-        weights.size() == 1 ? weights[0] : ensemble_state(weights, member_state_names());
+    const graph::State all = weights.size() == 1 ? weights[0] : ensemble_state(weights, member_state_names());
     session_.write(graph::kParameters, all.at(graph::kParameters));
   }
 
@@ -279,8 +273,8 @@ class EnsembleRun {
   void evaluate(size_t first) {
     if (experiment_.generated != nullptr) return evaluate_generated(first);
     const tasks::Task& task = *experiment_.data;
-    const auto held_out = evaluator_->validation_loss(
-        task, static_cast<uint32_t>(options_.selection_seed), options_.validation_items);
+    const auto held_out =
+        evaluator_->validation_loss(task, static_cast<uint32_t>(options_.selection_seed), options_.validation_items);
     for (size_t e = 0; e < members_.size(); ++e) cells_[first + e].validation_loss = held_out[e];
     if (selecting_) return;
     const auto seed = static_cast<uint32_t>(options_.test_seed);
@@ -341,8 +335,7 @@ class EnsembleRun {
   void evaluate_generated(size_t first) {
     const GeneratedData& data = *experiment_.generated;
     const size_t members = members_.size();
-    const auto held_out =
-        data.validation_loss(session_, members, static_cast<uint32_t>(options_.selection_seed));
+    const auto held_out = data.validation_loss(session_, members, static_cast<uint32_t>(options_.selection_seed));
     for (size_t e = 0; e < members; ++e) cells_[first + e].validation_loss = held_out[e];
     if (selecting_) return;
     auto measures = data.measure(session_, members, static_cast<uint32_t>(options_.test_seed));
@@ -350,16 +343,14 @@ class EnsembleRun {
   }
 
   void add_answers(size_t first, const ArmAnswers& answers) {
-    add_answer_lines(*experiment_.data, std::span(cells_).subspan(first, members_.size()), answers,
-                     samples_);
+    add_answer_lines(*experiment_.data, std::span(cells_).subspan(first, members_.size()), answers, samples_);
   }
 
   void add_corrupted(size_t first, const ArmAnswers& answers, const CorruptedAnswers& moved) {
     for (size_t e = 0; e < members_.size(); ++e) {
       for (size_t i = 0; i < answers.items.size(); ++i) {
-        samples_.push_back(corrupted_line(*experiment_.data, cells_[first + e].cell,
-                                          answers.items[i], i, moved.corruptions[e][i],
-                                          moved.final_tokens[e][i]));
+        samples_.push_back(corrupted_line(*experiment_.data, cells_[first + e].cell, answers.items[i], i,
+                                          moved.corruptions[e][i], moved.final_tokens[e][i]));
       }
     }
   }
@@ -383,9 +374,8 @@ class EnsembleRun {
 
 }  // namespace
 
-PackResult run_pack(engine::Device& device, const SweepOptions& options,
-                    const Experiment& experiment, const std::vector<Member>& members,
-                    bool selecting, const PackFolders& folders, bool resume) {
+PackResult run_pack(engine::Device& device, const SweepOptions& options, const Experiment& experiment,
+                    const std::vector<Member>& members, bool selecting, const PackFolders& folders, bool resume) {
   return EnsembleRun(device, options, experiment, members, selecting, folders).execute(resume);
 }
 

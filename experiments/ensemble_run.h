@@ -23,8 +23,7 @@ struct PackFolders {
 
 // Trains and evaluates. With `resume` the newest save is gone on from. `selecting`: only the
 // held-out loss is computed, never an answer. Throws Interrupted after a signal, with a save made.
-PackResult run_pack(engine::Device& device, const SweepOptions& options,
-                    const Experiment& experiment, const std::vector<Member>& members,
-                    bool selecting, const PackFolders& folders, bool resume);
+PackResult run_pack(engine::Device& device, const SweepOptions& options, const Experiment& experiment,
+                    const std::vector<Member>& members, bool selecting, const PackFolders& folders, bool resume);
 
 }  // namespace surtsey::experiments

@@ -21,8 +21,7 @@ std::string processor() {
 
 }  // namespace
 
-Environment describe_environment(const engine::DeviceInfo& device,
-                                 const std::vector<std::string>& command) {
+Environment describe_environment(const engine::DeviceInfo& device, const std::vector<std::string>& command) {
   Environment environment;
   const bool address = device.target.addressing == graph::Addressing::address;
   environment.device = {{"name", device.name},
@@ -35,11 +34,10 @@ Environment describe_environment(const engine::DeviceInfo& device,
                         {"addressing", address ? "address" : "descriptor"}};
   utsname system = {};
   const bool known = uname(&system) == 0;
-  environment.host = {
-      {"processor", processor()},
-      {"threads", std::to_string(std::thread::hardware_concurrency())},
-      {"system", known ? fmt::format("{} {}", system.sysname, system.release) : "unknown"},
-      {"machine", known ? system.machine : "unknown"}};
+  environment.host = {{"processor", processor()},
+                      {"threads", std::to_string(std::thread::hardware_concurrency())},
+                      {"system", known ? fmt::format("{} {}", system.sysname, system.release) : "unknown"},
+                      {"machine", known ? system.machine : "unknown"}};
   environment.versions = {{"surtsey", kVersion}, {"compiler", __VERSION__}};
   environment.commit = kCommit;
   environment.command = command;

@@ -6,7 +6,6 @@
 
 namespace surtsey::experiments {
 
-Environment describe_environment(const engine::DeviceInfo& device,
-                                 const std::vector<std::string>& command);
+Environment describe_environment(const engine::DeviceInfo& device, const std::vector<std::string>& command);
 
 }  // namespace surtsey::experiments

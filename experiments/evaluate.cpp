@@ -45,11 +45,9 @@ double CorruptedAnswers::faithfulness(size_t member) const {
   return list.empty() ? 0 : static_cast<double>(moved) / static_cast<double>(list.size());
 }
 
-Evaluator::Evaluator(engine::Session& session, const Model& model, size_t members, int32_t rows,
-                     int32_t block)
+Evaluator::Evaluator(engine::Session& session, const Model& model, size_t members, int32_t rows, int32_t block)
     : session_(session),
-      decoder_(session, model, members,
-               {.rows = rows, .columns = block, .prefill = std::min(kPrefill, block - 1)}),
+      decoder_(session, model, members, {.rows = rows, .columns = block, .prefill = std::min(kPrefill, block - 1)}),
       members_(members),
       rows_(static_cast<size_t>(rows)),
       block_(static_cast<size_t>(block)) {
@@ -58,8 +56,8 @@ Evaluator::Evaluator(engine::Session& session, const Model& model, size_t member
 }
 
 LossResult Evaluator::loss(const tasks::Batch& batch) {
-  check(static_cast<size_t>(batch.block_size) == block_,
-        "[evaluate] sequences of {} tokens where the program has {}", batch.block_size, block_);
+  check(static_cast<size_t>(batch.block_size) == block_, "[evaluate] sequences of {} tokens where the program has {}",
+        batch.block_size, block_);
   const auto count = static_cast<size_t>(batch.batch_size);
   LossResult result;
   result.nll.resize(members_);
@@ -69,8 +67,7 @@ LossResult Evaluator::loss(const tasks::Batch& batch) {
   for (size_t first = 0; first < count; first += rows_) {
     const size_t chunk = std::min(rows_, count - first);
     const auto part = [&](const auto& from, auto& to) {
-      std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(first * block_), chunk * block_,
-                  to.begin());
+      std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(first * block_), chunk * block_, to.begin());
     };
     std::vector<uint32_t> tokens(rows_ * block_, 0), targets(rows_ * block_, 0);
     std::vector<float> weights(rows_ * block_, 0);  // rows that are not there weigh nothing
@@ -98,8 +95,7 @@ LossResult Evaluator::loss(const tasks::Batch& batch) {
     result.mean[e] = total > 0 ? result.mean[e] / total : 0;
     auto& accuracy = result.position_accuracy.emplace_back(block_);
     for (size_t t = 0; t < block_; ++t) {
-      accuracy[t] =
-          weight[t] > 0 ? right[e][t] / weight[t] : std::numeric_limits<double>::quiet_NaN();
+      accuracy[t] = weight[t] > 0 ? right[e][t] / weight[t] : std::numeric_limits<double>::quiet_NaN();
     }
   }
   return result;
@@ -124,14 +120,12 @@ ArmAnswers Evaluator::answer(const tasks::Task& task, std::vector<tasks::Item> i
     std::copy(item.prompt().begin(), item.prompt().end(), row.tokens.begin());
     row.length = item.prompt_length;
   }
-  const auto written =
-      decoder_.decode(std::vector(members_, rows), start, stop, task.padding_token());
+  const auto written = decoder_.decode(std::vector(members_, rows), start, stop, task.padding_token());
   for (size_t e = 0; e < members_; ++e) {
     std::vector<int32_t>& responses = answers.responses.emplace_back();
     for (size_t i = 0; i < answers.items.size(); ++i) {
       const tasks::Item& item = answers.items[i];
-      const auto first =
-          written[e].begin() + static_cast<std::ptrdiff_t>(i * block_ + size_t(item.prompt_length));
+      const auto first = written[e].begin() + static_cast<std::ptrdiff_t>(i * block_ + size_t(item.prompt_length));
       responses.insert(responses.end(), first, first + item.response_length());
     }
   }
@@ -139,8 +133,7 @@ ArmAnswers Evaluator::answer(const tasks::Task& task, std::vector<tasks::Item> i
   return answers;
 }
 
-CorruptedAnswers Evaluator::corrupt(const tasks::Task& task, const ArmAnswers& answers,
-                                    uint32_t seed) {
+CorruptedAnswers Evaluator::corrupt(const tasks::Task& task, const ArmAnswers& answers, uint32_t seed) {
   CorruptedAnswers result;
   int32_t start = std::numeric_limits<int32_t>::max(), stop = 0;
   std::vector<std::vector<DecodeRow>> rows(members_);
@@ -175,8 +168,7 @@ CorruptedAnswers Evaluator::corrupt(const tasks::Task& task, const ArmAnswers& a
   return result;
 }
 
-std::vector<double> Evaluator::validation_loss(const tasks::DataSource& source, uint32_t seed,
-                                               int32_t rows) {
+std::vector<double> Evaluator::validation_loss(const tasks::DataSource& source, uint32_t seed, int32_t rows) {
   return loss(source.sample(tasks::Split::kValidation, seed, 0, rows)).mean;
 }
 

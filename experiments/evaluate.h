@@ -50,8 +50,7 @@ class Evaluator {
  public:
   // Adds its program "evaluate" and those of a Decoder to a session that is not yet allocated; they
   // read the "parameters" of that session. `rows` is N, the most that go through at once.
-  Evaluator(engine::Session& session, const Model& model, size_t members, int32_t rows,
-            int32_t block);
+  Evaluator(engine::Session& session, const Model& model, size_t members, int32_t rows, int32_t block);
 
   LossResult loss(const tasks::Batch& batch);
 

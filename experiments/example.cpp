@@ -10,7 +10,8 @@ using namespace surtsey;
 int main() {
   graph::Program program{std::make_shared<graph::Graph>(), {}};
   graph::Graph& g = *program.graph;
-  const graph::Value x = g.parameter("x", {graph::DType::f32, {64, 32}}), w = g.parameter("w", {graph::DType::f32, {32, 32}});
+  const graph::Value x = g.parameter("x", {graph::DType::f32, {64, 32}}),
+                     w = g.parameter("w", {graph::DType::f32, {32, 32}});
   const graph::Value error = graph::gelu_erf(graph::matmul(x, w)) - x;
   const graph::Value loss = graph::mean(error * error, {0, 1}, false);
   g.assign(w, w - 5.0 * graph::differentiate(loss, std::vector{w})[0]);  // the new value of w, computed on the device

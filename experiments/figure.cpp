@@ -17,17 +17,13 @@ constexpr size_t kColors = 6;  // of the page
 // A number or null, JSON's word for what is none.
 double number(const Json& json) { return json.is_null() ? kNoValue : json.get<double>(); }
 
-Json axis_json(const FigureAxis& axis) {
-  return {{"label", axis.label}, {"logarithmic", axis.logarithmic}};
-}
+Json axis_json(const FigureAxis& axis) { return {{"label", axis.label}, {"logarithmic", axis.logarithmic}}; }
 
 FigureAxis parse_axis(const Json& json) {
   return {json.at("label").get<std::string>(), json.at("logarithmic").get<bool>()};
 }
 
-bool drawn(double value, const FigureAxis& axis) {
-  return std::isfinite(value) && (!axis.logarithmic || value > 0);
-}
+bool drawn(double value, const FigureAxis& axis) { return std::isfinite(value) && (!axis.logarithmic || value > 0); }
 
 Axis make_axis(const FigureAxis& axis, const std::vector<double>& values) {
   if (axis.logarithmic) return log_axis(axis.label, values, short_number);
@@ -45,11 +41,8 @@ Json to_json(const Figure& figure) {
       if (std::isfinite(point.low)) numbers.insert(numbers.end(), {point.low, point.high});
       points.push_back(std::move(numbers));
     }
-    series.push_back({{"name", one.name},
-                      {"marks", one.marks},
-                      {"joined", one.joined},
-                      {"dashed", one.dashed},
-                      {"points", points}});
+    series.push_back(
+        {{"name", one.name}, {"marks", one.marks}, {"joined", one.joined}, {"dashed", one.dashed}, {"points", points}});
   }
   Json references = Json::array();
   for (const auto& [label, y] : figure.references) {
@@ -100,8 +93,7 @@ Chart to_chart(const Figure& figure) {
     Series& series = chart.series.emplace_back();
     series.name = from.name;
     const bool ordered = figure.series.size() > kColors;
-    series.color =
-        ordered ? fmt::format("s{}", i * 7 / figure.series.size()) : fmt::format("c{}", i);
+    series.color = ordered ? fmt::format("s{}", i * 7 / figure.series.size()) : fmt::format("c{}", i);
     series.dashed = from.dashed;
     for (const FigurePoint& point : from.points) {
       if (!drawn(point.x, figure.x) || !drawn(point.y, figure.y)) continue;

@@ -42,8 +42,7 @@ bool has_two_everywhere(const Graph& graph, const Kernel& kernel) {
       const Node& node = graph.node(n);
       if (definition(node.op).family != Family::index) continue;
       const Shape& shape = node.inputs[0].shape();
-      if (std::any_of(shape.begin(), shape.end(), [](int64_t extent) { return extent < 2; }))
-        return false;
+      if (std::any_of(shape.begin(), shape.end(), [](int64_t extent) { return extent < 2; })) return false;
     }
   }
   return true;
@@ -60,9 +59,7 @@ class Cut {
     for (const KernelOperand& output : kernel.outputs) results_.push_back(copy(output.value));
   }
 
-  std::vector<HostTensor> evaluate(const State& state) const {
-    return graph::evaluate(to_, results_, state);
-  }
+  std::vector<HostTensor> evaluate(const State& state) const { return graph::evaluate(to_, results_, state); }
 
  private:
   Value copy(const Value& value) {
@@ -91,8 +88,8 @@ int64_t longest_sum(const Graph& graph, const Kernel& kernel) {
     const Family family = definition(node.op).family;
     if (family == Family::matmul) longest = std::max(longest, node.inputs[0].shape().back());
     if (family == Family::reduce) {
-      longest = std::max(longest, element_count(node.inputs[0].shape()) /
-                                      std::max<int64_t>(1, element_count(node.types[0].shape)));
+      longest = std::max(
+          longest, element_count(node.inputs[0].shape()) / std::max<int64_t>(1, element_count(node.types[0].shape)));
     }
   }
   return longest;
@@ -102,8 +99,7 @@ int64_t longest_sum(const Graph& graph, const Kernel& kernel) {
 double coarsest(const Graph& graph, const Kernel& kernel) {
   double worst = precision(DType::f32);
   for (const auto* nodes : {&kernel.members, &kernel.inlined}) {
-    for (const uint32_t n : *nodes)
-      worst = std::max(worst, precision(graph.node(n).types[0].dtype));
+    for (const uint32_t n : *nodes) worst = std::max(worst, precision(graph.node(n).types[0].dtype));
   }
   return worst;
 }
@@ -116,8 +112,7 @@ bool KernelAlone::possible(const Kernel& kernel) {
 }
 
 KernelAlone::KernelAlone(const Plan& plan, uint32_t kernel) {
-  check(possible(plan.kernels.at(kernel)), "kernel {} writes where it is told, not alone",
-        plan.kernels[kernel].name);
+  check(possible(plan.kernels.at(kernel)), "kernel {} writes where it is told, not alone", plan.kernels[kernel].name);
   plan_.name = plan.kernels[kernel].name;
   plan_.program = plan.program;
   plan_.kernels = {plan.kernels[kernel]};
@@ -150,14 +145,11 @@ KernelAlone::KernelAlone(const Plan& plan, uint32_t kernel) {
     access.buffer = static_cast<uint32_t>(i);
     access.offset = first[i] % kWhole;
     const Type type{dtype, {static_cast<int64_t>((access.offset + access.bytes) / size)}};
-    plan_.buffers.push_back({.kind = BufferKind::state,
-                             .name = operand_name(i),
-                             .type = type,
-                             .bytes = access.offset + access.bytes});
+    plan_.buffers.push_back(
+        {.kind = BufferKind::state, .name = operand_name(i), .type = type, .bytes = access.offset + access.bytes});
     if (i >= inputs()) continue;
-    drawn_.push_back(is_float(dtype)
-                         ? HostTensor::random(type, 0.25, 1, static_cast<uint32_t>(i + 1))
-                         : HostTensor::random(type, 0, two ? 2 : 1, static_cast<uint32_t>(i + 1)));
+    drawn_.push_back(is_float(dtype) ? HostTensor::random(type, 0.25, 1, static_cast<uint32_t>(i + 1))
+                                     : HostTensor::random(type, 0, two ? 2 : 1, static_cast<uint32_t>(i + 1)));
     drawn_.back().round_to_storage();
   }
   alone.kernel = 0;
@@ -176,8 +168,7 @@ void KernelAlone::clear_outputs(engine::Session& session) const {
 
 std::vector<std::vector<std::byte>> KernelAlone::read_outputs(engine::Session& session) const {
   std::vector<std::vector<std::byte>> outputs;
-  for (size_t i = inputs(); i < plan_.buffers.size(); ++i)
-    outputs.push_back(session.read_bytes(operand_name(i)));
+  for (size_t i = inputs(); i < plan_.buffers.size(); ++i) outputs.push_back(session.read_bytes(operand_name(i)));
   return outputs;
 }
 
@@ -185,8 +176,8 @@ std::vector<HostTensor> KernelAlone::reference() const {
   State state;
   for (size_t i = 0; i < inputs(); ++i) {
     const KernelOperand& input = kernel().inputs[i];
-    const size_t first = plan_.dispatches[0].accesses[i].offset /
-                         static_cast<uint64_t>(storage_bytes(input.view.dtype));
+    const size_t first =
+        plan_.dispatches[0].accesses[i].offset / static_cast<uint64_t>(storage_bytes(input.view.dtype));
     HostTensor tensor = gathered(input.view, drawn_[i].values, first);
     tensor.type = input.value.type();
     state[operand_name(i)] = std::move(tensor);
@@ -197,13 +188,12 @@ std::vector<HostTensor> KernelAlone::reference() const {
 std::string KernelAlone::wrong_element(const std::vector<std::vector<std::byte>>& outputs) {
   if (reference_.empty()) reference_ = reference();
   const Graph& graph = *plan_.program.graph;
-  const double rounding =
-      4 * coarsest(graph, kernel()) * std::sqrt(static_cast<double>(longest_sum(graph, kernel())));
+  const double rounding = 4 * coarsest(graph, kernel()) * std::sqrt(static_cast<double>(longest_sum(graph, kernel())));
   for (size_t o = 0; o < reference_.size(); ++o) {
     const KernelOperand& output = kernel().outputs[o];
     const size_t at = inputs() + o;
-    const size_t first = plan_.dispatches[0].accesses[at].offset /
-                         static_cast<uint64_t>(storage_bytes(output.view.dtype));
+    const size_t first =
+        plan_.dispatches[0].accesses[at].offset / static_cast<uint64_t>(storage_bytes(output.view.dtype));
     const HostTensor stored = HostTensor::from_bytes(plan_.buffers[at].type, outputs.at(o));
     const HostTensor found = gathered(output.view, stored.values, first);
     const std::vector<double>& expected = reference_[o].values;

@@ -116,8 +116,7 @@ void export_metrics(const fs::path& run) {
   write_file_atomic(run / "metrics.csv", metrics_csv(metrics));
   std::map<std::string, std::vector<MetricLine>> cells;
   for (const MetricLine& line : metrics) cells[line.cell].push_back(line);
-  const double now =
-      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const double now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   for (const auto& [cell, of_cell] : cells) {
     const fs::path folder = run / "events" / cell;
     std::error_code error;

@@ -30,8 +30,7 @@ class Layout {
     const Initialisation embedding = Initialisation::normal(recipe ? 0.5 : 0.02);
     if (config_.input_size > 0) {
       const double deviation = recipe ? 1 / std::sqrt(double(config_.input_size)) : 0.02;
-      store_.add(stack_.prefix + "embed.input", {C, config_.input_size},
-                 Initialisation::normal(deviation));
+      store_.add(stack_.prefix + "embed.input", {C, config_.input_size}, Initialisation::normal(deviation));
     } else {
       store_.add(stack_.prefix + "embed.token", {config_.vocab_size, C}, embedding);
     }
@@ -64,13 +63,11 @@ class Layout {
   void weight(const std::string& name, int64_t out, int64_t in, double factor = 1) {
     const bool recipe = config_.initialisation == InitialisationScheme::recipe;
     const double deviation = recipe ? 1 / std::sqrt(double(in)) : 0.02;
-    store_.add(name + ".weight", {out, in}, Initialisation::normal(deviation * factor))
-        .learning_rate_multiplier = config_.hidden_rate;
+    store_.add(name + ".weight", {out, in}, Initialisation::normal(deviation * factor)).learning_rate_multiplier =
+        config_.hidden_rate;
   }
 
-  void bias(const std::string& name, int64_t out) {
-    store_.add(name + ".bias", {out}, Initialisation::constant(0));
-  }
+  void bias(const std::string& name, int64_t out) { store_.add(name + ".bias", {out}, Initialisation::constant(0)); }
 
   void attention(const std::string& name) {
     const int64_t C = config_.n_embd;
@@ -143,10 +140,8 @@ graph::State Model::constants() const {
     const auto angle = [&](double t, int64_t i) {
       return t * std::pow(config_.rotary_base, -2.0 * double(i) / double(width));
     };
-    table("constants.rotary_cos", width / 2,
-          [&](double t, int64_t i) { return std::cos(angle(t, i)); });
-    table("constants.rotary_sin", width / 2,
-          [&](double t, int64_t i) { return std::sin(angle(t, i)); });
+    table("constants.rotary_cos", width / 2, [&](double t, int64_t i) { return std::cos(angle(t, i)); });
+    table("constants.rotary_sin", width / 2, [&](double t, int64_t i) { return std::sin(angle(t, i)); });
   }
   if (config_.position == Position::sinusoidal) {
     table("constants.sinusoidal", config_.n_embd, [&](double t, int64_t i) {

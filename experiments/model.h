@@ -25,8 +25,8 @@
 namespace surtsey::experiments {
 
 struct ForwardOptions {
-  graph::Value source = {};      // u32 [B, S]: what the encoder of an encoder_decoder reads
-  graph::Value token_mask = {};  // boolean [B, T]: which tokens exist; encoder only, all when empty
+  graph::Value source = {};       // u32 [B, S]: what the encoder of an encoder_decoder reads
+  graph::Value token_mask = {};   // boolean [B, T]: which tokens exist; encoder only, all when empty
   graph::Value source_mask = {};  // boolean [B, S], encoder_decoder
   // u32 []. Dropout is on when both are given, off otherwise (evaluation).
   graph::Value seed = {};
@@ -61,18 +61,15 @@ class Model {
 
   // tokens u32 [B, T], or f32 [B, T, input_size] of a model that reads vectors; T <= block_size.
   // The activations after the last norm, [B, T, C] ..
-  graph::Value hidden(graph::Parameters& parameters, graph::Value tokens,
-                      const ForwardOptions& options = {}) const;
+  graph::Value hidden(graph::Parameters& parameters, graph::Value tokens, const ForwardOptions& options = {}) const;
   // .. what the head makes of them, [.., V] ..
   graph::Value head(graph::Parameters& parameters, graph::Value hidden) const;
   // .. and both.
-  graph::Value logits(graph::Parameters& parameters, graph::Value tokens,
-                      const ForwardOptions& options = {}) const;
+  graph::Value logits(graph::Parameters& parameters, graph::Value tokens, const ForwardOptions& options = {}) const;
 
   // Encodes a source u32 [B, S] (mask: boolean [B, S], may be empty) into the caches of
   // cross-attention.
-  void remember_source(graph::Parameters& parameters, graph::Value source,
-                       graph::Value source_mask) const;
+  void remember_source(graph::Parameters& parameters, graph::Value source, graph::Value source_mask) const;
 
   int64_t parameter_count() const { return store_.parameter_count(); }
 
@@ -102,8 +99,9 @@ int64_t analytic_parameter_count(const ModelConfig& config);
 //   blocks.{i}.attention.q.weight    model.layers.{i}.self_attn.q_proj.weight      (k, v alike)
 //   blocks.{i}.attention.out.weight  model.layers.{i}.self_attn.o_proj.weight
 //   blocks.{i}.norm2.weight          model.layers.{i}.post_attention_layernorm.weight
-//   blocks.{i}.mlp.up.weight         model.layers.{i}.mlp.up_proj.weight           (gate, down
-//   alike) norm.weight                      model.norm.weight head.weight lm_head.weight
+//   blocks.{i}.mlp.up.weight         model.layers.{i}.mlp.up_proj.weight           (gate, down alike)
+//   norm.weight                      model.norm.weight
+//   head.weight                      lm_head.weight
 // Biases likewise. Shapes and the rotate-half order of heads agree, so tensors carry over as they
 // are.
 std::string hugging_face_name(std::string_view name);

@@ -72,7 +72,7 @@ void read(const json& value, const char* key, std::optional<bool>& field) {
 }
 
 template <typename Enum>
-requires std::is_enum_v<Enum>
+  requires std::is_enum_v<Enum>
 void read(const json& value, const char* key, Enum& field) {
   const auto& words = Words<Enum>::list;
   const std::string word = value.is_string() ? value.get<std::string>() : "";
@@ -174,21 +174,17 @@ void check_config(const ModelConfig& config) {
   not_negative("window", config.window);
   not_negative("input_size", config.input_size);
   check(config.input_size == 0 || !config.tied,
-        "[config] a model that reads vectors (input_size {}) has no embedding to tie its head to",
-        config.input_size);
+        "[config] a model that reads vectors (input_size {}) has no embedding to tie its head to", config.input_size);
   check(config.input_size == 0 || config.architecture != Architecture::encoder_decoder,
         "[config] an encoder_decoder reads tokens, input_size is {}", config.input_size);
-  check(config.n_embd % config.n_head == 0, "[config] n_head {} does not divide n_embd {}",
-        config.n_head, config.n_embd);
-  check(config.n_head % config.kv_heads() == 0, "[config] n_kv_head {} does not divide n_head {}",
-        config.n_kv_head, config.n_head);
-  check(config.dropout >= 0 && config.dropout < 1, "[config] dropout is {}, it must be in [0, 1)",
-        config.dropout);
-  check(config.norm_epsilon > 0, "[config] norm_epsilon is {}, it must be positive",
-        config.norm_epsilon);
+  check(config.n_embd % config.n_head == 0, "[config] n_head {} does not divide n_embd {}", config.n_head,
+        config.n_embd);
+  check(config.n_head % config.kv_heads() == 0, "[config] n_kv_head {} does not divide n_head {}", config.n_kv_head,
+        config.n_head);
+  check(config.dropout >= 0 && config.dropout < 1, "[config] dropout is {}, it must be in [0, 1)", config.dropout);
+  check(config.norm_epsilon > 0, "[config] norm_epsilon is {}, it must be positive", config.norm_epsilon);
   check(config.position != Position::rotary || config.head_width() % 2 == 0,
-        "[config] rotary positions want an even head width, n_embd / n_head is {}",
-        config.head_width());
+        "[config] rotary positions want an even head width, n_embd / n_head is {}", config.head_width());
   check(config.attention_scale >= 0 && std::isfinite(config.attention_scale),
         "[config] attention_scale is {}, it must not be negative", config.attention_scale);
   check(config.readout_multiplier > 0 && std::isfinite(config.readout_multiplier),
@@ -197,8 +193,8 @@ void check_config(const ModelConfig& config) {
         "[config] hidden_rate is {}, it must not be negative", config.hidden_rate);
   check(!config.zero_readout || !config.tied,
         "[config] zero_readout wants a head of its own: a tied one is the embedding");
-  check(config.position != Position::rotary || config.rotary_base > 1,
-        "[config] rotary_base is {}, it must be above 1", config.rotary_base);
+  check(config.position != Position::rotary || config.rotary_base > 1, "[config] rotary_base is {}, it must be above 1",
+        config.rotary_base);
 }
 
 json to_json(const ModelConfig& config) {
@@ -211,16 +207,14 @@ json to_json(const ModelConfig& config) {
 }
 
 ModelConfig model_config_from_json(const json& source, const ModelConfig& base) {
-  check(source.is_object(), "[config] the model's configuration is not an object: {}",
-        source.dump());
+  check(source.is_object(), "[config] the model's configuration is not an object: {}", source.dump());
   ModelConfig config = base;
   const std::vector<std::string> keys = model_config_keys();
   for (const auto& [key, value] : source.items()) {
     if (std::find(keys.begin(), keys.end(), key) != keys.end()) continue;
-    const std::string& nearest =
-        *std::min_element(keys.begin(), keys.end(), [&](const auto& a, const auto& b) {
-          return edit_distance(key, a) < edit_distance(key, b);
-        });
+    const std::string& nearest = *std::min_element(keys.begin(), keys.end(), [&](const auto& a, const auto& b) {
+      return edit_distance(key, a) < edit_distance(key, b);
+    });
     check(false, "[config] unknown key {}; did you mean {}?", key, nearest);
   }
   visit_keys(config, [&](const char* key, auto& field) {
@@ -271,8 +265,8 @@ ModelConfig width_scaled(ModelConfig config, const ModelConfig& base) {
   check(config.initialisation == InitialisationScheme::recipe,
         "[config] widths are scaled with the initialisation recipe: deviations must follow fan-ins");
   check(config.hidden() * base.n_embd == base.hidden() * config.n_embd,
-        "[config] the hidden layer is {} wide for n_embd {}, and {} for {}: widths are scaled alike",
-        config.hidden(), config.n_embd, base.hidden(), base.n_embd);
+        "[config] the hidden layer is {} wide for n_embd {}, and {} for {}: widths are scaled alike", config.hidden(),
+        config.n_embd, base.hidden(), base.n_embd);
   const double growth = double(config.n_embd) / double(base.n_embd);
   config.attention_scale = std::sqrt(double(base.head_width())) / double(config.head_width());
   config.readout_multiplier = 1 / growth;

@@ -24,9 +24,8 @@ enum class AttentionKind : uint8_t { softmax, linear };
 enum class Activation : uint8_t { gelu, gelu_tanh, swiglu };
 
 // standard  nanoGPT: every matrix and embedding N(0, .02^2), residual outputs divided by sqrt(2L)
-// recipe    of the chain experiments: embeddings N(0, .5^2), matrices N(0, 1/fan_in), residual
-// outputs
-//           divided by sqrt(2L), head N(0, 1/C)
+// recipe    of the chain experiments: embeddings N(0, .5^2), matrices N(0, 1/fan_in), residual outputs divided by
+//           sqrt(2L), head N(0, 1/C)
 // Biases start at 0 and gains at 1 in both. L counts the blocks of the stack.
 enum class InitialisationScheme : uint8_t { standard, recipe };
 

@@ -17,13 +17,11 @@ Counts count_stack(const ModelConfig& config, int64_t layers, int64_t length, bo
   const int64_t F = config.hidden();
   const int64_t kv = config.kv_heads() * config.head_width();
   const int64_t norm = config.norm == Norm::none ? 0 : C * (config.has_norm_bias() ? 2 : 1);
-  const int64_t attention_bias =
-      (config.has_attention_bias() ? C + 2 * kv : 0) + (config.has_output_bias() ? C : 0);
+  const int64_t attention_bias = (config.has_attention_bias() ? C + 2 * kv : 0) + (config.has_output_bias() ? C : 0);
   const int64_t attention = 2 * C * C + 2 * C * kv;
   const int64_t up = config.activation == Activation::swiglu ? 2 : 1;
   const int64_t mlp = (up + 1) * C * F;
-  const int64_t mlp_bias =
-      (config.has_hidden_bias() ? up * F : 0) + (config.has_output_bias() ? C : 0);
+  const int64_t mlp_bias = (config.has_hidden_bias() ? up * F : 0) + (config.has_output_bias() ? C : 0);
   const int64_t attentions = cross ? 2 : 1;
 
   Counts counts;
@@ -42,13 +40,10 @@ Counts count_stack(const ModelConfig& config, int64_t layers, int64_t length, bo
 }  // namespace
 
 void decay_matrices_only(graph::ParameterStore& store) {
-  store.for_each(
-      [](graph::ParameterSpec& spec) { spec.decay_multiplier = spec.shape.size() < 2 ? 0 : 1; });
+  store.for_each([](graph::ParameterSpec& spec) { spec.decay_multiplier = spec.shape.size() < 2 ? 0 : 1; });
 }
 
-double estimated_training_flops(int64_t parameters, double tokens) {
-  return 6 * double(parameters) * tokens;
-}
+double estimated_training_flops(int64_t parameters, double tokens) { return 6 * double(parameters) * tokens; }
 
 double forward_flops(const ModelConfig& config, int64_t batch, int64_t tokens, int64_t source) {
   const bool two = config.architecture == Architecture::encoder_decoder;

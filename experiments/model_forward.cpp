@@ -17,39 +17,34 @@ using graph::Value;
 
 class Forward {
  public:
-  Forward(Parameters& parameters, const ModelConfig& config, const Stack& stack,
-          const ForwardOptions& options)
+  Forward(Parameters& parameters, const ModelConfig& config, const Stack& stack, const ForwardOptions& options)
       : parameters_(parameters), config_(config), stack_(stack), options_(options) {}
 
   // tokens [B, T] -> [B, T, C]. `key_mask` masks self-attention, `memory` [B, S, C] and its mask
   // are what cross-attention reads.
   Value run(Value tokens, Value key_mask, Value memory, Value memory_mask) {
     if (config_.input_size > 0) {
-      check(
-          tokens.rank() == 3 && tokens.dtype() == DType::f32 && tokens.dim(2) == config_.input_size,
-          "[model] the input is {}, not f32[B,T,{}]", to_string(tokens.type()), config_.input_size);
+      check(tokens.rank() == 3 && tokens.dtype() == DType::f32 && tokens.dim(2) == config_.input_size,
+            "[model] the input is {}, not f32[B,T,{}]", to_string(tokens.type()), config_.input_size);
     } else {
-      check(tokens.rank() == 2 && tokens.dtype() == DType::u32,
-            "[model] tokens are {}, not u32[B,T]", to_string(tokens.type()));
+      check(tokens.rank() == 2 && tokens.dtype() == DType::u32, "[model] tokens are {}, not u32[B,T]",
+            to_string(tokens.type()));
     }
-    check(tokens.dim(1) <= stack_.length, "[model] {} tokens exceed the {} positions of the {}",
-          tokens.dim(1), stack_.length, stack_.prefix.empty() ? "model" : stack_.prefix);
+    check(tokens.dim(1) <= stack_.length, "[model] {} tokens exceed the {} positions of the {}", tokens.dim(1),
+          stack_.length, stack_.prefix.empty() ? "model" : stack_.prefix);
     check_cache(tokens.dim(1));
     Value x = point("embed", embed(tokens));
     for (int64_t i = 0; i < stack_.layers; ++i) {
       const std::string block = fmt::format("{}blocks.{}", stack_.prefix, i);
       ScopeGuard scope(graph(), block);
-      x = branch(x, block, "norm1", "attention", [&](Value h, const std::string& name) {
-        return attention(h, h, key_mask, name, true);
-      });
+      x = branch(x, block, "norm1", "attention",
+                 [&](Value h, const std::string& name) { return attention(h, h, key_mask, name, true); });
       if (stack_.cross) {
-        x = branch(x, block, "norm_cross", "cross", [&](Value h, const std::string& name) {
-          return attention(h, memory, memory_mask, name, false);
-        });
+        x = branch(x, block, "norm_cross", "cross",
+                   [&](Value h, const std::string& name) { return attention(h, memory, memory_mask, name, false); });
       }
       if (config_.mlp) {
-        x = branch(x, block, "norm2", "mlp",
-                   [&](Value h, const std::string& name) { return mlp(h, name); });
+        x = branch(x, block, "norm2", "mlp", [&](Value h, const std::string& name) { return mlp(h, name); });
       }
       x = point(fmt::format("blocks.{}.residual", i), x);
     }
@@ -82,8 +77,8 @@ class Forward {
     check(options_.position && options_.position.type() == graph::Type{DType::u32, {}},
           "[model] a key/value cache needs a position, u32 []");
     check(config_.architecture != Architecture::encoder, "[model] an encoder has no cache");
-    check(tokens <= options_.cache_length, "[model] {} tokens exceed the {} positions of the cache",
-          tokens, options_.cache_length);
+    check(tokens <= options_.cache_length, "[model] {} tokens exceed the {} positions of the cache", tokens,
+          options_.cache_length);
   }
 
   // What the options put in the place of a value of the residual stream.
@@ -113,9 +108,8 @@ class Forward {
   Value embed(Value tokens) {
     ScopeGuard scope(graph(), stack_.prefix + "embed");
     const int64_t length = tokens.dim(1);
-    Value x = config_.input_size > 0
-                  ? linear(tokens, parameters_.get(stack_.prefix + "embed.input"))
-                  : embedding(parameters_.get(stack_.prefix + "embed.token"), tokens);
+    Value x = config_.input_size > 0 ? linear(tokens, parameters_.get(stack_.prefix + "embed.input"))
+                                     : embedding(parameters_.get(stack_.prefix + "embed.token"), tokens);
     if (config_.position == Position::learned) {
       x = x + rows_at(parameters_.get(stack_.prefix + "embed.position"), length);
     } else if (config_.position == Position::sinusoidal) {
@@ -127,9 +121,8 @@ class Forward {
 
   // x + f(norm(x)), or norm(x + f(x)).
   template <typename Function>
-  Value branch(Value x, const std::string& block, const std::string& norm_name,
-               const std::string& name, Function&& function,
-               std::source_location where = std::source_location::current()) {
+  Value branch(Value x, const std::string& block, const std::string& norm_name, const std::string& name,
+               Function&& function, std::source_location where = std::source_location::current()) {
     ScopeGuard scope(graph(), name, where);
     const std::string path = fmt::format("{}.{}", block, name);
     const std::string norm_path = fmt::format("{}.{}", block, norm_name);
@@ -148,16 +141,15 @@ class Forward {
   }
 
   // One matmul for several projections that lie side by side; its scope is named after them.
-  Value project(Value x, const std::string& prefix, const std::vector<std::string>& parts,
-                bool biased, std::source_location where = std::source_location::current()) {
+  Value project(Value x, const std::string& prefix, const std::vector<std::string>& parts, bool biased,
+                std::source_location where = std::source_location::current()) {
     ScopeGuard scope(graph(), join(parts, "_"), where);
     const auto names = [&](const char* suffix) {
       std::vector<std::string> list;
       for (const std::string& part : parts) list.push_back(prefix + part + suffix);
       return list;
     };
-    return linear(x, parameters_.joined(names(".weight")),
-                  biased ? parameters_.joined(names(".bias")) : Value{});
+    return linear(x, parameters_.joined(names(".weight")), biased ? parameters_.joined(names(".bias")) : Value{});
   }
 
   // [B, T, n D] -> [B, T, n, D]
@@ -181,9 +173,8 @@ class Forward {
   }
 
   Value cache(const std::string& name, const char* part, int64_t rows, int64_t length) const {
-    return graph().parameter(
-        fmt::format("cache.{}.{}", name, part),
-        {DType::f32, {rows, config_.kv_heads(), length, config_.head_width()}});
+    return graph().parameter(fmt::format("cache.{}.{}", name, part),
+                             {DType::f32, {rows, config_.kv_heads(), length, config_.head_width()}});
   }
 
   // x [B, K, T, D] written into the cache at the position; the whole cache, [B, K, S, D].
@@ -244,16 +235,14 @@ class Forward {
       options.stream = "dropout." + name + ".probabilities";
     }
     const Value mixed = mix(q, k, v, options);
-    return project(reshape(by_head(mixed), x.shape()), name + ".", {"out"},
-                   config_.has_output_bias());
+    return project(reshape(by_head(mixed), x.shape()), name + ".", {"out"}, config_.has_output_bias());
   }
 
   // The scores, their softmax or not, times the values.
   Value mix(Value q, Value k, Value v, const graph::AttentionOptions& options) {
     ScopeGuard scope(graph(), "mix");
-    return config_.attention == AttentionKind::linear
-               ? linear_attention(q, k, v, options)
-               : scaled_dot_product_attention(q, k, v, options).out;
+    return config_.attention == AttentionKind::linear ? linear_attention(q, k, v, options)
+                                                      : scaled_dot_product_attention(q, k, v, options).out;
   }
 
   Value activate(Value x) {
@@ -288,17 +277,14 @@ Value Model::hidden(Parameters& parameters, Value tokens, const ForwardOptions& 
   const bool two = config_.architecture == Architecture::encoder_decoder;
   const bool reads_source = two && options.cache_length == 0;
   check(reads_source == bool(options.source), "[model] {}",
-        reads_source ? "an encoder_decoder needs a source"
-                     : "only an encoder_decoder without a cache reads a source");
+        reads_source ? "an encoder_decoder needs a source" : "only an encoder_decoder without a cache reads a source");
   Value memory;
   if (reads_source) {
     const Stack source = source_stack(config_);
-    memory = Forward(parameters, config_, source, options)
-                 .run(options.source, options.source_mask, {}, {});
+    memory = Forward(parameters, config_, source, options).run(options.source, options.source_mask, {}, {});
   }
   const Stack stack = main_stack(config_);
-  return Forward(parameters, config_, stack, options)
-      .run(tokens, options.token_mask, memory, options.source_mask);
+  return Forward(parameters, config_, stack, options).run(tokens, options.token_mask, memory, options.source_mask);
 }
 
 void Model::remember_source(Parameters& parameters, Value source, Value source_mask) const {
@@ -306,16 +292,14 @@ void Model::remember_source(Parameters& parameters, Value source, Value source_m
             source.dim(1) == config_.source_length(),
         "[model] an encoder_decoder's cache takes a source u32[B,{}]", config_.source_length());
   const ForwardOptions options;
-  const Value memory =
-      Forward(parameters, config_, source_stack(config_), options).run(source, source_mask, {}, {});
+  const Value memory = Forward(parameters, config_, source_stack(config_), options).run(source, source_mask, {}, {});
   Forward(parameters, config_, main_stack(config_), options).remember_memory(memory);
 }
 
 Value Model::head(Parameters& parameters, Value hidden) const {
   ScopeGuard scope(parameters.graph(), "head");
   const std::string prefix = main_stack(config_).prefix;
-  const Value logits =
-      linear(hidden, parameters.get(prefix + (config_.tied ? "embed.token" : "head.weight")));
+  const Value logits = linear(hidden, parameters.get(prefix + (config_.tied ? "embed.token" : "head.weight")));
   return config_.readout_multiplier == 1 ? logits : logits * config_.readout_multiplier;
 }
 

@@ -23,14 +23,12 @@ ModelConfig model_config(const Experiment& experiment) {
 
 // How many models to train at once. The bytes of a model's step are an estimate, good to 20% for
 // the recipe: about 25 floats a token, width and layer, and as many again for a width of 1.
-size_t ensemble_size(const engine::DeviceInfo& device, const SweepOptions& options,
-                     const Experiment& experiment, size_t members) {
+size_t ensemble_size(const engine::DeviceInfo& device, const SweepOptions& options, const Experiment& experiment,
+                     size_t members) {
   if (options.ensemble_size > 0) return static_cast<size_t>(options.ensemble_size);
-  const double tokens =
-      double(experiment.batch_size) * static_cast<double>(model_config(experiment).block_size);
+  const double tokens = double(experiment.batch_size) * static_cast<double>(model_config(experiment).block_size);
   const double bytes = 100 * tokens * experiment.n_layer * (experiment.width + 1);
-  const double room =
-      device.target.cpu ? kCpuWorkingSet : kMemoryShare * static_cast<double>(device.memory_bytes);
+  const double room = device.target.cpu ? kCpuWorkingSet : kMemoryShare * static_cast<double>(device.memory_bytes);
   const auto fits = static_cast<size_t>(std::max(room / bytes, device.target.cpu ? 2.0 : 1.0));
   if (fits >= members) return members;
   // Ensembles of equal size, rather than a small one at the end.
@@ -54,8 +52,7 @@ TrainConfig train_config(const Experiment& experiment, const std::vector<Member>
 void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection) {
   table.add("widths", &options.widths, "n_embd of each size").at_least(2);
   table.add("n_layer", &options.n_layer, "blocks").at_least(1);
-  table.add("learning_rates", &options.learning_rates, "peak learning rates, times 1 / n_embd")
-      .at_least(0);
+  table.add("learning_rates", &options.learning_rates, "peak learning rates, times 1 / n_embd").at_least(0);
   table.add("steps", &options.steps, "optimizer steps").at_least(1);
   table.add("batch_size", &options.batch_size, "sequences a step").at_least(1);
   add_run_fields(table, options, selection);
@@ -75,22 +72,13 @@ void add_run_fields(ConfigTable& table, SweepOptions& options, bool selection) {
   }
   table.add("test_items", &options.test_items, "questions of each arm and cell").at_least(1);
   table.add("test_seed", &options.test_seed, "seed of the questions").at_least(0);
-  table.add("validation_items", &options.validation_items, "sequences of the held-out loss")
-      .at_least(1);
-  table.add("evaluation_rows", &options.evaluation_rows, "rows that are decoded at once")
-      .at_least(1);
-  table.add("log_interval", &options.log_interval, "steps between lines of metrics.jsonl")
-      .at_least(1);
-  table
-      .add("checkpoint_interval", &options.checkpoint_interval,
-           "steps between checkpoints; 0: only when interrupted")
+  table.add("validation_items", &options.validation_items, "sequences of the held-out loss").at_least(1);
+  table.add("evaluation_rows", &options.evaluation_rows, "rows that are decoded at once").at_least(1);
+  table.add("log_interval", &options.log_interval, "steps between lines of metrics.jsonl").at_least(1);
+  table.add("checkpoint_interval", &options.checkpoint_interval, "steps between checkpoints; 0: only when interrupted")
       .at_least(0);
-  table
-      .add("ensemble_size", &options.ensemble_size,
-           "most models trained at once; 0: as many as are fast")
-      .at_least(0);
-  table.add("save_models", &options.save_models,
-            "keep the weights of every model, under models/ of the run");
+  table.add("ensemble_size", &options.ensemble_size, "most models trained at once; 0: as many as are fast").at_least(0);
+  table.add("save_models", &options.save_models, "keep the weights of every model, under models/ of the run");
   add_dtype_field(table, options.dtype);
 }
 
@@ -100,8 +88,7 @@ void check_sweep_options(const SweepOptions& options) {
   check(!options.learning_rates.empty(), "learning_rates is empty: there is nothing to train");
   const auto once = [](const auto& list, const char* name) {
     for (size_t i = 0; i < list.size(); ++i) {
-      for (size_t j = 0; j < i; ++j)
-        check(list[i] != list[j], "{}: {} is there twice", name, list[i]);
+      for (size_t j = 0; j < i; ++j) check(list[i] != list[j], "{}: {} is there twice", name, list[i]);
     }
   };
   once(options.widths, "widths");
@@ -109,8 +96,7 @@ void check_sweep_options(const SweepOptions& options) {
   once(options.learning_rates, "learning_rates");
   for (const int32_t seed : options.seeds) {
     check(seed != options.selection_seed,
-          "seed {} is also selection_seed: a model that chooses the learning rate is never scored",
-          seed);
+          "seed {} is also selection_seed: a model that chooses the learning rate is never scored", seed);
   }
 }
 
@@ -120,8 +106,8 @@ std::vector<double> learning_rates(const SweepOptions& options, int32_t width) {
   return rates;
 }
 
-Experiment sweep_experiment(const SweepOptions& options, std::string task, std::string variant,
-                            const tasks::Task* data, int32_t width) {
+Experiment sweep_experiment(const SweepOptions& options, std::string task, std::string variant, const tasks::Task* data,
+                            int32_t width) {
   Experiment experiment;
   experiment.task = std::move(task);
   experiment.variant = std::move(variant);
@@ -138,8 +124,8 @@ Experiment sweep_experiment(const SweepOptions& options, std::string task, std::
 
 std::string cell_name(const Experiment& experiment, const Member& member) {
   std::string name = experiment.task.empty() ? "" : experiment.task + "-";
-  name += fmt::format("{}-d{}-L{}-s{}-lr{:.4g}", experiment.variant, experiment.width,
-                      experiment.n_layer, member.seed, member.learning_rate);
+  name += fmt::format("{}-d{}-L{}-s{}-lr{:.4g}", experiment.variant, experiment.width, experiment.n_layer, member.seed,
+                      member.learning_rate);
   std::replace(name.begin(), name.end(), ' ', '_');
   return name;
 }
@@ -152,8 +138,7 @@ bool is_rounded_variant(std::string_view variant) {
          variant.find_first_not_of("0123456789", kName.size()) == variant.npos;
 }
 
-std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device,
-                                              const SweepOptions& options,
+std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device, const SweepOptions& options,
                                               const Experiment& experiment) {
   std::vector<Member> members;
   for (const int32_t seed : experiment.seeds) {
@@ -178,13 +163,11 @@ PackStep first_step(const Experiment& experiment, const std::vector<Member>& mem
   step.train = train_config(experiment, members);
   if (experiment.data == nullptr) return step;
   for (const uint32_t seed : distinct_seeds(members))
-    step.batches.push_back(
-        experiment.data->sample(tasks::Split::kTrain, seed, 0, experiment.batch_size));
+    step.batches.push_back(experiment.data->sample(tasks::Split::kTrain, seed, 0, experiment.batch_size));
   return step;
 }
 
-std::unique_ptr<Trainer> make_trainer(engine::Session& session, const Model& model,
-                                      const Experiment& experiment,
+std::unique_ptr<Trainer> make_trainer(engine::Session& session, const Model& model, const Experiment& experiment,
                                       const std::vector<Member>& members) {
   TrainConfig config = train_config(experiment, members);
   if (experiment.generated != nullptr) {
@@ -193,8 +176,7 @@ std::unique_ptr<Trainer> make_trainer(engine::Session& session, const Model& mod
   return std::make_unique<Trainer>(session, model, std::move(config), *experiment.data);
 }
 
-PackCost pack_cost(const graph::Target& target, const Experiment& experiment,
-                   const std::vector<Member>& members) {
+PackCost pack_cost(const graph::Target& target, const Experiment& experiment, const std::vector<Member>& members) {
   const Model model(model_config(experiment));
   PackCost cost;
   cost.parameters = model.parameter_count();
@@ -215,8 +197,8 @@ PackCost pack_cost(const graph::Target& target, const Experiment& experiment,
   return cost;
 }
 
-double measure_step(engine::Device& device, const Experiment& experiment,
-                    const std::vector<Member>& members, int64_t steps) {
+double measure_step(engine::Device& device, const Experiment& experiment, const std::vector<Member>& members,
+                    int64_t steps) {
   constexpr int64_t kWarmUp = 4;
   Experiment shortened = experiment;
   shortened.steps = static_cast<int32_t>(kWarmUp + steps);
@@ -228,8 +210,7 @@ double measure_step(engine::Device& device, const Experiment& experiment,
   trainer->run({.until = kWarmUp});
   const auto start = std::chrono::steady_clock::now();
   trainer->run();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() /
-         static_cast<double>(steps);
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / static_cast<double>(steps);
 }
 
 }  // namespace surtsey::experiments

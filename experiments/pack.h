@@ -96,13 +96,12 @@ std::string cell_name(const Experiment& experiment, const Member& member);
 
 // What the options say of every experiment of one width: steps, batch, seeds, learning rates.
 // `data` may be null.
-Experiment sweep_experiment(const SweepOptions& options, std::string task, std::string variant,
-                            const tasks::Task* data, int32_t width);
+Experiment sweep_experiment(const SweepOptions& options, std::string task, std::string variant, const tasks::Task* data,
+                            int32_t width);
 
 // Every seed with every learning rate of the experiment, the learning rate running fastest, cut
 // into packs of about equal size.
-std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device,
-                                              const SweepOptions& options,
+std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device, const SweepOptions& options,
                                               const Experiment& experiment);
 
 // A training step of a pack, with the first batch for each distinct seed of its ensemble; none
@@ -117,8 +116,7 @@ PackStep first_step(const Experiment& experiment, const std::vector<Member>& mem
 
 // Adds the programs of its training to a session that is not yet allocated. The model must outlive
 // the trainer.
-std::unique_ptr<Trainer> make_trainer(engine::Session& session, const Model& model,
-                                      const Experiment& experiment,
+std::unique_ptr<Trainer> make_trainer(engine::Session& session, const Model& model, const Experiment& experiment,
                                       const std::vector<Member>& members);
 
 // What a pack costs, from its plan; nothing is allocated. Models that are trained already cost no
@@ -128,11 +126,10 @@ struct PackCost {
   double flops = 0;        // of the training of all its models
   uint64_t bytes = 0;      // of training: state, outputs, and the largest transient arena
 };
-PackCost pack_cost(const graph::Target& target, const Experiment& experiment,
-                   const std::vector<Member>& members);
+PackCost pack_cost(const graph::Target& target, const Experiment& experiment, const std::vector<Member>& members);
 
 // Seconds that a training step of the pack takes, measured over a few steps on the device.
-double measure_step(engine::Device& device, const Experiment& experiment,
-                    const std::vector<Member>& members, int64_t steps = 16);
+double measure_step(engine::Device& device, const Experiment& experiment, const std::vector<Member>& members,
+                    int64_t steps = 16);
 
 }  // namespace surtsey::experiments

@@ -26,8 +26,8 @@ std::string format_duration(double seconds) {
   return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
 }
 
-std::string progress_line(std::string_view label, int64_t done, int64_t total, double seconds,
-                          std::string_view text, bool terminal, int columns) {
+std::string progress_line(std::string_view label, int64_t done, int64_t total, double seconds, std::string_view text,
+                          bool terminal, int columns) {
   done = std::clamp<int64_t>(done, 0, std::max<int64_t>(total, 0));
   const double share = total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 1;
   const int percent = static_cast<int>(std::floor(share * 100));
@@ -38,12 +38,12 @@ std::string progress_line(std::string_view label, int64_t done, int64_t total, d
     left = format_duration(seconds * (1 - share) / share) + " left";
   }
   if (!terminal) {
-    return fmt::format("{} {}/{} ({}%){}{}{}{}", label, done, total, percent,
-                       left.empty() ? "" : ", ", left, text.empty() ? "" : ", ", text);
+    return fmt::format("{} {}/{} ({}%){}{}{}{}", label, done, total, percent, left.empty() ? "" : ", ", left,
+                       text.empty() ? "" : ", ", text);
   }
   const int filled = static_cast<int>(share * kBarWidth);
-  std::string line = fmt::format("{} [{:#<{}}{:-<{}}] {:3}% {}/{}", label, "", filled, "",
-                                 kBarWidth - filled, percent, done, total);
+  std::string line =
+      fmt::format("{} [{:#<{}}{:-<{}}] {:3}% {}/{}", label, "", filled, "", kBarWidth - filled, percent, done, total);
   if (!left.empty()) line += "  " + left;
   if (!text.empty()) line += fmt::format("  {}", text);
   // A line that wraps cannot be redrawn.
@@ -51,8 +51,7 @@ std::string progress_line(std::string_view label, int64_t done, int64_t total, d
   return line;
 }
 
-Progress::Progress(std::string label, int64_t total, std::FILE* stream,
-                   std::optional<bool> terminal)
+Progress::Progress(std::string label, int64_t total, std::FILE* stream, std::optional<bool> terminal)
     : label_(std::move(label)),
       total_(total),
       stream_(stream),
@@ -68,8 +67,8 @@ double Progress::seconds() const {
 }
 
 void Progress::draw(int64_t done, std::string_view text) {
-  const std::string line = progress_line(label_, done, total_, seconds(), text, terminal_,
-                                         terminal_ ? terminal_columns(stream_) : 0);
+  const std::string line =
+      progress_line(label_, done, total_, seconds(), text, terminal_, terminal_ ? terminal_columns(stream_) : 0);
   if (terminal_) {
     fmt::print(stream_, "\r\x1b[K{}", line);
     drawn_ = true;

@@ -18,14 +18,13 @@ std::string format_duration(double seconds);
 //   terminal  "label [#########-----------]  45% 270/600  12 s left  loss 1.23"
 //   plain     "label 270/600 (45%), 12 s left, loss 1.23"
 // The time left is the time so far scaled by what is left; none before the first unit is done.
-std::string progress_line(std::string_view label, int64_t done, int64_t total, double seconds,
-                          std::string_view text, bool terminal, int columns = 80);
+std::string progress_line(std::string_view label, int64_t done, int64_t total, double seconds, std::string_view text,
+                          bool terminal, int columns = 80);
 
 class Progress {
  public:
   // `terminal` overrules the check of the stream. Units are whatever the caller counts.
-  Progress(std::string label, int64_t total, std::FILE* stream = stderr,
-           std::optional<bool> terminal = std::nullopt);
+  Progress(std::string label, int64_t total, std::FILE* stream = stderr, std::optional<bool> terminal = std::nullopt);
   // Ends the line of an unfinished bar.
   ~Progress();
   Progress(const Progress&) = delete;

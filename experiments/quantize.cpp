@@ -15,8 +15,7 @@ bool is_embedding(const ParameterSpec& spec) {
   return spec.name.find("embed.") == 0 || spec.name.find(".embed.") != std::string::npos;
 }
 
-std::vector<const ParameterSpec*> chosen(const graph::ParameterStore& store,
-                                         const QuantizeConfig& config) {
+std::vector<const ParameterSpec*> chosen(const graph::ParameterStore& store, const QuantizeConfig& config) {
   std::vector<const ParameterSpec*> list;
   for (const std::string& name : config.names) {
     list.push_back(&store.spec(name));
@@ -49,8 +48,7 @@ std::vector<std::string> quantize(const graph::ParameterStore& store, HostTensor
   check(config.bits >= 2 && config.bits <= 8, "[quantize] 2 to 8 bits, not {}", config.bits);
   const graph::Shape& shape = parameters.type.shape;
   const int64_t P = store.flat_size();
-  check(parameters.type.dtype == graph::DType::f32 && !shape.empty() && shape.size() <= 2 &&
-            shape.back() == P,
+  check(parameters.type.dtype == graph::DType::f32 && !shape.empty() && shape.size() <= 2 && shape.back() == P,
         "[quantize] the parameters are {}, not f32[{}]", to_string(parameters.type), P);
   const int64_t members = shape.size() == 2 ? shape[0] : 1;
   std::vector<std::string> names;

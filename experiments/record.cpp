@@ -21,8 +21,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 [[noreturn]] void fail(std::string_view what, const fs::path& path) {
-  throw UserError(
-      fmt::format("[record] cannot {} '{}': {}", what, path.string(), std::strerror(errno)));
+  throw UserError(fmt::format("[record] cannot {} '{}': {}", what, path.string(), std::strerror(errno)));
 }
 
 // A file descriptor that closes itself.
@@ -143,8 +142,7 @@ RunDirectory::RunDirectory(fs::path directory, Mode mode) : directory_(std::move
   check(!directory_.empty(), "[record] the output directory has no name");
   std::error_code error;
   fs::create_directories(directory_, error);
-  check(!error, "[record] cannot create the output directory '{}': {}", directory_.string(),
-        error.message());
+  check(!error, "[record] cannot create the output directory '{}': {}", directory_.string(), error.message());
   check(fs::is_directory(directory_), "[record] '{}' is not a directory", directory_.string());
   const fs::path probe = directory_ / ".writable";
   Descriptor(probe, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC).write_all("1");
@@ -153,8 +151,7 @@ RunDirectory::RunDirectory(fs::path directory, Mode mode) : directory_(std::move
   if (mode == Mode::kResume) return;
   for (const char* name : {kResult, kMetrics, kSamples}) {
     if (!fs::exists(directory_ / name)) continue;
-    check(mode == Mode::kReplace,
-          "[record] '{}' already holds a run ({}): resume it, or choose another directory",
+    check(mode == Mode::kReplace, "[record] '{}' already holds a run ({}): resume it, or choose another directory",
           directory_.string(), name);
     if (!fs::remove(directory_ / name, error)) fail("remove", directory_ / name);
   }
@@ -168,9 +165,7 @@ RunDirectory::~RunDirectory() {
   }
 }
 
-void RunDirectory::write_config(std::string_view toml) {
-  write_file_atomic(directory_ / "config.toml", toml);
-}
+void RunDirectory::write_config(std::string_view toml) { write_file_atomic(directory_ / "config.toml", toml); }
 
 void RunDirectory::write_environment(const Environment& environment) {
   const Json json = {{"device", facts_json(environment.device)},
@@ -178,17 +173,12 @@ void RunDirectory::write_environment(const Environment& environment) {
                      {"versions", facts_json(environment.versions)},
                      {"commit", environment.commit},
                      {"command", environment.command}};
-  write_file_atomic(directory_ / "env.json",
-                    json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file_atomic(directory_ / "env.json", json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-void RunDirectory::append(const MetricLine& metric) {
-  metrics_ += experiments::to_json_line(metric) + "\n";
-}
+void RunDirectory::append(const MetricLine& metric) { metrics_ += experiments::to_json_line(metric) + "\n"; }
 
-void RunDirectory::append(const SampleLine& sample) {
-  samples_ += experiments::to_json_line(sample) + "\n";
-}
+void RunDirectory::append(const SampleLine& sample) { samples_ += experiments::to_json_line(sample) + "\n"; }
 
 void RunDirectory::flush() {
   append_synced(directory_ / kMetrics, metrics_);

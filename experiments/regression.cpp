@@ -48,10 +48,8 @@ Program measure_program(const LinearRegression& data, const Model& model, const 
 
 // Every output of every batch: [output][member][batch]. What no parameter enters has one value for
 // all members.
-std::map<std::string, std::vector<std::vector<double>>> run_batches(engine::Session& session,
-                                                                    const char* program,
-                                                                    size_t members, uint32_t seed,
-                                                                    int64_t batches) {
+std::map<std::string, std::vector<std::vector<double>>> run_batches(engine::Session& session, const char* program,
+                                                                    size_t members, uint32_t seed, int64_t batches) {
   session.write(kSeed, std::vector<uint32_t>{seed});
   std::map<std::string, std::vector<std::vector<double>>> outputs;
   for (int64_t batch = 0; batch < batches; ++batch) {
@@ -60,8 +58,8 @@ std::map<std::string, std::vector<std::vector<double>>> run_batches(engine::Sess
     session.run(program);
     for (const char* name : {"loss", "gradient_step_loss", "product", "square", "step_square"}) {
       const std::vector<float> values = session.read_output_floats(program, name);
-      ensure(values.size() == members || values.size() == 1, "[regression] {} values of {} models",
-             values.size(), members);
+      ensure(values.size() == members || values.size() == 1, "[regression] {} values of {} models", values.size(),
+             members);
       auto& lists = outputs[name];
       lists.resize(members);
       for (size_t e = 0; e < members; ++e) {
@@ -81,8 +79,7 @@ double gradient_step_loss(const RegressionOptions& options) {
   return d * (d + 1) / (N + d + 1);
 }
 
-ModelConfig linear_attention_config(const RegressionOptions& options, int32_t layers,
-                                    int32_t width) {
+ModelConfig linear_attention_config(const RegressionOptions& options, int32_t layers, int32_t width) {
   ModelConfig config;
   config.n_layer = layers;
   config.n_head = 1;
@@ -100,8 +97,8 @@ ModelConfig linear_attention_config(const RegressionOptions& options, int32_t la
   return config;
 }
 
-LinearRegression::Draw LinearRegression::draw(graph::Graph& graph, int64_t rows, Value seed,
-                                              Value step, std::string_view stream) const {
+LinearRegression::Draw LinearRegression::draw(graph::Graph& graph, int64_t rows, Value seed, Value step,
+                                              std::string_view stream) const {
   graph::ScopeGuard scope(graph, "regression");
   const int64_t d = options_.dimension, N = options_.context;
   const std::string prefix(stream);
@@ -121,24 +118,21 @@ LinearRegression::Draw LinearRegression::draw(graph::Graph& graph, int64_t rows,
   return result;
 }
 
-Value LinearRegression::training_loss(const Model& model, graph::Parameters& parameters, Value seed,
-                                      Value step, int64_t rows) const {
+Value LinearRegression::training_loss(const Model& model, graph::Parameters& parameters, Value seed, Value step,
+                                      int64_t rows) const {
   const Draw batch = draw(parameters.graph(), rows, seed, step, "regression.train");
   const Value error = predict(model, parameters, batch.tokens) - batch.target;
   graph::ScopeGuard scope(parameters.graph(), "loss");
   return mean_of(error * error);
 }
 
-void LinearRegression::add_programs(engine::Session& session, const Model& model,
-                                    size_t members) const {
+void LinearRegression::add_programs(engine::Session& session, const Model& model, size_t members) const {
   for (size_t i = 0; i < std::size(kPrograms); ++i) {
-    session.add_program(kPrograms[i],
-                        for_members(measure_program(*this, model, kStreams[i]), members));
+    session.add_program(kPrograms[i], for_members(measure_program(*this, model, kStreams[i]), members));
   }
 }
 
-std::vector<double> LinearRegression::validation_loss(engine::Session& session, size_t members,
-                                                      uint32_t seed) const {
+std::vector<double> LinearRegression::validation_loss(engine::Session& session, size_t members, uint32_t seed) const {
   const int64_t batches = batches_for(options_.validation_sequences, options_.evaluation_rows);
   const auto outputs = run_batches(session, kPrograms[0], members, seed, batches);
   std::vector<double> losses;
@@ -146,28 +140,23 @@ std::vector<double> LinearRegression::validation_loss(engine::Session& session, 
   return losses;
 }
 
-std::vector<std::vector<Measure>> LinearRegression::measure(engine::Session& session,
-                                                            size_t members, uint32_t seed) const {
+std::vector<std::vector<Measure>> LinearRegression::measure(engine::Session& session, size_t members,
+                                                            uint32_t seed) const {
   const int64_t batches = batches_for(options_.test_sequences, options_.evaluation_rows);
   const auto outputs = run_batches(session, kPrograms[1], members, seed, batches);
   const double optimum = gradient_step_loss(options_);
   std::vector<std::vector<Measure>> all;
   for (size_t e = 0; e < members; ++e) {
-    const auto list = [&](const char* name) -> const std::vector<double>& {
-      return outputs.at(name)[e];
-    };
+    const auto list = [&](const char* name) -> const std::vector<double>& { return outputs.at(name)[e]; };
     const auto average = [&](const char* name, const std::vector<double>& values, double by) {
-      return Measure{name, mean(values) / by, standard_error(values) / by,
-                     batches * options_.evaluation_rows};
+      return Measure{name, mean(values) / by, standard_error(values) / by, batches * options_.evaluation_rows};
     };
     std::vector<double> cosines;
     for (size_t b = 0; b < list("product").size(); ++b) {
       cosines.push_back(list("product")[b] / std::sqrt(list("square")[b] * list("step_square")[b]));
     }
-    all.push_back({average("loss", list("loss"), 1),
-                   average("loss_over_optimum", list("loss"), optimum),
-                   average("gradient_step_loss", list("gradient_step_loss"), 1),
-                   average("cosine", cosines, 1)});
+    all.push_back({average("loss", list("loss"), 1), average("loss_over_optimum", list("loss"), optimum),
+                   average("gradient_step_loss", list("gradient_step_loss"), 1), average("cosine", cosines, 1)});
   }
   return all;
 }

@@ -28,8 +28,7 @@ double gradient_step_loss(const RegressionOptions& options);
 
 // Pure attention over vectors: a linear layer into `width` channels, `layers` blocks of one linear
 // head without MLP or norm, a linear layer out.
-ModelConfig linear_attention_config(const RegressionOptions& options, int32_t layers,
-                                    int32_t width);
+ModelConfig linear_attention_config(const RegressionOptions& options, int32_t layers, int32_t width);
 
 class LinearRegression : public GeneratedData {
  public:
@@ -43,21 +42,18 @@ class LinearRegression : public GeneratedData {
     graph::Value gradient_step;  // f32 [B]: the prediction above, at the best rate
   };
   // `stream` keeps training, validation and test apart; seed and step are u32 [].
-  Draw draw(graph::Graph& graph, int64_t rows, graph::Value seed, graph::Value step,
-            std::string_view stream) const;
+  Draw draw(graph::Graph& graph, int64_t rows, graph::Value seed, graph::Value step, std::string_view stream) const;
 
-  graph::Value training_loss(const Model& model, graph::Parameters& parameters, graph::Value seed,
-                             graph::Value step, int64_t rows) const override;
+  graph::Value training_loss(const Model& model, graph::Parameters& parameters, graph::Value seed, graph::Value step,
+                             int64_t rows) const override;
   void add_programs(engine::Session& session, const Model& model, size_t members) const override;
-  std::vector<double> validation_loss(engine::Session& session, size_t members,
-                                      uint32_t seed) const override;
+  std::vector<double> validation_loss(engine::Session& session, size_t members, uint32_t seed) const override;
   //   loss                 mean squared error
   //   loss_over_optimum    the same over the closed form
   //   gradient_step_loss   of the closed form's predictor on the same sequences
   //   cosine               of the model's predictions with that predictor's
   // Standard errors are over batches.
-  std::vector<std::vector<Measure>> measure(engine::Session& session, size_t members,
-                                            uint32_t seed) const override;
+  std::vector<std::vector<Measure>> measure(engine::Session& session, size_t members, uint32_t seed) const override;
 
  private:
   RegressionOptions options_;

@@ -21,10 +21,8 @@ double product(std::span<const double> a, std::span<const double> b) {
 }
 
 void check_examples(const ContextExamples& examples) {
-  check(examples.dimension > 0 &&
-            examples.x.size() == examples.y.size() * static_cast<size_t>(examples.dimension),
-        "[baselines] {} inputs of {} numbers and {} outputs", examples.x.size(), examples.dimension,
-        examples.y.size());
+  check(examples.dimension > 0 && examples.x.size() == examples.y.size() * static_cast<size_t>(examples.dimension),
+        "[baselines] {} inputs of {} numbers and {} outputs", examples.x.size(), examples.dimension, examples.y.size());
 }
 
 // Solves A z = b by elimination with row exchanges.
@@ -132,12 +130,10 @@ std::vector<double> nearest_neighbours(const ContextExamples& examples, int64_t 
   return predictions;
 }
 
-std::vector<double> posterior_mean(const ContextExamples& examples, std::span<const double> tasks,
-                                   double noise) {
+std::vector<double> posterior_mean(const ContextExamples& examples, std::span<const double> tasks, double noise) {
   check_examples(examples);
   const auto d = static_cast<size_t>(examples.dimension);
-  check(!tasks.empty() && tasks.size() % d == 0, "[baselines] {} numbers of tasks in {} dimensions",
-        tasks.size(), d);
+  check(!tasks.empty() && tasks.size() % d == 0, "[baselines] {} numbers of tasks in {} dimensions", tasks.size(), d);
   check(noise > 0, "[baselines] noise of deviation {}", noise);
   const size_t count = tasks.size() / d;
   std::vector<double> logs(count, 0), outputs(count), predictions;

@@ -36,7 +36,6 @@ std::vector<double> nearest_neighbours(const ContextExamples& examples, int64_t 
 
 // The posterior mean when the weights are one of `tasks` ([M, d]), each as likely, and y has normal
 // noise of this deviation: the best predictor of who has learned these tasks and no others.
-std::vector<double> posterior_mean(const ContextExamples& examples, std::span<const double> tasks,
-                                   double noise);
+std::vector<double> posterior_mean(const ContextExamples& examples, std::span<const double> tasks, double noise);
 
 }  // namespace surtsey::experiments

@@ -45,12 +45,10 @@ std::string badge(Verdict verdict) {
 // The verdict and what it rests on.
 std::string verdict(const StudyResult& result, const Claim& claim) {
   if (!claim.demonstration) {
-    return fmt::format("<div>{}<p class=\"evidence\">{} seeds</p></div>", badge(claim.verdict),
-                       claim.seeds);
+    return fmt::format("<div>{}<p class=\"evidence\">{} seeds</p></div>", badge(claim.verdict), claim.seeds);
   }
-  return fmt::format(
-      "<div class=\"demonstration\">{}<p class=\"evidence\">demonstration: {}</p></div>",
-      badge(claim.verdict), escape_html(demonstration_text(result, claim)));
+  return fmt::format("<div class=\"demonstration\">{}<p class=\"evidence\">demonstration: {}</p></div>",
+                     badge(claim.verdict), escape_html(demonstration_text(result, claim)));
 }
 
 std::string page(const std::string& title, const std::string& body) {
@@ -59,13 +57,10 @@ std::string page(const std::string& title, const std::string& body) {
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<title>{}</title>\n<style>{}{}</style>\n</head>\n<body>\n<main>\n{}</main>\n"
       "<script>{}</script>\n{}</body>\n</html>\n",
-      escape_html(title), chart_style(), kReportStyle, body, page_text("report_script"),
-      chart_scripts());
+      escape_html(title), chart_style(), kReportStyle, body, page_text("report_script"), chart_scripts());
 }
 
-std::string title_of(const StudyResult& result) {
-  return result.title.empty() ? result.study : result.title;
-}
+std::string title_of(const StudyResult& result) { return result.title.empty() ? result.study : result.title; }
 
 std::string facts_list(const Facts& facts) {
   std::string html = "<ul class=\"facts\">";
@@ -86,8 +81,8 @@ std::string header(const StudyResult& result) {
 }
 
 std::string tile(std::string_view color, const std::string& number, const std::string& text) {
-  return fmt::format("<div class=\"tile {}\"><strong>{}</strong><span>{}</span></div>", color,
-                     number, escape_html(text));
+  return fmt::format("<div class=\"tile {}\"><strong>{}</strong><span>{}</span></div>", color, number,
+                     escape_html(text));
 }
 
 // Worst and best exact match of an arm over the seeds of one size.
@@ -96,8 +91,7 @@ struct Extremes {
   const ArmResult* best = nullptr;
 };
 
-std::map<int64_t, Extremes> ranges(const TaskGroup& group, std::string_view arm,
-                                   const std::string& variant) {
+std::map<int64_t, Extremes> ranges(const TaskGroup& group, std::string_view arm, const std::string& variant) {
   std::map<int64_t, Extremes> result;
   for (const Cell* cell : group.cells) {
     const ArmResult* found = cell->find_arm(arm);
@@ -129,10 +123,8 @@ std::string tiles(const StudyResult& result, const std::vector<TaskGroup>& group
     const std::string at = whole_number(static_cast<double>(size)) + " parameters";
     const double worst = chain.at(size).worst->exact_match;
     const double best = direct.at(size).best->exact_match;
-    html += tile("c0", data(worst, share_number(worst)),
-                 of + "chain of thought at " + at + ", worst seed");
-    html += tile("c1", data(best, share_number(best)),
-                 of + "direct answer of the same weights, best seed");
+    html += tile("c0", data(worst, share_number(worst)), of + "chain of thought at " + at + ", worst seed");
+    html += tile("c1", data(best, share_number(best)), of + "direct answer of the same weights, best seed");
     double least = 2;
     for (const Cell* cell : group.cells) {
       if (cell->parameters == size && cell->faithfulness) {
@@ -169,10 +161,9 @@ std::string claims(const StudyResult& result) {
   }
   html += "<ul class=\"claims\">\n";
   for (const Claim& claim : result.claims) {
-    html += fmt::format(
-        "<li class=\"claim\">{}<div><p><b>{}</b> {}</p><p class=\"evidence\">{}</p></div></li>\n",
-        verdict(result, claim), escape_html(claim.name), escape_html(claim.statement),
-        escape_html(claim.evidence));
+    html += fmt::format("<li class=\"claim\">{}<div><p><b>{}</b> {}</p><p class=\"evidence\">{}</p></div></li>\n",
+                        verdict(result, claim), escape_html(claim.name), escape_html(claim.statement),
+                        escape_html(claim.evidence));
   }
   return html + "</ul>\n";
 }
@@ -233,8 +224,8 @@ std::string rates_table(const StudyResult& result, const std::vector<TaskGroup>&
           "<td class=\"text\">{}</td><td class=\"text\">{}</td></tr>\n",
           escape_html(group.task.empty() ? result.study : group.task), escape_html(key.first),
           data(cells.front()->n_embd, fmt::to_string(cells.front()->n_embd)),
-          data(static_cast<double>(key.second), whole_number(static_cast<double>(key.second))),
-          join(seed_names, ", "), join(rates, " &middot; "));
+          data(static_cast<double>(key.second), whole_number(static_cast<double>(key.second))), join(seed_names, ", "),
+          join(rates, " &middot; "));
     }
   }
   return "<h2>Seeds and learning rates</h2>\n"
@@ -247,13 +238,11 @@ std::string rates_table(const StudyResult& result, const std::vector<TaskGroup>&
 }
 
 std::string arm_entry(const ArmResult& arm) {
-  std::string html = fmt::format("<td>{} <small>[{}, {}] of {}</small>",
-                                 data(arm.exact_match, share_number(arm.exact_match)),
-                                 data(arm.ci95.low, share_number(arm.ci95.low)),
-                                 data(arm.ci95.high, share_number(arm.ci95.high)),
-                                 data(static_cast<double>(arm.n), fmt::to_string(arm.n)));
-  html += fmt::format("<small>loss {}</small>",
-                      data(arm.loss_per_token, loss_number(arm.loss_per_token)));
+  std::string html =
+      fmt::format("<td>{} <small>[{}, {}] of {}</small>", data(arm.exact_match, share_number(arm.exact_match)),
+                  data(arm.ci95.low, share_number(arm.ci95.low)), data(arm.ci95.high, share_number(arm.ci95.high)),
+                  data(static_cast<double>(arm.n), fmt::to_string(arm.n)));
+  html += fmt::format("<small>loss {}</small>", data(arm.loss_per_token, loss_number(arm.loss_per_token)));
   if (arm.position_accuracy.size() > 1) {
     html += fmt::format("<small>chain {} &middot; product {}</small>",
                         data(arm.chain_exact_match, share_number(arm.chain_exact_match)),
@@ -281,19 +270,15 @@ std::string cells_table(const StudyResult& result) {
       "class=\"text\">cell</th><th>parameters</th><th>L</th><th>d</th>"
       "<th>seed</th><th>learning rate</th><th>steps</th><th>tokens</th><th>FLOPs</th>"
       "<th>train s</th>";
-  for (const std::string& arm : arms)
-    html += fmt::format("<th>{}</th>", escape_html(arm_label(arm)));
+  for (const std::string& arm : arms) html += fmt::format("<th>{}</th>", escape_html(arm_label(arm)));
   if (!result.benchmark) html += "<th>faithfulness</th>";
   html += "</tr></thead><tbody>\n";
-  const auto number = [](double value, const std::string& text) {
-    return "<td>" + data(value, text) + "</td>";
-  };
+  const auto number = [](double value, const std::string& text) { return "<td>" + data(value, text) + "</td>"; };
   for (const Cell& cell : result.cells) {
     const bool counts = cell.selected && !cell.validation_only;
     // Answers are shown of the cells that count.
     const std::string cell_name = escape_html(cell.cell);
-    html += counts ? fmt::format("<tr><td class=\"text mono\"><a href=\"#samples\">{}</a></td>",
-                                 cell_name)
+    html += counts ? fmt::format("<tr><td class=\"text mono\"><a href=\"#samples\">{}</a></td>", cell_name)
                    : fmt::format("<tr class=\"dim\"><td class=\"text mono\">{}</td>", cell_name);
     const auto whole = [&](auto value) {
       const auto wide = static_cast<double>(value);
@@ -313,8 +298,7 @@ std::string cells_table(const StudyResult& result) {
       html += found != nullptr ? arm_entry(*found) : "<td>–</td>";
     }
     if (!result.benchmark) {
-      html += cell.faithfulness ? number(*cell.faithfulness, share_number(*cell.faithfulness))
-                                : "<td>–</td>";
+      html += cell.faithfulness ? number(*cell.faithfulness, share_number(*cell.faithfulness)) : "<td>–</td>";
     }
     html += "</tr>\n";
   }
@@ -348,8 +332,7 @@ std::string measures_table(const StudyResult& result, const std::vector<TaskGrou
                     ? "<td>–</td>"
                     : fmt::format("<td>{} <small>&plusmn; {}</small></td>",
                                   data(found->mean, fmt::format("{:.4g}", found->mean)),
-                                  data(found->standard_error,
-                                       fmt::format("{:.2g}", found->standard_error)));
+                                  data(found->standard_error, fmt::format("{:.2g}", found->standard_error)));
       }
       html += "</tr>\n";
     }
@@ -461,8 +444,7 @@ std::string index_entry(const fs::path& link, const StudyResult& result) {
   html += facts_list({{"scale", result.scale}, {"models", fmt::to_string(result.cells.size())}});
   html += "<ul class=\"claims\">\n";
   for (const Claim& claim : result.claims) {
-    html += fmt::format("<li class=\"claim\">{}<p>{}</p></li>\n", verdict(result, claim),
-                        escape_html(claim.statement));
+    html += fmt::format("<li class=\"claim\">{}<p>{}</p></li>\n", verdict(result, claim), escape_html(claim.statement));
   }
   html += "</ul></div>\n";
   const auto groups = group_by_task(result);
@@ -518,8 +500,7 @@ fs::path write_reports(const fs::path& directory) {
   for (const auto& entry : fs::directory_iterator(directory)) {
     if (fs::exists(entry.path() / "result.json")) runs.push_back(entry.path());
   }
-  check(!runs.empty(), "[report] there is no result.json in '{}' or one level below",
-        directory.string());
+  check(!runs.empty(), "[report] there is no result.json in '{}' or one level below", directory.string());
   std::sort(runs.begin(), runs.end());
   std::string body = "<header><h1>Studies</h1>\n";
   std::string entries;

@@ -27,18 +27,14 @@ std::string size_name(const Cell& cell) {
 }
 
 std::string tip(const Cell& cell, const ArmResult& arm) {
-  return fmt::format(
-      "{}\n{}, seed {}, learning rate {:.3g}\nexact match {} [{}, {}] of {}\nloss per token {}",
-      arm_label(arm.arm), size_name(cell), cell.seed, cell.learning_rate,
-      share_number(arm.exact_match), share_number(arm.ci95.low), share_number(arm.ci95.high), arm.n,
-      loss_number(arm.loss_per_token));
+  return fmt::format("{}\n{}, seed {}, learning rate {:.3g}\nexact match {} [{}, {}] of {}\nloss per token {}",
+                     arm_label(arm.arm), size_name(cell), cell.seed, cell.learning_rate, share_number(arm.exact_match),
+                     share_number(arm.ci95.low), share_number(arm.ci95.high), arm.n, loss_number(arm.loss_per_token));
 }
 
 using Getter = double (*)(const Cell&, const ArmResult&);
 
-double parameters_of(const Cell& cell, const ArmResult&) {
-  return static_cast<double>(cell.parameters);
-}
+double parameters_of(const Cell& cell, const ArmResult&) { return static_cast<double>(cell.parameters); }
 double flops_of(const Cell& cell, const ArmResult&) { return cell.flops; }
 double loss_of(const Cell&, const ArmResult& arm) { return arm.loss_per_token; }
 double match_of(const Cell&, const ArmResult& arm) { return arm.exact_match; }
@@ -57,8 +53,7 @@ std::vector<double> collect(const TaskGroup& group, Getter get, bool with_others
 
 // One series for each variant and arm: a line through the means over seeds of equal size, a mark
 // for each seed, faint marks for learning rates that were not chosen.
-std::vector<Series> series_by_arm(const TaskGroup& group, Getter get_x, Getter get_y, bool lines,
-                                  bool whiskers) {
+std::vector<Series> series_by_arm(const TaskGroup& group, Getter get_x, Getter get_y, bool lines, bool whiskers) {
   std::vector<Series> all;
   for (size_t v = 0; v < group.variants.size(); ++v) {
     for (const std::string& arm : group.arms) {
@@ -106,8 +101,7 @@ std::vector<Reference> chance_line(const TaskGroup& group) {
 }
 
 std::string ordered_color(size_t index, size_t count) {
-  const double place =
-      count < 2 ? 0.6 : static_cast<double>(index) / static_cast<double>(count - 1);
+  const double place = count < 2 ? 0.6 : static_cast<double>(index) / static_cast<double>(count - 1);
   return fmt::format("s{}", static_cast<int>(std::lround(1 + place * 5)));
 }
 
@@ -150,17 +144,16 @@ void budget_caveats(const StudyResult& result, std::vector<std::string>& caveats
     if (!own_budget(cell)) tokens.insert(cell.tokens);
   }
   if (tokens.size() == 1) {
-    caveats.push_back(fmt::format(
-        "Every model saw the same {} training tokens. A threshold in size at fixed tokens is a "
-        "threshold in sample efficiency: a smaller model may get there with more steps. The figure "
-        "against training FLOPs shows the other view.",
-        whole_number(static_cast<double>(*tokens.begin()))));
+    caveats.push_back(
+        fmt::format("Every model saw the same {} training tokens. A threshold in size at fixed tokens is a "
+                    "threshold in sample efficiency: a smaller model may get there with more steps. The figure "
+                    "against training FLOPs shows the other view.",
+                    whole_number(static_cast<double>(*tokens.begin()))));
   } else if (tokens.size() > 1) {
     caveats.push_back(fmt::format(
         "Models saw between {} and {} training tokens, so sizes are not compared at equal data; "
         "read the figure against training FLOPs beside the one against parameters.",
-        whole_number(static_cast<double>(*tokens.begin())),
-        whole_number(static_cast<double>(*tokens.rbegin()))));
+        whole_number(static_cast<double>(*tokens.begin())), whole_number(static_cast<double>(*tokens.rbegin()))));
   }
   std::map<std::pair<std::string, int32_t>, std::pair<double, double>> flops;  // with cot, without
   bool has_cot = false, has_direct = false;
@@ -186,17 +179,17 @@ void budget_caveats(const StudyResult& result, std::vector<std::string>& caveats
         "Direct answers come only from the model that also learned the chain; no model was trained "
         "on direct answers alone, so their failure may owe something to the shared training.");
   } else if (least < 1) {
-    caveats.push_back(fmt::format(
-        "The direct-only control had as little as {:.2f} of the FLOPs of the model with the chain; "
-        "its failure is not a comparison at equal compute.",
-        least));
+    caveats.push_back(
+        fmt::format("The direct-only control had as little as {:.2f} of the FLOPs of the model with the chain; "
+                    "its failure is not a comparison at equal compute.",
+                    least));
   } else {
-    caveats.push_back(fmt::format(
-        "The direct-only control had at least {:.2f} times the FLOPs of the model with the chain "
-        "at "
-        "the same width. A direct arm that stays at chance did so within this budget; that is no "
-        "proof that it cannot be learned.",
-        least));
+    caveats.push_back(
+        fmt::format("The direct-only control had at least {:.2f} times the FLOPs of the model with the chain "
+                    "at "
+                    "the same width. A direct arm that stays at chance did so within this budget; that is no "
+                    "proof that it cannot be learned.",
+                    least));
   }
 }
 
@@ -218,16 +211,16 @@ void rate_caveats(const StudyResult& result, std::vector<std::string>& caveats) 
   }
   if (fewest == SIZE_MAX) return;
   if (fewest < 3) {
-    caveats.push_back(fmt::format(
-        "Only {} learning rate{} per size: the learning rate decides where a threshold lies, and a "
-        "size that fails here may succeed at a rate that was not tried.",
-        fewest, fewest == 1 ? "" : "s"));
+    caveats.push_back(
+        fmt::format("Only {} learning rate{} per size: the learning rate decides where a threshold lies, and a "
+                    "size that fails here may succeed at a rate that was not tried.",
+                    fewest, fewest == 1 ? "" : "s"));
   }
   if (!at_border.empty()) {
-    caveats.push_back(fmt::format(
-        "The chosen learning rate stands at the edge of its grid for {} parameters: the best rate "
-        "may lie outside.",
-        listed(at_border)));
+    caveats.push_back(
+        fmt::format("The chosen learning rate stands at the edge of its grid for {} parameters: the best rate "
+                    "may lie outside.",
+                    listed(at_border)));
   }
 }
 
@@ -250,8 +243,8 @@ void seed_caveats(const StudyResult& result, std::vector<std::string>& caveats) 
     for (const auto& [arm, ends] : reach) {
       if (ends.second - ends.first < 0.3) continue;
       split.push_back(fmt::format("{} at {} parameters ({} to {})", arm_label(arm),
-                                  whole_number(static_cast<double>(std::get<2>(key))),
-                                  share_number(ends.first), share_number(ends.second)));
+                                  whole_number(static_cast<double>(std::get<2>(key))), share_number(ends.first),
+                                  share_number(ends.second)));
     }
   }
   if (fewest < 5) {
@@ -263,8 +256,7 @@ void seed_caveats(const StudyResult& result, std::vector<std::string>& caveats) 
   }
   if (!split.empty()) {
     caveats.push_back(
-        fmt::format("Seeds disagree near a threshold: {}. Means over such seeds describe no model.",
-                    listed(split)));
+        fmt::format("Seeds disagree near a threshold: {}. Means over such seeds describe no model.", listed(split)));
   }
 }
 
@@ -292,9 +284,8 @@ void metric_caveats(const StudyResult& result, std::vector<std::string>& caveats
   }
   if (!collapsed.empty()) {
     if (collapsed.size() > 4) collapsed.resize(4);
-    caveats.push_back(fmt::format(
-        "A single step holds the whole chain back: {}. The average over steps hides that.",
-        listed(collapsed)));
+    caveats.push_back(fmt::format("A single step holds the whole chain back: {}. The average over steps hides that.",
+                                  listed(collapsed)));
   }
   if (chains) {
     caveats.push_back(
@@ -310,10 +301,10 @@ void metric_caveats(const StudyResult& result, std::vector<std::string>& caveats
         "once learned, and one answer: compare its accuracy, not its loss, with the others.");
   }
   if (!chances.empty()) {
-    caveats.push_back(fmt::format(
-        "Guessing scores {}. \"At chance\" means that the whole interval lies near that value, not "
-        "that a difference failed to show.",
-        listed({chances.begin(), chances.end()})));
+    caveats.push_back(
+        fmt::format("Guessing scores {}. \"At chance\" means that the whole interval lies near that value, not "
+                    "that a difference failed to show.",
+                    listed({chances.begin(), chances.end()})));
   }
 }
 
@@ -322,8 +313,8 @@ void metric_caveats(const StudyResult& result, std::vector<std::string>& caveats
 std::vector<TaskGroup> group_by_task(const StudyResult& result) {
   std::vector<TaskGroup> groups;
   for (const Cell& cell : result.cells) {
-    auto at = std::find_if(groups.begin(), groups.end(),
-                           [&](const TaskGroup& group) { return group.task == cell.task; });
+    auto at =
+        std::find_if(groups.begin(), groups.end(), [&](const TaskGroup& group) { return group.task == cell.task; });
     if (at == groups.end()) {
       groups.push_back({cell.task, {}, {}, {}, {}});
       at = groups.end() - 1;
@@ -408,8 +399,8 @@ Chart loss_by_parameters(const TaskGroup& group) {
   chart.series = series_by_arm(group, parameters_of, loss_of, true, false);
   for (const Cell* cell : group.cells) {
     if (cell->chance <= 0) continue;
-    chart.references.push_back({-std::log(cell->chance),
-                                fmt::format("guessing {}", loss_number(-std::log(cell->chance)))});
+    chart.references.push_back(
+        {-std::log(cell->chance), fmt::format("guessing {}", loss_number(-std::log(cell->chance)))});
     break;
   }
   return chart;
@@ -434,12 +425,9 @@ std::vector<Chart> metrics_by_parameters(const TaskGroup& group) {
   };
   const Metric metrics[] = {
       {"final answer", "c0", match_of},
-      {"whole answer", "c1",
-       [](const Cell&, const ArmResult& arm) { return arm.chain_exact_match; }},
-      {"product of the positions", "c2",
-       [](const Cell&, const ArmResult& arm) { return position_product(arm); }},
-      {"mean of the positions", "c3",
-       [](const Cell&, const ArmResult& arm) { return mean(arm.position_accuracy); }},
+      {"whole answer", "c1", [](const Cell&, const ArmResult& arm) { return arm.chain_exact_match; }},
+      {"product of the positions", "c2", [](const Cell&, const ArmResult& arm) { return position_product(arm); }},
+      {"mean of the positions", "c3", [](const Cell&, const ArmResult& arm) { return mean(arm.position_accuracy); }},
       {"probability of a right token", "c4",
        [](const Cell&, const ArmResult& arm) { return std::exp(-arm.loss_per_token); }}};
   std::vector<Chart> charts;
@@ -484,8 +472,7 @@ std::vector<Chart> accuracy_by_position(const TaskGroup& group) {
         std::vector<std::vector<double>> steps;
         for (const Cell* cell : group.cells) {
           const ArmResult* found = cell->find_arm(arm);
-          if (cell->variant != variant || cell->parameters != sizes[s] || found == nullptr)
-            continue;
+          if (cell->variant != variant || cell->parameters != sizes[s] || found == nullptr) continue;
           steps.resize(std::max(steps.size(), found->position_accuracy.size()));
           for (size_t i = 0; i < found->position_accuracy.size(); ++i) {
             steps[i].push_back(found->position_accuracy[i]);
@@ -498,9 +485,8 @@ std::vector<Chart> accuracy_by_position(const TaskGroup& group) {
         for (size_t i = 0; i < steps.size(); ++i) {
           const Point point{static_cast<double>(i + 1), mean(steps[i])};
           series.line.push_back(point);
-          series.marks.push_back(
-              {point.x, point.y, kNoValue, kNoValue,
-               fmt::format("{}\nanswer token {}: {}", series.name, i + 1, share_number(point.y))});
+          series.marks.push_back({point.x, point.y, kNoValue, kNoValue,
+                                  fmt::format("{}\nanswer token {}: {}", series.name, i + 1, share_number(point.y))});
         }
         length = std::max(length, steps.size());
         chart.series.push_back(std::move(series));

@@ -11,8 +11,8 @@ Residuals::Residuals(const Model& model) : model_(model) {}
 
 void Residuals::read(int64_t depth, Value position) {
   check(depth >= 0 && depth <= model_.config().n_layer,
-        "[residual] there is no depth {}, a stack of {} blocks has 0 to {}", depth,
-        model_.config().n_layer, model_.config().n_layer);
+        "[residual] there is no depth {}, a stack of {} blocks has 0 to {}", depth, model_.config().n_layer,
+        model_.config().n_layer);
   check(reads_.emplace(depth, position).second, "[residual] depth {} is read twice", depth);
 }
 
@@ -24,8 +24,7 @@ Value Residuals::visit(const std::string& point, Value x) {
   const std::string prefix = main_stack(model_.config()).prefix;
   int64_t depth = 0;
   while (depth <= model_.config().n_layer &&
-         point != prefix + (depth == 0 ? std::string("embed")
-                                       : fmt::format("blocks.{}.residual", depth - 1))) {
+         point != prefix + (depth == 0 ? std::string("embed") : fmt::format("blocks.{}.residual", depth - 1))) {
     ++depth;
   }
   if (depth > model_.config().n_layer) return x;  // of the other stack
@@ -37,9 +36,8 @@ Value Residuals::visit(const std::string& point, Value x) {
     const Value position = graph.parameter("patch.position", {DType::u32, {}});
     const Value value = graph.parameter("patch.value", {DType::f32, {B, C}});
     const Value column = graph::iota(graph, {DType::u32, {1, T, 1}}, 1);
-    const Value here =
-        graph::logical_and(graph::equal(column, position),
-                           graph::equal(wanted, graph::scalar(graph, double(depth), DType::u32)));
+    const Value here = graph::logical_and(graph::equal(column, position),
+                                          graph::equal(wanted, graph::scalar(graph, double(depth), DType::u32)));
     x = graph::select(here, graph::reshape(value, {B, 1, C}), x);
   }
   const auto read = reads_.find(depth);

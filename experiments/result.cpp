@@ -126,8 +126,7 @@ Json parse_json(std::string_view text, std::string_view source) {
 
 std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
-  check(file.good() && !std::filesystem::is_directory(path), "[result] cannot read '{}'",
-        path.string());
+  check(file.good() && !std::filesystem::is_directory(path), "[result] cannot read '{}'", path.string());
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();
@@ -203,7 +202,7 @@ struct Tally {
   int64_t items = 0, correct = 0, chain_correct = 0, tokens = 0;
   double nll = 0, nll_squares = 0;
   std::vector<int64_t> position_correct;
-  std::vector<int64_t> position_items;  // whose answers are that long
+  std::vector<int64_t> position_items;                                      // whose answers are that long
   std::vector<std::pair<std::string, std::pair<double, double>>> measures;  // sum, sum of squares
 };
 
@@ -220,10 +219,8 @@ void add(Tally& tally, const SampleLine& sample) {
     all = all && right;
   }
   tally.items += 1;
-  const bool last =
-      !target.empty() && response.size() == target.size() && target.back() == response.back();
-  const bool right =
-      sample.target_value.empty() ? last : sample.target_value == sample.response_value;
+  const bool last = !target.empty() && response.size() == target.size() && target.back() == response.back();
+  const bool right = sample.target_value.empty() ? last : sample.target_value == sample.response_value;
   tally.correct += right ? 1 : 0;
   tally.chain_correct += all ? 1 : 0;
   tally.tokens += static_cast<int64_t>(target.size());
@@ -244,8 +241,8 @@ std::vector<Measure> measures_of(const std::string& arm, const Tally& tally) {
   std::vector<Measure> measures;
   for (const auto& [name, sums] : tally.measures) {
     const double spread = std::max(0.0, sums.second - sums.first * sums.first / items);
-    measures.push_back({arm + "." + name, sums.first / items,
-                        std::sqrt(spread / std::max(1.0, items - 1) / items), tally.items});
+    measures.push_back(
+        {arm + "." + name, sums.first / items, std::sqrt(spread / std::max(1.0, items - 1) / items), tally.items});
   }
   return measures;
 }
@@ -261,8 +258,8 @@ ArmResult finish(const std::string& name, const Tally& tally) {
   arm.loss_per_token = tally.nll / static_cast<double>(tally.tokens);
   // sd / sqrt(n) of the items' losses, in nats a token.
   const double spread = tally.nll_squares - tally.nll * tally.nll / items;
-  arm.loss_stderr = std::sqrt(std::max(0.0, spread) / std::max(1.0, items - 1) * items) /
-                    static_cast<double>(tally.tokens);
+  arm.loss_stderr =
+      std::sqrt(std::max(0.0, spread) / std::max(1.0, items - 1) * items) / static_cast<double>(tally.tokens);
   for (size_t i = 0; i < tally.position_correct.size(); ++i) {
     arm.position_accuracy.push_back(static_cast<double>(tally.position_correct[i]) /
                                     static_cast<double>(tally.position_items[i]));
@@ -357,9 +354,7 @@ StudyResult parse_result(std::string_view text, std::string_view source) {
   return result;
 }
 
-StudyResult load_result(const std::filesystem::path& path) {
-  return parse_result(read_file(path), path.string());
-}
+StudyResult load_result(const std::filesystem::path& path) { return parse_result(read_file(path), path.string()); }
 
 std::string to_json_line(const SampleLine& sample) {
   Json json = {{"cell", sample.cell},       {"arm", sample.arm},
@@ -407,8 +402,8 @@ std::vector<SampleLine> load_samples(const std::filesystem::path& path) {
   for (size_t number = 1;; ++number) {
     const size_t end = text.find('\n', start);
     if (end == std::string::npos) return samples;
-    samples.push_back(parse_sample(std::string_view(text).substr(start, end - start),
-                                   fmt::format("{}:{}", path.string(), number)));
+    samples.push_back(
+        parse_sample(std::string_view(text).substr(start, end - start), fmt::format("{}:{}", path.string(), number)));
     start = end + 1;
   }
 }
@@ -444,15 +439,13 @@ std::vector<Recomputed> recompute(const std::vector<SampleLine>& samples) {
   return result;
 }
 
-std::vector<std::string> disagreements(const StudyResult& result,
-                                       const std::vector<SampleLine>& samples) {
+std::vector<std::string> disagreements(const StudyResult& result, const std::vector<SampleLine>& samples) {
   std::vector<std::string> found;
-  const auto compare = [&](const std::string& where, const char* what, double written,
-                           double computed, double tolerance) {
+  const auto compare = [&](const std::string& where, const char* what, double written, double computed,
+                           double tolerance) {
     if (std::isnan(written) && std::isnan(computed)) return;
     if (!(std::abs(written - computed) <= tolerance * std::max(1.0, std::abs(written)))) {
-      found.push_back(
-          fmt::format("{}: {} is {} but the samples give {}", where, what, written, computed));
+      found.push_back(fmt::format("{}: {} is {} but the samples give {}", where, what, written, computed));
     }
   };
   std::map<std::string, Recomputed> by_cell;
@@ -469,10 +462,9 @@ std::vector<std::string> disagreements(const StudyResult& result,
     for (const Measure& measure : again.measures) {
       const Measure* written = cell.find_measure(measure.name);
       const double nothing = std::nan("");
-      compare(cell.cell, measure.name.c_str(), written ? written->mean : nothing, measure.mean,
-              1e-9);
-      compare(cell.cell, (measure.name + " standard_error").c_str(),
-              written ? written->standard_error : nothing, measure.standard_error, 1e-6);
+      compare(cell.cell, measure.name.c_str(), written ? written->mean : nothing, measure.mean, 1e-9);
+      compare(cell.cell, (measure.name + " standard_error").c_str(), written ? written->standard_error : nothing,
+              measure.standard_error, 1e-6);
     }
     for (const ArmResult& arm : cell.arms) {
       const std::string where = cell.cell + "." + arm.arm;
@@ -490,13 +482,12 @@ std::vector<std::string> disagreements(const StudyResult& result,
       compare(where, "loss_per_token", arm.loss_per_token, other->loss_per_token, 1e-6);
       compare(where, "loss_per_token_stderr", arm.loss_stderr, other->loss_stderr, 1e-6);
       if (arm.position_accuracy.size() != other->position_accuracy.size()) {
-        found.push_back(fmt::format("{}: {} positions but the samples have {}", where,
-                                    arm.position_accuracy.size(), other->position_accuracy.size()));
+        found.push_back(fmt::format("{}: {} positions but the samples have {}", where, arm.position_accuracy.size(),
+                                    other->position_accuracy.size()));
         continue;
       }
       for (size_t i = 0; i < arm.position_accuracy.size(); ++i) {
-        compare(where, "position_accuracy", arm.position_accuracy[i], other->position_accuracy[i],
-                1e-9);
+        compare(where, "position_accuracy", arm.position_accuracy[i], other->position_accuracy[i], 1e-9);
       }
     }
   }

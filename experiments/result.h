@@ -93,8 +93,8 @@ struct StudyResult {
   bool benchmark = false;            // cells are timed, not evaluated: no seeds, no answers
   bool demonstration = false;        // few seeds: verdicts demonstrate, they do not establish
   std::vector<std::string> caveats;  // of this study, beside the ones the report derives
-  Facts settings;  // what else a reader needs: steps, batch, grid of learning rates
-  std::vector<Figure> figures;  // beside those of every study
+  Facts settings;                    // what else a reader needs: steps, batch, grid of learning rates
+  std::vector<Figure> figures;       // beside those of every study
 };
 
 // Pretty-printed JSON with the keys of the fields above; doubles read back to the same bits.
@@ -149,7 +149,6 @@ std::vector<Recomputed> recompute(const std::vector<SampleLine>& samples);
 
 // Differences between a result and its samples, one sentence each; empty if all numbers agree to
 // 1e-9 (losses to 1e-6 relative).
-std::vector<std::string> disagreements(const StudyResult& result,
-                                       const std::vector<SampleLine>& samples);
+std::vector<std::string> disagreements(const StudyResult& result, const std::vector<SampleLine>& samples);
 
 }  // namespace surtsey::experiments

@@ -49,8 +49,8 @@ json parse_header(const std::string& text, const std::string& path) {
     if (event == json::parse_event_t::object_start) keys.emplace_back();
     if (event == json::parse_event_t::object_end && !keys.empty()) keys.pop_back();
     if (depth > kDepthLimit && fault.empty()) fault = "is nested too deeply";
-    if (event == json::parse_event_t::key && !keys.empty() &&
-        !keys.back().insert(value.get<std::string>()).second && fault.empty()) {
+    if (event == json::parse_event_t::key && !keys.empty() && !keys.back().insert(value.get<std::string>()).second &&
+        fault.empty()) {
       fault = fmt::format("names {} twice", value.dump());
     }
     return true;
@@ -78,8 +78,7 @@ json parse_header(const std::string& text, const std::string& path) {
 }
 
 uint64_t whole_number(const json& value, const std::string& path, const std::string& tensor) {
-  check(value.is_number_unsigned(), "{}: tensor {} has {} where a whole number belongs", path,
-        tensor, value.dump());
+  check(value.is_number_unsigned(), "{}: tensor {} has {} where a whole number belongs", path, tensor, value.dump());
   return value.get<uint64_t>();
 }
 
@@ -92,14 +91,12 @@ struct Entry {
 
 Entry read_entry(const std::string& name, const json& value, const std::string& path) {
   Entry entry{name};
-  check(value.is_object() && value.size() == 3 && value.contains("dtype") &&
-            value.contains("shape") && value.contains("data_offsets"),
+  check(value.is_object() && value.size() == 3 && value.contains("dtype") && value.contains("shape") &&
+            value.contains("data_offsets"),
         "{}: tensor {} must have exactly dtype, shape and data_offsets", path, name);
   const json& dtype = value.at("dtype");
-  const auto format = std::find_if(kFormats.begin(), kFormats.end(),
-                                   [&](const Format& f) { return dtype == f.name; });
-  check(format != kFormats.end(), "{}: tensor {} has the dtype {}, which is not supported", path,
-        name, dtype.dump());
+  const auto format = std::find_if(kFormats.begin(), kFormats.end(), [&](const Format& f) { return dtype == f.name; });
+  check(format != kFormats.end(), "{}: tensor {} has the dtype {}, which is not supported", path, name, dtype.dump());
   entry.type.dtype = format->dtype;
 
   const json& shape = value.at("shape");
@@ -107,18 +104,17 @@ Entry read_entry(const std::string& name, const json& value, const std::string& 
   uint64_t bytes = format->bytes;
   for (const json& extent : shape) {
     const uint64_t n = whole_number(extent, path, name);
-    check(n <= uint64_t(INT64_MAX) && !__builtin_mul_overflow(bytes, n, &bytes),
-          "{}: the shape of tensor {} overflows", path, name);
+    check(n <= uint64_t(INT64_MAX) && !__builtin_mul_overflow(bytes, n, &bytes), "{}: the shape of tensor {} overflows",
+          path, name);
     entry.type.shape.push_back(int64_t(n));
   }
   const json& offsets = value.at("data_offsets");
-  check(offsets.is_array() && offsets.size() == 2, "{}: tensor {} must have two data_offsets", path,
-        name);
+  check(offsets.is_array() && offsets.size() == 2, "{}: tensor {} must have two data_offsets", path, name);
   entry.begin = whole_number(offsets[0], path, name);
   entry.end = whole_number(offsets[1], path, name);
   check(entry.begin <= entry.end && entry.end - entry.begin == bytes,
-        "{}: tensor {} is {} and needs {} bytes, its offsets are [{}, {}]", path, name,
-        to_string(entry.type), bytes, entry.begin, entry.end);
+        "{}: tensor {} is {} and needs {} bytes, its offsets are [{}, {}]", path, name, to_string(entry.type), bytes,
+        entry.begin, entry.end);
   return entry;
 }
 
@@ -139,8 +135,8 @@ Safetensors parse_safetensors(const std::vector<std::byte>& file, const std::str
   check(file.size() >= 8, "{}: {} bytes are too few for a safetensors file", path, file.size());
   uint64_t header_size = 0;
   for (int i = 7; i >= 0; --i) header_size = header_size << 8 | uint64_t(file[size_t(i)]);
-  check(header_size <= kHeaderLimit, "{}: the header is {} bytes long, at most {} are allowed",
-        path, header_size, kHeaderLimit);
+  check(header_size <= kHeaderLimit, "{}: the header is {} bytes long, at most {} are allowed", path, header_size,
+        kHeaderLimit);
   check(header_size <= file.size() - 8, "{}: the file is truncated in its header", path);
   const std::string text(reinterpret_cast<const char*>(file.data()) + 8, header_size);
   const json header = parse_header(text, path);
@@ -158,16 +154,15 @@ Safetensors parse_safetensors(const std::vector<std::byte>& file, const std::str
       content.metadata[key] = word.get<std::string>();
     }
   }
-  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-  });
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& a, const Entry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
   const uint64_t available = file.size() - 8 - header_size;
   uint64_t position = 0;
   for (const Entry& entry : entries) {
-    check(entry.begin == position, "{}: tensor {} begins at {}, not at {}: a gap or an overlap",
-          path, entry.name, entry.begin, position);
-    check(entry.end <= available, "{}: the file is truncated: tensor {} ends at {} of {} bytes",
-          path, entry.name, entry.end, available);
+    check(entry.begin == position, "{}: tensor {} begins at {}, not at {}: a gap or an overlap", path, entry.name,
+          entry.begin, position);
+    check(entry.end <= available, "{}: the file is truncated: tensor {} ends at {} of {} bytes", path, entry.name,
+          entry.end, available);
     position = entry.end;
   }
   check(position == available, "{}: {} bytes follow the last tensor", path, available - position);
@@ -209,8 +204,7 @@ std::vector<std::byte> format_safetensors(const Safetensors& content) {
   }
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8, ' ');
-  check(text.size() <= kHeaderLimit, "the header of a safetensors file exceeds {} bytes",
-        kHeaderLimit);
+  check(text.size() <= kHeaderLimit, "the header of a safetensors file exceeds {} bytes", kHeaderLimit);
   std::vector<std::byte> file;
   file.reserve(8 + text.size() + data.size());
   for (int i = 0; i < 8; ++i) file.push_back(std::byte(uint64_t(text.size()) >> (8 * i) & 0xff));

@@ -14,8 +14,8 @@ constexpr double kNever = -1e30;
 // -log(-log u) for u = 1 - v, f32 [N, V].
 Value gumbel(graph::Graph& graph, const TokenDraw& draw, int64_t rows, int64_t vocabulary) {
   const auto word = [&](double value) { return graph::scalar(graph, value, DType::u32); };
-  const Value key = random_bits(graph::stream_key(draw.seed, "sample"), word(0),
-                                graph::reshape(draw.stream, {rows, 1}));
+  const Value key =
+      random_bits(graph::stream_key(draw.seed, "sample"), word(0), graph::reshape(draw.stream, {rows, 1}));
   const Value token = graph::iota(graph, {DType::u32, {rows, vocabulary}}, 1);
   const Value bits = random_bits(key, draw.step, token);
   // 23 bits and a half: v and 1 - v are exact, neither is ever 0.
@@ -23,8 +23,7 @@ Value gumbel(graph::Graph& graph, const TokenDraw& draw, int64_t rows, int64_t v
   // log(1 - v) is inexact near 1 by more than it is far from 0: the first terms of its series
   // there.
   const Value series = v * (1.0 + v * (0.5 + v * (1.0 / 3)));
-  const Value exponential =
-      graph::select(graph::less(v, graph::constant_like(v, 1.0 / 64)), series, -log(1.0 - v));
+  const Value exponential = graph::select(graph::less(v, graph::constant_like(v, 1.0 / 64)), series, -log(1.0 - v));
   return -log(exponential);
 }
 
@@ -48,8 +47,7 @@ Value largest(Value logits, const Holds& holds) {
 
 void check_filter(const TokenFilter& filter) {
   check(filter.top_k >= 0, "top_k cannot be {}", filter.top_k);
-  check(filter.top_p > 0 && filter.top_p <= 1, "top_p is above 0 and at most 1, not {}",
-        filter.top_p);
+  check(filter.top_p > 0 && filter.top_p <= 1, "top_p is above 0 and at most 1, not {}", filter.top_p);
 }
 
 Value draw_tokens(Value logits, const TokenDraw& draw, const TokenFilter& filter) {
@@ -57,9 +55,7 @@ Value draw_tokens(Value logits, const TokenDraw& draw, const TokenFilter& filter
   check(logits.rank() == 2, "[sample] logits are {}, not [N, V]", to_string(logits.type()));
   graph::Graph& graph = *logits.graph;
   const int64_t vocabulary = logits.dim(1);
-  const auto at_least = [&](Value threshold) {
-    return graph::logical_not(graph::less(logits, threshold));
-  };
+  const auto at_least = [&](Value threshold) { return graph::logical_not(graph::less(logits, threshold)); };
   Value kept;  // boolean [N, V]; empty: all
   if (filter.top_k > 0 && filter.top_k < vocabulary) {
     const Value wanted = graph::scalar(graph, double(filter.top_k));
@@ -74,8 +70,7 @@ Value draw_tokens(Value logits, const TokenDraw& draw, const TokenFilter& filter
     if (kept) weight = graph::select(kept, weight, graph::constant_like(weight, 0));
     const Value wanted = graph::sum(weight, {1}) * filter.top_p;
     const Value nucleus = at_least(largest(logits, [&](Value threshold) {
-      const Value chosen =
-          graph::select(at_least(threshold), weight, graph::constant_like(weight, 0));
+      const Value chosen = graph::select(at_least(threshold), weight, graph::constant_like(weight, 0));
       return graph::logical_not(graph::less(graph::sum(chosen, {1}), wanted));
     }));
     kept = kept ? graph::logical_and(kept, nucleus) : nucleus;

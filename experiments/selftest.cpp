@@ -38,8 +38,7 @@ struct Training {
 
 class Selftest {
  public:
-  Selftest(engine::Device& device, const SelftestOptions& options)
-      : device_(device), options_(options) {
+  Selftest(engine::Device& device, const SelftestOptions& options) : device_(device), options_(options) {
     report_.device = device.info();
     report_.validation = device.validation();
   }
@@ -100,8 +99,7 @@ class Selftest {
     const OpSuite suite = op_suite(row);
     graph::State state = suite.state;
     const auto reference = graph::interpret(suite.program, state);
-    const auto values =
-        run_on_device(device_, result().target, suite.program, suite.state, 1, options_.alter);
+    const auto values = run_on_device(device_, result().target, suite.program, suite.state, 1, options_.alter);
     OpResult op{row.name};
     for (const auto& [name, expected] : reference) {
       const OpCase& test = suite.cases.at(name);
@@ -132,8 +130,7 @@ class Selftest {
       const double expected = report_.reference_losses[step];
       result().losses.push_back(loss);
       if (!(std::abs(loss - expected) <= kLossTolerance * std::abs(expected)))
-        fail("training",
-             fmt::format("loss of step {} is {:.9g} instead of {:.9g}", step + 1, loss, expected));
+        fail("training", fmt::format("loss of step {} is {:.9g} instead of {:.9g}", step + 1, loss, expected));
     }
     const graph::HostTensor parameters = session.read(graph::kParameters);
     double difference = 0, norm = 0;
@@ -144,9 +141,8 @@ class Selftest {
     }
     result().parameter_error = std::sqrt(difference / norm);
     if (!(result().parameter_error <= kParameterTolerance))
-      fail("training",
-           fmt::format("parameters after {} steps are off by {:.3g} of their norm, allowed {:.3g}",
-                       kSteps, result().parameter_error, kParameterTolerance));
+      fail("training", fmt::format("parameters after {} steps are off by {:.3g} of their norm, allowed {:.3g}", kSteps,
+                                   result().parameter_error, kParameterTolerance));
     for (const std::string& place : session.overruns()) fail("training", "wrote " + place);
     for (const std::string& message : device_.validation_messages()) fail("validation", message);
   }
@@ -157,8 +153,7 @@ class Selftest {
     graph::State state;
     for (const std::string& name : session.state_names()) state[name] = session.read(name);
     for (uint32_t step = 0; step < kSteps; ++step)
-      report_.reference_losses.push_back(
-          graph::interpret(training.program, state).at("loss").values[0]);
+      report_.reference_losses.push_back(graph::interpret(training.program, state).at("loss").values[0]);
     reference_parameters_ = state.at(graph::kParameters);
   }
 
@@ -179,8 +174,7 @@ size_t SelftestReport::failures() const {
 SelftestReport run_selftest(engine::Device& device, const SelftestOptions& options) {
   for (const std::string& op : options.ops) {
     const auto table = graph::op_table();
-    check(std::any_of(table.begin(), table.end(),
-                      [&](const graph::OpDef& row) { return row.name == op; }),
+    check(std::any_of(table.begin(), table.end(), [&](const graph::OpDef& row) { return row.name == op; }),
           "there is no op '{}'", op);
   }
   return Selftest(device, options).run();

@@ -25,8 +25,8 @@ struct VariantResult {
   std::string name;
   graph::Target target;
   std::vector<OpResult> ops;
-  std::vector<double> losses;  // of the training run on the device, one a step
-  double parameter_error = 0;  // ||device - interpreter|| / ||interpreter|| after the last step
+  std::vector<double> losses;         // of the training run on the device, one a step
+  double parameter_error = 0;         // ||device - interpreter|| / ||interpreter|| after the last step
   std::vector<std::string> failures;  // reproducible: variant, case, element, values
   double seconds = 0;
 };

@@ -48,16 +48,12 @@ double standard_error_of(double mean, double square, int32_t n) {
 }  // namespace
 
 SparseParity::SparseParity(SparseParityOptions options) : options_(options) {
-  check(options_.tasks >= 1 && options_.tasks <= 1000,
-        "[parity] tasks is {}, it must be in [1, 1000]", options_.tasks);
-  check(options_.subset >= 1 && options_.bits >= options_.subset &&
-            options_.bits % options_.subset == 0,
+  check(options_.tasks >= 1 && options_.tasks <= 1000, "[parity] tasks is {}, it must be in [1, 1000]", options_.tasks);
+  check(options_.subset >= 1 && options_.bits >= options_.subset && options_.bits % options_.subset == 0,
         "[parity] subset is {}, it must divide the {} bits", options_.subset, options_.bits);
-  check(options_.exponent >= 0, "[parity] exponent is {}, it must not be negative",
-        options_.exponent);
-  check(options_.items >= 1 && options_.validation_samples >= 1,
-        "[parity] a test of {} items, a validation of {}", options_.items,
-        options_.validation_samples);
+  check(options_.exponent >= 0, "[parity] exponent is {}, it must not be negative", options_.exponent);
+  check(options_.items >= 1 && options_.validation_samples >= 1, "[parity] a test of {} items, a validation of {}",
+        options_.items, options_.validation_samples);
   double total = 0;
   for (int32_t i = 0; i < options_.tasks; ++i) {
     probabilities_.push_back(std::pow(i + 1.0, -options_.exponent));
@@ -69,8 +65,8 @@ SparseParity::SparseParity(SparseParityOptions options) : options_(options) {
     for (int32_t task = 0; task < options_.tasks; ++task) subsets.insert(subset(task));
     if (subsets.size() == static_cast<size_t>(options_.tasks)) return;
   }
-  check(false, "[parity] {} tasks find no distinct subsets of {} among {} bits", options_.tasks,
-        options_.subset, options_.bits);
+  check(false, "[parity] {} tasks find no distinct subsets of {} among {} bits", options_.tasks, options_.subset,
+        options_.bits);
 }
 
 uint32_t SparseParity::place_key(int32_t part) const {
@@ -126,40 +122,35 @@ SparseParity::Draw SparseParity::draw(graph::Graph& graph, int64_t rows, Value s
     }
   }
   const Value index = reshape(iota(graph, {DType::u32, {rows * n}}, 0), {rows, n});
-  const Value bits =
-      mod(random_bits(graph::stream_key(seed, name + ".bits"), step, index), number(2));
+  const Value bits = mod(random_bits(graph::stream_key(seed, name + ".bits"), step, index), number(2));
   Value parity;
   for (int32_t part = 0; part < options_.subset; ++part) {
     const int64_t block = n / options_.subset;
-    const Value place = mod(random_bits(number(place_key(part)), number(0), chosen),
-                            number(static_cast<double>(block)));
-    const Value bit =
-        gather(slice(bits, 1, part * block, (part + 1) * block), reshape(place, {rows, 1}), 1, 1);
+    const Value place =
+        mod(random_bits(number(place_key(part)), number(0), chosen), number(static_cast<double>(block)));
+    const Value bit = gather(slice(bits, 1, part * block, (part + 1) * block), reshape(place, {rows, 1}), 1, 1);
     parity = part == 0 ? bit : parity + bit;
   }
   const Value code = equal(reshape(chosen, {rows, 1}), iota(graph, {DType::u32, {1, tasks}}, 1));
   Draw result;
-  result.input =
-      reshape(graph::concat({cast(code, DType::f32), cast(bits, DType::f32)}, 1), {rows, 1, tasks + n});
+  result.input = reshape(graph::concat({cast(code, DType::f32), cast(bits, DType::f32)}, 1), {rows, 1, tasks + n});
   result.target = mod(parity, number(2));
   return result;
 }
 
-Value SparseParity::training_loss(const Model& model, graph::Parameters& parameters, Value seed,
-                                  Value step, int64_t rows) const {
+Value SparseParity::training_loss(const Model& model, graph::Parameters& parameters, Value seed, Value step,
+                                  int64_t rows) const {
   const Draw batch = draw(parameters.graph(), rows, seed, step, "parity.train");
   return graph::cross_entropy(model.logits(parameters, batch.input), batch.target).mean;
 }
 
-void SparseParity::add_programs(engine::Session& session, const Model& model,
-                                size_t members) const {
+void SparseParity::add_programs(engine::Session& session, const Model& model, size_t members) const {
   for (const char* name : {kValidation, kTest}) {
     session.add_program(name, for_members(measure_program(*this, model, name), members));
   }
 }
 
-std::vector<double> SparseParity::validation_loss(engine::Session& session, size_t members,
-                                                  uint32_t seed) const {
+std::vector<double> SparseParity::validation_loss(engine::Session& session, size_t members, uint32_t seed) const {
   session.write(kSeed, std::vector<uint32_t>{seed});
   session.run(kValidation);
   const std::vector<float> losses = session.read_output_floats(kValidation, "loss");
@@ -167,8 +158,7 @@ std::vector<double> SparseParity::validation_loss(engine::Session& session, size
   return {losses.begin(), losses.end()};
 }
 
-std::vector<std::vector<Measure>> SparseParity::measure(engine::Session& session,
-                                                        size_t members, uint32_t seed) const {
+std::vector<std::vector<Measure>> SparseParity::measure(engine::Session& session, size_t members, uint32_t seed) const {
   session.write(kSeed, std::vector<uint32_t>{seed});
   std::vector<std::vector<Measure>> all(members);
   std::vector<double> loss(members, 0), variance(members, 0);
@@ -177,8 +167,7 @@ std::vector<std::vector<Measure>> SparseParity::measure(engine::Session& session
     session.write(kTask, std::vector<uint32_t>{static_cast<uint32_t>(task)});
     session.run(kTest);
     const auto read = [&](const char* output) { return session.read_output_floats(kTest, output); };
-    const std::vector<float> right = read("right"), losses = read("loss"),
-                             squares = read("loss_square");
+    const std::vector<float> right = read("right"), losses = read("loss"), squares = read("loss_square");
     for (size_t e = 0; e < members; ++e) {
       const double error = standard_error_of(losses[e], squares[e], options_.items);
       all[e].push_back({fmt::format("accuracy {}", task), right[e],

@@ -43,17 +43,15 @@ class SparseParity : public GeneratedData {
     graph::Value target;  // u32 [B, 1]
   };
   // Samples of a stream; all of one `task` (u32 []) unless it is empty.
-  Draw draw(graph::Graph& graph, int64_t rows, graph::Value seed, graph::Value step,
-            std::string_view stream, graph::Value task = {}) const;
+  Draw draw(graph::Graph& graph, int64_t rows, graph::Value seed, graph::Value step, std::string_view stream,
+            graph::Value task = {}) const;
 
-  graph::Value training_loss(const Model& model, graph::Parameters& parameters, graph::Value seed,
-                             graph::Value step, int64_t rows) const override;
+  graph::Value training_loss(const Model& model, graph::Parameters& parameters, graph::Value seed, graph::Value step,
+                             int64_t rows) const override;
   void add_programs(engine::Session& session, const Model& model, size_t members) const override;
-  std::vector<double> validation_loss(engine::Session& session, size_t members,
-                                      uint32_t seed) const override;
+  std::vector<double> validation_loss(engine::Session& session, size_t members, uint32_t seed) const override;
   // "accuracy i" and "loss i" of each task, and "loss" of the mixture from them.
-  std::vector<std::vector<Measure>> measure(engine::Session& session, size_t members,
-                                            uint32_t seed) const override;
+  std::vector<std::vector<Measure>> measure(engine::Session& session, size_t members, uint32_t seed) const override;
 
  private:
   uint32_t place_key(int32_t part) const;

@@ -18,8 +18,7 @@ struct Stack {
 // The decoder of an encoder_decoder, else the only one.
 inline Stack main_stack(const ModelConfig& config) {
   const bool two = config.architecture == Architecture::encoder_decoder;
-  return {two ? "decoder." : "", config.n_layer, config.block_size,
-          config.architecture != Architecture::encoder, two};
+  return {two ? "decoder." : "", config.n_layer, config.block_size, config.architecture != Architecture::encoder, two};
 }
 
 inline Stack source_stack(const ModelConfig& config) {

@@ -56,13 +56,11 @@ void check_scale(const Study& study, const std::string& scale) {
   if (std::find(known.begin(), known.end(), scale) == known.end()) {
     const std::string near = nearest_word(scale, known);
     throw UserError(fmt::format("there is no scale '{}'{}; scales are {}", scale,
-                                near.empty() ? "" : fmt::format(", did you mean '{}'?", near),
-                                join(known, ", ")));
+                                near.empty() ? "" : fmt::format(", did you mean '{}'?", near), join(known, ", ")));
   }
   const std::vector<std::string> defined = study.scales();
   check(std::find(defined.begin(), defined.end(), scale) != defined.end(),
-        "{} does not define the scale '{}' yet; it has {}", study.name(), scale,
-        join(defined, " and "));
+        "{} does not define the scale '{}' yet; it has {}", study.name(), scale, join(defined, " and "));
 }
 
 void check_same_config(const fs::path& path, const std::string& toml) {
@@ -94,9 +92,7 @@ struct Settings {
     study.add_fields(table);
     claims = claim_names(study);
     table.add("claims", &claims, "what this run claims; one family");
-    table.add("error_rate", &error_rate, "chance of any wrong verdict in the family")
-        .at_least(1e-6)
-        .at_most(0.5);
+    table.add("error_rate", &error_rate, "chance of any wrong verdict in the family").at_least(1e-6).at_most(0.5);
   }
 
   ConfigTable table;
@@ -110,8 +106,8 @@ PackStep largest_step(engine::Device& device, Study& study) {
   double most = 0;
   StudyRun run(device, [&](const ScoutedPack& pack) {
     PackStep step = first_step(pack.experiment, pack.members);
-    const auto tokens = static_cast<double>(step.train.tokens_per_step(step.model)) *
-                        static_cast<double>(step.train.members.size());
+    const auto tokens =
+        static_cast<double>(step.train.tokens_per_step(step.model)) * static_cast<double>(step.train.members.size());
     const double flops = estimated_training_flops(Model(step.model).parameter_count(), tokens);
     if (flops <= most) return;
     most = flops;
@@ -127,8 +123,8 @@ void print_claims(const StudyResult& result) {
   for (const Claim& claim : result.claims) {
     const std::string why = demonstration_text(result, claim);
     fmt::print("{:<12} {} ({}): {}\n             {}\n", verdict_name(claim.verdict), claim.name,
-               claim.demonstration ? "demonstration: " + why : fmt::format("{} seeds", claim.seeds),
-               claim.statement, claim.evidence);
+               claim.demonstration ? "demonstration: " + why : fmt::format("{} seeds", claim.seeds), claim.statement,
+               claim.evidence);
   }
   const std::string note = demonstration_note(result);
   if (!note.empty()) fmt::print("{}\n", note);
@@ -174,17 +170,15 @@ int run_with(const Flags& flags, Study& study, int argc, char** argv) {
     fmt::print("{}", try_text(try_study(study, device)));
     return 0;
   }
-  const std::string toml = fmt::format("# {} --scale {}\n{}{}", study.name(), flags.scale,
-                                       table.to_toml(), claims_toml(claims, settings.error_rate));
+  const std::string toml = fmt::format("# {} --scale {}\n{}{}", study.name(), flags.scale, table.to_toml(),
+                                       claims_toml(claims, settings.error_rate));
   study.check_inputs();
   const fs::path out = flags.out.empty() ? fs::path("runs") / study.name() : fs::path(flags.out);
   using Mode = RunDirectory::Mode;
   if (flags.resume) check_same_config(out / kConfig, toml);
   // A device that is not there must not cost an earlier run its files.
   engine::Device device = engine::Device::open({.select = flags.device});
-  RunDirectory directory(out, flags.resume    ? Mode::kResume
-                              : flags.replace ? Mode::kReplace
-                                              : Mode::kFresh);
+  RunDirectory directory(out, flags.resume ? Mode::kResume : flags.replace ? Mode::kReplace : Mode::kFresh);
   if (!flags.resume) fs::remove(out / kCells);
   directory.write_config(toml);
   directory.write_environment(describe_environment(device.info(), {argv, argv + argc}));
@@ -226,8 +220,7 @@ StudyRun::StudyRun(engine::Device& device, RunDirectory& directory, StudyResult 
   directory.keep_only(names);
 }
 
-StudyRun::StudyRun(engine::Device& device, Scout scout)
-    : device_(device), scout_(std::move(scout)) {
+StudyRun::StudyRun(engine::Device& device, Scout scout) : device_(device), scout_(std::move(scout)) {
   ensure(static_cast<bool>(scout_), "[study] a run without a directory and without a scout");
 }
 
@@ -237,8 +230,7 @@ RunDirectory& StudyRun::directory() {
 }
 
 bool StudyRun::finished(const std::string& cell) const {
-  return std::any_of(result_.cells.begin(), result_.cells.end(),
-                     [&](const Cell& one) { return one.cell == cell; });
+  return std::any_of(result_.cells.begin(), result_.cells.end(), [&](const Cell& one) { return one.cell == cell; });
 }
 
 void StudyRun::add(const std::vector<Cell>& cells) {
@@ -258,32 +250,27 @@ Facts device_facts(const engine::DeviceInfo& info) {
           {"driver", info.driver},
           {"vulkan", info.api},
           {"memory", fmt::format("{:.1f} GiB", double(info.memory_bytes) / (1 << 30))},
-          {"addressing",
-           info.target.addressing == graph::Addressing::address ? "address" : "descriptor"}};
+          {"addressing", info.target.addressing == graph::Addressing::address ? "address" : "descriptor"}};
 }
 
 int run_study(int argc, char** argv, Study& study) {
   CLI::App app(fmt::format("{}\n{}", study.title(), study.question()), std::string(study.name()));
   Flags flags;
-  app.add_option(
-         "command", flags.command,
-         "plan: tell what would be trained, its FLOPs, memory and time, and stop; try: train "
-         "each kind of model for three steps of one sequence, and stop")
+  app.add_option("command", flags.command,
+                 "plan: tell what would be trained, its FLOPs, memory and time, and stop; try: train "
+                 "each kind of model for three steps of one sequence, and stop")
       ->check(CLI::IsMember({kPlan, kTry}));
   app.add_option("--scale", flags.scale, "quick, full or paper")->capture_default_str();
   app.add_option("--config", flags.config, "TOML file of keys");
   app.add_option("--device", flags.device, "index, part of a name, or UUID; see `surtsey devices`");
   app.add_option("--seeds", flags.seeds, "comma list: one model each");
-  app.add_option("--out", flags.out,
-                 fmt::format("directory of the run (\"runs/{}\" by default)", study.name()));
+  app.add_option("--out", flags.out, fmt::format("directory of the run (\"runs/{}\" by default)", study.name()));
   app.add_flag("--resume", flags.resume, "go on where an earlier run of the same settings stopped");
-  app.add_flag("--replace", flags.replace, "drop what an earlier run left in the directory")
-      ->excludes("--resume");
+  app.add_flag("--replace", flags.replace, "drop what an earlier run left in the directory")->excludes("--resume");
   app.add_flag("--no-timing", flags.no_timing, "with plan: measure no steps, expect no time");
   app.add_flag("--profile", flags.profile,
                "profile the training step of the largest cell instead (out: \"runs/profile\")");
-  app.add_option("--profile_steps", flags.request.steps, "with --profile: replays in each mode")
-      ->capture_default_str();
+  app.add_option("--profile_steps", flags.request.steps, "with --profile: replays in each mode")->capture_default_str();
   app.add_option("--compare", flags.request.compare, "with --profile: profile.json of another run");
   app.add_flag("--measure-ceilings", flags.request.measure_ceilings,
                "with --profile: measure the device's ceilings again");

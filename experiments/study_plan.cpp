@@ -25,18 +25,14 @@ double step_flops(const PackPlan& pack) {
   return pack.steps == 0 ? 0 : pack.cost.flops / static_cast<double>(pack.steps);
 }
 
-double most_step_flops(const engine::DeviceInfo& device) {
-  return device.target.cpu ? kCpuStepFlops : kGpuStepFlops;
-}
+double most_step_flops(const engine::DeviceInfo& device) { return device.target.cpu ? kCpuStepFlops : kGpuStepFlops; }
 
 Yardsticks choose(const std::vector<PackPlan>& packs, const engine::DeviceInfo& device) {
   Yardsticks chosen;
   for (size_t i = 0; i < packs.size(); ++i) {
     const double flops = step_flops(packs[i]);
     const double room = kMemoryShare * static_cast<double>(device.memory_bytes);
-    if (flops == 0 || flops > most_step_flops(device) ||
-        static_cast<double>(packs[i].cost.bytes) > room)
-      continue;
+    if (flops == 0 || flops > most_step_flops(device) || static_cast<double>(packs[i].cost.bytes) > room) continue;
     if (!chosen.small || flops < step_flops(packs[*chosen.small])) chosen.small = i;
     if (!chosen.large || flops > step_flops(packs[*chosen.large])) chosen.large = i;
   }
@@ -71,8 +67,8 @@ void expect_from_one_sequence(StudyPlan& plan, Study& study, engine::Device& dev
   for (PackPlan& pack : plan.packs) {
     pack.expected_seconds = time.seconds(static_cast<double>(pack.steps), pack.cost.flops);
   }
-  plan.timing = fmt::format("measured one model of {} with one sequence ({:.3g} s a step)",
-                            plan.packs[smallest].cell, measured.seconds);
+  plan.timing = fmt::format("measured one model of {} with one sequence ({:.3g} s a step)", plan.packs[smallest].cell,
+                            measured.seconds);
 }
 
 void expect_times(StudyPlan& plan, Study& study, engine::Device& device) {
@@ -92,10 +88,9 @@ void expect_times(StudyPlan& plan, Study& study, engine::Device& device) {
     const size_t at = index++;
     if (at != *chosen.small && at != *chosen.large) return;
     const double flops = step_flops(plan.packs[at]);
-    const auto steps = std::clamp(static_cast<int64_t>(2 * most_step_flops(device.info()) / flops),
-                                  kLeastSteps, kMostSteps);
-    const StepMeasurement measured{flops,
-                                   measure_step(device, pack.experiment, pack.members, steps)};
+    const auto steps =
+        std::clamp(static_cast<int64_t>(2 * most_step_flops(device.info()) / flops), kLeastSteps, kMostSteps);
+    const StepMeasurement measured{flops, measure_step(device, pack.experiment, pack.members, steps)};
     if (at == *chosen.small) small = measured;
     if (at == *chosen.large) large = measured;
   });
@@ -104,11 +99,9 @@ void expect_times(StudyPlan& plan, Study& study, engine::Device& device) {
   for (PackPlan& pack : plan.packs) {
     pack.expected_seconds = time.seconds(static_cast<double>(pack.steps), pack.cost.flops);
   }
-  plan.timing =
-      fmt::format("measured {} ({:.3g} s a step)", plan.packs[*chosen.large].cell, large.seconds);
+  plan.timing = fmt::format("measured {} ({:.3g} s a step)", plan.packs[*chosen.large].cell, large.seconds);
   if (*chosen.small != *chosen.large) {
-    plan.timing +=
-        fmt::format(" and {} ({:.3g} s a step)", plan.packs[*chosen.small].cell, small.seconds);
+    plan.timing += fmt::format(" and {} ({:.3g} s a step)", plan.packs[*chosen.small].cell, small.seconds);
   }
 }
 
@@ -116,11 +109,10 @@ void expect_times(StudyPlan& plan, Study& study, engine::Device& device) {
 // all is what would take time.
 std::string cost_key(const Experiment& experiment, const std::vector<Member>& members) {
   const tasks::Task* data = experiment.data;
-  std::string key =
-      fmt::format("{} {} d{} L{} B{} x{} {} {} of {} {}", experiment.task,
-                  data == nullptr ? experiment.variant : "", experiment.width, experiment.n_layer,
-                  experiment.batch_size, experiment.steps, static_cast<int>(experiment.dtype),
-                  members.size(), distinct_seeds(members).size(), experiment.trained != nullptr);
+  std::string key = fmt::format("{} {} d{} L{} B{} x{} {} {} of {} {}", experiment.task,
+                                data == nullptr ? experiment.variant : "", experiment.width, experiment.n_layer,
+                                experiment.batch_size, experiment.steps, static_cast<int>(experiment.dtype),
+                                members.size(), distinct_seeds(members).size(), experiment.trained != nullptr);
   if (data != nullptr) key += fmt::format(" V{} T{}", data->vocab_size(), data->block_size());
   if (experiment.model) key += to_json(*experiment.model).dump();
   return key;
@@ -177,13 +169,12 @@ StudyPlan plan_study(Study& study, engine::Device& device, bool timing) {
 }
 
 std::string plan_text(const StudyPlan& plan, const engine::DeviceInfo& device) {
-  std::string text = fmt::format("{:>6}  {:>10}  {:>7}  {:>12}  {:>9}  {:>11}  {}\n", "models",
-                                 "parameters", "steps", "GFLOP", "MiB", "expected", "first cell");
+  std::string text = fmt::format("{:>6}  {:>10}  {:>7}  {:>12}  {:>9}  {:>11}  {}\n", "models", "parameters", "steps",
+                                 "GFLOP", "MiB", "expected", "first cell");
   const bool timed = plan.seconds() > 0;
   for (const PackPlan& pack : plan.packs) {
-    text += fmt::format("{:6}  {:10}  {:7}  {:>12}  {:9.1f}  {:>11}  {}{}\n", pack.models,
-                        pack.cost.parameters, pack.steps, gigaflops(pack.cost.flops),
-                        static_cast<double>(pack.cost.bytes) / (1 << 20),
+    text += fmt::format("{:6}  {:10}  {:7}  {:>12}  {:9.1f}  {:>11}  {}{}\n", pack.models, pack.cost.parameters,
+                        pack.steps, gigaflops(pack.cost.flops), static_cast<double>(pack.cost.bytes) / (1 << 20),
                         timed ? format_duration(pack.expected_seconds) : "?", pack.cell,
                         pack.selecting ? " (chooses the learning rate)" : "");
   }
@@ -194,10 +185,8 @@ std::string plan_text(const StudyPlan& plan, const engine::DeviceInfo& device) {
       "{:.1f} MiB at once\n",
       plan.cells(), plan.packs.size(), plan.flops() / 1e12, selection / 1e12,
       static_cast<double>(plan.most_bytes()) / (1 << 20));
-  text += fmt::format(
-      "{}: {}{}\n", device.name,
-      timed ? fmt::format("about {} of training, ", format_duration(plan.seconds())) : "",
-      plan.timing);
+  text += fmt::format("{}: {}{}\n", device.name,
+                      timed ? fmt::format("about {} of training, ", format_duration(plan.seconds())) : "", plan.timing);
   return text;
 }
 

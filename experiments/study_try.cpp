@@ -22,8 +22,8 @@ ModelTry try_model(engine::Device& device, const Experiment& experiment, const M
   trainer->run();
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   for (const float loss : trainer->losses()[0]) {
-    check(std::isfinite(loss), "{}: the loss is {} after {} of {} steps", result.cell, loss,
-          result.losses.size(), kTrySteps);
+    check(std::isfinite(loss), "{}: the loss is {} after {} of {} steps", result.cell, loss, result.losses.size(),
+          kTrySteps);
     result.losses.push_back(loss);
   }
   return result;
@@ -49,14 +49,13 @@ std::vector<ModelTry> try_study(Study& study, engine::Device& device) {
 }
 
 std::string try_text(const std::vector<ModelTry>& models) {
-  std::string text = fmt::format("{:>10}  {:>9}  {:>9}  {:<26}  {}\n", "parameters", "MiB",
-                                 "seconds", "losses", "first cell");
+  std::string text =
+      fmt::format("{:>10}  {:>9}  {:>9}  {:<26}  {}\n", "parameters", "MiB", "seconds", "losses", "first cell");
   for (const ModelTry& one : models) {
     std::vector<std::string> losses;
     for (const double loss : one.losses) losses.push_back(fmt::format("{:.4g}", loss));
     text += fmt::format("{:10}  {:9.1f}  {:9.2f}  {:<26}  {}\n", one.parameters,
-                        static_cast<double>(one.bytes) / (1 << 20), one.seconds, join(losses, ", "),
-                        one.cell);
+                        static_cast<double>(one.bytes) / (1 << 20), one.seconds, join(losses, ", "), one.cell);
   }
   return text + fmt::format("{} models took {} steps of one sequence\n", models.size(), kTrySteps);
 }

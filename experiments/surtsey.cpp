@@ -66,8 +66,7 @@ class CommandLine {
  private:
   static void check_command(const CLI::App& app, const std::string& name) {
     std::vector<std::string> names;
-    for (const CLI::App* command : app.get_subcommands(nullptr))
-      names.push_back(command->get_name());
+    for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
     const bool known = std::find(names.begin(), names.end(), name) != names.end();
     const std::string near = nearest_word(name, names);
     check(known, "there is no command '{}'{}; there are {}", name,
@@ -82,8 +81,7 @@ class CommandLine {
 
   // The same for a command that takes --key=value beside its own options.
   template <typename Options>
-  void on_with_keys(CLI::App* command, std::shared_ptr<Options> options,
-                    void (*work)(const Options&)) {
+  void on_with_keys(CLI::App* command, std::shared_ptr<Options> options, void (*work)(const Options&)) {
     command->allow_extras();
     command->callback([this, command, options, work] {
       options->keys = command->remaining();
@@ -108,20 +106,17 @@ class CommandLine {
 
   void add_inspect() {
     auto options = keep<commands::InspectOptions>();
-    CLI::App* command = app_.add_subcommand(
-        "inspect", "what the compiler makes of a model; configure it with --key=value");
+    CLI::App* command =
+        app_.add_subcommand("inspect", "what the compiler makes of a model; configure it with --key=value");
     command->add_option("--program", options->program, "train or forward");
     command->add_option("--target", options->target,
                         "compile for a preset (minimal, lavapipe, swiftshader, intel, amd, nvidia, "
                         "mobile) instead of a device");
     command->add_option("--device", options->device, "index, name or UUID");
     command->add_option("--config", options->config, "TOML file, or config.json of a checkpoint");
-    command
-        ->add_option("--show", options->show,
-                     fmt::format("{}, all", fmt::join(commands::kInspectViews, ", ")))
+    command->add_option("--show", options->show, fmt::format("{}, all", fmt::join(commands::kInspectViews, ", ")))
         ->delimiter(',');
-    command->add_option("--kernel", options->kernel,
-                        "GLSL and SPIR-V of kernels with this in the name");
+    command->add_option("--kernel", options->kernel, "GLSL and SPIR-V of kernels with this in the name");
     command->add_option("--out", options->out, "write files into this folder instead");
     command->add_option("--members", options->members, "ensemble members");
     command->add_option("--addressing", options->addressing, "address or descriptor");
@@ -132,20 +127,17 @@ class CommandLine {
 
   void add_analyze() {
     auto options = keep<commands::AnalyzeOptions>();
-    CLI::App* command = app_.add_subcommand(
-        "analyze",
-        "registers, spills, occupancy and ISA of a model's kernels on GPUs that are not here: "
-        "[CONFIG|STUDY] --target amd:navi21,.. --key=value");
-    command
-        ->add_option("--target", options->request.targets,
-                     "VENDOR:FAMILY, a list: amd:vega10,amd:navi21")
+    CLI::App* command =
+        app_.add_subcommand("analyze",
+                            "registers, spills, occupancy and ISA of a model's kernels on GPUs that are not here: "
+                            "[CONFIG|STUDY] --target amd:navi21,.. --key=value");
+    command->add_option("--target", options->request.targets, "VENDOR:FAMILY, a list: amd:vega10,amd:navi21")
         ->delimiter(',')
         ->allow_extra_args(false);
     command->add_flag("--list", options->list, "say which targets this machine's drivers know");
     command->add_option("--program", options->program, "train or forward");
     command->add_option("-o,--output", options->request.format, "text, md, json, csv or html");
-    command->add_option("--isa", options->request.isa,
-                        "write the ISA of each kernel into this folder");
+    command->add_option("--isa", options->request.isa, "write the ISA of each kernel into this folder");
     command
         ->add_option("--fail-on", options->request.fail_on,
                      "end with an error when a kernel has any: spills, scratch_bytes")
@@ -160,8 +152,8 @@ class CommandLine {
 
   void add_selftest() {
     auto options = keep<commands::SelftestOptions>();
-    CLI::App* command = app_.add_subcommand(
-        "selftest", "check a device against the interpreter: every op, and a short training run");
+    CLI::App* command =
+        app_.add_subcommand("selftest", "check a device against the interpreter: every op, and a short training run");
     command->add_option("--device", options->device, "index, name or UUID");
     command->add_option("--out", options->out, "the report (selftest-DEVICE.md)");
     command->add_flag("--quick", options->quick, "the device's own variants only");
@@ -170,10 +162,10 @@ class CommandLine {
 
   void add_tune() {
     auto options = keep<commands::TuneCommandOptions>();
-    CLI::App* command = app_.add_subcommand(
-        "tune",
-        "measure how a model's products and reductions are best cut, keep it; configure it with "
-        "--key=value");
+    CLI::App* command =
+        app_.add_subcommand("tune",
+                            "measure how a model's products and reductions are best cut, keep it; configure it with "
+                            "--key=value");
     command->add_option("--program", options->program, "train or forward");
     command->add_option("--device", options->device, "index, name or UUID");
     command->add_option("--config", options->config, "TOML file, or config.json of a checkpoint");
@@ -193,8 +185,7 @@ class CommandLine {
   }
 
   template <typename T>
-  static void add_list(CLI::App* command, const char* name, std::vector<T>& list,
-                       const char* help) {
+  static void add_list(CLI::App* command, const char* name, std::vector<T>& list, const char* help) {
     command->add_option(name, list, help)->delimiter(',')->capture_default_str();
   }
 
@@ -226,8 +217,7 @@ class CommandLine {
     auto reduce = keep<commands::BenchReduceOptions>();
     command = bench->add_subcommand("reduce", "softmax, norms, losses, sums, embeddings, by rows");
     add_bench_options(command, reduce->bench);
-    add_list(command, "--op", reduce->op,
-             "softmax, layer_norm, rms_norm, cross_entropy, column_sum, embedding");
+    add_list(command, "--op", reduce->op, "softmax, layer_norm, rms_norm, cross_entropy, column_sum, embedding");
     add_list(command, "--rows", reduce->rows, "rows, or tokens");
     add_list(command, "--width", reduce->width, "numbers in a row");
     add_list(command, "--pass", reduce->pass, "forward, backward");
@@ -240,14 +230,13 @@ class CommandLine {
     add_list(command, "--block_size", train->block_size, "T");
     add_models(command, *train);
     add_list(command, "--dtype", train->dtype, "of activations: f32, bf16, f16");
-    add_list(command, "--memory_budget", train->memory_budget,
-             "of a step: none, 512MiB, 2.5GiB, 0.5x of its need");
+    add_list(command, "--memory_budget", train->memory_budget, "of a step: none, 512MiB, 2.5GiB, 0.5x of its need");
     command->add_option("--steps", train->steps, "in a sample, which is their mean");
     on(command, train, commands::bench_train);
 
     auto startup = keep<commands::BenchStartupOptions>();
-    command = bench->add_subcommand(
-        "startup", "from a model to the first submission, by stage; takes further keys of a model");
+    command = bench->add_subcommand("startup",
+                                    "from a model to the first submission, by stage; takes further keys of a model");
     add_bench_options(command, startup->bench);
     add_list(command, "--block_size", startup->block_size, "T");
     add_models(command, *startup);
@@ -262,8 +251,7 @@ class CommandLine {
     on_with_keys(command, forward, commands::bench_forward);
 
     auto generate = keep<commands::BenchGenerateOptions>();
-    command = bench->add_subcommand(
-        "generate", "greedy text with a key/value cache; takes further keys of a model");
+    command = bench->add_subcommand("generate", "greedy text with a key/value cache; takes further keys of a model");
     add_bench_options(command, generate->bench);
     add_list(command, "--prompt_length", generate->prompt_length, "tokens that are given");
     add_list(command, "--new_tokens", generate->new_tokens, "tokens that are written");
@@ -283,18 +271,16 @@ class CommandLine {
 
   void add_profile() {
     auto options = keep<commands::ProfileCommandOptions>();
-    CLI::App* command = app_.add_subcommand(
-        "profile", "where the time of a training step goes; configure it with --key=value");
+    CLI::App* command =
+        app_.add_subcommand("profile", "where the time of a training step goes; configure it with --key=value");
     command->add_option("SUBJECT", options->subject,
                         "TOML file of train's keys, or the name of a study: its largest cell");
     command->add_option("--steps", options->steps, "replays in each mode")->capture_default_str();
-    command->add_option("--out", options->out, "folder of the page and its data")
-        ->capture_default_str();
+    command->add_option("--out", options->out, "folder of the page and its data")->capture_default_str();
     command->add_option("--compare", options->compare,
                         "profile.json of another run: lists what became slower beyond its spread");
     command->add_option("--device", options->device, "index, name or UUID");
-    command->add_flag("--measure-ceilings", options->measure_ceilings,
-                      "measure the device's ceilings again");
+    command->add_flag("--measure-ceilings", options->measure_ceilings, "measure the device's ceilings again");
     command->allow_extras();
     command->callback([this, command, options] {
       options->keys = command->remaining();
@@ -305,8 +291,8 @@ class CommandLine {
 
   void add_train() {
     auto options = keep<commands::TrainOptions>();
-    CLI::App* command = app_.add_subcommand(
-        "train", "train on a text file, character by character: --data FILE, then --key=value");
+    CLI::App* command =
+        app_.add_subcommand("train", "train on a text file, character by character: --data FILE, then --key=value");
     command->add_option("--out", options->out, "folder of the run")->capture_default_str();
     command->add_option("--config", options->config, "TOML file, read before the keys");
     command->add_flag("--resume", options->resume, "go on from the newest checkpoint in --out");
@@ -329,10 +315,8 @@ class CommandLine {
     command->add_option("--max_new_tokens", options->max_new_tokens)->capture_default_str();
     command->add_option("--temperature", options->temperature, "0: always the most likely token")
         ->capture_default_str();
-    command->add_option("--top_k", options->top_k, "of the k most likely only; 0: all")
-        ->capture_default_str();
-    command->add_option("--top_p", options->top_p, "of the fewest with this share together")
-        ->capture_default_str();
+    command->add_option("--top_k", options->top_k, "of the k most likely only; 0: all")->capture_default_str();
+    command->add_option("--top_p", options->top_p, "of the fewest with this share together")->capture_default_str();
     command->add_option("--seed", options->seed)->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");
     on(command, options, commands::sample);
@@ -340,20 +324,19 @@ class CommandLine {
 
   void add_report() {
     auto directory = std::make_shared<std::string>();
-    CLI::App* command =
-        app_.add_subcommand("report", "write report.html of a run, or of all runs in a folder");
+    CLI::App* command = app_.add_subcommand("report", "write report.html of a run, or of all runs in a folder");
     command->add_option("DIR", *directory, "run directory")->required();
     on(command, directory, commands::report);
   }
 
   void add_sweep() {
-    CLI::App* sweep = app_.add_subcommand(
-        "sweep", "many small trainings: plan a directory, run its packs anywhere, collect a table");
+    CLI::App* sweep =
+        app_.add_subcommand("sweep", "many small trainings: plan a directory, run its packs anywhere, collect a table");
     sweep->require_subcommand(1);
 
     auto plan = keep<commands::SweepPlanOptions>();
-    CLI::App* command = sweep->add_subcommand(
-        "plan", "cells, parameters, FLOPs, memory and expected time; writes the directory");
+    CLI::App* command =
+        sweep->add_subcommand("plan", "cells, parameters, FLOPs, memory and expected time; writes the directory");
     command->add_option("FILE", plan->file, "SWEEP.toml; keys may also follow as --key=value");
     command->add_option("--out", plan->directory, "the sweep's directory")->required();
     command->add_option("--device", plan->device, "that packs are cut for and measured on");
@@ -371,9 +354,7 @@ class CommandLine {
     command->add_option("--index", run->index, "this pack");
     command->add_flag("--all", run->all, "every pack that is not finished, the largest first");
     command->add_flag("--only-failed", run->only_failed, "every pack that failed");
-    command
-        ->add_option("--device", run->devices, "index, name or UUID; a comma list runs on several")
-        ->delimiter(',');
+    command->add_option("--device", run->devices, "index, name or UUID; a comma list runs on several")->delimiter(',');
     command->callback([this, run] {
       run->command = arguments_;
       action_ = [run] { commands::sweep_run(*run); };
@@ -398,8 +379,7 @@ class CommandLine {
     command->add_option("--most", submit->most, "tasks at once; 0: all");
     command->add_option("--time", submit->time, "limit of a task, as sbatch takes it");
     command->add_option("--partition", submit->partition, "of sbatch");
-    command->add_option("--sbatch", submit->extra,
-                        "another option of sbatch: --sbatch=--gres=gpu:1");
+    command->add_option("--sbatch", submit->extra, "another option of sbatch: --sbatch=--gres=gpu:1");
     on(command, submit, commands::sweep_submit);
   }
 

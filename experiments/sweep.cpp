@@ -19,8 +19,8 @@ std::vector<Cell*> cells_of(StudyResult& result, const Experiment& experiment) {
   for (const int32_t bits : experiment.bits) variants.insert(rounded_variant(bits));
   std::vector<Cell*> cells;
   for (Cell& cell : result.cells) {
-    if (cell.task == experiment.task && variants.contains(cell.variant) &&
-        cell.n_embd == experiment.width && cell.n_layer == experiment.n_layer) {
+    if (cell.task == experiment.task && variants.contains(cell.variant) && cell.n_embd == experiment.width &&
+        cell.n_layer == experiment.n_layer) {
       cells.push_back(&cell);
     }
   }
@@ -57,8 +57,7 @@ double run_experiment(StudyRun& run, const SweepOptions& options, const Experime
       if (interrupted()) throw Interrupted("interrupted between two ensembles");
       PackFolders folders{run.directory().path() / "checkpoints" / name};
       if (options.save_models) folders.models = run.directory().path() / kModelsFolder;
-      const PackResult pack =
-          run_pack(run.device(), options, part, members, selecting, folders, run.resuming());
+      const PackResult pack = run_pack(run.device(), options, part, members, selecting, folders, run.resuming());
       for (const MetricLine& line : pack.metrics) run.directory().append(line);
       for (const SampleLine& line : pack.samples) run.directory().append(line);
       run.add(pack.cells);
@@ -80,8 +79,7 @@ double run_experiment(StudyRun& run, const SweepOptions& options, const Experime
   return chosen;
 }
 
-std::vector<const Cell*> claim_cells(const StudyResult& result, std::string_view task,
-                                     std::string_view variant) {
+std::vector<const Cell*> claim_cells(const StudyResult& result, std::string_view task, std::string_view variant) {
   std::vector<const Cell*> cells;
   for (const Cell& cell : result.cells) {
     if (cell.task == task && cell.variant == variant && cell.selected && !cell.validation_only) {
@@ -91,8 +89,7 @@ std::vector<const Cell*> claim_cells(const StudyResult& result, std::string_view
   return cells;
 }
 
-TrainedModels load_trained_models(const fs::path& run, std::string_view task,
-                                  std::string_view variant, int32_t width) {
+TrainedModels load_trained_models(const fs::path& run, std::string_view task, std::string_view variant, int32_t width) {
   const StudyResult result = load_result(run / "result.json");
   TrainedModels models;
   models.folder = run / kModelsFolder;
@@ -108,8 +105,7 @@ TrainedModels load_trained_models(const fs::path& run, std::string_view task,
         width == 0 ? "" : fmt::format(" with n_embd = {}", width));
   for (const Cell& cell : models.cells) {
     check(has_checkpoint((models.folder / cell.cell).string()),
-          "'{}' did not keep the weights of {}: run it with save_models = true", run.string(),
-          cell.cell);
+          "'{}' did not keep the weights of {}: run it with save_models = true", run.string(), cell.cell);
   }
   return models;
 }

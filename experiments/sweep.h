@@ -14,12 +14,11 @@ namespace surtsey::experiments {
 double run_experiment(StudyRun& run, const SweepOptions& options, const Experiment& experiment);
 
 // Cells that a claim may rest on: of this task and variant, selected, not validation only.
-std::vector<const Cell*> claim_cells(const StudyResult& result, std::string_view task,
-                                     std::string_view variant);
+std::vector<const Cell*> claim_cells(const StudyResult& result, std::string_view task, std::string_view variant);
 
 // The models of a run with `save_models` that its result.json holds under this task, variant and
 // width (0: the largest), at the chosen learning rate. UserError when there are none.
-TrainedModels load_trained_models(const std::filesystem::path& run, std::string_view task,
-                                  std::string_view variant, int32_t width);
+TrainedModels load_trained_models(const std::filesystem::path& run, std::string_view task, std::string_view variant,
+                                  int32_t width);
 
 }  // namespace surtsey::experiments

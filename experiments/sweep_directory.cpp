@@ -78,8 +78,7 @@ SweepPack parse_pack(const fs::path& path) {
     throw UserError(fmt::format("{}: {}", path.string(), error.what()));
   }
   check(spec_hash(pack.spec) == pack.hash,
-        "{}: the specification was changed since it was planned; plan another directory",
-        path.string());
+        "{}: the specification was changed since it was planned; plan another directory", path.string());
   return pack;
 }
 
@@ -114,8 +113,8 @@ SweepDirectory SweepDirectory::create(const fs::path& path, const std::string& t
                                       const std::vector<SweepPack>& packs) {
   const std::string hash = plan_hash(packs);
   if (fs::exists(path / kPlan)) {
-    check(read_json(path / kPlan).value("hash", "") == hash,
-          "'{}' holds another plan: choose another directory", path.string());
+    check(read_json(path / kPlan).value("hash", "") == hash, "'{}' holds another plan: choose another directory",
+          path.string());
     return open(path);
   }
   std::error_code error;
@@ -123,8 +122,7 @@ SweepDirectory SweepDirectory::create(const fs::path& path, const std::string& t
   check(!error, "cannot create '{}': {}", (path / "packs").string(), error.message());
   write_file_atomic(path / "sweep.toml", toml);
   for (const SweepPack& pack : packs) {
-    write_file_atomic(path / "packs" / (number(pack.index) + ".json"),
-                      pack_json(pack).dump(2) + "\n");
+    write_file_atomic(path / "packs" / (number(pack.index) + ".json"), pack_json(pack).dump(2) + "\n");
   }
   const Json plan = {{"packs", packs.size()}, {"hash", hash}};
   write_file_atomic(path / kPlan, plan.dump(2) + "\n");
@@ -132,29 +130,26 @@ SweepDirectory SweepDirectory::create(const fs::path& path, const std::string& t
 }
 
 SweepDirectory SweepDirectory::open(const fs::path& path) {
-  check(fs::exists(path / kPlan), "'{}' holds no plan: make one with `surtsey sweep plan`",
-        path.string());
+  check(fs::exists(path / kPlan), "'{}' holds no plan: make one with `surtsey sweep plan`", path.string());
   const Json plan = read_json(path / kPlan);
   SweepDirectory directory(fs::absolute(path));
   for (int64_t i = 0; i < plan.value("packs", int64_t{0}); ++i) {
     directory.packs_.push_back(parse_pack(path / "packs" / (number(i) + ".json")));
-    check(directory.packs_.back().index == i, "{}: pack {} stands in the place of pack {}",
-          path.string(), directory.packs_.back().index, i);
+    check(directory.packs_.back().index == i, "{}: pack {} stands in the place of pack {}", path.string(),
+          directory.packs_.back().index, i);
   }
-  check(plan_hash(directory.packs_) == plan.value("hash", ""),
-        "'{}': the packs are not those that were planned", path.string());
+  check(plan_hash(directory.packs_) == plan.value("hash", ""), "'{}': the packs are not those that were planned",
+        path.string());
   return directory;
 }
 
 const SweepPack& SweepDirectory::pack(int64_t index) const {
-  check(0 <= index && index < static_cast<int64_t>(packs_.size()),
-        "there is no pack {}: '{}' has {}, numbered from 0", index, path_.string(), packs_.size());
+  check(0 <= index && index < static_cast<int64_t>(packs_.size()), "there is no pack {}: '{}' has {}, numbered from 0",
+        index, path_.string(), packs_.size());
   return packs_[static_cast<size_t>(index)];
 }
 
-fs::path SweepDirectory::run_path(const SweepPack& pack) const {
-  return path_ / "runs" / number(pack.index);
-}
+fs::path SweepDirectory::run_path(const SweepPack& pack) const { return path_ / "runs" / number(pack.index); }
 
 std::optional<PackLock> SweepDirectory::lock(const SweepPack& pack) const {
   std::error_code error;
@@ -166,8 +161,7 @@ std::optional<PackLock> SweepDirectory::lock(const SweepPack& pack) const {
   if (fcntl(descriptor, F_OFD_SETLK, &range) != 0) {
     const int reason = errno;
     close(descriptor);
-    check(reason == EAGAIN || reason == EACCES, "cannot lock '{}': {}", path.string(),
-          std::strerror(reason));
+    check(reason == EAGAIN || reason == EACCES, "cannot lock '{}': {}", path.string(), std::strerror(reason));
     return {};
   }
   return PackLock(descriptor);
@@ -187,8 +181,7 @@ std::optional<StudyResult> SweepDirectory::result(const SweepPack& pack) const {
   const fs::path path = run_path(pack) / kResult;
   if (!fs::exists(path)) return {};
   StudyResult result = load_result(path);
-  check(fact(result, kHashFact) == pack.hash, "{}: is the result of another specification",
-        path.string());
+  check(fact(result, kHashFact) == pack.hash, "{}: is the result of another specification", path.string());
   return result;
 }
 
@@ -205,8 +198,7 @@ PackState SweepDirectory::state(const SweepPack& pack) const {
   return fs::exists(run / "checkpoints") ? PackState::kStopped : PackState::kWaiting;
 }
 
-void SweepDirectory::run(const SweepPack& pack, engine::Device& device,
-                         const std::vector<std::string>& command) {
+void SweepDirectory::run(const SweepPack& pack, engine::Device& device, const std::vector<std::string>& command) {
   const fs::path run = run_path(pack), checkpoints = run / "checkpoints";
   std::error_code error;
   const auto start = std::chrono::steady_clock::now();
@@ -215,8 +207,8 @@ void SweepDirectory::run(const SweepPack& pack, engine::Device& device,
     // Lines of a run that was killed before its result: the pack says them again.
     RunDirectory directory(run, RunDirectory::Mode::kReplace);
     directory.write_environment(describe_environment(device.info(), command));
-    const PackResult found = run_pack(device, runnable.options, runnable.experiment,
-                                      runnable.members, false, {checkpoints}, true);
+    const PackResult found =
+        run_pack(device, runnable.options, runnable.experiment, runnable.members, false, {checkpoints}, true);
     for (const MetricLine& line : found.metrics) directory.append(line);
     for (const SampleLine& line : found.samples) directory.append(line);
     StudyResult result;
@@ -237,8 +229,7 @@ void SweepDirectory::run(const SweepPack& pack, engine::Device& device,
     throw;
   } catch (const std::exception& problem) {
     const Json json = {{"error", problem.what()}};
-    write_file_atomic(run / kFailed,
-                      json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    write_file_atomic(run / kFailed, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     throw;
   }
 }

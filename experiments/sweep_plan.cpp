@@ -59,12 +59,8 @@ Json spec_of(const SweepKeys& keys, const std::string& task, int32_t length, int
 
 void add_sweep_keys(ConfigTable& table, SweepKeys& keys) {
   table.add("tasks", &keys.tasks, "what is learned").one_of(kTasks);
-  table.add("lengths", &keys.lengths, "digits of a chain, bits of a parity")
-      .at_least(2)
-      .at_most(1000);
-  table.add("modulus", &keys.modulus, "chain: running sums are taken modulo this")
-      .at_least(2)
-      .at_most(1000);
+  table.add("lengths", &keys.lengths, "digits of a chain, bits of a parity").at_least(2).at_most(1000);
+  table.add("modulus", &keys.modulus, "chain: running sums are taken modulo this").at_least(2).at_most(1000);
   table.add("arms", &keys.arms, "prompt kinds, each an equal share of the training")
       .one_of({"cot", "direct", "filler", "permuted"});
   add_sweep_fields(table, keys.options, false);
@@ -76,8 +72,7 @@ void check_sweep_keys(const SweepKeys& keys) {
   check(!keys.lengths.empty(), "lengths is empty: there is nothing to train");
   const auto once = [](auto list, const char* name) {
     std::sort(list.begin(), list.end());
-    check(std::adjacent_find(list.begin(), list.end()) == list.end(), "{}: a value is there twice",
-          name);
+    check(std::adjacent_find(list.begin(), list.end()) == list.end(), "{}: a value is there twice", name);
   };
   once(keys.tasks, "tasks");
   once(keys.lengths, "lengths");
@@ -85,9 +80,8 @@ void check_sweep_keys(const SweepKeys& keys) {
 
 RunnablePack::RunnablePack(const Json& spec) {
   try {
-    check(spec.at("format").get<int>() == kFormat,
-          "the specification has format {}, this version runs {}", spec.at("format").dump(),
-          kFormat);
+    check(spec.at("format").get<int>() == kFormat, "the specification has format {}, this version runs {}",
+          spec.at("format").dump(), kFormat);
     data = make_task(spec.at("task"), spec.at("length"), spec.at("modulus"), spec.at("arms"));
     experiment.task = spec.at("task");
     experiment.variant = fmt::format("n{}", spec.at("length").get<int32_t>());
@@ -123,9 +117,7 @@ std::vector<std::string> SweepPack::cells() const {
   return names;
 }
 
-std::string spec_hash(const Json& spec) {
-  return fmt::format("{:016x}", shaders::hash64(spec.dump()));
-}
+std::string spec_hash(const Json& spec) { return fmt::format("{:016x}", shaders::hash64(spec.dump())); }
 
 std::vector<SweepPack> plan_packs(const SweepKeys& keys, const engine::DeviceInfo& device) {
   std::vector<SweepPack> packs;
@@ -145,9 +137,8 @@ std::vector<SweepPack> plan_packs(const SweepKeys& keys, const engine::DeviceInf
       }
     }
   }
-  std::stable_sort(packs.begin(), packs.end(), [](const SweepPack& a, const SweepPack& b) {
-    return a.cost.flops > b.cost.flops;
-  });
+  std::stable_sort(packs.begin(), packs.end(),
+                   [](const SweepPack& a, const SweepPack& b) { return a.cost.flops > b.cost.flops; });
   for (size_t i = 0; i < packs.size(); ++i) packs[i].index = static_cast<int64_t>(i);
   return packs;
 }

@@ -50,8 +50,8 @@ Measure share(std::string name, int64_t right, size_t count) {
 // One kind of prompt of all pairs, and how answers to it are scored.
 class Prompts {
  public:
-  Prompts(engine::Session& session, size_t members, const std::vector<TaskVectors::Pair>& pairs,
-          bool few_shot, int32_t block, int32_t padding)
+  Prompts(engine::Session& session, size_t members, const std::vector<TaskVectors::Pair>& pairs, bool few_shot,
+          int32_t block, int32_t padding)
       : session_(session), members_(members), pairs_(pairs), few_shot_(few_shot) {
     for (const TaskVectors::Pair& pair : pairs) {
       std::vector<int32_t> row = few_shot ? pair.few_shot : pair.zero_shot;
@@ -105,8 +105,7 @@ std::vector<TaskVectors::Pair> TaskVectors::draw(uint32_t seed) const {
     // Streams of its own: no prompt is one of the task's test questions by construction.
     const uint32_t own = graph::random_bits(key, 0, n);
     Pair& pair = pairs.emplace_back();
-    pair.permutation =
-        static_cast<int32_t>(random_range(own, 0, 0, static_cast<uint32_t>(o.tasks)));
+    pair.permutation = static_cast<int32_t>(random_range(own, 0, 0, static_cast<uint32_t>(o.tasks)));
     const auto& image = task_.permutations()[static_cast<size_t>(pair.permutation)];
     std::vector<int32_t> inputs;
     for (uint32_t drawn = 0; inputs.size() <= static_cast<size_t>(o.shots); ++drawn) {
@@ -139,8 +138,7 @@ void TaskVectors::add_programs(engine::Session& session, const Model& model, siz
   session.add_program(kProgram, for_members(probe_program(model, rows_), members));
 }
 
-std::vector<std::vector<Measure>> TaskVectors::measure(engine::Session& session, size_t members,
-                                                       uint32_t seed) const {
+std::vector<std::vector<Measure>> TaskVectors::measure(engine::Session& session, size_t members, uint32_t seed) const {
   const std::vector<Pair> pairs = draw(seed);
   const size_t count = pairs.size();
   const auto prompts = [&](bool few_shot) {

@@ -24,8 +24,7 @@ class TaskVectors : public Probe {
   TaskVectors(const tasks::PermutationTask& task, int32_t rows, int32_t layers);
 
   void add_programs(engine::Session& session, const Model& model, size_t members) const override;
-  std::vector<std::vector<Measure>> measure(engine::Session& session, size_t members,
-                                            uint32_t seed) const override;
+  std::vector<std::vector<Measure>> measure(engine::Session& session, size_t members, uint32_t seed) const override;
 
   // One prompt with examples and one without, of the same task.
   struct Pair {

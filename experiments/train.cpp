@@ -72,10 +72,10 @@ engine::DeviceError with_checkpoint(const engine::DeviceError& error, const std:
   try {
     const int64_t step = load_checkpoint_step(first);
     const auto age = fs::file_time_type::clock::now() - fs::last_write_time(first + "/latest");
-    return error.with(fmt::format(
-        "The newest checkpoint is of step {} and {:.0f} s old; the same command with --resume goes "
-        "on from '{}'",
-        step, std::max(0.0, std::chrono::duration<double>(age).count()), root));
+    return error.with(
+        fmt::format("The newest checkpoint is of step {} and {:.0f} s old; the same command with --resume goes "
+                    "on from '{}'",
+                    step, std::max(0.0, std::chrono::duration<double>(age).count()), root));
   } catch (const std::runtime_error&) {
     if (!error.lost()) return error;
     return error.with("There is no checkpoint to go on from: the run begins anew");
@@ -96,10 +96,9 @@ graph::Target with_variants(graph::Target target, const nlohmann::json& variants
   target.reduce = variant_of(kReduceVariants, variants, "reduce");
   target.fusion = variants.value("fusion", true);
   // None is a choice too: what was measured since then is not used.
-  target.tiles =
-      std::make_shared<graph::MatmulTiles>(graph::parse_matmul_tiles(variants.value("tiles", "")));
-  target.reduce_tiles = std::make_shared<graph::ReduceTiles>(
-      graph::parse_reduce_tiles(variants.value("reduce_tiles", "")));
+  target.tiles = std::make_shared<graph::MatmulTiles>(graph::parse_matmul_tiles(variants.value("tiles", "")));
+  target.reduce_tiles =
+      std::make_shared<graph::ReduceTiles>(graph::parse_reduce_tiles(variants.value("reduce_tiles", "")));
   // Left automatic where that comes to the same: it also decides for which shapes.
   const auto attention = variant_of(kAttentionVariants, variants, "attention");
   if (target.attention_variant() != attention) target.attention = attention;
@@ -118,14 +117,12 @@ graph::CompileOptions compile_options(const TrainConfig& config, const std::stri
   return options;
 }
 
-Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig config,
-                 const tasks::DataSource& source)
+Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig config, const tasks::DataSource& source)
     : session_(session), model_(model), config_(with_metrics(std::move(config))) {
   ensure(config_.generated == nullptr, "[train] generated data and a source");
   ring_.emplace(session, source, ring_shape(config_, config_.block(model.config())));
-  check(source.vocab_size() <= model.config().vocab_size,
-        "[train] the data has {} symbols, the model {}", source.vocab_size(),
-        model.config().vocab_size);
+  check(source.vocab_size() <= model.config().vocab_size, "[train] the data has {} symbols, the model {}",
+        source.vocab_size(), model.config().vocab_size);
   add_programs();
   for (const char* name : {"data.tokens", "data.targets", "data.weights"}) {
     session_.share_with_host(name);
@@ -168,13 +165,12 @@ void Trainer::initialise() {
 }
 
 void Trainer::initialise(const graph::HostTensor& parameters) {
-  check(parameters.type == model_.store().flat_type(), "[train] a start of {}, not {}",
-        to_string(parameters.type), to_string(model_.store().flat_type()));
+  check(parameters.type == model_.store().flat_type(), "[train] a start of {}, not {}", to_string(parameters.type),
+        to_string(model_.store().flat_type()));
   initialise();
   std::vector<graph::State> members(config_.members.size());
   for (graph::State& member : members) member[graph::kParameters] = parameters;
-  const graph::State start =
-      members.size() == 1 ? members[0] : ensemble_state(members, member_state_names());
+  const graph::State start = members.size() == 1 ? members[0] : ensemble_state(members, member_state_names());
   session_.write(graph::kParameters, start.at(graph::kParameters));
 }
 
@@ -204,8 +200,7 @@ void Trainer::read_metrics(std::vector<MemberMetrics>& sums) {
   const int64_t rows = config_.optimizer.metrics_rows;
   for (size_t i = 0; i < config_.members.size(); ++i) {
     for (int64_t step = metrics_step_; step < step_; ++step) {
-      const size_t at =
-          (i * static_cast<size_t>(rows) + static_cast<size_t>(step % rows)) * kMetricsColumns;
+      const size_t at = (i * static_cast<size_t>(rows) + static_cast<size_t>(step % rows)) * kMetricsColumns;
       losses_[i].push_back(ring[at]);
       sums[i].loss += ring[at];
       // A step that was skipped has none.
@@ -239,8 +234,7 @@ void Trainer::run(const RunOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   const int64_t micro = config_.accumulation();
   const int64_t slots = ring_slots(config_, config_.block(model_.config()));
-  const int64_t most =
-      micro > 1 ? 1 : std::clamp<int64_t>(std::min(options.submit_steps, slots / 2), 1, 64);
+  const int64_t most = micro > 1 ? 1 : std::clamp<int64_t>(std::min(options.submit_steps, slots / 2), 1, 64);
   const int64_t log_interval = std::max<int64_t>(options.log_interval, 1);
   std::vector<MemberMetrics> sums(config_.members.size());
   int64_t logged = step_;
@@ -266,8 +260,7 @@ void Trainer::run(const RunOptions& options) {
     if (log) {
       const auto count = static_cast<double>(std::max<int64_t>(step_ - logged, 1));
       TrainLog line{step_, step_ * config_.tokens_per_step(model_.config()), 0, sums};
-      line.seconds =
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      line.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       for (MemberMetrics& member : line.members) {
         member.loss /= count;
         member.gradient_norm /= static_cast<double>(std::max<int64_t>(member.norms, 1));
@@ -294,9 +287,7 @@ std::string Trainer::member_root(const std::string& root, size_t member) const {
   return config_.members.size() == 1 ? root : fmt::format("{}/member-{:03}", root, member);
 }
 
-bool Trainer::has_save(const std::string& root, size_t members) {
-  return !newest_save(root, members, 0).empty();
-}
+bool Trainer::has_save(const std::string& root, size_t members) { return !newest_save(root, members, 0).empty(); }
 
 std::string Trainer::newest_save(const std::string& root, size_t members, size_t member) {
   if (members == 1) return has_checkpoint(root) ? root : "";
@@ -304,9 +295,7 @@ std::string Trainer::newest_save(const std::string& root, size_t members, size_t
   std::vector<int64_t> common = checkpoint_steps(of(0));
   for (size_t i = 1; i < members; ++i) {
     const std::vector<int64_t> steps = checkpoint_steps(of(i));
-    std::erase_if(common, [&](int64_t step) {
-      return !std::binary_search(steps.begin(), steps.end(), step);
-    });
+    std::erase_if(common, [&](int64_t step) { return !std::binary_search(steps.begin(), steps.end(), step); });
   }
   return common.empty() ? "" : checkpoint_directory(of(member), common.back());
 }
@@ -340,9 +329,8 @@ void Trainer::save(const std::vector<std::string>& roots, const nlohmann::json& 
                                      {"block_size", config_.block(model_.config())},
                                      {"accumulation_steps", config_.accumulation()}};
     checkpoint.config["kernels"] = kernel_variants(session_.target());
-    checkpoint.state = config_.members.size() == 1
-                           ? state
-                           : member_state(state, member_state_names(), static_cast<int64_t>(i));
+    checkpoint.state =
+        config_.members.size() == 1 ? state : member_state(state, member_state_names(), static_cast<int64_t>(i));
     save_checkpoint(roots[i], checkpoint, model_.store());
   }
 }
@@ -360,12 +348,10 @@ int64_t Trainer::load(const std::string& root) {
               member.value("learning_rate", 0.0) == config_.members[i].learning_rate,
           "{}: is of another seed or learning rate: {}", path, member.dump());
     const nlohmann::json training = checkpoint.config.value("training", nlohmann::json::object());
-    check(training.value("steps", int64_t{0}) == config_.steps &&
-              training.value("batch_size", 0) == config_.batch_size,
+    check(training.value("steps", int64_t{0}) == config_.steps && training.value("batch_size", 0) == config_.batch_size,
           "{}: is of a run with other steps or another batch: {}", path, training.dump());
-    check(training.value("dtype", "f32") == graph::name(config_.dtype),
-          "{}: was trained with dtype {}, not {}", path, training.value("dtype", "f32"),
-          graph::name(config_.dtype));
+    check(training.value("dtype", "f32") == graph::name(config_.dtype), "{}: was trained with dtype {}, not {}", path,
+          training.value("dtype", "f32"), graph::name(config_.dtype));
     const nlohmann::json kernels = kernel_variants(session_.target());
     nlohmann::json saved = checkpoint.config.value("kernels", kernels);
     for (const char* table : {"tiles", "reduce_tiles"}) saved.emplace(table, "");
@@ -375,8 +361,8 @@ int64_t Trainer::load(const std::string& root) {
                  "bits\n  {}\n  here {}\n",
                  path, saved.dump(), kernels.dump());
     }
-    check(step < 0 || step == checkpoint.step, "{}: stands at step {}, another member at {}", path,
-          checkpoint.step, step);
+    check(step < 0 || step == checkpoint.step, "{}: stands at step {}, another member at {}", path, checkpoint.step,
+          step);
     step = checkpoint.step;
     members.push_back(std::move(checkpoint.state));
   }

@@ -22,27 +22,22 @@ struct BatchValues {
   Value tokens, targets, weights;
 };
 
-BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& config, int64_t slots,
-                      int64_t block) {
+BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& config, int64_t slots, int64_t block) {
   graph::ScopeGuard scope(graph, "data");
   const auto groups = static_cast<int64_t>(distinct_seeds(config.members).size());
   const int64_t rows = config.batch_size;
-  const auto whole = [&](int64_t value) {
-    return graph::scalar(graph, static_cast<double>(value), DType::u32);
-  };
+  const auto whole = [&](int64_t value) { return graph::scalar(graph, static_cast<double>(value), DType::u32); };
   const Value group = graph.parameter("data.group", {DType::u32, {}});
   const Value place = graph::mod(counter, whole(slots)) * whole(groups) + group;
   const auto read = [&](const char* name, DType dtype) {
     const Value ring = graph.parameter(name, {dtype, {slots, groups, rows, block}});
     return graph::gather(graph::reshape(ring, {slots * groups, rows, block}), place, 0);
   };
-  return {read("data.tokens", DType::u32), read("data.targets", DType::u32),
-          read("data.weights", DType::f32)};
+  return {read("data.tokens", DType::u32), read("data.targets", DType::u32), read("data.weights", DType::f32)};
 }
 
 // Forward and loss of one batch, in the graph of `parameters`.
-Value batch_loss(const Model& model, graph::Parameters& parameters, const TrainConfig& config,
-                 int64_t slots) {
+Value batch_loss(const Model& model, graph::Parameters& parameters, const TrainConfig& config, int64_t slots) {
   graph::Graph& graph = parameters.graph();
   const char* counter_name = config.accumulation() > 1 ? "micro_step" : "step";
   const Value counter = graph.parameter(counter_name, {DType::u32, {}});
@@ -100,8 +95,7 @@ std::vector<uint32_t> member_groups(const std::vector<Member>& members) {
   const std::vector<uint32_t> seeds = distinct_seeds(members);
   std::vector<uint32_t> groups;
   for (const Member& member : members) {
-    groups.push_back(
-        static_cast<uint32_t>(std::find(seeds.begin(), seeds.end(), member.seed) - seeds.begin()));
+    groups.push_back(static_cast<uint32_t>(std::find(seeds.begin(), seeds.end(), member.seed) - seeds.begin()));
   }
   return groups;
 }
@@ -124,15 +118,13 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
   check(!config.members.empty(), "[train] there is no member to train");
   check(config.batch_size > 0, "[train] a batch of {} sequences", config.batch_size);
   check(ring_slots > 0, "[train] a data ring of {} slots", ring_slots);
-  check(model.config().architecture == Architecture::decoder,
-        "[train] only decoders are trained on next tokens");
+  check(model.config().architecture == Architecture::decoder, "[train] only decoders are trained on next tokens");
   check(config.generated != nullptr || model.config().input_size == 0,
         "[train] a model that reads vectors learns from generated data");
   TrainPrograms result;
   const graph::OptimizerConfig optimizer = optimizer_for(config.optimizer, config.dtype);
   const auto gradient = [&](graph::Parameters& parameters, Value loss) {
-    return parameters.flat_gradient(loss,
-                                    graph::gradient_coefficient(parameters.graph(), optimizer));
+    return parameters.flat_gradient(loss, graph::gradient_coefficient(parameters.graph(), optimizer));
   };
   const auto add = [&](const char* name, auto&& build) {
     Program program{std::make_shared<graph::Graph>(), {}};
@@ -151,9 +143,7 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
       const Value loss = batch_loss(model, parameters, config, ring_slots);
       graph::accumulate(parameters, gradient(parameters, loss), loss);
     });
-    add("apply", [&](Program&, graph::Parameters& parameters) {
-      graph::optimize_accumulated(parameters, optimizer);
-    });
+    add("apply", [&](Program&, graph::Parameters& parameters) { graph::optimize_accumulated(parameters, optimizer); });
   }
   return result;
 }

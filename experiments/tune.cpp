@@ -80,8 +80,7 @@ class Contest {
  private:
   void add(const Choice& choice) {
     const size_t candidate = result_.trials.size() - 1;
-    std::vector<shaders::Shader> shaders =
-        shaders::emit(alone_.plan(), with_choice(target_, result_.shape, choice));
+    std::vector<shaders::Shader> shaders = shaders::emit(alone_.plan(), with_choice(target_, result_.shape, choice));
     for (shaders::Shader& shader : shaders) {
       if (options_.alter) options_.alter(candidate, shader);
     }
@@ -94,8 +93,7 @@ class Contest {
     for (size_t o = 0; o < found.size(); ++o) {
       const auto differs = std::mismatch(found[o].begin(), found[o].end(), expected[o].begin());
       if (differs.first == found[o].end()) continue;
-      return fmt::format("byte {} of output {} has other bits than by default",
-                         differs.first - found[o].begin(), o);
+      return fmt::format("byte {} of output {} has other bits than by default", differs.first - found[o].begin(), o);
     }
     return {};
   }
@@ -118,8 +116,7 @@ class Contest {
       if (i == 0) expected = outputs;
       if (trial.rejected.empty() && same) trial.rejected = other_bits(outputs, expected);
     }
-    ensure(result_.trials[0].rejected.empty(), "{} is wrong by default: {}", result_.name,
-           result_.trials[0].rejected);
+    ensure(result_.trials[0].rejected.empty(), "{} is wrong by default: {}", result_.name, result_.trials[0].rejected);
   }
 
   double timed(size_t candidate, uint32_t runs) {
@@ -130,8 +127,7 @@ class Contest {
   }
 
   void measure() {
-    const auto runs = static_cast<uint32_t>(
-        std::clamp(options_.sample_ns / std::max(timed(0, 1), 1.0), 1.0, 1024.0));
+    const auto runs = static_cast<uint32_t>(std::clamp(options_.sample_ns / std::max(timed(0, 1), 1.0), 1.0, 1024.0));
     for (int64_t round = 0; round < options_.rounds; ++round) {
       double best = INFINITY;
       for (const std::vector<double>& samples : samples_) {
@@ -191,8 +187,7 @@ Program product_program(const MatmulShape& shape, DType storage) {
 std::vector<Choice> candidates(const ChoiceShape& shape, const Target& target) {
   std::vector<Choice> list;
   if (const auto* product = std::get_if<MatmulShape>(&shape)) {
-    for (const MatmulTile& tile : shaders::tile_candidates(*product, target))
-      list.emplace_back(tile);
+    for (const MatmulTile& tile : shaders::tile_candidates(*product, target)) list.emplace_back(tile);
   } else {
     for (const ReduceTile& tile : shaders::reduce_candidates(std::get<ReduceShape>(shape), target))
       list.emplace_back(tile);
@@ -203,11 +198,10 @@ std::vector<Choice> candidates(const ChoiceShape& shape, const Target& target) {
 Target with_choice(Target target, const ChoiceShape& shape, const Choice& choice) {
   target = without_choices(std::move(target));
   if (const auto* product = std::get_if<MatmulShape>(&shape)) {
-    target.tiles =
-        std::make_shared<MatmulTiles>(MatmulTiles{{*product, std::get<MatmulTile>(choice)}});
+    target.tiles = std::make_shared<MatmulTiles>(MatmulTiles{{*product, std::get<MatmulTile>(choice)}});
   } else {
-    target.reduce_tiles = std::make_shared<ReduceTiles>(
-        ReduceTiles{{std::get<ReduceShape>(shape), std::get<ReduceTile>(choice)}});
+    target.reduce_tiles =
+        std::make_shared<ReduceTiles>(ReduceTiles{{std::get<ReduceShape>(shape), std::get<ReduceTile>(choice)}});
   }
   return target;
 }
@@ -218,8 +212,7 @@ std::vector<PlannedKernel> planned_kernels(const Plan& plan, const Target& targe
   for (const Dispatch& dispatch : plan.dispatches) {
     const Kernel& kernel = plan.kernels[dispatch.kernel];
     const bool product = kernel.archetype == Archetype::matmul;
-    if ((!product && kernel.archetype != Archetype::reduce) || !KernelAlone::possible(kernel))
-      continue;
+    if ((!product && kernel.archetype != Archetype::reduce) || !KernelAlone::possible(kernel)) continue;
     PlannedKernel& one = planned[hashes[dispatch.kernel]];
     if (one.dispatches++ > 0) continue;
     one.kernel = dispatch.kernel;
@@ -241,13 +234,12 @@ std::vector<PlannedKernel> planned_kernels(const Plan& plan, const Target& targe
     const Kernel& kernel = plan.kernels[one.kernel];
     return uint64_t(one.dispatches) * (kernel.flops + kernel.bytes);
   };
-  std::stable_sort(list.begin(), list.end(),
-                   [&](const auto& a, const auto& b) { return work(a) > work(b); });
+  std::stable_sort(list.begin(), list.end(), [&](const auto& a, const auto& b) { return work(a) > work(b); });
   return list;
 }
 
-TunedKernel tune_kernel(engine::Device& device, const Target& target, const Plan& plan,
-                        const PlannedKernel& kernel, const TuneOptions& options) {
+TunedKernel tune_kernel(engine::Device& device, const Target& target, const Plan& plan, const PlannedKernel& kernel,
+                        const TuneOptions& options) {
   check(options.rounds > 0, "--rounds is at least 1, not {}", options.rounds);
   return Contest(device, without_choices(target), plan, kernel, options).run();
 }

@@ -13,8 +13,7 @@
 namespace surtsey::experiments {
 
 // One product with its operands stored as `shape` says: parameters "a" and "b", output "c".
-graph::Program product_program(const graph::MatmulShape& shape,
-                              graph::DType storage = graph::DType::f32);
+graph::Program product_program(const graph::MatmulShape& shape, graph::DType storage = graph::DType::f32);
 
 // What is chosen, and for what.
 using Choice = std::variant<graph::MatmulTile, graph::ReduceTile>;
@@ -60,8 +59,7 @@ struct TuneOptions {
 // Every candidate must agree with the double interpreter, and with the default bit for bit unless
 // it adds up in another order (shaders::same_order), as reductions may: a tile of a product changes
 // how long a run takes and nothing else. InternalError when the default itself is wrong.
-TunedKernel tune_kernel(engine::Device& device, const graph::Target& target,
-                        const graph::Plan& plan, const PlannedKernel& kernel,
-                        const TuneOptions& options = {});
+TunedKernel tune_kernel(engine::Device& device, const graph::Target& target, const graph::Plan& plan,
+                        const PlannedKernel& kernel, const TuneOptions& options = {});
 
 }  // namespace surtsey::experiments

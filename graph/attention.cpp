@@ -22,9 +22,7 @@ Value visible_keys(const AttentionOperands& operands, const AttentionForm& form,
   const int64_t queries = operands.q.dim(2);
   const int64_t keys = operands.k.dim(2);
   Value visible;
-  const auto also = [&](Value condition) {
-    visible = visible ? logical_and(visible, condition) : condition;
-  };
+  const auto also = [&](Value condition) { visible = visible ? logical_and(visible, condition) : condition; };
   if (form.causal || form.window > 0) {
     // Positions as i32, so that differences may be negative.
     Value query = iota(graph, {DType::i32, {queries, 1}}, 0);
@@ -74,8 +72,7 @@ Inner inner(const AttentionOperands& operands, const AttentionForm& form) {
   result.probabilities = exponential / total;
   result.lse = log(total) + shift;
   if (form.dropout > 0) {
-    result.keep = keep_mask(*scores.graph, scores.shape(), form.dropout, operands.seed,
-                            operands.step, form.stream);
+    result.keep = keep_mask(*scores.graph, scores.shape(), form.dropout, operands.seed, operands.step, form.stream);
   }
   return result;
 }
@@ -107,20 +104,16 @@ Value with_groups(Value x, const Inner& forward) {
 }
 
 // [B, K, G, S, D] summed over the queries that share a head of keys, as [B, K, S, D].
-Value sum_groups(Value x, const Shape& shape) {
-  return reshape(x.rank() == 5 ? sum(x, {2}) : x, shape);
-}
+Value sum_groups(Value x, const Shape& shape) { return reshape(x.rank() == 5 ? sum(x, {2}) : x, shape); }
 
 std::vector<Value> forward_body(const AttentionOperands& operands, const AttentionForm& form) {
   const Inner in = inner(operands, form);
   const Shape& q = operands.q.shape();
   const Value out = matmul(dropped(in.probabilities, in.keep, form.dropout), in.v);
-  return {reshape(out, {q[0], q[1], q[2], operands.v.dim(3)}),
-          reshape(in.lse, {q[0], q[1], q[2], 1})};
+  return {reshape(out, {q[0], q[1], q[2], operands.v.dim(3)}), reshape(in.lse, {q[0], q[1], q[2], 1})};
 }
 
-std::vector<Value> query_gradient_body(const AttentionOperands& operands,
-                                       const AttentionForm& form) {
+std::vector<Value> query_gradient_body(const AttentionOperands& operands, const AttentionForm& form) {
   const Inner forward = inner(operands, form);
   const Value dp = probability_gradient(forward, with_groups(operands.dout, forward), form);
   Value delta = sum(forward.probabilities * dp, {-1});
@@ -140,8 +133,7 @@ std::vector<Value> key_gradient_body(const AttentionOperands& operands, const At
 }
 
 std::shared_ptr<Region> make_region(const AttentionForm& form, std::span<const Value> inputs) {
-  constexpr const char* kNames[] = {"attention", "attention_query_gradient",
-                                    "attention_key_gradient"};
+  constexpr const char* kNames[] = {"attention", "attention_query_gradient", "attention_key_gradient"};
   constexpr std::vector<Value> (*kBodies[])(const AttentionOperands&, const AttentionForm&) = {
       forward_body, query_gradient_body, key_gradient_body};
   auto made = std::make_shared<Region>();
@@ -149,16 +141,15 @@ std::shared_ptr<Region> make_region(const AttentionForm& form, std::span<const V
   made->attention = std::make_shared<const AttentionForm>(form);
   made->body = std::make_shared<Graph>();
   for (size_t i = 0; i < inputs.size(); ++i) {
-    made->parameters.push_back(
-        made->body->parameter(fmt::format("operand{}", i), inputs[i].type()));
+    made->parameters.push_back(made->body->parameter(fmt::format("operand{}", i), inputs[i].type()));
   }
   made->results = kBodies[size_t(form.part)](attention_operands(form, made->parameters), form);
   return made;
 }
 
 // `inputs` are those of the forward region.
-std::vector<Value> gradient(std::vector<Value> inputs, std::span<const Value> results,
-                            std::span<const Value> gradients, AttentionForm form) {
+std::vector<Value> gradient(std::vector<Value> inputs, std::span<const Value> results, std::span<const Value> gradients,
+                            AttentionForm form) {
   const size_t count = inputs.size();
   const Value lse = results[1];
   const Value dout = gradients[0] ? gradients[0] : constant_like(results[0], 0);
@@ -181,17 +172,13 @@ std::vector<Value> gradient(std::vector<Value> inputs, std::span<const Value> re
 
 void check_operands(Value q, Value k, Value v, const AttentionOptions& options) {
   const auto shapes = [&] {
-    return fmt::format("q {}, k {}, v {}", to_string(q.type()), to_string(k.type()),
-                       to_string(v.type()));
+    return fmt::format("q {}, k {}, v {}", to_string(q.type()), to_string(k.type()), to_string(v.type()));
   };
-  check(q.rank() == 4 && k.rank() == 4 && v.rank() == 4,
-        "[attention] operands must be [B, H, T, D]: {}", shapes());
+  check(q.rank() == 4 && k.rank() == 4 && v.rank() == 4, "[attention] operands must be [B, H, T, D]: {}", shapes());
   check(q.dim(0) == k.dim(0) && k.dim(0) == v.dim(0), "[attention] batches differ: {}", shapes());
   check(q.dim(3) == k.dim(3), "[attention] head widths of q and k differ: {}", shapes());
-  check(k.dim(1) == v.dim(1) && k.dim(2) == v.dim(2), "[attention] k and v do not match: {}",
-        shapes());
-  check(q.dim(1) % k.dim(1) == 0, "[attention] key/value heads must divide query heads: {}",
-        shapes());
+  check(k.dim(1) == v.dim(1) && k.dim(2) == v.dim(2), "[attention] k and v do not match: {}", shapes());
+  check(q.dim(1) % k.dim(1) == 0, "[attention] key/value heads must divide query heads: {}", shapes());
   check(!options.position || options.position.type() == Type{DType::u32, {}},
         "[attention] position must be a u32 scalar");
   check(!options.key_mask || options.key_mask.type() == Type{DType::boolean, {k.dim(0), k.dim(2)}},

@@ -24,8 +24,7 @@ namespace surtsey::graph {
 // j at position j.
 struct AttentionOptions {
   bool causal = false;  // j <= position
-  int64_t window =
-      0;  // > 0: position - j < window, and for a bidirectional one j - position < window
+  int64_t window = 0;   // > 0: position - j < window, and for a bidirectional one j - position < window
   Value position = {};  // u32 []: of the first query (a key/value cache); 0 when empty
   Value key_mask = {};  // boolean [B, S]: keys that exist (padding is false); all when empty
   double scale = 0;     // 0: 1 / sqrt(D)
@@ -43,8 +42,7 @@ struct Attention {
 
 // q [B, H, T, D], k [B, K, S, D], v [B, K, S, D], where K divides H: query head h reads key/value
 // head h / (H/K) (grouped heads, Ainslie et al. 2023). A query that sees no key gets the mean of v.
-Attention scaled_dot_product_attention(Value q, Value k, Value v,
-                                       const AttentionOptions& options = {});
+Attention scaled_dot_product_attention(Value q, Value k, Value v, const AttentionOptions& options = {});
 
 // The same without the softmax: out [B, H, T, D] = mask(scale q k^T) v, where a masked score is 0. No
 // region: it is two products. One layer of it can be a step of gradient descent on a linear

@@ -21,8 +21,7 @@ struct Seed {
 // gradients do not flow through a wrt value into its own operands.
 class Backward {
  public:
-  Backward(Graph& graph, std::span<const Value> wrt, bool stop)
-      : graph_(graph), wrt_(wrt), stop_(stop) {}
+  Backward(Graph& graph, std::span<const Value> wrt, bool stop) : graph_(graph), wrt_(wrt), stop_(stop) {}
 
   std::vector<Value> run(std::span<const Seed> seeds) {
     uint32_t last = 0;
@@ -81,9 +80,8 @@ class Backward {
   void pull(uint32_t index) {
     const Node node = graph_.node(index);  // a copy: building the gradient appends nodes
     if (node.inputs.empty()) return;
-    const bool wanted = std::any_of(
-        node.inputs.begin(), node.inputs.end(),
-        [&](const Value& input) { return needed_[input.node] && is_float(input.dtype()); });
+    const bool wanted = std::any_of(node.inputs.begin(), node.inputs.end(),
+                                    [&](const Value& input) { return needed_[input.node] && is_float(input.dtype()); });
     if (!wanted) return;
     Scope scope = graph_.scope(index);
     scope.phase = Phase::backward;
@@ -96,8 +94,8 @@ class Backward {
       if (row.gradient == nullptr) return;
       const Value out{&graph_, index, 0};
       operand_gradients = row.gradient(node.inputs, node.attr, out, gradients_.at(key(out)));
-      ensure(operand_gradients.size() == node.inputs.size(), "[{}] {} gradients for {} operands",
-             row.name, operand_gradients.size(), node.inputs.size());
+      ensure(operand_gradients.size() == node.inputs.size(), "[{}] {} gradients for {} operands", row.name,
+             operand_gradients.size(), node.inputs.size());
     }
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       const Value& input = node.inputs[i];
@@ -115,8 +113,8 @@ class Backward {
     }
     if (region.gradient) {
       std::vector<Value> gradients = region.gradient(node.inputs, results, result_gradients);
-      ensure(gradients.size() == node.inputs.size(), "region {}: {} gradients for {} operands",
-             region.name, gradients.size(), node.inputs.size());
+      ensure(gradients.size() == node.inputs.size(), "region {}: {} gradients for {} operands", region.name,
+             gradients.size(), node.inputs.size());
       return gradients;
     }
     const std::vector<Value> inlined = inline_region(graph_, region, node.inputs);
@@ -149,17 +147,15 @@ class Backward {
 
 std::vector<Value> differentiate(Value loss, std::span<const Value> wrt, Value coefficient) {
   check(static_cast<bool>(loss), "[differentiate] the loss is an empty value");
-  check(is_float(loss.dtype()), "[differentiate] the loss is {}, not a float",
-        to_string(loss.type()));
+  check(is_float(loss.dtype()), "[differentiate] the loss is {}, not a float", to_string(loss.type()));
   Graph& graph = *loss.graph;
   for (const Value& value : wrt) {
     check(value.graph == &graph, "[differentiate] a value of another graph");
-    check(is_float(value.dtype()), "[differentiate] no gradient with respect to {}",
-          to_string(value.type()));
+    check(is_float(value.dtype()), "[differentiate] no gradient with respect to {}", to_string(value.type()));
   }
   if (!coefficient) coefficient = constant_like(loss, 1);
-  check(coefficient.type() == loss.type(), "[differentiate] the loss is {}, its coefficient {}",
-        to_string(loss.type()), to_string(coefficient.type()));
+  check(coefficient.type() == loss.type(), "[differentiate] the loss is {}, its coefficient {}", to_string(loss.type()),
+        to_string(coefficient.type()));
   const Seed seed{loss, coefficient};
   std::vector<Value> gradients = Backward(graph, wrt, false).run({&seed, 1});
   for (size_t i = 0; i < wrt.size(); ++i) {

@@ -37,8 +37,7 @@ int64_t positive_axis(Value x, int64_t axis, const char* what) {
 std::vector<int64_t> positive_axes(Value x, std::vector<int64_t> axes, const char* what) {
   for (int64_t& axis : axes) axis = positive_axis(x, axis, what);
   std::sort(axes.begin(), axes.end());
-  check(std::adjacent_find(axes.begin(), axes.end()) == axes.end(), "[{}] an axis is given twice",
-        what);
+  check(std::adjacent_find(axes.begin(), axes.end()) == axes.end(), "[{}] an axis is given twice", what);
   return axes;
 }
 
@@ -64,12 +63,8 @@ Value reduction(Op op, Value x, std::vector<int64_t> axes, bool keep) {
 Value constant(Graph& graph, double value, Type type) {
   return graph.add(Op::constant, {}, LeafAttr{std::move(type), "", value});
 }
-Value constant_like(Value like, double value) {
-  return constant(graph_of(like, "constant"), value, like.type());
-}
-Value scalar(Graph& graph, double value, DType dtype) {
-  return constant(graph, value, Type{dtype, {}});
-}
+Value constant_like(Value like, double value) { return constant(graph_of(like, "constant"), value, like.type()); }
+Value scalar(Graph& graph, double value, DType dtype) { return constant(graph, value, Type{dtype, {}}); }
 Value iota(Graph& graph, Type type, int64_t axis) {
   if (axis < 0) axis += static_cast<int64_t>(type.shape.size());
   return graph.add(Op::iota, {}, LeafAttr{std::move(type), "", 0, axis});
@@ -109,9 +104,7 @@ Value logical_or(Value a, Value b) { return elementwise(Op::logical_or, {a, b});
 Value select(Value condition, Value if_true, Value if_false) {
   return elementwise(Op::select, {condition, if_true, if_false});
 }
-Value random_bits(Value seed, Value step, Value index) {
-  return elementwise(Op::random_bits, {seed, step, index});
-}
+Value random_bits(Value seed, Value step, Value index) { return elementwise(Op::random_bits, {seed, step, index}); }
 
 Value operator+(Value a, Value b) { return add(a, b); }
 Value operator-(Value a, Value b) { return sub(a, b); }
@@ -135,8 +128,7 @@ Value reshape(Value x, Shape shape) {
     const int64_t rest = element_count(shape);
     const int64_t count = element_count(x.shape());
     *open = -1;
-    check(rest > 0 && count % rest == 0, "[reshape] {} does not fit {}", to_string(x.type()),
-          to_string(shape));
+    check(rest > 0 && count % rest == 0, "[reshape] {} does not fit {}", to_string(x.type()), to_string(shape));
     *open = count / rest;
   }
   if (shape == x.shape()) return x;
@@ -165,8 +157,7 @@ Value transpose(Value x) {
 Value broadcast(Value x, Shape shape) {
   Graph& graph = graph_of(x, "broadcast");
   if (x.shape() == shape) return x;
-  check(x.shape().size() <= shape.size(), "[broadcast] {} to {}", to_string(x.type()),
-        to_string(shape));
+  check(x.shape().size() <= shape.size(), "[broadcast] {} to {}", to_string(x.type()), to_string(shape));
   if (x.shape().size() < shape.size()) {
     Shape padded(shape.size() - x.shape().size(), 1);
     padded.insert(padded.end(), x.shape().begin(), x.shape().end());
@@ -188,17 +179,14 @@ Value slice(Value x, int64_t axis, int64_t start, int64_t stop) {
 
 Value slice(Value x, Shape start, Shape stop) {
   Graph& graph = graph_of(x, "slice");
-  if (stop == x.shape() &&
-      std::all_of(start.begin(), start.end(), [](int64_t s) { return s == 0; }))
-    return x;
+  if (stop == x.shape() && std::all_of(start.begin(), start.end(), [](int64_t s) { return s == 0; })) return x;
   return graph.add(Op::slice, {x}, SliceAttr{std::move(start), std::move(stop)});
 }
 
 Value pad(Value x, Shape low, Shape high, double value) {
   Graph& graph = graph_of(x, "pad");
   const auto is_zero = [](int64_t extent) { return extent == 0; };
-  if (low.size() == x.shape().size() && high.size() == low.size() &&
-      std::all_of(low.begin(), low.end(), is_zero) &&
+  if (low.size() == x.shape().size() && high.size() == low.size() && std::all_of(low.begin(), low.end(), is_zero) &&
       std::all_of(high.begin(), high.end(), is_zero)) {
     return x;
   }
@@ -213,14 +201,12 @@ Value concat(std::vector<Value> parts, int64_t axis) {
   return graph.add(Op::concat, std::move(parts), AxisAttr{at});
 }
 
-Value sum(Value x, std::vector<int64_t> axes, bool keep) {
-  return reduction(Op::sum, x, std::move(axes), keep);
-}
+Value sum(Value x, std::vector<int64_t> axes, bool keep) { return reduction(Op::sum, x, std::move(axes), keep); }
 
 Value mean(Value x, std::vector<int64_t> axes, bool keep) {
   const Value total = sum(x, std::move(axes), keep);
-  const double count = static_cast<double>(element_count(x.shape())) /
-                       static_cast<double>(element_count(total.shape()));
+  const double count =
+      static_cast<double>(element_count(x.shape())) / static_cast<double>(element_count(total.shape()));
   return total * (1.0 / count);
 }
 
@@ -245,8 +231,7 @@ Value matmul(Value a, Value b) {
     Shape shape = a.shape();
     shape.back() = b.dim(-1);
     const Value flat = reshape(a, {-1, a.dim(-1)});
-    return reshape(graph.add(Op::matmul, {flat, reshape(b, {b.dim(-2), b.dim(-1)})}),
-                   std::move(shape));
+    return reshape(graph.add(Op::matmul, {flat, reshape(b, {b.dim(-2), b.dim(-1)})}), std::move(shape));
   }
   const Shape common = broadcast_shapes(a_leading, b_leading, "matmul");
   const auto widen = [&](Value x) {
@@ -264,14 +249,12 @@ Value gather(Value x, Value index, int64_t axis, int64_t batch) {
 }
 
 Value scatter_add(Value index, Value updates, int64_t rows, int64_t batch) {
-  return graph_of(index, "scatter_add")
-      .add(Op::scatter_add, {index, updates}, ScatterAttr{rows, batch});
+  return graph_of(index, "scatter_add").add(Op::scatter_add, {index, updates}, ScatterAttr{rows, batch});
 }
 
 Value slice_update(Value x, Value update, Value start, int64_t axis) {
   Graph& graph = graph_of(x, "slice_update");
-  return graph.add(Op::slice_update, {x, update, start},
-                   AxisAttr{positive_axis(x, axis, "slice_update")});
+  return graph.add(Op::slice_update, {x, update, start}, AxisAttr{positive_axis(x, axis, "slice_update")});
 }
 
 }  // namespace surtsey::graph

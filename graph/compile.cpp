@@ -29,12 +29,14 @@ Program stage(const char* pass, const Program& before, Program after, const Comp
 void check_sizes(const Program& program, const Target& target) {
   for (uint32_t n = 0; n < program.graph->size(); ++n) {
     const Type& type = program.graph->node(n).types[0];
-    check(element_count(type.shape) < int64_t(1) << 32, "[compile] {} has more than 2^32 elements (scope {})", to_string(type), program.graph->scope(n).path);
+    check(element_count(type.shape) < int64_t(1) << 32, "[compile] {} has more than 2^32 elements (scope {})",
+          to_string(type), program.graph->scope(n).path);
   }
   for (const auto& [name, value] : program.graph->parameters()) {
     const auto bytes = uint64_t(element_count(value.shape()) * storage_bytes(value.dtype()));
-    check(bytes <= target.max_allocation, "[compile] tensor {} {} needs {} bytes, device {} allows {} in one allocation", name, to_string(value.type()), bytes,
-          target.name, target.max_allocation);
+    check(bytes <= target.max_allocation,
+          "[compile] tensor {} {} needs {} bytes, device {} allows {} in one allocation", name, to_string(value.type()),
+          bytes, target.name, target.max_allocation);
   }
 }
 
@@ -64,8 +66,9 @@ Plan compile(const Program& program, const Target& target, const CompileOptions&
   if (debug_level() >= 1) {
     uint64_t unshared = 0;
     for (const Buffer& buffer : plan.buffers) unshared += buffer.kind == BufferKind::transient ? buffer.bytes : 0;
-    fmt::print(stderr, "compile {}: {} nodes -> {} kernels, {:.2f} MB -> {:.2f} MB, {} barriers, {:.1f} ms\n", name, p.graph->size(),
-               plan.kernels.size(), double(unshared) / 1e6, double(plan.transient_bytes) / 1e6, plan.barriers.size(),
+    fmt::print(stderr, "compile {}: {} nodes -> {} kernels, {:.2f} MB -> {:.2f} MB, {} barriers, {:.1f} ms\n", name,
+               p.graph->size(), plan.kernels.size(), double(unshared) / 1e6, double(plan.transient_bytes) / 1e6,
+               plan.barriers.size(),
                std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
   }
   return plan;

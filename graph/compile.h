@@ -16,7 +16,8 @@ struct CompileOptions {
   std::function<void(const char* pass, const Program& before, const Program& after)> observe = {};
 };
 
-// simplify, claim_regions, decompose, join_pads, fuse, lower_precision, place_stores, order, plan_memory, place_barriers. UserError when a kernel cannot be made to fit the target.
+// simplify, claim_regions, decompose, join_pads, fuse, lower_precision, place_stores, order, plan_memory,
+// place_barriers. UserError when a kernel cannot be made to fit the target.
 Plan compile(const Program& program, const Target& target, const CompileOptions& options = {});
 
 }  // namespace surtsey::graph

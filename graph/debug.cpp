@@ -23,15 +23,17 @@ constexpr EnvironmentVariable kVariables[] = {
      "subgroup_ballot, fusion, ..)"},
     {"SURTSEY_ADDRESSING", "address | descriptor: how kernels reach tensors"},
     {"SURTSEY_VALIDATION", "1: core and synchronization validation"},
-    {"SURTSEY_CACHE",
-     "folder of the SPIR-V cache (default: $XDG_CACHE_HOME/surtsey or ~/.cache/surtsey)"},
+    {"SURTSEY_CACHE", "folder of the SPIR-V cache (default: $XDG_CACHE_HOME/surtsey or ~/.cache/surtsey)"},
 };
 
 // Of the system, the loader and drivers; not switches of ours.
-constexpr const char* kSystemVariables[] = {
-    "HOME", "XDG_CACHE_HOME", "XDG_DATA_DIRS", "VK_DRIVER_FILES", "VK_ICD_FILENAMES",
-    "LP_NATIVE_VECTOR_WIDTH",
-    "VK_KHRONOS_VALIDATION_SYNCVAL_SHADER_ACCESSES_HEURISTIC"};
+constexpr const char* kSystemVariables[] = {"HOME",
+                                            "XDG_CACHE_HOME",
+                                            "XDG_DATA_DIRS",
+                                            "VK_DRIVER_FILES",
+                                            "VK_ICD_FILENAMES",
+                                            "LP_NATIVE_VECTOR_WIDTH",
+                                            "VK_KHRONOS_VALIDATION_SYNCVAL_SHADER_ACCESSES_HEURISTIC"};
 
 }  // namespace
 

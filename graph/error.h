@@ -1,4 +1,5 @@
-// Errors. check() blames the caller, ensure() blames us; both throw, nothing in Surtsey exits or returns a bool for an error.
+// Errors. check() blames the caller, ensure() blames us; both throw, nothing in Surtsey exits or returns a bool for an
+// error.
 #pragma once
 
 #include <fmt/format.h>
@@ -9,15 +10,16 @@
 
 namespace surtsey {
 
-// Bad input of any kind: a shape, a configuration key, a file, a flag. The message says what was wrong, where, and what would be right.
+// Bad input of any kind: a shape, a configuration key, a file, a flag. The message says what was wrong, where, and what
+// would be right.
 class UserError : public std::runtime_error {
-public:
+ public:
   using std::runtime_error::runtime_error;
 };
 
 // A broken invariant of our own. Reaching one is a defect of Surtsey whatever the input was.
 class InternalError : public std::logic_error {
-public:
+ public:
   using std::logic_error::logic_error;
 };
 

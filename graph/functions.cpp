@@ -21,13 +21,12 @@ Value gelu_tanh(Value x) {
 Value swiglu(Value gate, Value up) { return silu(gate) * up; }
 
 std::vector<Value> split(Value x, int64_t axis, const std::vector<int64_t>& extents) {
-  check(axis >= -x.rank() && axis < x.rank(), "[split] {} has no axis {}", to_string(x.type()),
-        axis);
+  check(axis >= -x.rank() && axis < x.rank(), "[split] {} has no axis {}", to_string(x.type()), axis);
   if (axis < 0) axis += x.rank();
   int64_t total = 0;
   for (const int64_t extent : extents) total += extent;
-  check(!extents.empty() && total == x.dim(axis), "[split] the parts hold {} of the axis {} of {}",
-        total, axis, to_string(x.type()));
+  check(!extents.empty() && total == x.dim(axis), "[split] the parts hold {} of the axis {} of {}", total, axis,
+        to_string(x.type()));
   if (extents.size() == 1) return {x};
   auto parts = std::make_shared<Region>();
   parts->name = "split";
@@ -39,8 +38,7 @@ std::vector<Value> split(Value x, int64_t axis, const std::vector<int64_t>& exte
     parts->results.push_back(slice(inside, axis, start, start + extent));
     start += extent;
   }
-  parts->gradient = [axis](std::span<const Value>, std::span<const Value> results,
-                           std::span<const Value> gradients) {
+  parts->gradient = [axis](std::span<const Value>, std::span<const Value> results, std::span<const Value> gradients) {
     std::vector<Value> pieces;
     for (size_t i = 0; i < results.size(); ++i) {
       pieces.push_back(gradients[i] ? gradients[i] : constant_like(results[i], 0));
@@ -94,13 +92,10 @@ CrossEntropy cross_entropy(Value logits, Value targets, Value weights) {
   check(logits.rank() >= 1, "[cross_entropy] logits are a scalar");
   Graph& graph = *logits.graph;
   const Shape rows(logits.shape().begin(), logits.shape().end() - 1);
-  check(targets.type() == Type{DType::u32, rows},
-        "[cross_entropy] targets are {}, logits {} want {}", to_string(targets.type()),
-        to_string(logits.type()), to_string(Type{DType::u32, rows}));
-  check(!weights || weights.type() == Type{DType::f32, rows},
-        "[cross_entropy] weights are {}, logits {} want {}",
-        weights ? to_string(weights.type()) : "", to_string(logits.type()),
-        to_string(Type{DType::f32, rows}));
+  check(targets.type() == Type{DType::u32, rows}, "[cross_entropy] targets are {}, logits {} want {}",
+        to_string(targets.type()), to_string(logits.type()), to_string(Type{DType::u32, rows}));
+  check(!weights || weights.type() == Type{DType::f32, rows}, "[cross_entropy] weights are {}, logits {} want {}",
+        weights ? to_string(weights.type()) : "", to_string(logits.type()), to_string(Type{DType::f32, rows}));
 
   // Logits are taken relative to the row's shift throughout: the two logarithms lose nothing to a
   // common offset, and the whole row is one kernel. The target's is picked by comparison, not by
@@ -131,14 +126,14 @@ CrossEntropy cross_entropy(Value logits, Value targets, Value weights) {
 
 Value linear(Value x, Value weight, Value bias) {
   check(weight.rank() == 2 && x.rank() >= 1 && weight.dim(1) == x.dim(-1),
-        "[linear] inner dimensions differ: {} with weight {} (stored as [out, in])",
-        to_string(x.type()), to_string(weight.type()));
+        "[linear] inner dimensions differ: {} with weight {} (stored as [out, in])", to_string(x.type()),
+        to_string(weight.type()));
   Shape result = x.shape();
   result.back() = weight.dim(0);
   Value y = matmul(reshape(x, {-1, x.dim(-1)}), transpose(weight));
   if (bias) {
-    check(bias.shape() == Shape{weight.dim(0)}, "[linear] bias is {}, weight is {}",
-          to_string(bias.type()), to_string(weight.type()));
+    check(bias.shape() == Shape{weight.dim(0)}, "[linear] bias is {}, weight is {}", to_string(bias.type()),
+          to_string(weight.type()));
     y = y + bias;
   }
   return reshape(y, result);
@@ -157,12 +152,10 @@ Value stream_key(Value seed, std::string_view stream) {
     hash *= 16777619u;
   }
   Graph& graph = *seed.graph;
-  return random_bits(seed, scalar(graph, double(0x73747265u), DType::u32),
-                     scalar(graph, double(hash), DType::u32));
+  return random_bits(seed, scalar(graph, double(0x73747265u), DType::u32), scalar(graph, double(hash), DType::u32));
 }
 
-Value keep_mask(Graph& graph, Shape shape, double p, Value seed, Value step,
-                std::string_view stream) {
+Value keep_mask(Graph& graph, Shape shape, double p, Value seed, Value step, std::string_view stream) {
   check(p >= 0 && p < 1, "[dropout] the probability is {}, not in [0, 1)", p);
   const Type scalar_type = {DType::u32, {}};
   check(seed && step && seed.type() == scalar_type && step.type() == scalar_type,
@@ -185,8 +178,8 @@ Value rotary(Value x, Value cosine, Value sine) {
   const int64_t width = x.dim(-1);
   check(width % 2 == 0, "[rotary] the head width {} is odd", width);
   check(cosine.dim(-1) == width / 2 && sine.dim(-1) == width / 2,
-        "[rotary] the tables are {} and {}, the head width is {}", to_string(cosine.type()),
-        to_string(sine.type()), width);
+        "[rotary] the tables are {} and {}, the head width is {}", to_string(cosine.type()), to_string(sine.type()),
+        width);
   const std::vector<Value> halves = split(x, -1, {width / 2, width / 2});
   const Value a = halves[0];
   const Value b = halves[1];

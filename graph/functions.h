@@ -19,9 +19,8 @@ namespace surtsey::graph {
 // has none, so none is computed. exp(x - row_shift(x)) is at most e.
 Value row_shift(Value x);
 
-Value sigmoid(
-    Value x);         // through tanh, so that no exp overflows: its gradient is finite everywhere
-Value silu(Value x);  // x sigmoid(x)
+Value sigmoid(Value x);              // through tanh, so that no exp overflows: its gradient is finite everywhere
+Value silu(Value x);                 // x sigmoid(x)
 Value gelu_erf(Value x);             // x/2 (1 + erf(x / sqrt 2)), Hendrycks and Gimpel 2016
 Value gelu_tanh(Value x);            // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
 Value swiglu(Value gate, Value up);  // silu(gate) up, Shazeer 2020
@@ -68,8 +67,7 @@ Value dropout(Value x, double p, Value seed, Value step, std::string_view stream
 // stream_seed() of random.h as a value: the key of a named stream under a seed on the device.
 Value stream_key(Value seed, std::string_view stream);
 // boolean, true with probability 1 - p: the mask of dropout().
-Value keep_mask(Graph& graph, Shape shape, double p, Value seed, Value step,
-                std::string_view stream);
+Value keep_mask(Graph& graph, Shape shape, double p, Value seed, Value step, std::string_view stream);
 
 // Rotary positions in the rotate-half form (Su et al. 2021, as in Hugging Face): with x = [a, b]
 // cut in the middle of the last axis, the result is [a cos - b sin, b cos + a sin]. cosine and sine

@@ -10,9 +10,7 @@ namespace surtsey::graph {
 
 namespace {
 
-void mix(size_t& hash, size_t value) {
-  hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
-}
+void mix(size_t& hash, size_t value) { hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2); }
 
 void mix(size_t& hash, const Shape& shape) {
   mix(hash, shape.size());
@@ -53,9 +51,7 @@ struct AttrHash {
     mix(hash, static_cast<size_t>(a.rows));
     mix(hash, static_cast<size_t>(a.batch));
   }
-  void operator()(const RegionAttr& a) const {
-    mix(hash, std::hash<const void*>()(a.region.get()));
-  }
+  void operator()(const RegionAttr& a) const { mix(hash, std::hash<const void*>()(a.region.get())); }
 };
 
 size_t node_hash(Op op, const std::vector<Value>& inputs, const Attr& attr) {
@@ -73,8 +69,8 @@ size_t node_hash(Op op, const std::vector<Value>& inputs, const Attr& attr) {
 bool same_attr(const Attr& a, const Attr& b) {
   if (!(a == b)) return false;
   const auto* left = std::get_if<LeafAttr>(&a);
-  return left == nullptr || std::bit_cast<uint64_t>(left->value) ==
-                                std::bit_cast<uint64_t>(std::get<LeafAttr>(b).value);
+  return left == nullptr ||
+         std::bit_cast<uint64_t>(left->value) == std::bit_cast<uint64_t>(std::get<LeafAttr>(b).value);
 }
 
 }  // namespace
@@ -155,13 +151,12 @@ Value Graph::add(Op op, std::vector<Value> inputs, Attr attr) {
     const auto& leaf = std::get<LeafAttr>(attr);
     const auto [it, is_new] = parameters_.emplace(leaf.name, result);
     if (!is_new) {
-      complain(fmt::format("'{}' is {} already, not {}", leaf.name, to_string(it->second.type()),
-                           to_string(leaf.type)));
+      complain(
+          fmt::format("'{}' is {} already, not {}", leaf.name, to_string(it->second.type()), to_string(leaf.type)));
     }
   }
   index_.emplace(hash, index);
-  nodes_.push_back(
-      Node{op, std::move(inputs), std::move(attr), std::move(types), scope_stack_.back()});
+  nodes_.push_back(Node{op, std::move(inputs), std::move(attr), std::move(types), scope_stack_.back()});
   return result;
 }
 
@@ -172,19 +167,17 @@ Value Graph::parameter(std::string name, Type type) {
 void Graph::assign(Value parameter, Value value) {
   check(parameter.graph == this && value.graph == this, "[assign] a value of another graph");
   const Node& target = node(parameter);
-  check(target.op == Op::parameter, "[assign] the target is a {}, not a parameter",
-        definition(target.op).name);
+  check(target.op == Op::parameter, "[assign] the target is a {}, not a parameter", definition(target.op).name);
   const std::string& name = std::get<LeafAttr>(target.attr).name;
-  check(parameter.type() == value.type(), "[assign] '{}' is {}, the value {}", name,
-        to_string(parameter.type()), to_string(value.type()));
+  check(parameter.type() == value.type(), "[assign] '{}' is {}, the value {}", name, to_string(parameter.type()),
+        to_string(value.type()));
   for (const Assignment& assignment : assignments_) {
     check(!(assignment.parameter == parameter), "[assign] '{}' is assigned twice", name);
   }
   assignments_.push_back({parameter, value});
 }
 
-void Graph::push_scope(std::string_view name, std::source_location where,
-                       std::optional<Phase> phase) {
+void Graph::push_scope(std::string_view name, std::source_location where, std::optional<Phase> phase) {
   const Scope& parent = scopes_[scope_stack_.back()];
   const Scope scope{parent.path.empty() ? std::string(name) : fmt::format("{}.{}", parent.path, name),
                     std::filesystem::path(where.file_name()).filename().string(), where.line(),
@@ -220,10 +213,9 @@ std::vector<Value> region(std::shared_ptr<const Region> region, std::vector<Valu
   return results;
 }
 
-std::vector<Value> inline_region(Graph& graph, const Region& region,
-                                 std::span<const Value> inputs) {
-  ensure(inputs.size() == region.parameters.size(), "region {} takes {} operands, not {}",
-         region.name, region.parameters.size(), inputs.size());
+std::vector<Value> inline_region(Graph& graph, const Region& region, std::span<const Value> inputs) {
+  ensure(inputs.size() == region.parameters.size(), "region {} takes {} operands, not {}", region.name,
+         region.parameters.size(), inputs.size());
   std::map<uint32_t, uint32_t> copies;
   const auto translate = [&](const Value& value) -> Value {
     for (size_t i = 0; i < inputs.size(); ++i) {

@@ -26,9 +26,7 @@ double round_float(double value, int precision, int smallest, double largest) {
 
 double round_f16(double value) { return round_float(static_cast<float>(value), 11, -24, 65504.0); }
 
-double round_bf16(double value) {
-  return round_float(static_cast<float>(value), 8, -133, 0x1.FEp127);
-}
+double round_bf16(double value) { return round_float(static_cast<float>(value), 8, -133, 0x1.FEp127); }
 
 // `value` must be one that f16 holds.
 uint16_t encode_f16(double value) {
@@ -48,8 +46,7 @@ double decode_f16(uint16_t bits) {
   const int fraction = bits & 1023;
   double magnitude = 0;
   if (exponent == 31) {
-    magnitude = fraction ? std::numeric_limits<double>::quiet_NaN()
-                         : std::numeric_limits<double>::infinity();
+    magnitude = fraction ? std::numeric_limits<double>::quiet_NaN() : std::numeric_limits<double>::infinity();
   } else if (exponent == 0) {
     magnitude = std::ldexp(fraction, -24);
   } else {
@@ -87,9 +84,8 @@ double decode_word(uint32_t word, DType dtype) {
 }  // namespace
 
 HostTensor::HostTensor(Type t, std::vector<double> v) : type(std::move(t)), values(std::move(v)) {
-  check(static_cast<int64_t>(values.size()) == element_count(type.shape),
-        "a tensor of {} needs {} values, not {}", to_string(type), element_count(type.shape),
-        values.size());
+  check(static_cast<int64_t>(values.size()) == element_count(type.shape), "a tensor of {} needs {} values, not {}",
+        to_string(type), element_count(type.shape), values.size());
 }
 
 HostTensor HostTensor::zeros(Type type) {
@@ -129,10 +125,9 @@ std::vector<std::byte> HostTensor::to_bytes() const {
       const uint32_t word = encode_word(values[i], type.dtype);
       std::memcpy(target, &word, 4);
     } else {
-      const uint16_t half =
-          type.dtype == DType::f16
-              ? encode_f16(round_f16(values[i]))
-              : static_cast<uint16_t>(encode_word(round_bf16(values[i]), DType::f32) >> 16);
+      const uint16_t half = type.dtype == DType::f16
+                                ? encode_f16(round_f16(values[i]))
+                                : static_cast<uint16_t>(encode_word(round_bf16(values[i]), DType::f32) >> 16);
       std::memcpy(target, &half, 2);
     }
   }
@@ -143,8 +138,8 @@ HostTensor HostTensor::from_bytes(Type type, const std::vector<std::byte>& bytes
   HostTensor result = zeros(std::move(type));
   const DType dtype = result.type.dtype;
   const auto width = static_cast<size_t>(storage_bytes(dtype));
-  check(bytes.size() == result.values.size() * width, "{} takes {} bytes, not {}",
-        to_string(result.type), result.values.size() * width, bytes.size());
+  check(bytes.size() == result.values.size() * width, "{} takes {} bytes, not {}", to_string(result.type),
+        result.values.size() * width, bytes.size());
   for (size_t i = 0; i < result.values.size(); ++i) {
     const std::byte* source = bytes.data() + i * width;
     if (width == 4) {
@@ -154,9 +149,8 @@ HostTensor HostTensor::from_bytes(Type type, const std::vector<std::byte>& bytes
     } else {
       uint16_t half = 0;
       std::memcpy(&half, source, 2);
-      result.values[i] = dtype == DType::f16
-                             ? decode_f16(half)
-                             : decode_word(static_cast<uint32_t>(half) << 16, DType::f32);
+      result.values[i] =
+          dtype == DType::f16 ? decode_f16(half) : decode_word(static_cast<uint32_t>(half) << 16, DType::f32);
     }
   }
   return result;

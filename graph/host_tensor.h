@@ -17,7 +17,8 @@ struct HostTensor {
   HostTensor(Type t, std::vector<double> v);  // UserError when the count does not match the shape
   static HostTensor zeros(Type type);
   static HostTensor scalar(DType dtype, double value);
-  // Uniform in [low, high) for floats, integers in [low, high) for integers (u32: of its part that is not negative), from the counter-based generator of random.h.
+  // Uniform in [low, high) for floats, integers in [low, high) for integers (u32: of its part that is not negative),
+  // from the counter-based generator of random.h.
   static HostTensor random(Type type, double low, double high, uint32_t seed);
 
   std::vector<std::byte> to_bytes() const;  // in the storage format of the type, rounding to it

@@ -69,8 +69,8 @@ int64_t IndexContext::maximum(const Affine& a) const {
 
 namespace {
 
-// The part of `a` that is not a multiple of the divisor. Its constant is never negative: a pad's index is (x - low), and what is not
-// negative as a whole must not be cut into a part that is.
+// The part of `a` that is not a multiple of the divisor. Its constant is never negative: a pad's index is (x - low),
+// and what is not negative as a whole must not be cut into a part that is.
 Affine residue(const Affine& a, int64_t divisor, Affine& multiple) {
   Affine rest;
   rest.constant = (a.constant % divisor + divisor) % divisor;
@@ -171,12 +171,16 @@ Index IndexContext::operand_index(const Node& node, const Shape& operand_shape, 
       for (size_t d = 0; d < result.size(); ++d) result[d] = operand_shape[d] == 1 ? Affine(0) : index[d];
       return result;
     case Op::slice:
-      for (size_t d = 0; d < result.size(); ++d) result[d] = add(index[d], Affine(std::get<SliceAttr>(node.attr).start[d]));
+      for (size_t d = 0; d < result.size(); ++d)
+        result[d] = add(index[d], Affine(std::get<SliceAttr>(node.attr).start[d]));
       return result;
     case Op::pad:
-      for (size_t d = 0; d < result.size(); ++d) result[d] = add(index[d], Affine(-std::get<PadAttr>(node.attr).low[d]));
+      for (size_t d = 0; d < result.size(); ++d)
+        result[d] = add(index[d], Affine(-std::get<PadAttr>(node.attr).low[d]));
       return result;
-    default: ensure(false, "{} is not a view", definition(node.op).name); return result;
+    default:
+      ensure(false, "{} is not a view", definition(node.op).name);
+      return result;
   }
 }
 
@@ -186,7 +190,9 @@ std::vector<std::pair<Value, Index>> IndexContext::operands(const Node& node, co
     case Family::elementwise:
       for (const Value& input : node.inputs) result.emplace_back(input, index);
       break;
-    case Family::movement: result.emplace_back(node.inputs[0], operand_index(node, node.inputs[0].shape(), index)); break;
+    case Family::movement:
+      result.emplace_back(node.inputs[0], operand_index(node, node.inputs[0].shape(), index));
+      break;
     case Family::index:
       if (node.op == Op::gather) {
         const GatherIndex at = gather_index(node, index);
@@ -204,7 +210,8 @@ std::vector<std::pair<Value, Index>> IndexContext::operands(const Node& node, co
         result.emplace_back(node.inputs[2], Index(node.inputs[2].shape().size()));
       }
       break;
-    default: ensure(node.inputs.empty(), "{} cannot be inlined", definition(node.op).name);
+    default:
+      ensure(node.inputs.empty(), "{} cannot be inlined", definition(node.op).name);
   }
   return result;
 }

@@ -12,8 +12,7 @@ namespace {
 using ReadParameter = std::function<HostTensor(uint32_t node)>;
 using Slots = std::vector<std::vector<std::optional<HostTensor>>>;
 
-HostTensor elementwise(const OpDef& row, std::span<const HostTensor* const> inputs,
-                       const Type& type) {
+HostTensor elementwise(const OpDef& row, std::span<const HostTensor* const> inputs, const Type& type) {
   HostTensor result = HostTensor::zeros(type);
   const DType dtype = inputs[0]->type.dtype;
   double operands[3] = {};
@@ -24,11 +23,9 @@ HostTensor elementwise(const OpDef& row, std::span<const HostTensor* const> inpu
   return result;
 }
 
-std::vector<HostTensor> run(const Graph& graph, std::span<const Value> wanted,
-                            const ReadParameter& read_parameter);
+std::vector<HostTensor> run(const Graph& graph, std::span<const Value> wanted, const ReadParameter& read_parameter);
 
-std::vector<HostTensor> run_region(const Region& region,
-                                   std::span<const HostTensor* const> inputs) {
+std::vector<HostTensor> run_region(const Region& region, std::span<const HostTensor* const> inputs) {
   return run(*region.body, region.results, [&](uint32_t node) {
     for (size_t i = 0; i < region.parameters.size(); ++i) {
       if (region.parameters[i].node == node) return *inputs[i];
@@ -47,8 +44,7 @@ std::vector<HostTensor> run_node(const Node& node, std::span<const HostTensor* c
   return {elementwise(row, inputs, node.types[0])};
 }
 
-std::vector<HostTensor> run(const Graph& graph, std::span<const Value> wanted,
-                            const ReadParameter& read_parameter) {
+std::vector<HostTensor> run(const Graph& graph, std::span<const Value> wanted, const ReadParameter& read_parameter) {
   const std::vector<uint32_t> order = reachable(graph, wanted);
   // Tensors are dropped after their last use; wanted ones have one use more.
   std::vector<uint32_t> uses(graph.size(), 0);
@@ -70,9 +66,8 @@ std::vector<HostTensor> run(const Graph& graph, std::span<const Value> wanted,
       results = run_node(node, inputs);
     }
     for (size_t output = 0; output < results.size(); ++output) {
-      ensure(results[output].type == node.types[output], "[{}] computed {}, not {}",
-             definition(node.op).name, to_string(results[output].type),
-             to_string(node.types[output]));
+      ensure(results[output].type == node.types[output], "[{}] computed {}, not {}", definition(node.op).name,
+             to_string(results[output].type), to_string(node.types[output]));
       slots[index].emplace_back(std::move(results[output]));
     }
     for (const Value& input : node.inputs) {
@@ -86,8 +81,7 @@ std::vector<HostTensor> run(const Graph& graph, std::span<const Value> wanted,
 
 }  // namespace
 
-std::vector<HostTensor> evaluate(const Graph& graph, std::span<const Value> values,
-                                 const State& state) {
+std::vector<HostTensor> evaluate(const Graph& graph, std::span<const Value> values, const State& state) {
   return run(graph, values, [&](uint32_t index) {
     const Node& node = graph.node(index);
     const std::string& name = std::get<LeafAttr>(node.attr).name;

@@ -19,21 +19,26 @@ std::vector<uint32_t> origins(const Kernel& kernel) {
 
 namespace {
 
-bool contains(const std::vector<int64_t>& axes, size_t axis) { return std::find(axes.begin(), axes.end(), int64_t(axis)) != axes.end(); }
+bool contains(const std::vector<int64_t>& axes, size_t axis) {
+  return std::find(axes.begin(), axes.end(), int64_t(axis)) != axes.end();
+}
 
 // The index of a reduction's operand at a row and a column of it.
-Index reduced_index(IndexContext& context, const Shape& space, const std::vector<int64_t>& reduced, const Affine& row, const Affine& column) {
+Index reduced_index(IndexContext& context, const Shape& space, const std::vector<int64_t>& reduced, const Affine& row,
+                    const Affine& column) {
   Shape kept, inner;
   for (size_t d = 0; d < space.size(); ++d) (contains(reduced, d) ? inner : kept).push_back(space[d]);
   const Index rows = context.delinearize(row, kept), columns = context.delinearize(column, inner);
   Index index;
-  for (size_t d = 0, r = 0, c = 0; d < space.size(); ++d) index.push_back(contains(reduced, d) ? columns[c++] : rows[r++]);
+  for (size_t d = 0, r = 0, c = 0; d < space.size(); ++d)
+    index.push_back(contains(reduced, d) ? columns[c++] : rows[r++]);
   return index;
 }
 
 }  // namespace
 
-LoopIndex loop_index(IndexContext& context, Archetype archetype, const Shape& space, const std::vector<int64_t>& reduced) {
+LoopIndex loop_index(IndexContext& context, Archetype archetype, const Shape& space,
+                     const std::vector<int64_t>& reduced) {
   LoopIndex loop;
   loop.full_count = element_count(space);
   if (archetype == Archetype::pointwise || is_closed(archetype)) {
@@ -55,12 +60,14 @@ LoopIndex loop_index(IndexContext& context, Archetype archetype, const Shape& sp
   return loop;
 }
 
-Affine reduced_element(IndexContext& context, const Shape& space, const std::vector<int64_t>& reduced, const Affine& row, const Affine& column) {
+Affine reduced_element(IndexContext& context, const Shape& space, const std::vector<int64_t>& reduced,
+                       const Affine& row, const Affine& column) {
   return context.linearize_contiguous(reduced_index(context, space, reduced, row, column), space);
 }
 
 uint32_t behind_views(const Graph& graph, uint32_t n) {
-  while (definition(graph.node(n).op).family == Family::movement && graph.node(n).op != Op::concat) n = graph.node(n).inputs[0].node;
+  while (definition(graph.node(n).op).family == Family::movement && graph.node(n).op != Op::concat)
+    n = graph.node(n).inputs[0].node;
   return n;
 }
 
@@ -90,7 +97,8 @@ std::optional<size_t> summed_operand(const Graph& graph, uint32_t matmul, uint32
   for (const size_t side : {size_t(0), size_t(1)}) {
     const int64_t extent = shape[shape.size() - 2 + side];
     // A product of one row or one column is no longer than the sum.
-    if (shape[shape.size() - 1 - side] == 1 || element_count(sum.types[0].shape) * inner != element_count(added)) continue;
+    if (shape[shape.size() - 1 - side] == 1 || element_count(sum.types[0].shape) * inner != element_count(added))
+      continue;
     if (element_count(sum.types[0].shape) != element_count(shape) / shape[shape.size() - 1 - side]) continue;
     IndexContext context;
     const LoopIndex loop = loop_index(context, Archetype::matmul, shape, {});
@@ -100,7 +108,9 @@ std::optional<size_t> summed_operand(const Graph& graph, uint32_t matmul, uint32
     operand.push_back(side == 0 ? own : k);
     operand.push_back(side == 0 ? k : own);
     const Index at = reduced_index(context, added, axes, context.add(context.scale(loop.first, extent), own), k);
-    if (follow_views(graph, context, product.inputs[side].node, operand) == follow_views(graph, context, sum.inputs[0].node, at)) return side;
+    if (follow_views(graph, context, product.inputs[side].node, operand) ==
+        follow_views(graph, context, sum.inputs[0].node, at))
+      return side;
   }
   return std::nullopt;
 }

@@ -10,13 +10,12 @@ namespace {
 
 std::vector<OpDef> assemble() {
   std::vector<OpDef> table;
-  for (auto* rows :
-       {leaf_rows, elementwise_rows, movement_rows, reduce_rows, matmul_rows, index_rows}) {
+  for (auto* rows : {leaf_rows, elementwise_rows, movement_rows, reduce_rows, matmul_rows, index_rows}) {
     for (OpDef& row : rows()) table.push_back(std::move(row));
   }
   std::sort(table.begin(), table.end(), [](const OpDef& a, const OpDef& b) { return a.op < b.op; });
-  ensure(table.size() == static_cast<size_t>(Op::count_), "the op table has {} rows for {} ops",
-         table.size(), static_cast<size_t>(Op::count_));
+  ensure(table.size() == static_cast<size_t>(Op::count_), "the op table has {} rows for {} ops", table.size(),
+         static_cast<size_t>(Op::count_));
   for (size_t i = 0; i < table.size(); ++i) {
     ensure(table[i].op == static_cast<Op>(i), "the op table has no row for op {}", i);
   }

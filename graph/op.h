@@ -1,5 +1,5 @@
-// The op table: one row says everything about an op. Every consumer (verifier, interpreter, autodiff, fusion, emission, tests,
-// documentation) loops over the table or looks a row up; there is no switch over ops anywhere else.
+// The op table: one row says everything about an op. Every consumer (verifier, interpreter, autodiff, fusion, emission,
+// tests, documentation) loops over the table or looks a row up; there is no switch over ops anywhere else.
 #pragma once
 
 #include "graph/host_tensor.h"
@@ -19,21 +19,56 @@ enum class Family : uint8_t { leaf, elementwise, movement, reduce, matmul, index
 
 enum class Op : uint8_t {
   // leaf
-  parameter, constant, iota,
+  parameter,
+  constant,
+  iota,
   // elementwise, one operand
-  neg, abs, exp, log, sqrt, rsqrt, sin, cos, tanh, erf, floor, is_finite, logical_not, cast,
+  neg,
+  abs,
+  exp,
+  log,
+  sqrt,
+  rsqrt,
+  sin,
+  cos,
+  tanh,
+  erf,
+  floor,
+  is_finite,
+  logical_not,
+  cast,
   // elementwise, two operands
-  add, sub, mul, div, mod, max, min, equal, less, logical_and, logical_or,
+  add,
+  sub,
+  mul,
+  div,
+  mod,
+  max,
+  min,
+  equal,
+  less,
+  logical_and,
+  logical_or,
   // elementwise, three operands
-  select, random_bits,
+  select,
+  random_bits,
   // movement
-  reshape, permute, broadcast, slice, pad, concat,
+  reshape,
+  permute,
+  broadcast,
+  slice,
+  pad,
+  concat,
   // reduce
-  sum, reduce_max, argmax,
+  sum,
+  reduce_max,
+  argmax,
   // matmul
   matmul,
   // index
-  gather, scatter_add, slice_update,
+  gather,
+  scatter_add,
+  slice_update,
   // state
   assign,
   // region
@@ -43,23 +78,51 @@ enum class Op : uint8_t {
 
 struct Region;
 
-struct NoAttr { bool operator==(const NoAttr&) const = default; };
-struct AxisAttr { int64_t axis; bool operator==(const AxisAttr&) const = default; };                 // concat, slice_update
-struct AxesAttr { std::vector<int64_t> axes; bool operator==(const AxesAttr&) const = default; };    // permute (source axis of each result axis), reductions (sorted)
-struct TypeAttr { Type type; bool operator==(const TypeAttr&) const = default; };                    // cast, reshape, broadcast: the result type
-struct SliceAttr { Shape start, stop; bool operator==(const SliceAttr&) const = default; };          // slice: half-open, step 1
-struct PadAttr { Shape low, high; double value; bool operator==(const PadAttr&) const = default; };  // pad: extra elements, >= 0
-struct GatherAttr { int64_t axis, batch; bool operator==(const GatherAttr&) const = default; };      // see gather() in graph.h
-struct ScatterAttr { int64_t rows, batch; bool operator==(const ScatterAttr&) const = default; };
-struct RegionAttr { std::shared_ptr<const Region> region; bool operator==(const RegionAttr&) const = default; };
+struct NoAttr {
+  bool operator==(const NoAttr&) const = default;
+};
+struct AxisAttr {
+  int64_t axis;
+  bool operator==(const AxisAttr&) const = default;
+};  // concat, slice_update
+struct AxesAttr {
+  std::vector<int64_t> axes;
+  bool operator==(const AxesAttr&) const = default;
+};  // permute (source axis of each result axis), reductions (sorted)
+struct TypeAttr {
+  Type type;
+  bool operator==(const TypeAttr&) const = default;
+};  // cast, reshape, broadcast: the result type
+struct SliceAttr {
+  Shape start, stop;
+  bool operator==(const SliceAttr&) const = default;
+};  // slice: half-open, step 1
+struct PadAttr {
+  Shape low, high;
+  double value;
+  bool operator==(const PadAttr&) const = default;
+};  // pad: extra elements, >= 0
+struct GatherAttr {
+  int64_t axis, batch;
+  bool operator==(const GatherAttr&) const = default;
+};  // see gather() in graph.h
+struct ScatterAttr {
+  int64_t rows, batch;
+  bool operator==(const ScatterAttr&) const = default;
+};
+struct RegionAttr {
+  std::shared_ptr<const Region> region;
+  bool operator==(const RegionAttr&) const = default;
+};
 struct LeafAttr {  // parameter, constant, iota: the result type and what fills it
   Type type;
-  std::string name;    // parameter
-  double value = 0;    // constant
-  int64_t axis = 0;    // iota: the index along this axis
+  std::string name;  // parameter
+  double value = 0;  // constant
+  int64_t axis = 0;  // iota: the index along this axis
   bool operator==(const LeafAttr&) const = default;
 };
-using Attr = std::variant<NoAttr, LeafAttr, AxisAttr, AxesAttr, TypeAttr, SliceAttr, PadAttr, GatherAttr, ScatterAttr, RegionAttr>;
+using Attr = std::variant<NoAttr, LeafAttr, AxisAttr, AxesAttr, TypeAttr, SliceAttr, PadAttr, GatherAttr, ScatterAttr,
+                          RegionAttr>;
 
 class Graph;
 struct Value;
@@ -70,15 +133,16 @@ struct Sample {
   std::vector<Type> inputs;
   Attr attr = NoAttr{};
   double low = -2, high = 2;
-  std::vector<std::pair<double, double>> ranges;  // per operand, where the common range does not serve; empty: [low, high) for all
+  std::vector<std::pair<double, double>>
+      ranges;  // per operand, where the common range does not serve; empty: [low, high) for all
 };
 
 struct OpDef {
   Op op;
   const char* name;
   Family family;
-  int arity;         // number of operands, -1: any
-  const char* doc;   // one line, for `surtsey ops`
+  int arity;        // number of operands, -1: any
+  const char* doc;  // one line, for `surtsey ops`
   // Elementwise: the GLSL expression with $0 $1 $2 for the operands (already parenthesised as needed) and $t for the
   // GLSL type of the result; it may call the functions of ops/glsl_helpers.h. And the same in double.
   // Integers travel in doubles and must wrap as 32-bit integers do; `dtype` is the type of the first operand ($0).
@@ -86,15 +150,17 @@ struct OpDef {
   double (*scalar)(const double* x, DType dtype) = nullptr;
   // Result types; UserError with a message such as `[matmul] inner dimensions differ: f32[8,64] @ f32[32,8]`.
   std::vector<Type> (*infer)(std::span<const Type> inputs, const Attr& attr) = nullptr;
-  // Vector-Jacobian products: one per operand, an empty Value where the operand takes no gradient. Null: not differentiable
-  // (integers, comparisons). `out` is the node's first result, `g` the gradient of the loss with respect to it.
+  // Vector-Jacobian products: one per operand, an empty Value where the operand takes no gradient. Null: not
+  // differentiable (integers, comparisons). `out` is the node's first result, `g` the gradient of the loss with respect
+  // to it.
   std::vector<Value> (*gradient)(std::span<const Value> inputs, const Attr& attr, Value out, Value g) = nullptr;
   // Meaning for the interpreter where it is not elementwise.
   HostTensor (*interpret)(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) = nullptr;
-  // Tolerance on a device against the double interpreter: |difference| <= absolute + relative * |reference|. 0, 0: bit-equal
-  // to the reference rounded to the storage type.
+  // Tolerance on a device against the double interpreter: |difference| <= absolute + relative * |reference|. 0, 0:
+  // bit-equal to the reference rounded to the storage type.
   double absolute = 0, relative = 0;
-  // What an element costs, in additions: fusion computes cheap things twice rather than store them. 8: a transcendental.
+  // What an element costs, in additions: fusion computes cheap things twice rather than store them. 8: a
+  // transcendental.
   int work = 1;
   std::vector<Sample> samples = {};
 };

@@ -16,10 +16,10 @@ constexpr const char* kGoodSteps = "loss_scale.good_steps";
 
 void check_schedule(const Schedule& schedule) {
   check(schedule.warmup_steps >= 0, "[schedule] warmup_steps is {}", schedule.warmup_steps);
-  check(schedule.decay == Decay::none || schedule.total_steps > 0,
-        "[schedule] a decay needs total_steps, which is {}", schedule.total_steps);
-  check(schedule.final_ratio >= 0 && schedule.final_ratio <= 1,
-        "[schedule] final_ratio is {}, not in [0, 1]", schedule.final_ratio);
+  check(schedule.decay == Decay::none || schedule.total_steps > 0, "[schedule] a decay needs total_steps, which is {}",
+        schedule.total_steps);
+  check(schedule.final_ratio >= 0 && schedule.final_ratio <= 1, "[schedule] final_ratio is {}, not in [0, 1]",
+        schedule.final_ratio);
 }
 
 double decay_length(const Schedule& schedule) {
@@ -29,32 +29,26 @@ double decay_length(const Schedule& schedule) {
 void check_config(const OptimizerConfig& config) {
   check(config.beta1 >= 0 && config.beta1 < 1 && config.beta2 >= 0 && config.beta2 < 1,
         "[optimizer] beta1 {} and beta2 {} must be in [0, 1)", config.beta1, config.beta2);
-  check(config.momentum >= 0 && config.momentum < 1, "[optimizer] momentum {} is not in [0, 1)",
-        config.momentum);
+  check(config.momentum >= 0 && config.momentum < 1, "[optimizer] momentum {} is not in [0, 1)", config.momentum);
   check(config.epsilon > 0, "[optimizer] epsilon {} is not positive", config.epsilon);
   check(config.weight_decay >= 0 && config.clip_norm >= 0,
-        "[optimizer] weight_decay {} and clip_norm {} must not be negative", config.weight_decay,
-        config.clip_norm);
+        "[optimizer] weight_decay {} and clip_norm {} must not be negative", config.weight_decay, config.clip_norm);
   check(config.metrics_rows > 0, "[optimizer] metrics_rows is {}", config.metrics_rows);
-  check(config.accumulation_steps > 0, "[optimizer] accumulation_steps is {}",
-        config.accumulation_steps);
+  check(config.accumulation_steps > 0, "[optimizer] accumulation_steps is {}", config.accumulation_steps);
   check_schedule(config.schedule);
   const LossScaling& scaling = config.loss_scaling;
-  check(std::exp2(std::round(std::log2(scaling.initial))) == scaling.initial &&
-            scaling.initial >= 1 && scaling.initial <= scaling.largest,
-        "[optimizer] the loss scale starts at {}, not at a power of two from 1 to {}",
-        scaling.initial, scaling.largest);
-  check(scaling.growth_interval > 0, "[optimizer] the loss scale grows after {} steps",
-        scaling.growth_interval);
+  check(std::exp2(std::round(std::log2(scaling.initial))) == scaling.initial && scaling.initial >= 1 &&
+            scaling.initial <= scaling.largest,
+        "[optimizer] the loss scale starts at {}, not at a power of two from 1 to {}", scaling.initial,
+        scaling.largest);
+  check(scaling.growth_interval > 0, "[optimizer] the loss scale grows after {} steps", scaling.growth_interval);
 }
 
 // Assigns `fresh` to a state tensor where the step is applied.
-void update(Value applied, Value state, Value fresh) {
-  state.graph->assign(state, select(applied, fresh, state));
-}
+void update(Value applied, Value state, Value fresh) { state.graph->assign(state, select(applied, fresh, state)); }
 
-void adamw(const Parameters& parameters, Value gradient, Value rate, Value applied,
-           Value decay_multiplier, const OptimizerConfig& config) {
+void adamw(const Parameters& parameters, Value gradient, Value rate, Value applied, Value decay_multiplier,
+           const OptimizerConfig& config) {
   Graph& graph = parameters.graph();
   ScopeGuard scope(graph, "adamw");
   const Type flat = parameters.store().flat_type();
@@ -66,11 +60,8 @@ void adamw(const Parameters& parameters, Value gradient, Value rate, Value appli
   const Value m = average(config.beta1, m_old, gradient);
   const Value v = average(config.beta2, v_old, gradient * gradient);
   const Value is_v = equal(iota(graph, {DType::u32, {2}}, 0), scalar(graph, 1, DType::u32));
-  const auto pair = [&](double of_m, double of_v) {
-    return select(is_v, scalar(graph, of_v), scalar(graph, of_m));
-  };
-  const Value ones =
-      ones_old * pair(config.beta1, config.beta2) + pair(1 - config.beta1, 1 - config.beta2);
+  const auto pair = [&](double of_m, double of_v) { return select(is_v, scalar(graph, of_v), scalar(graph, of_m)); };
+  const Value ones = ones_old * pair(config.beta1, config.beta2) + pair(1 - config.beta1, 1 - config.beta2);
   const Value m_weight = slice(ones, 0, 0, 1);
   const Value v_weight = slice(ones, 0, 1, 2);
   Value change = (m / m_weight) / (sqrt(v / v_weight) + config.epsilon);
@@ -85,8 +76,8 @@ void adamw(const Parameters& parameters, Value gradient, Value rate, Value appli
   update(applied, ones_old, ones);
 }
 
-void sgd(const Parameters& parameters, Value gradient, Value rate, Value applied,
-         Value decay_multiplier, const OptimizerConfig& config) {
+void sgd(const Parameters& parameters, Value gradient, Value rate, Value applied, Value decay_multiplier,
+         const OptimizerConfig& config) {
   ScopeGuard scope(parameters.graph(), "sgd");
   const Value p = parameters.flat();
   if (config.weight_decay > 0) {
@@ -137,8 +128,7 @@ Value schedule_factor(Value step, const Schedule& schedule) {
   if (schedule.decay != Decay::none) {
     const double warmup = double(schedule.warmup_steps);
     const Value u = min((s - warmup) * (1 / decay_length(schedule)), scalar(graph, 1));
-    const Value d =
-        schedule.decay == Decay::linear ? 1.0 - u : 0.5 + 0.5 * cos(u * std::numbers::pi);
+    const Value d = schedule.decay == Decay::linear ? 1.0 - u : 0.5 + 0.5 * cos(u * std::numbers::pi);
     factor = schedule.final_ratio + (1 - schedule.final_ratio) * d;
   }
   if (schedule.warmup_steps > 0) {
@@ -153,8 +143,7 @@ double schedule_factor(int64_t step, const Schedule& schedule) {
   if (step < schedule.warmup_steps) return double(step + 1) / double(schedule.warmup_steps);
   if (schedule.decay == Decay::none) return 1;
   const double u = std::min(1.0, double(step - schedule.warmup_steps) / decay_length(schedule));
-  const double d =
-      schedule.decay == Decay::linear ? 1 - u : (1 + std::cos(std::numbers::pi * u)) / 2;
+  const double d = schedule.decay == Decay::linear ? 1 - u : (1 + std::cos(std::numbers::pi * u)) / 2;
   return schedule.final_ratio + (1 - schedule.final_ratio) * d;
 }
 
@@ -162,8 +151,7 @@ Value gradient_coefficient(Graph& graph, const OptimizerConfig& config) {
   return config.loss_scaling.enabled ? graph.parameter(kLossScale, kScalar) : Value{};
 }
 
-OptimizerStep optimize(const Parameters& parameters, Value gradient, Value loss,
-                       const OptimizerConfig& config) {
+OptimizerStep optimize(const Parameters& parameters, Value gradient, Value loss, const OptimizerConfig& config) {
   check_config(config);
   Graph& graph = parameters.graph();
   const ParameterStore& store = parameters.store();
@@ -185,8 +173,7 @@ OptimizerStep optimize(const Parameters& parameters, Value gradient, Value loss,
   }
   {
     ScopeGuard inner(graph, "schedule");
-    result.learning_rate =
-        graph.parameter("learning_rate", kScalar) * schedule_factor(step, config.schedule);
+    result.learning_rate = graph.parameter("learning_rate", kScalar) * schedule_factor(step, config.schedule);
   }
   if (config.clip_norm > 0) {
     ScopeGuard inner(graph, "clip");
@@ -235,8 +222,7 @@ OptimizerStep optimize_accumulated(const Parameters& parameters, const Optimizer
   return result;
 }
 
-State initial_optimizer_state(const ParameterStore& store, const OptimizerConfig& config,
-                              double learning_rate) {
+State initial_optimizer_state(const ParameterStore& store, const OptimizerConfig& config, double learning_rate) {
   check_config(config);
   State state;
   const auto zeros = [&](const char* name, Type type) { state[name] = HostTensor::zeros(type); };

@@ -87,8 +87,7 @@ struct OptimizerStep {
 
 // Adds one step to the graph of `parameters`: reads `gradient` (f32 [P], see flat_gradient) and
 // `loss` (f32 []), and assigns every state tensor listed above.
-OptimizerStep optimize(const Parameters& parameters, Value gradient, Value loss,
-                       const OptimizerConfig& config);
+OptimizerStep optimize(const Parameters& parameters, Value gradient, Value loss, const OptimizerConfig& config);
 
 // Accumulation over `accumulation_steps` micro-batches, as two programs over the same state:
 // accumulate() adds a micro-batch's gradient and loss to the accumulators and advances `micro_step`
@@ -98,8 +97,7 @@ void accumulate(const Parameters& parameters, Value gradient, Value loss);
 OptimizerStep optimize_accumulated(const Parameters& parameters, const OptimizerConfig& config);
 
 // What a fresh run starts from, `parameters` excepted: zero moments and counters.
-State initial_optimizer_state(const ParameterStore& store, const OptimizerConfig& config,
-                              double learning_rate);
+State initial_optimizer_state(const ParameterStore& store, const OptimizerConfig& config, double learning_rate);
 
 // The names of the optimizer's state that members of an ensemble own, for vectorize(); `step` and
 // the multipliers are shared.

@@ -24,8 +24,7 @@ double draw(const Initialisation& initialisation, uint32_t key, uint32_t index) 
       // Half a step inside the open interval: the logarithm is finite.
       const double u = (double(first) + 0.5) / 4294967296.0;
       const double v = (double(random_bits(key, 1, index)) + 0.5) / 4294967296.0;
-      return initialisation.scale * std::sqrt(-2 * std::log(u)) *
-             std::cos(2 * std::numbers::pi * v);
+      return initialisation.scale * std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * v);
     }
   }
   ensure(false, "unknown initialisation");
@@ -55,9 +54,7 @@ ParameterSpec& ParameterStore::spec(std::string_view name) {
   return const_cast<ParameterSpec&>(std::as_const(*this).spec(name));
 }
 
-bool ParameterStore::contains(std::string_view name) const {
-  return index_.find(name) != index_.end();
-}
+bool ParameterStore::contains(std::string_view name) const { return index_.find(name) != index_.end(); }
 
 void ParameterStore::for_each(const std::function<void(ParameterSpec&)>& change) {
   for (ParameterSpec& spec : specs_) change(spec);
@@ -83,13 +80,12 @@ HostTensor ParameterStore::initialise(uint32_t seed) const {
 }
 
 State ParameterStore::unpack(const HostTensor& flat) const {
-  check(flat.type == flat_type(), "[parameters] the flat tensor is {}, not {}",
-        to_string(flat.type), to_string(flat_type()));
+  check(flat.type == flat_type(), "[parameters] the flat tensor is {}, not {}", to_string(flat.type),
+        to_string(flat_type()));
   State tensors;
   for (const ParameterSpec& spec : specs_) {
     const auto first = flat.values.begin() + spec.offset;
-    tensors.emplace(spec.name, HostTensor({DType::f32, spec.shape},
-                                          {first, first + element_count(spec.shape)}));
+    tensors.emplace(spec.name, HostTensor({DType::f32, spec.shape}, {first, first + element_count(spec.shape)}));
   }
   return tensors;
 }
@@ -102,8 +98,7 @@ HostTensor ParameterStore::pack(const State& tensors) const {
     const Type type = {DType::f32, spec.shape};
     check(found->second.type == type, "[parameters] {} is {}, the model wants {}", spec.name,
           to_string(found->second.type), to_string(type));
-    std::copy(found->second.values.begin(), found->second.values.end(),
-              flat.values.begin() + spec.offset);
+    std::copy(found->second.values.begin(), found->second.values.end(), flat.values.begin() + spec.offset);
   }
   for (const auto& [name, tensor] : tensors) {
     check(contains(name), "[parameters] the model has no parameter {}", name);
@@ -111,8 +106,7 @@ HostTensor ParameterStore::pack(const State& tensors) const {
   return flat;
 }
 
-HostTensor ParameterStore::multipliers(
-    const std::function<double(const ParameterSpec&)>& of) const {
+HostTensor ParameterStore::multipliers(const std::function<double(const ParameterSpec&)>& of) const {
   HostTensor result(flat_type(), std::vector<double>(size_t(flat_size_), 1.0));
   for (const ParameterSpec& spec : specs_) {
     const auto first = result.values.begin() + spec.offset;
@@ -160,8 +154,8 @@ Value Parameters::joined(const std::vector<std::string>& names) {
     const ParameterSpec& next = store_->spec(names[i]);
     check(!shape.empty() && next.shape.size() == shape.size() &&
               std::equal(shape.begin() + 1, shape.end(), next.shape.begin() + 1),
-          "[parameters] {} {} and {} {} cannot be joined", next.name, to_string(next.shape),
-          first.name, to_string(first.shape));
+          "[parameters] {} {} and {} {} cannot be joined", next.name, to_string(next.shape), first.name,
+          to_string(first.shape));
     side_by_side = side_by_side && next.offset == end && next.frozen == first.frozen;
     shape[0] += next.shape[0];
     end += element_count(next.shape);

@@ -15,13 +15,15 @@ std::vector<std::pair<int64_t, int64_t>> lifetimes(const Plan& plan) {
 }
 
 std::string print(const Plan& plan) {
-  std::string text = fmt::format("plan {}: {} dispatches, {} barriers, {:.3f} MFLOP, {:.3f} MB moved, {:.3f} MB transient\n", plan.name,
-                                 plan.dispatches.size(), plan.barriers.size(), double(plan.flops) / 1e6, double(plan.bytes) / 1e6,
-                                 double(plan.transient_bytes) / 1e6);
+  std::string text =
+      fmt::format("plan {}: {} dispatches, {} barriers, {:.3f} MFLOP, {:.3f} MB moved, {:.3f} MB transient\n",
+                  plan.name, plan.dispatches.size(), plan.barriers.size(), double(plan.flops) / 1e6,
+                  double(plan.bytes) / 1e6, double(plan.transient_bytes) / 1e6);
   constexpr const char* kKinds[] = {"state", "output", "transient"};
   for (size_t b = 0; b < plan.buffers.size(); ++b) {
     const Buffer& buffer = plan.buffers[b];
-    text += fmt::format("buffer {} {} {} {}", b, kKinds[size_t(buffer.kind)], buffer.name.empty() ? "-" : buffer.name, to_string(buffer.type));
+    text += fmt::format("buffer {} {} {} {}", b, kKinds[size_t(buffer.kind)], buffer.name.empty() ? "-" : buffer.name,
+                        to_string(buffer.type));
     text += buffer.kind == BufferKind::transient ? fmt::format(" at {}\n", buffer.offset) : "\n";
   }
   size_t barrier = 0;

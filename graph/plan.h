@@ -11,13 +11,14 @@
 
 namespace surtsey::graph {
 
-// Where a buffer lives. State tensors are owned by the session and shared between programs; transients live in one arena of the
-// plan at offsets that reuse dead ranges.
+// Where a buffer lives. State tensors are owned by the session and shared between programs; transients live in one
+// arena of the plan at offsets that reuse dead ranges.
 enum class BufferKind : uint8_t { state, output, transient };
 
 struct Buffer {
   BufferKind kind = BufferKind::transient;
-  std::string name;     // state: the parameter's name; output: the output's name; transient: the value's scope, for printing
+  std::string
+      name;  // state: the parameter's name; output: the output's name; transient: the value's scope, for printing
   Type type;
   uint64_t bytes = 0;
   uint64_t offset = 0;  // transient: in the arena
@@ -33,21 +34,22 @@ struct Access {
 };
 
 struct Dispatch {
-  uint32_t kernel = 0;            // into Plan::kernels
-  std::vector<Access> accesses;   // one per binding: the kernel's inputs, then its outputs
-  std::string scope;              // model scope of the anchor
-  Phase phase = Phase::forward;   // of the anchor
+  uint32_t kernel = 0;           // into Plan::kernels
+  std::vector<Access> accesses;  // one per binding: the kernel's inputs, then its outputs
+  std::string scope;             // model scope of the anchor
+  Phase phase = Phase::forward;  // of the anchor
 };
 
 struct Plan {
-  std::string name;               // of the program
-  Program program;                // after the passes; kernels refer to its nodes
+  std::string name;  // of the program
+  Program program;   // after the passes; kernels refer to its nodes
   std::vector<Buffer> buffers;
   std::vector<Kernel> kernels;
   std::vector<Dispatch> dispatches;
-  std::vector<uint32_t> barriers;  // a full compute barrier stands before dispatch i; dispatches.size(): at the end, for the next replay
-  uint64_t transient_bytes = 0;   // size of the arena
-  uint64_t flops = 0;             // per run
+  std::vector<uint32_t>
+      barriers;  // a full compute barrier stands before dispatch i; dispatches.size(): at the end, for the next replay
+  uint64_t transient_bytes = 0;  // size of the arena
+  uint64_t flops = 0;            // per run
   uint64_t matmul_flops = 0;
   uint64_t bytes = 0;
 };
@@ -57,7 +59,8 @@ std::string print(const Plan& plan);
 // State, outputs and arena of one program.
 uint64_t planned_bytes(const Plan& plan);
 
-// How much planned_bytes() may be: so many bytes, or this share of what the program takes without a limit. Both 0: no limit.
+// How much planned_bytes() may be: so many bytes, or this share of what the program takes without a limit. Both 0: no
+// limit.
 struct MemoryLimit {
   uint64_t bytes = 0;
   double share = 0;
@@ -67,13 +70,14 @@ struct MemoryLimit {
 // First and last dispatch that touches each buffer; -1 where none does.
 std::vector<std::pair<int64_t, int64_t>> lifetimes(const Plan& plan);
 
-// The barriers a replayed plan needs: before a dispatch that conflicts (read after write, write after read, write after write of a
-// byte range) with one since the last barrier, the last dispatch against the first of the next replay included. Greedy, so
-// none is without need.
+// The barriers a replayed plan needs: before a dispatch that conflicts (read after write, write after read, write after
+// write of a byte range) with one since the last barrier, the last dispatch against the first of the next replay
+// included. Greedy, so none is without need.
 void place_barriers(Plan& plan);
 
-// Proves that every hazard of two replays in a row is covered by a barrier. Returns a line per uncovered hazard; empty means proven. No
-// validation layer sees the hazards between two submissions of the same recording, so this is their only guard.
+// Proves that every hazard of two replays in a row is covered by a barrier. Returns a line per uncovered hazard; empty
+// means proven. No validation layer sees the hazards between two submissions of the same recording, so this is their
+// only guard.
 std::vector<std::string> uncovered_hazards(const Plan& plan);
 
 }  // namespace surtsey::graph

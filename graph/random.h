@@ -50,18 +50,14 @@ constexpr uint32_t stream_seed(uint32_t seed, std::string_view stream) {
 }
 
 // Uniform in [0, 1), a multiple of 2^-24: exact in f32 and the same on every device.
-constexpr float uniform_from_bits(uint32_t bits) {
-  return static_cast<float>(bits >> 8) * (1.0f / 16777216.0f);
-}
+constexpr float uniform_from_bits(uint32_t bits) { return static_cast<float>(bits >> 8) * (1.0f / 16777216.0f); }
 
 constexpr float random_uniform(uint32_t seed, uint32_t step, uint32_t index) {
   return uniform_from_bits(random_bits(seed, step, index));
 }
 
 // Integer in [0, count) by multiply-shift; its bias is below count / 2^32. count must not be 0.
-constexpr uint32_t range_from_bits(uint32_t bits, uint32_t count) {
-  return multiply_high(bits, count);
-}
+constexpr uint32_t range_from_bits(uint32_t bits, uint32_t count) { return multiply_high(bits, count); }
 
 constexpr uint32_t random_range(uint32_t seed, uint32_t step, uint32_t index, uint32_t count) {
   return range_from_bits(random_bits(seed, step, index), count);

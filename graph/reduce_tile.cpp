@@ -11,7 +11,8 @@ constexpr const char* kVariants[] = {"automatic", "lane_per_row", "workgroup_per
 
 std::string line(const ReduceShape& s, const ReduceTile& t) {
   const std::string kernel = s.kernel == 0 ? "" : fmt::format(" kernel {:016x}", s.kernel);
-  return fmt::format("{} {}x{} lanes {} local {} unroll {}{}\n", name(s.variant), s.rows, s.columns, t.lanes, t.local, t.unroll, kernel);
+  return fmt::format("{} {}x{} lanes {} local {} unroll {}{}\n", name(s.variant), s.rows, s.columns, t.lanes, t.local,
+                     t.unroll, kernel);
 }
 
 }  // namespace
@@ -39,7 +40,8 @@ ReduceTiles parse_reduce_tiles(std::string_view text) {
     for (const ReduceVariant each_variant : {ReduceVariant::lane_per_row, ReduceVariant::workgroup_per_row})
       if (variant == name(each_variant)) s.variant = each_variant;
     // Written again it must be the same line: nothing is read that was not understood.
-    check(whole && s.variant != ReduceVariant::automatic && line(s, t) == each + "\n", "'{}' is no choice for a reduction", each);
+    check(whole && s.variant != ReduceVariant::automatic && line(s, t) == each + "\n",
+          "'{}' is no choice for a reduction", each);
     tiles[s] = t;
   }
   return tiles;

@@ -53,8 +53,8 @@ Program rewrite(const Program& program, const RewriteRule& rule, const AssignRul
         results.push_back(Value{&graph, copy.node, output});
       }
     }
-    ensure(results.size() == node.types.size(), "[{}] a rewrite gave {} results for {}",
-           definition(node.op).name, results.size(), node.types.size());
+    ensure(results.size() == node.types.size(), "[{}] a rewrite gave {} results for {}", definition(node.op).name,
+           results.size(), node.types.size());
     copies[index] = std::move(results);
   }
   for (const Assignment& assignment : old_graph.assignments()) {

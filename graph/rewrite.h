@@ -7,8 +7,9 @@
 
 namespace surtsey::graph {
 
-// Rebuilds `program` in a fresh graph, operands first, only what outputs and assignments reach. `rule(graph, node, inputs)` gets the
-// old node and its operands in the new graph and returns its results there; an empty result means: copy the node as it is.
+// Rebuilds `program` in a fresh graph, operands first, only what outputs and assignments reach. `rule(graph, node,
+// inputs)` gets the old node and its operands in the new graph and returns its results there; an empty result means:
+// copy the node as it is.
 using RewriteRule = std::function<std::vector<Value>(Graph& graph, const Node& node, std::span<const Value> inputs)>;
 // Where given, `assigned(assignment, value)` gets an old assignment and its new value and returns what is assigned.
 using AssignRule = std::function<Value(const Assignment& assignment, Value value)>;

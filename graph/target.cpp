@@ -12,8 +12,7 @@ namespace {
 constexpr uint32_t kMaxBindings = 14;
 constexpr uint64_t kMiB = 1u << 20;
 
-constexpr const char* kPresets[] = {"minimal", "lavapipe", "swiftshader", "intel",
-                                    "amd",     "nvidia",   "mobile"};
+constexpr const char* kPresets[] = {"minimal", "lavapipe", "swiftshader", "intel", "amd", "nvidia", "mobile"};
 
 // What Vulkan promises of any device, and nothing else.
 Target minimal() {
@@ -93,8 +92,7 @@ Target mobile() {
 }  // namespace
 
 uint32_t Target::max_bindings() const {
-  return addressing == Addressing::address ? kMaxBindings
-                                           : std::min(max_storage_buffers, kMaxBindings);
+  return addressing == Addressing::address ? kMaxBindings : std::min(max_storage_buffers, kMaxBindings);
 }
 
 bool Target::stores_pairs() const { return cpu && int64_words && addressing == Addressing::address; }
@@ -109,7 +107,8 @@ MatmulVariant Target::matmul_variant() const {
     return cooperates() ? MatmulVariant::cooperative : MatmulVariant::shared_tile;
   }
   check(matmul != MatmulVariant::cooperative || cooperates(),
-        "the cooperative matmul needs cooperative matrices of f16 operands and f32 sums, 16-bit storage and a known subgroup "
+        "the cooperative matmul needs cooperative matrices of f16 operands and f32 sums, 16-bit storage and a known "
+        "subgroup "
         "size; {} has {}matrices, {}storage and size {}",
         name.empty() ? "the device" : name, cooperative.m != 0 ? "" : "no ", f16_storage ? "" : "no ", subgroup_size);
   check(matmul != MatmulVariant::lane_broadcast || can_broadcast(),
@@ -134,8 +133,10 @@ bool Target::scatters(int64_t rows) const {
 
 AttentionVariant Target::attention_variant() const {
   if (!fusion) return AttentionVariant::expanded;
-  // shared_tile has yet to pass its tests on a GPU, and on CPUs barriers are dear: both have the primitives unless asked.
-  if (attention == AttentionVariant::automatic) return cpu && can_broadcast() ? AttentionVariant::lane_broadcast : AttentionVariant::expanded;
+  // shared_tile has yet to pass its tests on a GPU, and on CPUs barriers are dear: both have the primitives unless
+  // asked.
+  if (attention == AttentionVariant::automatic)
+    return cpu && can_broadcast() ? AttentionVariant::lane_broadcast : AttentionVariant::expanded;
   check(attention != AttentionVariant::lane_broadcast || can_broadcast(),
         "the lane_broadcast attention needs a known subgroup size of 4 or more and subgroup "
         "ballot; {} has size {} and {}ballot",

@@ -27,22 +27,22 @@ struct CooperativeMatrix {
 
 struct Target {
   std::string name;
-  bool cpu = false;                       // lanes are SIMD lanes of a CPU: barriers are dear, shared memory is no faster than memory
-  uint32_t threads = 1;                   // processors that work side by side (CPU cores or an estimate of compute units)
-  uint32_t subgroup_size = 0;             // 0: unknown or varying, subgroup operations are not used
+  bool cpu = false;      // lanes are SIMD lanes of a CPU: barriers are dear, shared memory is no faster than memory
+  uint32_t threads = 1;  // processors that work side by side (CPU cores or an estimate of compute units)
+  uint32_t subgroup_size = 0;  // 0: unknown or varying, subgroup operations are not used
   uint32_t max_workgroup_invocations = 128;
-  uint32_t max_workgroups = 65535;        // along x
+  uint32_t max_workgroups = 65535;  // along x
   uint32_t shared_memory_bytes = 16384;
   uint32_t push_constant_bytes = 128;
-  uint32_t max_storage_buffers = 8;       // per stage, descriptor mode
+  uint32_t max_storage_buffers = 8;  // per stage, descriptor mode
   uint32_t storage_offset_alignment = 256;
   uint64_t max_storage_range = 128u << 20;
   uint64_t max_allocation = 1u << 30;
   bool buffer_address = false;
-  bool subgroup_ballot = false;           // broadcast
-  bool f16_storage = false;               // 16-bit elements in buffers: f16, and bf16 as words that kernels shift
-  bool int64_words = false;               // 64-bit integers in shaders
-  CooperativeMatrix cooperative;          // needs a known subgroup size
+  bool subgroup_ballot = false;   // broadcast
+  bool f16_storage = false;       // 16-bit elements in buffers: f16, and bf16 as words that kernels shift
+  bool int64_words = false;       // 64-bit integers in shaders
+  CooperativeMatrix cooperative;  // needs a known subgroup size
   // Choices, not capabilities: switches of the user and of tests.
   Addressing addressing = Addressing::address;
   MatmulVariant matmul = MatmulVariant::automatic;
@@ -50,17 +50,18 @@ struct Target {
   AttentionVariant attention = AttentionVariant::automatic;
   ScatterVariant scatter = ScatterVariant::automatic;
   bool fusion = true;
-  std::shared_ptr<const MatmulTiles> tiles;  // measured ones; others, or all where it is empty, get the default
+  std::shared_ptr<const MatmulTiles> tiles;         // measured ones; others, or all where it is empty, get the default
   std::shared_ptr<const ReduceTiles> reduce_tiles;  // the same for reductions
 
-  uint32_t max_bindings() const;          // tensors that one kernel may touch, by addressing mode
-  bool stores_pairs() const;              // two neighbouring floats are stored as one word
-  bool can_broadcast() const;             // from a lane to its whole subgroup, of a known size
-  bool cooperates() const;                // has cooperative matrices that kernels can use
-  MatmulVariant matmul_variant() const;   // resolves automatic; of products that `cooperative` cannot do, it is shared_tile
+  uint32_t max_bindings() const;  // tensors that one kernel may touch, by addressing mode
+  bool stores_pairs() const;      // two neighbouring floats are stored as one word
+  bool can_broadcast() const;     // from a lane to its whole subgroup, of a known size
+  bool cooperates() const;        // has cooperative matrices that kernels can use
+  MatmulVariant matmul_variant()
+      const;  // resolves automatic; of products that `cooperative` cannot do, it is shared_tile
   ReduceVariant reduce_variant() const;
   AttentionVariant attention_variant() const;
-  bool scatters(int64_t rows) const;      // has scatter_add into so many rows a kernel of its own?
+  bool scatters(int64_t rows) const;  // has scatter_add into so many rows a kernel of its own?
 };
 
 // minimal, lavapipe, swiftshader, intel, amd, nvidia, mobile. UserError lists them when the name is none.

@@ -46,12 +46,8 @@ struct PrintAttr {
     return fmt::format(" low={} high={} value={}", to_string(a.low), to_string(a.high),
                        number(a.value, node.types[0].dtype));
   }
-  std::string operator()(const GatherAttr& a) const {
-    return fmt::format(" axis={} batch={}", a.axis, a.batch);
-  }
-  std::string operator()(const ScatterAttr& a) const {
-    return fmt::format(" rows={} batch={}", a.rows, a.batch);
-  }
+  std::string operator()(const GatherAttr& a) const { return fmt::format(" axis={} batch={}", a.axis, a.batch); }
+  std::string operator()(const ScatterAttr& a) const { return fmt::format(" rows={} batch={}", a.rows, a.batch); }
   std::string operator()(const RegionAttr& a) const { return " " + quoted(a.region->name); }
 };
 
@@ -157,8 +153,7 @@ class Parser {
   std::string identifier() {
     skip_spaces();
     const size_t start = at_;
-    while (at_ < line_.size() &&
-           (std::isalnum(static_cast<unsigned char>(line_[at_])) || line_[at_] == '_')) {
+    while (at_ < line_.size() && (std::isalnum(static_cast<unsigned char>(line_[at_])) || line_[at_] == '_')) {
       ++at_;
     }
     if (at_ == start) fail("expected a name");
@@ -180,8 +175,7 @@ class Parser {
   int64_t integer() {
     skip_spaces();
     int64_t value = 0;
-    const auto [end, error] =
-        std::from_chars(line_.data() + at_, line_.data() + line_.size(), value);
+    const auto [end, error] = std::from_chars(line_.data() + at_, line_.data() + line_.size(), value);
     if (error != std::errc()) fail("expected a whole number");
     at_ = static_cast<size_t>(end - line_.data());
     return value;
@@ -280,11 +274,9 @@ class Parser {
     if (auto* leaf = std::get_if<LeafAttr>(&attr)) leaf->type = declared;
     if (auto* typed = std::get_if<TypeAttr>(&attr)) typed->type = declared;
     parse_scope();
-    const Value value =
-        blame([&] { return graph_->add(row->op, std::move(inputs), std::move(attr)); });
+    const Value value = blame([&] { return graph_->add(row->op, std::move(inputs), std::move(attr)); });
     if (value.type() != declared) {
-      fail(fmt::format("'{}' gives {}, not {}", op_name, to_string(value.type()),
-                       to_string(declared)));
+      fail(fmt::format("'{}' gives {}, not {}", op_name, to_string(value.type()), to_string(declared)));
     }
     values_.push_back(value);
   }
@@ -344,8 +336,7 @@ std::string print(const Program& program, bool everything) {
   std::string text;
   for (const uint32_t index : order) text += line(graph, index, rename) + "\n";
   for (const Assignment& assignment : graph.assignments()) {
-    text +=
-        fmt::format("assign {} {}\n", reference(assignment.parameter), reference(assignment.value));
+    text += fmt::format("assign {} {}\n", reference(assignment.parameter), reference(assignment.value));
   }
   for (const auto& [name, value] : program.outputs) {
     text += fmt::format("output {} {}\n", quoted(name), reference(value));

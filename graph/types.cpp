@@ -16,9 +16,8 @@ struct DTypeRow {
 };
 
 constexpr DTypeRow kDTypes[] = {
-    {DType::f32, "f32", 4, true},  {DType::i32, "i32", 4, false},
-    {DType::u32, "u32", 4, false}, {DType::boolean, "bool", 4, false},
-    {DType::f16, "f16", 2, true},  {DType::bf16, "bf16", 2, true},
+    {DType::f32, "f32", 4, true},       {DType::i32, "i32", 4, false}, {DType::u32, "u32", 4, false},
+    {DType::boolean, "bool", 4, false}, {DType::f16, "f16", 2, true},  {DType::bf16, "bf16", 2, true},
 };
 
 const DTypeRow& row(DType dtype) { return kDTypes[static_cast<size_t>(dtype)]; }
@@ -31,8 +30,7 @@ DType dtype_from_name(std::string_view name) {
   for (const DTypeRow& candidate : kDTypes) {
     if (name == candidate.name) return candidate.dtype;
   }
-  throw UserError(
-      fmt::format("'{}' is no element type; there are f32, i32, u32, bool, f16 and bf16", name));
+  throw UserError(fmt::format("'{}' is no element type; there are f32, i32, u32, bool, f16 and bf16", name));
 }
 
 int64_t storage_bytes(DType dtype) { return row(dtype).bytes; }
@@ -67,8 +65,7 @@ std::string to_string(const Shape& shape) {
 std::string to_string(const Type& type) { return name(type.dtype) + to_string(type.shape); }
 
 bool reshape_strides(const Shape& from, const Strides& strides, const Shape& to, Strides& result) {
-  ensure(from.size() == strides.size(), "reshape_strides: {} extents, {} strides", from.size(),
-         strides.size());
+  ensure(from.size() == strides.size(), "reshape_strides: {} extents, {} strides", from.size(), strides.size());
   if (element_count(from) != element_count(to)) return false;
   Shape old_shape;
   Strides old_strides;
@@ -115,8 +112,8 @@ Shape broadcast_shapes(const Shape& a, const Shape& b, std::string_view what) {
   for (size_t back = 1; back <= rank; ++back) {
     const int64_t left = back <= a.size() ? a[a.size() - back] : 1;
     const int64_t right = back <= b.size() ? b[b.size() - back] : 1;
-    check(left == right || left == 1 || right == 1, "[{}] shapes {} and {} do not broadcast", what,
-          to_string(a), to_string(b));
+    check(left == right || left == 1 || right == 1, "[{}] shapes {} and {} do not broadcast", what, to_string(a),
+          to_string(b));
     result[rank - back] = std::max(left, right);
   }
   return result;

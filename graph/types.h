@@ -31,7 +31,8 @@ Strides contiguous_strides(const Shape& shape);
 std::string to_string(const Shape& shape);  // [8,64]
 std::string to_string(const Type& type);    // f32[8,64]
 
-// Strides that show `from` (laid out with `strides`) under the shape `to` without moving data; false when no strides do.
+// Strides that show `from` (laid out with `strides`) under the shape `to` without moving data; false when no strides
+// do.
 bool reshape_strides(const Shape& from, const Strides& strides, const Shape& to, Strides& result);
 
 // numpy's rule: align right, extents equal or 1. UserError names `what` when they do not fit.

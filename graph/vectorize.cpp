@@ -29,8 +29,7 @@ Shape with_members(const Shape& shape, int64_t members) {
 
 // Gives a shared value the leading axis, as a view.
 Value promote(Value value, int64_t members) {
-  return broadcast(reshape(value, with_members(value.shape(), 1)),
-                   with_members(value.shape(), members));
+  return broadcast(reshape(value, with_members(value.shape(), 1)), with_members(value.shape(), members));
 }
 
 // One operand of a node: its value in the new graph and whether it has the leading axis.
@@ -61,9 +60,7 @@ class Vectorizer {
   Program run() {
     return rewrite(
         program_,
-        [this](Graph& graph, const Node& node, std::span<const Value> inputs) {
-          return rule(graph, node, inputs);
-        },
+        [this](Graph& graph, const Node& node, std::span<const Value> inputs) { return rule(graph, node, inputs); },
         [this](const Assignment& assignment, Value value) {
           const bool widens = owned(assignment.parameter) && !owned(assignment.value);
           return widens ? promote(value, members_) : value;
@@ -107,9 +104,7 @@ class Vectorizer {
     for (const Operand& operand : operands) values.push_back(promoted(operand));
     return values;
   }
-  Type member_type(const Type& type) const {
-    return Type{type.dtype, with_members(type.shape, members_)};
-  }
+  Type member_type(const Type& type) const { return Type{type.dtype, with_members(type.shape, members_)}; }
 
   Results parameter(Graph& graph, const Node& node) const {
     return {graph.parameter(std::get<LeafAttr>(node.attr).name, member_type(node.types[0]))};
@@ -148,8 +143,7 @@ class Vectorizer {
 
   Results indexed(Graph& graph, const Node& node, const std::vector<Operand>& operands) const {
     if (const auto* scatter = std::get_if<ScatterAttr>(&node.attr)) {
-      return {
-          graph.add(node.op, promoted(operands), ScatterAttr{scatter->rows, scatter->batch + 1})};
+      return {graph.add(node.op, promoted(operands), ScatterAttr{scatter->rows, scatter->batch + 1})};
     }
     if (const auto* gather = std::get_if<GatherAttr>(&node.attr)) {
       return {gather_rows(operands[0], operands[1], *gather)};
@@ -178,8 +172,7 @@ class Vectorizer {
     const Value first = min(start, constant_like(start, static_cast<double>(rows - extent)));
     const Type type{DType::u32, {members_, rows}};
     // Wraps to a large number before the start.
-    const Value offset =
-        iota(graph, type, 1) - broadcast(reshape(first, {members_, 1}), type.shape);
+    const Value offset = iota(graph, type, 1) - broadcast(reshape(first, {members_, 1}), type.shape);
     const Value inside = less(offset, constant_like(offset, static_cast<double>(extent)));
     const Value candidate = gather(update, offset, axis, 1);
     Shape shape(x.shape().size(), 1);
@@ -202,8 +195,7 @@ class Vectorizer {
     return region(found, std::move(values));
   }
 
-  std::shared_ptr<const Region> vectorized_region(const Region& old_region,
-                                                  const std::vector<bool>& owned) const {
+  std::shared_ptr<const Region> vectorized_region(const Region& old_region, const std::vector<bool>& owned) const {
     Program body{old_region.body, {}};
     std::set<std::string> own_names;
     std::vector<std::string> names;
@@ -240,16 +232,14 @@ class Vectorizer {
 
 }  // namespace
 
-Program vectorize(const Program& program, int64_t members,
-                  const std::set<std::string>& per_member) {
+Program vectorize(const Program& program, int64_t members, const std::set<std::string>& per_member) {
   check(members >= 1, "[vectorize] an ensemble needs a member or more, not {}", members);
   const Graph& graph = *program.graph;
   Vectorizer vectorizer(program, members, per_member);
   for (const Assignment& assignment : graph.assignments()) {
     const bool own_target = vectorizer.owned(assignment.parameter);
     const bool own_value = vectorizer.owned(assignment.value);
-    check(own_target || !own_value,
-          "[vectorize] '{}' is shared, but the value assigned to it differs by member",
+    check(own_target || !own_value, "[vectorize] '{}' is shared, but the value assigned to it differs by member",
           std::get<LeafAttr>(graph.node(assignment.parameter).attr).name);
   }
   return vectorizer.run();

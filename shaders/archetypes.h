@@ -15,7 +15,8 @@ Shader reduce_lane_per_row(Writer& writer);
 // A power of two of lanes per row, a tree in shared memory.
 Shader reduce_workgroup_per_row(Writer& writer);
 
-// A subgroup holds a tile: lanes along one side, rows of the other broadcast from registers. No barrier, no shared memory.
+// A subgroup holds a tile: lanes along one side, rows of the other broadcast from registers. No barrier, no shared
+// memory.
 // Measured on lavapipe at 5 to 8 times the shared-memory kernel, where a barrier turns a subgroup into a coroutine.
 Shader matmul_lane_broadcast(Writer& writer);
 // Tiles of both operands in shared memory, a small tile of the product in each lane's registers.
@@ -23,19 +24,21 @@ Shader matmul_shared_tile(Writer& writer);
 // The same by matrices of a whole subgroup, for operands stored in f16 (VK_KHR_cooperative_matrix).
 Shader matmul_cooperative(Writer& writer);
 
-// A lane has rows of queries (or of keys, for their gradient) and meets the other side in tiles; online softmax, no score is stored.
+// A lane has rows of queries (or of keys, for their gradient) and meets the other side in tiles; online softmax, no
+// score is stored.
 // Tiles are broadcast from the lanes of the subgroup: no barrier, no shared memory.
 Shader attention_lane_broadcast(Writer& writer);
 // Tiles in shared memory, any subgroup size.
 Shader attention_shared_tile(Writer& writer);
 
 // scatter_add by blocks of rows: a workgroup clears its rows, looks at every index, and adds the updates
-// that are its own, in the order of the index. Lanes lie along the row. No atomics, no barrier, the same sum every time.
+// that are its own, in the order of the index. Lanes lie along the row. No atomics, no barrier, the same sum every
+// time.
 Shader scatter_rows(Writer& writer);
 
-// Opens the loop over `tiles` pieces of work, the current one is `tile`; close_tiles() ends it. On a GPU every workgroup has one piece. On a
-// CPU entering a workgroup costs about 0.2 us (measured on lavapipe), as much as hundreds of elements: a few workgroups a thread
-// share all pieces. Returns the number of workgroups.
+// Opens the loop over `tiles` pieces of work, the current one is `tile`; close_tiles() ends it. On a GPU every
+// workgroup has one piece. On a CPU entering a workgroup costs about 0.2 us (measured on lavapipe), as much as hundreds
+// of elements: a few workgroups a thread share all pieces. Returns the number of workgroups.
 uint32_t open_tiles(Writer& writer, int64_t tiles);
 void close_tiles(Writer& writer);
 

@@ -13,30 +13,38 @@ using namespace graph;
 
 namespace {
 
-// Less than any masked score: keys past the end weigh nothing even in a row that is masked throughout. In units of log2, as all scores here.
+// Less than any masked score: keys past the end weigh nothing even in a row that is masked throughout. In units of
+// log2, as all scores here.
 constexpr const char* kNowhere = "(-3.0e38)";
 constexpr double kLog2e = std::numbers::log2e;
 
 std::string literal(double value) { return glsl_constant(DType::f32, value); }
 
-// One kernel of attention (graph/attention.h has the formulas). A lane has rows of one side of the score matrix and meets the other side in
-// tiles: products of its rows with the tile's give scores [own rows, tile rows] in registers, which weigh the tile's rows into the
-// lane's results.
+// One kernel of attention (graph/attention.h has the formulas). A lane has rows of one side of the score matrix and
+// meets the other side in tiles: products of its rows with the tile's give scores [own rows, tile rows] in registers,
+// which weigh the tile's rows into the lane's results.
 //
 //   forward         own: queries  s = q k, m and l online (Milakov and Gimelshein 2018); o += exp(s - m) v
 //   query_gradient  own: queries  p = exp(q k - lse), dp = dout v, ds = p (dp - delta); dq += ds k
 //   key_gradient    own: keys     the same p and ds; dk += ds q, dv += p dout
 class AttentionWriter {
  public:
-  AttentionWriter(Writer& writer, bool broadcast) : w_(writer), t_(writer, broadcast), form_(t_.form), first_(t_.in.position ? "first" : "0u") {}
+  AttentionWriter(Writer& writer, bool broadcast)
+      : w_(writer), t_(writer, broadcast), form_(t_.form), first_(t_.in.position ? "first" : "0u") {}
 
   Shader write() {
     const uint32_t groups = t_.open();
     prologue();
     switch (form_.part) {
-      case AttentionPart::forward: forward(); break;
-      case AttentionPart::query_gradient: query_gradient(); break;
-      case AttentionPart::key_gradient: key_gradient(); break;
+      case AttentionPart::forward:
+        forward();
+        break;
+      case AttentionPart::query_gradient:
+        query_gradient();
+        break;
+      case AttentionPart::key_gradient:
+        key_gradient();
+        break;
     }
     t_.close();
     Shader shader = w_.finish(groups, uint32_t(t_.lanes), t_.broadcast ? uint32_t(t_.lanes) : 0);
@@ -56,8 +64,8 @@ class AttentionWriter {
 
   // ---- which rows of the other side ----
 
-  // Tiles that the mask hides from all of the lanes' rows are skipped. A query that sees nothing weighs all keys alike: where there may be one, nothing is
-  // skipped on its account.
+  // Tiles that the mask hides from all of the lanes' rows are skipped. A query that sees nothing weighs all keys alike:
+  // where there may be one, nothing is skipped on its account.
   void tile_range() {
     if (t_.head_per_lane) return;
     w_.line("uint low = 0u;");
@@ -72,7 +80,8 @@ class AttentionWriter {
       if (both_sides) w_.line(fmt::format("high = min(high, last + {}u);", form_.window));
       if (form_.window > 0) {
         w_.line(fmt::format("uint begin = {} + own_base + 1u;", first_));
-        w_.line(fmt::format("if (begin > {0}u && last < {1}u) low = (begin - {0}u) / {2}u * {2}u;", form_.window, first_blind, t_.tile_rows));
+        w_.line(fmt::format("if (begin > {0}u && last < {1}u) low = (begin - {0}u) / {2}u * {2}u;", form_.window,
+                            first_blind, t_.tile_rows));
       }
       return;
     }
@@ -83,7 +92,8 @@ class AttentionWriter {
     }
     if (form_.window > 0) {
       w_.line(fmt::format("uint end = {} + {}u;", own_last, form_.window));
-      w_.line(fmt::format("if ({0} + {1}u < {2}u) high = min(high, end - min(end, {0}));", first_, t_.queries - 1, first_blind));
+      w_.line(fmt::format("if ({0} + {1}u < {2}u) high = min(high, end - min(end, {0}));", first_, t_.queries - 1,
+                          first_blind));
     }
   }
 
@@ -115,8 +125,9 @@ class AttentionWriter {
   // Dropout's draw for the element of the scores, its index inside the member.
   std::string kept(int64_t r, int64_t j) {
     const Affine row = w_.context.add(w_.context.scale(w_.context.modulo(t_.z, t_.batch), t_.heads), t_.query_head);
-    return fmt::format("(surtsey_philox(drop_key, drop_step, (({}) * {}u + {}) * {}u + {}) >= {}u ? {} : 0.0)", w_.index(row), t_.queries,
-                       query_index(r, j), t_.keys, key_index(r, j), uint32_t(form_.dropout * 4294967296.0), literal(1 / (1 - form_.dropout)));
+    return fmt::format("(surtsey_philox(drop_key, drop_step, (({}) * {}u + {}) * {}u + {}) >= {}u ? {} : 0.0)",
+                       w_.index(row), t_.queries, query_index(r, j), t_.keys, key_index(r, j),
+                       uint32_t(form_.dropout * 4294967296.0), literal(1 / (1 - form_.dropout)));
   }
 
   // ---- the parts ----
@@ -127,7 +138,8 @@ class AttentionWriter {
     t_.declare_sums("o", columns);
     tile_range();
     t_.open_tile();
-    if (form_.has_key_mask) t_.load_tile_values("exists", [&](const Affine& row) { return t_.key_exists(row) + " ? 1.0 : 0.0"; });
+    if (form_.has_key_mask)
+      t_.load_tile_values("exists", [&](const Affine& row) { return t_.key_exists(row) + " ? 1.0 : 0.0"; });
     t_.tile_is_complete();
     t_.dot("s", true);
     for (int64_t r = 0; r < t_.own_rows; ++r) online_softmax(r);
@@ -173,7 +185,8 @@ class AttentionWriter {
     w_.declare(d);
     for (int64_t r = 0; r < t_.own_rows; ++r) {
       const Affine& row = t_.own[size_t(r)];
-      w_.line(fmt::format("delta{0} = fma({1}, {2}, delta{0});", r, t_.element(in.dout, t_.head, row, d), t_.element(in.out, t_.head, row, d)));
+      w_.line(fmt::format("delta{0} = fma({1}, {2}, delta{0});", r, t_.element(in.dout, t_.head, row, d),
+                          t_.element(in.out, t_.head, row, d)));
     }
     w_.close();
     for (int64_t r = 0; r < t_.own_rows && in.dlse; ++r)
@@ -231,7 +244,8 @@ class AttentionWriter {
     const std::string seen = visible(r, j), inside = in_tile(j);
     std::string p = fmt::format("exp2({} * {} - {} * {})", s, literal(form_.scale * kLog2e), lse, literal(kLog2e));
     if (!seen.empty()) {
-      const std::string alike = fmt::format("({} < {} ? {} : 0.0)", lse, literal(kMaskedScore / 2), literal(1.0 / double(t_.keys)));
+      const std::string alike =
+          fmt::format("({} < {} ? {} : 0.0)", lse, literal(kMaskedScore / 2), literal(1.0 / double(t_.keys)));
       p = fmt::format("({} ? {} : {})", seen, p, form_.has_empty_rows() ? alike : "0.0");
     }
     if (!inside.empty()) p = fmt::format("({} ? {} : 0.0)", inside, p);
@@ -275,10 +289,12 @@ class AttentionWriter {
     for (int64_t r = 0; r < t_.own_rows; ++r) {
       open_row(r);
       const Affine row = w_.context.scale(result_row(r), width);
-      if (columns == width && columns % 2 == 0 && std::all_of(places.begin(), places.end(), [&](const auto* place) { return w_.pairs(*place); })) {
+      if (columns == width && columns % 2 == 0 &&
+          std::all_of(places.begin(), places.end(), [&](const auto* place) { return w_.pairs(*place); })) {
         for (const KernelOperand* place : places)
           for (int64_t d = 0; d < columns; d += 2)
-            w_.store_pair(w_.context.add(row, Affine(d)), *place, fmt::format("{}{}_{}", sums, r, d), fmt::format("{}{}_{}", sums, r, d + 1));
+            w_.store_pair(w_.context.add(row, Affine(d)), *place, fmt::format("{}{}_{}", sums, r, d),
+                          fmt::format("{}{}_{}", sums, r, d + 1));
         w_.close();
         continue;
       }

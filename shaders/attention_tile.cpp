@@ -12,8 +12,8 @@ namespace {
 
 // Measured on lavapipe (shaders/README.md).
 constexpr int64_t kTileRows = 8;
-// Heads up to this width are kept in registers, the lane's rows and the tile, and a lane has two rows: that halves what is loaded and
-// broadcast.
+// Heads up to this width are kept in registers, the lane's rows and the tile, and a lane has two rows: that halves what
+// is loaded and broadcast.
 constexpr int64_t kKeptWidth = 32;
 constexpr int64_t kWidestChunk = 64;
 // The sums of keys and values side by side are more than a GPU's lane has registers for.
@@ -24,8 +24,8 @@ constexpr int64_t kSumBlock = 16;
 constexpr int64_t kUnroll = 4;
 constexpr int64_t kSharedLanes = 64;
 constexpr int64_t kVector = 4;  // floats of a shared vector
-// A head per lane: values of the other side that a lane keeps. LLVM spills them to the stack, where they are operands of multiply-adds
-// as long as they stay in the first cache (64 bytes each with 16 lanes).
+// A head per lane: values of the other side that a lane keeps. LLVM spills them to the stack, where they are operands
+// of multiply-adds as long as they stay in the first cache (64 bytes each with 16 lanes).
 constexpr int64_t kMostHeld = 640;
 // With few lanes few are idle, and SwiftShader, which has 4, takes 24 GB to compile what LLVM spills.
 constexpr int64_t kFewestLanes = 8;
@@ -71,9 +71,11 @@ AttentionTile::AttentionTile(Writer& writer, bool broadcasts)
   tile_rows = choose_tile_rows();
 }
 
-// Where a fifth of the lanes or more would have no row: of 18 rows and 16 lanes, two rows a lane, 14 of 32 places are empty.
+// Where a fifth of the lanes or more would have no row: of 18 rows and 16 lanes, two rows a lane, 14 of 32 places are
+// empty.
 bool AttentionTile::choose_head_per_lane() const {
-  if (!broadcast || lanes < kFewestLanes || heads != key_heads || tile_extent * (width + value_width) > kMostHeld) return false;
+  if (!broadcast || lanes < kFewestLanes || heads != key_heads || tile_extent * (width + value_width) > kMostHeld)
+    return false;
   const int64_t places = round_up(own_extent, own_extent > lanes ? 2 * lanes : lanes);
   return 5 * own_extent < 4 * places && batch * heads * element_count(leading) >= lanes;
 }
@@ -99,7 +101,8 @@ Index AttentionTile::batch_index(const Value& operand, size_t rank) {
   return w.context.delinearize(z, shape);
 }
 
-std::string AttentionTile::element(const Value& operand, const Affine& at_head, const Affine& row, const Affine& column) {
+std::string AttentionTile::element(const Value& operand, const Affine& at_head, const Affine& row,
+                                   const Affine& column) {
   Index at = batch_index(operand, 4);
   at.insert(at.end(), {at_head, row, column});
   return w.value(operand, at).text;
@@ -139,7 +142,9 @@ uint32_t AttentionTile::open_heads() {
 }
 
 std::string AttentionTile::stores(int64_t r) const {
-  if (!head_per_lane) return own_extent % (lanes * own_rows) == 0 ? "" : fmt::format("own_base + {}u + lane < {}u", r * lanes, own_extent);
+  if (!head_per_lane)
+    return own_extent % (lanes * own_rows) == 0 ? ""
+                                                : fmt::format("own_base + {}u + lane < {}u", r * lanes, own_extent);
   const int64_t all = batch * heads * element_count(leading);
   return all % lanes == 0 ? "" : fmt::format("tile * {}u + lane < {}u", lanes, all);
 }
@@ -155,7 +160,8 @@ uint32_t AttentionTile::open() {
   head = variable("head", result_heads, fmt::format("tile / {}u % {}u", own_tiles * chunks, result_heads));
   z = variable("z", all_batches, fmt::format("tile / {}u", own_tiles * chunks * result_heads));
   for (int64_t r = 0; r < own_rows; ++r)
-    own.push_back(variable("own", own_extent, fmt::format("min(own_base + {}u + lane, {}u)", r * lanes, own_extent - 1)));
+    own.push_back(
+        variable("own", own_extent, fmt::format("min(own_base + {}u + lane, {}u)", r * lanes, own_extent - 1)));
   if (by_key) {
     key_head = head;
   } else {
@@ -164,7 +170,8 @@ uint32_t AttentionTile::open() {
   }
   if (!broadcast) w.global(fmt::format("shared float weight[{}];", tile_rows * own_rows * lanes));
   for (const bool a : {true, false})
-    if (!broadcast) w.global(fmt::format("shared vec4 tile_{}[{}];", a ? "a" : "b", tile_rows * shared_stride(a) / kVector));
+    if (!broadcast)
+      w.global(fmt::format("shared vec4 tile_{}[{}];", a ? "a" : "b", tile_rows * shared_stride(a) / kVector));
   return groups;
 }
 
@@ -178,7 +185,8 @@ void AttentionTile::open_tile() {
   w.open(fmt::format("for (uint base = low; base < high; base += {}u)", tile_rows));
   tile_at_.clear();
   if (broadcast) {
-    for (int64_t i = 0; i < divide_up(tile_rows, lanes); ++i) tile_at_.push_back(tile_row(fmt::format("(lane + {}u) % {}u", i * lanes, tile_rows)));
+    for (int64_t i = 0; i < divide_up(tile_rows, lanes); ++i)
+      tile_at_.push_back(tile_row(fmt::format("(lane + {}u) % {}u", i * lanes, tile_rows)));
   }
   if (held_) {
     held_a_ = hold(tile_operand(true));
@@ -204,13 +212,15 @@ Affine AttentionTile::tile_row(const std::string& offset) {
   return variable("tile_row", tile_extent, fmt::format("min(base + {}, {}u)", offset, tile_extent - 1));
 }
 
-void AttentionTile::load_tile_values(const std::string& name, const std::function<std::string(const Affine& row)>& value) {
+void AttentionTile::load_tile_values(const std::string& name,
+                                     const std::function<std::string(const Affine& row)>& value) {
   if (head_per_lane) {
     for (int64_t j = 0; j < tile_rows; ++j) w.line(fmt::format("float tile_{}{} = {};", name, j, value(Affine(j))));
     return;
   }
   if (broadcast) {
-    for (size_t i = 0; i < tile_at_.size(); ++i) w.line(fmt::format("float {}_in{} = {};", name, i, value(tile_at_[i])));
+    for (size_t i = 0; i < tile_at_.size(); ++i)
+      w.line(fmt::format("float {}_in{} = {};", name, i, value(tile_at_[i])));
     for (int64_t j = 0; j < tile_rows; ++j)
       w.line(fmt::format("float tile_{0}{1} = subgroupBroadcast({0}_in{2}, {3}u);", name, j, j / lanes, j % lanes));
     return;
@@ -236,7 +246,8 @@ std::vector<std::string> AttentionTile::hold(const Value& tile) {
     for (int64_t j = 0; j < tile_rows; ++j) {
       const Affine row = tile_row(fmt::format("{}u", j));
       for (int64_t d = 0; d < columns; d += lanes)
-        held.push_back(element(tile, tile_head(), row, variable("column", columns, fmt::format("min({}u + lane, {}u)", d, columns - 1))));
+        held.push_back(element(tile, tile_head(), row,
+                               variable("column", columns, fmt::format("min({}u + lane, {}u)", d, columns - 1))));
     }
     return held;
   }
@@ -249,14 +260,18 @@ std::vector<std::string> AttentionTile::hold(const Value& tile) {
 
 std::string AttentionTile::held_element(bool operand_a, int64_t j, int64_t d) const {
   const std::vector<std::string>& held = operand_a ? held_a_ : held_b_;
-  const int64_t columns = tile_operand(operand_a).dim(-1), registers = divide_up(columns, lanes), rows = std::max<int64_t>(1, lanes / columns);
+  const int64_t columns = tile_operand(operand_a).dim(-1), registers = divide_up(columns, lanes),
+                rows = std::max<int64_t>(1, lanes / columns);
   const int64_t at = columns >= lanes ? j * registers + d / lanes : j / rows;
-  return fmt::format("subgroupBroadcast({}, {}u)", held[size_t(at)], columns >= lanes ? d % lanes : j % rows * columns + d);
+  return fmt::format("subgroupBroadcast({}, {}u)", held[size_t(at)],
+                     columns >= lanes ? d % lanes : j % rows * columns + d);
 }
 
 // ---- the tile in shared memory ----
 
-int64_t AttentionTile::shared_stride(bool operand_a) const { return round_up(chunks * (operand_a ? chunk : value_chunk), kVector); }
+int64_t AttentionTile::shared_stride(bool operand_a) const {
+  return round_up(chunks * (operand_a ? chunk : value_chunk), kVector);
+}
 
 void AttentionTile::load_shared(bool operand_a) {
   const Value tile = tile_operand(operand_a);
@@ -272,9 +287,11 @@ void AttentionTile::load_shared(bool operand_a) {
 // ---- products ----
 
 // sums{r}_{at} += factors[r] * value
-void AttentionTile::multiply_add(const std::string& sums, int64_t at, const std::vector<std::string>& factors, const std::string& value) {
+void AttentionTile::multiply_add(const std::string& sums, int64_t at, const std::vector<std::string>& factors,
+                                 const std::string& value) {
   std::string text = fmt::format("{{ float s = {};", value);
-  for (int64_t r = 0; r < own_rows; ++r) text += fmt::format(" {0}{1}_{2} = fma({3}, s, {0}{1}_{2});", sums, r, at, factors[size_t(r)]);
+  for (int64_t r = 0; r < own_rows; ++r)
+    text += fmt::format(" {0}{1}_{2} = fma({3}, s, {0}{1}_{2});", sums, r, at, factors[size_t(r)]);
   w.line(text + " }");
 }
 
@@ -289,14 +306,16 @@ void AttentionTile::dot(const std::string& sums, bool operand_a) {
   };
   if (head_per_lane) {
     for (int64_t d = 0; d < columns; ++d)
-      for (int64_t j = 0; j < tile_rows; ++j) multiply_add(sums, j, own_elements(Affine(d)), element(tile, tile_head(), Affine(j), Affine(d)));
+      for (int64_t j = 0; j < tile_rows; ++j)
+        multiply_add(sums, j, own_elements(Affine(d)), element(tile, tile_head(), Affine(j), Affine(d)));
     return;
   }
   if (held_) {
     const int64_t block = kDotBlock / own_rows;
     for (int64_t first = 0; first < tile_rows; first += block)
       for (int64_t d = 0; d < columns; ++d)
-        for (int64_t j = first; j < std::min(tile_rows, first + block); ++j) multiply_add(sums, j, own_elements(Affine(d)), held_element(operand_a, j, d));
+        for (int64_t j = first; j < std::min(tile_rows, first + block); ++j)
+          multiply_add(sums, j, own_elements(Affine(d)), held_element(operand_a, j, d));
     return;
   }
   // `count` columns from d on, kUnroll at most.
@@ -311,11 +330,14 @@ void AttentionTile::dot(const std::string& sums, bool operand_a) {
     for (int64_t j = 0; j < tile_rows; ++j) {
       if (!broadcast) {
         w.open("");
-        w.line(fmt::format("vec4 t = tile_{}[{}u + ({}) / {}u];", operand_a ? "a" : "b", j * shared_stride(operand_a) / kVector, place, kVector));
+        w.line(fmt::format("vec4 t = tile_{}[{}u + ({}) / {}u];", operand_a ? "a" : "b",
+                           j * shared_stride(operand_a) / kVector, place, kVector));
       }
       for (int64_t u = 0; u < count; ++u)
         multiply_add(sums, j, elements[size_t(u)],
-                     broadcast ? fmt::format("subgroupBroadcast({}, {}u)", loaded[size_t(u)][size_t(j / lanes)], j % lanes) : fmt::format("t[{}]", u));
+                     broadcast
+                         ? fmt::format("subgroupBroadcast({}, {}u)", loaded[size_t(u)][size_t(j / lanes)], j % lanes)
+                         : fmt::format("t[{}]", u));
       if (!broadcast) w.close();
     }
   };
@@ -349,30 +371,35 @@ void AttentionTile::accumulate(const std::string& sums, const std::string& weigh
   const int64_t part = operand_a ? chunk : value_chunk, columns = tile.dim(-1);
   if (head_per_lane) {
     for (int64_t j = 0; j < tile_rows; ++j)
-      for (int64_t d = 0; d < part; ++d) multiply_add(sums, d, weight_names(weights, j), element(tile, tile_head(), Affine(j), Affine(d)));
+      for (int64_t d = 0; d < part; ++d)
+        multiply_add(sums, d, weight_names(weights, j), element(tile, tile_head(), Affine(j), Affine(d)));
     return;
   }
   if (held_) {
     const int64_t block = kSumBlock / own_rows;
     for (int64_t first = 0; first < part; first += block)
       for (int64_t j = 0; j < tile_rows; ++j)
-        for (int64_t d = first; d < std::min(part, first + block); ++d) multiply_add(sums, d, weight_names(weights, j), held_element(operand_a, j, d));
+        for (int64_t d = first; d < std::min(part, first + block); ++d)
+          multiply_add(sums, d, weight_names(weights, j), held_element(operand_a, j, d));
     return;
   }
   if (!broadcast) {
-    // The loop over j stays one: unrolled, drivers that run barriers as coroutines take minutes to compile a wide head. What a loop's index selects
-    // must not be registers, so the lane's weights pass through a place of its own in shared memory.
+    // The loop over j stays one: unrolled, drivers that run barriers as coroutines take minutes to compile a wide head.
+    // What a loop's index selects must not be registers, so the lane's weights pass through a place of its own in
+    // shared memory.
     for (int64_t r = 0; r < own_rows; ++r)
-      for (int64_t j = 0; j < tile_rows; ++j) w.line(fmt::format("weight[{}u + lane] = {}{}_{};", (j * own_rows + r) * lanes, weights, r, j));
+      for (int64_t j = 0; j < tile_rows; ++j)
+        w.line(fmt::format("weight[{}u + lane] = {}{}_{};", (j * own_rows + r) * lanes, weights, r, j));
     w.open(fmt::format("[[dont_unroll]] for (uint j = 0u; j < {}u; ++j)", tile_rows));
     std::vector<std::string> mine;
     for (int64_t r = 0; r < own_rows; ++r)
       mine.push_back(w.keep("float", fmt::format("weight[(j * {}u + {}u) * {}u + lane]", own_rows, r, lanes)));
     for (int64_t d = 0; d < part; d += kVector) {
       w.open("");
-      w.line(fmt::format("vec4 t = tile_{}[j * {}u + {}u + chunk * {}u];", operand_a ? "a" : "b", shared_stride(operand_a) / kVector, d / kVector,
-                         round_up(part, kVector) / kVector));
-      for (int64_t u = 0; u < std::min(kVector, part - d); ++u) multiply_add(sums, d + u, mine, fmt::format("t[{}]", u));
+      w.line(fmt::format("vec4 t = tile_{}[j * {}u + {}u + chunk * {}u];", operand_a ? "a" : "b",
+                         shared_stride(operand_a) / kVector, d / kVector, round_up(part, kVector) / kVector));
+      for (int64_t u = 0; u < std::min(kVector, part - d); ++u)
+        multiply_add(sums, d + u, mine, fmt::format("t[{}]", u));
       w.close();
     }
     w.close();
@@ -383,13 +410,16 @@ void AttentionTile::accumulate(const std::string& sums, const std::string& weigh
   for (int64_t first = 0; first < part; first += block) {
     std::vector<Affine> at;
     for (int64_t d = first; d < std::min(part, first + block); d += lanes)
-      at.push_back(variable("column", columns, fmt::format("min(chunk * {}u + {}u + lane, {}u)", part, d, columns - 1)));
+      at.push_back(
+          variable("column", columns, fmt::format("min(chunk * {}u + {}u + lane, {}u)", part, d, columns - 1)));
     for (int64_t j = 0; j < tile_rows; ++j) {
       const Affine row = tile_row(fmt::format("{}u", j));
       std::vector<std::string> loaded;
       for (const Affine& column : at) loaded.push_back(element(tile, tile_head(), row, column));
       for (int64_t d = first; d < std::min(part, first + block); ++d)
-        multiply_add(sums, d, weight_names(weights, j), fmt::format("subgroupBroadcast({}, {}u)", loaded[size_t((d - first) / lanes)], (d - first) % lanes));
+        multiply_add(
+            sums, d, weight_names(weights, j),
+            fmt::format("subgroupBroadcast({}, {}u)", loaded[size_t((d - first) / lanes)], (d - first) % lanes));
     }
   }
 }

@@ -1,9 +1,10 @@
-// The two sides of a score matrix inside a kernel of attention: a lane's own rows, the tile of the other side's rows that it meets, and
-// the products between them.
+// The two sides of a score matrix inside a kernel of attention: a lane's own rows, the tile of the other side's rows
+// that it meets, and the products between them.
 //
 // Elements of the tile reach the lanes in one of four ways:
 //   own        a lane has a head to itself, the tile is all of the other side's rows: short sequences of many heads
-//   held       every subgroup has loaded the tile into registers, lanes side by side along its columns; elements are broadcast
+//   held       every subgroup has loaded the tile into registers, lanes side by side along its columns; elements
+//              are broadcast
 //   broadcast  for heads too wide to hold: columns are loaded when their turn comes, and broadcast
 //   shared     the workgroup has loaded the tile into shared memory; any subgroup size
 #pragma once
@@ -17,15 +18,15 @@
 
 namespace surtsey::shaders {
 
-// forward, query_gradient: a lane's rows are queries, the tile's are keys; key_gradient: the other way round. Operand a is what scores
-// are made of (q, k), operand b what they weigh or dp is made of (v, dout).
+// forward, query_gradient: a lane's rows are queries, the tile's are keys; key_gradient: the other way round. Operand a
+// is what scores are made of (q, k), operand b what they weigh or dp is made of (v, dout).
 class AttentionTile {
  public:
   AttentionTile(Writer& writer, bool broadcast);
 
   // ---- element access; heads and rows are index variables ----
-  std::string element(const graph::Value& operand, const graph::Affine& head,
-                      const graph::Affine& row, const graph::Affine& column);
+  std::string element(const graph::Value& operand, const graph::Affine& head, const graph::Affine& row,
+                      const graph::Affine& column);
   std::string scalar(const graph::Value& operand);  // [], or one a member of an ensemble
   std::string key_exists(const graph::Affine& key);
 
@@ -48,7 +49,9 @@ class AttentionTile {
   void accumulate(const std::string& sums, const std::string& weights, bool operand_a);
 
   std::string own_index(int64_t r) { return w.index(own[size_t(r)]); }
-  std::string tile_index(int64_t j) const { return head_per_lane ? fmt::format("{}u", j) : fmt::format("base + {}u", j); }
+  std::string tile_index(int64_t j) const {
+    return head_per_lane ? fmt::format("{}u", j) : fmt::format("base + {}u", j);
+  }
   // Whether the lane's row r is its own to store; empty: always.
   std::string stores(int64_t r) const;
   graph::Value own_operand(bool a) const { return by_key ? (a ? in.k : in.v) : (a ? in.q : in.dout); }
@@ -82,7 +85,8 @@ class AttentionTile {
   std::string held_element(bool operand_a, int64_t j, int64_t d) const;
   void load_shared(bool operand_a);
   int64_t shared_stride(bool operand_a) const;
-  void multiply_add(const std::string& sums, int64_t at, const std::vector<std::string>& factors, const std::string& value);
+  void multiply_add(const std::string& sums, int64_t at, const std::vector<std::string>& factors,
+                    const std::string& value);
   std::vector<std::string> weight_names(const std::string& weights, int64_t j) const;
 
   bool held_ = false;

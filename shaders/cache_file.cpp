@@ -22,8 +22,7 @@ struct Header {
 };
 static_assert(sizeof(Header) == 32);
 
-Header make_header(const CacheKind& kind, std::span<const std::byte> identity,
-                   std::span<const std::byte> payload) {
+Header make_header(const CacheKind& kind, std::span<const std::byte> identity, std::span<const std::byte> payload) {
   Header header{kind.magic, kind.format, identity.size(), payload.size()};
   header.hash = hash64(payload, hash64(identity, hash64(std::as_bytes(std::span(&header, 1)))));
   return header;
@@ -31,8 +30,8 @@ Header make_header(const CacheKind& kind, std::span<const std::byte> identity,
 
 }  // namespace
 
-CacheState load_cache_file(const std::string& path, const CacheKind& kind,
-                           std::span<const std::byte> identity, std::vector<std::byte>& payload) {
+CacheState load_cache_file(const std::string& path, const CacheKind& kind, std::span<const std::byte> identity,
+                           std::vector<std::byte>& payload) {
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   if (!in) return CacheState::absent;
   const auto size = static_cast<uint64_t>(std::max<std::streamoff>(in.tellg(), 0));
@@ -52,8 +51,8 @@ CacheState load_cache_file(const std::string& path, const CacheKind& kind,
   return CacheState::good;
 }
 
-bool store_cache_file(const std::string& path, const CacheKind& kind,
-                      std::span<const std::byte> identity, std::span<const std::byte> payload) {
+bool store_cache_file(const std::string& path, const CacheKind& kind, std::span<const std::byte> identity,
+                      std::span<const std::byte> payload) {
   static std::atomic<uint32_t> serial = 0;
   if (payload.size() > kind.max_payload) return false;
   const std::string temporary = fmt::format("{}.{}.{}", path, getpid(), serial++);

@@ -25,13 +25,13 @@ enum class CacheState { absent, corrupt, good };
 
 // `payload` is filled only when the state is good: the file is of this kind and identity and passes
 // verification.
-CacheState load_cache_file(const std::string& path, const CacheKind& kind,
-                           std::span<const std::byte> identity, std::vector<std::byte>& payload);
+CacheState load_cache_file(const std::string& path, const CacheKind& kind, std::span<const std::byte> identity,
+                           std::vector<std::byte>& payload);
 
 // Replaces the file. False when it cannot be written or the payload is too long; the caller goes on
 // without it.
-bool store_cache_file(const std::string& path, const CacheKind& kind,
-                      std::span<const std::byte> identity, std::span<const std::byte> payload);
+bool store_cache_file(const std::string& path, const CacheKind& kind, std::span<const std::byte> identity,
+                      std::span<const std::byte> payload);
 
 // FNV-1a with a final mix. One changed byte always changes it. Stable over machines, so it can name
 // files.

@@ -14,15 +14,12 @@ namespace {
 using Words = std::vector<uint32_t>;
 
 // The grammar's numbers (SPIR-V unified1; both extensions' specifications).
-constexpr uint32_t kExtension = 10, kTypeInt = 21, kConstantTrue = 41, kConstantFalse = 42,
-                   kConstant = 43, kDecorate = 71, kCapability = 17;
-constexpr uint32_t kTypeNv = 5358, kLoadNv = 5359, kStoreNv = 5360, kMultiplyNv = 5361,
-                   kLengthNv = 5362;
-constexpr uint32_t kTypeKhr = 4456, kLoadKhr = 4457, kStoreKhr = 4458, kMultiplyKhr = 4459,
-                   kLengthKhr = 4460;
+constexpr uint32_t kExtension = 10, kTypeInt = 21, kConstantTrue = 41, kConstantFalse = 42, kConstant = 43,
+                   kDecorate = 71, kCapability = 17;
+constexpr uint32_t kTypeNv = 5358, kLoadNv = 5359, kStoreNv = 5360, kMultiplyNv = 5361, kLengthNv = 5362;
+constexpr uint32_t kTypeKhr = 4456, kLoadKhr = 4457, kStoreKhr = 4458, kMultiplyKhr = 4459, kLengthKhr = 4460;
 constexpr uint32_t kCapabilityNv = 5357, kCapabilityKhr = 6022, kSpecId = 1;
-constexpr std::string_view kExtensionNv = "SPV_NV_cooperative_matrix",
-                           kExtensionKhr = "SPV_KHR_cooperative_matrix";
+constexpr std::string_view kExtensionNv = "SPV_NV_cooperative_matrix", kExtensionKhr = "SPV_KHR_cooperative_matrix";
 constexpr size_t kHeaderWords = 5, kBoundAt = 3;
 // Names of the constants 0, 1 and 2, which are uses and, the first two, layouts: rows or columns
 // side by side in memory.
@@ -66,8 +63,7 @@ class Rewriter {
     result_.assign(module_.begin(), module_.begin() + kHeaderWords);
     constants_ = result_[kBoundAt];
     result_[kBoundAt] += kConstants;
-    for_each_instruction(
-        module_, [&](uint32_t op, std::span<const uint32_t> words) { instruction(op, words); });
+    for_each_instruction(module_, [&](uint32_t op, std::span<const uint32_t> words) { instruction(op, words); });
     return std::move(result_);
   }
 
@@ -141,8 +137,7 @@ class Rewriter {
 
   uint32_t layout(uint32_t columns_first) const {
     const auto found = facts_.booleans.find(columns_first);
-    ensure(found != facts_.booleans.end(),
-           "a cooperative matrix is loaded or stored in a layout that is not constant");
+    ensure(found != facts_.booleans.end(), "a cooperative matrix is loaded or stored in a layout that is not constant");
     return constants_ + (found->second ? 1 : 0);
   }
 

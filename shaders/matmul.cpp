@@ -11,12 +11,12 @@ using namespace graph;
 namespace {
 
 constexpr size_t kMaxLoadedAhead = 2;
-// Work (OpDef::work) up to which an epilogue is written for every register of the tile: lavapipe gathers from an array that is read
-// at the index of a loop lane by lane, which cost more than a GELU.
+// Work (OpDef::work) up to which an epilogue is written for every register of the tile: lavapipe gathers from an array
+// that is read at the index of a loop lane by lane, which cost more than a GELU.
 constexpr int kUnrolledWork = 48;
 
 class LaneBroadcast {
-public:
+ public:
   explicit LaneBroadcast(Writer& writer) : w_(writer), p_(writer), lanes_(writer.target().subgroup_size) {
     const MatmulTile tile = choose_tile(matmul_shape(w_.kernel(), w_.graph(), w_.target()), w_.target());
     swapped_ = tile.lanes_along_m;
@@ -27,7 +27,8 @@ public:
     depth_ = tile.depth;
     unrolled_ = p_.plain || epilogue_work() <= kUnrolledWork;
     const bool even = p_.n % 2 == 0 && (swapped_ ? rows_ : columns_) % 2 == 0;
-    for (const KernelOperand* output : p_.outputs) (unrolled_ && even && w_.pairs(*output) ? paired_ : single_).push_back(output);
+    for (const KernelOperand* output : p_.outputs)
+      (unrolled_ && even && w_.pairs(*output) ? paired_ : single_).push_back(output);
   }
 
   Shader write() {
@@ -42,7 +43,8 @@ public:
     std::vector<Affine> row_at, lane_at;
     for (int64_t r = 0; r < registers; ++r) {
       row_at.push_back(w_.context.variable(fmt::format("row_at{}", r), row_extent_));
-      w_.define(row_at.back(), fmt::format("min(row_tile * {}u + (lane + {}u) % {}u, {}u)", rows_, r * lanes_, rows_, row_extent_ - 1));
+      w_.define(row_at.back(), fmt::format("min(row_tile * {}u + (lane + {}u) % {}u, {}u)", rows_, r * lanes_, rows_,
+                                           row_extent_ - 1));
     }
     for (int64_t c = 0; c < columns_; ++c) {
       lane_at.push_back(w_.context.variable(fmt::format("lane_at{}", c), lane_extent_));
@@ -79,9 +81,13 @@ public:
     return w_.finish(groups, uint32_t(lanes_), uint32_t(lanes_));
   }
 
-private:
-  Expression row_value(const Affine& row, const Affine& k) { return swapped_ ? w_.value(p_.b, p_.b_index(k, row)) : w_.value(p_.a, p_.a_index(row, k)); }
-  Expression lane_value(const Affine& lane, const Affine& k) { return swapped_ ? w_.value(p_.a, p_.a_index(lane, k)) : w_.value(p_.b, p_.b_index(k, lane)); }
+ private:
+  Expression row_value(const Affine& row, const Affine& k) {
+    return swapped_ ? w_.value(p_.b, p_.b_index(k, row)) : w_.value(p_.a, p_.a_index(row, k));
+  }
+  Expression lane_value(const Affine& lane, const Affine& k) {
+    return swapped_ ? w_.value(p_.a, p_.a_index(lane, k)) : w_.value(p_.b, p_.b_index(k, lane));
+  }
 
   void step(const std::vector<Affine>& row_at, const std::vector<Affine>& lane_at, const Affine& k, int64_t count) {
     std::vector<std::vector<std::string>> rows, columns;
@@ -91,21 +97,25 @@ private:
       auto& column = columns.emplace_back();
       for (const Affine& r : row_at) row.push_back(row_value(r, at).text);
       for (const Affine& c : lane_at) column.push_back(lane_value(c, at).text);
-      for (size_t r = 0; r < row.size() && sums_rows(); ++r) w_.line(fmt::format("row_sum{0} = row_sum{0} + {1};", r, row[r]));
-      for (size_t c = 0; c < column.size() && sums_lanes(); ++c) w_.line(fmt::format("lane_sum{0} = lane_sum{0} + {1};", c, column[c]));
+      for (size_t r = 0; r < row.size() && sums_rows(); ++r)
+        w_.line(fmt::format("row_sum{0} = row_sum{0} + {1};", r, row[r]));
+      for (size_t c = 0; c < column.size() && sums_lanes(); ++c)
+        w_.line(fmt::format("lane_sum{0} = lane_sum{0} + {1};", c, column[c]));
     }
-    // Row by row, not step by step: a row's results stay in registers for all steps of the turn, where there are more of them
-    // than registers.
+    // Row by row, not step by step: a row's results stay in registers for all steps of the turn, where there are more
+    // of them than registers.
     for (int64_t i = 0; i < rows_; ++i)
       for (size_t u = 0; u < size_t(count); ++u) {
-        std::string text = fmt::format("{{ float s = subgroupBroadcast({}, {}u);", rows[u][size_t(i / lanes_)], i % lanes_);
-        for (int64_t c = 0; c < columns_; ++c) text += fmt::format(" c{0}_{1} = fma(s, {2}, c{0}_{1});", i, c, columns[u][size_t(c)]);
+        std::string text =
+            fmt::format("{{ float s = subgroupBroadcast({}, {}u);", rows[u][size_t(i / lanes_)], i % lanes_);
+        for (int64_t c = 0; c < columns_; ++c)
+          text += fmt::format(" c{0}_{1} = fma(s, {2}, c{0}_{1});", i, c, columns[u][size_t(c)]);
         w_.line(text + " }");
       }
   }
 
-  // The operands of a looped epilogue that have the product's own size are loaded before the loop over K, all at once: one by one
-  // between the arithmetic of the epilogue each would wait for memory alone.
+  // The operands of a looped epilogue that have the product's own size are loaded before the loop over K, all at once:
+  // one by one between the arithmetic of the epilogue each would wait for memory alone.
   void load_ahead(int64_t row_extent, int64_t lane_extent) {
     if (unrolled_) return;
     for (size_t x = 0; x < w_.kernel().inputs.size(); ++x) {
@@ -113,7 +123,9 @@ private:
       const bool operand = input.value == p_.a || input.value == p_.b;
       const auto& strides = input.view.strides;
       const bool repeated = std::find(strides.begin(), strides.end(), 0) != strides.end();
-      if (input.view.dtype != DType::f32 || operand || repeated || element_count(input.view.shape) != p_.loop.full_count || ahead_.size() == kMaxLoadedAhead) continue;
+      if (input.view.dtype != DType::f32 || operand || repeated ||
+          element_count(input.view.shape) != p_.loop.full_count || ahead_.size() == kMaxLoadedAhead)
+        continue;
       ahead_.push_back(x);
       for (int64_t i = 0; i < rows_; ++i)
         for (int64_t c = 0; c < columns_; ++c) {
@@ -122,7 +134,8 @@ private:
           w_.open("");
           define_place(fmt::format("min({}, {}u)", row(fmt::format("{}u", i)), row_extent - 1),
                        fmt::format("min({}, {}u)", lane(fmt::format("{}u", c)), lane_extent - 1));
-          w_.line(name + " = " + w_.value(input.value, w_.context.delinearize(p_.loop.full, input.view.shape)).text + ";");
+          w_.line(name + " = " + w_.value(input.value, w_.context.delinearize(p_.loop.full, input.view.shape)).text +
+                  ";");
           w_.close();
         }
     }
@@ -139,7 +152,8 @@ private:
   // Where elements are stored in pairs, neighbouring columns are those of one lane.
   std::string lane(const std::string& c) const {
     const bool neighbours = !paired_.empty() && !swapped_;
-    return fmt::format("lane_tile * {}u + {} * {}u + lane * {}u", columns_ * lanes_, c, neighbours ? 1 : lanes_, neighbours ? columns_ : 1);
+    return fmt::format("lane_tile * {}u + {} * {}u + lane * {}u", columns_ * lanes_, c, neighbours ? 1 : lanes_,
+                       neighbours ? columns_ : 1);
   }
 
   std::string list(const std::string& prefix) const {
@@ -174,7 +188,8 @@ private:
       const std::string loaded = w_.keep("float", fmt::format("ahead{}[i * {}u + c]", x, columns_));
       w_.remember(input.value.node, w_.context.delinearize(p_.loop.full, input.view.shape), loaded);
     }
-    for (size_t o = 0; o < paired_.size(); ++o) w_.line(fmt::format("half{}_{} = {};", which, o, w_.result(p_.loop.full, *paired_[o])));
+    for (size_t o = 0; o < paired_.size(); ++o)
+      w_.line(fmt::format("half{}_{} = {};", which, o, w_.result(p_.loop.full, *paired_[o])));
     w_.store(p_.loop.full, single_);
     close_element();
   }
@@ -186,9 +201,11 @@ private:
     const auto row_at = [&](int64_t which) { return row(fmt::format("{}u", i + (swapped_ ? which : 0))); };
     const auto lane_at = [&](int64_t which) { return lane(fmt::format("{}u", c + (swapped_ ? 0 : which))); };
     for (const int64_t which : {0, 1})
-      element(row_at(which), lane_at(which), fmt::format("c{}_{}", i + (swapped_ ? which : 0), c + (swapped_ ? 0 : which)), int(which));
+      element(row_at(which), lane_at(which),
+              fmt::format("c{}_{}", i + (swapped_ ? which : 0), c + (swapped_ ? 0 : which)), int(which));
     open_element(row_at(0), lane_at(0));
-    for (size_t o = 0; o < paired_.size(); ++o) w_.store_pair(p_.loop.full, *paired_[o], fmt::format("half0_{}", o), fmt::format("half1_{}", o));
+    for (size_t o = 0; o < paired_.size(); ++o)
+      w_.store_pair(p_.loop.full, *paired_[o], fmt::format("half0_{}", o), fmt::format("half1_{}", o));
     close_element();
     w_.close();
   }
@@ -208,12 +225,14 @@ private:
     }
     if (unrolled_) {
       for (int64_t c = 0; c < columns_; ++c)
-        for (int64_t i = 0; i < rows_; ++i) element(row(fmt::format("{}u", i)), lane(fmt::format("{}u", c)), fmt::format("c{}_{}", i, c), 0);
+        for (int64_t i = 0; i < rows_; ++i)
+          element(row(fmt::format("{}u", i)), lane(fmt::format("{}u", c)), fmt::format("c{}_{}", i, c), 0);
       return;
     }
     // A longer one is written once and looped over: unrolled, it would take the driver longer to compile than to run.
     w_.line(fmt::format("float results[{}] = {};", rows_ * columns_, list("c")));
-    for (const size_t x : ahead_) w_.line(fmt::format("float ahead{}[{}] = {};", x, rows_ * columns_, list(fmt::format("ahead{}_", x))));
+    for (const size_t x : ahead_)
+      w_.line(fmt::format("float ahead{}[{}] = {};", x, rows_ * columns_, list(fmt::format("ahead{}_", x))));
     w_.open(fmt::format("[[dont_unroll]] for (uint i = 0u; i < {}u; ++i)", rows_));
     w_.open(fmt::format("[[dont_unroll]] for (uint c = 0u; c < {}u; ++c)", columns_));
     element(row("i"), lane("c"), fmt::format("results[i * {}u + c]", columns_), 0);
@@ -229,7 +248,8 @@ private:
   void store_lane_sums() {
     if (!sums_lanes()) return;
     w_.open("if (row_tile == 0u)", true);
-    for (int64_t c = 0; c < columns_; ++c) store_sum(lane_side(), lane(fmt::format("{}u", c)), lane_extent_, "", fmt::format("lane_sum{}", c));
+    for (int64_t c = 0; c < columns_; ++c)
+      store_sum(lane_side(), lane(fmt::format("{}u", c)), lane_extent_, "", fmt::format("lane_sum{}", c));
     w_.close();
   }
 
@@ -237,12 +257,13 @@ private:
     if (!sums_rows()) return;
     w_.open("if (lane_tile == 0u)", true);
     for (int64_t r = 0; r < registers; ++r)
-      store_sum(1 - lane_side(), row(fmt::format("(lane + {}u)", r * lanes_)), row_extent_, fmt::format("lane + {}u < {}u && ", r * lanes_, rows_),
-                fmt::format("row_sum{}", r));
+      store_sum(1 - lane_side(), row(fmt::format("(lane + {}u)", r * lanes_)), row_extent_,
+                fmt::format("lane + {}u < {}u && ", r * lanes_, rows_), fmt::format("row_sum{}", r));
     w_.close();
   }
 
-  void store_sum(size_t side, const std::string& place, int64_t extent, const std::string& own, const std::string& accumulator) {
+  void store_sum(size_t side, const std::string& place, int64_t extent, const std::string& own,
+                 const std::string& accumulator) {
     w_.open(fmt::format("if ({}{} < {}u)", own, place, extent), true);
     w_.define(side == 0 ? p_.loop.second : p_.loop.third, place);
     p_.store_sums(side, accumulator);
@@ -253,10 +274,10 @@ private:
   MatmulProduct p_;
   int64_t lanes_;
   bool swapped_ = false;
-  bool unrolled_ = false;      // the epilogue is
+  bool unrolled_ = false;  // the epilogue is
   int64_t lane_extent_ = 1, row_extent_ = 1, rows_ = 1, columns_ = 1, depth_ = 1;
   std::vector<const KernelOperand*> paired_, single_;  // outputs: how they are stored
-  std::vector<size_t> ahead_;  // inputs that are loaded before the loop over K
+  std::vector<size_t> ahead_;                          // inputs that are loaded before the loop over K
 };
 
 }  // namespace

@@ -7,7 +7,8 @@ namespace surtsey::shaders {
 
 using namespace graph;
 
-MatmulProduct::MatmulProduct(Writer& writer) : w(writer), loop(loop_index(writer.context, Archetype::matmul, writer.kernel().space, {})) {
+MatmulProduct::MatmulProduct(Writer& writer)
+    : w(writer), loop(loop_index(writer.context, Archetype::matmul, writer.kernel().space, {})) {
   const Node& node = w.graph().node(w.kernel().anchor);
   a = node.inputs[0];
   b = node.inputs[1];
@@ -37,7 +38,8 @@ MatmulProduct::MatmulProduct(Writer& writer) : w(writer), loop(loop_index(writer
 
 void MatmulProduct::store_sums(size_t side, const std::string& accumulator) {
   for (const uint32_t sum : sides[side].sums) w.bind(sum, accumulator);
-  w.store(w.context.add(w.context.scale(loop.first, side == 0 ? m : n), side == 0 ? loop.second : loop.third), sides[side].outputs);
+  w.store(w.context.add(w.context.scale(loop.first, side == 0 ? m : n), side == 0 ? loop.second : loop.third),
+          sides[side].outputs);
 }
 
 Index MatmulProduct::batched(const Affine& second_last, const Affine& last) {

@@ -34,7 +34,7 @@ struct MatmulProduct {
   std::vector<const graph::KernelOperand*> outputs;  // those of the product's size
   bool plain = false;                                // the product is stored as it is, and nothing else of its size
 
-private:
+ private:
   graph::Index batched(const graph::Affine& second_last, const graph::Affine& last);
 };
 

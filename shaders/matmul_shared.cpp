@@ -19,8 +19,7 @@ class SharedTile {
   SharedTile(Writer& writer, int64_t lanes, OperandTile::Keep keep)
       : w_(writer),
         p_(writer),
-        t_(choose_tile(matmul_shape(writer.kernel(), writer.graph(), writer.target()),
-                       writer.target())),
+        t_(choose_tile(matmul_shape(writer.kernel(), writer.graph(), writer.target()), writer.target())),
         lanes_(lanes),
         a_(p_, true, t_.rows, t_.depth, lanes, keep),
         b_(p_, false, t_.columns, t_.depth, lanes, keep) {}
@@ -28,8 +27,7 @@ class SharedTile {
  protected:
   void begin() {
     w_.line("uint lane = gl_LocalInvocationID.x;");
-    w_.line(fmt::format("uint row_base = group / {}u % {}u * {}u;", column_tiles(), row_tiles(),
-                        t_.rows));
+    w_.line(fmt::format("uint row_base = group / {}u % {}u * {}u;", column_tiles(), row_tiles(), t_.rows));
     w_.line(fmt::format("uint column_base = group % {}u * {}u;", column_tiles(), t_.columns));
     w_.define(p_.loop.first, fmt::format("group / {}u", row_tiles() * column_tiles()));
   }
@@ -71,8 +69,7 @@ class SharedTile {
   // them.
   bool sums(size_t side) const { return !p_.sides[side].sums.empty(); }
   void store_sum(size_t side, const std::string& place, const std::string& sum) {
-    w_.open(fmt::format("if ({}_base == 0u && {} < {}u)", side == 0 ? "column" : "row", place,
-                        side == 0 ? p_.m : p_.n),
+    w_.open(fmt::format("if ({}_base == 0u && {} < {}u)", side == 0 ? "column" : "row", place, side == 0 ? p_.m : p_.n),
             true);
     const Affine& variable = side == 0 ? p_.loop.second : p_.loop.third;
     if (!variable.is_constant()) w_.define(variable, place);
@@ -99,8 +96,7 @@ int64_t lanes_of(Writer& w) {
 // Each lane owns `own` x `own` results.
 class OwnedTile : SharedTile {
  public:
-  explicit OwnedTile(Writer& writer)
-      : SharedTile(writer, lanes_of(writer), OperandTile::Keep::f32) {}
+  explicit OwnedTile(Writer& writer) : SharedTile(writer, lanes_of(writer), OperandTile::Keep::f32) {}
 
   Shader write() {
     begin();
@@ -110,14 +106,12 @@ class OwnedTile : SharedTile {
     for (int64_t i = 0; i < own; ++i)
       for (int64_t j = 0; j < own; ++j) w_.line(fmt::format("float c{}_{} = 0.0;", i, j));
     for (const size_t side : {0, 1})
-      for (int64_t i = 0; i < own && sums(side); ++i)
-        w_.line(fmt::format("float sum{}_{} = 0.0;", side, i));
+      for (int64_t i = 0; i < own && sums(side); ++i) w_.line(fmt::format("float sum{}_{} = 0.0;", side, i));
     loop_over_k([&] { multiply(); });
 
     std::string list;
     for (int64_t i = 0; i < own; ++i)
-      for (int64_t j = 0; j < own; ++j)
-        list += fmt::format("{}c{}_{}", list.empty() ? "" : ", ", i, j);
+      for (int64_t j = 0; j < own; ++j) list += fmt::format("{}c{}_{}", list.empty() ? "" : ", ", i, j);
     w_.line(fmt::format("float results[{}] = float[]({});", own * own, list));
     w_.open(fmt::format("for (uint e = 0u; e < {}u; ++e)", own * own));
     store_element(fmt::format("row_base + own_row + e / {}u", own),
@@ -127,9 +121,7 @@ class OwnedTile : SharedTile {
       if (!sums(side)) continue;
       w_.open(side == 0 ? "if (own_column == 0u)" : "if (own_row == 0u)", true);
       for (int64_t i = 0; i < own; ++i)
-        store_sum(side,
-                  fmt::format("{} + {}u",
-                              side == 0 ? "row_base + own_row" : "column_base + own_column", i),
+        store_sum(side, fmt::format("{} + {}u", side == 0 ? "row_base + own_row" : "column_base + own_column", i),
                   fmt::format("sum{}_{}", side, i));
       w_.close();
     }
@@ -143,11 +135,9 @@ class OwnedTile : SharedTile {
     for (int64_t i = 0; i < own; ++i)
       w_.line(fmt::format("float a{} = {};", i, a_.element(fmt::format("own_row + {}u", i), "d")));
     for (int64_t j = 0; j < own; ++j)
-      w_.line(
-          fmt::format("float b{}_ = {};", j, b_.element(fmt::format("own_column + {}u", j), "d")));
+      w_.line(fmt::format("float b{}_ = {};", j, b_.element(fmt::format("own_column + {}u", j), "d")));
     for (int64_t i = 0; i < own; ++i)
-      for (int64_t j = 0; j < own; ++j)
-        w_.line(fmt::format("c{0}_{1} = fma(a{0}, b{1}_, c{0}_{1});", i, j));
+      for (int64_t j = 0; j < own; ++j) w_.line(fmt::format("c{0}_{1} = fma(a{0}, b{1}_, c{0}_{1});", i, j));
     for (const size_t side : {0, 1})
       for (int64_t i = 0; i < own && sums(side); ++i)
         w_.line(fmt::format("sum{0}_{1} = sum{0}_{1} + {2};", side, i,
@@ -163,8 +153,7 @@ class CooperativeTile : SharedTile {
  public:
   explicit CooperativeTile(Writer& writer)
       : SharedTile(writer, lanes_of(writer),
-                   writer.target().cooperative.emulated ? OperandTile::Keep::f16_as_f32
-                                                        : OperandTile::Keep::f16),
+                   writer.target().cooperative.emulated ? OperandTile::Keep::f16_as_f32 : OperandTile::Keep::f16),
         c_(writer.target().cooperative),
         size_(writer.target().subgroup_size) {}
 
@@ -178,26 +167,22 @@ class CooperativeTile : SharedTile {
     w_.line(fmt::format("uint own_column = gl_SubgroupID % {}u * {}u;", across, own * c_.n));
     w_.line(fmt::format("uint own_staged = gl_SubgroupID * {}u;", held));
     if (c_.emulated) {
-      w_.open(
-          fmt::format("for (uint e = gl_SubgroupInvocationID; e < {}u; e += {}u)", held, size_));
+      w_.open(fmt::format("for (uint e = gl_SubgroupInvocationID; e < {}u; e += {}u)", held, size_));
       w_.line("staged[own_staged + e] = 0.0;");
       w_.close();
     } else {
       declare_types();
       for (int64_t i = 0; i < own; ++i)
-        for (int64_t j = 0; j < own; ++j)
-          w_.line(fmt::format("MatrixC c{}_{} = MatrixC(0.0);", i, j));
+        for (int64_t j = 0; j < own; ++j) w_.line(fmt::format("MatrixC c{}_{} = MatrixC(0.0);", i, j));
     }
     for (const size_t side : {0, 1})
-      for (int64_t q = 0; q < sums_of_lane(side); ++q)
-        w_.line(fmt::format("float sum{}_{} = 0.0;", side, q));
+      for (int64_t q = 0; q < sums_of_lane(side); ++q) w_.line(fmt::format("float sum{}_{} = 0.0;", side, q));
     loop_over_k([&] { multiply(); });
     for (int64_t i = 0; i < own; ++i) store_row(i);
     for (const size_t side : {0, 1})
       for (int64_t q = 0; q < sums_of_lane(side); ++q) {
         w_.open(fmt::format("if (lane + {}u < {}u)", q * lanes_, side_of(side)), true);
-        store_sum(side,
-                  fmt::format("{}_base + lane + {}u", side == 0 ? "row" : "column", q * lanes_),
+        store_sum(side, fmt::format("{}_base + lane + {}u", side == 0 ? "row" : "column", q * lanes_),
                   fmt::format("sum{}_{}", side, q));
         w_.close();
       }
@@ -218,9 +203,7 @@ class CooperativeTile : SharedTile {
   }
 
   int64_t side_of(size_t side) const { return side == 0 ? t_.rows : t_.columns; }
-  int64_t sums_of_lane(size_t side) const {
-    return sums(side) ? divide_up(side_of(side), lanes_) : 0;
-  }
+  int64_t sums_of_lane(size_t side) const { return sums(side) ? divide_up(side_of(side), lanes_) : 0; }
 
   void multiply() {
     w_.open(fmt::format("for (uint d = 0u; d < {}u; d += {}u)", t_.depth, c_.k));
@@ -243,18 +226,16 @@ class CooperativeTile : SharedTile {
 
   void cooperate() {
     const int64_t own = t_.own;
-    const auto load = [&](const char* type, const std::string& name, const OperandTile& tile,
-                          const std::string& side, bool columns_side_by_side) {
-      w_.line(fmt::format("{0} {1}; coopMatLoadNV({1}, {2}, {3}, {4}u, {5});", type, name,
-                          tile.name(), tile.place(side, "d"), tile.row(), columns_side_by_side));
+    const auto load = [&](const char* type, const std::string& name, const OperandTile& tile, const std::string& side,
+                          bool columns_side_by_side) {
+      w_.line(fmt::format("{0} {1}; coopMatLoadNV({1}, {2}, {3}, {4}u, {5});", type, name, tile.name(),
+                          tile.place(side, "d"), tile.row(), columns_side_by_side));
     };
     // Rows of A lie along its depth, rows of B along its side.
     for (int64_t i = 0; i < own; ++i)
-      load("MatrixA", fmt::format("a{}", i), a_, fmt::format("own_row + {}u", i * c_.m),
-           !a_.depth_first());
+      load("MatrixA", fmt::format("a{}", i), a_, fmt::format("own_row + {}u", i * c_.m), !a_.depth_first());
     for (int64_t j = 0; j < own; ++j) {
-      load("MatrixB", fmt::format("b{}_", j), b_, fmt::format("own_column + {}u", j * c_.n),
-           b_.depth_first());
+      load("MatrixB", fmt::format("b{}_", j), b_, fmt::format("own_column + {}u", j * c_.n), b_.depth_first());
       for (int64_t i = 0; i < own; ++i)
         w_.line(fmt::format("c{0}_{1} = coopMatMulAddNV(a{0}, b{1}_, c{0}_{1});", i, j));
     }
@@ -262,16 +243,12 @@ class CooperativeTile : SharedTile {
 
   void emulate() {
     const int64_t own = t_.own, elements = int64_t(c_.m) * c_.n;
-    w_.open(fmt::format("for (uint e = gl_SubgroupInvocationID; e < {}u; e += {}u)",
-                        own * own * elements, size_));
-    w_.line(fmt::format("uint row = own_row + e / {}u * {}u + e % {}u / {}u;", own * elements, c_.m,
-                        elements, c_.n));
-    w_.line(fmt::format("uint column = own_column + e / {}u % {}u * {}u + e % {}u;", elements, own,
-                        c_.n, c_.n));
+    w_.open(fmt::format("for (uint e = gl_SubgroupInvocationID; e < {}u; e += {}u)", own * own * elements, size_));
+    w_.line(fmt::format("uint row = own_row + e / {}u * {}u + e % {}u / {}u;", own * elements, c_.m, elements, c_.n));
+    w_.line(fmt::format("uint column = own_column + e / {}u % {}u * {}u + e % {}u;", elements, own, c_.n, c_.n));
     w_.line("float total = staged[own_staged + e];");
     w_.open(fmt::format("for (uint k = d; k < d + {}u; ++k)", c_.k));
-    w_.line(fmt::format("total = fma({}, {}, total);", a_.element("row", "k"),
-                        b_.element("column", "k")));
+    w_.line(fmt::format("total = fma({}, {}, total);", a_.element("row", "k"), b_.element("column", "k")));
     w_.close();
     w_.line("staged[own_staged + e] = total;");
     w_.close();
@@ -282,17 +259,14 @@ class CooperativeTile : SharedTile {
     const int64_t own = t_.own, elements = int64_t(c_.m) * c_.n;
     const int64_t first = c_.emulated ? i * own * elements : 0;
     for (int64_t j = 0; j < own && !c_.emulated; ++j)
-      w_.line(fmt::format("coopMatStoreNV(c{}_{}, staged, own_staged + {}u, {}u, false);", i, j,
-                          j * elements, c_.n));
+      w_.line(fmt::format("coopMatStoreNV(c{}_{}, staged, own_staged + {}u, {}u, false);", i, j, j * elements, c_.n));
     // The subgroup's lanes read what others of them wrote.
     w_.line("subgroupMemoryBarrierShared();");
     w_.line("subgroupBarrier();");
-    w_.open(fmt::format("for (uint e = gl_SubgroupInvocationID; e < {}u; e += {}u)", own * elements,
-                        size_));
-    store_element(
-        fmt::format("row_base + own_row + {}u + e % {}u / {}u", i * c_.m, elements, c_.n),
-        fmt::format("column_base + own_column + e / {}u * {}u + e % {}u", elements, c_.n, c_.n),
-        fmt::format("staged[own_staged + {}u + e]", first));
+    w_.open(fmt::format("for (uint e = gl_SubgroupInvocationID; e < {}u; e += {}u)", own * elements, size_));
+    store_element(fmt::format("row_base + own_row + {}u + e % {}u / {}u", i * c_.m, elements, c_.n),
+                  fmt::format("column_base + own_column + e / {}u * {}u + e % {}u", elements, c_.n, c_.n),
+                  fmt::format("staged[own_staged + {}u + e]", first));
     w_.close();
     w_.line("subgroupBarrier();");
   }

@@ -21,17 +21,20 @@ constexpr int64_t kLongProduct = 4;
 // Results in the registers (and on the stack) of a lane: more take the driver long to compile.
 constexpr int64_t kMaxResults = 128;
 
-constexpr MatmulTile kSharedTiles[] = {{.rows = 64, .columns = 64, .depth = 16, .own = 4}, {.rows = 32, .columns = 32, .depth = 16, .own = 4},
-                                       {.rows = 16, .columns = 16, .depth = 16, .own = 2}, {.rows = 128, .columns = 128, .depth = 16, .own = 8},
-                                       {.rows = 64, .columns = 64, .depth = 32, .own = 4}, {.rows = 128, .columns = 64, .depth = 16, .own = 8},
-                                       {.rows = 64, .columns = 128, .depth = 16, .own = 8}, {.rows = 64, .columns = 32, .depth = 16, .own = 4},
-                                       {.rows = 32, .columns = 64, .depth = 16, .own = 4}};
+constexpr MatmulTile kSharedTiles[] = {
+    {.rows = 64, .columns = 64, .depth = 16, .own = 4},  {.rows = 32, .columns = 32, .depth = 16, .own = 4},
+    {.rows = 16, .columns = 16, .depth = 16, .own = 2},  {.rows = 128, .columns = 128, .depth = 16, .own = 8},
+    {.rows = 64, .columns = 64, .depth = 32, .own = 4},  {.rows = 128, .columns = 64, .depth = 16, .own = 8},
+    {.rows = 64, .columns = 128, .depth = 16, .own = 8}, {.rows = 64, .columns = 32, .depth = 16, .own = 4},
+    {.rows = 32, .columns = 64, .depth = 16, .own = 4}};
 
-// By results, largest first. Depths leave every lane whole runs of 16 bytes to load, of subgroups of 64 too. Not measured on a GPU.
-constexpr MatmulTile kCooperativeTiles[] = {{.rows = 128, .columns = 128, .depth = 32, .own = 4}, {.rows = 64, .columns = 64, .depth = 32, .own = 2},
-                                            {.rows = 32, .columns = 32, .depth = 64, .own = 1},   {.rows = 128, .columns = 64, .depth = 32, .own = 4},
-                                            {.rows = 64, .columns = 128, .depth = 32, .own = 4},  {.rows = 64, .columns = 64, .depth = 64, .own = 2},
-                                            {.rows = 128, .columns = 128, .depth = 64, .own = 4}, {.rows = 32, .columns = 64, .depth = 32, .own = 2}};
+// By results, largest first. Depths leave every lane whole runs of 16 bytes to load, of subgroups of 64 too. Not
+// measured on a GPU.
+constexpr MatmulTile kCooperativeTiles[] = {
+    {.rows = 128, .columns = 128, .depth = 32, .own = 4}, {.rows = 64, .columns = 64, .depth = 32, .own = 2},
+    {.rows = 32, .columns = 32, .depth = 64, .own = 1},   {.rows = 128, .columns = 64, .depth = 32, .own = 4},
+    {.rows = 64, .columns = 128, .depth = 32, .own = 4},  {.rows = 64, .columns = 64, .depth = 64, .own = 2},
+    {.rows = 128, .columns = 128, .depth = 64, .own = 4}, {.rows = 32, .columns = 64, .depth = 32, .own = 2}};
 constexpr size_t kCooperativeDefaults = 3;
 
 // 18 rows are two tiles of 9, not one of 16 and one of 2.
@@ -62,12 +65,15 @@ constexpr int64_t kGroupsPerProcessor = 2;
 
 bool cooperative_fits(const MatmulTile& tile, const Target& target) {
   const CooperativeMatrix& c = target.cooperative;
-  if (std::find(std::begin(kCooperativeTiles), std::end(kCooperativeTiles), tile) == std::end(kCooperativeTiles)) return false;
+  if (std::find(std::begin(kCooperativeTiles), std::end(kCooperativeTiles), tile) == std::end(kCooperativeTiles))
+    return false;
   if (tile.rows % (tile.own * c.m) != 0 || tile.columns % (tile.own * c.n) != 0 || tile.depth % c.k != 0) return false;
   const int64_t lanes = tile_lanes(tile, MatmulVariant::cooperative, target), bytes = c.emulated ? 4 : 2;
   if (tile.rows * tile.depth % lanes != 0 || tile.columns * tile.depth % lanes != 0) return false;
-  // Both tiles with their skew, and a row of each subgroup's matrices (all of them, emulated) on the way to the epilogue.
-  const int64_t tiles = bytes * (tile.rows + tile.columns) * tile.depth + 16 * (2 * tile.depth + tile.rows + tile.columns);
+  // Both tiles with their skew, and a row of each subgroup's matrices (all of them, emulated) on the way to the
+  // epilogue.
+  const int64_t tiles =
+      bytes * (tile.rows + tile.columns) * tile.depth + 16 * (2 * tile.depth + tile.rows + tile.columns);
   const int64_t staged = 4 * tile.rows * tile.columns / (c.emulated ? 1 : tile.own);
   return lanes <= target.max_workgroup_invocations && tiles + staged <= target.shared_memory_bytes;
 }
@@ -78,9 +84,11 @@ bool fits(const MatmulTile& tile, const MatmulShape& shape, const Target& target
   if (shape.variant == MatmulVariant::shared_tile) {
     const bool known = std::find(std::begin(kSharedTiles), std::end(kSharedTiles), tile) != std::end(kSharedTiles);
     const int64_t bytes = 4 * tile.depth * (tile.rows + tile.columns + 8);
-    return known && tile_lanes(tile, shape.variant, target) <= target.max_workgroup_invocations && bytes <= target.shared_memory_bytes;
+    return known && tile_lanes(tile, shape.variant, target) <= target.max_workgroup_invocations &&
+           bytes <= target.shared_memory_bytes;
   }
-  // Every access through a descriptor is checked against its range: long turns would take the driver minutes to compile.
+  // Every access through a descriptor is checked against its range: long turns would take the driver minutes to
+  // compile.
   const int64_t deepest = target.addressing == Addressing::address ? kDepth + 1 : kDepth;
   const Sides side = sides(shape, tile.lanes_along_m);
   return tile.own == 1 && tile.rows <= side.rows && tile.rows * tile.columns <= kMaxResults && tile.depth <= deepest &&
@@ -90,8 +98,8 @@ bool fits(const MatmulTile& tile, const MatmulShape& shape, const Target& target
 MatmulTile default_lane_broadcast(const MatmulShape& shape, const Target& target) {
   const int64_t lanes = target.subgroup_size;
   MatmulTile tile{.depth = kDepth};
-  // Lanes lie along the side that wastes fewer of them, else along the longer one: a tile then reads longer runs of memory,
-  // which was 4 times as fast at (M, N, K) = (128, 32, 3456), where each tile waited for one cache line a row.
+  // Lanes lie along the side that wastes fewer of them, else along the longer one: a tile then reads longer runs of
+  // memory, which was 4 times as fast at (M, N, K) = (128, 32, 3456), where each tile waited for one cache line a row.
   const int64_t along_m = covered(sides(shape, true), lanes), along_n = covered(sides(shape, false), lanes);
   tile.lanes_along_m = along_m != along_n ? along_m < along_n : shape.m > shape.n && shape.k >= kLongProduct * shape.m;
   const Sides side = sides(shape, tile.lanes_along_m);
@@ -118,7 +126,9 @@ const MatmulTile* default_cooperative(const MatmulShape& shape, const Target& ta
     if (!cooperative_fits(tile, target)) continue;
     best = &tile;
     const int64_t groups = shape.batch * divide_up(shape.m, tile.rows) * divide_up(shape.n, tile.columns);
-    if (shape.m > tile.rows / 2 && shape.n > tile.columns / 2 && groups >= kGroupsPerProcessor * int64_t(target.threads)) break;
+    if (shape.m > tile.rows / 2 && shape.n > tile.columns / 2 &&
+        groups >= kGroupsPerProcessor * int64_t(target.threads))
+      break;
   }
   return best;
 }
@@ -165,7 +175,8 @@ MatmulShape matmul_shape(const Kernel& kernel, const Graph& graph, const Target&
   };
   shape.a_transposed = transposed(node.inputs[0]);
   shape.b_transposed = transposed(node.inputs[1]);
-  if (shape.variant == MatmulVariant::cooperative && !(narrow && fills_matrices(shape, target.cooperative) && default_cooperative(shape, target) != nullptr))
+  if (shape.variant == MatmulVariant::cooperative &&
+      !(narrow && fills_matrices(shape, target.cooperative) && default_cooperative(shape, target) != nullptr))
     shape.variant = MatmulVariant::shared_tile;
   return shape;
 }
@@ -180,7 +191,9 @@ MatmulTile default_tile(const MatmulShape& shape, const Target& target) {
 
 MatmulTile choose_tile(const MatmulShape& shape, const Target& target) {
   if (target.tiles)
-    if (const auto found = target.tiles->find(shape); found != target.tiles->end() && fits(found->second, shape, target)) return found->second;
+    if (const auto found = target.tiles->find(shape);
+        found != target.tiles->end() && fits(found->second, shape, target))
+      return found->second;
   return default_tile(shape, target);
 }
 

@@ -16,8 +16,9 @@ struct StoredOperand {
 };
 StoredOperand stored_operand(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Value& operand);
 
-// Of a kernel of the matmul archetype. Operands that are computed on load count as not transposed. The cooperative variant is for
-// operands that are stored in f16, so that nothing is rounded for it; other products of such a target get shared_tile.
+// Of a kernel of the matmul archetype. Operands that are computed on load count as not transposed. The cooperative
+// variant is for operands that are stored in f16, so that nothing is rounded for it; other products of such a target
+// get shared_tile.
 graph::MatmulShape matmul_shape(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Target& target);
 
 // Target::tiles where it has one for this shape that the target can run, else default_tile(). Bits do not depend on it.

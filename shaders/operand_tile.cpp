@@ -12,8 +12,7 @@ constexpr int64_t kRunBytes = 16;
 
 }  // namespace
 
-OperandTile::OperandTile(MatmulProduct& product, bool is_a, int64_t side, int64_t depth,
-                         int64_t lanes, Keep keep)
+OperandTile::OperandTile(MatmulProduct& product, bool is_a, int64_t side, int64_t depth, int64_t lanes, Keep keep)
     : p_(product),
       w_(product.w),
       is_a_(is_a),
@@ -29,8 +28,8 @@ OperandTile::OperandTile(MatmulProduct& product, bool is_a, int64_t side, int64_
   along_depth_ = stored.stride(is_a ? 0 : 1) == 1;
   const bool along_side = stored.stride(is_a ? 1 : 0) == 1;
   const int64_t run = stored_ ? w_.run_of(*stored_) : 1;
-  const bool whole = (along_depth_ ? p_.k : extent_) % run == 0 &&
-                     (along_depth_ ? depth : side) % run == 0 && each() % run == 0;
+  const bool whole =
+      (along_depth_ ? p_.k : extent_) % run == 0 && (along_depth_ ? depth : side) % run == 0 && each() % run == 0;
   if (whole && (along_depth_ || along_side)) run_ = run;
   depth_first_ = keep != Keep::f32 && along_depth_;
   packed_ = keep != Keep::f32 && run_ > 1 && stored_->view.dtype == DType::f16;
@@ -54,9 +53,7 @@ std::string OperandTile::place(const std::string& side, const std::string& depth
 
 std::string OperandTile::element(const std::string& side, const std::string& depth) const {
   const std::string at = flat(side, depth);
-  if (packed_)
-    return fmt::format("unpackHalf2x16({0}[({1}) / {2}u][({1}) % {2}u / 2u])[({1}) % 2u]", name_,
-                       at, run_);
+  if (packed_) return fmt::format("unpackHalf2x16({0}[({1}) / {2}u][({1}) % {2}u / 2u])[({1}) % 2u]", name_, at, run_);
   const std::string kept = fmt::format("{}[{}]", name_, at);
   return keep_ == Keep::f16 ? "float(" + kept + ")" : kept;
 }
@@ -65,31 +62,26 @@ void OperandTile::declare() {
   const int64_t elements = row_elements() * (depth_first_ ? side_ : depth_);
   const char* type = packed_ ? "uvec4" : keep_ == Keep::f16 ? "float16_t" : "float";
   w_.global(fmt::format("shared {} {}[{}];", type, name_, packed_ ? elements / run_ : elements));
-  w_.line(fmt::format("{} ahead_{}[{}];", packed_ ? "uvec4" : "float", name_,
-                      packed_ ? each() / run_ : each()));
+  w_.line(fmt::format("{} ahead_{}[{}];", packed_ ? "uvec4" : "float", name_, packed_ ? each() / run_ : each()));
 }
 
 void OperandTile::open_runs() {
   w_.open(fmt::format("[[unroll]] for (uint i = 0u; i < {}u; ++i)", each() / run_));
   w_.line(fmt::format("uint e = (i * {}u + gl_LocalInvocationID.x) * {}u;", lanes_, run_));
-  w_.line(fmt::format("uint at_side = e {} {}u;", along_depth_ ? "/" : "%",
-                      along_depth_ ? depth_ : side_));
-  w_.line(fmt::format("uint at_depth = e {} {}u;", along_depth_ ? "%" : "/",
-                      along_depth_ ? depth_ : side_));
+  w_.line(fmt::format("uint at_side = e {} {}u;", along_depth_ ? "/" : "%", along_depth_ ? depth_ : side_));
+  w_.line(fmt::format("uint at_depth = e {} {}u;", along_depth_ ? "%" : "/", along_depth_ ? depth_ : side_));
 }
 
 void OperandTile::fetch() {
   open_runs();
   w_.line(run_ > 1 ? "uvec4 loaded = uvec4(0u);" : "float loaded = 0.0;");
-  w_.open(fmt::format("if ({} + at_side < {}u && k_base + at_depth < {}u)", base(), extent_, p_.k),
-          true);
+  w_.open(fmt::format("if ({} + at_side < {}u && k_base + at_depth < {}u)", base(), extent_, p_.k), true);
   const Affine side = w_.context.variable(name_ + "_side", extent_);
   const Affine k = w_.context.variable(name_ + "_depth", p_.k);
   if (!side.is_constant()) w_.define(side, base() + " + at_side");
   if (!k.is_constant()) w_.define(k, "k_base + at_depth");
   const Index at = is_a_ ? p_.a_index(side, k) : p_.b_index(k, side);
-  w_.line("loaded = " +
-          (run_ > 1 ? w_.load_run(*stored_, at) : w_.value(is_a_ ? p_.a : p_.b, at).text) + ";");
+  w_.line("loaded = " + (run_ > 1 ? w_.load_run(*stored_, at) : w_.value(is_a_ ? p_.a : p_.b, at).text) + ";");
   w_.close();
   if (packed_ || run_ == 1)
     w_.line(fmt::format("ahead_{}[i] = loaded;", name_));
@@ -108,10 +100,9 @@ void OperandTile::store() {
   else
     for (int64_t r = 0; r < run_; ++r) {
       const std::string next = fmt::format(" + {}u", r);
-      w_.line(fmt::format(
-          "{}[{}] = {}(ahead_{}[i * {}u + {}u]);", name_,
-          flat("at_side" + (along_depth_ ? "" : next), "at_depth" + (along_depth_ ? next : "")),
-          kept, name_, run_, r));
+      w_.line(fmt::format("{}[{}] = {}(ahead_{}[i * {}u + {}u]);", name_,
+                          flat("at_side" + (along_depth_ ? "" : next), "at_depth" + (along_depth_ ? next : "")), kept,
+                          name_, run_, r));
     }
   w_.close();
 }

@@ -22,8 +22,7 @@ class OperandTile {
     f16_as_f32,  // the same without 16-bit shared memory; runs of f16 are kept as they come
   };
   // side: rows of A or columns of B in the tile.
-  OperandTile(MatmulProduct& product, bool is_a, int64_t side, int64_t depth, int64_t lanes,
-              Keep keep);
+  OperandTile(MatmulProduct& product, bool is_a, int64_t side, int64_t depth, int64_t lanes, Keep keep);
 
   void declare();  // the tile, and the registers of what is loaded ahead
   void fetch();    // of the tile at k_base into registers; past the edges 0

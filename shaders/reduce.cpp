@@ -18,8 +18,9 @@ struct Reduction {
 };
 
 class ReduceKernel {
-public:
-  explicit ReduceKernel(Writer& writer) : w_(writer), loop_(loop_index(w_.context, Archetype::reduce, w_.kernel().space, w_.kernel().reduced)) {
+ public:
+  explicit ReduceKernel(Writer& writer)
+      : w_(writer), loop_(loop_index(w_.context, Archetype::reduce, w_.kernel().space, w_.kernel().reduced)) {
     columns_ = loop_.full_count / std::max<int64_t>(1, loop_.row_count);
     for (const uint32_t n : w_.kernel().members)
       if (definition(w_.graph().node(n).op).family == Family::reduce) {
@@ -38,11 +39,13 @@ public:
   int64_t columns() const { return columns_; }
   const LoopIndex& loop() const { return loop_; }
 
-  // `stride` lanes share a row (1: sequential); `unroll` columns are written out in a turn of the loop, all of them where it is
-  // their number, so that the stages share what the first has loaded. combine() is called after each stage's loop to merge lanes.
+  // `stride` lanes share a row (1: sequential); `unroll` columns are written out in a turn of the loop, all of them
+  // where it is their number, so that the stages share what the first has loaded. combine() is called after each
+  // stage's loop to merge lanes.
   // `guard`, where not empty, is the condition under which a lane's row is its own to store.
   template <typename Combine>
-  void write(const std::string& first_column, int64_t stride, int64_t unroll, const std::string& guard, const Combine& combine) {
+  void write(const std::string& first_column, int64_t stride, int64_t unroll, const std::string& guard,
+             const Combine& combine) {
     unroll_ = unroll;
     if (unroll_ > 1 && unroll_ < columns_) turn_ = w_.context.variable("turn", columns_ / unroll_);
     for (int stage = 1; stage <= stages_; ++stage) {
@@ -54,7 +57,8 @@ public:
         for (const Reduction* reduction : now) accumulate(*reduction, column, full);
       });
       for (Reduction* reduction : now) combine(*reduction);
-      for (const Reduction* reduction : now) w_.bind(reduction->node, reduction->second.empty() ? reduction->accumulator : reduction->second);
+      for (const Reduction* reduction : now)
+        w_.bind(reduction->node, reduction->second.empty() ? reduction->accumulator : reduction->second);
     }
     if (!full_outputs_.empty()) {
       if (!guard.empty()) w_.open("if (" + guard + ")", true);
@@ -79,17 +83,19 @@ public:
     const std::string& a = reduction.accumulator;
     if (node(reduction).op == Op::sum) return fmt::format("{} = {} + {};", a, a, value);
     if (node(reduction).op == Op::reduce_max) return fmt::format("{} = max({}, {});", a, a, value);
-    return fmt::format("if ({0} > {1} || ({0} == {1} && {2} < {3})) {{ {1} = {0}; {3} = {2}; }}", value, a, index, reduction.second);
+    return fmt::format("if ({0} > {1} || ({0} == {1} && {2} < {3})) {{ {1} = {0}; {3} = {2}; }}", value, a, index,
+                       reduction.second);
   }
 
-private:
+ private:
   int stage_of(uint32_t n) {
     for (const Reduction& reduction : reductions_)
       if (reduction.node == n) return reduction.stage;
     const auto known = stage_.find(n);
     if (known != stage_.end()) return known->second;
     int stage = 0;
-    const bool stored = std::any_of(w_.kernel().inputs.begin(), w_.kernel().inputs.end(), [&](const auto& i) { return i.value.node == n; });
+    const bool stored = std::any_of(w_.kernel().inputs.begin(), w_.kernel().inputs.end(),
+                                    [&](const auto& i) { return i.value.node == n; });
     if (!stored)
       for (const Value& input : w_.graph().node(n).inputs) stage = std::max(stage, stage_of(input.node));
     return stage_[n] = stage;
@@ -118,7 +124,8 @@ private:
       w_.declare(turn_);
     }
     std::vector<Affine> columns;
-    for (int64_t c = 0; c < unroll_; ++c) columns.push_back(all ? Affine(c) : w_.context.add(w_.context.scale(turn_, unroll_), Affine(c)));
+    for (int64_t c = 0; c < unroll_; ++c)
+      columns.push_back(all ? Affine(c) : w_.context.add(w_.context.scale(turn_, unroll_), Affine(c)));
     turn(columns);
     if (!all) w_.close();
   }
@@ -149,11 +156,13 @@ private:
     for_turns([&](const std::vector<Affine>& columns) {
       std::vector<const KernelOperand*> paired, single;
       const bool adjacent = unroll_ % 2 == 0 && w_.context.add(element(columns[0]), Affine(1)) == element(columns[1]);
-      for (const KernelOperand* output : full_outputs_) (adjacent && w_.pairs(*output) ? paired : single).push_back(output);
+      for (const KernelOperand* output : full_outputs_)
+        (adjacent && w_.pairs(*output) ? paired : single).push_back(output);
       for (size_t c = 0; c < columns.size(); ++c) {
         if (c % 2 == 0)
           for (const KernelOperand* output : paired)
-            w_.store_pair(element(columns[c]), *output, w_.result(element(columns[c]), *output), w_.result(element(columns[c + 1]), *output));
+            w_.store_pair(element(columns[c]), *output, w_.result(element(columns[c]), *output),
+                          w_.result(element(columns[c + 1]), *output));
         if (!single.empty()) w_.store(element(columns[c]), single);
       }
     });

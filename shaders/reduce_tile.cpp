@@ -17,16 +17,20 @@ constexpr int64_t kMaxLocal = 256;
 constexpr int64_t kGpuLanes = 64;
 
 // The most lanes of a workgroup of the tree: a power of two.
-int64_t most_lanes(const Target& target) { return std::min<int64_t>(kMaxLocal, std::bit_floor(target.max_workgroup_invocations)); }
+int64_t most_lanes(const Target& target) {
+  return std::min<int64_t>(kMaxLocal, std::bit_floor(target.max_workgroup_invocations));
+}
 
 int64_t lanes_for(int64_t columns) { return int64_t(std::bit_ceil(uint64_t(std::max<int64_t>(1, columns)))); }
 
 bool fits(const ReduceTile& tile, const ReduceShape& shape, const Target& target) {
   if (tile.lanes < 1 || tile.local < 1 || tile.unroll < 1 || shape.columns % tile.unroll != 0) return false;
   if (shape.variant == ReduceVariant::lane_per_row)
-    return tile.lanes == 1 && tile.unroll <= kMaxUnroll && tile.local <= std::min<int64_t>(kMaxLocal, target.max_workgroup_invocations);
-  return std::has_single_bit(uint64_t(tile.lanes)) && std::has_single_bit(uint64_t(tile.local)) && tile.lanes <= tile.local && tile.unroll == 1 &&
-         tile.lanes <= lanes_for(shape.columns) && tile.local <= most_lanes(target);
+    return tile.lanes == 1 && tile.unroll <= kMaxUnroll &&
+           tile.local <= std::min<int64_t>(kMaxLocal, target.max_workgroup_invocations);
+  return std::has_single_bit(uint64_t(tile.lanes)) && std::has_single_bit(uint64_t(tile.local)) &&
+         tile.lanes <= tile.local && tile.unroll == 1 && tile.lanes <= lanes_for(shape.columns) &&
+         tile.local <= most_lanes(target);
 }
 
 }  // namespace
@@ -41,7 +45,8 @@ ReduceShape reduce_shape(const Kernel& kernel, const Target& target) {
 ReduceTile default_reduce_tile(const ReduceShape& shape, const Target& target) {
   if (shape.variant == ReduceVariant::lane_per_row) {
     const int64_t wanted = target.cpu ? std::max(8u, target.subgroup_size) : kGpuLanes;
-    return {.local = std::min<int64_t>(wanted, target.max_workgroup_invocations), .unroll = shape.columns <= kWrittenOut ? std::max<int64_t>(1, shape.columns) : 1};
+    return {.local = std::min<int64_t>(wanted, target.max_workgroup_invocations),
+            .unroll = shape.columns <= kWrittenOut ? std::max<int64_t>(1, shape.columns) : 1};
   }
   const int64_t most = most_lanes(target), lanes = std::min(most, lanes_for(shape.columns));
   return {.lanes = lanes, .local = std::max(lanes, std::min(most, kGpuLanes))};
@@ -49,7 +54,9 @@ ReduceTile default_reduce_tile(const ReduceShape& shape, const Target& target) {
 
 ReduceTile choose_reduce_tile(const ReduceShape& shape, const Target& target) {
   if (target.reduce_tiles)
-    if (const auto found = target.reduce_tiles->find(shape); found != target.reduce_tiles->end() && fits(found->second, shape, target)) return found->second;
+    if (const auto found = target.reduce_tiles->find(shape);
+        found != target.reduce_tiles->end() && fits(found->second, shape, target))
+      return found->second;
   return default_reduce_tile(shape, target);
 }
 

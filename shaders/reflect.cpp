@@ -37,8 +37,7 @@ enum : uint32_t {
 };
 
 struct Module {
-  std::map<uint32_t, std::vector<uint32_t>>
-      definitions;  // id of a type or constant -> words of its instruction
+  std::map<uint32_t, std::vector<uint32_t>> definitions;  // id of a type or constant -> words of its instruction
   std::map<uint32_t, uint32_t> array_stride, binding, set;
   std::map<std::pair<uint32_t, uint32_t>, uint32_t> member_offset;
 
@@ -54,8 +53,7 @@ struct Module {
         return size_of(words[2]) * words[3];
       case kOpTypeArray:
         // Arrays in shared memory have no layout of their own: elements lie side by side.
-        return (array_stride.contains(type) ? array_stride.at(type) : size_of(words[2])) *
-               definitions.at(words[3])[3];
+        return (array_stride.contains(type) ? array_stride.at(type) : size_of(words[2])) * definitions.at(words[3])[3];
       case kOpTypePointer:
         return 8;
       case kOpTypeStruct: {
@@ -65,8 +63,7 @@ struct Module {
         return end;
       }
       default:
-        throw InternalError(
-            fmt::format("internal error: SPIR-V type of opcode {}", words[0] & 0xffff));
+        throw InternalError(fmt::format("internal error: SPIR-V type of opcode {}", words[0] & 0xffff));
     }
   }
 };
@@ -78,8 +75,7 @@ Reflection reflect(const Spirv& spirv) {
   Reflection result;
   Module module;
   uint32_t entry_points = 0;
-  std::vector<std::pair<uint32_t, uint32_t>>
-      variables;  // storage class, id; pointer type is looked up below
+  std::vector<std::pair<uint32_t, uint32_t>> variables;  // storage class, id; pointer type is looked up below
   std::map<uint32_t, uint32_t> pointer_of;
   for (size_t at = 5; at < spirv.size();) {
     uint32_t count = spirv[at] >> 16, op = spirv[at] & 0xffff;
@@ -142,24 +138,22 @@ Reflection reflect(const Spirv& spirv) {
 }
 
 void check_reflection(const Shader& shader, const Reflection& reflection, bool address_mode) {
-  ensure(shader.bindings <= kMaxBindings, "kernel {}: {} bindings of at most {}", shader.name,
-         shader.bindings, kMaxBindings);
-  ensure(reflection.local_size == shader.local_size,
-         "kernel {}: the module has {} invocations, the shader says {}", shader.name,
-         reflection.local_size, shader.local_size);
+  ensure(shader.bindings <= kMaxBindings, "kernel {}: {} bindings of at most {}", shader.name, shader.bindings,
+         kMaxBindings);
+  ensure(reflection.local_size == shader.local_size, "kernel {}: the module has {} invocations, the shader says {}",
+         shader.name, reflection.local_size, shader.local_size);
   uint32_t expected = address_mode ? kAddressArgumentBytes : kDescriptorArgumentBytes;
   ensure(reflection.push_constant_bytes == 0 || reflection.push_constant_bytes == expected,
-         "kernel {}: {} bytes of push constants, the contract says {}", shader.name,
-         reflection.push_constant_bytes, expected);
+         "kernel {}: {} bytes of push constants, the contract says {}", shader.name, reflection.push_constant_bytes,
+         expected);
   if (address_mode) {
-    ensure(reflection.storage_bindings.empty(), "kernel {}: descriptors in address mode",
-           shader.name);
+    ensure(reflection.storage_bindings.empty(), "kernel {}: descriptors in address mode", shader.name);
     return;
   }
   ensure(!reflection.physical_addresses, "kernel {}: addresses in descriptor mode", shader.name);
   uint32_t end = reflection.storage_bindings.empty() ? 0 : reflection.storage_bindings.back() + 1;
-  ensure(end <= shader.bindings, "kernel {}: the module uses binding {}, the shader has {}",
-         shader.name, end - 1, shader.bindings);
+  ensure(end <= shader.bindings, "kernel {}: the module uses binding {}, the shader has {}", shader.name, end - 1,
+         shader.bindings);
 }
 
 }  // namespace surtsey::shaders

@@ -26,8 +26,7 @@ constexpr CacheKind kKind{.magic = 0x53565253, .format = 2, .max_payload = 64u <
 uint64_t cache_key(const std::string& glsl) {
   unsigned version = 0, revision = 0;
   shaderc_get_spv_version(&version, &revision);
-  std::string what =
-      fmt::format("{};{};{}.{};", SURTSEY_SHADERC_VERSION, kOptions, version, revision);
+  std::string what = fmt::format("{};{};{}.{};", SURTSEY_SHADERC_VERSION, kOptions, version, revision);
   return hash64(glsl, hash64(what));
 }
 
@@ -59,17 +58,14 @@ shaderc::CompileOptions compile_options() {
 Spirv compile_one(const Shader& shader) {
   shaderc::Compiler compiler;
   const shaderc::CompileOptions options = compile_options();
-  auto result =
-      compiler.CompileGlslToSpv(shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
+  auto result = compiler.CompileGlslToSpv(shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
   if (result.GetCompilationStatus() != shaderc_compilation_status_success) {
     std::string message = result.GetErrorMessage();
-    throw InternalError(fmt::format("internal error: kernel {} does not compile:\n{}{}",
-                                    shader.name, message,
+    throw InternalError(fmt::format("internal error: kernel {} does not compile:\n{}{}", shader.name, message,
                                     numbered_lines(shader.glsl, line_of(message, shader.name))));
   }
   if (debug_level() >= 6) {
-    auto text = compiler.CompileGlslToSpvAssembly(shader.glsl, shaderc_compute_shader,
-                                                  shader.name.c_str(), options);
+    auto text = compiler.CompileGlslToSpvAssembly(shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
     fmt::print(stderr, "{}\n", std::string(text.begin(), text.end()));
   }
   return with_khr_cooperative_matrices(Spirv(result.begin(), result.end()));
@@ -86,8 +82,7 @@ CacheState load(const std::string& path, uint64_t key, Spirv& spirv) {
 }
 
 bool store(const std::string& path, uint64_t key, const Spirv& spirv) {
-  return store_cache_file(path, kKind, std::as_bytes(std::span(&key, 1)),
-                          std::as_bytes(std::span(spirv)));
+  return store_cache_file(path, kKind, std::as_bytes(std::span(&key, 1)), std::as_bytes(std::span(spirv)));
 }
 
 }  // namespace
@@ -95,10 +90,10 @@ bool store(const std::string& path, uint64_t key, const Spirv& spirv) {
 std::string spirv_text(const Shader& shader) {
   shaderc::CompileOptions options = compile_options();
   options.SetGenerateDebugInfo();
-  const auto result = shaderc::Compiler().CompileGlslToSpvAssembly(
-      shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
-  ensure(result.GetCompilationStatus() == shaderc_compilation_status_success, "kernel {}: {}",
-         shader.name, result.GetErrorMessage());
+  const auto result =
+      shaderc::Compiler().CompileGlslToSpvAssembly(shader.glsl, shaderc_compute_shader, shader.name.c_str(), options);
+  ensure(result.GetCompilationStatus() == shaderc_compilation_status_success, "kernel {}: {}", shader.name,
+         result.GetErrorMessage());
   std::string text(result.begin(), result.end());
   // OpSource repeats the whole GLSL as a string.
   const size_t source = text.find("OpSource GLSL"), quote = text.find(" \"", source);
@@ -119,8 +114,8 @@ std::string cache_file(const std::string& directory, const std::string& glsl) {
   return fmt::format("{}/{:016x}.spv", directory, cache_key(glsl));
 }
 
-std::vector<Spirv> compile_spirv(std::span<const Shader> shaders,
-                                 const std::string& cache_directory, SpirvStatistics* statistics) {
+std::vector<Spirv> compile_spirv(std::span<const Shader> shaders, const std::string& cache_directory,
+                                 SpirvStatistics* statistics) {
   auto start = std::chrono::steady_clock::now();
   SpirvStatistics counted;
   std::unordered_map<std::string_view, size_t> first_with_text;
@@ -143,8 +138,7 @@ std::vector<Spirv> compile_spirv(std::span<const Shader> shaders,
   parallel_for(unique.size(), [&](size_t u) {
     const Shader& shader = shaders[unique[u]];
     Spirv& spirv = result[unique[u]];
-    if (debug_level() >= 4)
-      fmt::print(stderr, "{}:\n{}\n", shader.name, numbered_lines(shader.glsl, 0));
+    if (debug_level() >= 4) fmt::print(stderr, "{}:\n{}\n", shader.name, numbered_lines(shader.glsl, 0));
     CacheState loaded = CacheState::absent;
     uint64_t key = cache_key(shader.glsl);
     std::string path = cache_file(cache_directory, shader.glsl);
@@ -169,11 +163,9 @@ std::vector<Spirv> compile_spirv(std::span<const Shader> shaders,
     counted.cached[i] = counted.cached[source[i]];
   }
   if (unwritable)
-    fmt::print(stderr,
-               "shader cache: {} cannot be written; shaders will be compiled again next time\n",
+    fmt::print(stderr, "shader cache: {} cannot be written; shaders will be compiled again next time\n",
                cache_directory);
-  counted.milliseconds =
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  counted.milliseconds = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   if (statistics) *statistics = counted;
   return result;
 }

@@ -34,8 +34,7 @@ std::string cache_file(const std::string& directory, const std::string& glsl);
 // One SPIR-V module per shader, compiled on all cores. InternalError with the GLSL around the line
 // that the compiler complains about. An unwritable directory costs a line on stderr and nothing
 // else.
-std::vector<Spirv> compile_spirv(std::span<const Shader> shaders,
-                                 const std::string& cache_directory,
+std::vector<Spirv> compile_spirv(std::span<const Shader> shaders, const std::string& cache_directory,
                                  SpirvStatistics* statistics = nullptr);
 
 // The module of a shader as text, compiled again with the lines of its GLSL: an OpLine stands before

@@ -22,26 +22,35 @@ uint64_t hash_of_kernels(Target target) {
   target.tiles = nullptr;
   target.reduce_tiles = nullptr;
   Program program{std::make_shared<Graph>(), {}};
-  const Value a = program.graph->parameter("a", {DType::f32, {130, 70}}), b = program.graph->parameter("b", {DType::f32, {70, 140}});
-  program.outputs = {
-      {"product", matmul(a, b)}, {"transposed", matmul(transpose(b), transpose(a)) * 2.0}, {"rows", sum(exp(a), {1}, false)}, {"columns", argmax(b, 0)}};
+  const Value a = program.graph->parameter("a", {DType::f32, {130, 70}}),
+              b = program.graph->parameter("b", {DType::f32, {70, 140}});
+  program.outputs = {{"product", matmul(a, b)},
+                     {"transposed", matmul(transpose(b), transpose(a)) * 2.0},
+                     {"rows", sum(exp(a), {1}, false)},
+                     {"columns", argmax(b, 0)}};
   uint64_t hash = 0;
   for (const Shader& shader : emit(compile(program, target), target)) hash = hash64(shader.glsl, hash);
   return hash;
 }
 
-std::string identity_of(const std::string& device, const Target& target) { return fmt::format("{}\n{:016x}", device, hash_of_kernels(target)); }
+std::string identity_of(const std::string& device, const Target& target) {
+  return fmt::format("{}\n{:016x}", device, hash_of_kernels(target));
+}
 
-std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text.data(), text.size())); }
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 }  // namespace
 
 std::string tile_cache_file(const std::string& directory, const std::string& device, const Target& target) {
-  const std::string what = fmt::format("{}\n{}", device, target.addressing == Addressing::address ? "address" : "descriptor");
+  const std::string what =
+      fmt::format("{}\n{}", device, target.addressing == Addressing::address ? "address" : "descriptor");
   return fmt::format("{}/tiles-{:016x}.bin", directory, hash64(what));
 }
 
-CacheState load_tiles(const std::string& directory, const std::string& device, const Target& target, MeasuredTiles& tiles) {
+CacheState load_tiles(const std::string& directory, const std::string& device, const Target& target,
+                      MeasuredTiles& tiles) {
   const std::string path = tile_cache_file(directory, device, target);
   std::error_code error;
   if (!std::filesystem::exists(path, error)) return CacheState::absent;
@@ -59,11 +68,13 @@ CacheState load_tiles(const std::string& directory, const std::string& device, c
   return CacheState::good;
 }
 
-bool store_tiles(const std::string& directory, const std::string& device, const Target& target, const MeasuredTiles& tiles) {
+bool store_tiles(const std::string& directory, const std::string& device, const Target& target,
+                 const MeasuredTiles& tiles) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   const std::string text = print(tiles.products) + std::string(kReductions) + print(tiles.reductions);
-  return store_cache_file(tile_cache_file(directory, device, target), kKind, bytes_of(identity_of(device, target)), bytes_of(text));
+  return store_cache_file(tile_cache_file(directory, device, target), kKind, bytes_of(identity_of(device, target)),
+                          bytes_of(text));
 }
 
 }  // namespace surtsey::shaders

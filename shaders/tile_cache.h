@@ -1,7 +1,8 @@
 // Measured tiles on disk: what `surtsey tune` found, and later compilations for the same device use.
 //
-// One file (cache_file.h) per device, driver and way of addressing. Its identity also has a hash of the GLSL that products and
-// reductions get: a version that writes other kernels does not believe what was measured with the old ones.
+// One file (cache_file.h) per device, driver and way of addressing. Its identity also has a hash of the GLSL that
+// products and reductions get: a version that writes other kernels does not believe what was measured with the old
+// ones.
 #pragma once
 
 #include "graph/target.h"
@@ -21,11 +22,13 @@ struct MeasuredTiles {
   size_t size() const { return products.size() + reductions.size(); }
 };
 
-// Fills `tiles` where the state is good, else leaves it alone. What is damaged, or of other kernels, stays on disk until it is
-// stored again.
-CacheState load_tiles(const std::string& directory, const std::string& device, const graph::Target& target, MeasuredTiles& tiles);
+// Fills `tiles` where the state is good, else leaves it alone. What is damaged, or of other kernels, stays on disk
+// until it is stored again.
+CacheState load_tiles(const std::string& directory, const std::string& device, const graph::Target& target,
+                      MeasuredTiles& tiles);
 
 // Makes the directory if need be and replaces the file. False when it cannot be written.
-bool store_tiles(const std::string& directory, const std::string& device, const graph::Target& target, const MeasuredTiles& tiles);
+bool store_tiles(const std::string& directory, const std::string& device, const graph::Target& target,
+                 const MeasuredTiles& tiles);
 
 }  // namespace surtsey::shaders

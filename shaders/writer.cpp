@@ -12,10 +12,14 @@ using namespace graph;
 
 const char* glsl_type(DType dtype) {
   switch (dtype) {
-    case DType::i32: return "int";
-    case DType::u32: return "uint";
-    case DType::boolean: return "bool";
-    default: return "float";
+    case DType::i32:
+      return "int";
+    case DType::u32:
+      return "uint";
+    case DType::boolean:
+      return "bool";
+    default:
+      return "float";
   }
 }
 
@@ -23,7 +27,8 @@ std::string glsl_constant(DType dtype, double value) {
   if (dtype == DType::boolean) return value != 0 ? "true" : "false";
   if (dtype == DType::u32) return fmt::format("{}u", uint32_t(int64_t(value)));
   // The literal 2147483648 is no int, so the least int is written as a bit pattern.
-  if (dtype == DType::i32) return value < 0 ? fmt::format("int({}u)", uint32_t(int32_t(value))) : fmt::format("{}", int32_t(value));
+  if (dtype == DType::i32)
+    return value < 0 ? fmt::format("int({}u)", uint32_t(int32_t(value))) : fmt::format("{}", int32_t(value));
   const auto f = float(value);
   if (!std::isfinite(f)) {
     uint32_t bits;
@@ -102,10 +107,12 @@ int Writer::variable_depth(uint32_t v) {
   defined_.resize(std::max<size_t>(defined_.size(), context.size()), -1);
   if (defined_[v] >= 0) return defined_[v];
   const IndexContext::Variable variable = context[v];
-  ensure(variable.kind != IndexContext::Kind::free, "loop variable {} is used outside its loop in kernel {}", variable.name, kernel_.name);
+  ensure(variable.kind != IndexContext::Kind::free, "loop variable {} is used outside its loop in kernel {}",
+         variable.name, kernel_.name);
   const std::string of = index(variable.of);
   const int at = hoisted(affine_depth(variable.of));
-  frames_[size_t(at)].text += fmt::format("uint {} = ({}) {} {}u;\n", variable.name, of, variable.kind == IndexContext::Kind::quotient ? "/" : "%", variable.divisor);
+  frames_[size_t(at)].text += fmt::format("uint {} = ({}) {} {}u;\n", variable.name, of,
+                                          variable.kind == IndexContext::Kind::quotient ? "/" : "%", variable.divisor);
   defined_.resize(std::max<size_t>(defined_.size(), context.size()), -1);
   defined_[v] = at;
   frames_[size_t(at)].variables.push_back(v);
@@ -123,9 +130,11 @@ std::string Writer::terms(const Affine& affine) const {
   for (const auto& term : affine.terms) {
     if (!text.empty()) text += " + ";
     // Negative factors do not arise from views; unsigned arithmetic would wrap back to the same sum in any case.
-    text += term.factor == 1 ? context[term.variable].name : fmt::format("{} * {}u", context[term.variable].name, uint32_t(term.factor));
+    text += term.factor == 1 ? context[term.variable].name
+                             : fmt::format("{} * {}u", context[term.variable].name, uint32_t(term.factor));
   }
-  if (affine.constant != 0 || text.empty()) text += fmt::format("{}{}u", text.empty() ? "" : " + ", uint32_t(affine.constant));
+  if (affine.constant != 0 || text.empty())
+    text += fmt::format("{}{}u", text.empty() ? "" : " + ", uint32_t(affine.constant));
   return text;
 }
 
@@ -150,8 +159,9 @@ std::string Writer::index(const Affine& affine) {
 // ---- values ----
 
 std::string Writer::element(size_t binding, const std::string& at) const {
-  return target_.addressing == Addressing::address ? fmt::format("b{}.v[{}]", binding, at)
-                                                   : fmt::format("b{}.v[arguments.first[{}] + {}]", binding, binding, at);
+  return target_.addressing == Addressing::address
+             ? fmt::format("b{}.v[{}]", binding, at)
+             : fmt::format("b{}.v[arguments.first[{}] + {}]", binding, binding, at);
 }
 
 Expression Writer::load(size_t binding, const View& view, const Index& at) {
@@ -173,7 +183,9 @@ std::string Writer::key(uint32_t n, const Index& at) {
   return text;
 }
 
-void Writer::remember(uint32_t n, const Index& at, const std::string& text) { frames_.back().cache[key(n, at)] = {text, depth()}; }
+void Writer::remember(uint32_t n, const Index& at, const std::string& text) {
+  frames_.back().cache[key(n, at)] = {text, depth()};
+}
 
 Expression Writer::value(uint32_t n, const Index& at) {
   const auto bound = bound_.find(n);
@@ -187,7 +199,8 @@ Expression Writer::value(uint32_t n, const Index& at) {
     if (found != frame->cache.end()) return found->second;
   }
   const auto input = inputs_.find(n);
-  const Expression result = input != inputs_.end() ? load(input->second, kernel_.inputs[input->second].view, at) : compute(n, at);
+  const Expression result =
+      input != inputs_.end() ? load(input->second, kernel_.inputs[input->second].view, at) : compute(n, at);
   frames_[size_t(result.depth)].cache[key] = result;
   return result;
 }
@@ -202,7 +215,8 @@ Expression Writer::compute(uint32_t n, const Index& at) {
     return emit(affine_depth(place), glsl_type(dtype), fmt::format("{}({})", glsl_type(dtype), text));
   }
   if (node.op == Op::pad) return padded(node, at);
-  if (op.family == Family::movement) return value(node.inputs[0], context.operand_index(node, node.inputs[0].shape(), at));
+  if (op.family == Family::movement)
+    return value(node.inputs[0], context.operand_index(node, node.inputs[0].shape(), at));
   if (node.op == Op::gather) return gathered(node, at);
   if (node.op == Op::slice_update) return updated(node, at);
   ensure(op.family == Family::elementwise, "kernel {} cannot write {} into an expression", kernel_.name, op.name);
@@ -234,9 +248,11 @@ Expression Writer::padded(const Node& node, const Index& at) {
   for (size_t d = 0; d < operand.size(); ++d) {
     const int64_t low = attr.low[d], high = attr.high[d];
     if (low == 0 && high == 0) continue;
-    // A constant place is inside or it is not: what lies outside must not even be written down, as compilers refuse a constant index out of range.
+    // A constant place is inside or it is not: what lies outside must not even be written down, as compilers refuse a
+    // constant index out of range.
     if (at[d].is_constant()) {
-      if (at[d].constant < low || at[d].constant >= low + operand[d]) return {glsl_constant(node.types[0].dtype, attr.value), 0};
+      if (at[d].constant < low || at[d].constant >= low + operand[d])
+        return {glsl_constant(node.types[0].dtype, attr.value), 0};
       continue;
     }
     const std::string place = index(at[d]);
@@ -320,7 +336,8 @@ void Writer::store(const Affine& full, const std::vector<const KernelOperand*>& 
     std::string place = index(context.linearize(at, output->view.strides));
     if (output->moved.start) {
       const Expression start = value(output->moved.start, Index(output->moved.start.shape().size()));
-      const std::string by = fmt::format("min(uint({}), {}u) * {}u", start.text, output->moved.last, output->moved.stride);
+      const std::string by =
+          fmt::format("min(uint({}), {}u) * {}u", start.text, output->moved.last, output->moved.stride);
       place += " + " + emit(start.depth, "uint", by).text;
     }
     statements.push_back(element(binding, place) + " = " + text + ";");
@@ -332,7 +349,9 @@ bool Writer::pairs(const KernelOperand& output) const {
   const size_t binding = binding_of(output);
   const View& view = output.view;
   if (!target_.stores_pairs() || binding >= alignment_.size() || alignment_[binding] % 8 != 0) return false;
-  if (view.dtype != DType::f32 || output.moved.start || view.shape.empty() || view.shape.back() % 2 != 0 || view.strides.back() != 1) return false;
+  if (view.dtype != DType::f32 || output.moved.start || view.shape.empty() || view.shape.back() % 2 != 0 ||
+      view.strides.back() != 1)
+    return false;
   for (size_t d = 0; d + 1 < view.shape.size(); ++d)
     if (view.shape[d] > 1 && view.strides[d] % 2 != 0) return false;
   return true;
@@ -342,9 +361,11 @@ std::string Writer::result(const Affine& full, const KernelOperand& output) {
   return value(output.value, context.delinearize(full, output.view.shape)).text;
 }
 
-void Writer::store_pair(const Affine& full, const KernelOperand& output, const std::string& first, const std::string& second) {
+void Writer::store_pair(const Affine& full, const KernelOperand& output, const std::string& first,
+                        const std::string& second) {
   const std::string place = index(context.linearize(context.delinearize(full, output.view.shape), output.view.strides));
-  line(fmt::format("pairs{}.v[({}) / 2u] = packUint2x32(uvec2(floatBitsToUint({}), floatBitsToUint({})));", binding_of(output), place, first, second));
+  line(fmt::format("pairs{}.v[({}) / 2u] = packUint2x32(uvec2(floatBitsToUint({}), floatBitsToUint({})));",
+                   binding_of(output), place, first, second));
 }
 
 int64_t Writer::run_of(const KernelOperand& input) const {
@@ -352,7 +373,9 @@ int64_t Writer::run_of(const KernelOperand& input) const {
   const size_t binding = size_t(&input - kernel_.inputs.data());
   const View& view = input.view;
   const bool number = view.dtype == DType::f32 || view.dtype == DType::f16 || view.dtype == DType::bf16;
-  if (target_.addressing != Addressing::address || binding >= alignment_.size() || alignment_[binding] % kBytes != 0 || !number) return 1;
+  if (target_.addressing != Addressing::address || binding >= alignment_.size() || alignment_[binding] % kBytes != 0 ||
+      !number)
+    return 1;
   const int64_t run = kBytes / storage_bytes(view.dtype);
   for (size_t d = 0; d < view.shape.size(); ++d)
     if (view.shape[d] > 1 && view.strides[d] != 1 && view.strides[d] % run != 0) return 1;
@@ -381,11 +404,16 @@ Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgrou
 
   const auto storage = [](DType dtype) {
     switch (dtype) {
-      case DType::f32: return "float";
-      case DType::i32: return "int";
-      case DType::f16: return "float16_t";
-      case DType::bf16: return "uint16_t";
-      default: return "uint";
+      case DType::f32:
+        return "float";
+      case DType::i32:
+        return "int";
+      case DType::f16:
+        return "float16_t";
+      case DType::bf16:
+        return "uint16_t";
+      default:
+        return "uint";
     }
   };
   const auto operand = [&](size_t i) -> const View& {
@@ -395,15 +423,18 @@ Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgrou
   for (size_t i = 0; i < bindings; ++i) half |= storage_bytes(operand(i).dtype) == 2;
 
   std::string text = "#version 460\n";
-  if (address) text += "#extension GL_EXT_buffer_reference : require\n#extension GL_EXT_buffer_reference_uvec2 : require\n";
+  if (address)
+    text += "#extension GL_EXT_buffer_reference : require\n#extension GL_EXT_buffer_reference_uvec2 : require\n";
   if (half) text += "#extension GL_EXT_shader_16bit_storage : require\n";
   const bool paired = body.find("packUint2x32") != std::string::npos;
   const bool wide = body.find("wide") != std::string::npos;
   if (paired) text += "#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require\n";
   if (body.find("coopMat") != std::string::npos)
-    text += "#extension GL_NV_cooperative_matrix : require\n#extension GL_KHR_memory_scope_semantics : require\n"
-            "#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require\n";
-  if (subgroup_size != 0) text += "#extension GL_KHR_shader_subgroup_basic : require\n#extension GL_KHR_shader_subgroup_ballot : require\n";
+    text +=
+        "#extension GL_NV_cooperative_matrix : require\n#extension GL_KHR_memory_scope_semantics : require\n"
+        "#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require\n";
+  if (subgroup_size != 0)
+    text += "#extension GL_KHR_shader_subgroup_basic : require\n#extension GL_KHR_shader_subgroup_ballot : require\n";
   if (body.find("[[") != std::string::npos) text += "#extension GL_EXT_control_flow_attributes : require\n";
   text += fmt::format("layout(local_size_x = {}) in;\n", local_size);
   if (address) {
@@ -414,32 +445,43 @@ Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgrou
         const std::string type = fmt::format("{}_{}", writes ? "out" : "in", storage(operand(i).dtype));
         if (std::find(seen.begin(), seen.end(), type) != seen.end()) continue;
         seen.push_back(type);
-        text += fmt::format("layout(buffer_reference, std430, buffer_reference_align = {}) {}buffer {} {{ {} v[]; }};\n",
-                            storage_bytes(operand(i).dtype), writes ? "" : "readonly ", type, storage(operand(i).dtype));
+        text +=
+            fmt::format("layout(buffer_reference, std430, buffer_reference_align = {}) {}buffer {} {{ {} v[]; }};\n",
+                        storage_bytes(operand(i).dtype), writes ? "" : "readonly ", type, storage(operand(i).dtype));
       }
     }
-    if (paired) text += "layout(buffer_reference, std430, buffer_reference_align = 8) buffer out_pairs { uint64_t v[]; };\n";
-    if (wide) text += "layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer in_wide { uvec4 v[]; };\n";
-    text += fmt::format("layout(push_constant) uniform Arguments {{ uvec2 address[{}]; uint base; uint reserved; }} arguments;\n", kMaxBindings);
+    if (paired)
+      text += "layout(buffer_reference, std430, buffer_reference_align = 8) buffer out_pairs { uint64_t v[]; };\n";
+    if (wide)
+      text += "layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer in_wide { uvec4 v[]; };\n";
+    text += fmt::format(
+        "layout(push_constant) uniform Arguments {{ uvec2 address[{}]; uint base; uint reserved; }} arguments;\n",
+        kMaxBindings);
   } else {
     for (size_t i = 0; i < bindings; ++i)
-      text += fmt::format("layout(std430, set = 0, binding = {}) {}buffer B{} {{ {} v[]; }} b{};\n", i, i < kernel_.inputs.size() ? "readonly " : "", i,
-                          storage(operand(i).dtype), i);
-    text += fmt::format("layout(push_constant) uniform Arguments {{ uint first[{}]; uint base; uint reserved; }} arguments;\n", kMaxBindings);
+      text += fmt::format("layout(std430, set = 0, binding = {}) {}buffer B{} {{ {} v[]; }} b{};\n", i,
+                          i < kernel_.inputs.size() ? "readonly " : "", i, storage(operand(i).dtype), i);
+    text += fmt::format(
+        "layout(push_constant) uniform Arguments {{ uint first[{}]; uint base; uint reserved; }} arguments;\n",
+        kMaxBindings);
   }
   if (body.find("surtsey_") != std::string::npos) text += kGlslHelpers;
   if (body.find("surtsey_bf16") != std::string::npos)
-    text += "// Round to nearest even; NaN stays NaN.\n"
-            "uint surtsey_bf16(float x) {\n  uint bits = floatBitsToUint(x);\n"
-            "  if ((bits & 0x7fffffffu) > 0x7f800000u) return (bits >> 16) | 0x40u;\n"
-            "  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;\n}\n";
+    text +=
+        "// Round to nearest even; NaN stays NaN.\n"
+        "uint surtsey_bf16(float x) {\n  uint bits = floatBitsToUint(x);\n"
+        "  if ((bits & 0x7fffffffu) > 0x7f800000u) return (bits >> 16) | 0x40u;\n"
+        "  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;\n}\n";
   text += globals_ + "void main() {\n";
   if (address)
     for (size_t i = 0; i < bindings; ++i) {
-      const std::string type = fmt::format("{}_{}", i < kernel_.inputs.size() ? "in" : "out", storage(operand(i).dtype));
+      const std::string type =
+          fmt::format("{}_{}", i < kernel_.inputs.size() ? "in" : "out", storage(operand(i).dtype));
       text += fmt::format("{} b{} = {}(arguments.address[{}]);\n", type, i, type, i);
-      if (body.find(fmt::format("wide{}.v", i)) != std::string::npos) text += fmt::format("in_wide wide{0} = in_wide(arguments.address[{0}]);\n", i);
-      if (body.find(fmt::format("pairs{}.v", i)) != std::string::npos) text += fmt::format("out_pairs pairs{0} = out_pairs(arguments.address[{0}]);\n", i);
+      if (body.find(fmt::format("wide{}.v", i)) != std::string::npos)
+        text += fmt::format("in_wide wide{0} = in_wide(arguments.address[{0}]);\n", i);
+      if (body.find(fmt::format("pairs{}.v", i)) != std::string::npos)
+        text += fmt::format("out_pairs pairs{0} = out_pairs(arguments.address[{0}]);\n", i);
     }
   text += "uint group = gl_WorkGroupID.x + arguments.base;\n" + body + "}\n";
 

@@ -1,5 +1,5 @@
-// Writes the GLSL of one kernel: nested frames (loops, guards) and the expressions of graph nodes at symbolic indices. What does not
-// depend on an inner loop is written outside it.
+// Writes the GLSL of one kernel: nested frames (loops, guards) and the expressions of graph nodes at symbolic indices.
+// What does not depend on an inner loop is written outside it.
 #pragma once
 
 #include "graph/index.h"
@@ -21,13 +21,16 @@ struct Expression {
 };
 
 class Writer {
-public:
-  // alignment: by binding, the bytes at whose multiples it begins wherever the kernel is dispatched (at most 16); empty: not known.
-  Writer(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Target& target, std::vector<uint32_t> alignment = {});
+ public:
+  // alignment: by binding, the bytes at whose multiples it begins wherever the kernel is dispatched (at most 16);
+  // empty: not known.
+  Writer(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Target& target,
+         std::vector<uint32_t> alignment = {});
 
   graph::IndexContext context;
 
-  // A nested block `header { ... }`. Nothing is moved out of a guard: what stands inside may be illegal to load outside.
+  // A nested block `header { ... }`. Nothing is moved out of a guard: what stands inside may be illegal to load
+  // outside.
   void open(std::string header, bool guard = false);
   void close();
   void line(std::string text);
@@ -51,19 +54,23 @@ public:
   // A fresh name in the current frame holding the text; type is the GLSL type.
   std::string keep(const char* type, const std::string& text);
 
-  // Where the element with this flat index in the value lies in an output: for kernels that write a value in several steps.
+  // Where the element with this flat index in the value lies in an output: for kernels that write a value in several
+  // steps.
   std::string place(const graph::KernelOperand& output, const graph::Affine& flat);
-  // Writes these outputs (all where empty) at the element whose flat index is `full`; all values are computed before the first store.
+  // Writes these outputs (all where empty) at the element whose flat index is `full`; all values are computed before
+  // the first store.
   void store(const graph::Affine& full, const std::vector<const graph::KernelOperand*>& outputs);
   std::vector<const graph::KernelOperand*> all_outputs() const;
-  // Whether the elements of an output at an even flat index and the next one may be stored as one word, which lavapipe does in the time of
-  // one: its stores are scatters, lane by lane.
+  // Whether the elements of an output at an even flat index and the next one may be stored as one word, which lavapipe
+  // does in the time of one: its stores are scatters, lane by lane.
   bool pairs(const graph::KernelOperand& output) const;
   // The output's value at the flat index, and both of a pair into memory.
   std::string result(const graph::Affine& full, const graph::KernelOperand& output);
-  void store_pair(const graph::Affine& full, const graph::KernelOperand& output, const std::string& first, const std::string& second);
+  void store_pair(const graph::Affine& full, const graph::KernelOperand& output, const std::string& first,
+                  const std::string& second);
 
-  // How many elements of an input that lie side by side one load of 16 bytes may bring, from multiples of that number on; else 1.
+  // How many elements of an input that lie side by side one load of 16 bytes may bring, from multiples of that number
+  // on; else 1.
   int64_t run_of(const graph::KernelOperand& input) const;
   // The uvec4 that holds the run of an input's elements which begins at this index, and element r of one such.
   std::string load_run(const graph::KernelOperand& input, const graph::Index& at);
@@ -75,17 +82,17 @@ public:
   const graph::Graph& graph() const { return graph_; }
   const graph::Target& target() const { return target_; }
 
-private:
+ private:
   struct Frame {
     std::string header;
     std::string text;
     bool guard = false;
-    std::map<std::string, Expression> cache;   // node and index -> where its value is
-    std::vector<uint32_t> variables;           // index variables defined here
-    std::vector<uint32_t> bound;               // nodes bound here
+    std::map<std::string, Expression> cache;  // node and index -> where its value is
+    std::vector<uint32_t> variables;          // index variables defined here
+    std::vector<uint32_t> bound;              // nodes bound here
   };
 
-  int variable_depth(uint32_t variable);       // defines derived variables on the way
+  int variable_depth(uint32_t variable);  // defines derived variables on the way
   int affine_depth(const graph::Affine& affine);
   std::string terms(const graph::Affine& affine) const;
   std::string key(uint32_t node, const graph::Index& at);  // of the caches
@@ -98,21 +105,23 @@ private:
   Expression gathered(const graph::Node& node, const graph::Index& at);
   Expression updated(const graph::Node& node, const graph::Index& at);
   std::string element(size_t binding, const std::string& at) const;
-  size_t binding_of(const graph::KernelOperand& output) const { return kernel_.inputs.size() + size_t(&output - kernel_.outputs.data()); }
+  size_t binding_of(const graph::KernelOperand& output) const {
+    return kernel_.inputs.size() + size_t(&output - kernel_.outputs.data());
+  }
 
   const graph::Kernel& kernel_;
   const graph::Graph& graph_;
   const graph::Target& target_;
   std::vector<uint32_t> alignment_;
   std::vector<Frame> frames_;
-  std::vector<int> defined_;                   // index variable -> depth, -1: not in scope
+  std::vector<int> defined_;  // index variable -> depth, -1: not in scope
   std::map<uint32_t, std::vector<Expression>> bound_;
-  std::map<uint32_t, size_t> inputs_;          // node -> binding
+  std::map<uint32_t, size_t> inputs_;  // node -> binding
   std::string globals_;
   uint32_t names_ = 0;
 };
 
-const char* glsl_type(graph::DType dtype);     // what arithmetic is done in
+const char* glsl_type(graph::DType dtype);  // what arithmetic is done in
 std::string glsl_constant(graph::DType dtype, double value);
 
 }  // namespace surtsey::shaders

@@ -18,8 +18,9 @@ std::unique_ptr<engine::Device>& device_slot() {
   return device;
 }
 
-// Closes the device when the last test has run: at exit the driver may be gone already (SwiftShader crashes then). Not after a
-// fatal signal: Catch2 reports that from inside the handler, where the driver's locks may be held and closing would hang.
+// Closes the device when the last test has run: at exit the driver may be gone already (SwiftShader crashes then). Not
+// after a fatal signal: Catch2 reports that from inside the handler, where the driver's locks may be held and closing
+// would hang.
 class CloseDevice : public Catch::EventListenerBase {
  public:
   using Catch::EventListenerBase::EventListenerBase;
@@ -48,8 +49,8 @@ std::string compare(const HostTensor& device, const HostTensor& reference, Toler
   return experiments::deviation(device, reference, tolerance).text;
 }
 
-std::map<std::string, HostTensor> run_compiled(engine::Device& device, const Target& target, const Program& program, const State& state,
-                                               const CompileOptions& compile) {
+std::map<std::string, HostTensor> run_compiled(engine::Device& device, const Target& target, const Program& program,
+                                               const State& state, const CompileOptions& compile) {
   engine::Session session(device, {.target = target, .poison = true, .quiet = true});
   session.add_program("test", program, compile);
   session.allocate();
@@ -66,7 +67,8 @@ Program as_stored(const Plan& plan) {
   const Graph& graph = *plan.program.graph;
   const auto narrow = [](const View& view) { return view.dtype == DType::f16 || view.dtype == DType::bf16; };
   const auto is_weight = [&](Value value) {
-    while (definition(graph.node(value).op).family == Family::movement && graph.node(value).op != Op::concat) value = graph.node(value).inputs[0];
+    while (definition(graph.node(value).op).family == Family::movement && graph.node(value).op != Op::concat)
+      value = graph.node(value).inputs[0];
     return graph.node(value).op == Op::parameter;
   };
   std::map<uint32_t, DType> stored;
@@ -75,7 +77,8 @@ Program as_stored(const Plan& plan) {
     for (const KernelOperand& output : kernel.outputs)
       if (narrow(output.view) && !is_weight(output.value)) stored[output.value.node] = output.view.dtype;
     for (const KernelOperand& input : kernel.inputs) {
-      if (narrow(input.view) && !is_weight(input.value) && graph.node(input.value).op == Op::concat) stored[input.value.node] = input.view.dtype;
+      if (narrow(input.view) && !is_weight(input.value) && graph.node(input.value).op == Op::concat)
+        stored[input.value.node] = input.view.dtype;
       if (!kernel.anchor || !narrow(input.view) || !is_weight(input.value)) continue;
       const auto& inputs = graph.node(kernel.anchor).inputs;
       for (size_t i = 0; i < inputs.size(); ++i)

@@ -18,8 +18,8 @@ namespace surtsey::tests {
 engine::Device* suite_device();
 
 // The test at hand needs a device: skips, loudly, when there is none.
-#define SURTSEY_NEED_DEVICE()                                                        \
-  surtsey::engine::Device* const device_pointer = surtsey::tests::suite_device();    \
+#define SURTSEY_NEED_DEVICE()                                                                                   \
+  surtsey::engine::Device* const device_pointer = surtsey::tests::suite_device();                               \
   if (device_pointer == nullptr) SKIP("no Vulkan device: install a driver (mesa-vulkan-drivers has lavapipe)"); \
   surtsey::engine::Device& device = *device_pointer
 
@@ -32,11 +32,13 @@ using experiments::variants;
 std::string compare(const graph::HostTensor& device, const graph::HostTensor& reference, Tolerance tolerance);
 
 // One run with other compiler options than the defaults; outputs only.
-std::map<std::string, graph::HostTensor> run_compiled(engine::Device& device, const graph::Target& target, const graph::Program& program,
-                                                      const graph::State& state, const graph::CompileOptions& compile);
+std::map<std::string, graph::HostTensor> run_compiled(engine::Device& device, const graph::Target& target,
+                                                      const graph::Program& program, const graph::State& state,
+                                                      const graph::CompileOptions& compile);
 
-// The program that a plan computes, for the interpreter: what the plan stores in 16 bits is rounded by casts, and so are weights where
-// matmuls read their copies. (A kernel that goes on with a value that it also stores has it unrounded.)
+// The program that a plan computes, for the interpreter: what the plan stores in 16 bits is rounded by casts, and so
+// are weights where matmuls read their copies. (A kernel that goes on with a value that it also stores has it
+// unrounded.)
 graph::Program as_stored(const graph::Plan& plan);
 
 // ||a - b|| / ||b||, Frobenius.

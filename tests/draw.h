@@ -11,7 +11,7 @@
 namespace surtsey::tests {
 
 class Draw {
-public:
+ public:
   explicit Draw(uint32_t seed) : key_(graph::stream_seed(seed, "tests.draw")) {}
 
   // In [0, count).
@@ -50,7 +50,7 @@ public:
     return axes;
   }
 
-private:
+ private:
   uint32_t key_;
   uint32_t at_ = 0;
 };

@@ -37,8 +37,7 @@ struct Golden {
   State tensors;  // of the file
 
   explicit Golden(const Safetensors& file)
-      : model(model_config_from_json(nlohmann::json::parse(file.metadata.at("config")))),
-        tensors(file.tensors) {}
+      : model(model_config_from_json(nlohmann::json::parse(file.metadata.at("config")))), tensors(file.tensors) {}
 
   State group(const std::string& prefix) const {
     State result;
@@ -75,8 +74,7 @@ Program build(const Golden& golden, bool train) {
   options.source_mask = golden.batch(graph, "source_mask");
   options.token_mask = golden.batch(graph, "token_mask");
   const Value logits = golden.model.logits(parameters, golden.batch(graph, "tokens"), options);
-  const CrossEntropy loss =
-      cross_entropy(logits, golden.batch(graph, "targets"), golden.batch(graph, "weights"));
+  const CrossEntropy loss = cross_entropy(logits, golden.batch(graph, "targets"), golden.batch(graph, "weights"));
   const Value gradient = parameters.flat_gradient(loss.mean);
   program.outputs = {{"loss", loss.mean}};
   if (train) {
@@ -96,15 +94,13 @@ void check_loss(double actual, double expected, double tolerance) {
 }  // namespace
 
 std::span<const char* const> golden_names() {
-  static constexpr const char* names[] = {"decoder_learned", "decoder_rotary", "encoder",
-                                          "encoder_decoder"};
+  static constexpr const char* names[] = {"decoder_learned", "decoder_rotary", "encoder", "encoder_decoder"};
   return names;
 }
 
 void check_golden(const std::string& name, const Runner& run, const GoldenTolerance& tolerance) {
   INFO("golden " << name);
-  const Golden golden(read_safetensors(std::string(SURTSEY_SOURCE_ROOT) + "/tests/golden/" + name +
-                                       ".safetensors"));
+  const Golden golden(read_safetensors(std::string(SURTSEY_SOURCE_ROOT) + "/tests/golden/" + name + ".safetensors"));
   const ParameterStore& store = golden.model.store();
   State state = initial_optimizer_state(store, optimizer(), 1e-3);
   state[kParameters] = store.pack(golden.group("w."));
@@ -143,8 +139,7 @@ void check_golden(const std::string& name, const Runner& run, const GoldenTolera
   for (int step = 0; step < kSteps; ++step) {
     INFO("step " << step);
     const auto result = run(train, state);
-    check_loss(result.at("loss").values[0], golden.tensors.at("losses").values[size_t(step)],
-               tolerance.loss);
+    check_loss(result.at("loss").values[0], golden.tensors.at("losses").values[size_t(step)], tolerance.loss);
   }
   const State after = store.unpack(state.at(kParameters));
   for (const auto& [key, tensor] : golden.group("a.")) {

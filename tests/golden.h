@@ -13,8 +13,7 @@ namespace surtsey::tests {
 // Runs a program once: reads parameters from the state (which may hold more than the program
 // names), applies the assignments to it, returns the outputs. interpret() is one; a device is
 // another.
-using Runner =
-    std::function<std::map<std::string, graph::HostTensor>(const graph::Program&, graph::State&)>;
+using Runner = std::function<std::map<std::string, graph::HostTensor>(const graph::Program&, graph::State&)>;
 
 struct GoldenTolerance {
   double tensor = 1e-4;    // Frobenius norm of the difference over that of the reference

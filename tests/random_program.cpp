@@ -7,7 +7,8 @@ using namespace graph;
 Value random_view(Draw& draw, Value x, double padding) {
   const auto rank = uint32_t(x.rank());
   switch (draw.below(rank == 0 ? 2 : 6)) {
-    case 0: return reshape(x, draw.reshaped(element_count(x.shape())));
+    case 0:
+      return reshape(x, draw.reshaped(element_count(x.shape())));
     case 1: {
       Shape shape = x.shape();
       for (int64_t& extent : shape)
@@ -26,7 +27,8 @@ Value random_view(Draw& draw, Value x, double padding) {
       high[axis] = draw.below(3);
       return pad(x, low, high, padding);
     }
-    default: return permute(x, draw.permutation(rank));
+    default:
+      return permute(x, draw.permutation(rank));
   }
 }
 
@@ -35,7 +37,7 @@ namespace {
 constexpr int64_t kMostElements = 400;
 
 class Maker {
-public:
+ public:
   explicit Maker(uint32_t seed) : draw_(seed) { result_.program.graph = std::make_shared<Graph>(); }
 
   RandomProgram make() {
@@ -50,7 +52,7 @@ public:
     return std::move(result_);
   }
 
-private:
+ private:
   Graph& graph() { return *result_.program.graph; }
 
   Value parameter(const Shape& shape, DType dtype = DType::f32, double low = -1, double high = 1) {
@@ -62,7 +64,9 @@ private:
     return graph().parameter(name, type);
   }
 
-  void output(Value value) { result_.program.outputs.emplace_back(fmt::format("y{}", result_.program.outputs.size()), value); }
+  void output(Value value) {
+    result_.program.outputs.emplace_back(fmt::format("y{}", result_.program.outputs.size()), value);
+  }
 
   Value any() { return draw_.of(values_); }
   // The newest values are read most, so that chains get long.
@@ -82,25 +86,38 @@ private:
 
   Value unary(Value x) {
     switch (draw_.below(8)) {
-      case 0: return -x;
-      case 1: return tanh(x);
-      case 2: return sin(x);
-      case 3: return exp(tanh(x));
-      case 4: return sqrt(x * x + 0.5);
-      case 5: return rsqrt(x * x + 1.0) * x;
-      case 6: return gelu_erf(x);
-      default: return x * 0.5 + 0.25;
+      case 0:
+        return -x;
+      case 1:
+        return tanh(x);
+      case 2:
+        return sin(x);
+      case 3:
+        return exp(tanh(x));
+      case 4:
+        return sqrt(x * x + 0.5);
+      case 5:
+        return rsqrt(x * x + 1.0) * x;
+      case 6:
+        return gelu_erf(x);
+      default:
+        return x * 0.5 + 0.25;
     }
   }
 
   Value binary(Value x) {
     const Value y = shaped_like(x);
     switch (draw_.below(6)) {
-      case 0: return x + y;
-      case 1: return x - y;
-      case 2: return x * tanh(y);
-      case 3: return max(x, y);
-      case 4: return x / (y * y + 1.0);
+      case 0:
+        return x + y;
+      case 1:
+        return x - y;
+      case 2:
+        return x * tanh(y);
+      case 3:
+        return max(x, y);
+      case 4:
+        return x / (y * y + 1.0);
       default: {
         // On indices, so that no rounding decides.
         const Type type{DType::u32, x.shape()};
@@ -118,9 +135,12 @@ private:
     if (axes.empty()) axes.push_back(x.rank() - 1);
     const bool keep = draw_.chance(2);
     switch (draw_.below(3)) {
-      case 0: return mean(x, axes, keep);
-      case 1: return reduce_max(x, axes, keep);
-      default: return sum(tanh(x), axes, keep) * 0.3;
+      case 0:
+        return mean(x, axes, keep);
+      case 1:
+        return reduce_max(x, axes, keep);
+      default:
+        return sum(tanh(x), axes, keep) * 0.3;
     }
   }
 
@@ -135,8 +155,10 @@ private:
   Value indexed(Value x) {
     const int64_t axis = draw_.below(uint32_t(x.rank()));
     switch (draw_.below(3)) {
-      case 0: return gather(x, parameter({draw_.between(1, 6)}, DType::u32, 0, 9), axis);
-      case 1: return scatter_add(parameter({x.dim(0)}, DType::u32, 0, 6), x * 0.5, draw_.between(1, 5));
+      case 0:
+        return gather(x, parameter({draw_.between(1, 6)}, DType::u32, 0, 9), axis);
+      case 1:
+        return scatter_add(parameter({x.dim(0)}, DType::u32, 0, 6), x * 0.5, draw_.between(1, 5));
       default: {
         Shape shape = x.shape();
         shape[size_t(axis)] = draw_.between(1, shape[size_t(axis)]);

@@ -1,4 +1,5 @@
-// Random small programs: views, elementwise work, reductions, matmuls, concats, gathers, gradients and state, from a seed.
+// Random small programs: views, elementwise work, reductions, matmuls, concats, gathers, gradients and state, from a
+// seed.
 #pragma once
 
 #include "graph/autodiff.h"

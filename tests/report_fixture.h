@@ -28,13 +28,12 @@ inline experiments::ReportInput make_report_fixture(int32_t items_per_arm) {
   study.device = {{"device", "llvmpipe (LLVM 15.0.6, 256 bits)"}, {"driver", "Mesa 25.0.7"}};
   study.settings = {{"steps", "600"}, {"batch", "192"}};
   study.demonstration = true;
-  study.figures = {
-      {"Envelope",
-       "Least loss at each budget.",
-       {"training FLOPs", true},
-       {"nats", false},
-       {{"runs", {{1e9, 2.25, 2, 2.5}, {1e10, 2.125}, {-1, 2}}}, {"fit", {{1e9, 2}}, false}},
-       {{"entropy", 1.75}}}};
+  study.figures = {{"Envelope",
+                    "Least loss at each budget.",
+                    {"training FLOPs", true},
+                    {"nats", false},
+                    {{"runs", {{1e9, 2.25, 2, 2.5}, {1e10, 2.125}, {-1, 2}}}, {"fit", {{1e9, 2}}, false}},
+                    {{"entropy", 1.75}}}};
   study.caveats = {"Fresh random problems at every step: training and test loss are the same."};
   input.environment = {{"commit", "0123456789ab"}};
 
@@ -43,16 +42,14 @@ inline experiments::ReportInput make_report_fixture(int32_t items_per_arm) {
     int64_t parameters;
     double step;  // probability of a right step
   };
-  const std::vector<Size> sizes = {
-      {4, 700, 0.3}, {8, 2040, 0.8}, {16, 7152, 0.9995}, {32, 26560, 1}};
+  const std::vector<Size> sizes = {{4, 700, 0.3}, {8, 2040, 0.8}, {16, 7152, 0.9995}, {32, 26560, 1}};
   uint32_t draw = 0;
   const auto uniform = [&] { return graph::random_uniform(99, 1, draw++); };
   for (const Size& size : sizes) {
     for (uint32_t seed = 0; seed < 2; ++seed) {
       for (uint32_t rate = 0; rate < 2; ++rate) {
         Cell cell;
-        cell.cell = "joint_d" + std::to_string(size.width) + "_s" + std::to_string(seed) + "_r" +
-                    std::to_string(rate);
+        cell.cell = "joint_d" + std::to_string(size.width) + "_s" + std::to_string(seed) + "_r" + std::to_string(rate);
         cell.parameters = size.parameters;
         cell.n_layer = 2;
         cell.n_embd = size.width;
@@ -65,8 +62,7 @@ inline experiments::ReportInput make_report_fixture(int32_t items_per_arm) {
         cell.variant = "joint";
         cell.chance = task.chance();
         cell.selected = rate == 1;
-        const double step =
-            size.step * (rate == 0 ? 0.85 : 1) - (seed == 1 ? 0.02 : 0) * (size.step < 0.9 ? 1 : 0);
+        const double step = size.step * (rate == 0 ? 0.85 : 1) - (seed == 1 ? 0.02 : 0) * (size.step < 0.9 ? 1 : 0);
         cell.validation_loss = 2.3 * (1 - step) + 0.001;
         for (int32_t arm = 0; arm < 3; ++arm) {
           const auto items = task.test_items(arm, items_per_arm, 5);
@@ -106,10 +102,8 @@ inline experiments::ReportInput make_report_fixture(int32_t items_per_arm) {
         study.cells.push_back(cell);
         for (int64_t at = 20; at <= 600; at += 20) {
           const double progress = static_cast<double>(at) / 600;
-          input.metrics.push_back({cell.cell,
-                                   at,
-                                   at * 192 * 18,
-                                   {{"loss", 2.3 - (2.3 - *cell.validation_loss) * progress}}});
+          input.metrics.push_back(
+              {cell.cell, at, at * 192 * 18, {{"loss", 2.3 - (2.3 - *cell.validation_loss) * progress}}});
         }
       }
     }
@@ -121,13 +115,12 @@ inline experiments::ReportInput make_report_fixture(int32_t items_per_arm) {
       cell.faithfulness = again.faithfulness;
     }
   }
-  study.claims = {
-      {"gap", "At some size every seed has chain-of-thought exact match >= .95 and direct <= .15.",
-       Verdict::kPass, "d=16: chain 1.000 and .998, direct .104 and .096"},
-      {"start", "The smallest size answers near chance with a chain.", Verdict::kInconclusive,
-       "d=4: .131 and .120, intervals reach .20"},
-      {"causal", "Corrupting a step moves the answer by the injected amount in >= 95% of cases.",
-       Verdict::kFail, "d=8: .38 <of> items & \"quotes\""}};
+  study.claims = {{"gap", "At some size every seed has chain-of-thought exact match >= .95 and direct <= .15.",
+                   Verdict::kPass, "d=16: chain 1.000 and .998, direct .104 and .096"},
+                  {"start", "The smallest size answers near chance with a chain.", Verdict::kInconclusive,
+                   "d=4: .131 and .120, intervals reach .20"},
+                  {"causal", "Corrupting a step moves the answer by the injected amount in >= 95% of cases.",
+                   Verdict::kFail, "d=8: .38 <of> items & \"quotes\""}};
   return input;
 }
 

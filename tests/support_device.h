@@ -39,9 +39,8 @@ inline engine::SessionOptions quiet(const graph::Target& target) {
 
 // A kernel of one statement over f32 arrays, in either addressing mode. `statement` reads and
 // writes a0[i], a1[i], ... for i < count, one per binding.
-inline shaders::Shader hand_shader(const std::string& name, const graph::Target& target,
-                                   uint32_t bindings, uint32_t count,
-                                   const std::string& statement) {
+inline shaders::Shader hand_shader(const std::string& name, const graph::Target& target, uint32_t bindings,
+                                   uint32_t count, const std::string& statement) {
   constexpr uint32_t kLocalSize = 32;
   std::string text = "#version 460\n";
   bool address = target.addressing == graph::Addressing::address;
@@ -53,11 +52,9 @@ inline shaders::Shader hand_shader(const std::string& name, const graph::Target&
         "};\n"
         "layout(push_constant) uniform Arguments { uvec2 address[14]; uint base; uint reserved; "
         "};\n";
-    for (uint32_t b = 0; b < bindings; ++b)
-      text += fmt::format("#define a{0} Floats(address[{0}]).v\n", b);
+    for (uint32_t b = 0; b < bindings; ++b) text += fmt::format("#define a{0} Floats(address[{0}]).v\n", b);
   } else {
-    text +=
-        "layout(push_constant) uniform Arguments { uint first[14]; uint base; uint reserved; };\n";
+    text += "layout(push_constant) uniform Arguments { uint first[14]; uint base; uint reserved; };\n";
     for (uint32_t b = 0; b < bindings; ++b)
       text += fmt::format(
           "layout(set = 0, binding = {0}, std430) buffer B{0} {{ float v[]; }} b{0};\n"
@@ -71,8 +68,7 @@ inline shaders::Shader hand_shader(const std::string& name, const graph::Target&
       kLocalSize, count);
   std::string body = statement;
   if (!address)
-    for (size_t at = 0; (at = body.find("[i]", at)) != std::string::npos;)
-      body.replace(at, 3, "(i)");
+    for (size_t at = 0; (at = body.find("[i]", at)) != std::string::npos;) body.replace(at, 3, "(i)");
   text += fmt::format("  {}\n}}\n", body);
   return {.name = name,
           .glsl = text,
@@ -81,17 +77,12 @@ inline shaders::Shader hand_shader(const std::string& name, const graph::Target&
           .bindings = bindings};
 }
 
-inline graph::Buffer float_buffer(graph::BufferKind kind, const std::string& name, int64_t count,
-                                  uint64_t offset = 0) {
-  return {.kind = kind,
-          .name = name,
-          .type = {graph::DType::f32, {count}},
-          .bytes = uint64_t(count) * 4,
-          .offset = offset};
+inline graph::Buffer float_buffer(graph::BufferKind kind, const std::string& name, int64_t count, uint64_t offset = 0) {
+  return {
+      .kind = kind, .name = name, .type = {graph::DType::f32, {count}}, .bytes = uint64_t(count) * 4, .offset = offset};
 }
 
-inline graph::Access access(uint32_t buffer, uint64_t first, uint64_t count, bool read,
-                            bool write) {
+inline graph::Access access(uint32_t buffer, uint64_t first, uint64_t count, bool read, bool write) {
   return {.buffer = buffer, .offset = first * 4, .bytes = count * 4, .read = read, .write = write};
 }
 
@@ -107,14 +98,13 @@ inline HandMade counting_plan(const graph::Target& target, uint32_t count) {
   HandMade made;
   graph::Plan& plan = made.plan;
   plan.name = "counting";
-  plan.buffers = {float_buffer(BufferKind::state, "counter", count),
-                  float_buffer(BufferKind::state, "total", count),
+  plan.buffers = {float_buffer(BufferKind::state, "counter", count), float_buffer(BufferKind::state, "total", count),
                   float_buffer(BufferKind::transient, "scratch", count),
                   float_buffer(BufferKind::output, "out", count)};
   plan.transient_bytes = uint64_t(count) * 4;
   const char* kNames[] = {"increment", "twice", "accumulate", "minus_one"};
-  const char* kStatements[] = {"a0[i] = a0[i] + 1.0;", "a1[i] = a0[i] * 2.0;",
-                               "a1[i] = a1[i] + a0[i];", "a1[i] = a0[i] - 1.0;"};
+  const char* kStatements[] = {"a0[i] = a0[i] + 1.0;", "a1[i] = a0[i] * 2.0;", "a1[i] = a1[i] + a0[i];",
+                               "a1[i] = a0[i] - 1.0;"};
   for (uint32_t k = 0; k < 4; ++k) {
     graph::Kernel kernel;
     kernel.name = kNames[k];
@@ -125,15 +115,9 @@ inline HandMade counting_plan(const graph::Target& target, uint32_t count) {
   }
   plan.dispatches = {
       {.kernel = 0, .accesses = {access(0, 0, count, true, true)}, .scope = "first"},
-      {.kernel = 1,
-       .accesses = {access(0, 0, count, true, false), access(2, 0, count, false, true)},
-       .scope = ""},
-      {.kernel = 2,
-       .accesses = {access(2, 0, count, true, false), access(1, 0, count, true, true)},
-       .scope = ""},
-      {.kernel = 3,
-       .accesses = {access(2, 0, count, true, false), access(3, 0, count, false, true)},
-       .scope = ""}};
+      {.kernel = 1, .accesses = {access(0, 0, count, true, false), access(2, 0, count, false, true)}, .scope = ""},
+      {.kernel = 2, .accesses = {access(2, 0, count, true, false), access(1, 0, count, true, true)}, .scope = ""},
+      {.kernel = 3, .accesses = {access(2, 0, count, true, false), access(3, 0, count, false, true)}, .scope = ""}};
   plan.barriers = {1, 2, 4};
   return made;
 }

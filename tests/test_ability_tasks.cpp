@@ -61,13 +61,10 @@ std::string solve_shell_game(const Words& prompt) {
   std::string table = "12345";  // table[i]: which cup of the start stands at place i + 1
   const char ball = prompt[1][0];
   Words answer;
-  const auto look = [&] {
-    answer.push_back(std::string(1, static_cast<char>('1' + table.find(ball))));
-  };
+  const auto look = [&] { answer.push_back(std::string(1, static_cast<char>('1' + table.find(ball)))); };
   look();
   for (size_t i = 2; i + 1 < prompt.size(); ++i) {
-    std::swap(table[static_cast<size_t>(prompt[i][0] - '1')],
-              table[static_cast<size_t>(prompt[i][1] - '1')]);
+    std::swap(table[static_cast<size_t>(prompt[i][0] - '1')], table[static_cast<size_t>(prompt[i][1] - '1')]);
     look();
   }
   return steps ? joined(answer) : answer.back();
@@ -90,9 +87,7 @@ std::string solve_postfix(const Words& prompt) {
 }
 
 std::string solve_addition(const Words& prompt, Addition::Format format) {
-  const auto number = [&](size_t first) {
-    return std::stoi(prompt[first] + prompt[first + 1] + prompt[first + 2]);
-  };
+  const auto number = [&](size_t first) { return std::stoi(prompt[first] + prompt[first + 1] + prompt[first + 2]); };
   std::string sum = std::to_string(number(0) + number(4));
   sum.insert(0, 4 - sum.size(), '0');
   if (format == Addition::Format::reversed) std::reverse(sum.begin(), sum.end());
@@ -166,13 +161,11 @@ std::vector<Case> cases() {
   };
   const Words both = {"cot", "direct"};
   return {
-      {"unscramble", unscramble, 28, 11,
-       [=](const Words& prompt) { return solve_unscramble(*unscramble, prompt); }},
+      {"unscramble", unscramble, 28, 11, [=](const Words& prompt) { return solve_unscramble(*unscramble, prompt); }},
       {"shell game", std::make_shared<ShellGame>(5, 12, both), 19, 28, solve_shell_game},
       {"postfix", std::make_shared<Postfix>(), 17, 21, solve_postfix},
       {"reversed addition", std::make_shared<Addition>(), 13, 12, add(Addition::Format::reversed)},
-      {"plain addition", std::make_shared<Addition>(3, Addition::Format::plain), 13, 12,
-       add(Addition::Format::plain)},
+      {"plain addition", std::make_shared<Addition>(3, Addition::Format::plain), 13, 12, add(Addition::Format::plain)},
       {"addition by steps", std::make_shared<Addition>(3, Addition::Format::scratchpad), 15, 25,
        add(Addition::Format::scratchpad)},
       {"variables", std::make_shared<Variables>(4, both), 19, 20, solve_variables},
@@ -276,8 +269,7 @@ TEST_CASE("arms that differ by how they are asked share their problems", "[tasks
   }
 }
 
-TEST_CASE("pseudo-words have letters of their own, and the same number gives the same words",
-          "[tasks]") {
+TEST_CASE("pseudo-words have letters of their own, and the same number gives the same words", "[tasks]") {
   const Unscramble task;
   REQUIRE(task.words().size() == 256);
   std::set<std::string> letters;
@@ -300,10 +292,9 @@ TEST_CASE("a program is right when it computes the number", "[tasks]") {
   struct Row {
     const char *program, *value;
   };
-  for (const Row& row :
-       {Row{"3 4 + 2 5 - *", "9"}, Row{"3 4 + 5 2 - *", "1"}, Row{"0 1 - 2 - 3 -", "4"},
-        Row{"9 9 * 9 * 9 *", "1"}, Row{"3 4 + 2 5 * *", "0"}, Row{"3 + 4 2 5 - *", "invalid"},
-        Row{"3 4 2 5 + - 1", "invalid"}, Row{"3 4 + 2 5 - =", "invalid"}}) {
+  for (const Row& row : {Row{"3 4 + 2 5 - *", "9"}, Row{"3 4 + 5 2 - *", "1"}, Row{"0 1 - 2 - 3 -", "4"},
+                         Row{"9 9 * 9 * 9 *", "1"}, Row{"3 4 + 2 5 * *", "0"}, Row{"3 + 4 2 5 - *", "invalid"},
+                         Row{"3 4 2 5 + - 1", "invalid"}, Row{"3 4 + 2 5 - =", "invalid"}}) {
     CAPTURE(row.program);
     CHECK(task.value(task.encode(row.program)) == row.value);
   }
@@ -367,10 +358,7 @@ TEST_CASE("bad options of the tasks name what is wrong", "[tasks]") {
       {[] { ShellGame(10); }, "[shell_game] 10 cups"},
       {[] { ShellGame(5, 0); }, "[shell_game] 0 swaps"},
       {[] { ShellGame(5, 3, {"filler"}); }, "[shell_game] unknown arm 'filler'"},
-      {[] {
-         ShellGame(5, 3, {"cot", "cot"});
-       },
-       "arm 'cot' is named twice"},
+      {[] { ShellGame(5, 3, {"cot", "cot"}); }, "arm 'cot' is named twice"},
       {[] { ShellGame(5, 3, {}); }, "needs at least one arm"},
       {[] { Postfix(0); }, "[postfix] 0 operations"},
       {[] { Addition(19); }, "[addition] 19 digits"},

@@ -17,8 +17,8 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-constexpr AdditionFormat kFormats[] = {AdditionFormat::plain, AdditionFormat::reverse,
-                                       AdditionFormat::simplified, AdditionFormat::detailed};
+constexpr AdditionFormat kFormats[] = {AdditionFormat::plain, AdditionFormat::reverse, AdditionFormat::simplified,
+                                       AdditionFormat::detailed};
 
 AdditionText make(AdditionFormat format, int32_t examples = 1000, int32_t context = 256) {
   return AdditionText({.format = format, .examples = examples, .context = context});
@@ -67,8 +67,7 @@ TEST_CASE("sums are written as published", "[tasks]") {
   CHECK(written(AdditionFormat::reverse, {128, 367}) == "$128+367=|594$\n");
   CHECK(written(AdditionFormat::simplified, {199, 949}) ==
         "Input:\n199+949\nTarget:\n|A->8 , C->1\nA->4 , C->1\nA->1 , C->1.\n1148\n");
-  CHECK(written(AdditionFormat::simplified, {8, 12}) ==
-        "Input:\n8+12\nTarget:\n|A->0 , C->1\nA->2 , C->0.\n20\n");
+  CHECK(written(AdditionFormat::simplified, {8, 12}) == "Input:\n8+12\nTarget:\n|A->0 , C->1\nA->2 , C->0.\n20\n");
   CHECK(written(AdditionFormat::detailed, {199, 949}) ==
         "Input:\n199+949\nTarget:\n|<scratch>\n"
         "[1,9,9] has 3 digits.\n[9,4,9] has 3 digits.\n"
@@ -142,8 +141,7 @@ TEST_CASE("a training set holds all small sums, and balances carries", "[tasks]"
   for (const Item& item : task.test_items(0, 500, 3)) {
     const std::string prompt = raw(task, item.prompt());
     const size_t plus = prompt.find('+');
-    REQUIRE_FALSE(different.contains(
-        {std::stoi(prompt.substr(0, plus)), std::stoi(prompt.substr(plus + 1))}));
+    REQUIRE_FALSE(different.contains({std::stoi(prompt.substr(0, plus)), std::stoi(prompt.substr(plus + 1))}));
   }
 }
 
@@ -190,18 +188,14 @@ TEST_CASE("an answer ends where its example does", "[tasks]") {
   CHECK(value(AdditionFormat::plain, "495\n1+2") == Ends{"495", "495\n"});
   CHECK(value(AdditionFormat::plain, "495123") == Ends{"unfinished", "495123"});
   CHECK(value(AdditionFormat::reverse, "594$\n$1+") == Ends{"594", "594$\n"});
-  CHECK(value(AdditionFormat::simplified, "A->8 , C->1.\n18\nInput:\n") ==
-        Ends{"18", "A->8 , C->1.\n18\n"});
+  CHECK(value(AdditionFormat::simplified, "A->8 , C->1.\n18\nInput:\n") == Ends{"18", "A->8 , C->1.\n18\n"});
   CHECK(value(AdditionFormat::simplified, "18\nInput:\n").first == "unfinished");
   CHECK(value(AdditionFormat::detailed, "[1]. \n</scratch>\n1 8\nInput").first == "1 8");
 
-  const AdditionText asked(
-      {.format = AdditionFormat::plain, .examples = 300, .newline_before = true});
+  const AdditionText asked({.format = AdditionFormat::plain, .examples = 300, .newline_before = true});
   CHECK(raw(asked, asked.test_items(0, 1, 1)[0].prompt()).front() == '\n');
 
   REQUIRE_THROWS_WITH(make(AdditionFormat::plain, 100), ContainsSubstring("100 examples"));
-  REQUIRE_THROWS_WITH(make(AdditionFormat::detailed, 1000, 64),
-                      ContainsSubstring("a context of 64 characters"));
-  REQUIRE_THROWS_WITH(parse_addition_format("reversed"),
-                      ContainsSubstring("plain, reverse, simplified, detailed"));
+  REQUIRE_THROWS_WITH(make(AdditionFormat::detailed, 1000, 64), ContainsSubstring("a context of 64 characters"));
+  REQUIRE_THROWS_WITH(parse_addition_format("reversed"), ContainsSubstring("plain, reverse, simplified, detailed"));
 }

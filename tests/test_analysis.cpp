@@ -23,8 +23,7 @@ using namespace experiments;
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::MessageMatches;
 
-const std::vector<std::string> kGenerations = {"amd:polaris10", "amd:vega10", "amd:navi10",
-                                               "amd:navi21", "amd:navi31"};
+const std::vector<std::string> kGenerations = {"amd:polaris10", "amd:vega10", "amd:navi10", "amd:navi21", "amd:navi31"};
 
 void need_offline_driver() {
   try {
@@ -35,8 +34,7 @@ void need_offline_driver() {
   }
 }
 
-graph::Program decoder_step(int64_t vocab, int64_t block, int64_t layers, int64_t width,
-                            int64_t heads, int64_t batch) {
+graph::Program decoder_step(int64_t vocab, int64_t block, int64_t layers, int64_t width, int64_t heads, int64_t batch) {
   ModelConfig config;
   config.vocab_size = vocab;
   config.block_size = block;
@@ -71,8 +69,7 @@ void check_analyses(const std::vector<DeviceAnalysis>& analyses) {
     CHECK(analysis.kernels.size() > 10);
     // The only generation of these with matrix units.
     const char* matmul = analysis.device == "amd:navi31" ? "cooperative" : "shared_tile";
-    CHECK_THAT(analysis.target,
-               ContainsSubstring(fmt::format("matmul {}, reduce workgroup_per_row", matmul)));
+    CHECK_THAT(analysis.target, ContainsSubstring(fmt::format("matmul {}, reduce workgroup_per_row", matmul)));
     for (const AnalyzedKernel& kernel : analysis.kernels) {
       CAPTURE(kernel.id);
       CHECK(kernel.statistics.registers.value_or(0) > 0);
@@ -109,8 +106,7 @@ void plant_spills(std::vector<shaders::Shader>& shaders, const std::string& name
     for (int i = 0; i < 400; ++i)
       text += fmt::format("float v{0} = planted[(gl_LocalInvocationID.x + {0}u) & 511u];\n", i);
     text += "barrier();\nfor (uint i = 0u; i < 512u; ++i) planted[i] = float(i);\nbarrier();\n";
-    for (int i = 0; i < 400; ++i)
-      text += fmt::format("sum = fma(sum, v{}, v{});\n", 399 - i, (i * 7) % 400);
+    for (int i = 0; i < 400; ++i) text += fmt::format("sum = fma(sum, v{}, v{});\n", 399 - i, (i * 7) % 400);
     text += "tile_a[gl_LocalInvocationID.x] += sum;\n";  // or none of it would be needed
     const size_t main = shader.glsl.find("void main()");
     shader.glsl.insert(shader.glsl.find('{', main) + 1, "\n" + text);
@@ -122,13 +118,12 @@ TEST_CASE("a kernel that spills is found and named", "[analysis]") {
   need_offline_driver();
   const graph::Program program = decoder_step(11, 8, 1, 16, 2, 2);
   const std::vector<std::string> devices = {"amd:vega10", "amd:navi21"};
-  const auto analyses = analyze(program, devices, "", {},
-                                [](auto& shaders) { plant_spills(shaders, "matmul_nt_16x11x16"); });
+  const auto analyses =
+      analyze(program, devices, "", {}, [](auto& shaders) { plant_spills(shaders, "matmul_nt_16x11x16"); });
   const std::vector<std::string> spilling = kernels_with(analyses, "spills");
   REQUIRE(spilling.size() == devices.size());
   for (size_t i = 0; i < devices.size(); ++i)
-    CHECK_THAT(spilling[i], ContainsSubstring(devices[i] + ": matmul_nt_16x11x16") &&
-                                ContainsSubstring(" spills"));
+    CHECK_THAT(spilling[i], ContainsSubstring(devices[i] + ": matmul_nt_16x11x16") && ContainsSubstring(" spills"));
   CHECK_THROWS_MATCHES(kernels_with(analyses, "colour"), UserError,
                        MessageMatches(ContainsSubstring("registers, spills")));
 }
@@ -139,17 +134,14 @@ TEST_CASE("an analysis prints, and writes what it knows of each kernel", "[analy
   const auto analyses = analyze(decoder_step(11, 8, 1, 16, 2, 2), devices, "");
   const size_t kernels = analyses[0].kernels.size();
   const std::string& name = analyses[0].kernels[0].id;
-  const auto lines = [](const std::string& text) {
-    return size_t(std::count(text.begin(), text.end(), '\n'));
-  };
+  const auto lines = [](const std::string& text) { return size_t(std::count(text.begin(), text.end(), '\n')); };
   const std::string table = analysis_table(analyses), markdown = analysis_markdown(analyses);
   const std::string csv = analysis_csv(analyses);
   CHECK(lines(table) == 1 + 3 * kernels + 1 + 3);
   CHECK(lines(markdown) == 2 + 3 * kernels + 1 + 3);
   CHECK(lines(csv) == 1 + 3 * kernels);
   for (const std::string& text : {table, markdown, csv}) {
-    CHECK_THAT(text, ContainsSubstring(name) && ContainsSubstring("amd:navi31") &&
-                         ContainsSubstring("blocks.0."));
+    CHECK_THAT(text, ContainsSubstring(name) && ContainsSubstring("amd:navi31") && ContainsSubstring("blocks.0."));
   }
   const auto json = nlohmann::json::parse(analysis_json(analyses));
   REQUIRE(json.size() == 3);

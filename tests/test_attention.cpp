@@ -72,8 +72,7 @@ Built build(const Case& c) {
   }
   if (c.key_mask) {
     HostTensor mask = HostTensor::zeros({DType::boolean, {B, c.keys}});
-    for (int64_t j = 0; j < c.keys - 2; ++j)
-      mask.values[size_t(j)] = 1;  // the second row sees none
+    for (int64_t j = 0; j < c.keys - 2; ++j) mask.values[size_t(j)] = 1;  // the second row sees none
     b.state["mask"] = mask;
     b.options.key_mask = b.graph->parameter("mask", mask.type);
   }
@@ -90,8 +89,7 @@ Built build(const Case& c) {
 }
 
 // out and lse by the definition.
-void reference(const Case& c, const State& state, std::vector<double>& out,
-               std::vector<double>& lse) {
+void reference(const Case& c, const State& state, std::vector<double>& out, std::vector<double>& lse) {
   const auto at = [&](const char* name, int64_t b, int64_t h, int64_t t, int64_t d) {
     const HostTensor& x = state.at(name);
     const Shape& s = x.type.shape;
@@ -174,14 +172,11 @@ TEST_CASE("attention's own gradient agrees with central differences") {
     b.state["mix_lse"] = mix_lse;
     Value loss = sum(b.attention.out * b.graph->parameter("mix", mix.type), {0, 1, 2, 3}, false);
     if (!c.key_mask && !(c.window > 0 && c.queries > c.keys)) {
-      loss = loss + sum(b.attention.lse * b.graph->parameter("mix_lse", mix_lse.type), {0, 1, 2, 3},
-                        false);
+      loss = loss + sum(b.attention.lse * b.graph->parameter("mix_lse", mix_lse.type), {0, 1, 2, 3}, false);
     }
     const Value wrt[] = {b.q, b.k, b.v};
     const std::vector<Value> gradients = differentiate(loss, wrt, scalar(*b.graph, 0.7));
-    const auto read = [&](Value value) {
-      return evaluate(*b.graph, std::span(&value, 1), b.state)[0];
-    };
+    const auto read = [&](Value value) { return evaluate(*b.graph, std::span(&value, 1), b.state)[0]; };
     for (size_t which = 0; which < 3; ++which) {
       const char* name = std::array{"q", "k", "v"}[which];
       const HostTensor gradient = read(gradients[which]);
@@ -194,8 +189,7 @@ TEST_CASE("attention's own gradient agrees with central differences") {
         const double below = read(loss).values[0];
         values[i] = old;
         INFO(name << "[" << i << "]");
-        REQUIRE(gradient.values[i] ==
-                Approx(0.7 * (above - below) / 2e-5).epsilon(1e-6).margin(1e-8));
+        REQUIRE(gradient.values[i] == Approx(0.7 * (above - below) / 2e-5).epsilon(1e-6).margin(1e-8));
       }
     }
   }
@@ -207,13 +201,11 @@ TEST_CASE("the gradient shares the forward's probabilities once the region is ex
   const Value loss = sum(b.attention.out * b.attention.out, {0, 1, 2, 3}, false);
   const std::vector<Value> gradients = differentiate(loss, wrt);
   Program program{b.graph, {{"loss", loss}}};
-  for (size_t i = 0; i < 3; ++i)
-    program.outputs.emplace_back(std::string(1, "qkv"[i]), gradients[i]);
-  const Program expanded =
-      rewrite(program, [](Graph& graph, const Node& node, std::span<const Value> inputs) {
-        if (node.op != Op::region) return std::vector<Value>{};
-        return inline_region(graph, *std::get<RegionAttr>(node.attr).region, inputs);
-      });
+  for (size_t i = 0; i < 3; ++i) program.outputs.emplace_back(std::string(1, "qkv"[i]), gradients[i]);
+  const Program expanded = rewrite(program, [](Graph& graph, const Node& node, std::span<const Value> inputs) {
+    if (node.op != Op::region) return std::vector<Value>{};
+    return inline_region(graph, *std::get<RegionAttr>(node.attr).region, inputs);
+  });
   const auto count = [&](Op op) {
     const std::vector<Value> all = roots(expanded);
     int64_t result = 0;
@@ -247,17 +239,12 @@ TEST_CASE("attention is claimed whole where a kernel takes it, and stores no sco
     AttentionVariant variant = AttentionVariant::automatic;
   };
   const Claim kClaims[] = {
-      {"lavapipe", 96, 16, true, 3},
-      {"lavapipe", 96, 16, false, 1},
-      {"lavapipe", 96, 256, true, 3},
-      {"lavapipe", 96, 257, true, 0},
-      {"nvidia", 96, 64, true, 0},
-      {"nvidia", 96, 64, true, 3, true, AttentionVariant::shared_tile},
+      {"lavapipe", 96, 16, true, 3},        {"lavapipe", 96, 16, false, 1},
+      {"lavapipe", 96, 256, true, 3},       {"lavapipe", 96, 257, true, 0},
+      {"nvidia", 96, 64, true, 0},          {"nvidia", 96, 64, true, 3, true, AttentionVariant::shared_tile},
       {"minimal", 96, 16, true, 0},  // four tensors a kernel
-      {"lavapipe", 1, 16, false, 0},
-      {"lavapipe", 1, 16, false, 1, true, AttentionVariant::lane_broadcast},
-      {"lavapipe", 96, 16, true, 0, false},
-      {"lavapipe", 96, 16, true, 0, true, AttentionVariant::expanded},
+      {"lavapipe", 1, 16, false, 0},        {"lavapipe", 1, 16, false, 1, true, AttentionVariant::lane_broadcast},
+      {"lavapipe", 96, 16, true, 0, false}, {"lavapipe", 96, 16, true, 0, true, AttentionVariant::expanded},
   };
   for (const Claim& c : kClaims) {
     INFO(c.target << " queries " << c.queries << " width " << c.width);

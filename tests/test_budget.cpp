@@ -30,8 +30,7 @@ fs::path study_program(const std::string& study) {
 
 // TFLOP of training as `STUDY plan` says them.
 double planned_tera(const Folder& folder, const std::string& study, const std::string& keys) {
-  const Outcome plan =
-      tests::run_program(folder, study_program(study).string(), "plan --no-timing " + keys);
+  const Outcome plan = tests::run_program(folder, study_program(study).string(), "plan --no-timing " + keys);
   INFO(study << " " << keys << ": " << plan.out << plan.err);
   REQUIRE(plan.status == 0);
   const size_t unit = plan.out.find(" TFLOP of training");
@@ -42,8 +41,7 @@ double planned_tera(const Folder& folder, const std::string& study, const std::s
 
 std::vector<std::string> all_studies() {
   std::vector<std::string> studies;
-  for (const auto& file :
-       fs::directory_iterator(fs::path(SURTSEY_SOURCE_ROOT) / "experiments" / "studies")) {
+  for (const auto& file : fs::directory_iterator(fs::path(SURTSEY_SOURCE_ROOT) / "experiments" / "studies")) {
     // Units that a study shares have no program.
     const fs::path program = fs::path(SURTSEY_BUILD_ROOT) / "experiments" / file.path().stem();
     if (file.path().extension() == ".cpp" && fs::exists(program)) {
@@ -57,20 +55,20 @@ std::vector<std::string> all_studies() {
 }  // namespace
 
 TEST_CASE("budget: the quick scale of all studies together") {
-  { const engine::Device device = tests::open_test_device(); }
+  {
+    const engine::Device device = tests::open_test_device();
+  }
   const Folder folder;
   double sum = 0;
   int trained = 0;
   std::ostringstream said;
   const std::vector<std::string> studies = all_studies();
   // These train nothing at this scale unless they are told what.
-  const std::set<std::string> on_request = {"addition_formats", "linear_functions", "metrics_audit",
-                                            "serial_tasks"};
+  const std::set<std::string> on_request = {"addition_formats", "linear_functions", "metrics_audit", "serial_tasks"};
   REQUIRE(studies.size() >= 11);
   for (const std::string& study : studies) {
     // Its runs need not be there for a plan.
-    const double tera =
-        planned_tera(folder, study, study == "metrics_audit" ? "--runs=runs/none" : "");
+    const double tera = planned_tera(folder, study, study == "metrics_audit" ? "--runs=runs/none" : "");
     INFO(study);
     trained += tera > 0 ? 1 : 0;
     said << study << " " << tera << ", ";
@@ -83,7 +81,9 @@ TEST_CASE("budget: the quick scale of all studies together") {
 
 // Those whose plans take a second; scripts/try_scales goes through all.
 TEST_CASE("budget: full and paper scales plan more than quick, with and without a measured time") {
-  { const engine::Device device = tests::open_test_device(); }
+  {
+    const engine::Device device = tests::open_test_device();
+  }
   const Folder folder;
   for (const char* study : {"compression", "grokking", "test_time"}) {
     double before = planned_tera(folder, study, "--scale quick");
@@ -97,16 +97,17 @@ TEST_CASE("budget: full and paper scales plan more than quick, with and without 
   const Outcome timed = tests::run_program(folder, study_program("grokking").string(), "plan");
   REQUIRE(timed.status == 0);
   REQUIRE(timed.out.find(" of training, measured ") != std::string::npos);
-  const Outcome unknown =
-      tests::run_program(folder, study_program("grokking").string(), "plan --scale fll");
+  const Outcome unknown = tests::run_program(folder, study_program("grokking").string(), "plan --scale fll");
   REQUIRE(unknown.status == 2);
 }
 
 TEST_CASE("budget: the demo, as it lists its commands") {
-  { const engine::Device device = tests::open_test_device(); }
+  {
+    const engine::Device device = tests::open_test_device();
+  }
   const Folder folder;
-  const Outcome listed = tests::run_program(
-      folder, (fs::path(SURTSEY_SOURCE_ROOT) / "scripts" / "demo").string(), "--commands");
+  const Outcome listed =
+      tests::run_program(folder, (fs::path(SURTSEY_SOURCE_ROOT) / "scripts" / "demo").string(), "--commands");
   REQUIRE(listed.status == 0);
   std::map<std::string, double> studies;
   std::istringstream lines(listed.out);

@@ -17,9 +17,7 @@ namespace {
 
 constexpr uint32_t kSeeds = 200;
 
-void write(const fs::path& path, const std::string& content) {
-  std::ofstream(path, std::ios::binary) << content;
-}
+void write(const fs::path& path, const std::string& content) { std::ofstream(path, std::ios::binary) << content; }
 
 // Flips one bit, anywhere in the file.
 void flip(const fs::path& path, uint32_t seed) {
@@ -35,8 +33,7 @@ std::span<const std::byte> bytes_of(const std::string& text) {
 }
 
 std::vector<shaders::Shader> hand_shaders(const graph::Target& target) {
-  return {hand_shader("one", target, 1, 10, "a0[i] = 1.0;"),
-          hand_shader("two", target, 1, 10, "a0[i] = 2.0;"),
+  return {hand_shader("one", target, 1, 10, "a0[i] = 1.0;"), hand_shader("two", target, 1, 10, "a0[i] = 2.0;"),
           hand_shader("one_again", target, 1, 10, "a0[i] = 1.0;")};
 }
 
@@ -76,10 +73,8 @@ TEST_CASE("a cache file is believed only when every bit is as it was written", "
   CHECK(load(kind, "another device and driver") == CacheState::corrupt);
   CHECK(load(kind, identity.substr(1)) == CacheState::corrupt);
   CHECK(load({.magic = 1, .format = 3, .max_payload = 1000}, identity) == CacheState::corrupt);
-  CHECK(load({.magic = 0x12345678, .format = 4, .max_payload = 1000}, identity) ==
-        CacheState::corrupt);
-  CHECK(load({.magic = 0x12345678, .format = 3, .max_payload = 776}, identity) ==
-        CacheState::corrupt);
+  CHECK(load({.magic = 0x12345678, .format = 4, .max_payload = 1000}, identity) == CacheState::corrupt);
+  CHECK(load({.magic = 0x12345678, .format = 3, .max_payload = 776}, identity) == CacheState::corrupt);
   CHECK(load(kind, identity) == CacheState::good);
 
   // Empty is a payload, too much is none; nothing half written stays behind.
@@ -96,9 +91,7 @@ TEST_CASE("a SPIR-V cache file with a flipped bit is detected and replaced", "[s
   const std::vector<shaders::Shader> list = hand_shaders(target);
   const Folder folder;
   shaders::SpirvStatistics statistics;
-  const auto compile = [&] {
-    return shaders::compile_spirv(list, folder.path().string(), &statistics);
-  };
+  const auto compile = [&] { return shaders::compile_spirv(list, folder.path().string(), &statistics); };
   const std::vector<shaders::Spirv> fresh = compile();
   CHECK(statistics.compiled == 2);
   CHECK(statistics.duplicates == 1);
@@ -124,8 +117,7 @@ TEST_CASE("a SPIR-V cache file with a flipped bit is detected and replaced", "[s
   }
   CHECK(compile() == fresh);
   CHECK(statistics.from_cache == 2);
-  for (const auto& entry : fs::directory_iterator(folder.path()))
-    CHECK(entry.path().extension() == ".spv");
+  for (const auto& entry : fs::directory_iterator(folder.path())) CHECK(entry.path().extension() == ".spv");
   // A folder that cannot be made costs nothing but time.
   CHECK(shaders::compile_spirv(list, "/proc/no/such/folder", &statistics) == fresh);
   CHECK(statistics.compiled == 2);
@@ -136,12 +128,14 @@ TEST_CASE("a file of measured tiles with a flipped bit is detected and replaced"
   const Folder folder;
   const std::string directory = (folder / "cache").string(), who = "a device\nand its driver";
   const graph::Target target = graph::target_preset("lavapipe");
-  const MeasuredTiles tiles = {.products = {
-      {{.variant = graph::MatmulVariant::lane_broadcast, .m = 64, .n = 48, .k = 32},
-       {.rows = 8, .columns = 4, .depth = 2, .lanes_along_m = true}},
-      {{.variant = graph::MatmulVariant::shared_tile, .batch = 3, .m = 7, .n = 9, .k = 5, .b_transposed = true},
-       {.rows = 16, .columns = 16, .depth = 16, .own = 2}}},
-      .reductions = {{{.variant = graph::ReduceVariant::workgroup_per_row, .rows = 12, .columns = 40, .kernel = 77}, {.lanes = 8, .local = 64}}}};
+  const MeasuredTiles tiles = {
+      .products =
+          {{{.variant = graph::MatmulVariant::lane_broadcast, .m = 64, .n = 48, .k = 32},
+            {.rows = 8, .columns = 4, .depth = 2, .lanes_along_m = true}},
+           {{.variant = graph::MatmulVariant::shared_tile, .batch = 3, .m = 7, .n = 9, .k = 5, .b_transposed = true},
+            {.rows = 16, .columns = 16, .depth = 16, .own = 2}}},
+      .reductions = {{{.variant = graph::ReduceVariant::workgroup_per_row, .rows = 12, .columns = 40, .kernel = 77},
+                      {.lanes = 8, .local = 64}}}};
   const auto load = [&](const graph::Target& asked, const std::string& device) {
     MeasuredTiles loaded = {.products = {{{.m = 1}, {}}}};
     const CacheState state = load_tiles(directory, device, asked, loaded);
@@ -181,9 +175,7 @@ TEST_CASE("a pipeline cache file with a flipped bit is detected and replaced", "
     const engine::Device device = open_test_device();
     const std::vector<shaders::Shader> list = hand_shaders(device.target());
     const std::vector<shaders::Spirv> spirv = shaders::compile_spirv(list, "");
-    const auto start = [&] {
-      engine::PipelineStore(device.context(), device.target(), cache).get(list, spirv);
-    };
+    const auto start = [&] { engine::PipelineStore(device.context(), device.target(), cache).get(list, spirv); };
     start();
     path = engine::PipelineCache(device.context(), cache).path();
     REQUIRE(fs::is_regular_file(path));
@@ -214,8 +206,7 @@ TEST_CASE("a pipeline cache file with a flipped bit is detected and replaced", "
     // The next process begins with what is there, and leaves it alone.
     const engine::Device device = open_test_device();
     const std::vector<shaders::Shader> list = hand_shaders(device.target());
-    engine::PipelineStore(device.context(), device.target(), cache)
-        .get(list, shaders::compile_spirv(list, ""));
+    engine::PipelineStore(device.context(), device.target(), cache).get(list, shaders::compile_spirv(list, ""));
     CHECK(slurp(path) == whole);
   }
   CHECK(slurp(report).find(" cached=2 ") != std::string::npos);

@@ -17,16 +17,14 @@ constexpr uint32_t kCount = 500;
 
 std::optional<Device> open_validated(graph::Addressing addressing) {
   try {
-    return Device::open(
-        {.validation = Validation::synchronization, .addressing = addressing, .quiet = true});
+    return Device::open({.validation = Validation::synchronization, .addressing = addressing, .quiet = true});
   } catch (const std::runtime_error& error) {
     fmt::print(stderr, "SKIPPED for want of validation: {}\n", error.what());
   }
   return std::nullopt;
 }
 
-std::vector<std::string> messages_of(Device& device, const HandMade& made,
-                                     uint32_t segment_dispatches = 0) {
+std::vector<std::string> messages_of(Device& device, const HandMade& made, uint32_t segment_dispatches = 0) {
   device.clear_validation_messages();
   SessionOptions options = quiet(device.target());
   options.segment_dispatches = segment_dispatches;
@@ -82,8 +80,7 @@ TEST_CASE("validation reports a missing barrier and nothing else", "[engine][can
 // and stays in its arena is for sentinels to find (SessionOptions::poison).
 TEST_CASE("GPU-assisted validation reports an overrun and nothing else", "[engine][canary]") {
   const Layered layered("wait_idle=1", kGpuAssisted);
-  for (const graph::Addressing addressing :
-       {graph::Addressing::address, graph::Addressing::descriptor}) {
+  for (const graph::Addressing addressing : {graph::Addressing::address, graph::Addressing::descriptor}) {
     const bool by_address = addressing == graph::Addressing::address;
     DYNAMIC_SECTION((by_address ? "by address" : "by descriptor")) {
       std::optional<Device> device = open_validated(addressing);
@@ -96,12 +93,12 @@ TEST_CASE("GPU-assisted validation reports an overrun and nothing else", "[engin
 
       // `twice` reads and writes past the end of the arena.
       constexpr uint32_t kBeyond = 1u << 16;
-      for (const char* statement : {"i += {0}u; float far = a0[i]; i -= {0}u; a1[i] = far;",
-                                    "i += {0}u; a1[i] = 2.0; i -= {0}u;"}) {
+      for (const char* statement :
+           {"i += {0}u; float far = a0[i]; i -= {0}u; a1[i] = far;", "i += {0}u; a1[i] = 2.0; i -= {0}u;"}) {
         CAPTURE(statement);
         HandMade planted = counting_plan(device->target(), kCount);
-        planted.shaders[1] = hand_shader("twice", device->target(), 2, kCount,
-                                         fmt::format(fmt::runtime(statement), kBeyond));
+        planted.shaders[1] =
+            hand_shader("twice", device->target(), 2, kCount, fmt::format(fmt::runtime(statement), kBeyond));
         const std::vector<std::string> messages = messages_of(*device, planted);
         REQUIRE(!messages.empty());
         for (const std::string& message : messages) {
@@ -120,8 +117,7 @@ namespace {
 // training step.
 struct SmallTraining {
   experiments::Model model{experiments::recipe_config(1, 16, 12, 8)};
-  experiments::TrainConfig config{
-      .optimizer = experiments::recipe_optimizer(20), .batch_size = 3, .steps = 20};
+  experiments::TrainConfig config{.optimizer = experiments::recipe_optimizer(20), .batch_size = 3, .steps = 20};
   graph::Program program = experiments::train_programs(model, config, 2).programs.at(0).second;
 
   void initialise(Session& session) const {
@@ -131,8 +127,7 @@ struct SmallTraining {
       if (session.has_state(name)) session.write(name, value);
     for (const char* name : {"data.tokens", "data.targets"})
       session.write(name, graph::HostTensor::random(session.state_type(name), 0, 12, 3));
-    session.write("data.weights",
-                  graph::HostTensor::random(session.state_type("data.weights"), 0, 1, 4));
+    session.write("data.weights", graph::HostTensor::random(session.state_type("data.weights"), 0, 1, 4));
   }
 };
 
@@ -158,12 +153,10 @@ TEST_CASE("a training run is silent under validation", "[engine][canary]") {
 TEST_CASE("without any one of its barriers a training plan is unproven", "[graph][canary]") {
   SmallTraining training;
   for (const char* preset : {"lavapipe", "nvidia", "mobile"}) {
-    graph::Plan plan =
-        graph::compile(training.program, graph::target_preset(preset), {.name = "train"});
+    graph::Plan plan = graph::compile(training.program, graph::target_preset(preset), {.name = "train"});
     REQUIRE(graph::uncovered_hazards(plan).empty());
     REQUIRE(plan.barriers.size() > 10);
-    CHECK(plan.barriers.back() ==
-          plan.dispatches.size());  // what no validation layer sees: the next replay
+    CHECK(plan.barriers.back() == plan.dispatches.size());  // what no validation layer sees: the next replay
     for (size_t i = 0; i < plan.barriers.size(); ++i) {
       graph::Plan planted = plan;
       planted.barriers.erase(planted.barriers.begin() + ptrdiff_t(i));

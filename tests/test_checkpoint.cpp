@@ -113,8 +113,7 @@ TEST_CASE("safetensors: every type comes back bit for bit, the same content give
 TEST_CASE("safetensors: broken headers are refused by name") {
   const auto header = [](const char* entries) { return std::string("{") + entries + "}"; };
   const auto tensor = [](const char* dtype, const char* shape, const char* offsets) {
-    return fmt::format(R"("x":{{"dtype":"{}","shape":{},"data_offsets":{}}})", dtype, shape,
-                       offsets);
+    return fmt::format(R"("x":{{"dtype":"{}","shape":{},"data_offsets":{}}})", dtype, shape, offsets);
   };
   const auto one = [&](const char* dtype, const char* shape, const char* offsets, size_t data) {
     return refusal(bytes(header(tensor(dtype, shape, offsets).c_str()), data));
@@ -131,11 +130,8 @@ TEST_CASE("safetensors: broken headers are refused by name") {
   CHECK(says(one("F32", "2", "[0,8]", 8), "not a list"));
   CHECK(says(one("F32", "[2]", "[0]", 8), "two data_offsets"));
   CHECK(says(one("F32", "[[2]]", "[0,8]", 8), "nested"));
-  CHECK(says(
-      refusal(bytes(
-          header((tensor("F32", "[1]", "[0,4]") + "," + tensor("F32", "[1]", "[4,8]")).c_str()),
-          8)),
-      "twice"));
+  CHECK(says(refusal(bytes(header((tensor("F32", "[1]", "[0,4]") + "," + tensor("F32", "[1]", "[4,8]")).c_str()), 8)),
+             "twice"));
   CHECK(says(refusal(bytes("[]", 0)), "not a JSON object"));
   CHECK(says(refusal(bytes("{", 0)), "not a JSON object"));
   CHECK(says(refusal(bytes(R"({"x":1})", 0)), "exactly dtype"));
@@ -210,11 +206,8 @@ TEST_CASE("a save that fails leaves the older ones whole and nothing half done")
   const ParameterStore store = make_store();
   const std::string file = folder.path + "/file";
   write_file_atomically(file, std::string_view("content"));
-  CHECK(says(failure([&] { save_checkpoint(file + "/root", make_checkpoint(store, 1), store); }),
-             "file/root"));
-  CHECK(
-      says(failure([&] { write_file_atomically(folder.path + "/no/file", std::string_view("x")); }),
-           "no/file"));
+  CHECK(says(failure([&] { save_checkpoint(file + "/root", make_checkpoint(store, 1), store); }), "file/root"));
+  CHECK(says(failure([&] { write_file_atomically(folder.path + "/no/file", std::string_view("x")); }), "no/file"));
   const std::string root = folder.path + "/root";
   save_checkpoint(root, make_checkpoint(store, 1), store);
   // A file stands where the next save's directory must go.

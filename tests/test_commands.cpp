@@ -33,16 +33,14 @@ struct Keys {
 };
 
 std::string write_file(const std::string& name, const std::string& text) {
-  const auto path =
-      std::filesystem::temp_directory_path() / fmt::format("surtsey-keys-{}-{}", getpid(), name);
+  const auto path = std::filesystem::temp_directory_path() / fmt::format("surtsey-keys-{}-{}", getpid(), name);
   std::ofstream(path) << text;
   return path.string();
 }
 
 TEST_CASE("keys go to the model or to the table, overrides after files", "[commands]") {
   Keys keys;
-  const std::string toml =
-      write_file("a.toml", "n_layer = 3\nposition = \"rotary\"\nbatch_size = 5\nbias = false\n");
+  const std::string toml = write_file("a.toml", "n_layer = 3\nposition = \"rotary\"\nbatch_size = 5\nbias = false\n");
   keys.read({"--n_layer=7", "--learning_rate", "0.5", "--norm_bias=true"}, toml);
   CHECK(keys.model.n_layer == 7);
   CHECK(keys.model.position == Position::rotary);
@@ -54,8 +52,7 @@ TEST_CASE("keys go to the model or to the table, overrides after files", "[comma
   std::filesystem::remove(toml);
 
   Keys from_json;
-  const std::string json =
-      write_file("b.json", R"({"config": {"model": {"n_layer": 5}, "vocabulary": "x"}})");
+  const std::string json = write_file("b.json", R"({"config": {"model": {"n_layer": 5}, "vocabulary": "x"}})");
   from_json.read({}, json);
   CHECK(from_json.model.n_layer == 5);
   std::filesystem::remove(json);
@@ -72,8 +69,7 @@ TEST_CASE("a descriptor sets the size before other keys", "[commands]") {
 TEST_CASE("wrong keys are one clear message", "[commands]") {
   const auto message = [](const std::vector<std::string>& arguments, const std::string& text,
                           const std::string& file = "") {
-    CHECK_THROWS_MATCHES(Keys().read(arguments, file), UserError,
-                         MessageMatches(ContainsSubstring(text)));
+    CHECK_THROWS_MATCHES(Keys().read(arguments, file), UserError, MessageMatches(ContainsSubstring(text)));
   };
   message({"--n_layr=3"}, "did you mean 'n_layer'");
   message({"--learning_rat=3"}, "did you mean 'learning_rate'");
@@ -107,8 +103,7 @@ TEST_CASE("lists make a cross product, the last runs fastest", "[commands]") {
   CHECK(seen == std::vector<std::vector<int64_t>>{{1, 3, 4}, {1, 3, 5}, {2, 3, 4}, {2, 3, 5}});
 }
 
-TEST_CASE("the program of bench train has the losses of a plain step, member by member",
-          "[commands]") {
+TEST_CASE("the program of bench train has the losses of a plain step, member by member", "[commands]") {
   ModelConfig config;
   config.n_layer = 1;
   config.n_head = 1;

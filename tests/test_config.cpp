@@ -71,9 +71,8 @@ TEST_CASE("overrides win over files, files over defaults", "[config]") {
   CHECK(e.flag);
   CHECK(e.table.was_set("count"));
   CHECK_FALSE(e.table.was_set("seed"));
-  e.table.override_all({"--count=6", "--rate=1e-3", "--flag=False", "--sizes=[16,32]",
-                        "--rates=0.1, 2", "--arms=cot,direct", "--big=-5000000000",
-                        "--seed=4294967295"});
+  e.table.override_all({"--count=6", "--rate=1e-3", "--flag=False", "--sizes=[16,32]", "--rates=0.1, 2",
+                        "--arms=cot,direct", "--big=-5000000000", "--seed=4294967295"});
   CHECK(e.count == 6);
   CHECK(e.rate == 1e-3);
   CHECK_FALSE(e.flag);
@@ -101,8 +100,7 @@ TEST_CASE("the echo reads back to the same values", "[config]") {
 
 TEST_CASE("a slip of the key is answered with the nearest one", "[config]") {
   Everything e;
-  CHECK_THROWS_WITH(e.table.override_one("--cuont=5"),
-                    ContainsSubstring("unknown key 'cuont', did you mean 'count'?"));
+  CHECK_THROWS_WITH(e.table.override_one("--cuont=5"), ContainsSubstring("unknown key 'cuont', did you mean 'count'?"));
   CHECK_THROWS_WITH(e.table.load_text("rate = 1\n\nsize = [1]\n", "my.toml"),
                     StartsWith("my.toml:3:1: unknown key 'size'"));
   CHECK_THROWS_WITH(e.table.override_one("--quantity=5"), ContainsSubstring("known keys: flag"));
@@ -126,8 +124,8 @@ TEST_CASE("a wrong type says what is wanted and where", "[config]") {
   CHECK_THROWS_WITH(file("count = 1\ncount = 2"), StartsWith("my.toml:2:"));
   CHECK_THROWS_WITH(file("count = "), StartsWith("my.toml:1:"));
   CHECK_THROWS_WITH(e.table.override_one("--count=five"), StartsWith("--count=five: count takes"));
-  for (const char* bad : {"--count=", "--count=5x", "--count=1e3", "--seed=-1", "--flag=maybe",
-                          "--sizes=1,,2", "--sizes=1,", "--rate=fast"}) {
+  for (const char* bad : {"--count=", "--count=5x", "--count=1e3", "--seed=-1", "--flag=maybe", "--sizes=1,,2",
+                          "--sizes=1,", "--rate=fast"}) {
     CAPTURE(bad);
     CHECK_THROWS_AS(e.table.override_one(bad), UserError);
   }
@@ -140,8 +138,7 @@ TEST_CASE("limits and choices hold for files and overrides", "[config]") {
   CHECK_THROWS_WITH(e.table.override_one("--count=0"), ContainsSubstring("minimum of 1"));
   CHECK_THROWS_WITH(e.table.override_one("--count=101"), ContainsSubstring("maximum of 100"));
   CHECK_THROWS_WITH(e.table.override_one("--sizes=4,0"), ContainsSubstring("minimum of 1"));
-  CHECK_THROWS_WITH(e.table.load_text("kind = 'rotery'", "f"),
-                    ContainsSubstring("did you mean 'rotary'?"));
+  CHECK_THROWS_WITH(e.table.load_text("kind = 'rotery'", "f"), ContainsSubstring("did you mean 'rotary'?"));
   CHECK_THAT(e.table.help(), ContainsSubstring("one of learned, rotary, none"));
   CHECK_THROWS_WITH(e.table.load_file("/nonexistent.toml"), ContainsSubstring("/nonexistent.toml"));
 }
@@ -150,8 +147,8 @@ TEST_CASE("training options carry nanoGPT's names", "[config]") {
   TrainingOptions options;
   ConfigTable table;
   add_training_fields(table, options);
-  table.override_all({"--n_layer=4", "--n_head=4", "--n_embd=128", "--block_size=64",
-                      "--batch_size=12", "--max_iters=2000", "--dropout=0.0", "--seed=1"});
+  table.override_all({"--n_layer=4", "--n_head=4", "--n_embd=128", "--block_size=64", "--batch_size=12",
+                      "--max_iters=2000", "--dropout=0.0", "--seed=1"});
   CHECK(options.n_embd == 128);
   CHECK_THROWS_WITH(table.override_one("--n_layers=4"), ContainsSubstring("'n_layer'"));
   CHECK_THROWS_WITH(table.override_one("--n_layer=0"), ContainsSubstring("minimum"));
@@ -175,8 +172,7 @@ TEST_CASE("a run directory keeps what it was given", "[record]") {
                           .chain_correct = true,
                           .nll = 0.25});
     run.flush();
-    run.append(SampleLine{
-        .cell = "b", .arm = "cot", .prompt = "C 1 2 =", .target = "1 3", .response = "1 4"});
+    run.append(SampleLine{.cell = "b", .arm = "cot", .prompt = "C 1 2 =", .target = "1 3", .response = "1 4"});
   }
   CHECK(slurp(directory / "config.toml") == "count = 3\n");
   CHECK_THAT(slurp(directory / "env.json"), ContainsSubstring("llvmpipe"));
@@ -189,8 +185,7 @@ TEST_CASE("a run directory keeps what it was given", "[record]") {
   CHECK(samples[0].correct);
   CHECK_FALSE(samples[1].nll.has_value());
 
-  CHECK_THROWS_WITH(RunDirectory(directory, RunDirectory::Mode::kFresh),
-                    ContainsSubstring("already holds a run"));
+  CHECK_THROWS_WITH(RunDirectory(directory, RunDirectory::Mode::kFresh), ContainsSubstring("already holds a run"));
   CHECK(load_samples(directory / "samples.jsonl").size() == 2);
 
   // A run that died while writing: the torn line goes, and so does the cell that was not done.
@@ -203,7 +198,9 @@ TEST_CASE("a run directory keeps what it was given", "[record]") {
   REQUIRE(load_samples(directory / "samples.jsonl").size() == 1);
   CHECK(load_samples(directory / "samples.jsonl")[0].cell == "a");
   CHECK(load_metrics(directory / "metrics.jsonl").size() == 1);
-  { RunDirectory run(directory, RunDirectory::Mode::kReplace); }
+  {
+    RunDirectory run(directory, RunDirectory::Mode::kReplace);
+  }
   CHECK(load_samples(directory / "samples.jsonl").empty());
 }
 
@@ -214,10 +211,8 @@ TEST_CASE("an unwritable output directory is one clear message", "[record]") {
                     ContainsSubstring("cannot create the output directory") &&
                         ContainsSubstring((scratch.path / "file" / "run").string()));
   CHECK_THROWS_AS(RunDirectory(scratch.path / "file", RunDirectory::Mode::kFresh), UserError);
-  CHECK_THROWS_WITH(RunDirectory("/proc/surtsey", RunDirectory::Mode::kFresh),
-                    ContainsSubstring("/proc/surtsey"));
-  CHECK_THROWS_WITH(write_file_atomic(scratch.path / "no" / "such", "x"),
-                    ContainsSubstring("No such file"));
+  CHECK_THROWS_WITH(RunDirectory("/proc/surtsey", RunDirectory::Mode::kFresh), ContainsSubstring("/proc/surtsey"));
+  CHECK_THROWS_WITH(write_file_atomic(scratch.path / "no" / "such", "x"), ContainsSubstring("No such file"));
 }
 
 TEST_CASE("atomic writes leave no temporary file", "[record]") {
@@ -232,12 +227,10 @@ TEST_CASE("progress lines", "[progress]") {
   CHECK(format_duration(7.4) == "7 s");
   CHECK(format_duration(185) == "3 min 05 s");
   CHECK(format_duration(8040) == "2 h 14 min");
-  CHECK(progress_line("train", 270, 600, 9, "loss 1.23", false) ==
-        "train 270/600 (45%), 11 s left, loss 1.23");
+  CHECK(progress_line("train", 270, 600, 9, "loss 1.23", false) == "train 270/600 (45%), 11 s left, loss 1.23");
   CHECK(progress_line("train", 600, 600, 20, "", false) == "train 600/600 (100%), in 20 s");
   CHECK(progress_line("train", 0, 600, 20, "", false) == "train 0/600 (0%)");
-  CHECK(progress_line("train", 300, 600, 10, "", true) ==
-        "train [############------------]  50% 300/600  10 s left");
+  CHECK(progress_line("train", 300, 600, 10, "", true) == "train [############------------]  50% 300/600  10 s left");
   CHECK(progress_line("train", 300, 600, 10, "", true, 20).size() == 19);
 
   std::FILE* file = std::tmpfile();

@@ -13,8 +13,8 @@
 #include "experiments/checkpoint.h"
 #include "experiments/context_regression.h"
 #include "experiments/regression_baselines.h"
-#include "experiments/train_program.h"
 #include "experiments/statistics/intervals.h"
+#include "experiments/train_program.h"
 #include "graph/error.h"
 #include "graph/interpret.h"
 #include "tests/support_device.h"
@@ -51,8 +51,8 @@ struct Sequence {
 constexpr int kSequences = 4000;
 
 // Mean squared error of a rule after each number of examples, in units of d, with its deviation.
-std::vector<std::pair<double, double>> errors_of(
-    int64_t dimension, size_t count, std::vector<double> (*rule)(const ContextExamples&)) {
+std::vector<std::pair<double, double>> errors_of(int64_t dimension, size_t count,
+                                                 std::vector<double> (*rule)(const ContextExamples&)) {
   std::vector<std::vector<double>> errors(count);
   for (uint32_t seed = 0; seed < kSequences; ++seed) {
     const Sequence sequence(dimension, count, seed);
@@ -182,16 +182,14 @@ std::map<std::string, HostTensor> drawn(const ContextRegression& data, int64_t r
 
 }  // namespace
 
-TEST_CASE(
-    "sequences in context hold linear functions, as tokens with a place for x and one for y") {
+TEST_CASE("sequences in context hold linear functions, as tokens with a place for x and one for y") {
   const ContextRegression data({.dimension = 3, .examples = 7});
   const auto outputs = drawn(data, 200, false);
   const auto &x = outputs.at("x").values, &y = outputs.at("y").values;
   const auto& tokens = outputs.at("tokens").values;
   double squares = 0;
   for (size_t row = 0; row < 200; ++row) {
-    const ContextExamples examples{3, std::span(x).subspan(row * 21, 21),
-                                   std::span(y).subspan(row * 7, 7)};
+    const ContextExamples examples{3, std::span(x).subspan(row * 21, 21), std::span(y).subspan(row * 7, 7)};
     const auto predictions = least_squares(examples);
     for (size_t k = 0; k < 7; ++k) {
       if (k >= 4) REQUIRE(predictions[k] == Approx(examples.y[k]).margin(2e-2));
@@ -249,11 +247,8 @@ TEST_CASE("known tasks are those of the list, each of them, and new ones are not
 }
 
 TEST_CASE("a curriculum starts with few dimensions and few examples, and ends with all") {
-  ContextRegressionOptions options{.dimension = 4,
-                                   .examples = 9,
-                                   .start_dimension = 2,
-                                   .start_examples = 3,
-                                   .curriculum_steps = 10};
+  ContextRegressionOptions options{
+      .dimension = 4, .examples = 9, .start_dimension = 2, .start_examples = 3, .curriculum_steps = 10};
   const ContextRegression growing(options);
   options.curriculum_steps = 0;
   const ContextRegression whole(options);
@@ -301,8 +296,7 @@ TEST_CASE("a device measures predictions against the rules", "[device]") {
   for (auto& [name, tensor] : tensors) std::fill(tensor.values.begin(), tensor.values.end(), 0.0);
   std::vector<State> members(2);
   for (State& member : members) member[graph::kParameters] = model.store().pack(tensors);
-  session.write(graph::kParameters,
-                ensemble_state(members, member_state_names()).at(graph::kParameters));
+  session.write(graph::kParameters, ensemble_state(members, member_state_names()).at(graph::kParameters));
   const auto measures = data.measure(session, 2, 3);
   REQUIRE(measures.size() == 2);
   std::map<std::string, Measure> found;

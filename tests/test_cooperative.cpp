@@ -26,10 +26,8 @@ using Catch::Matchers::MessageMatches;
 
 namespace {
 
-Program product(int64_t batch, int64_t m, int64_t n, int64_t k, bool b_transposed = false,
-                DType storage = DType::f16) {
-  return experiments::product_program(
-      {.batch = batch, .m = m, .n = n, .k = k, .b_transposed = b_transposed}, storage);
+Program product(int64_t batch, int64_t m, int64_t n, int64_t k, bool b_transposed = false, DType storage = DType::f16) {
+  return experiments::product_program({.batch = batch, .m = m, .n = n, .k = k, .b_transposed = b_transposed}, storage);
 }
 
 // Two operands on either side and all products between them: each operand is read twice, so it is
@@ -38,8 +36,8 @@ Program crossed_products(const MatmulShape& s) {
   Program program{std::make_shared<Graph>(), {}};
   Graph& g = *program.graph;
   const auto stored = [&](const char* name, int64_t rows, int64_t columns, bool transposed) {
-    const Value x = -g.parameter(name, {DType::f32, transposed ? Shape{s.batch, columns, rows}
-                                                               : Shape{s.batch, rows, columns}});
+    const Value x =
+        -g.parameter(name, {DType::f32, transposed ? Shape{s.batch, columns, rows} : Shape{s.batch, rows, columns}});
     return transposed ? transpose(x) : x;
   };
   const Value a = stored("a", s.m, s.k, s.a_transposed), c = stored("c", s.m, s.k, s.a_transposed);
@@ -86,19 +84,18 @@ struct Instruction {
 std::vector<Instruction> instructions(const std::vector<uint32_t>& module) {
   std::vector<Instruction> list;
   for (size_t at = 5; at < module.size(); at += module[at] >> 16)
-    list.push_back({module[at] & 0xffff,
-                    {module.begin() + std::ptrdiff_t(at) + 1,
-                     module.begin() + std::ptrdiff_t(at + (module[at] >> 16))}});
+    list.push_back(
+        {module[at] & 0xffff,
+         {module.begin() + std::ptrdiff_t(at) + 1, module.begin() + std::ptrdiff_t(at + (module[at] >> 16))}});
   return list;
 }
 
-constexpr uint32_t kNvFirst = 5357, kNvLast = 5362, kKhrType = 4456, kKhrLoad = 4457,
-                   kKhrStore = 4458, kKhrMultiply = 4459, kConstant = 43;
+constexpr uint32_t kNvFirst = 5357, kNvLast = 5362, kKhrType = 4456, kKhrLoad = 4457, kKhrStore = 4458,
+                   kKhrMultiply = 4459, kConstant = 43;
 
 }  // namespace
 
-TEST_CASE("a cooperative kernel says in KHR's words what it was compiled to in NV's",
-          "[cooperative]") {
+TEST_CASE("a cooperative kernel says in KHR's words what it was compiled to in NV's", "[cooperative]") {
   const Target target = target_preset("nvidia");
   const Program program = product(1, 64, 64, 64, true);
   const std::vector<shaders::Shader> list = shaders::emit(compile(program, target), target);
@@ -144,12 +141,10 @@ TEST_CASE("modules that are none, or name no use, are told apart", "[cooperative
                                           6u << 16 | 5358, 2,       1,  1, 1, 1};
   CHECK_THROWS_MATCHES(shaders::with_khr_cooperative_matrices(nameless), InternalError,
                        MessageMatches(ContainsSubstring("names no use")));
-  CHECK_THROWS_AS(shaders::with_khr_cooperative_matrices({0x07230203, 0x10500, 0, 8, 0, 0}),
-                  InternalError);
+  CHECK_THROWS_AS(shaders::with_khr_cooperative_matrices({0x07230203, 0x10500, 0, 8, 0, 0}), InternalError);
 }
 
-TEST_CASE("products of f16 operands that fill matrices are cooperative, others are not",
-          "[cooperative]") {
+TEST_CASE("products of f16 operands that fill matrices are cooperative, others are not", "[cooperative]") {
   const Target target = target_preset("nvidia");
   CHECK(variant_of(product(1, 64, 64, 64), target) == "cooperative");
   CHECK(variant_of(product(3, 17, 100, 33), target) == "cooperative");
@@ -168,25 +163,22 @@ TEST_CASE("products of f16 operands that fill matrices are cooperative, others a
   CHECK((kernels.size() > 1 || kernels[0].variant == "shared_tile"));
   Target forced = target_preset("lavapipe");
   forced.matmul = MatmulVariant::cooperative;
-  CHECK_THROWS_MATCHES(compile(product(1, 64, 64, 64), forced), UserError,
-                       MessageMatches(ContainsSubstring("lavapipe") ||
-                                      ContainsSubstring("needs cooperative matrices")));
+  CHECK_THROWS_MATCHES(
+      compile(product(1, 64, 64, 64), forced), UserError,
+      MessageMatches(ContainsSubstring("lavapipe") || ContainsSubstring("needs cooperative matrices")));
 }
 
 TEST_CASE("cooperative tiles fit the device they are chosen for", "[cooperative]") {
-  for (const CooperativeMatrix matrix :
-       {CooperativeMatrix{16, 16, 16}, CooperativeMatrix{8, 16, 16}, CooperativeMatrix{8, 8, 16},
-        CooperativeMatrix{16, 8, 8}})
+  for (const CooperativeMatrix matrix : {CooperativeMatrix{16, 16, 16}, CooperativeMatrix{8, 16, 16},
+                                         CooperativeMatrix{8, 8, 16}, CooperativeMatrix{16, 8, 8}})
     for (const uint32_t subgroup : {8u, 16u, 32u, 64u})
       for (const uint32_t shared : {16384u, 32768u, 65536u}) {
         Target target = target_preset("nvidia");
         target.cooperative = matrix;
         target.subgroup_size = subgroup;
         target.shared_memory_bytes = shared;
-        const MatmulShape shape{
-            .variant = MatmulVariant::cooperative, .m = 512, .n = 512, .k = 512};
-        INFO(matrix.m << "x" << matrix.n << "x" << matrix.k << " subgroup " << subgroup
-                      << " shared " << shared);
+        const MatmulShape shape{.variant = MatmulVariant::cooperative, .m = 512, .n = 512, .k = 512};
+        INFO(matrix.m << "x" << matrix.n << "x" << matrix.k << " subgroup " << subgroup << " shared " << shared);
         if (variant_of(product(1, 512, 512, 512), target) != "cooperative") continue;
         for (const MatmulTile& tile : shaders::tile_candidates(shape, target)) {
           const int64_t lanes = shaders::tile_lanes(tile, shape.variant, target);
@@ -198,14 +190,12 @@ TEST_CASE("cooperative tiles fit the device they are chosen for", "[cooperative]
       }
 }
 
-TEST_CASE(
-    "cooperative products are right at every edge, in every layout and with what is fused to them",
-    "[device][cooperative]") {
+TEST_CASE("cooperative products are right at every edge, in every layout and with what is fused to them",
+          "[device][cooperative]") {
   SURTSEY_NEED_DEVICE();
   if (!device.target().f16_storage || device.target().subgroup_size < 4)
     SKIP("the device has no 16-bit storage or no known subgroup size");
-  std::vector<Target> targets = {emulated(device.target()),
-                                 emulated(device.target(), {.m = 8, .n = 16, .k = 16})};
+  std::vector<Target> targets = {emulated(device.target()), emulated(device.target(), {.m = 8, .n = 16, .k = 16})};
   if (device.target().cooperates()) {
     targets.push_back(device.target());
     targets.back().matmul = MatmulVariant::cooperative;
@@ -214,18 +204,15 @@ TEST_CASE(
        {MatmulShape{.batch = 1, .m = 64, .n = 64, .k = 64},
         MatmulShape{.batch = 2, .m = 33, .n = 70, .k = 17, .b_transposed = true},
         MatmulShape{.batch = 1, .m = 17, .n = 16, .k = 129, .a_transposed = true},
-        MatmulShape{
-            .batch = 3, .m = 40, .n = 24, .k = 16, .a_transposed = true, .b_transposed = true}}) {
-    INFO(s.batch << "x" << s.m << "x" << s.n << "x" << s.k << " " << s.a_transposed
-                 << s.b_transposed);
+        MatmulShape{.batch = 3, .m = 40, .n = 24, .k = 16, .a_transposed = true, .b_transposed = true}}) {
+    INFO(s.batch << "x" << s.m << "x" << s.n << "x" << s.k << " " << s.a_transposed << s.b_transposed);
     const Program program = crossed_products(s);
     const State state = random_state(program);
     const CompileOptions compile{.storage = DType::f16};
     for (const Target& target : targets) {
       const Plan plan = graph::compile(program, target, compile);
       size_t cooperative = 0;
-      for (const shaders::Shader& shader : shaders::emit(plan, target))
-        cooperative += shader.variant == "cooperative";
+      for (const shaders::Shader& shader : shaders::emit(plan, target)) cooperative += shader.variant == "cooperative";
       CHECK(cooperative == 4);
       State scratch = state;
       const auto reference = interpret(as_stored(plan), scratch);
@@ -238,9 +225,8 @@ TEST_CASE(
   }
 }
 
-TEST_CASE(
-    "a model in f16 trains alike with cooperative matrices and without, each time to the same bits",
-    "[.cooperative_model]") {
+TEST_CASE("a model in f16 trains alike with cooperative matrices and without, each time to the same bits",
+          "[.cooperative_model]") {
   SURTSEY_NEED_DEVICE();
   if (!device.target().f16_storage || device.target().subgroup_size < 4)
     SKIP("the device has no 16-bit storage or no known subgroup size");
@@ -261,8 +247,7 @@ TEST_CASE(
     engine::Session session(device, options);
     session.add_program("train", program, {.storage = DType::f16});
     size_t cooperative = 0;
-    for (const shaders::Shader& shader : session.shaders("train"))
-      cooperative += shader.variant == "cooperative";
+    for (const shaders::Shader& shader : session.shaders("train")) cooperative += shader.variant == "cooperative";
     CHECK(cooperative >= least_cooperative);
     session.allocate();
     experiments::commands::write_initial_state(session, model, step, 1e-2, 5);
@@ -283,52 +268,45 @@ TEST_CASE(
   CHECK(got.first.back() < 0.9f * got.first.front());
 }
 
-TEST_CASE("the check of a device's cooperative matrices finds wrong sums",
-          "[device][cooperative]") {
+TEST_CASE("the check of a device's cooperative matrices finds wrong sums", "[device][cooperative]") {
   SURTSEY_NEED_DEVICE();
   if (!device.target().f16_storage || device.target().subgroup_size < 4)
     SKIP("the device has no 16-bit storage or no known subgroup size");
   const Target target = emulated(device.target());
   CHECK(engine::cooperative_fault(device, target, {.compare_speed = false}) == "");
   const auto planted = [&](const std::string& right, const std::string& wrong) {
-    return engine::cooperative_fault(
-        device, target, {.compare_speed = false, .alter = [&](shaders::Shader& shader) {
-                           const size_t at = shader.glsl.find(right);
-                           REQUIRE(at != std::string::npos);
-                           shader.glsl.replace(at, right.size(), wrong);
-                         }});
+    return engine::cooperative_fault(device, target, {.compare_speed = false, .alter = [&](shaders::Shader& shader) {
+                                                        const size_t at = shader.glsl.find(right);
+                                                        REQUIRE(at != std::string::npos);
+                                                        shader.glsl.replace(at, right.size(), wrong);
+                                                      }});
   };
-  CHECK_THAT(
-      engine::cooperative_fault(device, emulated(device.target(), {.m = 48, .n = 48, .k = 48}),
-                                {.compare_speed = false}),
-      ContainsSubstring("no tile of matrices of 48x48x48"));
+  CHECK_THAT(engine::cooperative_fault(device, emulated(device.target(), {.m = 48, .n = 48, .k = 48}),
+                                       {.compare_speed = false}),
+             ContainsSubstring("no tile of matrices of 48x48x48"));
   // What no compiler takes: the device goes on without.
   CHECK_THAT(planted("void main() {", "no GLSL"), ContainsSubstring("does not compile"));
   // A sum that forgets one of its terms, and one that is kept with the bits that f16 has of it.
-  CHECK_THAT(
-      planted("for (uint k = d; k < d + 16u; ++k)", "for (uint k = d + 1u; k < d + 16u; ++k)"),
-      ContainsSubstring("instead of"));
-  CHECK_THAT(planted("staged[own_staged + e] = total;",
-                     "staged[own_staged + e] = floor(total * 512.0 + 0.5) / 512.0;"),
+  CHECK_THAT(planted("for (uint k = d; k < d + 16u; ++k)", "for (uint k = d + 1u; k < d + 16u; ++k)"),
+             ContainsSubstring("instead of"));
+  CHECK_THAT(planted("staged[own_staged + e] = total;", "staged[own_staged + e] = floor(total * 512.0 + 0.5) / 512.0;"),
              ContainsSubstring("instead of"));
 }
 
 TEST_CASE("a GPU with matrix units gets kernels that use them", "[offline][cooperative]") {
   try {
-    const std::string found =
-        engine::with_offline_device("amd:navi31", [](engine::OfflineDevice& device) {
-          const Target& target = device.info().target;
-          if (!target.cooperates()) return std::string("the driver offers no cooperative matrices");
-          const Program program = product(1, 512, 512, 512, true);
-          const auto list = shaders::emit(compile(program, target), target);
-          const engine::DriverStatistics s = device.compile(list, {})[0];
-          std::string text = fmt::format("{} spills {} scratch {}", list[0].variant,
-                                         s.spills.value_or(-1), s.scratch_bytes.value_or(-1));
-          for (const auto& representation : s.representations)
-            if (representation.text.find("v_wmma_f32_16x16x16_f16") != std::string::npos)
-              return text + " wmma";
-          return text;
-        });
+    const std::string found = engine::with_offline_device("amd:navi31", [](engine::OfflineDevice& device) {
+      const Target& target = device.info().target;
+      if (!target.cooperates()) return std::string("the driver offers no cooperative matrices");
+      const Program program = product(1, 512, 512, 512, true);
+      const auto list = shaders::emit(compile(program, target), target);
+      const engine::DriverStatistics s = device.compile(list, {})[0];
+      std::string text =
+          fmt::format("{} spills {} scratch {}", list[0].variant, s.spills.value_or(-1), s.scratch_bytes.value_or(-1));
+      for (const auto& representation : s.representations)
+        if (representation.text.find("v_wmma_f32_16x16x16_f16") != std::string::npos) return text + " wmma";
+      return text;
+    });
     CHECK(found == "cooperative spills 0 scratch 0 wmma");
   } catch (const UserError& error) {
     SKIP(error.what());

@@ -75,13 +75,10 @@ std::vector<Case> cases() {
   return list;
 }
 
-bool has_source(const Model& model) {
-  return model.config().architecture == Architecture::encoder_decoder;
-}
+bool has_source(const Model& model) { return model.config().architecture == Architecture::encoder_decoder; }
 
 int32_t draw(const char* stream, size_t step, size_t index, int64_t count) {
-  return int32_t(
-      random_range(stream_seed(5, stream), uint32_t(step), uint32_t(index), uint32_t(count)));
+  return int32_t(random_range(stream_seed(5, stream), uint32_t(step), uint32_t(index), uint32_t(count)));
 }
 
 // Prompts of 1 to `longest` tokens, the first of them of one.
@@ -103,8 +100,7 @@ std::vector<DecodeRow> prompts(const Model& model, size_t count, int64_t longest
 }
 
 // The state that Decoder writes, for the interpreter.
-State decode_state(const Model& model, const DecodeConfig& config,
-                   const std::vector<DecodeRow>& rows) {
+State decode_state(const Model& model, const DecodeConfig& config, const std::vector<DecodeRow>& rows) {
   const int64_t N = config.rows, L = config.columns, S = model.config().source_length();
   State state = model.constants();
   state["decode.tokens"] = HostTensor::zeros({DType::u32, {N, L}});
@@ -118,8 +114,7 @@ State decode_state(const Model& model, const DecodeConfig& config,
               state["decode.tokens"].values.begin() + std::ptrdiff_t(n) * L);
     std::copy(rows[n].source.begin(), rows[n].source.end(),
               state["decode.source"].values.begin() + std::ptrdiff_t(n) * S);
-    std::fill_n(state["decode.source_mask"].values.begin() + std::ptrdiff_t(n) * S,
-                rows[n].source.size(), 1.0);
+    std::fill_n(state["decode.source_mask"].values.begin() + std::ptrdiff_t(n) * S, rows[n].source.size(), 1.0);
     state["decode.length"].values[n] = rows[n].length;
     state["decode.stream"].values[n] = double(n);
   }
@@ -167,8 +162,7 @@ Agreement agreement(engine::Device& device, const Model& model, size_t members, 
                     const std::vector<DecodeRow>& rows) {
   engine::Session session(device, {.quiet = true});
   Decoder decoder(session, model, members, config);
-  session.add_program("forward",
-                      for_members(forward_program(model, config.rows, config.columns), members));
+  session.add_program("forward", for_members(forward_program(model, config.rows, config.columns), members));
   session.allocate();
   std::vector<double> parameters;
   for (size_t e = 0; e < members; ++e) {
@@ -187,8 +181,7 @@ Agreement agreement(engine::Device& device, const Model& model, size_t members, 
                                 rows.begin() + std::ptrdiff_t(std::min(first + N, rows.size())));
     int32_t start = part[0].length;
     for (const DecodeRow& row : part) start = std::min(start, row.length);
-    const auto written =
-        decoder.decode(std::vector(members, part), start, int32_t(config.columns), 0);
+    const auto written = decoder.decode(std::vector(members, part), start, int32_t(config.columns), 0);
     REQUIRE(decoder.finite());
     const std::vector<float> last = session.read_output_floats("decode", "logits");
     session.run("forward");
@@ -250,8 +243,7 @@ TEST_CASE("cached logits are the full forward's, whatever the prompt was cut int
       for (int64_t t = start; t < config.columns; ++t) {
         logits.push_back(interpret(decode, state).at("logits"));
       }
-      const HostTensor full =
-          interpret(forward_program(model, 3, config.columns), state).at("logits");
+      const HostTensor full = interpret(forward_program(model, 3, config.columns), state).at("logits");
       const int64_t V = c.config.vocab_size, T = c.config.block_size;
       for (int64_t t = start; t < config.columns; ++t) {
         for (int64_t n = 0; n < 3; ++n) {
@@ -275,8 +267,7 @@ TEST_CASE("greedy text on the device is the full forward's, alone and in ensembl
   for (const Case& c : cases()) {
     CAPTURE(c.name, members);
     const Model model(c.config);
-    const DecodeConfig config{
-        .rows = 8, .columns = c.config.block_size + 1, .prefill = members == 1 ? 0 : 4};
+    const DecodeConfig config{.rows = 8, .columns = c.config.block_size + 1, .prefill = members == 1 ? 0 : 4};
     const Agreement found = agreement(device, model, members, config, prompts(model, 21, 8));
     CHECK(found.tokens > int64_t(members) * 21);
     CHECK(found.differ == 0);
@@ -292,10 +283,8 @@ TEST_CASE("greedy text of a thousand prompts is the full forward's", "[.thousand
   ModelConfig config = recipe_config(2, 32, 20, 40);
   config.position = Position::rotary;
   const Model model(config);
-  const Agreement found =
-      agreement(device, model, 1, {.rows = 250, .columns = 41}, prompts(model, 1000, 20));
-  WARN(fmt::format("{} tokens, {} differ, logits within {:.2g}", found.tokens, found.differ,
-                   found.worst));
+  const Agreement found = agreement(device, model, 1, {.rows = 250, .columns = 41}, prompts(model, 1000, 20));
+  WARN(fmt::format("{} tokens, {} differ, logits within {:.2g}", found.tokens, found.differ, found.worst));
   CHECK(found.tokens > 20000);
   CHECK(found.differ == 0);
   CHECK(found.worst < 1e-4);
@@ -313,8 +302,8 @@ std::vector<int> counts(double temperature, const TokenFilter& filter, uint32_t 
   Program program{std::make_shared<Graph>(), {}};
   Graph& graph = *program.graph;
   const Value logits = graph.parameter("logits", {DType::f32, {kRows, 4}});
-  const TokenDraw draw{scalar(graph, temperature), scalar(graph, seed, DType::u32),
-                       scalar(graph, 7, DType::u32), iota(graph, {DType::u32, {kRows}}, 0)};
+  const TokenDraw draw{scalar(graph, temperature), scalar(graph, seed, DType::u32), scalar(graph, 7, DType::u32),
+                       iota(graph, {DType::u32, {kRows}}, 0)};
   program.outputs = {{"token", draw_tokens(logits, draw, filter)}};
   State state;
   state["logits"] = HostTensor::zeros({DType::f32, {kRows, 4}});
@@ -335,8 +324,7 @@ TEST_CASE("draws keep to temperature, top-k and top-p") {
   const auto follows = [](const std::vector<int>& found, const std::vector<double>& shares) {
     for (size_t i = 0; i < found.size(); ++i) {
       CAPTURE(i, found[i], shares[i]);
-      CHECK(std::abs(found[i] - 4000 * shares[i]) <=
-            5 * std::sqrt(4000 * shares[i] * (1 - shares[i])));
+      CHECK(std::abs(found[i] - 4000 * shares[i]) <= 5 * std::sqrt(4000 * shares[i] * (1 - shares[i])));
     }
   };
   const std::vector<int> all = counts(1, {}, 1);
@@ -373,8 +361,7 @@ TEST_CASE("drawn text is the same alone and in a crowd, and never the same twice
   CHECK(texts(6, 10, {}) != crowd);
   CHECK(texts(6, 9, {.top_k = 3, .top_p = 0.9}) != crowd);
   for (size_t n = 1; n < 6; ++n) {
-    CHECK_FALSE(
-        std::equal(crowd.begin(), crowd.begin() + 12, crowd.begin() + std::ptrdiff_t(12 * n)));
+    CHECK_FALSE(std::equal(crowd.begin(), crowd.begin() + 12, crowd.begin() + std::ptrdiff_t(12 * n)));
   }
 }
 

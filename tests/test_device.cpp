@@ -29,8 +29,7 @@ namespace {
 
 constexpr uint32_t kCount = 1000;  // no multiple of the workgroup size
 
-DeviceInfo made_up(uint32_t index, const std::string& name, DeviceType type, int preference = 0,
-                   bool usable = true) {
+DeviceInfo made_up(uint32_t index, const std::string& name, DeviceType type, int preference = 0, bool usable = true) {
   DeviceInfo info{.index = index,
                   .name = name,
                   .uuid = fmt::format("{:032x}", index + 1),
@@ -58,12 +57,10 @@ void check_counting(Session& session, float steps) {
 }  // namespace
 
 TEST_CASE("the best device that can run is chosen", "[engine]") {
-  std::vector<DeviceInfo> devices = {made_up(0, "SwiftShader", DeviceType::cpu, -2),
-                                     made_up(1, "llvmpipe", DeviceType::cpu, 1),
-                                     made_up(2, "Iris", DeviceType::integrated),
-                                     made_up(3, "Null card", DeviceType::discrete, 0, false),
-                                     made_up(4, "Big card", DeviceType::discrete),
-                                     made_up(5, "Cloud card", DeviceType::virtual_gpu)};
+  std::vector<DeviceInfo> devices = {
+      made_up(0, "SwiftShader", DeviceType::cpu, -2), made_up(1, "llvmpipe", DeviceType::cpu, 1),
+      made_up(2, "Iris", DeviceType::integrated),     made_up(3, "Null card", DeviceType::discrete, 0, false),
+      made_up(4, "Big card", DeviceType::discrete),   made_up(5, "Cloud card", DeviceType::virtual_gpu)};
   std::string why;
   CHECK(choose_device(devices, "", why).index == 4);
   CHECK_THAT(why, ContainsSubstring("best of 5"));
@@ -93,8 +90,8 @@ TEST_CASE("devices are listed with what decides", "[engine][device]") {
   CHECK_THAT(to_json(devices), ContainsSubstring(device.info().uuid));
   CHECK_THAT(print(device.info()), ContainsSubstring(device.info().name));
   CHECK_THAT(print_paths(device.info()), ContainsSubstring("fusion"));
-  for (const char* key : {"subgroup_size", "max_storage_buffers", "heaps", "extensions",
-                          "pipeline_cache_uuid", "timestamp_bits", "quirks", "off"})
+  for (const char* key : {"subgroup_size", "max_storage_buffers", "heaps", "extensions", "pipeline_cache_uuid",
+                          "timestamp_bits", "quirks", "off"})
     CHECK_THAT(to_json(devices), ContainsSubstring(fmt::format("\"{}\":", key)));
   const graph::Target& target = device.target();
   CHECK(target.max_workgroup_invocations >= 128);
@@ -107,8 +104,7 @@ TEST_CASE("devices are listed with what decides", "[engine][device]") {
 
 TEST_CASE("every optional path has an off switch", "[engine][device]") {
   const Device whole = open_test_device();
-  std::vector<std::string> optional = {"buffer_address", "subgroup_ballot", "f16_storage",
-                                       "fusion"};
+  std::vector<std::string> optional = {"buffer_address", "subgroup_ballot", "f16_storage", "fusion"};
   for (const std::string& name : whole.info().features)
     if (name != "synchronization2" && name != "timeline_semaphore") optional.push_back(name);
   for (const std::string& name : optional) {
@@ -122,8 +118,7 @@ TEST_CASE("every optional path has an off switch", "[engine][device]") {
   setenv("SURTSEY_WITHOUT", "fusion,f16_storage", 1);
   const Device device = open_test_device({.without = {"subgroup_ballot"}});
   setenv("SURTSEY_WITHOUT", "colour", 1);
-  CHECK_THROWS_MATCHES(Device::open({.quiet = true}), UserError,
-                       MessageMatches(ContainsSubstring("subgroup_ballot")));
+  CHECK_THROWS_MATCHES(Device::open({.quiet = true}), UserError, MessageMatches(ContainsSubstring("subgroup_ballot")));
   unsetenv("SURTSEY_WITHOUT");
   CHECK(!device.target().fusion);
   CHECK(!device.target().f16_storage);
@@ -132,8 +127,7 @@ TEST_CASE("every optional path has an off switch", "[engine][device]") {
 }
 
 TEST_CASE("an optional feature can be switched off", "[engine][device]") {
-  Device device =
-      open_test_device({.without = {"buffer_address", "f16_storage", "subgroup_ballot"}});
+  Device device = open_test_device({.without = {"buffer_address", "f16_storage", "subgroup_ballot"}});
   CHECK(!device.target().buffer_address);
   CHECK(!device.target().f16_storage);
   CHECK(device.target().subgroup_size == 0);
@@ -233,9 +227,7 @@ TEST_CASE("memory that the host cannot map goes through staging", "[engine][devi
   plan.kernels.resize(1);
   plan.kernels[0].name = "negate";
   plan.dispatches = {
-      {.kernel = 0,
-       .accesses = {access(0, 0, kLarge, true, false), access(1, 0, kLarge, false, true)},
-       .scope = ""}};
+      {.kernel = 0, .accesses = {access(0, 0, kLarge, true, false), access(1, 0, kLarge, false, true)}, .scope = ""}};
   plan.barriers = {1};
   Session session(device, quiet(target));
   session.add_plan("negate", plan, {hand_shader("negate", target, 2, kLarge, "a1[i] = -a0[i];")});
@@ -321,8 +313,7 @@ TEST_CASE("poison shows a value that is read before it is written", "[engine][de
   CHECK(std::isnan(session.read_floats("total")[0]));
 }
 
-TEST_CASE("programs share state tensors, and one that does not fit is refused",
-          "[engine][device]") {
+TEST_CASE("programs share state tensors, and one that does not fit is refused", "[engine][device]") {
   Device device = open_test_device();
   const graph::Target& target = device.target();
   HandMade made = counting_plan(target, kCount);
@@ -332,9 +323,8 @@ TEST_CASE("programs share state tensors, and one that does not fit is refused",
   CHECK_THROWS_AS(session.add_plan("again", made.plan, made.shaders), UserError);
   HandMade other = made;
   other.plan.buffers[0].type.shape = {kCount / 2, 2};
-  CHECK_THROWS_MATCHES(
-      session.add_plan("other", other.plan, other.shaders), UserError,
-      MessageMatches(ContainsSubstring("'counter' is f32[500,2] in program 'other'")));
+  CHECK_THROWS_MATCHES(session.add_plan("other", other.plan, other.shaders), UserError,
+                       MessageMatches(ContainsSubstring("'counter' is f32[500,2] in program 'other'")));
   CHECK_THROWS_AS(session.run("counting"), UserError);
   session.allocate();
   CHECK(session.state_names() == std::vector<std::string>{"counter", "total"});
@@ -342,8 +332,7 @@ TEST_CASE("programs share state tensors, and one that does not fit is refused",
   session.run("again");
   CHECK(one_value(session.read_floats("counter")) == 3);
   CHECK(one_value(session.read_floats("total")) == 12);
-  CHECK(one_value(session.read_output_floats("counting", "out")) ==
-        3);  // an output belongs to its program
+  CHECK(one_value(session.read_output_floats("counting", "out")) == 3);  // an output belongs to its program
   CHECK(one_value(session.read_output_floats("again", "out")) == 5);
 }
 
@@ -356,8 +345,7 @@ TEST_CASE("what is asked of a session wrongly is an error that says so", "[engin
   CHECK_THROWS_AS(session.write("counter", std::vector<float>(kCount)),
                   UserError);  // not allocated
   session.allocate();
-  CHECK_THROWS_MATCHES(session.run("dancing"), UserError,
-                       MessageMatches(ContainsSubstring("there are: counting")));
+  CHECK_THROWS_MATCHES(session.run("dancing"), UserError, MessageMatches(ContainsSubstring("there are: counting")));
   CHECK_THROWS_MATCHES(session.read_output("counting", "in"), UserError,
                        MessageMatches(ContainsSubstring("it has: out")));
   CHECK_THROWS_AS(session.write("counter", std::vector<float>(kCount - 1)), UserError);
@@ -375,15 +363,13 @@ TEST_CASE("a plan that does not fit is refused before anything is allocated", "[
   session.add_plan("counting", made.plan, made.shaders);
   CHECK(session.budget().transient >= made.plan.transient_bytes);
   CHECK(session.budget().largest == "counting");
-  CHECK_THROWS_MATCHES(session.allocate(), UserError,
-                       MessageMatches(ContainsSubstring("are available of a heap of")));
+  CHECK_THROWS_MATCHES(session.allocate(), UserError, MessageMatches(ContainsSubstring("are available of a heap of")));
 
   HandMade wide = counting_plan(target, kCount);
   wide.plan.buffers[1].bytes = target.max_allocation + 1;
   Session second(device, quiet(target));
   second.add_plan("counting", wide.plan, wide.shaders);
-  CHECK_THROWS_MATCHES(second.allocate(), UserError,
-                       MessageMatches(ContainsSubstring("state tensor 'total' needs")));
+  CHECK_THROWS_MATCHES(second.allocate(), UserError, MessageMatches(ContainsSubstring("state tensor 'total' needs")));
 }
 
 TEST_CASE("slots are written and read while programs run", "[engine][device]") {
@@ -399,10 +385,9 @@ TEST_CASE("slots are written and read while programs run", "[engine][device]") {
     plan.buffers[0].type.shape = {2, kSlot};
     plan.kernels.resize(1);
     plan.kernels[0].name = "add_slot";
-    plan.dispatches = {
-        {.kernel = 0,
-         .accesses = {access(0, slot * kSlot, kSlot, true, false), access(1, 0, kSlot, true, true)},
-         .scope = ""}};
+    plan.dispatches = {{.kernel = 0,
+                        .accesses = {access(0, slot * kSlot, kSlot, true, false), access(1, 0, kSlot, true, true)},
+                        .scope = ""}};
     plan.barriers = {1};
     session.add_plan(fmt::format("slot{}", slot), plan,
                      {hand_shader("add_slot", target, 2, kSlot, "a1[i] = a1[i] + a0[i];")});
@@ -428,8 +413,7 @@ TEST_CASE("slots are written and read while programs run", "[engine][device]") {
   session.read_slot("ring", 1, std::as_writable_bytes(std::span(back)));
   CHECK(one_value(back) == 19);
   CHECK_THROWS_AS(session.write_slot("ring", 2, std::as_bytes(std::span(back))), UserError);
-  CHECK_THROWS_AS(session.write_slot("ring", 0, std::as_bytes(std::span(back).first(3))),
-                  UserError);
+  CHECK_THROWS_AS(session.write_slot("ring", 0, std::as_bytes(std::span(back).first(3))), UserError);
   CHECK_THROWS_AS(session.write_slot("sum", 0, std::as_bytes(std::span(back).first(1))), UserError);
 }
 
@@ -444,9 +428,7 @@ TEST_CASE("accesses may begin anywhere in a buffer", "[engine][device]") {
     plan.kernels.resize(1);
     plan.kernels[0].name = "copy";
     plan.dispatches = {
-        {.kernel = 0,
-         .accesses = {access(0, 3, kPart, true, false), access(0, 101, kPart, false, true)},
-         .scope = ""}};
+        {.kernel = 0, .accesses = {access(0, 3, kPart, true, false), access(0, 101, kPart, false, true)}, .scope = ""}};
     Session session(device, quiet(target));
     session.add_plan("copy", plan, {hand_shader("copy", target, 2, kPart, "a1[i] = a0[i];")});
     session.allocate();
@@ -462,10 +444,9 @@ TEST_CASE("accesses may begin anywhere in a buffer", "[engine][device]") {
 TEST_CASE("a kernel that does not compile shows the line", "[shaders]") {
   graph::Target target = graph::Target{};
   shaders::Shader bad = hand_shader("bad_kernel", target, 1, 10, "a0[i] = nonsense;");
-  CHECK_THROWS_MATCHES(
-      shaders::compile_spirv({&bad, 1}, ""), InternalError,
-      MessageMatches(ContainsSubstring("kernel bad_kernel") && ContainsSubstring("> ") &&
-                     ContainsSubstring("= nonsense;") && ContainsSubstring("undeclared")));
+  CHECK_THROWS_MATCHES(shaders::compile_spirv({&bad, 1}, ""), InternalError,
+                       MessageMatches(ContainsSubstring("kernel bad_kernel") && ContainsSubstring("> ") &&
+                                      ContainsSubstring("= nonsense;") && ContainsSubstring("undeclared")));
 }
 
 TEST_CASE("a module that disagrees with its shader is refused", "[shaders]") {
@@ -478,8 +459,7 @@ TEST_CASE("a module that disagrees with its shader is refused", "[shaders]") {
     CHECK(reflection.local_size == 32);
     CHECK(reflection.push_constant_bytes == (address ? 120 : 64));
     CHECK(reflection.physical_addresses == address);
-    CHECK(reflection.storage_bindings ==
-          (address ? std::vector<uint32_t>{} : std::vector<uint32_t>{0, 1}));
+    CHECK(reflection.storage_bindings == (address ? std::vector<uint32_t>{} : std::vector<uint32_t>{0, 1}));
     CHECK_NOTHROW(shaders::check_reflection(shader, reflection, address));
     CHECK_THROWS_AS(shaders::check_reflection(shader, reflection, !address), InternalError);
     shaders::Shader wrong = shader;
@@ -487,8 +467,7 @@ TEST_CASE("a module that disagrees with its shader is refused", "[shaders]") {
     CHECK_THROWS_AS(shaders::check_reflection(wrong, reflection, address), InternalError);
     wrong = shader;
     wrong.bindings = 1;
-    if (!address)
-      CHECK_THROWS_AS(shaders::check_reflection(wrong, reflection, address), InternalError);
+    if (!address) CHECK_THROWS_AS(shaders::check_reflection(wrong, reflection, address), InternalError);
     wrong.bindings = 15;
     CHECK_THROWS_AS(shaders::check_reflection(wrong, reflection, address), InternalError);
   }

@@ -32,14 +32,7 @@ struct Case {
 };
 
 const Case kCases[] = {
-    {.name = "odd",
-     .heads = 3,
-     .key_heads = 3,
-     .queries = 7,
-     .keys = 7,
-     .width = 3,
-     .value_width = 3,
-     .lane = true},
+    {.name = "odd", .heads = 3, .key_heads = 3, .queries = 7, .keys = 7, .width = 3, .value_width = 3, .lane = true},
     {.name = "causal",
      .heads = 2,
      .key_heads = 2,
@@ -59,12 +52,7 @@ const Case kCases[] = {
      .value_width = 16,
      .causal = true,
      .packed = true},
-    {.name = "two rows a lane",
-     .queries = 70,
-     .keys = 70,
-     .width = 8,
-     .value_width = 8,
-     .causal = true},
+    {.name = "two rows a lane", .queries = 70, .keys = 70, .width = 8, .value_width = 8, .causal = true},
     {.name = "one query", .queries = 1, .keys = 9, .width = 4, .value_width = 4},
     {.name = "one key", .queries = 9, .keys = 1, .width = 4, .value_width = 4},
     {.name = "width 2, no lse",
@@ -76,12 +64,7 @@ const Case kCases[] = {
      .lse_gradient = false},
     {.name = "width 64", .queries = 9, .keys = 9, .width = 64, .value_width = 64, .causal = true},
     {.name = "width 80", .queries = 9, .keys = 6, .width = 80, .value_width = 80},
-    {.name = "width 256",
-     .queries = 5,
-     .keys = 5,
-     .width = 256,
-     .value_width = 256,
-     .causal = true},
+    {.name = "width 256", .queries = 5, .keys = 5, .width = 256, .value_width = 256, .causal = true},
     {.name = "other width of values", .queries = 9, .keys = 10, .width = 5, .value_width = 70},
     {.name = "a head for each lane",
      .heads = 9,
@@ -123,27 +106,9 @@ const Case kCases[] = {
      .value_width = 2,
      .window = 3,
      .head_per_lane = true},
-    {.name = "cross",
-     .heads = 2,
-     .key_heads = 2,
-     .queries = 9,
-     .keys = 23,
-     .width = 4,
-     .value_width = 4,
-     .lane = true},
-    {.name = "causal window",
-     .queries = 40,
-     .keys = 40,
-     .width = 4,
-     .value_width = 4,
-     .causal = true,
-     .window = 5},
-    {.name = "bidirectional window",
-     .queries = 41,
-     .keys = 41,
-     .width = 4,
-     .value_width = 4,
-     .window = 6},
+    {.name = "cross", .heads = 2, .key_heads = 2, .queries = 9, .keys = 23, .width = 4, .value_width = 4, .lane = true},
+    {.name = "causal window", .queries = 40, .keys = 40, .width = 4, .value_width = 4, .causal = true, .window = 5},
+    {.name = "bidirectional window", .queries = 41, .keys = 41, .width = 4, .value_width = 4, .window = 6},
     {.name = "window past the keys",
      .queries = 21,
      .keys = 6,
@@ -160,13 +125,7 @@ const Case kCases[] = {
      .value_width = 4,
      .causal = true,
      .lane = true},
-    {.name = "one key/value head",
-     .heads = 3,
-     .key_heads = 1,
-     .queries = 6,
-     .keys = 8,
-     .width = 4,
-     .value_width = 4},
+    {.name = "one key/value head", .heads = 3, .key_heads = 1, .queries = 6, .keys = 8, .width = 4, .value_width = 4},
     {.name = "padding",
      .heads = 2,
      .key_heads = 2,
@@ -276,22 +235,17 @@ Built build(const Case& c) {
     built.state[name].round_to_storage();
     return graph.parameter(name, type);
   };
-  const auto floats = [&](const char* name, Shape shape) {
-    return input(name, {DType::f32, std::move(shape)}, -2, 2);
-  };
+  const auto floats = [&](const char* name, Shape shape) { return input(name, {DType::f32, std::move(shape)}, -2, 2); };
   Value q, k, v;
   std::vector<Value> wrt;
   if (c.packed) {
     const int64_t width = c.heads * c.width;
     const Value all = floats("qkv", {kBatch, c.queries, 3 * width});
     // The result of a matmul, as in a model: its kernel stores the heads.
-    const Value mixed = matmul(reshape(all, {kBatch * c.queries, 3 * width}),
-                               floats("mix", {3 * width, 3 * width})) *
-                        0.2;
+    const Value mixed =
+        matmul(reshape(all, {kBatch * c.queries, 3 * width}), floats("mix", {3 * width, 3 * width})) * 0.2;
     const Value heads = reshape(mixed, {kBatch, c.queries, 3 * c.heads, c.width});
-    const auto part = [&](int64_t i) {
-      return permute(slice(heads, 2, i * c.heads, (i + 1) * c.heads), {0, 2, 1, 3});
-    };
+    const auto part = [&](int64_t i) { return permute(slice(heads, 2, i * c.heads, (i + 1) * c.heads), {0, 2, 1, 3}); };
     q = part(0), k = part(1), v = part(2);
     wrt = {all};
   } else {
@@ -324,8 +278,7 @@ Built build(const Case& c) {
   const Attention attention = scaled_dot_product_attention(q, k, v, options);
   Value loss = sum(attention.out * floats("weights", attention.out.shape()), {0, 1, 2, 3}, false);
   if (c.lse_gradient) {
-    loss = loss +
-           sum(attention.lse * floats("lse_weights", attention.lse.shape()), {0, 1, 2, 3}, false);
+    loss = loss + sum(attention.lse * floats("lse_weights", attention.lse.shape()), {0, 1, 2, 3}, false);
     built.program.outputs.emplace_back("lse", attention.lse);
   }
   built.program.outputs.emplace_back("out", attention.out);
@@ -346,8 +299,7 @@ void check_forms(engine::Device& device, AttentionVariant variant, bool lane) {
   target.attention = variant;
   for (const Case& c : kCases) {
     if (lane && !c.lane) continue;
-    if (variant == AttentionVariant::shared_tile && target.cpu &&
-        std::max(c.width, c.value_width) > kWidestOnCpu)
+    if (variant == AttentionVariant::shared_tile && target.cpu && std::max(c.width, c.value_width) > kWidestOnCpu)
       continue;
     INFO(c.name);
     const Built built = build(c);
@@ -369,21 +321,17 @@ void check_forms(engine::Device& device, AttentionVariant variant, bool lane) {
 
 }  // namespace
 
-TEST_CASE("attention as kernels in the variant that suits the device",
-          "[device][lane][attention]") {
+TEST_CASE("attention as kernels in the variant that suits the device", "[device][lane][attention]") {
   SURTSEY_NEED_DEVICE();
   check_forms(device,
-              device.target().can_broadcast() ? AttentionVariant::lane_broadcast
-                                              : AttentionVariant::shared_tile,
-              true);
+              device.target().can_broadcast() ? AttentionVariant::lane_broadcast : AttentionVariant::shared_tile, true);
 }
 
 TEST_CASE("every form of attention compiles for devices that are not here", "[attention]") {
   std::vector<shaders::Shader> shaders;
   for (const char* preset : {"lavapipe", "swiftshader", "intel", "nvidia", "amd", "mobile"}) {
     Target target = target_preset(preset);
-    target.attention =
-        target.cpu ? AttentionVariant::lane_broadcast : AttentionVariant::shared_tile;
+    target.attention = target.cpu ? AttentionVariant::lane_broadcast : AttentionVariant::shared_tile;
     for (const Case& c : kCases) {
       const Plan plan = compile(build(c).program, target);
       for (const Kernel& kernel : plan.kernels) {

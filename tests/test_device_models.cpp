@@ -1,4 +1,5 @@
-// A training run of a whole model in every variant that the device can run: it learns, and twice to the same bits. (Against PyTorch:
+// A training run of a whole model in every variant that the device can run: it learns, and twice to the same bits.
+// (Against PyTorch:
 // test_golden.cpp.)
 #include "tests/device_suite.h"
 
@@ -12,7 +13,8 @@ using namespace surtsey::tests;
 
 namespace {
 
-// A small decoder learns to repeat its input with a shift: tokens are drawn once, so the loss falls from log(V) towards nothing.
+// A small decoder learns to repeat its input with a shift: tokens are drawn once, so the loss falls from log(V) towards
+// nothing.
 void check_training(engine::Device& device, const Variant& variant) {
   constexpr uint32_t kSteps = 60, kChunk = 20;
   experiments::ModelConfig config;
@@ -66,6 +68,7 @@ TEST_CASE("a model trains on the device, twice to the same bits", "[device]") {
 TEST_CASE("a model trains to the same bits in every other variant", "[device]") {
   SURTSEY_NEED_DEVICE();
   const auto list = variants(device);
-  for (size_t i = 1; i < list.size(); ++i)
-    DYNAMIC_SECTION(list[i].name) { check_training(device, list[i]); }
+  for (size_t i = 1; i < list.size(); ++i) DYNAMIC_SECTION(list[i].name) {
+      check_training(device, list[i]);
+    }
 }

@@ -1,8 +1,8 @@
-// The op suite on the device: every row of the op table on every sample, as it stands, fused into its surroundings and differentiated, in
-// every variant that the device can run, against the double interpreter.
-#include "tests/device_suite.h"
+// The op suite on the device: every row of the op table on every sample, as it stands, fused into its surroundings and
+// differentiated, in every variant that the device can run, against the double interpreter.
 #include "graph/compile.h"
 #include "graph/op.h"
+#include "tests/device_suite.h"
 
 #include <algorithm>
 
@@ -37,8 +37,9 @@ Value through_matmul(const Value& value) {
 // Half the distance of neighbours, relative.
 double roundoff(DType dtype) { return dtype == DType::f16 ? 0x1p-11 : 0x1p-8; }
 
-// Under 16-bit storage a value may round to the other neighbour, and kernels go on with what they have not rounded. So beyond what f32
-// is allowed the device may be off by one rounding of the result and by as much as rounding moves any element of this output.
+// Under 16-bit storage a value may round to the other neighbour, and kernels go on with what they have not rounded. So
+// beyond what f32 is allowed the device may be off by one rounding of the result and by as much as rounding moves any
+// element of this output.
 void run_narrow_suite(engine::Device& device, const Variant& variant, DType storage) {
   size_t rounded = 0;
   for (const OpDef& row : op_table()) {
@@ -81,8 +82,9 @@ TEST_CASE("every op on every sample on the device", "[device][lane][ops]") {
 TEST_CASE("every op in every other variant", "[device][ops]") {
   SURTSEY_NEED_DEVICE();
   const auto list = variants(device);
-  for (size_t i = 1; i < list.size(); ++i)
-    DYNAMIC_SECTION(list[i].name) { run_suite(device, list[i]); }
+  for (size_t i = 1; i < list.size(); ++i) DYNAMIC_SECTION(list[i].name) {
+      run_suite(device, list[i]);
+    }
 }
 
 TEST_CASE("every op under 16-bit storage", "[device][ops][precision]") {
@@ -90,13 +92,15 @@ TEST_CASE("every op under 16-bit storage", "[device][ops][precision]") {
   if (!device.target().f16_storage) SKIP("the device has no 16-bit storage");
   // Unfused, every value between two ops is stored; as it is fused by default, few are, and matmuls read them.
   const auto list = variants(device);
-  const Variant& unfused = *std::find_if(list.begin(), list.end(), [](const Variant& v) { return v.name == "unfused"; });
+  const Variant& unfused =
+      *std::find_if(list.begin(), list.end(), [](const Variant& v) { return v.name == "unfused"; });
   SECTION("f16 fused") { run_narrow_suite(device, list.front(), DType::f16); }
   SECTION("f16 unfused") { run_narrow_suite(device, unfused, DType::f16); }
   SECTION("bf16 unfused") { run_narrow_suite(device, unfused, DType::bf16); }
 }
 
-// Sums over the inner axis of a product are computed with it: over rows and columns, in tiles that lie along either, odd ones, batches.
+// Sums over the inner axis of a product are computed with it: over rows and columns, in tiles that lie along either,
+// odd ones, batches.
 Program sums_beside_products(State& state) {
   Program program{std::make_shared<Graph>(), {}};
   Graph& g = *program.graph;
@@ -104,7 +108,8 @@ Program sums_beside_products(State& state) {
     int64_t batch, m, n, k;
   };
   uint32_t seed = 0;
-  for (const auto& [batch, m, n, k] : {Shapes{1, 32, 128, 70}, Shapes{1, 128, 32, 515}, Shapes{3, 17, 9, 33}, Shapes{2, 5, 70, 2}, Shapes{2, 70, 5, 7}}) {
+  for (const auto& [batch, m, n, k] : {Shapes{1, 32, 128, 70}, Shapes{1, 128, 32, 515}, Shapes{3, 17, 9, 33},
+                                       Shapes{2, 5, 70, 2}, Shapes{2, 70, 5, 7}}) {
     const auto operand = [&](const char* side, int64_t extent) {
       const std::string name = fmt::format("{}{}", side, ++seed);
       const Value x = g.parameter(name, {DType::f32, {batch, k, extent}});
@@ -147,7 +152,8 @@ TEST_CASE("a product whose inner axis is cut gives the same sums, and the same b
   const Value x = graph.parameter("x", {DType::f32, {2048, 33}}), g = graph.parameter("g", {DType::f32, {2048, 20}});
   program.outputs = {{"weight", matmul(transpose(x), g) * 0.5}, {"bias", sum(g, {0}, false)}};
   State state;
-  for (const auto& [name, value] : graph.parameters()) state[name] = HostTensor::random(value.type(), -1, 1, uint32_t(name[0]));
+  for (const auto& [name, value] : graph.parameters())
+    state[name] = HostTensor::random(value.type(), -1, 1, uint32_t(name[0]));
   Target target = device.target();
   target.matmul = MatmulVariant::shared_tile;
   int64_t parts = 1;
@@ -156,7 +162,8 @@ TEST_CASE("a product whose inner axis is cut gives the same sums, and the same b
   CHECK(parts == 8);
   State scratch = state;
   const auto reference = interpret(program, scratch);
-  const auto results = run_on_device(device, target, program, state), again = run_on_device(device, target, program, state);
+  const auto results = run_on_device(device, target, program, state),
+             again = run_on_device(device, target, program, state);
   for (const auto& [name, expected] : reference) {
     INFO(name);
     CHECK(compare(results.at(name), expected, {1e-4, 1e-5}) == "");

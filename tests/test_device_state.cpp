@@ -1,5 +1,6 @@
-// Where values live, on the device: state that is overwritten in place or by a copy, parts of concats, outputs that are views. Each case
-// runs three steps against the interpreter, in every variant and with as few bindings as Vulkan promises.
+// Where values live, on the device: state that is overwritten in place or by a copy, parts of concats, outputs that are
+// views. Each case runs three steps against the interpreter, in every variant and with as few bindings as Vulkan
+// promises.
 #include "tests/device_suite.h"
 
 #include "graph/compile.h"
@@ -24,7 +25,9 @@ struct Builder {
   Program program{std::make_shared<Graph>(), {}};
   Graph& graph = *program.graph;
 
-  Value state(const char* name, Shape shape, DType dtype = DType::f32) { return graph.parameter(name, {dtype, std::move(shape)}); }
+  Value state(const char* name, Shape shape, DType dtype = DType::f32) {
+    return graph.parameter(name, {dtype, std::move(shape)});
+  }
   void output(std::string name, Value value) { program.outputs.emplace_back(std::move(name), value); }
 };
 
@@ -110,7 +113,8 @@ const Case kStateCases[] = {
      }},
     {"a part, a constant, an index, a broadcast",
      [](Builder& b) {
-       const Value p = b.state("p", {4, 3}), q = b.state("q", {2, 3}), r = b.state("r", {5}), s = b.state("s", {3, 4}), t = b.state("t", {3, 1});
+       const Value p = b.state("p", {4, 3}), q = b.state("q", {2, 3}), r = b.state("r", {5}), s = b.state("s", {3, 4}),
+                   t = b.state("t", {3, 1});
        b.graph.assign(q, slice(p, 0, 1, 3));
        b.graph.assign(p, constant(b.graph, 2.5, f32({4, 3})));
        b.graph.assign(r, iota(b.graph, f32({5}), 0));
@@ -149,12 +153,14 @@ const Case kStateCases[] = {
      }},
     {"keys and values written at a position, and nothing else of them",
      [](Builder& b) {
-       const Value keys = b.state("keys", {2, 3, 9, 4}), values = b.state("values", {2, 3, 9, 4}), at = b.state("at", {}, DType::u32);
+       const Value keys = b.state("keys", {2, 3, 9, 4}), values = b.state("values", {2, 3, 9, 4}),
+                   at = b.state("at", {}, DType::u32);
        const Value x = b.state("x", {2, 5, 4}), w = b.state("w", {4, 36});
        const Value heads = reshape(matmul(x, w), {2, 5, 9, 4});
        const auto part = [&](int64_t first) { return permute(slice(heads, 2, first, first + 3), {0, 2, 1, 3}); };
        const Value one = constant(b.graph, 1, {DType::u32, {}});
-       const Value k = slice_update(keys, part(3) * 2.0 - 1.0, at + one, 2), v = slice_update(values, part(6), at + one, 2);
+       const Value k = slice_update(keys, part(3) * 2.0 - 1.0, at + one, 2),
+                   v = slice_update(values, part(6), at + one, 2);
        b.graph.assign(keys, k);
        b.graph.assign(values, v);
        b.graph.assign(at, at + one);  // the last steps are clamped
@@ -164,7 +170,8 @@ const Case kStateCases[] = {
      }},
     {"a ring, a whole window, a window that is an output too",
      [](Builder& b) {
-       const Value ring = b.state("ring", {5, 3}), whole = b.state("whole", {4, 3}), shown = b.state("shown", {6}), step = b.state("step", {}, DType::u32);
+       const Value ring = b.state("ring", {5, 3}), whole = b.state("whole", {4, 3}), shown = b.state("shown", {6}),
+                   step = b.state("step", {}, DType::u32);
        const Value x = b.state("x", {4, 3});
        const Value slot = mod(step, constant(b.graph, 5, {DType::u32, {}}));
        b.graph.assign(ring, slice_update(ring, reshape(sum(x * x, {0}), {1, 3}), slot, 0));
@@ -235,7 +242,9 @@ const Case kOutputCases[] = {
      [](Builder& b) {
        const Value x = b.state("x", {3, 4}), w = b.state("w", {4, 4});
        const Value product = matmul(x, w), row = sum(x, {1});
-       const Value joined = concat({x, product, exp(x), broadcast(row, {3, 4}), constant(b.graph, 7, f32({3, 2})), transpose(tanh(transpose(x))), product}, 1);
+       const Value joined = concat({x, product, exp(x), broadcast(row, {3, 4}), constant(b.graph, 7, f32({3, 2})),
+                                    transpose(tanh(transpose(x))), product},
+                                   1);
        b.output("joined", joined);
        b.output("product", product);
        b.output("sum", sum(joined, {1}, false));
@@ -280,7 +289,8 @@ const Case kOutputCases[] = {
      [](Builder& b) {
        Value left, right, product;
        for (int i = 0; i < 15; ++i) {
-         const Value x = b.state(fmt::format("x{}", i).c_str(), {5, 5}), y = b.state(fmt::format("y{}", i).c_str(), {5, 5});
+         const Value x = b.state(fmt::format("x{}", i).c_str(), {5, 5}),
+                     y = b.state(fmt::format("y{}", i).c_str(), {5, 5});
          left = i == 0 ? x : left + x * y;
          right = i == 0 ? y : right - y;
          product = i == 0 ? x : matmul(product, x + y) * 0.2;
@@ -315,7 +325,8 @@ const Case kOutputCases[] = {
 };
 
 HostTensor draw(const Type& type, uint32_t seed) {
-  HostTensor tensor = type.dtype == DType::f32 ? HostTensor::random(type, -1, 1, seed) : HostTensor::random(type, 0, 5, seed);
+  HostTensor tensor =
+      type.dtype == DType::f32 ? HostTensor::random(type, -1, 1, seed) : HostTensor::random(type, 0, 5, seed);
   tensor.round_to_storage();
   return tensor;
 }
@@ -361,8 +372,9 @@ TEST_CASE("state, outputs and concats in every other variant", "[device][plan]")
   few.addressing = Addressing::descriptor;
   few.max_storage_buffers = 4;
   list.push_back({"four bindings", few});
-  for (size_t i = 1; i < list.size(); ++i)
-    DYNAMIC_SECTION(list[i].name) { check_all(device, list[i]); }
+  for (size_t i = 1; i < list.size(); ++i) DYNAMIC_SECTION(list[i].name) {
+      check_all(device, list[i]);
+    }
 }
 
 TEST_CASE("state that swaps places is refused, not corrupted", "[plan]") {

@@ -25,9 +25,8 @@ class StoppingTask : public tasks::ChainTask {
   StoppingTask() : ChainTask({.modulus = 5, .length = 3, .held_out_share = 0}) {}
   bool stop = false;
 
-  void write_sample(tasks::Split split, uint32_t seed, uint32_t step, uint32_t index,
-                    std::span<int32_t> tokens, std::span<int32_t> targets,
-                    std::span<float> weights) const override {
+  void write_sample(tasks::Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                    std::span<int32_t> targets, std::span<float> weights) const override {
     if (stop && split == tasks::Split::kTrain && step == 75) set_interrupted(true);
     ChainTask::write_sample(split, seed, step, index, tokens, targets, weights);
   }
@@ -81,15 +80,13 @@ TEST_CASE("ensemble: an interrupted interview goes on with what it had found") {
   experiment.interview = &losses;
   const std::vector<Member> members = {{1, 0.02}, {2, 0.02}};
 
-  const PackResult whole =
-      run_pack(device, options, experiment, members, false, {folder / "whole"}, true);
+  const PackResult whole = run_pack(device, options, experiment, members, false, {folder / "whole"}, true);
   REQUIRE(losses.asked == std::vector<int64_t>{8, 11, 80});
 
   losses.asked.clear();
   task.stop = true;
   const PackFolders parts{folder / "parts"};
-  REQUIRE_THROWS_AS(run_pack(device, options, experiment, members, false, parts, true),
-                    Interrupted);
+  REQUIRE_THROWS_AS(run_pack(device, options, experiment, members, false, parts, true), Interrupted);
   set_interrupted(false);
   task.stop = false;
   REQUIRE(losses.asked == std::vector<int64_t>{8, 11});
@@ -129,8 +126,8 @@ TEST_CASE("ensemble: models that an earlier run kept are asked and rounded, and 
   Experiment experiment = sweep_experiment(options, "", "joint", &task, 8);
   experiment.bits = {3};
   const std::vector<Member> members = {{1, 0.02}, {2, 0.02}};
-  const PackResult trained = run_pack(device, options, experiment, members, false,
-                                      {folder / "checkpoints", folder / "models"}, false);
+  const PackResult trained =
+      run_pack(device, options, experiment, members, false, {folder / "checkpoints", folder / "models"}, false);
   REQUIRE(trained.cells.size() == 4);
 
   TrainedModels models;
@@ -138,8 +135,7 @@ TEST_CASE("ensemble: models that an earlier run kept are asked and rounded, and 
   models.cells = {trained.cells[0], trained.cells[1]};
   experiment.trained = &models;
   experiment.variant = "f32";
-  const PackResult taken =
-      run_pack(device, options, experiment, members, false, {folder / "none"}, false);
+  const PackResult taken = run_pack(device, options, experiment, members, false, {folder / "none"}, false);
   REQUIRE(taken.cells.size() == 4);
   REQUIRE(taken.metrics.empty());
   REQUIRE_FALSE(fs::exists(folder / "none"));
@@ -160,9 +156,7 @@ TEST_CASE("ensemble: models that an earlier run kept are asked and rounded, and 
   // Another width, or no weights at all, is refused.
   Experiment wider = sweep_experiment(options, "", "f32", &task, 16);
   wider.trained = &models;
-  REQUIRE_THROWS_AS(run_pack(device, options, wider, members, false, {folder / "none"}, false),
-                    UserError);
+  REQUIRE_THROWS_AS(run_pack(device, options, wider, members, false, {folder / "none"}, false), UserError);
   models.folder = folder / "nowhere";
-  REQUIRE_THROWS_AS(run_pack(device, options, experiment, members, false, {folder / "none"}, false),
-                    UserError);
+  REQUIRE_THROWS_AS(run_pack(device, options, experiment, members, false, {folder / "none"}, false), UserError);
 }

@@ -19,8 +19,8 @@ TEST_CASE("facts: every fact has one sentence, of any length that its entities n
     FactOptions options;
     int32_t block;
   };
-  for (const Row& row : {Row{{.facts = 10, .relations = 4}, 5}, Row{{.facts = 4096}, 5},
-                         Row{{.facts = 4097}, 6}, Row{{.facts = 70'000, .relations = 2}, 7}}) {
+  for (const Row& row : {Row{{.facts = 10, .relations = 4}, 5}, Row{{.facts = 4096}, 5}, Row{{.facts = 4097}, 6},
+                         Row{{.facts = 70'000, .relations = 2}, 7}}) {
     const FactTask task(row.options);
     CHECK(task.block_size() == row.block);
     const int32_t count = std::min(row.options.facts, 2000);
@@ -34,8 +34,7 @@ TEST_CASE("facts: every fact has one sentence, of any length that its entities n
   }
   const FactTask task({.facts = 5000, .relations = 4});
   const auto items = task.test_items(0, 5000, 1);
-  const std::string text =
-      "e1 e2 e3 r2 = v" + std::to_string(task.value_of(4 * (1024 + 64 + 3) + 2));
+  const std::string text = "e1 e2 e3 r2 = v" + std::to_string(task.value_of(4 * (1024 + 64 + 3) + 2));
   bool found = false;
   for (const Item& item : items) found = found || task.decode(item.sequence) == text;
   CHECK(found);
@@ -75,9 +74,7 @@ TEST_CASE("facts: a loss is as many bits as are still missing", "[tasks]") {
   const FactTask task({.facts = 100, .values = 32});
   CHECK(task.bits_of_a_fact() == 5);
   const Item item = task.test_items(0, 1, 1)[0];
-  const auto bits = [&](double nll) {
-    return task.measures(item, item.answer(), nll).at(0).second;
-  };
+  const auto bits = [&](double nll) { return task.measures(item, item.answer(), nll).at(0).second; };
   CHECK(task.measures(item, item.answer(), 0).at(0).first == "bits");
   CHECK(bits(0) == Approx(5));
   CHECK(bits(std::log(32)) == Approx(0).margin(1e-12));

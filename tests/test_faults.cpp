@@ -35,23 +35,20 @@ const std::string kSanitizers = fmt::format(
 class FaultyRun {
  public:
   explicit FaultyRun(std::string limits)
-      : limits_(std::move(limits)),
-        data_(write_text(folder_).string()),
-        root_((folder_ / "run").string()) {}
+      : limits_(std::move(limits)), data_(write_text(folder_).string()), root_((folder_ / "run").string()) {}
 
   // Begins the run, or goes on with it where one has begun.
   Outcome train(const std::string& settings) {
     fs::remove(report());
     const bool begun = fs::exists(fs::path(root_) / "config.toml");
-    const std::string arguments =
-        begun ? fmt::format("train --out {} --resume", root_)
-              : fmt::format(
-                    "train --out {} --data {} --n_layer=4 --n_embd=16 --n_head=2 "
-                    "--block_size=16 --batch_size=32 --eval_iters=1 --max_iters=12 "
-                    "--eval_interval=4 --log_interval=2",
-                    root_, data_);
-    const std::string all = fmt::format("{},report={}{}{}", limits_, report().string(),
-                                        settings.empty() ? "" : ",", settings);
+    const std::string arguments = begun ? fmt::format("train --out {} --resume", root_)
+                                        : fmt::format(
+                                              "train --out {} --data {} --n_layer=4 --n_embd=16 --n_head=2 "
+                                              "--block_size=16 --batch_size=32 --eval_iters=1 --max_iters=12 "
+                                              "--eval_interval=4 --log_interval=2",
+                                              root_, data_);
+    const std::string all =
+        fmt::format("{},report={}{}{}", limits_, report().string(), settings.empty() ? "" : ",", settings);
     return run(folder_, arguments, kSanitizers + layered_command(all));
   }
 
@@ -89,14 +86,10 @@ constexpr Fault kFaults[] = {
      "vkAllocateMemory failed with ErrorOutOfDeviceMemory"},
     {kDiscrete, "fail_pipeline", "pipelines", experiments::kErrorStatus,
      "vkCreateComputePipelines failed with ErrorOutOfHostMemory"},
-    {kDiscrete, "fail_map", "maps", experiments::kErrorStatus,
-     "vkMapMemory failed with ErrorMemoryMapFailed"},
-    {kMobile, "lose_submit", "submits", experiments::kDeviceLostStatus,
-     "failed with ErrorDeviceLost"},
-    {kMobile, "lose_wait", "submits", experiments::kDeviceLostStatus,
-     "failed with ErrorDeviceLost"},
-    {kMobile, "hang_submit", "submits", experiments::kDeviceLostStatus,
-     "nothing completed for 600 s"},
+    {kDiscrete, "fail_map", "maps", experiments::kErrorStatus, "vkMapMemory failed with ErrorMemoryMapFailed"},
+    {kMobile, "lose_submit", "submits", experiments::kDeviceLostStatus, "failed with ErrorDeviceLost"},
+    {kMobile, "lose_wait", "submits", experiments::kDeviceLostStatus, "failed with ErrorDeviceLost"},
+    {kMobile, "hang_submit", "submits", experiments::kDeviceLostStatus, "nothing completed for 600 s"},
 };
 
 // The lines of stderr that are the program's last word.
@@ -162,8 +155,8 @@ void check_fault(const Fault& fault, int64_t turn) {
     CHECK(says("under way was program '"));
     CHECK(says(", dispatches "));
     CHECK(says(" GFLOP; "));
-    CHECK(says(training.has_checkpoint() ? "The newest checkpoint is of step "
-                                         : "There is no checkpoint to go on from"));
+    CHECK(
+        says(training.has_checkpoint() ? "The newest checkpoint is of step " : "There is no checkpoint to go on from"));
     CHECK(says("--resume") == training.has_checkpoint());
   }
   const Outcome resumed = training.train("");
@@ -176,8 +169,8 @@ void check_fault(const Fault& fault, int64_t turn) {
 // Each of the first kTurns of a kind, by its key.
 void check_first_twenty(const std::string& key) {
   (void)open_test_device();
-  const auto fault = std::find_if(std::begin(kFaults), std::end(kFaults),
-                                  [&](const Fault& row) { return key == row.key; });
+  const auto fault =
+      std::find_if(std::begin(kFaults), std::end(kFaults), [&](const Fault& row) { return key == row.key; });
   REQUIRE(fault != std::end(kFaults));
   const int64_t turns = undisturbed(fault->limits).counts.at(fault->count);
   if (key != "fail_map") REQUIRE(turns >= kTurns);
@@ -197,20 +190,14 @@ TEST_CASE("faults: a failing device is one message, and no checkpoint is lost", 
 }
 
 // A test each kind, so that shards share them.
-TEST_CASE("faults: each of the first twenty allocations", "[.fault_matrix]") {
-  check_first_twenty("fail_allocation");
-}
+TEST_CASE("faults: each of the first twenty allocations", "[.fault_matrix]") { check_first_twenty("fail_allocation"); }
 
-TEST_CASE("faults: each of the first twenty pipelines", "[.fault_matrix]") {
-  check_first_twenty("fail_pipeline");
-}
+TEST_CASE("faults: each of the first twenty pipelines", "[.fault_matrix]") { check_first_twenty("fail_pipeline"); }
 
 // They are few: an arena is mapped once.
 TEST_CASE("faults: each of the maps", "[.fault_matrix]") { check_first_twenty("fail_map"); }
 
-TEST_CASE("faults: each of the first twenty submissions", "[.fault_matrix]") {
-  check_first_twenty("lose_submit");
-}
+TEST_CASE("faults: each of the first twenty submissions", "[.fault_matrix]") { check_first_twenty("lose_submit"); }
 
 TEST_CASE("faults: each of the first twenty submissions, lost while it runs", "[.fault_matrix]") {
   check_first_twenty("lose_wait");

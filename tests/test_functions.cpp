@@ -105,9 +105,8 @@ TEST_CASE("activations follow their formulas and differentiate") {
     check(gelu_erf(x), [](double v) { return 0.5 * v * std::erfc(-v / std::sqrt(2.0)); });
   }
   SECTION("gelu_tanh") {
-    check(gelu_tanh(x), [](double v) {
-      return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
-    });
+    check(gelu_tanh(x),
+          [](double v) { return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))); });
   }
   SECTION("swiglu") {
     const Value up = f.input("up", {3, 5});
@@ -169,11 +168,10 @@ TEST_CASE("norms follow their formulas and differentiate") {
       }
       for (int64_t i = 0; i < 6; ++i) {
         const double normal = (X.values[size_t(row * 6 + i)] - mean) / std::sqrt(variance + 1e-3);
-        REQUIRE(
-            values.values[size_t(row * 6 + i)] ==
-            Approx(normal * f.state["weight"].values[size_t(i)] + f.state["bias"].values[size_t(i)])
-                .epsilon(1e-6)
-                .margin(1e-6));
+        REQUIRE(values.values[size_t(row * 6 + i)] ==
+                Approx(normal * f.state["weight"].values[size_t(i)] + f.state["bias"].values[size_t(i)])
+                    .epsilon(1e-6)
+                    .margin(1e-6));
       }
     }
     f.check_gradient(y, {"x", "weight", "bias"});
@@ -186,9 +184,8 @@ TEST_CASE("norms follow their formulas and differentiate") {
     const HostTensor values = f.read(rms_norm(x, weight));
     double square = 0;
     for (int64_t i = 0; i < 6; ++i) square += std::pow(X.values[size_t(i)], 2) / 6;
-    REQUIRE(
-        values.values[2] ==
-        Approx(X.values[2] / std::sqrt(square + 1e-5) * f.state["weight"].values[2]).epsilon(1e-6));
+    REQUIRE(values.values[2] ==
+            Approx(X.values[2] / std::sqrt(square + 1e-5) * f.state["weight"].values[2]).epsilon(1e-6));
     f.check_gradient(rms_norm(x, weight, bias), {"x", "weight", "bias"});
   }
   SECTION("a gain of another width is refused") {
@@ -222,8 +219,7 @@ TEST_CASE("cross_entropy weighs tokens, ignores by weight 0, and needs one exp")
     const HostTensor each = f.read(cross_entropy(logits, targets).per_token);
     double sum_of_losses = 0;
     for (const double value : each.values) sum_of_losses += value;
-    REQUIRE(f.read(cross_entropy(logits, targets).mean).values[0] ==
-            Approx(sum_of_losses / 6).epsilon(1e-6));
+    REQUIRE(f.read(cross_entropy(logits, targets).mean).values[0] == Approx(sum_of_losses / 6).epsilon(1e-6));
   }
   SECTION("no weight at all gives 0, not NaN") {
     for (double& value : f.state["token weights"].values) value = 0;

@@ -1,5 +1,5 @@
-// How many kernels things become: a fusion that is lost fails here. The numbers are what lavapipe's preset gives today; a lower one is
-// an improvement to be written down, a higher one a loss.
+// How many kernels things become: a fusion that is lost fails here. The numbers are what lavapipe's preset gives today;
+// a lower one is an improvement to be written down, a higher one a loss.
 #include "experiments/commands/step_program.h"
 #include "graph/attention.h"
 #include "graph/autodiff.h"
@@ -52,13 +52,19 @@ const Case kCases[] = {
     {"softmax", 1, [](Graph& g) { return std::vector{softmax(x_of(g))}; }},
     {"log_softmax", 1, [](Graph& g) { return std::vector{log_softmax(x_of(g))}; }},
     {"layer_norm", 1,
-     [](Graph& g) { return std::vector{layer_norm(x_of(g), g.parameter("w", f32({32})), g.parameter("b", f32({32})))}; }},
+     [](Graph& g) {
+       return std::vector{layer_norm(x_of(g), g.parameter("w", f32({32})), g.parameter("b", f32({32})))};
+     }},
     {"rms_norm", 1, [](Graph& g) { return std::vector{rms_norm(x_of(g), g.parameter("w", f32({32})))}; }},
     {"a chain of activations", 1, [](Graph& g) { return std::vector{swiglu(gelu_erf(x_of(g)) * 2.0, silu(x_of(g)))}; }},
     {"linear, bias and gelu", 1,
-     [](Graph& g) { return std::vector{gelu_erf(linear(x_of(g), g.parameter("w", f32({64, 32})), g.parameter("b", f32({64}))))}; }},
+     [](Graph& g) {
+       return std::vector{gelu_erf(linear(x_of(g), g.parameter("w", f32({64, 32})), g.parameter("b", f32({64}))))};
+     }},
     {"linear, bias and residual", 1,
-     [](Graph& g) { return std::vector{x_of(g) + linear(x_of(g), g.parameter("w", f32({32, 32})), g.parameter("b", f32({32})))}; }},
+     [](Graph& g) {
+       return std::vector{x_of(g) + linear(x_of(g), g.parameter("w", f32({32, 32})), g.parameter("b", f32({32})))};
+     }},
     {"scaled operand of a matmul", 1, [](Graph& g) { return std::vector{matmul(x_of(g) * 0.5, transpose(x_of(g)))}; }},
     {"dropout: the stream's key, then the mask", 2,
      [](Graph& g) {
@@ -67,22 +73,29 @@ const Case kCases[] = {
      }},
     {"cross entropy: a row kernel, then the mean", 2,
      [](Graph& g) {
-       return std::vector{cross_entropy(x_of(g), g.parameter("t", {DType::u32, {6, 10}}), g.parameter("w", f32({6, 10}))).mean};
+       return std::vector{
+           cross_entropy(x_of(g), g.parameter("t", {DType::u32, {6, 10}}), g.parameter("w", f32({6, 10}))).mean};
      }},
-    {"embedding", 1, [](Graph& g) { return std::vector{embedding(g.parameter("table", f32({11, 8})), g.parameter("t", {DType::u32, {6, 10}}))}; }},
+    {"embedding", 1,
+     [](Graph& g) {
+       return std::vector{embedding(g.parameter("table", f32({11, 8})), g.parameter("t", {DType::u32, {6, 10}}))};
+     }},
     {"embedding and positions", 1,
      [](Graph& g) {
        const Value table = g.parameter("table", f32({11, 8})), position = g.parameter("position", f32({10, 8}));
        return std::vector{embedding(table, g.parameter("t", {DType::u32, {6, 10}})) + position};
      }},
     {"rotary: both halves in place, then its user", 2,
-     [](Graph& g) { return std::vector{rotary(x_of(g), g.parameter("c", f32({10, 16})), g.parameter("s", f32({10, 16}))) * 1.5}; }},
+     [](Graph& g) {
+       return std::vector{rotary(x_of(g), g.parameter("c", f32({10, 16})), g.parameter("s", f32({10, 16}))) * 1.5};
+     }},
     {"global norm of a long vector: two stages", 2,
      [](Graph& g) {
        const Value x = g.parameter("long", f32({20000}));
        return std::vector{sqrt(sum(x * x, {0}, false))};
      }},
-    {"two sums of the same rows", 1, [](Graph& g) { return std::vector{sum(x_of(g), {2}), sum(x_of(g) * x_of(g), {2}), reduce_max(x_of(g), {2})}; }},
+    {"two sums of the same rows", 1,
+     [](Graph& g) { return std::vector{sum(x_of(g), {2}), sum(x_of(g) * x_of(g), {2}), reduce_max(x_of(g), {2})}; }},
     {"softmax backward", 1,
      [](Graph& g) {
        const Value x = x_of(g);
@@ -205,7 +218,8 @@ TEST_CASE("kernels of a whole training step", "[fusion]") {
     bool fusion;
     size_t dispatches;
   };
-  // On a GPU each weight gradient is cut along its inner axis and has a second pass, and bias gradients are no longer sums over the same axis.
+  // On a GPU each weight gradient is cut along its inner axis and has a second pass, and bias gradients are no longer
+  // sums over the same axis.
   for (const Expected& e : {Expected{"lavapipe", true, 59}, Expected{"nvidia", true, 76}}) {
     experiments::commands::StepConfig step;
     step.batch_size = 64;
@@ -225,7 +239,9 @@ TEST_CASE("an ensemble takes the dispatches of one model", "[fusion]") {
     experiments::commands::StepConfig step;
     step.batch_size = 8;
     step.members = members;
-    return compile(experiments::commands::training_step(experiments::Model(small_decoder()), step), target_preset("lavapipe")).dispatches.size();
+    return compile(experiments::commands::training_step(experiments::Model(small_decoder()), step),
+                   target_preset("lavapipe"))
+        .dispatches.size();
   };
   CHECK(count(8) <= count(1) + 2);
 }
@@ -234,7 +250,8 @@ TEST_CASE("dispatches grow by the layer, not faster", "[fusion]") {
   const auto count = [](int64_t layers) {
     experiments::ModelConfig config = small_decoder();
     config.n_layer = layers;
-    return compile(experiments::commands::training_step(experiments::Model(config), {}), target_preset("lavapipe")).dispatches.size();
+    return compile(experiments::commands::training_step(experiments::Model(config), {}), target_preset("lavapipe"))
+        .dispatches.size();
   };
   const size_t two = count(2), three = count(3);
   CHECK(two <= 60);

@@ -88,7 +88,8 @@ TEST_CASE("random programs: plans for devices that are not here", "[plan][fuzz]"
         }
         wrong = error.what();
       }
-      INFO("seed " << seed << " for " << target.name << (target.fusion ? "" : " unfused") << "\n" << (wrong.empty() ? "" : print(random.program)));
+      INFO("seed " << seed << " for " << target.name << (target.fusion ? "" : " unfused") << "\n"
+                   << (wrong.empty() ? "" : print(random.program)));
       CHECK(wrong == "");
     }
   }
@@ -103,8 +104,9 @@ TEST_CASE("random programs on the device", "[device][fuzz]") {
 TEST_CASE("random programs in every other variant", "[device][fuzz]") {
   SURTSEY_NEED_DEVICE();
   const auto list = variants(device);
-  for (size_t i = 1; i < list.size(); ++i)
-    DYNAMIC_SECTION(list[i].name) { check_seeds(device, list[i].target, uint32_t(1000 * i), 25); }
+  for (size_t i = 1; i < list.size(); ++i) DYNAMIC_SECTION(list[i].name) {
+      check_seeds(device, list[i].target, uint32_t(1000 * i), 25);
+    }
   DYNAMIC_SECTION("four bindings") {
     Target target = device.target();
     target.addressing = Addressing::descriptor;

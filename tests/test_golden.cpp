@@ -43,16 +43,13 @@ class DeviceRunner {
 
   engine::Device& device_;
   Target target_;
-  std::shared_ptr<Graph>
-      graph_;  // of the session's program; held, so that its address is not reused
+  std::shared_ptr<Graph> graph_;  // of the session's program; held, so that its address is not reused
   std::unique_ptr<engine::Session> session_;
 };
 
 void check_on_device(engine::Device& device, const Target& target, const std::string& name) {
   const auto runner = std::make_shared<DeviceRunner>(device, target);
-  tests::check_golden(
-      name, [runner](const Program& program, State& state) { return (*runner)(program, state); },
-      {});
+  tests::check_golden(name, [runner](const Program& program, State& state) { return (*runner)(program, state); }, {});
 }
 
 }  // namespace
@@ -96,8 +93,7 @@ TEST_CASE("every kernel variant trains a whole model as PyTorch does", "[device]
     if (variant == MatmulVariant::lane_broadcast && !can) continue;
     check_with("matmul", [&](Target& t) { t.matmul = variant; });
   }
-  for (const ReduceVariant variant :
-       {ReduceVariant::lane_per_row, ReduceVariant::workgroup_per_row}) {
+  for (const ReduceVariant variant : {ReduceVariant::lane_per_row, ReduceVariant::workgroup_per_row}) {
     if (variant == usual.reduce_variant()) continue;
     check_with("reduce", [&](Target& t) { t.reduce = variant; });
   }

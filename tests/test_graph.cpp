@@ -163,8 +163,7 @@ TEST_CASE("an assignment is seen by the next run only", "[graph]") {
   CHECK(interpret(program, state).at("later").values[0] == 0);
   CHECK(state["counter"].values[0] == 1);
   state.clear();
-  CHECK_THROWS_MATCHES(interpret(program, state), UserError,
-                       MessageMatches(ContainsSubstring("no tensor 'counter'")));
+  CHECK_THROWS_MATCHES(interpret(program, state), UserError, MessageMatches(ContainsSubstring("no tensor 'counter'")));
   state["counter"] = HostTensor::scalar(DType::f32, 1);
   CHECK_THROWS_MATCHES(interpret(program, state), UserError,
                        MessageMatches(ContainsSubstring("f32[] in the state, u32[]")));
@@ -176,8 +175,7 @@ TEST_CASE("the text form of every op prints, parses and prints again", "[text]")
       Program program{std::make_shared<Graph>(), {}};
       std::vector<Value> operands;
       for (size_t i = 0; i < sample.inputs.size(); ++i) {
-        operands.push_back(
-            program.graph->parameter("x " + std::to_string(i) + " \"\\", sample.inputs[i]));
+        operands.push_back(program.graph->parameter("x " + std::to_string(i) + " \"\\", sample.inputs[i]));
       }
       const ScopeGuard scope(*program.graph, "block.0");
       program.outputs = {{"result", program.graph->add(row.op, operands, sample.attr)}};
@@ -185,8 +183,7 @@ TEST_CASE("the text form of every op prints, parses and prints again", "[text]")
       INFO(text);
       const Program copy = parse(text);
       CHECK(print(copy) == text);
-      CHECK(copy.graph->node(copy.outputs[0].second).attr ==
-            program.graph->node(program.outputs[0].second).attr);
+      CHECK(copy.graph->node(copy.outputs[0].second).attr == program.graph->node(program.outputs[0].second).attr);
     }
   }
 }
@@ -272,12 +269,11 @@ TEST_CASE("rewrite copies what is reached and replaces what the rule says", "[re
       "%0 = parameter \"x\" : f32[3]\n%1 = exp %0 : f32[3]\n%2 = log %1 : f32[3]\n"
       "%3 = neg %0 : f32[3]\noutput \"y\" %2\n");
   const Program copy =
-      rewrite(program,
-              [](Graph&, const Node&, std::span<const Value>) -> std::vector<Value> { return {}; });
+      rewrite(program, [](Graph&, const Node&, std::span<const Value>) -> std::vector<Value> { return {}; });
   CHECK(print(copy) == print(program));
   CHECK(copy.graph->size() == 3);
-  const Program changed = rewrite(
-      program, [](Graph&, const Node& node, std::span<const Value> inputs) -> std::vector<Value> {
+  const Program changed =
+      rewrite(program, [](Graph&, const Node& node, std::span<const Value> inputs) -> std::vector<Value> {
         if (node.op == Op::exp) return {inputs[0] * 2.0};
         return {};
       });
@@ -306,9 +302,7 @@ TEST_CASE("strides of a reshape", "[types]") {
 }
 
 TEST_CASE("host tensors round to their storage type and back", "[types]") {
-  const auto rounded = [](DType dtype, double value) {
-    return HostTensor::scalar(dtype, value).values[0];
-  };
+  const auto rounded = [](DType dtype, double value) { return HostTensor::scalar(dtype, value).values[0]; };
   CHECK(rounded(DType::f16, 1.0 / 3) == 0.333251953125);
   CHECK(rounded(DType::f16, 65519) == 65504);
   CHECK(std::isinf(rounded(DType::f16, 65520)));

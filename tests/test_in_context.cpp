@@ -169,8 +169,7 @@ namespace {
 
 // The weights with which one layer takes the best gradient step, times `factor`: queries and keys
 // read x, values read y, and the layer divides by T where the step divides by N + d + 1.
-HostTensor gradient_step_weights(const Model& model, const RegressionOptions& options,
-                                 double factor) {
+HostTensor gradient_step_weights(const Model& model, const RegressionOptions& options, double factor) {
   State tensors = model.store().unpack(model.store().initialise(0));
   for (auto& [name, tensor] : tensors) std::fill(tensor.values.begin(), tensor.values.end(), 0.0);
   const auto C = size_t(model.config().n_embd), d = size_t(options.dimension);
@@ -253,11 +252,9 @@ TEST_CASE("regressions are linear, their gradient step is one, and its loss is t
   REQUIRE(std::abs(mean_loss - 1) < 5 * deviation / std::sqrt(double(kRows)));
 }
 
-TEST_CASE("a device measures the gradient step that one layer takes, and one that is too short",
-          "[device]") {
+TEST_CASE("a device measures the gradient step that one layer takes, and one that is too short", "[device]") {
   engine::Device device = tests::open_test_device();
-  const RegressionOptions options{
-      .dimension = 4, .context = 6, .test_sequences = 65'536, .evaluation_rows = 2048};
+  const RegressionOptions options{.dimension = 4, .context = 6, .test_sequences = 65'536, .evaluation_rows = 2048};
   const LinearRegression data(options);
   const Model model(linear_attention_config(options, 1, 6));
   engine::Session session(device, {.quiet = true});
@@ -266,8 +263,7 @@ TEST_CASE("a device measures the gradient step that one layer takes, and one tha
   std::vector<State> members(2);
   members[0][graph::kParameters] = gradient_step_weights(model, options, 1);
   members[1][graph::kParameters] = gradient_step_weights(model, options, 0.7);
-  session.write(graph::kParameters,
-                ensemble_state(members, member_state_names()).at(graph::kParameters));
+  session.write(graph::kParameters, ensemble_state(members, member_state_names()).at(graph::kParameters));
   const auto measures = data.measure(session, 2, 3);
   const auto of = [&](size_t member, const char* name) {
     for (const Measure& one : measures[member]) {
@@ -290,11 +286,8 @@ TEST_CASE("a device measures the gradient step that one layer takes, and one tha
 
 TEST_CASE("a pack learns from generated data, the same alone and in company", "[device]") {
   engine::Device device = tests::open_test_device();
-  const RegressionOptions regression{.dimension = 2,
-                                     .context = 4,
-                                     .test_sequences = 8192,
-                                     .validation_sequences = 2048,
-                                     .evaluation_rows = 1024};
+  const RegressionOptions regression{
+      .dimension = 2, .context = 4, .test_sequences = 8192, .validation_sequences = 2048, .evaluation_rows = 1024};
   const LinearRegression data(regression);
   SweepOptions options;
   Experiment experiment;
@@ -368,8 +361,7 @@ TEST_CASE("a stream that is the same is patched without effect, another is not",
   session.allocate();
   std::vector<State> members(2);
   for (uint32_t e = 0; e < 2; ++e) members[e][graph::kParameters] = model.store().initialise(e);
-  session.write(graph::kParameters,
-                ensemble_state(members, member_state_names()).at(graph::kParameters));
+  session.write(graph::kParameters, ensemble_state(members, member_state_names()).at(graph::kParameters));
   const auto measures = vectors.measure(session, 2, 1);
   const auto pairs = vectors.draw(1);
   for (const auto& list : measures) {
@@ -410,8 +402,8 @@ TEST_CASE("training on generated data resumes to the same bits", "[device]") {
   config.batch_size = 32;
   config.steps = 40;
   config.generated = &data;
-  const auto scratch = std::filesystem::temp_directory_path() /
-                       fmt::format("surtsey-generated-{}", std::random_device{}());
+  const auto scratch =
+      std::filesystem::temp_directory_path() / fmt::format("surtsey-generated-{}", std::random_device{}());
   const auto train = [&](bool in_parts) {
     engine::Session session(device, {.quiet = true});
     Trainer trainer(session, model, config);
@@ -456,8 +448,7 @@ TEST_CASE("measures are written, read, and computed again from the samples") {
   StudyResult read = parse_result(to_json(result), "result");
   REQUIRE(read.cells[0].measures.size() == 2);
   REQUIRE(disagreements(read, samples).empty());
-  for (auto change : {+[](Measure& one) { one.mean += 1e-6; },
-                      +[](Measure& one) { one.standard_error += 1e-4; }}) {
+  for (auto change : {+[](Measure& one) { one.mean += 1e-6; }, +[](Measure& one) { one.standard_error += 1e-4; }}) {
     StudyResult wrong = read;
     change(wrong.cells[0].measures[0]);
     REQUIRE(disagreements(wrong, samples).size() == 1);

@@ -1,5 +1,5 @@
-// The index algebra against brute force: every rewritten index is evaluated for every value of its variables, in 32-bit unsigned
-// arithmetic as the emitted GLSL does it.
+// The index algebra against brute force: every rewritten index is evaluated for every value of its variables, in 32-bit
+// unsigned arithmetic as the emitted GLSL does it.
 #include "graph/index.h"
 #include "graph/interpret.h"
 #include "graph/kernel.h"
@@ -18,7 +18,7 @@ namespace {
 
 // The values of the free variables of a context, and what expressions over them come to.
 class Evaluation {
-public:
+ public:
   explicit Evaluation(const IndexContext& context) : context_(context) {}
 
   std::map<uint32_t, uint32_t> free;
@@ -32,9 +32,12 @@ public:
   uint32_t variable(uint32_t v) const {
     const auto& x = context_[v];
     switch (x.kind) {
-      case IndexContext::Kind::quotient: return (*this)(x.of) / uint32_t(x.divisor);
-      case IndexContext::Kind::remainder: return (*this)(x.of) % uint32_t(x.divisor);
-      default: return free.at(v);
+      case IndexContext::Kind::quotient:
+        return (*this)(x.of) / uint32_t(x.divisor);
+      case IndexContext::Kind::remainder:
+        return (*this)(x.of) % uint32_t(x.divisor);
+      default:
+        return free.at(v);
     }
   }
 
@@ -50,7 +53,7 @@ public:
     }
   }
 
-private:
+ private:
   const IndexContext& context_;
 };
 
@@ -83,19 +86,27 @@ TEST_CASE("index algebra: quotients and remainders of any sum", "[index]") {
     Draw draw(seed);
     IndexContext context;
     std::vector<Affine> variables;
-    for (uint32_t i = draw.below(3) + 1; i > 0; --i) variables.push_back(context.variable(fmt::format("x{}", i), draw.between(1, 7)));
+    for (uint32_t i = draw.below(3) + 1; i > 0; --i)
+      variables.push_back(context.variable(fmt::format("x{}", i), draw.between(1, 7)));
     Affine a(draw.below(9));
-    for (const Affine& x : variables) a = context.add(a, context.scale(x, draw.of(std::vector<int64_t>{1, 2, 3, 4, 6, 7, 12, 21})));
+    for (const Affine& x : variables)
+      a = context.add(a, context.scale(x, draw.of(std::vector<int64_t>{1, 2, 3, 4, 6, 7, 12, 21})));
     // a, what it comes to, and what divisions make of it, once more on the results.
     std::vector<Affine> results;
     std::vector<std::function<uint32_t(uint32_t)>> expected;
     const int64_t first = draw.between(1, 13), second = draw.between(1, 5);
     const Affine quotient = context.divide(a, first), remainder = context.modulo(a, first);
-    results = {quotient, remainder, context.divide(quotient, second), context.modulo(quotient, second), context.divide(remainder, second),
-               context.modulo(remainder, second), context.add(context.scale(quotient, 3 * first), context.scale(remainder, 3))};
+    results = {quotient,
+               remainder,
+               context.divide(quotient, second),
+               context.modulo(quotient, second),
+               context.divide(remainder, second),
+               context.modulo(remainder, second),
+               context.add(context.scale(quotient, 3 * first), context.scale(remainder, 3))};
     const auto f = uint32_t(first), s = uint32_t(second);
-    expected = {[=](uint32_t x) { return x / f; },     [=](uint32_t x) { return x % f; },     [=](uint32_t x) { return x / f / s; },
-                [=](uint32_t x) { return x / f % s; }, [=](uint32_t x) { return x % f / s; }, [=](uint32_t x) { return x % f % s; },
+    expected = {[=](uint32_t x) { return x / f; },     [=](uint32_t x) { return x % f; },
+                [=](uint32_t x) { return x / f / s; }, [=](uint32_t x) { return x / f % s; },
+                [=](uint32_t x) { return x % f / s; }, [=](uint32_t x) { return x % f % s; },
                 [=](uint32_t x) { return 3 * x; }};
     // A split that a merge undoes leaves no trace.
     CHECK(context.add(context.scale(quotient, first), remainder) == a);
@@ -105,7 +116,8 @@ TEST_CASE("index algebra: quotients and remainders of any sum", "[index]") {
       const uint32_t value = evaluate(a);
       good = good && value <= uint64_t(context.maximum(a)) && within_extents(context, evaluate);
       for (size_t i = 0; i < results.size(); ++i) {
-        good = good && evaluate(results[i]) == expected[i](value) && evaluate(results[i]) <= uint64_t(context.maximum(results[i]));
+        good = good && evaluate(results[i]) == expected[i](value) &&
+               evaluate(results[i]) <= uint64_t(context.maximum(results[i]));
       }
     });
     CHECK(good);
@@ -128,7 +140,8 @@ TEST_CASE("index algebra: a variable of extent 1 is no variable", "[index]") {
 }
 
 TEST_CASE("index algebra: delinearize and linearize are inverse", "[index]") {
-  std::vector<Shape> shapes = {{}, {1}, {7}, {1, 1}, {3, 1, 5}, {1, 4, 1, 3}, {2, 3, 4}, {5, 7, 3}, {6, 1}, {2, 2, 2, 3}};
+  std::vector<Shape> shapes = {{},           {1},       {7},       {1, 1}, {3, 1, 5},
+                               {1, 4, 1, 3}, {2, 3, 4}, {5, 7, 3}, {6, 1}, {2, 2, 2, 3}};
   for (uint32_t seed = 0; seed < 40; ++seed) {
     Draw draw(seed);
     shapes.push_back(draw.shape(draw.between(1, 4), 6));

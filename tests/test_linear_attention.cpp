@@ -24,8 +24,7 @@ struct Heads {
     k = graph.parameter("k", {DType::f32, {B, K, S, D}});
     v = graph.parameter("v", {DType::f32, {B, K, S, W}});
     for (const Value& value : {q, k, v}) {
-      state[std::string(1, "qkv"[state.size()])] =
-          HostTensor::random(value.type(), -1, 1, uint32_t(state.size()) + 1);
+      state[std::string(1, "qkv"[state.size()])] = HostTensor::random(value.type(), -1, 1, uint32_t(state.size()) + 1);
     }
   }
   double at(const char* name, int64_t b, int64_t h, int64_t t, int64_t d) const {
@@ -132,8 +131,7 @@ TEST_CASE("linear attention with the right weights has the loss of a gradient st
     return std::sqrt(-2 * std::log(u)) * std::cos(angle);
   };
   State state;
-  for (const auto& [name, value] : graph.parameters())
-    state[name] = HostTensor::zeros(value.type());
+  for (const auto& [name, value] : graph.parameters()) state[name] = HostTensor::zeros(value.type());
   for (size_t i = 0; i < size_t(kSequences); ++i) {
     std::vector<double> w(d, 0.0);
     for (double& one : w) one = normal();
@@ -142,8 +140,7 @@ TEST_CASE("linear attention with the right weights has the loss of a gradient st
       for (size_t j = 0; j < size_t(d); ++j) label += w[j] * (at[j] = normal());
     };
     for (size_t n = 0; n < size_t(N); ++n) {
-      point(&state["x"].values[(i * size_t(N) + n) * size_t(d)],
-            state["y"].values[i * size_t(N) + n]);
+      point(&state["x"].values[(i * size_t(N) + n) * size_t(d)], state["y"].values[i * size_t(N) + n]);
     }
     point(&state["query"].values[i * size_t(d)], state["target"].values[i]);
   }

@@ -81,8 +81,7 @@ TEST_CASE("the entropy rate is what enumeration gives", "[tasks]") {
     CAPTURE(order);
     // H(x_1 .. x_n+1) - H(x_1 .. x_n) is the rate from n = order on, if the start is stationary.
     for (const int n : {order, order + 2}) {
-      CHECK_THAT(block_entropy(task, n + 1) - block_entropy(task, n),
-                 WithinAbs(task.entropy_rate(), 1e-9));
+      CHECK_THAT(block_entropy(task, n + 1) - block_entropy(task, n), WithinAbs(task.entropy_rate(), 1e-9));
     }
     double total = 0;
     for (const double p : task.stationary()) total += p;
@@ -152,14 +151,9 @@ TEST_CASE("options of the source that are out of range are named", "[tasks]") {
   CHECK_THROWS_WITH(MarkovTask(with([](auto& o) { o.symbols = 1; })), ContainsSubstring("symbols"));
   CHECK_THROWS_WITH(MarkovTask(with([](auto& o) { o.order = 0; })), ContainsSubstring("order"));
   CHECK_THROWS_WITH(MarkovTask(with([](auto& o) { o.order = 3; })), ContainsSubstring("shares"));
-  CHECK_THROWS_WITH(MarkovTask(with([](auto& o) { o.block_size = 2; })),
-                    ContainsSubstring("block_size"));
-  CHECK_THROWS_WITH(MarkovTask(with([](auto& o) { o.exponent = -1; })),
-                    ContainsSubstring("exponent"));
-  CHECK_THROWS_WITH(MarkovTask(with([](auto& o) {
-                      o.shares = {1, 0, 1};
-                    })),
-                    ContainsSubstring("share"));
+  CHECK_THROWS_WITH(MarkovTask(with([](auto& o) { o.block_size = 2; })), ContainsSubstring("block_size"));
+  CHECK_THROWS_WITH(MarkovTask(with([](auto& o) { o.exponent = -1; })), ContainsSubstring("exponent"));
+  CHECK_THROWS_WITH(MarkovTask(with([](auto& o) { o.shares = {1, 0, 1}; })), ContainsSubstring("share"));
   CHECK_THROWS_WITH(MarkovTask(with([](auto& o) {
                       o.symbols = 200;
                       o.order = 3;

@@ -205,9 +205,7 @@ TEST_CASE("the recipe's model has the recipe's size and scales") {
   REQUIRE(model.parameter_count() == 2 * V * d + T * d + L * (12 * d * d + 6 * d) + d);
   REQUIRE(config.n_head == 2);
   REQUIRE(recipe_config(2, 64, 16, 18).n_head == 8);
-  const auto deviation = [&](const char* name) {
-    return model.store().spec(name).initialisation.scale;
-  };
+  const auto deviation = [&](const char* name) { return model.store().spec(name).initialisation.scale; };
   REQUIRE(deviation("embed.token") == 0.5);
   REQUIRE(deviation("blocks.0.attention.q.weight") == Approx(0.25));
   REQUIRE(deviation("blocks.1.attention.out.weight") == Approx(0.25 / 2));
@@ -238,11 +236,9 @@ TEST_CASE("descriptors, cost and names") {
   REQUIRE(estimated_training_flops(1000, 50) == 300000);
 
   REQUIRE(hugging_face_name("embed.token") == "model.embed_tokens.weight");
-  REQUIRE(hugging_face_name("blocks.3.attention.out.weight") ==
-          "model.layers.3.self_attn.o_proj.weight");
+  REQUIRE(hugging_face_name("blocks.3.attention.out.weight") == "model.layers.3.self_attn.o_proj.weight");
   REQUIRE(hugging_face_name("blocks.0.attention.q.bias") == "model.layers.0.self_attn.q_proj.bias");
-  REQUIRE(hugging_face_name("blocks.10.norm2.weight") ==
-          "model.layers.10.post_attention_layernorm.weight");
+  REQUIRE(hugging_face_name("blocks.10.norm2.weight") == "model.layers.10.post_attention_layernorm.weight");
   REQUIRE(hugging_face_name("norm.weight") == "model.norm.weight");
   REQUIRE(hugging_face_name("embed.position").empty());
   REQUIRE(hugging_face_name("blocks.0.cross.q.weight").empty());
@@ -265,8 +261,7 @@ TEST_CASE("a configuration goes through JSON and refuses what it does not know")
   REQUIRE(message(R"({"n_layer": "3"})") == "[config] n_layer wants an integer, not \"3\"");
   REQUIRE(message(R"({"n_layer": 0})").find("n_layer is 0") != std::string::npos);
   REQUIRE(message(R"({"n_head": 3})").find("does not divide") != std::string::npos);
-  REQUIRE(message(R"({"position": "absolute"})").find("learned, sinusoidal, rotary, none") !=
-          std::string::npos);
+  REQUIRE(message(R"({"position": "absolute"})").find("learned, sinusoidal, rotary, none") != std::string::npos);
   REQUIRE(message(R"({"dropout": 1})").find("dropout") != std::string::npos);
   REQUIRE(message(R"([])").find("not an object") != std::string::npos);
 }

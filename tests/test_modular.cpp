@@ -41,8 +41,7 @@ TEST_CASE("a table of sums is whole, right, and cut once", "[tasks]") {
       CHECK(batch.targets[row * 5 + 3] == batch.tokens[row * 5 + 4]);
     }
     CHECK(drawn == (split == Split::kTrain ? trained : held_out));
-    CHECK(std::vector<float>(batch.weights.begin(), batch.weights.begin() + 5) ==
-          std::vector<float>{0, 0, 0, 1, 0});
+    CHECK(std::vector<float>(batch.weights.begin(), batch.weights.begin() + 5) == std::vector<float>{0, 0, 0, 1, 0});
     CHECK(task.sample(split, 2, 2, 50).tokens != task.sample(split, 1, 2, 50).tokens);
   }
   CHECK(ModularTask({.modulus = 11, .table_seed = 1}).test_items(0, 5, 0)[0].sequence !=

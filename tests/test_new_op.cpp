@@ -1,9 +1,10 @@
-// A new elementwise op costs one row, an enumerator and a builder line: the README's example is added that way, to copies of the four files
-// it touches, compiled against the library as it is, and put through the interpreter, the gradient check, the text form, fusion and GLSL.
+// A new elementwise op costs one row, an enumerator and a builder line: the README's example is added that way, to
+// copies of the four files it touches, compiled against the library as it is, and put through the interpreter, the
+// gradient check, the text form, fusion and GLSL.
 #include "shaders/spirv.h"
 
-#include <catch2/catch_test_macros.hpp>
 #include <fmt/format.h>
+#include <catch2/catch_test_macros.hpp>
 
 #include <cstdio>
 #include <cstdlib>
@@ -57,7 +58,8 @@ std::string documented_row() {
   return readme.substr(begin, readme.find("```", begin) - begin);
 }
 
-// What follows from the row. Prints the GLSL of the kernel that the op is fused into; a failed expectation is the exit status.
+// What follows from the row. Prints the GLSL of the kernel that the op is fused into; a failed expectation is the exit
+// status.
 constexpr const char* kProgram = R"cpp(
 #include "graph/autodiff.h"
 #include "graph/compile.h"
@@ -69,46 +71,47 @@ constexpr const char* kProgram = R"cpp(
 #include <cmath>
 #include <cstdio>
 
-using namespace surtsey;
-using namespace surtsey::graph;
+  using namespace surtsey;
+  using namespace surtsey::graph;
 
-int main() {
-  const OpDef* row = find_op("softsign");
-  if (row == nullptr || row->op != Op::softsign || row->samples.empty()) return 10;
-  const Type type{DType::f32, {3, 5}};
-  Program program{std::make_shared<Graph>(), {}};
-  const Value x = program.graph->parameter("x", type), c = program.graph->parameter("c", type);
-  const Value y = softsign(x * 0.7) * c;
-  const Value loss = sum(y, {0, 1}, false);
-  const Value gradient = differentiate(loss, std::span(&x, 1))[0];
-  program.outputs = {{"y", y}, {"loss", loss}, {"gradient", gradient}};
-  verify(*program.graph);
+  int main() {
+    const OpDef* row = find_op("softsign");
+    if (row == nullptr || row->op != Op::softsign || row->samples.empty()) return 10;
+    const Type type{DType::f32, {3, 5}};
+    Program program{std::make_shared<Graph>(), {}};
+    const Value x = program.graph->parameter("x", type), c = program.graph->parameter("c", type);
+    const Value y = softsign(x * 0.7) * c;
+    const Value loss = sum(y, {0, 1}, false);
+    const Value gradient = differentiate(loss, std::span(&x, 1))[0];
+    program.outputs = {{"y", y}, {"loss", loss}, {"gradient", gradient}};
+    verify(*program.graph);
 
-  State state{{"x", HostTensor::random(type, -4, 4, 1)}, {"c", HostTensor::random(type, 0.5, 1.5, 2)}};
-  const auto results = interpret(program, state);
-  for (size_t i = 0; i < 15; ++i) {
-    const double v = 0.7 * state["x"].values[i];
-    if (std::abs(results.at("y").values[i] - v / (1 + std::abs(v)) * state["c"].values[i]) > 1e-7) return 11;
-    const double step = 1e-5;
-    State up = state, down = state;
-    up["x"].values[i] += step;
-    down["x"].values[i] -= step;
-    const double numeric = (interpret(program, up).at("loss").values[0] - interpret(program, down).at("loss").values[0]) / (2 * step);
-    if (std::abs(numeric - results.at("gradient").values[i]) > 1e-6) return 12;
+    State state{{"x", HostTensor::random(type, -4, 4, 1)}, {"c", HostTensor::random(type, 0.5, 1.5, 2)}};
+    const auto results = interpret(program, state);
+    for (size_t i = 0; i < 15; ++i) {
+      const double v = 0.7 * state["x"].values[i];
+      if (std::abs(results.at("y").values[i] - v / (1 + std::abs(v)) * state["c"].values[i]) > 1e-7) return 11;
+      const double step = 1e-5;
+      State up = state, down = state;
+      up["x"].values[i] += step;
+      down["x"].values[i] -= step;
+      const double numeric =
+          (interpret(program, up).at("loss").values[0] - interpret(program, down).at("loss").values[0]) / (2 * step);
+      if (std::abs(numeric - results.at("gradient").values[i]) > 1e-6) return 12;
+    }
+    if (print(parse(print(program))) != print(program)) return 13;
+    try {
+      softsign(iota(*program.graph, {DType::u32, {3}}, 0));
+      return 14;
+    } catch (const UserError&) {
+    }
+
+    program.outputs.resize(1);
+    const Target target = target_preset("lavapipe");
+    const Plan plan = compile(program, target);
+    if (plan.dispatches.size() != 1) return 15;
+    std::fputs(shaders::emit(plan, target)[0].glsl.c_str(), stdout);
   }
-  if (print(parse(print(program))) != print(program)) return 13;
-  try {
-    softsign(iota(*program.graph, {DType::u32, {3}}, 0));
-    return 14;
-  } catch (const UserError&) {
-  }
-
-  program.outputs.resize(1);
-  const Target target = target_preset("lavapipe");
-  const Plan plan = compile(program, target);
-  if (plan.dispatches.size() != 1) return 15;
-  std::fputs(shaders::emit(plan, target)[0].glsl.c_str(), stdout);
-}
 )cpp";
 
 }  // namespace
@@ -131,23 +134,27 @@ TEST_CASE("a new elementwise op is one row, an enumerator and a builder line", "
   }
   const Scratch scratch;
   const fs::path graph = scratch.path / "graph";
-  // The enumerator comes last here, so that the numbers in the library stay what they are; in the tree it stands with its family.
+  // The enumerator comes last here, so that the numbers in the library stay what they are; in the tree it stands with
+  // its family.
   std::string header = read(root / "graph/op.h");
   const size_t last = header.find("  count_\n");
   REQUIRE(last != std::string::npos);
   write(graph / "op.h", header.insert(last, "  softsign,\n"));
-  write(graph / "ops/elementwise.cpp", insert_after(read(root / "graph/ops/elementwise.cpp"), "std::vector<OpDef> rows = {\n", documented_row()));
-  write(graph / "graph.h", insert_after(read(root / "graph/graph.h"), "Value erf(Value x);\n", "Value softsign(Value x);\n"));
-  write(graph / "builders.cpp", insert_after(read(root / "graph/builders.cpp"), "Value erf(Value x) { return unary(Op::erf, x); }\n",
-                                             "Value softsign(Value x) { return unary(Op::softsign, x); }\n"));
+  write(graph / "ops/elementwise.cpp",
+        insert_after(read(root / "graph/ops/elementwise.cpp"), "std::vector<OpDef> rows = {\n", documented_row()));
+  write(graph / "graph.h",
+        insert_after(read(root / "graph/graph.h"), "Value erf(Value x);\n", "Value softsign(Value x);\n"));
+  write(graph / "builders.cpp",
+        insert_after(read(root / "graph/builders.cpp"), "Value erf(Value x) { return unary(Op::erf, x); }\n",
+                     "Value softsign(Value x) { return unary(Op::softsign, x); }\n"));
   write(graph / "op.cpp", read(root / "graph/op.cpp"));  // counts the enumerators
   write(scratch.path / "main.cpp", kProgram);
 
   const std::string here = scratch.path.string();
-  const std::string command =
-      fmt::format("{0} -std=c++20 -O0 -I'{1}' -I'{2}' -o '{1}/main' '{1}/main.cpp' '{1}/graph/op.cpp' '{1}/graph/builders.cpp' "
-                  "'{1}/graph/ops/elementwise.cpp' '{3}' '{4}' -lfmt > '{1}/log' 2>&1",
-                  compiler, here, root.string(), shader_library.string(), graph_library.string());
+  const std::string command = fmt::format(
+      "{0} -std=c++20 -O0 -I'{1}' -I'{2}' -o '{1}/main' '{1}/main.cpp' '{1}/graph/op.cpp' '{1}/graph/builders.cpp' "
+      "'{1}/graph/ops/elementwise.cpp' '{3}' '{4}' -lfmt > '{1}/log' 2>&1",
+      compiler, here, root.string(), shader_library.string(), graph_library.string());
   const int compiled = std::system(command.c_str());
   INFO(command << "\n" << (compiled == 0 ? "" : read(scratch.path / "log")));
   REQUIRE(compiled == 0);

@@ -77,15 +77,13 @@ TEST_CASE("every driver's statistics come under one set of names", "[offline]") 
 }
 
 TEST_CASE("a child process returns, throws or dies, and the parent learns which", "[offline]") {
-  const auto returned = engine::run_in_child({{"SURTSEY_DEVICE", "child"}}, [](auto&) {
-    return "device " + environment("SURTSEY_DEVICE");
-  });
+  const auto returned = engine::run_in_child({{"SURTSEY_DEVICE", "child"}},
+                                             [](auto&) { return "device " + environment("SURTSEY_DEVICE"); });
   CHECK(returned.finished);
   CHECK(returned.output == "device child");
   CHECK(environment("SURTSEY_DEVICE") != "child");
 
-  const auto threw =
-      engine::run_in_child({}, [](auto&) -> std::string { throw UserError("wrong key"); });
+  const auto threw = engine::run_in_child({}, [](auto&) -> std::string { throw UserError("wrong key"); });
   CHECK_FALSE(threw.finished);
   CHECK(threw.user_error);
   CHECK(threw.output == "wrong key");
@@ -119,8 +117,7 @@ std::string spilling_statement() {
   std::string text;
   for (int i = 0; i < 400; ++i) text += fmt::format("float v{0} = a0[i + {1}u]; ", i, 64 * i);
   text += "barrier(); float sum = 0.0; ";
-  for (int i = 0; i < 400; ++i)
-    text += fmt::format("sum = fma(sum, v{0}, v{1}); ", 399 - i, (i * 7) % 400);
+  for (int i = 0; i < 400; ++i) text += fmt::format("sum = fma(sum, v{0}, v{1}); ", 399 - i, (i * 7) % 400);
   return text + "a1[i] = sum;";
 }
 
@@ -128,31 +125,29 @@ TEST_CASE("a null device compiles kernels and says what became of them", "[offli
   need_offline_driver();
   for (const char* family : {"vega10", "navi21", "navi31"}) {
     INFO(family);
-    const std::string answer =
-        engine::with_offline_device(fmt::format("amd:{}", family), [](engine::OfflineDevice& d) {
-          const graph::Target& target = d.info().target;
-          check(!d.info().usable && !target.cpu && target.shared_memory_bytes >= 32768 &&
-                    target.max_allocation > 0,
-                "limits are those of a GPU: {}", engine::print(d.info()));
-          const shaders::Shader plain = hand_shader("plain", target, 2, 64, "a1[i] = a0[i] + 1.0;");
-          const shaders::Shader greedy = hand_shader("greedy", target, 2, 64, spilling_statement());
-          const std::vector<shaders::Shader> list = {plain, greedy, plain};
-          const std::vector<DriverStatistics> s = d.compile(list, "");
-          check(s.size() == 3, "one for each shader, not {}", s.size());
-          for (const DriverStatistics& one : s)
-            for (const engine::StatisticField& field : engine::statistic_fields())
-              check((one.*field.value).has_value(), "{} is missing", field.name);
-          check(*s[0].registers > 0 && *s[0].registers < 64 && *s[0].code_bytes > 0 &&
-                    *s[0].occupancy > 1 && *s[0].latency > 0 && *s[0].shared_bytes == 0,
-                "the plain kernel is small");
-          check(*s[0].spills == 0 && *s[1].spills > 0, "400 live values spill, one does not: {} {}",
-                *s[1].spills, *s[0].spills);
-          check(s[0].isa() == s[2].isa() && s[0].isa() != s[1].isa(), "equal shaders, equal code");
-          check(s[0].isa().find("s_endpgm") != std::string_view::npos, "not ISA: {}", s[0].isa());
-          check(s[0].representations.size() > 1 && s[0].raw.size() > 8 && s[0].subgroup_size >= 32,
-                "all that the driver says is kept");
-          return std::string("compiled");
-        });
+    const std::string answer = engine::with_offline_device(fmt::format("amd:{}", family), [](engine::OfflineDevice& d) {
+      const graph::Target& target = d.info().target;
+      check(!d.info().usable && !target.cpu && target.shared_memory_bytes >= 32768 && target.max_allocation > 0,
+            "limits are those of a GPU: {}", engine::print(d.info()));
+      const shaders::Shader plain = hand_shader("plain", target, 2, 64, "a1[i] = a0[i] + 1.0;");
+      const shaders::Shader greedy = hand_shader("greedy", target, 2, 64, spilling_statement());
+      const std::vector<shaders::Shader> list = {plain, greedy, plain};
+      const std::vector<DriverStatistics> s = d.compile(list, "");
+      check(s.size() == 3, "one for each shader, not {}", s.size());
+      for (const DriverStatistics& one : s)
+        for (const engine::StatisticField& field : engine::statistic_fields())
+          check((one.*field.value).has_value(), "{} is missing", field.name);
+      check(*s[0].registers > 0 && *s[0].registers < 64 && *s[0].code_bytes > 0 && *s[0].occupancy > 1 &&
+                *s[0].latency > 0 && *s[0].shared_bytes == 0,
+            "the plain kernel is small");
+      check(*s[0].spills == 0 && *s[1].spills > 0, "400 live values spill, one does not: {} {}", *s[1].spills,
+            *s[0].spills);
+      check(s[0].isa() == s[2].isa() && s[0].isa() != s[1].isa(), "equal shaders, equal code");
+      check(s[0].isa().find("s_endpgm") != std::string_view::npos, "not ISA: {}", s[0].isa());
+      check(s[0].representations.size() > 1 && s[0].raw.size() > 8 && s[0].subgroup_size >= 32,
+            "all that the driver says is kept");
+      return std::string("compiled");
+    });
     CHECK(answer == "compiled");
   }
 }
@@ -171,8 +166,7 @@ TEST_CASE("what goes wrong with a null device is one message", "[offline]") {
   message("amd:navi99", "amd:navi21, ");
   // The two names that versions of the driver have for one family.
   const auto name = [](engine::OfflineDevice& device) { return device.info().name; };
-  CHECK(engine::with_offline_device("amd:gfx1100", name) ==
-        engine::with_offline_device("amd:navi31", name));
+  CHECK(engine::with_offline_device("amd:gfx1100", name) == engine::with_offline_device("amd:navi31", name));
 
   // A driver that does not survive a kernel: the message names the kernel.
   const auto crash = [](engine::OfflineDevice& device) {
@@ -184,8 +178,7 @@ TEST_CASE("what goes wrong with a null device is one message", "[offline]") {
   CHECK_THROWS_MATCHES(engine::with_offline_device("amd:navi21", crash), engine::DeviceError,
                        MessageMatches(ContainsSubstring("amd:navi21") && ContainsSubstring("odd")));
   CHECK_THROWS_MATCHES(
-      engine::with_offline_device(
-          "amd:navi21", [](auto&) -> std::string { throw UserError("an unlikely width"); }),
+      engine::with_offline_device("amd:navi21", [](auto&) -> std::string { throw UserError("an unlikely width"); }),
       UserError, MessageMatches(ContainsSubstring("amd:navi21: an unlikely width")));
 }
 
@@ -201,8 +194,7 @@ TEST_CASE("a session keeps what its driver says of kernels", "[device][offline]"
   engine::Session session(device, options);
   session.add_plan("counting", made.plan, made.shaders);
   const auto& features = device.info().features;
-  const bool speaks =
-      std::find(features.begin(), features.end(), "executable_properties") != features.end();
+  const bool speaks = std::find(features.begin(), features.end(), "executable_properties") != features.end();
   CHECK(session.driver_statistics("counting").size() == (speaks ? made.shaders.size() : 0));
 }
 

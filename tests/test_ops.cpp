@@ -32,8 +32,7 @@ State draw_operands(const Sample& sample) {
   State state;
   for (size_t i = 0; i < sample.inputs.size(); ++i) {
     const auto [low, high] = range_of(sample, i);
-    state["x" + std::to_string(i)] =
-        HostTensor::random(sample.inputs[i], low, high, static_cast<uint32_t>(17 + i));
+    state["x" + std::to_string(i)] = HostTensor::random(sample.inputs[i], low, high, static_cast<uint32_t>(17 + i));
   }
   return state;
 }
@@ -96,8 +95,7 @@ double gradient_error(const OpDef& row, const Sample& sample, GradientRule rule 
       const size_t element = checks == 1 ? 0 : i * (count - 1) / (checks - 1);
       const double x = state[name].values[element];
       const double h = 1e-5;
-      const double numeric =
-          (loss_at(name, element, x + h) - loss_at(name, element, x - h)) / (2 * h);
+      const double numeric = (loss_at(name, element, x + h) - loss_at(name, element, x - h)) / (2 * h);
       largest = std::max({largest, std::fabs(numeric), std::fabs(analytic[w].values[element])});
       error = std::max(error, std::fabs(numeric - analytic[w].values[element]));
     }
@@ -130,8 +128,7 @@ TEST_CASE("the op table is complete and says everything about each op", "[ops]")
         CHECK(std::string(row.glsl).find("$" + std::to_string(operand)) != std::string::npos);
       }
     }
-    const bool is_value =
-        row.family != Family::state && row.family != Family::region && row.op != Op::parameter;
+    const bool is_value = row.family != Family::state && row.family != Family::region && row.op != Op::parameter;
     if (is_value) CHECK(row.samples.size() >= 3);
   }
   CHECK(find_op("softmax") == nullptr);
@@ -168,7 +165,7 @@ TEST_CASE("every gradient agrees with central differences in mid-graph", "[ops]"
       const Type result = row.infer(sample.inputs, sample.attr).at(0);
       if (!is_differentiable(row, sample, result)) continue;
       INFO(case_name(row, sample));
-          CHECK(gradient_error(row, sample) < 1e-6);
+      CHECK(gradient_error(row, sample) < 1e-6);
       ++checked;
     }
   }
@@ -183,15 +180,15 @@ TEST_CASE("the gradient check catches wrong rules", "[ops]") {
   CHECK(gradient_error(exp_row, exp_row.samples[0], exp_row.gradient) < 1e-6);
 
   const OpDef& mul_row = definition(Op::mul);
-  const GradientRule swapped = [](std::span<const Value> in, const Attr&, Value,
-                                  Value g) -> std::vector<Value> {
+  const GradientRule swapped = [](std::span<const Value> in, const Attr&, Value, Value g) -> std::vector<Value> {
     return {g * in[0], g * in[1]};
   };
   CHECK(gradient_error(mul_row, mul_row.samples[1], swapped) > 1e-2);
 
   const OpDef& sum_row = definition(Op::sum);
-  const GradientRule ones = [](std::span<const Value> in, const Attr&, Value,
-                               Value) -> std::vector<Value> { return {constant_like(in[0], 1)}; };
+  const GradientRule ones = [](std::span<const Value> in, const Attr&, Value, Value) -> std::vector<Value> {
+    return {constant_like(in[0], 1)};
+  };
   CHECK(gradient_error(sum_row, sum_row.samples[1], ones) > 1e-2);
 }
 
@@ -211,8 +208,7 @@ TEST_CASE("gradients flow through several uses, and stop where there is no path"
   CHECK(values[2].values == std::vector<double>{0, 0});
 }
 
-TEST_CASE("a region without a gradient of its own is differentiated through its body",
-          "[autodiff]") {
+TEST_CASE("a region without a gradient of its own is differentiated through its body", "[autodiff]") {
   const Type type{DType::f32, {4}};
   auto make_region = [&] {
     auto result = std::make_shared<Region>();
@@ -242,15 +238,13 @@ TEST_CASE("a region without a gradient of its own is differentiated through its 
     const Value loss = sum((results[0] * results[1] + twice) * coefficient, {0}, false);
     const Value gradient = differentiate(loss, std::span(&x, 1))[0];
     verify(graph);
-    State state = {{"x", HostTensor::random(type, -1, 1, 1)},
-                   {"c", HostTensor::random(type, 0.5, 2, 2)}};
+    State state = {{"x", HostTensor::random(type, -1, 1, 1)}, {"c", HostTensor::random(type, 0.5, 2, 2)}};
     const auto analytic = evaluate(graph, std::span(&gradient, 1), state)[0].values;
     for (size_t i = 0; i < 4; ++i) {
       const double v = state["x"].values[i];
       const double c = state["c"].values[i];
       // f = (x/2) e^x (3x/2) + (x/2) e^(x/2)
-      const double expected =
-          c * ((1.5 * v + 0.75 * v * v) * std::exp(v) + (0.5 + 0.25 * v) * std::exp(v / 2));
+      const double expected = c * ((1.5 * v + 0.75 * v * v) * std::exp(v) + (0.5 + 0.25 * v) * std::exp(v / 2));
       CHECK(analytic[i] == Catch::Approx(expected).epsilon(1e-10));
     }
   }
@@ -262,8 +256,8 @@ TEST_CASE("the erf of the shaders, in f32, is within 4.5e-7", "[ops]") {
     const float a = std::clamp(x, -3.92f, 3.92f);
     const float s = a * a;
     float p = 1.9921481e-08f;
-    for (const float c : {-1.9943072e-06f, 1.4898766e-04f, 3.9729183e-03f, 5.1397346e-02f,
-                          2.0611477e-01f, 1.1283787f}) {
+    for (const float c :
+         {-1.9943072e-06f, 1.4898766e-04f, 3.9729183e-03f, 5.1397346e-02f, 2.0611477e-01f, 1.1283787f}) {
       p = p * s + c;
     }
     float q = 1.0241313e-03f;

@@ -38,10 +38,8 @@ struct Quadratic {
     const Value value = loss(parameters);
     const Value gradient = parameters.flat_gradient(value);
     const OptimizerStep step = optimize(parameters, gradient, value, config);
-    result.outputs = {{"loss", value},
-                      {"gradient", gradient},
-                      {"norm", step.gradient_norm},
-                      {"rate", step.learning_rate}};
+    result.outputs = {
+        {"loss", value}, {"gradient", gradient}, {"norm", step.gradient_norm}, {"rate", step.learning_rate}};
     return result;
   }
 
@@ -149,8 +147,7 @@ TEST_CASE("a step without a finite gradient is skipped and counted, the step goe
   State state = quadratic.state(config, 0.01);
   interpret(program, state);
   const State before = state;
-  for (const double poison :
-       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+  for (const double poison : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     state["slope"].values[0] = poison;
     interpret(program, state);
   }

@@ -89,11 +89,9 @@ TEST_CASE("simplify: identities of arithmetic", "[passes]") {
     CHECK(simplified(kX + body) == unchanged);
   }
   // 0 * x is not 0 when x is infinite, and a constant that overflows stays visible.
-  const std::string zero =
-      kX + "%1 = constant 0 : f32[4,6]\n%2 = mul %0 %1 : f32[4,6]\noutput \"y\" %2\n";
+  const std::string zero = kX + "%1 = constant 0 : f32[4,6]\n%2 = mul %0 %1 : f32[4,6]\noutput \"y\" %2\n";
   CHECK(simplified(zero) == zero);
-  const std::string overflow =
-      "%0 = constant 100 : f32[2]\n%1 = exp %0 : f32[2]\noutput \"y\" %1\n";
+  const std::string overflow = "%0 = constant 100 : f32[2]\n%1 = exp %0 : f32[2]\noutput \"y\" %1\n";
   CHECK(simplified(overflow) == overflow);
 }
 
@@ -286,8 +284,7 @@ TEST_CASE("decompose: a product of few tiles and a long inner axis is cut", "[pa
   for (const Case& c : cases) {
     INFO(to_string(f32(c.a)) << " @ " << to_string(f32(c.b)));
     Program program{std::make_shared<Graph>(), {}};
-    const Value a = program.graph->parameter("a", f32(c.a)),
-                b = program.graph->parameter("b", f32(c.b));
+    const Value a = program.graph->parameter("a", f32(c.a)), b = program.graph->parameter("b", f32(c.b));
     program.outputs = {{"y", matmul(a, b)}};
     const Program result = decompose(program, target_preset("nvidia"));
     verify(*result.graph);
@@ -352,15 +349,13 @@ TEST_CASE("targets resolve their variants and refuse what cannot run", "[target]
   CHECK(target.max_bindings() == 8);
   target = target_preset("intel");
   target.matmul = MatmulVariant::lane_broadcast;
-  CHECK_THROWS_MATCHES(target.matmul_variant(), UserError,
-                       MessageMatches(ContainsSubstring("intel has size 0")));
+  CHECK_THROWS_MATCHES(target.matmul_variant(), UserError, MessageMatches(ContainsSubstring("intel has size 0")));
   CHECK_THROWS_MATCHES(target_preset("voodoo"), UserError,
                        MessageMatches(ContainsSubstring("minimal, lavapipe, swiftshader, intel")));
   for (const char* name : target_preset_names()) CHECK(target_preset(name).name == name);
 }
 
-TEST_CASE("in descriptor mode a kernel that reaches too far is refused with what it needs",
-          "[passes]") {
+TEST_CASE("in descriptor mode a kernel that reaches too far is refused with what it needs", "[passes]") {
   Program program{std::make_shared<Graph>(), {}};
   const Value x = program.graph->parameter("x", {DType::f32, {3000}});
   program.outputs = {{"y", x + 1.0}};
@@ -374,9 +369,9 @@ TEST_CASE("in descriptor mode a kernel that reaches too far is refused with what
     if (addressing == Addressing::address) {
       CHECK_NOTHROW(compile(program, target));
     } else {
-      CHECK_THROWS_MATCHES(compile(program, target), UserError,
-                           MessageMatches(ContainsSubstring("of 'x' f32[3000] at once") &&
-                                          ContainsSubstring("Address mode")));
+      CHECK_THROWS_MATCHES(
+          compile(program, target), UserError,
+          MessageMatches(ContainsSubstring("of 'x' f32[3000] at once") && ContainsSubstring("Address mode")));
     }
   }
 }

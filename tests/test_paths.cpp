@@ -16,8 +16,7 @@ using Catch::Matchers::ContainsSubstring;
 namespace {
 
 // Reads a sequence as text and does the sum by hand; the order it took.
-std::string order_of(const PathsTask& task, std::span<const int32_t> sequence, int32_t n,
-                     int32_t modulus) {
+std::string order_of(const PathsTask& task, std::span<const int32_t> sequence, int32_t n, int32_t modulus) {
   std::istringstream text(task.decode(sequence));
   std::vector<int32_t> digits(static_cast<size_t>(n));
   for (int32_t& digit : digits) text >> digit;

@@ -142,7 +142,8 @@ TEST_CASE("memory checks notice plans that are wrong", "[plan]") {
     ++transients;
     Plan broken = plan;
     for (Buffer& buffer : broken.buffers)
-      if (buffer.kind == BufferKind::transient && buffer.bytes <= broken.buffers[b].bytes) buffer.offset = broken.buffers[b].offset;
+      if (buffer.kind == BufferKind::transient && buffer.bytes <= broken.buffers[b].bytes)
+        buffer.offset = broken.buffers[b].offset;
     noticed += !shared_bytes(broken).empty() && !Memory(broken).run().empty();
   }
   CHECK(transients > 10);
@@ -154,7 +155,8 @@ TEST_CASE("memory checks notice plans that are wrong", "[plan]") {
 
 TEST_CASE("training plans: equal programs give equal plans", "[plan]") {
   // A cache of pipelines, a resume and a second machine depend on it.
-  CHECK(print(compile(decoder_step(true), target_preset("lavapipe"))) == print(compile(decoder_step(true), target_preset("lavapipe"))));
+  CHECK(print(compile(decoder_step(true), target_preset("lavapipe"))) ==
+        print(compile(decoder_step(true), target_preset("lavapipe"))));
 }
 
 TEST_CASE("the GLSL of every kernel compiles, for every preset and variant", "[plan][shaders]") {
@@ -172,14 +174,16 @@ TEST_CASE("the GLSL of every kernel compiles, for every preset and variant", "[p
     const std::vector<shaders::Spirv> modules = shaders::compile_spirv(list, "");
     REQUIRE(modules.size() == list.size());
     for (size_t i = 0; i < list.size(); ++i)
-      CHECK_NOTHROW(shaders::check_reflection(list[i], shaders::reflect(modules[i]), target.addressing == Addressing::address));
+      CHECK_NOTHROW(
+          shaders::check_reflection(list[i], shaders::reflect(modules[i]), target.addressing == Addressing::address));
   };
   const std::vector<Program> all = {decoder_step(false), decoder_step(true)};
   for (const auto& [name, target] : targets()) {
     INFO(name);
     // Without fusion kernels are many, and all of one kind.
     if (target.fusion) check_all(all[0], target, {});
-    if (name == "minimal" || name == "lavapipe" || name == "swiftshader" || name == "amd" || name == "nvidia" || name == "nvidia unfused")
+    if (name == "minimal" || name == "lavapipe" || name == "swiftshader" || name == "amd" || name == "nvidia" ||
+        name == "nvidia unfused")
       check_all(all[1], target, {});
   }
   for (const DType storage : {DType::f16, DType::bf16}) {

@@ -1,4 +1,5 @@
-// 16-bit storage: what lower_precision picks and saves, how it rounds, loss scaling, training. (The op suite under it: test_device_ops.cpp.)
+// 16-bit storage: what lower_precision picks and saves, how it rounds, loss scaling, training. (The op suite under it:
+// test_device_ops.cpp.)
 #include "tests/device_suite.h"
 
 #include "experiments/commands/step_program.h"
@@ -31,7 +32,8 @@ struct Step {
   Program program;
 };
 
-Step decoder_step(std::string name, const experiments::ModelConfig& config, int64_t batch, size_t members = 1, DType dtype = DType::f32) {
+Step decoder_step(std::string name, const experiments::ModelConfig& config, int64_t batch, size_t members = 1,
+                  DType dtype = DType::f32) {
   const experiments::Model model(config);
   experiments::commands::StepConfig step;
   step.batch_size = batch;
@@ -57,7 +59,8 @@ experiments::ModelConfig tiny_model() {
 uint64_t activation_bytes(const Plan& plan, const Step& step) {
   uint64_t bytes = 0;
   for (const Buffer& buffer : plan.buffers)
-    if (buffer.kind == BufferKind::transient && element_count(buffer.type.shape) % step.parameters != 0) bytes += buffer.bytes;
+    if (buffer.kind == BufferKind::transient && element_count(buffer.type.shape) % step.parameters != 0)
+      bytes += buffer.bytes;
   return bytes;
 }
 
@@ -70,7 +73,8 @@ TEST_CASE("16-bit storage halves the bytes of activations", "[plan][precision]")
   large.n_head = 6;
   large.block_size = 256;
   large.vocab_size = 65;
-  const Step steps[] = {decoder_step("e01", e01_model(), 192), decoder_step("e01, 3 members", e01_model(), 192, 3), decoder_step("10.8M", large, 8)};
+  const Step steps[] = {decoder_step("e01", e01_model(), 192), decoder_step("e01, 3 members", e01_model(), 192, 3),
+                        decoder_step("10.8M", large, 8)};
   for (const Step& step : steps) {
     const Target target = target_preset("lavapipe");
     const Plan wide = compile(step.program, target);
@@ -100,7 +104,8 @@ TEST_CASE("lower_precision: activations and weights' copies are narrow, the rest
         INFO(kernel.name << " writes " << buffer.name << " " << to_string(buffer.type));
         CHECK(output.view.dtype == buffer.type.dtype);
         if (buffer.kind != BufferKind::transient) CHECK(output.view.dtype == output.value.dtype());
-        if (definition(graph.node(output.value).op).family == Family::reduce) CHECK(output.view.dtype == output.value.dtype());
+        if (definition(graph.node(output.value).op).family == Family::reduce)
+          CHECK(output.view.dtype == output.value.dtype());
         if (output.view.dtype != dtype) continue;
         CHECK(output.value.dtype() == DType::f32);
         copies += graph.node(output.value).op == Op::parameter;
@@ -132,7 +137,8 @@ TEST_CASE("lower_precision: what an update reads keeps its precision", "[plan][p
       if (plan.buffers[output.view.buffer].kind != BufferKind::state) continue;
       ++updates;
       for (const KernelOperand& input : kernel.inputs)
-        if (input.value.shape() == Shape{16, 16} && plan.buffers[input.view.buffer].name == "w") CHECK(input.view.dtype == DType::f32);
+        if (input.value.shape() == Shape{16, 16} && plan.buffers[input.view.buffer].name == "w")
+          CHECK(input.view.dtype == DType::f32);
     }
   CHECK(updates == 1);
   CHECK(Memory(plan).run() == "");
@@ -140,11 +146,14 @@ TEST_CASE("lower_precision: what an update reads keeps its precision", "[plan][p
 
 TEST_CASE("lower_precision: masks that are read keep f32 in f16, masks of the index do not", "[plan][precision]") {
   const auto narrow_scores = [](const char* condition, DType dtype) {
-    const Program program = parse(fmt::format(
-        "%0 = parameter \"x\" : f32[64,64]\n%1 = parameter \"mask\" : bool[64,64]\n%2 = iota axis=0 : i32[64,64]\n%3 = iota axis=1 : i32[64,64]\n"
-        "%4 = less %3 %2 : bool[64,64]\n%5 = matmul %0 %0 : f32[64,64]\n%6 = constant -1e+30 : f32[64,64]\n%7 = select {} %5 %6 : f32[64,64]\n"
-        "%8 = exp %7 : f32[64,64]\n%9 = reduce_max %7 axes=[1] : f32[64,1]\n%10 = matmul %8 %0 : f32[64,64]\noutput \"y\" %10\noutput \"m\" %9\n",
-        condition));
+    const Program program =
+        parse(fmt::format("%0 = parameter \"x\" : f32[64,64]\n%1 = parameter \"mask\" : bool[64,64]\n%2 = iota axis=0 "
+                          ": i32[64,64]\n%3 = iota axis=1 : i32[64,64]\n"
+                          "%4 = less %3 %2 : bool[64,64]\n%5 = matmul %0 %0 : f32[64,64]\n%6 = constant -1e+30 : "
+                          "f32[64,64]\n%7 = select {} %5 %6 : f32[64,64]\n"
+                          "%8 = exp %7 : f32[64,64]\n%9 = reduce_max %7 axes=[1] : f32[64,1]\n%10 = matmul %8 %0 : "
+                          "f32[64,64]\noutput \"y\" %10\noutput \"m\" %9\n",
+                          condition));
     const Plan plan = compile(program, target_preset("lavapipe"), {.storage = dtype});
     size_t narrow = 0;
     for (const Kernel& kernel : plan.kernels)
@@ -160,8 +169,9 @@ TEST_CASE("lower_precision: masks that are read keep f32 in f16, masks of the in
 TEST_CASE("a device without 16-bit storage says so", "[plan][precision]") {
   const Step step = decoder_step("tiny", tiny_model(), 3);
   for (const DType dtype : kNarrow)
-    CHECK_THROWS_MATCHES(compile(step.program, target_preset("swiftshader"), {.storage = dtype}), UserError,
-                         MessageMatches(ContainsSubstring("swiftshader has no 16-bit storage") && ContainsSubstring("use dtype f32")));
+    CHECK_THROWS_MATCHES(
+        compile(step.program, target_preset("swiftshader"), {.storage = dtype}), UserError,
+        MessageMatches(ContainsSubstring("swiftshader has no 16-bit storage") && ContainsSubstring("use dtype f32")));
   CHECK_THROWS_MATCHES(compile(step.program, target_preset("lavapipe"), {.storage = DType::i32}), UserError,
                        MessageMatches(ContainsSubstring("i32 stores no activations")));
 }
@@ -170,9 +180,10 @@ TEST_CASE("stores round to the nearest, ties to even", "[device][precision]") {
   SURTSEY_NEED_DEVICE();
   if (!device.target().f16_storage) SKIP("the device has no 16-bit storage");
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  std::vector<double> values = {0,      -0.0,    1,       1.0 / 3,   -1.0 / 3,  2049,     2051,       -2049,     65504,     65519,   65520, -70000, 3e38,
-                                1e-5,   6.2e-5,  0x1p-24, 0x1p-25,   0x1.8p-25, 0x1p-26,  257,        259,       0x1p-126,  kInfinity, -kInfinity,
-                                NAN,    0x1.004p0, 0x1.00cp0, 0x1.01p0, 0x1.03p0, 0x1.010002p0, -1e30};
+  std::vector<double> values = {0,       -0.0,      1,         1.0 / 3,  -1.0 / 3, 2049,         2051,      -2049,
+                                65504,   65519,     65520,     -70000,   3e38,     1e-5,         6.2e-5,    0x1p-24,
+                                0x1p-25, 0x1.8p-25, 0x1p-26,   257,      259,      0x1p-126,     kInfinity, -kInfinity,
+                                NAN,     0x1.004p0, 0x1.00cp0, 0x1.01p0, 0x1.03p0, 0x1.010002p0, -1e30};
   while (values.size() % 8 != 0) values.push_back(0.1 * double(values.size()));
   const Type type{DType::f32, {int64_t(values.size()), 1}};
   Program program{std::make_shared<Graph>(), {}};
@@ -201,7 +212,8 @@ TEST_CASE("stores round to the nearest, ties to even", "[device][precision]") {
       } else if (dtype == DType::bf16 || device.target().cpu) {
         CHECK(got == expected);
       } else {
-        CHECK((got == expected || std::abs(got - expected) <= std::abs(expected) * 0x1p-10));  // Vulkan lets a driver truncate
+        CHECK((got == expected ||
+               std::abs(got - expected) <= std::abs(expected) * 0x1p-10));  // Vulkan lets a driver truncate
       }
     }
   }
@@ -247,7 +259,8 @@ TEST_CASE("loss scaling: halved where a step is skipped, doubled after enough th
     return state["loss_scale"].values[0];
   };
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  const std::vector<double> expected = {1024, 1024, 2048, 2048, 1024, 1024, 1024, 2048, 2048, 2048, 4096, 4096, 4096, 4096};
+  const std::vector<double> expected = {1024, 1024, 2048, 2048, 1024, 1024, 1024,
+                                        2048, 2048, 2048, 4096, 4096, 4096, 4096};
   const std::vector<double> slopes = {1, 1, 1, 1, nan, 1, 1, 1, 1, 1, 1, 1, 1, 1};
   for (size_t i = 0; i < slopes.size(); ++i) {
     INFO(i);
@@ -261,7 +274,8 @@ TEST_CASE("loss scaling: halved where a step is skipped, doubled after enough th
   for (const double initial : {0.5, 1000.0, 8192.0}) {
     OptimizerConfig wrong = config;
     wrong.loss_scaling.initial = initial;
-    CHECK_THROWS_MATCHES(linear.program(wrong), UserError, MessageMatches(ContainsSubstring("power of two from 1 to 4096")));
+    CHECK_THROWS_MATCHES(linear.program(wrong), UserError,
+                         MessageMatches(ContainsSubstring("power of two from 1 to 4096")));
   }
 }
 

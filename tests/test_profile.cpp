@@ -1,6 +1,6 @@
 // Where a step's time goes: the rows of a profile, and what is written about them.
-#include "experiments/pages/texts.h"
 #include "experiments/commands/step_program.h"
+#include "experiments/pages/texts.h"
 #include "experiments/profile/profile.h"
 #include "tests/support_device.h"
 
@@ -63,8 +63,7 @@ const Profile& four_layer_profile() {
     session.add_program("train", experiments::commands::training_step(model, step));
     session.allocate();
     experiments::commands::write_initial_state(session, model, step, 1e-3, 1);
-    Profile result =
-        experiments::profile_program(session, "train", plausible_ceilings(), {.steps = kSteps});
+    Profile result = experiments::profile_program(session, "train", plausible_ceilings(), {.steps = kSteps});
     result.subject = "four layers <of> \"little\" width";
     result.facts = {{"command", "surtsey profile"}};
     return result;
@@ -78,8 +77,7 @@ uint64_t sum_of(const std::vector<uint64_t>& values) {
   return sum;
 }
 
-TEST_CASE("profile: rows hold every dispatch and add up to the step of the same replay",
-          "[device]") {
+TEST_CASE("profile: rows hold every dispatch and add up to the step of the same replay", "[device]") {
   const Profile& profile = four_layer_profile();
   REQUIRE(profile.isolated_replays.size() == kSteps);
   for (const bool isolated : {true, false}) {
@@ -91,8 +89,7 @@ TEST_CASE("profile: rows hold every dispatch and add up to the step of the same 
         raw += interval.ns();
         corrected += interval.ns() - std::min(interval.ns(), profile.timestamp_ns);
       }
-      for (const KernelRow& row : profile.rows)
-        rows += (isolated ? row.isolated : row.grouped).totals.at(i);
+      for (const KernelRow& row : profile.rows) rows += (isolated ? row.isolated : row.grouped).totals.at(i);
       CHECK(rows == corrected);
       CHECK(double(raw) == Approx(double(mode.busy[i])).epsilon(0.01));
     }
@@ -119,8 +116,7 @@ TEST_CASE("profile: rows hold every dispatch and add up to the step of the same 
   CHECK(profile.rows_of_step() > 0);
 }
 
-TEST_CASE("profile: every row names a scope and a line of source, and shows what it is",
-          "[device]") {
+TEST_CASE("profile: every row names a scope and a line of source, and shows what it is", "[device]") {
   const std::regex place(R"([a-z_]+\.cpp:[1-9][0-9]*)");
   std::set<std::string> all;
   for (const KernelRow& row : four_layer_profile().rows) {
@@ -132,8 +128,7 @@ TEST_CASE("profile: every row names a scope and a line of source, and shows what
     all.insert(row.scopes.begin(), row.scopes.end());
     CHECK_FALSE(row.nodes.empty());
     CHECK_FALSE(row.ops.empty());
-    for (const experiments::OriginNode& node : row.nodes)
-      CHECK(node.text.find(" = " + node.op) != std::string::npos);
+    for (const experiments::OriginNode& node : row.nodes) CHECK(node.text.find(" = " + node.op) != std::string::npos);
     const bool matmul = row.archetype == "matmul";
     CHECK(matmul == (row.matmul_flops > 0 && row.archetype != "attention"));
     if (matmul) CHECK_FALSE(row.variant.empty());
@@ -145,19 +140,17 @@ TEST_CASE("profile: every row names a scope and a line of source, and shows what
     CHECK(row.build.spirv_bytes > 0);
     CHECK(row.roof > 0);
   }
-  for (const char* scope :
-       {"blocks.0.attention.q_k_v", "blocks.3.mlp.down", "blocks.2.attention.mix", "embed", "head",
-        "loss", "norm", "optimizer.adamw"})
+  for (const char* scope : {"blocks.0.attention.q_k_v", "blocks.3.mlp.down", "blocks.2.attention.mix", "embed", "head",
+                            "loss", "norm", "optimizer.adamw"})
     CHECK(all.contains(scope));
 }
 
 TEST_CASE("profile: FLOPs of matmul rows are those of the formula", "[device]") {
   const ModelConfig c = four_layers();
-  const auto B = uint64_t(kBatch), T = uint64_t(c.block_size), C = uint64_t(c.n_embd),
-             F = uint64_t(c.hidden()), V = uint64_t(c.vocab_size), L = uint64_t(c.n_layer);
+  const auto B = uint64_t(kBatch), T = uint64_t(c.block_size), C = uint64_t(c.n_embd), F = uint64_t(c.hidden()),
+             V = uint64_t(c.vocab_size), L = uint64_t(c.n_layer);
   // Forward; twice as much backward; the embedding's gradient is a product with one-hot rows.
-  const uint64_t linear =
-      3 * 2 * B * T * (L * (3 * C * C + C * C + 2 * C * F) + C * V) + 2 * B * T * V * C;
+  const uint64_t linear = 3 * 2 * B * T * (L * (3 * C * C + C * C + 2 * C * F) + C * V) + 2 * B * T * V * C;
   const uint64_t scores = 3 * L * 2 * 2 * B * T * T * C;
   uint64_t of_linear = 0, of_scores = 0;
   for (const KernelRow& row : four_layer_profile().rows) {
@@ -194,14 +187,12 @@ std::vector<std::string> trace_violations(const json& trace) {
     }
   }
   for (auto& [lane, slices] : lanes) {
-    std::stable_sort(slices.begin(), slices.end(), [](const auto& a, const auto& b) {
-      return a[0] != b[0] ? a[0] < b[0] : a[1] > b[1];
-    });
+    std::stable_sort(slices.begin(), slices.end(),
+                     [](const auto& a, const auto& b) { return a[0] != b[0] ? a[0] < b[0] : a[1] > b[1]; });
     std::vector<int64_t> open;  // ends of the slices around this one
     for (const auto& [begin, end] : slices) {
       while (!open.empty() && open.back() <= begin) open.pop_back();
-      if (!open.empty() && end > open.back())
-        found.push_back("slices overlap in lane " + std::to_string(lane.first));
+      if (!open.empty() && end > open.back()) found.push_back("slices overlap in lane " + std::to_string(lane.first));
       open.push_back(end);
     }
   }
@@ -224,8 +215,7 @@ TEST_CASE("profile: the trace obeys the format's rules", "[device]") {
   CHECK(counters["memory MiB"] == 2 * int(kSteps) * dispatches);
   CHECK(counters["GFLOP/s"] == 2 * int(kSteps) * (dispatches + 1));
   CHECK(slices["step"] == 2 * int(kSteps));
-  CHECK(slices["forward"] + slices["backward"] + slices["optimizer"] ==
-        2 * int(kSteps) * dispatches);
+  CHECK(slices["forward"] + slices["backward"] + slices["optimizer"] == 2 * int(kSteps) * dispatches);
 
   // The check notices what is wrong.
   json overlapping = trace;
@@ -364,9 +354,8 @@ TEST_CASE("profile: the page needs no network and holds every kernel", "[device]
     CHECK(page.find(remote) == std::string::npos);
   // Of the page two; of its chart the numbers, the library and what draws.
   CHECK(count_of(page, "</script>") == (library.empty() ? 2 : 5));
-  for (const char* part :
-       {"Roofline", "Timeline", "By model scope", "Kernels by shape", "Ceilings of this device",
-        "four layers &lt;of&gt;", "<th>registers</th>", "<th>occupancy</th>"}) {
+  for (const char* part : {"Roofline", "Timeline", "By model scope", "Kernels by shape", "Ceilings of this device",
+                           "four layers &lt;of&gt;", "<th>registers</th>", "<th>occupancy</th>"}) {
     CAPTURE(part);
     CHECK(page.find(part) != std::string::npos);
   }
@@ -389,8 +378,7 @@ TEST_CASE("profile: the page needs no network and holds every kernel", "[device]
   CHECK(row["driver"]["isa"] == "v_add_f32 v0, v1, v2 </script>");
 }
 
-TEST_CASE("profile: a comparison marks what is slower beyond its spread, and nothing else",
-          "[device]") {
+TEST_CASE("profile: a comparison marks what is slower beyond its spread, and nothing else", "[device]") {
   // Times of a spread that is known: a busy machine's hides a factor of three.
   Profile before = four_layer_profile();
   for (size_t row = 0; row < 3; ++row) {
@@ -420,8 +408,7 @@ TEST_CASE("profile: a comparison marks what is slower beyond its spread, and not
   CHECK(changed.added == std::vector<std::string>{"forward/another"});
   CHECK(changed.removed == std::vector<std::string>{before.rows[3].id});
   CHECK_THAT(changed.note, ContainsSubstring("another device or driver"));
-  CHECK_THAT(experiments::comparison_table(changed),
-             ContainsSubstring("slower beyond the spread: 1"));
+  CHECK_THAT(experiments::comparison_table(changed), ContainsSubstring("slower beyond the spread: 1"));
   CHECK_THAT(experiments::profile_page(after, &changed), ContainsSubstring("mark-slow"));
 
   const auto refuses = [&](const Profile& profile, const std::string& text, const char* why) {

@@ -21,12 +21,7 @@ Model small_model(bool tied = false) {
 
 // What one number of a row becomes.
 double rounded(double value, double most, int bits) {
-  const double levels = bits == 8   ? 127
-                        : bits == 6 ? 31
-                        : bits == 5 ? 15
-                        : bits == 4 ? 7
-                        : bits == 3 ? 3
-                                    : 1;
+  const double levels = bits == 8 ? 127 : bits == 6 ? 31 : bits == 5 ? 15 : bits == 4 ? 7 : bits == 3 ? 3 : 1;
   const double scale = most / levels;
   return scale * std::round(value / scale);
 }
@@ -78,8 +73,7 @@ TEST_CASE("quantizing takes names, members and embeddings, and says what it cann
   HostTensor both = one;
   both.type.shape.insert(both.type.shape.begin(), 2);
   both.values.insert(both.values.end(), two.values.begin(), two.values.end());
-  const QuantizeConfig config{
-      .bits = 3, .embeddings = false, .names = {"blocks.1.mlp.up.weight", "embed.token"}};
+  const QuantizeConfig config{.bits = 3, .embeddings = false, .names = {"blocks.1.mlp.up.weight", "embed.token"}};
   CHECK(quantize(model.store(), one, config) == config.names);
   quantize(model.store(), two, config);
   quantize(model.store(), both, config);

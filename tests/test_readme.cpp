@@ -23,8 +23,9 @@ TEST_CASE("the README's example is experiments/example.cpp", "[style]") {
 
 TEST_CASE("every folder and script that the README names exists", "[style]") {
   const std::string readme = read("README.md");
-  for (const char* path : {"scripts/demo", "scripts/test", "graph", "shaders", "engine", "experiments", "tests", "engine/quirks.cpp",
-                           "graph/ops/elementwise.cpp", "experiments/studies", "experiments/tasks", "experiments/demo.png", "LICENSE"}) {
+  for (const char* path :
+       {"scripts/demo", "scripts/test", "graph", "shaders", "engine", "experiments", "tests", "engine/quirks.cpp",
+        "graph/ops/elementwise.cpp", "experiments/studies", "experiments/tasks", "experiments/demo.png", "LICENSE"}) {
     INFO(path);
     CHECK(readme.find(path) != std::string::npos);
     CHECK(std::filesystem::exists(std::string(SURTSEY_SOURCE_ROOT) + "/" + path));

@@ -52,9 +52,13 @@ experiments::commands::StepConfig step_config(const Case& c) {
   return step;
 }
 
-Program program_of(const Case& c) { return experiments::commands::training_step(experiments::Model(c.config), step_config(c)); }
+Program program_of(const Case& c) {
+  return experiments::commands::training_step(experiments::Model(c.config), step_config(c));
+}
 
-bool is_again(const Plan& plan, const Dispatch& dispatch) { return plan.kernels[dispatch.kernel].name.ends_with("_again"); }
+bool is_again(const Plan& plan, const Dispatch& dispatch) {
+  return plan.kernels[dispatch.kernel].name.ends_with("_again");
+}
 
 }  // namespace
 
@@ -73,7 +77,8 @@ TEST_CASE("a memory budget is met by computing again, in plans that stand every 
       CHECK(Memory(plan).run() == "");
       // Kernels only: the graph has no node more.
       CHECK(plan.program.graph->size() == whole.program.graph->size());
-      const auto again = size_t(std::count_if(plan.dispatches.begin(), plan.dispatches.end(), [&](const Dispatch& d) { return is_again(plan, d); }));
+      const auto again = size_t(std::count_if(plan.dispatches.begin(), plan.dispatches.end(),
+                                              [&](const Dispatch& d) { return is_again(plan, d); }));
       CHECK(again > 0);
       CHECK(plan.dispatches.size() == whole.dispatches.size() + again);
       CHECK(plan.flops > whole.flops);
@@ -91,7 +96,8 @@ TEST_CASE("a memory budget is met by computing again, in plans that stand every 
   }
 }
 
-TEST_CASE("a memory budget that is enough changes nothing, one that is too little says what could be", "[plan][rematerialise]") {
+TEST_CASE("a memory budget that is enough changes nothing, one that is too little says what could be",
+          "[plan][rematerialise]") {
   const Case c = cases()[0];
   const Target target = target_preset("lavapipe");
   const Program program = program_of(c);
@@ -99,8 +105,9 @@ TEST_CASE("a memory budget that is enough changes nothing, one that is too littl
   CHECK(print(compile(program, target, {.memory = {.bytes = planned_bytes(whole)}})) == print(whole));
   CHECK(print(compile(program, target, {.memory = {.share = 1}})) == print(whole));
   for (const MemoryLimit& limit : {MemoryLimit{.bytes = 1000}, MemoryLimit{.share = 0.1}})
-    CHECK_THROWS_MATCHES(compile(program, target, {.memory = limit}), UserError,
-                         MessageMatches(ContainsSubstring("is too little for program") && ContainsSubstring("the least found is")));
+    CHECK_THROWS_MATCHES(
+        compile(program, target, {.memory = limit}), UserError,
+        MessageMatches(ContainsSubstring("is too little for program") && ContainsSubstring("the least found is")));
   // The least that is told can be had.
   uint64_t fixed = 0;
   for (const Buffer& buffer : whole.buffers) fixed += buffer.kind == BufferKind::transient ? 0 : buffer.bytes;

@@ -88,12 +88,11 @@ TEST_CASE("a result reads back from its JSON bit by bit", "[report]") {
   CHECK(back.cells[3].faithfulness == result.cells[3].faithfulness);
   CHECK(back.claims[2].verdict == Verdict::kFail);
   const auto parsed = nlohmann::json::parse(json);
-  for (const char* key : {"cell", "parameters", "n_layer", "n_embd", "seed", "learning_rate",
-                          "steps", "tokens", "flops", "train_seconds", "arms", "faithfulness"}) {
+  for (const char* key : {"cell", "parameters", "n_layer", "n_embd", "seed", "learning_rate", "steps", "tokens",
+                          "flops", "train_seconds", "arms", "faithfulness"}) {
     CHECK(parsed["cells"][0].contains(key));
   }
-  for (const char* key :
-       {"exact_match", "chain_exact_match", "n", "ci95", "loss_per_token", "position_accuracy"}) {
+  for (const char* key : {"exact_match", "chain_exact_match", "n", "ci95", "loss_per_token", "position_accuracy"}) {
     CHECK(parsed["cells"][0]["arms"]["cot"].contains(key));
   }
 }
@@ -132,9 +131,8 @@ TEST_CASE("a broken result names the file and the key", "[report]") {
   CHECK_THROWS_WITH(parse_result("{}", "a.json"), ContainsSubstring("'study' is missing"));
   auto json = nlohmann::json::parse(to_json(fixture().result));
   json["cells"][2]["flops"] = "many";
-  CHECK_THROWS_WITH(
-      parse_result(json.dump(), "a.json"),
-      ContainsSubstring("cells[2]") && ContainsSubstring("'flops' has the wrong type"));
+  CHECK_THROWS_WITH(parse_result(json.dump(), "a.json"),
+                    ContainsSubstring("cells[2]") && ContainsSubstring("'flops' has the wrong type"));
   json = nlohmann::json::parse(to_json(fixture().result));
   json["claims"][0]["verdict"] = "MAYBE";
   CHECK_THROWS_WITH(parse_result(json.dump(), "a.json"), ContainsSubstring("MAYBE"));
@@ -142,14 +140,13 @@ TEST_CASE("a broken result names the file and the key", "[report]") {
 
 TEST_CASE("scores follow from the samples alone", "[report]") {
   const auto line = [](const char* arm, const char* target, const char* response, double nll) {
-    SampleLine sample{
-        .cell = "x", .arm = arm, .prompt = "C 1 2 =", .target = target, .response = response};
+    SampleLine sample{.cell = "x", .arm = arm, .prompt = "C 1 2 =", .target = target, .response = response};
     sample.nll = nll;
     return sample;
   };
-  const auto cells = recompute({line("cot", "1 3", "1 3", 0.5), line("cot", "1 3", "2 3", 1.5),
-                                line("cot", "1 3", "1 4", 2), line("cot", "1 3", "1 =", 0),
-                                line("corrupted", "4", "4", 0), line("corrupted", "4", "5", 0)});
+  const auto cells =
+      recompute({line("cot", "1 3", "1 3", 0.5), line("cot", "1 3", "2 3", 1.5), line("cot", "1 3", "1 4", 2),
+                 line("cot", "1 3", "1 =", 0), line("corrupted", "4", "4", 0), line("corrupted", "4", "5", 0)});
   REQUIRE(cells.size() == 1);
   REQUIRE(cells[0].arms.size() == 1);
   const ArmResult& arm = cells[0].arms[0];
@@ -199,9 +196,8 @@ TEST_CASE("every number of the page is in result.json", "[report]") {
   for (const Cell& cell : fixture().result.cells) {
     CHECK_THAT(html, ContainsSubstring(cell.cell));
     for (const ArmResult& arm : cell.arms) {
-      CHECK_THAT(html,
-                 ContainsSubstring(fmt::format("<data value=\"{}\">{}</data>", arm.exact_match,
-                                               share_number(arm.exact_match))));
+      CHECK_THAT(html, ContainsSubstring(fmt::format("<data value=\"{}\">{}</data>", arm.exact_match,
+                                                     share_number(arm.exact_match))));
       CHECK_THAT(html, ContainsSubstring(fmt::format("<data value=\"{}\">", arm.loss_per_token)));
     }
   }
@@ -222,11 +218,10 @@ TEST_CASE("the page stands alone and shows what it must", "[report]") {
     CAPTURE(outside);
     CHECK(html.find(outside) == std::string::npos);
   }
-  for (const char* part :
-       {"Accuracy against parameters", "Loss per token against parameters",
-        "Accuracy against training compute", "Accuracy against loss", "Accuracy by position",
-        "Training loss", "badge pass", "badge fail", "badge inconclusive", "prefers-color-scheme",
-        "Seeds and learning rates", "What these numbers do not say", "agrees"}) {
+  for (const char* part : {"Accuracy against parameters", "Loss per token against parameters",
+                           "Accuracy against training compute", "Accuracy against loss", "Accuracy by position",
+                           "Training loss", "badge pass", "badge fail", "badge inconclusive", "prefers-color-scheme",
+                           "Seeds and learning rates", "What these numbers do not say", "agrees"}) {
     CAPTURE(part);
     CHECK(html.find(part) != std::string::npos);
   }
@@ -249,9 +244,8 @@ TEST_CASE("a demonstration says what it rests on", "[report]") {
   for (Claim& one : result.claims) one.demonstration = true, one.seeds = 2;
   const Claim& claim = result.claims[2];
   REQUIRE(claim.verdict == Verdict::kFail);
-  CHECK(demonstration_text(result, claim) == fmt::format("{} scale, {} seeds, {} steps",
-                                                         result.scale, claim.seeds,
-                                                         result.cells[0].steps));
+  CHECK(demonstration_text(result, claim) ==
+        fmt::format("{} scale, {} seeds, {} steps", result.scale, claim.seeds, result.cells[0].steps));
   const std::string html = render_report(input);
   CHECK(count_of(html, "<div class=\"demonstration\"><span class=\"badge") == result.claims.size());
   CHECK_THAT(html, ContainsSubstring("not that the build is broken"));
@@ -323,9 +317,8 @@ TEST_CASE("every seed is a dot with a whisker", "[report]") {
 TEST_CASE("caveats state what was found", "[report]") {
   const auto has = [](const StudyResult& result, const char* part) {
     const auto caveats = derive_caveats(result);
-    return std::any_of(caveats.begin(), caveats.end(), [&](const std::string& caveat) {
-      return caveat.find(part) != std::string::npos;
-    });
+    return std::any_of(caveats.begin(), caveats.end(),
+                       [&](const std::string& caveat) { return caveat.find(part) != std::string::npos; });
   };
   StudyResult result = fixture().result;
   CHECK(has(result, "the same 2,073,600 training tokens"));
@@ -378,8 +371,7 @@ TEST_CASE("reports of a directory of studies", "[report]") {
   write_run(scratch.path / "two", other);
   CHECK(write_reports(scratch.path) == scratch.path / "report.html");
   const std::string index = slurp(scratch.path / "report.html");
-  CHECK_THAT(index, ContainsSubstring("href=\"one/report.html\"") &&
-                        ContainsSubstring("href=\"two/report.html\"") &&
+  CHECK_THAT(index, ContainsSubstring("href=\"one/report.html\"") && ContainsSubstring("href=\"two/report.html\"") &&
                         ContainsSubstring("Another study") && ContainsSubstring("badge fail") &&
                         ContainsSubstring("Abilities and sizes"));
   // The page from disk is the page from memory, apart from the footer of env.json.

@@ -41,8 +41,7 @@ Program patched_program(const Model& model, const Type& tokens) {
   residuals.patch();
   ForwardOptions options;
   options.residual = residuals.hook();
-  const Value logits =
-      model.logits(parameters, program.graph->parameter("tokens", tokens), options);
+  const Value logits = model.logits(parameters, program.graph->parameter("tokens", tokens), options);
   program.outputs = residuals.outputs();
   program.outputs.emplace_back("logits", logits);
   return program;
@@ -126,8 +125,7 @@ TEST_CASE("one recording patches every depth and position, of every member", "[d
   residuals.patch();
   ForwardOptions options;
   options.residual = residuals.hook();
-  const Value logits =
-      model.logits(parameters, program.graph->parameter("tokens", reference.tokens.type), options);
+  const Value logits = model.logits(parameters, program.graph->parameter("tokens", reference.tokens.type), options);
   program.outputs = residuals.outputs();
   program.outputs.emplace_back("logits", logits);
   pair.add_program("two", for_members(program, 2));

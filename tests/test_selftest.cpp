@@ -32,9 +32,8 @@ TEST_CASE("the self-test passes in the device's own variant", "[device][lane][se
   CHECK_THROWS_AS(run_selftest(device, {.ops = {"no_such_op"}}), UserError);
   CHECK(stages.back().empty());
   const std::string page = selftest_page(report);
-  for (const std::string& text :
-       {std::string("# surtsey selftest: passed"), device.info().name, device.info().driver,
-        std::string("| tanh |"), std::string("## Training")})
+  for (const std::string& text : {std::string("# surtsey selftest: passed"), device.info().name, device.info().driver,
+                                  std::string("| tanh |"), std::string("## Training")})
     CHECK_THAT(page, ContainsSubstring(text));
 }
 
@@ -75,8 +74,8 @@ TEST_CASE("the self-test fails, readably, when a kernel is wrong", "[device][sel
   for (const std::string& failure : variant.failures) {
     plain |= failure.find("default: exp f32[7], plain: element ") == 0;
     training |= failure.find("default: training: loss of step ") == 0;
-    const bool readable = failure.find(" instead of ") != std::string::npos ||
-                          failure.find("parameters after") != std::string::npos;
+    const bool readable =
+        failure.find(" instead of ") != std::string::npos || failure.find("parameters after") != std::string::npos;
     CHECK(readable);
   }
   CHECK(plain);
@@ -94,8 +93,7 @@ TEST_CASE("the self-test goes on after a kernel that does not compile", "[device
   const SelftestReport report = run_selftest(device, options);
   CHECK(report.failures() == 1);
   CHECK(report.variants.at(0).ops.size() == 2);
-  CHECK_THAT(selftest_page(report),
-             ContainsSubstring("- default: exp: ") && ContainsSubstring("no_such_function"));
+  CHECK_THAT(selftest_page(report), ContainsSubstring("- default: exp: ") && ContainsSubstring("no_such_function"));
 }
 
 TEST_CASE("a self-test that was cut short says where", "[selftest]") {

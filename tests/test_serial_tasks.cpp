@@ -255,8 +255,7 @@ std::vector<Case> cases() {
 std::pair<Words, Words> row_of(const Task& task, const Batch& batch, size_t b) {
   const auto T = static_cast<size_t>(batch.block_size);
   const auto weights = std::span(batch.weights).subspan(b * T, T);
-  const auto first =
-      static_cast<size_t>(std::find(weights.begin(), weights.end(), 1.0f) - weights.begin());
+  const auto first = static_cast<size_t>(std::find(weights.begin(), weights.end(), 1.0f) - weights.begin());
   const auto count = static_cast<size_t>(std::count(weights.begin(), weights.end(), 1.0f));
   for (size_t t = 0; t < T; ++t) {
     REQUIRE(weights[t] == (t >= first && t < first + count ? 1.0f : 0.0f));
@@ -264,8 +263,7 @@ std::pair<Words, Words> row_of(const Task& task, const Batch& batch, size_t b) {
   const auto tokens = std::span(batch.tokens).subspan(b * T, T);
   const auto rest = tokens.subspan(first + 1 + count);
   REQUIRE(std::count(rest.begin(), rest.end(), task.padding_token()) == std::ssize(rest));
-  return {words_of(task.decode(tokens.first(first + 1))),
-          words_of(task.decode(tokens.subspan(first + 1, count)))};
+  return {words_of(task.decode(tokens.first(first + 1))), words_of(task.decode(tokens.subspan(first + 1, count)))};
 }
 
 std::set<Words> prompts_of(const Task& task, Split split, int32_t count) {
@@ -351,8 +349,7 @@ TEST_CASE("a training set is drawn once, for every seed and both ways to ask", "
 
   // There are 11 * 40 expressions of one operator, and a few less with 0 below.
   const Arithmetic few(1, {.training_problems = 1000});
-  REQUIRE_THROWS_WITH(few.sample(Split::kTrain, 1, 0, 1),
-                      ContainsSubstring("training set of 1000 different prompts"));
+  REQUIRE_THROWS_WITH(few.sample(Split::kTrain, 1, 0, 1), ContainsSubstring("training set of 1000 different prompts"));
 }
 
 TEST_CASE("training mixes shorter expressions in, k operators in proportion to k", "[tasks]") {
@@ -431,12 +428,10 @@ TEST_CASE("systems, subsequences and distances are written as published", "[task
                                "a = 4 , b = 1 , c = 2 <eos>"));
 
   const IncreasingSubsequence increasing(5);
-  CHECK(text(increasing, increasing.solve({7, 3, 9, 8, 10})) ==
-        "7 3 9 8 10 <sep> | 1 1 2 2 3 <sep> 3 <eos>");
+  CHECK(text(increasing, increasing.solve({7, 3, 9, 8, 10})) == "7 3 9 8 10 <sep> | 1 1 2 2 3 <sep> 3 <eos>");
 
   const EditDistance distance(4);
-  CHECK(text(distance, *distance.solve({0, 1}, {1, 1, 0})) ==
-        "a b | b b a <sep> | 3 5 4 , 2 3 5 , <sep> 5 <eos>");
+  CHECK(text(distance, *distance.solve({0, 1}, {1, 1, 0})) == "a b | b b a <sep> | 3 5 4 , 2 3 5 , <sep> 5 <eos>");
 }
 
 TEST_CASE("mixtures of subsequences and of strings are the published ones", "[tasks]") {
@@ -484,9 +479,7 @@ TEST_CASE("a response counts up to its end, by its last part or by every token",
   item.prompt_length = 8;
   item.answer_length = 6;
   item.room = 7;
-  const auto score = [&](const char* text) {
-    return task.score(item, padded(task, item, task.encode(text)));
-  };
+  const auto score = [&](const char* text) { return task.score(item, padded(task, item, task.encode(text))); };
   CHECK(score("2 * 4 = 8 <eos> 5").chain_correct);
   CHECK(score("2 * 4 = 8 <eos> 5").final_correct);
   const ItemScore other = score("2 * 5 = 8 <eos>");
@@ -500,8 +493,7 @@ TEST_CASE("a response counts up to its end, by its last part or by every token",
   CHECK_FALSE(score("2 * 4 = 7 <eos>").final_correct);
   CHECK_FALSE(score("2 * 4 = 8 8 8").final_correct);  // it never ends
   CHECK(task.value(task.encode("2 * 4 = 8 8 8")) == "unfinished");
-  CHECK(Equation(2).value(Equation(2).encode("b = 1 <sep> a = 3 , b = 2 <eos> a")) ==
-        "a = 3 , b = 2");
+  CHECK(Equation(2).value(Equation(2).encode("b = 1 <sep> a = 3 , b = 2 <eos> a")) == "a = 3 , b = 2");
 }
 
 TEST_CASE("serial tasks refuse sizes that they have no strings for", "[tasks]") {

@@ -20,13 +20,12 @@ namespace {
 constexpr int64_t kRows = 3000;
 
 // Input and target of a batch in the interpreter; of one task where it is not negative.
-std::map<std::string, HostTensor> drawn(const SparseParity& data, uint32_t seed, uint32_t step,
-                                        const char* stream, int32_t task = -1) {
+std::map<std::string, HostTensor> drawn(const SparseParity& data, uint32_t seed, uint32_t step, const char* stream,
+                                        int32_t task = -1) {
   Program program{std::make_shared<Graph>(), {}};
   Graph& graph = *program.graph;
   const auto number = [&](double value) { return scalar(graph, value, DType::u32); };
-  const auto draw = data.draw(graph, kRows, number(seed), number(step), stream,
-                              task < 0 ? Value{} : number(task));
+  const auto draw = data.draw(graph, kRows, number(seed), number(step), stream, task < 0 ? Value{} : number(task));
   program.outputs = {{"input", draw.input}, {"target", draw.target}};
   State state;
   return interpret(program, state);
@@ -35,8 +34,7 @@ std::map<std::string, HostTensor> drawn(const SparseParity& data, uint32_t seed,
 }  // namespace
 
 TEST_CASE("every target of a sparse parity is the parity of its subset", "[tasks]") {
-  for (const auto& [tasks, bits, subset] :
-       std::vector<std::array<int32_t, 3>>{{5, 12, 2}, {7, 12, 3}, {1, 4, 1}}) {
+  for (const auto& [tasks, bits, subset] : std::vector<std::array<int32_t, 3>>{{5, 12, 2}, {7, 12, 3}, {1, 4, 1}}) {
     SparseParityOptions options;
     options.tasks = tasks;
     options.bits = bits;
@@ -77,8 +75,7 @@ TEST_CASE("every target of a sparse parity is the parity of its subset", "[tasks
     CHECK(wrong == 0);
     CHECK(ones / (kRows * bits) == Approx(0.5).margin(0.02));
     for (int32_t task = 0; task < tasks; ++task) {
-      CHECK(counts[static_cast<size_t>(task)] / kRows ==
-            Approx(data.probability(task)).margin(0.04));
+      CHECK(counts[static_cast<size_t>(task)] / kRows == Approx(data.probability(task)).margin(0.04));
     }
     CHECK(drawn(data, 3, 1, "parity.train").at("input").values == input);
     CHECK(drawn(data, 3, 2, "parity.train").at("input").values != input);
@@ -125,6 +122,6 @@ TEST_CASE("a network on the device learns a parity, and its tests say so", "[tas
   CHECK(measures[1][0].mean < 0.7);
   CHECK(losses[0] < 0.3);
   CHECK(losses[1] > 0.5);
-  CHECK(measures[0][4].mean == Approx(data.probability(0) * measures[0][1].mean +
-                                      data.probability(1) * measures[0][3].mean));
+  CHECK(measures[0][4].mean ==
+        Approx(data.probability(0) * measures[0][1].mean + data.probability(1) * measures[0][3].mean));
 }

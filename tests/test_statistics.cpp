@@ -19,8 +19,8 @@ namespace {
 
 // P(X = k) for X ~ Binomial(n, p).
 double binomial_mass(int n, int k, double p) {
-  return std::exp(std::lgamma(n + 1.0) - std::lgamma(k + 1.0) - std::lgamma(n - k + 1.0) +
-                  k * std::log(p) + (n - k) * std::log1p(-p));
+  return std::exp(std::lgamma(n + 1.0) - std::lgamma(k + 1.0) - std::lgamma(n - k + 1.0) + k * std::log(p) +
+                  (n - k) * std::log1p(-p));
 }
 
 // Probability that the interval contains p: a sum over all outcomes, so no simulation noise.
@@ -51,8 +51,7 @@ TEST_CASE("philox ranges are uniform", "[statistics]") {
   constexpr int kDraws = 100000;
   for (uint32_t i = 0; i < kDraws; ++i) bins[graph::random_range(7, i / 100, i % 100, 10)] += 1;
   double chi = 0;
-  for (const double bin : bins)
-    chi += (bin - kDraws / 10.0) * (bin - kDraws / 10.0) / (kDraws / 10.0);
+  for (const double bin : bins) chi += (bin - kDraws / 10.0) * (bin - kDraws / 10.0) / (kDraws / 10.0);
   CHECK(chi < 33.7);
 }
 
@@ -169,9 +168,7 @@ TEST_CASE("a verdict needs the whole interval on one side", "[statistics]") {
 TEST_CASE("a family of claims shares one error rate", "[statistics]") {
   // Claims that decide from a confidence downwards: the p-value is 1 - confidence.
   const auto claim = [](double p, Verdict verdict) {
-    return [=](double confidence) {
-      return Judgement{1 - confidence >= p ? verdict : Verdict::kInconclusive, "", 5};
-    };
+    return [=](double confidence) { return Judgement{1 - confidence >= p ? verdict : Verdict::kInconclusive, "", 5}; };
   };
   const std::vector<double> p_values{0.03, 0.01, 0.04, 0.001, 0.02};
   std::vector<Rule> family;
@@ -185,8 +182,7 @@ TEST_CASE("a family of claims shares one error rate", "[statistics]") {
     }
   }
   // One claim more makes the others harder; a failed one is decided as much as one that passed.
-  CHECK(judge_family(std::vector<Rule>{claim(0.04, Verdict::kPass)})[0].judgement.verdict ==
-        Verdict::kPass);
+  CHECK(judge_family(std::vector<Rule>{claim(0.04, Verdict::kPass)})[0].judgement.verdict == Verdict::kPass);
   const std::vector<Rule> two{claim(0.04, Verdict::kPass), claim(0.5, Verdict::kPass)};
   CHECK(judge_family(two)[0].judgement.verdict == Verdict::kInconclusive);
   const std::vector<Rule> failed{claim(0.04, Verdict::kPass), claim(0.01, Verdict::kFail)};
@@ -199,9 +195,7 @@ TEST_CASE("a family of claims shares one error rate", "[statistics]") {
 
 TEST_CASE("small groups of seeds cannot be significant", "[statistics]") {
   const std::vector<double> low{1, 2, 3, 4, 5}, high{6, 7, 8, 9, 10};
-  const auto least = [&](size_t n) {
-    return permutation_test(std::span(low).first(n), std::span(high).first(n));
-  };
+  const auto least = [&](size_t n) { return permutation_test(std::span(low).first(n), std::span(high).first(n)); };
   CHECK_THAT(least(3), WithinAbs(0.1, 1e-12));
   CHECK_THAT(least(4), WithinAbs(2.0 / 70, 1e-12));
   CHECK_THAT(least(5), WithinAbs(2.0 / 252, 1e-12));

@@ -51,16 +51,14 @@ TEST_CASE("distributions and intervals are SciPy's", "[statistics]") {
     CHECK_THAT(beta_quantile(a, b, p), WithinRel(one["beta_quantile"].get<double>(), 1e-8));
     CHECK_THAT(normal_quantile(p), WithinAbs(one["normal_quantile"].get<double>(), 1e-9));
     CHECK_THAT(t_quantile(one["degrees"], p), WithinRel(one["t_quantile"].get<double>(), 1e-8));
-    CHECK_THAT(binomial_tail(successes, trials, one["rate"]),
-               WithinAbs(one["tail"].get<double>(), 1e-10));
+    CHECK_THAT(binomial_tail(successes, trials, one["rate"]), WithinAbs(one["tail"].get<double>(), 1e-10));
     CHECK_THAT(log_beta_binomial(successes, trials, one["rate"], one["correlation"]),
                WithinAbs(one["log_beta_binomial"].get<double>(), 1e-7));
   }
   for (const auto& one : cases("proportions")) {
     CAPTURE(one.dump());
     check_interval(wilson(one["successes"], one["trials"], one["confidence"]), one["wilson"], 1e-9);
-    check_interval(clopper_pearson(one["successes"], one["trials"], one["confidence"]),
-                   one["clopper_pearson"], 1e-8);
+    check_interval(clopper_pearson(one["successes"], one["trials"], one["confidence"]), one["clopper_pearson"], 1e-8);
   }
   for (const auto& one : cases("seed_means")) {
     CAPTURE(one.dump());
@@ -75,8 +73,7 @@ TEST_CASE("exact tests are SciPy's, or what counting gives", "[statistics]") {
   }
   for (const auto& one : cases("permutations")) {
     CAPTURE(one.dump());
-    CHECK_THAT(permutation_test(list(one["first"]), list(one["second"])),
-               WithinAbs(one["p"].get<double>(), 1e-12));
+    CHECK_THAT(permutation_test(list(one["first"]), list(one["second"])), WithinAbs(one["p"].get<double>(), 1e-12));
     CHECK_THAT(sign_flip_test(list(one["pairs"])), WithinAbs(one["p_pairs"].get<double>(), 1e-12));
   }
   for (const auto& one : cases("holm")) {
@@ -97,8 +94,7 @@ TEST_CASE("exact tests are SciPy's, or what counting gives", "[statistics]") {
   }
   for (const auto& one : cases("pass_at_k")) {
     CAPTURE(one.dump());
-    CHECK_THAT(pass_at_k(one["samples"], one["correct"], one["k"]),
-               WithinAbs(one["value"].get<double>(), 1e-12));
+    CHECK_THAT(pass_at_k(one["samples"], one["correct"], one["k"]), WithinAbs(one["value"].get<double>(), 1e-12));
   }
 }
 
@@ -152,8 +148,7 @@ TEST_CASE("a noise-free grid gives the constants of Hoffmann et al. back", "[sta
   CHECK_THAT(law.tokens.coefficient, WithinRel(410.7, 1e-3));
   CHECK_THAT(law.parameters.exponent, WithinRel(0.34, 1e-3));
   CHECK_THAT(law.tokens.exponent, WithinRel(0.28, 1e-3));
-  CHECK_THAT(law.at(1e9, 1e10),
-             WithinRel(1.69 + 406.4 / std::pow(1e9, 0.34) + 410.7 / std::pow(1e10, 0.28), 1e-6));
+  CHECK_THAT(law.at(1e9, 1e10), WithinRel(1.69 + 406.4 / std::pow(1e9, 0.34) + 410.7 / std::pow(1e10, 0.28), 1e-6));
   // One outlier moves the Huber fit little: least squares would follow it.
   points[7].loss *= 1.5;
   CHECK_THAT(fit_scaling_law(points).floor, WithinRel(1.69, 1e-2));

@@ -158,8 +158,7 @@ ProportionCoverage proportion_coverage(int simulations, uint32_t seed) {
       in_exact += exact[k].contains(p) ? 1 : 0;
       in_score += score[k].contains(p) ? 1 : 0;
     }
-    coverage.least_exact =
-        std::min(coverage.least_exact, static_cast<double>(in_exact) / simulations);
+    coverage.least_exact = std::min(coverage.least_exact, static_cast<double>(in_exact) / simulations);
     coverage.mean_wilson += static_cast<double>(in_score) / simulations;
   }
   coverage.mean_wilson /= points;
@@ -189,8 +188,7 @@ FloorCoverage covered_grids(int grids, int resamples, bool print) {
         points.push_back({n, d, loss * std::exp(noise(random)), 6 * n * d});
       }
     }
-    const Interval resampled =
-        bootstrap_scaling_law(points, 0.95, resamples, static_cast<uint32_t>(grid)).floor;
+    const Interval resampled = bootstrap_scaling_law(points, 0.95, resamples, static_cast<uint32_t>(grid)).floor;
     covered.bootstrap += resampled.contains(kFloor) ? 1 : 0;
     half += resampled.width() / 2 / kFloor / grids;
     const Interval left_out = jackknife_scaling_law(points).floor;
@@ -271,8 +269,7 @@ FloorCoverage floor_coverage(World world, int draws, int resamples, uint32_t see
     coverage.jackknife += floor.contains(kEntropy) ? 1 : 0;
     coverage.half_width += floor.width() / 2 / kEntropy / draws;
     if (resamples == 0) continue;
-    coverage.bootstrap +=
-        bootstrap_scaling_law(points, 0.95, resamples).floor.contains(kEntropy) ? 1 : 0;
+    coverage.bootstrap += bootstrap_scaling_law(points, 0.95, resamples).floor.contains(kEntropy) ? 1 : 0;
   }
   return coverage;
 }
@@ -346,8 +343,8 @@ TEST_CASE("simulation: coverage over 10,000 draws", "[.][simulation]") {
 TEST_CASE("simulation: floors of scaling laws that are not exact", "[.][simulation]") {
   for (const NamedWorld& one : kWorlds) {
     const FloorCoverage coverage = floor_coverage(one.world, kFloorDraws, 200, 10);
-    fmt::print("{:<14} jackknife covers {} of {}, half-width {:.3f}; resampled runs {}\n", one.name,
-               coverage.jackknife, kFloorDraws, coverage.half_width, coverage.bootstrap);
+    fmt::print("{:<14} jackknife covers {} of {}, half-width {:.3f}; resampled runs {}\n", one.name, coverage.jackknife,
+               kFloorDraws, coverage.half_width, coverage.bootstrap);
     std::fflush(stdout);
     CHECK(coverage.jackknife >= 0.85 * kFloorDraws);
     CHECK(coverage.half_width <= 0.05);
@@ -358,8 +355,8 @@ TEST_CASE("simulation: floors of scaling laws that are not exact", "[.][simulati
 TEST_CASE("simulation: 1000 sweeps of each kind", "[.][simulation]") {
   for (const NamedKind& kind : kKinds) {
     const Rates rates = sweep_rates(kind.kind, 1000, 8);
-    fmt::print("{:<30} sharp {:.3f}, not sharp {:.3f}, emergent {:.3f}\n", kind.name, rates.sharp,
-               rates.not_sharp, rates.emergent);
+    fmt::print("{:<30} sharp {:.3f}, not sharp {:.3f}, emergent {:.3f}\n", kind.name, rates.sharp, rates.not_sharp,
+               rates.emergent);
     std::fflush(stdout);
     if (kind.kind == Kind::kThreshold) {
       CHECK(rates.sharp >= 0.9);

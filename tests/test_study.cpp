@@ -29,9 +29,8 @@ class TinyTask : public tasks::ChainTask {
   TinyTask() : ChainTask({.modulus = 5, .length = 3, .held_out_share = 0}) {}
   fs::path stop_at;
 
-  void write_sample(tasks::Split split, uint32_t seed, uint32_t step, uint32_t index,
-                    std::span<int32_t> tokens, std::span<int32_t> targets,
-                    std::span<float> weights) const override {
+  void write_sample(tasks::Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                    std::span<int32_t> targets, std::span<float> weights) const override {
     const bool late = split == tasks::Split::kTrain && step == 75 && !stop_at.empty();
     if (late && fs::exists(stop_at)) set_interrupted(true);
     ChainTask::write_sample(split, seed, step, index, tokens, targets, weights);
@@ -92,8 +91,7 @@ class TinyStudy : public Study {
                const auto cells = claim_cells(result, "", "joint");
                std::vector<Verdict> verdicts;
                for (const Cell* cell : cells) {
-                 verdicts.push_back(
-                     at_least(exact_match_interval(*cell->find_arm("cot"), confidence), 0.5));
+                 verdicts.push_back(at_least(exact_match_interval(*cell->find_arm("cot"), confidence), 0.5));
                }
                return Judgement{all_of(verdicts), "", count_seeds(cells)};
              }}};
@@ -134,7 +132,9 @@ std::string content(const fs::path& path) {
 }  // namespace
 
 TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") {
-  { const engine::Device device = tests::open_test_device(); }
+  {
+    const engine::Device device = tests::open_test_device();
+  }
   const Scratch scratch;
   const std::string whole = (scratch.path / "whole").string();
   const std::string parts = (scratch.path / "parts").string();

@@ -23,8 +23,7 @@ namespace fs = std::filesystem;
 constexpr size_t kLineLimit = 600;
 
 // From the bottom to the top: a folder may include itself and what stands before it.
-constexpr std::array<std::string_view, 5> kFolders{"graph", "shaders", "engine", "experiments",
-                                                   "tests"};
+constexpr std::array<std::string_view, 5> kFolders{"graph", "shaders", "engine", "experiments", "tests"};
 
 struct File {
   std::string path;  // from the root of the repository, with forward slashes
@@ -110,8 +109,7 @@ std::vector<std::string> words_of(const std::string& line) {
 }
 
 // Calls visit(line number, what stands between the quotes or angles, whether in quotes).
-void for_each_include(const File& file,
-                      const std::function<void(size_t, const std::string&, bool)>& visit) {
+void for_each_include(const File& file, const std::function<void(size_t, const std::string&, bool)>& visit) {
   const std::vector<std::string> lines = lines_of(code_of(file.text));
   for (size_t i = 0; i < lines.size(); ++i) {
     const size_t hash = lines[i].find_first_not_of(' ');
@@ -247,12 +245,10 @@ const std::vector<File>& tree() {
         if (!entry.is_regular_file() || !kSuffixes.contains(entry.path().extension().string())) {
           continue;
         }
-        found.push_back(
-            {entry.path().lexically_relative(root).generic_string(), read(entry.path())});
+        found.push_back({entry.path().lexically_relative(root).generic_string(), read(entry.path())});
       }
     }
-    std::sort(found.begin(), found.end(),
-              [](const File& a, const File& b) { return a.path < b.path; });
+    std::sort(found.begin(), found.end(), [](const File& a, const File& b) { return a.path < b.path; });
     return found;
   }();
   return files;
@@ -354,16 +350,14 @@ TEST_CASE("style: the environment is read in graph/debug.cpp only", "[style]") {
   CHECK(blamed(rule, "graph/debug.cpp", text).empty());
   CHECK(blamed(rule, "tests/layer/settings.cpp", text).empty());
   CHECK(blamed(rule, "tests/layer/device.cpp", text) == Lines{2});
-  CHECK(
-      blamed(rule, "graph/a.cpp", "/* getenv() */ auto s = \"\\\"getenv()\"; // getenv\n").empty());
+  CHECK(blamed(rule, "graph/a.cpp", "/* getenv() */ auto s = \"\\\"getenv()\"; // getenv\n").empty());
   CHECK(blamed(rule, "graph/a.cpp", "setenv(\"A\", \"1\", 1);\n").empty());
 }
 
 TEST_CASE("style: every source file is built", "[style]") {
   const Rule rule = [](const File& file) {
     const fs::path root(SURTSEY_SOURCE_ROOT);
-    return is_built(file,
-                    read(root / folder_of(file.path) / "meson.build") + read(root / "meson.build"));
+    return is_built(file, read(root / folder_of(file.path) / "meson.build") + read(root / "meson.build"));
   };
   CHECK(violations_in_tree(rule) == "");
 

@@ -54,8 +54,7 @@ struct Outcome {
 
 Outcome tool(const Scratch& scratch, const std::string& arguments) {
   const std::string out = scratch / "stdout", err = scratch / "stderr";
-  const int raw = std::system(
-      fmt::format("'{}' sweep {} >'{}' 2>'{}'", SURTSEY_TOOL, arguments, out, err).c_str());
+  const int raw = std::system(fmt::format("'{}' sweep {} >'{}' 2>'{}'", SURTSEY_TOOL, arguments, out, err).c_str());
   return {WIFEXITED(raw) ? WEXITSTATUS(raw) : -1, content(out), content(err)};
 }
 
@@ -82,7 +81,9 @@ constexpr const char* kKeys =
 }  // namespace
 
 TEST_CASE("sweep: killed and resumed it ends with the table of one left alone", "[sweep]") {
-  { const engine::Device device = tests::open_test_device(); }
+  {
+    const engine::Device device = tests::open_test_device();
+  }
   const Scratch scratch;
   const std::string whole = scratch / "whole", parts = scratch / "parts";
   for (const std::string& directory : {whole, parts}) {
@@ -121,8 +122,7 @@ TEST_CASE("sweep: killed and resumed it ends with the table of one left alone", 
   REQUIRE(content(fs::path(parts) / "table.jsonl") == content(fs::path(whole) / "table.jsonl"));
   REQUIRE(load_result(fs::path(parts) / "result.json").cells.size() == 8);
   // The curve too: saves fall on logging intervals here.
-  REQUIRE(content(fs::path(parts) / "runs/000/metrics.csv") ==
-          content(fs::path(whole) / "runs/000/metrics.csv"));
+  REQUIRE(content(fs::path(parts) / "runs/000/metrics.csv") == content(fs::path(whole) / "runs/000/metrics.csv"));
   for (const char* file : {"metrics.jsonl", "samples.jsonl", "env.json"}) {
     REQUIRE(fs::file_size(fs::path(parts) / "runs/002" / file) > 0);
   }
@@ -130,23 +130,21 @@ TEST_CASE("sweep: killed and resumed it ends with the table of one left alone", 
   REQUIRE(directory.seconds_left() == 0.0);
 }
 
-TEST_CASE("sweep: plans are fixed, failures are kept and run again, packs have one owner",
-          "[sweep]") {
-  { const engine::Device device = tests::open_test_device(); }
+TEST_CASE("sweep: plans are fixed, failures are kept and run again, packs have one owner", "[sweep]") {
+  {
+    const engine::Device device = tests::open_test_device();
+  }
   const Scratch scratch;
   const std::string path = scratch / "sweep";
   const std::string plan = fmt::format("plan --out '{}' {}", path, kKeys);
   REQUIRE(tool(scratch, plan).status == 0);
   REQUIRE(tool(scratch, plan).status == 0);
   REQUIRE(tool(scratch, plan + " --steps=130").err.find("another plan") != std::string::npos);
-  REQUIRE(tool(scratch, plan + " --stps=130").err.find("did you mean 'steps'") !=
-          std::string::npos);
+  REQUIRE(tool(scratch, plan + " --stps=130").err.find("did you mean 'steps'") != std::string::npos);
   REQUIRE(tool(scratch, plan + " --widths=4,4").status == 1);
-  REQUIRE(tool(scratch, fmt::format("run '{}' --index 4", path)).err.find("no pack 4") !=
-          std::string::npos);
+  REQUIRE(tool(scratch, fmt::format("run '{}' --index 4", path)).err.find("no pack 4") != std::string::npos);
   REQUIRE(tool(scratch, fmt::format("run '{}'", path)).status == 1);
-  REQUIRE(tool(scratch, fmt::format("run '{}' --all", scratch / "none")).err.find("no plan") !=
-          std::string::npos);
+  REQUIRE(tool(scratch, fmt::format("run '{}' --all", scratch / "none")).err.find("no plan") != std::string::npos);
 
   SweepDirectory directory = SweepDirectory::open(path);
   std::set<std::string> hashes, cells;
@@ -166,8 +164,7 @@ TEST_CASE("sweep: plans are fixed, failures are kept and run again, packs have o
     REQUIRE(lock.has_value());
     REQUIRE_FALSE(directory.lock(directory.pack(3)).has_value());
     REQUIRE(directory.state(directory.pack(3)) == PackState::kRunning);
-    REQUIRE(tool(scratch, fmt::format("run '{}' --index 3", path)).err.find("another process") !=
-            std::string::npos);
+    REQUIRE(tool(scratch, fmt::format("run '{}' --index 3", path)).err.find("another process") != std::string::npos);
   }
   REQUIRE(directory.state(directory.pack(3)) == PackState::kWaiting);
 
@@ -182,27 +179,24 @@ TEST_CASE("sweep: plans are fixed, failures are kept and run again, packs have o
   REQUIRE(directory.state(directory.pack(3)) == PackState::kFinished);
   REQUIRE(directory.state(directory.pack(0)) == PackState::kWaiting);
   REQUIRE(directory.seconds_left() > 0.0);
-  const auto status =
-      nlohmann::json::parse(tool(scratch, fmt::format("status '{}' --json", path)).out);
+  const auto status = nlohmann::json::parse(tool(scratch, fmt::format("status '{}' --json", path)).out);
   REQUIRE(status["packs"][3]["state"] == "finished");
   REQUIRE(status["packs"].size() == 4);
 
   // The job array has what is left.
   REQUIRE(tool(scratch, fmt::format("submit '{}' --dry", path)).status == 1);
-  REQUIRE(tool(scratch,
-               fmt::format("submit '{}' --slurm --dry --most 2 --time 10 --sbatch=--mem=1G", path))
-              .status == 0);
+  REQUIRE(tool(scratch, fmt::format("submit '{}' --slurm --dry --most 2 --time 10 --sbatch=--mem=1G", path)).status ==
+          0);
   const std::string job = content(fs::path(path) / "slurm/job.sh");
-  for (const char* line : {"#SBATCH --array=0,1,2%2\n", "#SBATCH --requeue\n",
-                           "#SBATCH --time=10\n", "#SBATCH --mem=1G\n", "--signal=B:TERM@"}) {
+  for (const char* line : {"#SBATCH --array=0,1,2%2\n", "#SBATCH --requeue\n", "#SBATCH --time=10\n",
+                           "#SBATCH --mem=1G\n", "--signal=B:TERM@"}) {
     CAPTURE(line);
     REQUIRE(job.find(line) != std::string::npos);
   }
   REQUIRE(std::system(fmt::format("bash -n '{}/slurm/job.sh'", path).c_str()) == 0);
 
   // Two processes share what is left; none of it runs twice.
-  REQUIRE(tool(scratch, fmt::format("run '{}' --all --device llvmpipe,llvmpipe", path)).status ==
-          0);
+  REQUIRE(tool(scratch, fmt::format("run '{}' --all --device llvmpipe,llvmpipe", path)).status == 0);
   for (const SweepPack& pack : directory.packs()) {
     REQUIRE(directory.state(pack) == PackState::kFinished);
   }
@@ -211,15 +205,13 @@ TEST_CASE("sweep: plans are fixed, failures are kept and run again, packs have o
   std::string text = content(fs::path(path) / "packs/001.json");
   text.replace(text.find("\"steps\": 120"), 12, "\"steps\": 121");
   std::ofstream(fs::path(path) / "packs/001.json") << text;
-  REQUIRE(tool(scratch, fmt::format("run '{}' --all", path)).err.find("changed") !=
-          std::string::npos);
+  REQUIRE(tool(scratch, fmt::format("run '{}' --all", path)).err.find("changed") != std::string::npos);
 }
 
 TEST_CASE("sweep: members killed between two saves go on from the save that all have", "[sweep]") {
   const Scratch scratch;
   const auto save = [&](int member, int step) {
-    const fs::path directory =
-        checkpoint_directory(scratch / fmt::format("member-{:03}", member).c_str(), step);
+    const fs::path directory = checkpoint_directory(scratch / fmt::format("member-{:03}", member).c_str(), step);
     fs::create_directories(directory);
     std::ofstream(directory / "config.json") << "{}";
   };
@@ -240,8 +232,7 @@ TEST_CASE("sweep: members killed between two saves go on from the save that all 
 TEST_CASE("metrics come as CSV and as TensorBoard events", "[sweep]") {
   const std::vector<MetricLine> metrics = {{"a", 10, 100, {{"loss", 1.5}}},
                                            {"a", 300, 3000, {{"loss", 0.25}, {"grad_norm", 2}}}};
-  REQUIRE(metrics_csv(metrics) ==
-          "cell,step,tokens,loss,grad_norm\na,10,100,1.5,\na,300,3000,0.25,2\n");
+  REQUIRE(metrics_csv(metrics) == "cell,step,tokens,loss,grad_norm\na,10,100,1.5,\na,300,3000,0.25,2\n");
 
   const std::string file = event_file(metrics, 1234.5);
   // CRC-32C of RFC 3720's check string, then of every record.

@@ -55,9 +55,7 @@ TEST_CASE("chain sequences follow the documented layout", "[tasks]") {
       sums.push_back(sum = (sum + tokens[i]) % 10);
     }
     std::string expected;
-    const auto put = [&](const std::string& symbol) {
-      expected += (expected.empty() ? "" : " ") + symbol;
-    };
+    const auto put = [&](const std::string& symbol) { expected += (expected.empty() ? "" : " ") + symbol; };
     if (kind == "C") {
       for (const int32_t one : sums) put(std::to_string(one));
     } else if (kind == "D") {
@@ -236,10 +234,7 @@ TEST_CASE("bad task options name what is wrong", "[tasks]") {
   };
   CHECK_THROWS_WITH(with([](auto& o) { o.modulus = 1; }), ContainsSubstring("modulus 1"));
   CHECK_THROWS_WITH(with([](auto& o) { o.length = 1; }), ContainsSubstring("length 1"));
-  CHECK_THROWS_WITH(with([](auto& o) {
-                      o.arms = {"cot", "maybe"};
-                    }),
-                    ContainsSubstring("unknown arm 'maybe'"));
+  CHECK_THROWS_WITH(with([](auto& o) { o.arms = {"cot", "maybe"}; }), ContainsSubstring("unknown arm 'maybe'"));
   CHECK_THROWS_WITH(with([](auto& o) { o.arms = {"cot", "cot"}; }), ContainsSubstring("twice"));
   CHECK_THROWS_WITH(with([](auto& o) { o.mixture = {1}; }), ContainsSubstring("mixture"));
   CHECK_THROWS_WITH(with([](auto& o) { o.mixture = {0, 0}; }), ContainsSubstring("no arm"));
@@ -301,8 +296,7 @@ TEST_CASE("text that cannot be used is refused by name", "[tasks]") {
   CHECK_THROWS_WITH(TextSource("short", 64), ContainsSubstring("too few"));
   CHECK_THROWS_WITH(TextSource("\xC3(", 1), ContainsSubstring("byte 1 is not UTF-8"));
   CHECK_THROWS_WITH(TextSource("ab\xE0\x80\x80", 1), ContainsSubstring("byte 2 is not UTF-8"));
-  CHECK_THROWS_WITH(TextSource::from_file("/nonexistent/text.txt", 8),
-                    ContainsSubstring("/nonexistent/text.txt"));
+  CHECK_THROWS_WITH(TextSource::from_file("/nonexistent/text.txt", 8), ContainsSubstring("/nonexistent/text.txt"));
   const auto path = std::filesystem::temp_directory_path() / "surtsey_test_text.txt";
   std::ofstream(path) << "tiny";
   CHECK_THROWS_WITH(TextSource::from_file(path, 64), ContainsSubstring(path.string()));

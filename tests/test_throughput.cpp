@@ -40,19 +40,17 @@ std::vector<std::string> lines_of(const fs::path& path) {
 
 TEST_CASE("throughput: settings that cannot be are one message") {
   const Folder folder;
-  const std::pair<const char*, const char*> cases[] = {
-      {"--models=27k", "none of 27.5k, 104k"},
-      {"--models='V9 T8 L1 C8 H2'", "sequences"},
-      {"--models='V9 T8 L1 C8 H2 B2 B3'", "sequences"},
-      {"--models='V9 T8 L1 C8x H2 B2'", "sequences"},
-      {"--models='V9 T8 L1 C9 H2 B2'", "does not divide n_embd 9"},
-      {"--members=2,2", "members: 2 is there twice"},
-      {"--members=0", "members"},
-      {"--dtypes=f64", "f32, bf16, f16"},
-      {"--repetitions=0", "repetitions"}};
+  const std::pair<const char*, const char*> cases[] = {{"--models=27k", "none of 27.5k, 104k"},
+                                                       {"--models='V9 T8 L1 C8 H2'", "sequences"},
+                                                       {"--models='V9 T8 L1 C8 H2 B2 B3'", "sequences"},
+                                                       {"--models='V9 T8 L1 C8x H2 B2'", "sequences"},
+                                                       {"--models='V9 T8 L1 C9 H2 B2'", "does not divide n_embd 9"},
+                                                       {"--members=2,2", "members: 2 is there twice"},
+                                                       {"--members=0", "members"},
+                                                       {"--dtypes=f64", "f32, bf16, f16"},
+                                                       {"--repetitions=0", "repetitions"}};
   for (const auto& [arguments, expected] : cases) {
-    const Outcome outcome =
-        throughput(folder, fmt::format("{} --out {}", arguments, (folder / "run").string()));
+    const Outcome outcome = throughput(folder, fmt::format("{} --out {}", arguments, (folder / "run").string()));
     CAPTURE(arguments, outcome.err);
     CHECK(outcome.status == 1);
     CHECK(outcome.err.find(expected) != std::string::npos);
@@ -72,8 +70,7 @@ TEST_CASE("throughput: an entry a cell, measured once; a copied configuration is
   CAPTURE(plan.err);
   REQUIRE(plan.status == 0);
   // Two ensembles of four members together, every type.
-  REQUIRE(plan.out.find(fmt::format("{} models in {} packs", 4 * dtypes, 2 * dtypes)) !=
-          std::string::npos);
+  REQUIRE(plan.out.find(fmt::format("{} models in {} packs", 4 * dtypes, 2 * dtypes)) != std::string::npos);
 
   const Outcome first = throughput(folder, kTiny + ("--out " + out.string()));
   CAPTURE(first.err);
@@ -84,8 +81,8 @@ TEST_CASE("throughput: an entry a cell, measured once; a copied configuration is
   std::map<std::string, double> tokens, planned;
   for (const experiments::Cell& cell : result.cells) {
     CAPTURE(cell.cell);
-    for (const char* name : {"tokens_per_second", "step_ms", "gflops", "percent_of_peak",
-                             "planned_mib", "dispatches"}) {
+    for (const char* name :
+         {"tokens_per_second", "step_ms", "gflops", "percent_of_peak", "planned_mib", "dispatches"}) {
       const experiments::Measure* one = cell.find_measure(name);
       REQUIRE(one != nullptr);
       CHECK(one->mean > 0);
@@ -117,9 +114,8 @@ TEST_CASE("throughput: an entry a cell, measured once; a copied configuration is
   experiments::write_file_atomic(out / "cells.json", experiments::to_json(stopped));
   fs::remove(out / "result.json");
   fs::copy_file(out / "config.toml", folder / "copy.toml");
-  const Outcome second = throughput(
-      folder,
-      fmt::format("--config {} --resume --out {}", (folder / "copy.toml").string(), out.string()));
+  const Outcome second =
+      throughput(folder, fmt::format("--config {} --resume --out {}", (folder / "copy.toml").string(), out.string()));
   CAPTURE(second.err);
   REQUIRE(second.status == 0);
   const experiments::StudyResult resumed = experiments::load_result(out / "result.json");

@@ -43,8 +43,7 @@ std::map<std::string, ModelConfig> configurations() {
   const auto add = [&](const char* name, const auto& change) { change(result[name] = small()); };
   add("dropout", [](ModelConfig& c) { c.dropout = 0.1; });
   add("encoder", [](ModelConfig& c) { c.architecture = experiments::Architecture::encoder; });
-  add("encoder_decoder",
-      [](ModelConfig& c) { c.architecture = experiments::Architecture::encoder_decoder; });
+  add("encoder_decoder", [](ModelConfig& c) { c.architecture = experiments::Architecture::encoder_decoder; });
   add("llama", [](ModelConfig& c) {
     c.norm = experiments::Norm::rms_norm;
     c.position = experiments::Position::rotary;
@@ -66,8 +65,7 @@ TEST_CASE("profile: every kernel of a training step knows its scope, line and ph
         step.optimizer.clip_norm = 1;
         Target target = target_preset("lavapipe");
         target.fusion = fusion;
-        const Plan plan =
-            compile(experiments::commands::training_step(Model(config), step), target);
+        const Plan plan = compile(experiments::commands::training_step(Model(config), step), target);
         std::set<Phase> phases;
         std::set<std::string> scopes;
         bool forward_is_over = false;
@@ -81,8 +79,7 @@ TEST_CASE("profile: every kernel of a training step knows its scope, line and ph
           bool named = false;
           for (const uint32_t n : nodes) {
             const Scope& scope = plan.program.graph->scope(n);
-            named |=
-                scope.path == dispatch.scope && scope.line > 0 && scope.phase == dispatch.phase;
+            named |= scope.path == dispatch.scope && scope.line > 0 && scope.phase == dispatch.phase;
           }
           CHECK(named);
           phases.insert(dispatch.phase);
@@ -91,9 +88,8 @@ TEST_CASE("profile: every kernel of a training step knows its scope, line and ph
           if (dispatch.phase == Phase::backward) CHECK_FALSE(forward_is_over);
         }
         CHECK(phases.size() == 3);
-        const std::string block = config.architecture == experiments::Architecture::encoder_decoder
-                                      ? "decoder.blocks.1"
-                                      : "blocks.1";
+        const std::string block =
+            config.architecture == experiments::Architecture::encoder_decoder ? "decoder.blocks.1" : "blocks.1";
         CHECK(scopes.contains(block + ".attention.q_k_v"));
         CHECK(scopes.contains(block + ".attention.mix"));
         CHECK(scopes.contains("optimizer.gradient_norm"));
@@ -127,12 +123,10 @@ TEST_CASE("profile: a timed replay is a step like any other, and its intervals f
       }
       float steps = 0;
       for (int repetition = 0; repetition < 2; ++repetition) {
-        for (const TimingMode mode :
-             {TimingMode::whole, TimingMode::grouped, TimingMode::isolated}) {
+        for (const TimingMode mode : {TimingMode::whole, TimingMode::grouped, TimingMode::isolated}) {
           CAPTURE(name(mode), repetition);
           const engine::TimedReplay replay = session.run_timed("counting", mode);
-          if (++steps == 1 && !target.cpu && segment == 0)
-            ++steps;  // the one that finds the segments
+          if (++steps == 1 && !target.cpu && segment == 0) ++steps;  // the one that finds the segments
           CHECK(session.read_floats("counter")[kCount - 1] == steps);
           CHECK(replay.busy_ns > 0);
           CHECK(replay.host_ns > 0);
@@ -165,9 +159,8 @@ TEST_CASE("profile: ceilings are measured once and believed only when they are w
   const std::string file = experiments::ceilings_file(device.info(), folder.string());
   const experiments::Ceilings first = experiments::measure_ceilings(device, folder.string());
   CHECK_FALSE(first.from_cache);
-  for (const double value :
-       {first.f32_gflops, first.read_gbs, first.broadcast_gbs, first.shared_gbs, first.dispatch_us,
-        first.copy_gbs(), first.copy_gbs(1000)})
+  for (const double value : {first.f32_gflops, first.read_gbs, first.broadcast_gbs, first.shared_gbs, first.dispatch_us,
+                             first.copy_gbs(), first.copy_gbs(1000)})
     CHECK(value > 0);
   CHECK((first.f16_gflops > 0) == device.target().f16_storage);
   CHECK(first.copy_gbs(1) == first.copies.front().gbs);
@@ -188,10 +181,8 @@ TEST_CASE("profile: ceilings are measured once and believed only when they are w
 
 TEST_CASE("profile: squarified rectangles fill their frame in proportion") {
   using experiments::Rectangle;
-  for (const std::vector<double>& areas : {std::vector<double>{100},
-                                           {60, 40},
-                                           {50, 20, 10, 8, 6, 4, 2},
-                                           std::vector<double>(64, 100.0 / 64)}) {
+  for (const std::vector<double>& areas :
+       {std::vector<double>{100}, {60, 40}, {50, 20, 10, 8, 6, 4, 2}, std::vector<double>(64, 100.0 / 64)}) {
     const Rectangle all{3, 5, 20, 5};
     const std::vector<Rectangle> places = experiments::squarify(areas, all);
     REQUIRE(places.size() == areas.size());
@@ -212,8 +203,7 @@ TEST_CASE("profile: squarified rectangles fill their frame in proportion") {
   }
 }
 
-TEST_CASE("profile: SPIR-V shown with lines has the instructions of the module that runs",
-          "[shaders]") {
+TEST_CASE("profile: SPIR-V shown with lines has the instructions of the module that runs", "[shaders]") {
   experiments::commands::StepConfig step;
   step.batch_size = 2;
   const Target target = target_preset("nvidia");
@@ -222,9 +212,8 @@ TEST_CASE("profile: SPIR-V shown with lines has the instructions of the module t
   const std::vector<shaders::Spirv> modules = shaders::compile_spirv(all, "");
   const std::set<uint32_t> about = {3, 4, 5, 6, 7, 8, 317, 330};  // names, sources and lines
   const std::regex instruction(R"(^\s*(%\w+ = )?(Op\w+))");
-  const std::set<std::string> words = {"OpSource",     "OpSourceExtension", "OpName",
-                                       "OpMemberName", "OpString",          "OpLine",
-                                       "OpNoLine",     "OpModuleProcessed"};
+  const std::set<std::string> words = {"OpSource", "OpSourceExtension", "OpName",           "OpMemberName", "OpString",
+                                       "OpLine",   "OpNoLine",          "OpModuleProcessed"};
   bool shared = false;
   for (size_t i = 0; i < all.size(); i += 5) {
     CAPTURE(all[i].name);

@@ -79,8 +79,7 @@ TEST_CASE("tool: profile writes its page for a configuration and for a study") {
   const std::string environment = fmt::format("SURTSEY_CACHE='{}' ", (folder / "cache").string());
   const auto profile = [&](const std::string& arguments, const std::string& out) {
     const Outcome outcome =
-        run(folder, fmt::format("profile {} --steps 4 --out '{}'", arguments, (folder / out).string()),
-            environment);
+        run(folder, fmt::format("profile {} --steps 4 --out '{}'", arguments, (folder / out).string()), environment);
     CAPTURE(arguments, outcome.err);
     CHECK(outcome.status == 0);
     for (const char* file : {"profile.html", "profile.json", "profile.csv", "trace.json", "speedscope.json"})
@@ -90,10 +89,9 @@ TEST_CASE("tool: profile writes its page for a configuration and for a study") {
     return outcome.out;
   };
   CHECK(profile("'" + config.string() + "' --batch_size=2", "first").find("2 members") != std::string::npos);
-  const std::string again =
-      profile(fmt::format("'{}' --batch_size=2 --compare '{}'", config.string(),
-                          (folder / "first" / "profile.json").string()),
-              "second");
+  const std::string again = profile(
+      fmt::format("'{}' --batch_size=2 --compare '{}'", config.string(), (folder / "first" / "profile.json").string()),
+      "second");
   CHECK(again.find("measured by an earlier run") != std::string::npos);
   CHECK(again.find("slower beyond the spread") != std::string::npos);
   CHECK(profile("chain_of_thought --widths=2,4 --control_widths= --batch_size=4 --ensemble_size=1", "study")
@@ -105,10 +103,11 @@ TEST_CASE("tool: ceilings that a kernel beats are measured again, not for ever")
   (void)open_test_device();
   const fs::path cache = folder / "cache";
   const auto profile = [&] {
-    const Outcome outcome = run(
-        folder, fmt::format("profile --n_layer=1 --n_embd=8 --n_head=2 --block_size=8 --vocab_size=5 --batch_size=2 --steps 4 --out '{}'",
-                            (folder / "out").string()),
-        fmt::format("SURTSEY_CACHE='{}' ", cache.string()));
+    const Outcome outcome = run(folder,
+                                fmt::format("profile --n_layer=1 --n_embd=8 --n_head=2 --block_size=8 --vocab_size=5 "
+                                            "--batch_size=2 --steps 4 --out '{}'",
+                                            (folder / "out").string()),
+                                fmt::format("SURTSEY_CACHE='{}' ", cache.string()));
     CAPTURE(outcome.err);
     REQUIRE(outcome.status == 0);
     return outcome.err.find("all were measured again") != std::string::npos;
@@ -149,14 +148,12 @@ TEST_CASE("tool: ops and inspect need no device") {
     }
   }
   for (const char* target : {"lavapipe", "nvidia"}) {
-    const Outcome outcome = run(folder,
-                                fmt::format("inspect --target {} --n_layer=1 --show all --out '{}'",
-                                            target, (folder / target).string()),
-                                none);
+    const Outcome outcome = run(
+        folder,
+        fmt::format("inspect --target {} --n_layer=1 --show all --out '{}'", target, (folder / target).string()), none);
     CAPTURE(outcome.err);
     REQUIRE(outcome.status == 0);
-    CHECK(slurp(folder / target / "summary.txt").find("every hazard is covered") !=
-          std::string::npos);
+    CHECK(slurp(folder / target / "summary.txt").find("every hazard is covered") != std::string::npos);
     CHECK(slurp(folder / target / "graph.txt").find("parameter \"tokens\"") != std::string::npos);
     size_t glsl = 0, assembly = 0;
     for (const auto& file : fs::directory_iterator(folder / target)) {
@@ -174,8 +171,7 @@ TEST_CASE("tool: devices says what a run would take") {
   const std::string index = fmt::to_string(device.info().index);
   const Outcome chosen = run(folder, "devices", "SURTSEY_DEVICE=" + index + " ");
   CHECK(chosen.status == 0);
-  CHECK(chosen.out.find(fmt::format("chosen: {0} (asked for as '{0}')", index)) !=
-        std::string::npos);
+  CHECK(chosen.out.find(fmt::format("chosen: {0} (asked for as '{0}')", index)) != std::string::npos);
   const Outcome without = run(folder, "devices", "SURTSEY_WITHOUT=fusion,f16_storage ");
   CHECK(without.out.find("fusion (switched off)") != std::string::npos);
   const Outcome wrong = run(folder, "devices", "SURTSEY_WITHOUT=speed ");
@@ -197,8 +193,7 @@ TEST_CASE("tool: a device that only compiles is never chosen") {
   CHECK(list.out.find("cannot run: it has no memory") != std::string::npos);
   CHECK(list.out.find("chosen: ") != std::string::npos);
   CHECK(list.out.find(fmt::format("chosen: {} ", list.out[null - 1])) == std::string::npos);
-  const Outcome asked =
-      run(folder, "devices --device 'Null hardware'", "RADV_FORCE_FAMILY=navi21 ");
+  const Outcome asked = run(folder, "devices --device 'Null hardware'", "RADV_FORCE_FAMILY=navi21 ");
   CHECK(asked.status == 1);
   CHECK(asked.err.find("cannot run") != std::string::npos);
 }
@@ -206,9 +201,8 @@ TEST_CASE("tool: a device that only compiles is never chosen") {
 TEST_CASE("tool: selftest writes a report") {
   const engine::Device device = open_test_device();
   const Folder folder;
-  const Outcome outcome =
-      run(folder, fmt::format("selftest --quick --device {} --out '{}'", device.info().index,
-                              (folder / "report.md").string()));
+  const Outcome outcome = run(folder, fmt::format("selftest --quick --device {} --out '{}'", device.info().index,
+                                                  (folder / "report.md").string()));
   CAPTURE(outcome.out, outcome.err);
   CHECK(outcome.status == 0);
   CHECK(outcome.out.find(": passed") != std::string::npos);
@@ -221,8 +215,7 @@ TEST_CASE("tool: selftest writes a report") {
 TEST_CASE("tool: analyze says what goes wrong") {
   const Folder folder;
   const std::string hidden = "VK_DRIVER_FILES=/no/driver VK_ICD_FILENAMES= ";
-  const auto message = [&](const std::string& arguments, const std::string& text,
-                           const std::string& environment = "") {
+  const auto message = [&](const std::string& arguments, const std::string& text, const std::string& environment = "") {
     const Outcome outcome = run(folder, "analyze " + arguments, environment);
     CAPTURE(arguments, outcome.err);
     CHECK(outcome.status == 1);
@@ -247,8 +240,7 @@ TEST_CASE("tool: analyze says what goes wrong") {
   REQUIRE(outcome.status == 0);
   CHECK(nlohmann::json::parse(outcome.out).size() == 2);
   // Activations in 16 bits are other kernels.
-  const Outcome narrow =
-      run(folder, "analyze --target amd:navi21 --n_layer=1 --n_embd=16 --dtype=f16 -o json");
+  const Outcome narrow = run(folder, "analyze --target amd:navi21 --n_layer=1 --n_embd=16 --dtype=f16 -o json");
   CAPTURE(narrow.err);
   REQUIRE(narrow.status == 0);
   CHECK(nlohmann::json::parse(narrow.out)[0] != nlohmann::json::parse(outcome.out)[1]);
@@ -259,8 +251,7 @@ TEST_CASE("tool: analyze says what goes wrong") {
   REQUIRE(study.status == 0);
   CHECK(nlohmann::json::parse(study.out)[0]["kernels"].size() > 10);
   message("--target amd:navi99 --n_layer=1", "It knows: ");
-  const Outcome gate =
-      run(folder, "analyze --target amd:navi21 --n_layer=1 --fail-on shared_bytes");
+  const Outcome gate = run(folder, "analyze --target amd:navi21 --n_layer=1 --fail-on shared_bytes");
   CHECK(gate.status == 1);
   CHECK(gate.err.find("amd:navi21: matmul_") != std::string::npos);
 }
@@ -291,8 +282,8 @@ TEST_CASE("tool: benchmarks write what they promise") {
   REQUIRE(steps.size() == 2);
   for (const auto& record : steps) {
     CHECK(record["samples_ns"].size() == 2);
-    for (const char* name : {"median_ns", "tokens_per_second", "parameters", "dispatches",
-                             "host_ns_per_submission", "arena_bytes"}) {
+    for (const char* name :
+         {"median_ns", "tokens_per_second", "parameters", "dispatches", "host_ns_per_submission", "arena_bytes"}) {
       CHECK(record[name].get<double>() > 0);
     }
   }
@@ -342,8 +333,7 @@ TEST_CASE("tool: benchmarks write what they promise") {
   CHECK(steps[1]["loss"].size() == 2);
 
   const std::string size = " --n_layer 1 --n_embd 8 --batch_size 3 -r 2 --warmup 1 -o json";
-  const Outcome forward =
-      run(folder, "bench forward --block_size 8 --position=rotary --members 2" + size);
+  const Outcome forward = run(folder, "bench forward --block_size 8 --position=rotary --members 2" + size);
   CAPTURE(forward.err);
   REQUIRE(forward.status == 0);
   const auto passes = nlohmann::json::parse(forward.out);
@@ -367,9 +357,7 @@ TEST_CASE("tool: benchmarks write what they promise") {
   CHECK(texts[1]["prefill_tokens_per_second"].get<double>() > 0);
   CHECK(run(folder, "bench generate --new_tokens 0").status == 1);
   CHECK(run(folder, "bench forward --positon=rotary").err.find("position") != std::string::npos);
-  const auto lines = [](const std::string& text) {
-    return std::count(text.begin(), text.end(), '\n');
-  };
+  const auto lines = [](const std::string& text) { return std::count(text.begin(), text.end(), '\n'); };
   CHECK(lines(run(folder, "bench matmul --m 4 --n 4 --k 4 -r 1 -o md").out) == 5);
   CHECK(lines(run(folder, "bench matmul --m 4 --n 4 --k 4 -r 1 -o csv").out) == 4);
 }
@@ -401,10 +389,8 @@ TEST_CASE("tool: a run killed in the middle and resumed ends with the same bits"
   const engine::Device device = open_test_device();
   const Folder folder;
   const std::string data = write_text(folder).string();
-  const std::string keys =
-      fmt::format("--data {} {} --max_iters=600 --eval_interval=100", data, kTiny);
-  const Outcome whole =
-      run(folder, fmt::format("train --out {} {}", (folder / "whole").string(), keys));
+  const std::string keys = fmt::format("--data {} {} --max_iters=600 --eval_interval=100", data, kTiny);
+  const Outcome whole = run(folder, fmt::format("train --out {} {}", (folder / "whole").string(), keys));
   CAPTURE(whole.err);
   REQUIRE(whole.status == 0);
   CHECK(whole.out.find("step   600/600 | val loss") != std::string::npos);
@@ -419,8 +405,7 @@ TEST_CASE("tool: a run killed in the middle and resumed ends with the same bits"
   const Outcome fresh = run(folder, fmt::format("train --out {} {}", killed, keys));
   CHECK(fresh.status != 0);
   CHECK(fresh.err.find("--resume") != std::string::npos);
-  const Outcome other =
-      run(folder, fmt::format("train --out {} --resume --learning_rate=1", killed));
+  const Outcome other = run(folder, fmt::format("train --out {} --resume --learning_rate=1", killed));
   CHECK(other.status != 0);
   CHECK(other.err.find("learning_rate") != std::string::npos);
   const Outcome resumed = run(folder, fmt::format("train --out {} --resume", killed));
@@ -429,22 +414,18 @@ TEST_CASE("tool: a run killed in the middle and resumed ends with the same bits"
   CHECK(resumed.out.find("resumed at step") != std::string::npos);
   for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
     const std::string end = std::string("step-00000600/") + file;
-    CHECK(slurp(folder / "whole" / "checkpoint" / end) ==
-          slurp(folder / "killed" / "checkpoint" / end));
+    CHECK(slurp(folder / "whole" / "checkpoint" / end) == slurp(folder / "killed" / "checkpoint" / end));
     CHECK_FALSE(slurp(folder / "whole" / "checkpoint" / end).empty());
   }
 
   // A fork that learns next to nothing ends where its origin did.
   const Outcome fork =
-      run(folder,
-          fmt::format("train --out {} --from {} --data {} {} --max_iters=1 --learning_rate=1e-9",
-                      (folder / "fork").string(), (folder / "whole").string(), data, kTiny));
+      run(folder, fmt::format("train --out {} --from {} --data {} {} --max_iters=1 --learning_rate=1e-9",
+                              (folder / "fork").string(), (folder / "whole").string(), data, kTiny));
   CAPTURE(fork.err);
   REQUIRE(fork.status == 0);
   CHECK(fork.out.find("starting with the weights of") != std::string::npos);
-  const auto last_loss = [](const std::string& text) {
-    return text.substr(text.rfind("val loss"), 15);
-  };
+  const auto last_loss = [](const std::string& text) { return text.substr(text.rfind("val loss"), 15); };
   CHECK(last_loss(fork.out) == last_loss(whole.out));
 
   const std::string sampling = "sample " + killed + " --start 12 --max_new_tokens 40 --seed 3";

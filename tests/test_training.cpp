@@ -61,8 +61,8 @@ struct Rig {
   Evaluator evaluator;
 };
 
-std::vector<std::vector<float>> losses_of(engine::Device& device, const Model& model,
-                                          const TrainConfig& config, const tasks::Task& task) {
+std::vector<std::vector<float>> losses_of(engine::Device& device, const Model& model, const TrainConfig& config,
+                                          const tasks::Task& task) {
   Rig rig(device, model, config, task);
   rig.trainer.run();
   return rig.trainer.losses();
@@ -83,8 +83,7 @@ struct Scratch {
 };
 
 // The ring that the interpreter reads, as the host thread would fill it.
-void fill_ring(State& state, const TrainConfig& config, const tasks::Task& task, int64_t slots,
-               int64_t batches) {
+void fill_ring(State& state, const TrainConfig& config, const tasks::Task& task, int64_t slots, int64_t batches) {
   const auto seeds = distinct_seeds(config.members);
   const graph::Shape shape = {slots, int64_t(seeds.size()), config.batch_size, task.block_size()};
   State ring;
@@ -93,10 +92,9 @@ void fill_ring(State& state, const TrainConfig& config, const tasks::Task& task,
   ring["data.weights"] = HostTensor::zeros({DType::f32, shape});
   for (int64_t batch = 0; batch < batches; ++batch) {
     for (size_t group = 0; group < seeds.size(); ++group) {
-      const tasks::Batch data = task.sample(tasks::Split::kTrain, seeds[group],
-                                            static_cast<uint32_t>(batch), config.batch_size);
-      const size_t at =
-          (static_cast<size_t>(batch % slots) * seeds.size() + group) * data.tokens.size();
+      const tasks::Batch data =
+          task.sample(tasks::Split::kTrain, seeds[group], static_cast<uint32_t>(batch), config.batch_size);
+      const size_t at = (static_cast<size_t>(batch % slots) * seeds.size() + group) * data.tokens.size();
       for (size_t i = 0; i < data.tokens.size(); ++i) {
         ring["data.tokens"].values[at + i] = data.tokens[i];
         ring["data.targets"].values[at + i] = data.targets[i];
@@ -126,8 +124,7 @@ TEST_CASE("training: ten steps on the device have the interpreter's losses") {
       const auto outputs = graph::interpret(programs[0].second, state);
       for (size_t member = 0; member < 2; ++member) {
         CAPTURE(step, member);
-        REQUIRE(losses[member][step] ==
-                Catch::Approx(outputs.at("loss").values[member]).epsilon(1e-5));
+        REQUIRE(losses[member][step] == Catch::Approx(outputs.at("loss").values[member]).epsilon(1e-5));
       }
     }
   }
@@ -226,13 +223,11 @@ TEST_CASE("evaluation: greedy answers and losses are the interpreter's") {
       // Greedy by whole forward passes over what was answered so far.
       graph::Program forward{std::make_shared<graph::Graph>(), {}};
       graph::Parameters parameters(*forward.graph, model.store());
-      const graph::Value tokens =
-          forward.graph->parameter("tokens", {DType::u32, {20, int64_t(block)}});
+      const graph::Value tokens = forward.graph->parameter("tokens", {DType::u32, {20, int64_t(block)}});
       forward.outputs = {{"logits", model.logits(parameters, tokens)}};
       HostTensor rows = HostTensor::zeros({DType::u32, {20, int64_t(block)}});
       for (size_t n = 0; n < 20; ++n) {
-        std::copy_n(answers.items[n].sequence.begin(), prompt,
-                    rows.values.begin() + std::ptrdiff_t(n * block));
+        std::copy_n(answers.items[n].sequence.begin(), prompt, rows.values.begin() + std::ptrdiff_t(n * block));
       }
       const auto V = size_t(model.config().vocab_size);
       for (size_t i = 0; i < length; ++i) {
@@ -257,8 +252,7 @@ TEST_CASE("evaluation: greedy answers and losses are the interpreter's") {
       const auto outputs = graph::interpret(evaluate_program(model, 20, int64_t(block)), state);
       for (size_t n = 0; n < 20; ++n) {
         CAPTURE(n);
-        REQUIRE(answers.nll[member][n] ==
-                Catch::Approx(outputs.at("nll").values[n]).epsilon(1e-4).margin(1e-5));
+        REQUIRE(answers.nll[member][n] == Catch::Approx(outputs.at("nll").values[n]).epsilon(1e-4).margin(1e-5));
       }
     }
   }
@@ -291,8 +285,7 @@ TEST_CASE("training: a resumed run ends with the same bits") {
   Rig second(device, model, config, task);
   REQUIRE(second.trainer.load(scratch.path) == 30);
   second.trainer.run();
-  for (const char* name :
-       {"parameters", "adam.m", "adam.v", "skipped", "loss_scale", "loss_scale.good_steps"}) {
+  for (const char* name : {"parameters", "adam.m", "adam.v", "skipped", "loss_scale", "loss_scale.good_steps"}) {
     CAPTURE(name);
     if (!whole.session.has_state(name)) continue;
     REQUIRE(whole.session.read_bytes(name) == second.session.read_bytes(name));
@@ -339,9 +332,8 @@ TEST_CASE("training: the chosen kernel variants survive a checkpoint") {
   for (const char* preset : {"lavapipe", "nvidia"}) {
     const graph::Target target = graph::target_preset(preset);
     graph::Target other = target;
-    other.matmul = target.matmul_variant() == graph::MatmulVariant::shared_tile
-                       ? graph::MatmulVariant::lane_broadcast
-                       : graph::MatmulVariant::shared_tile;
+    other.matmul = target.matmul_variant() == graph::MatmulVariant::shared_tile ? graph::MatmulVariant::lane_broadcast
+                                                                                : graph::MatmulVariant::shared_tile;
     // Tiles that are measured between a run and its resume are not used.
     const graph::MatmulShape shape{.variant = target.matmul_variant(), .m = 8, .n = 8, .k = 8};
     other.tiles = std::make_shared<graph::MatmulTiles>(graph::MatmulTiles{{shape, {.rows = 2}}});
@@ -357,6 +349,5 @@ TEST_CASE("training: the chosen kernel variants survive a checkpoint") {
     REQUIRE(back.matmul_variant() == target.matmul_variant());
     REQUIRE(back.reduce_variant() == target.reduce_variant());
   }
-  REQUIRE_THROWS_AS(with_variants(graph::target_preset("minimal"), {{"matmul", "abacus"}}),
-                    UserError);
+  REQUIRE_THROWS_AS(with_variants(graph::target_preset("minimal"), {{"matmul", "abacus"}}), UserError);
 }

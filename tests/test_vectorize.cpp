@@ -41,8 +41,7 @@ HostTensor member_of(const HostTensor& stacked, int64_t member) {
 // outputs and state for equality. `draw(name, member)` gives the initial tensors; the member is 0
 // for shared ones.
 template <typename Draw>
-void check_members(const Program& program, const std::set<std::string>& own, const Draw& draw,
-                   int steps = 1) {
+void check_members(const Program& program, const std::set<std::string>& own, const Draw& draw, int steps = 1) {
   const Program many = vectorize(program, kMembers, own);
   verify(*many.graph);
   State all;
@@ -73,8 +72,7 @@ void check_members(const Program& program, const std::set<std::string>& own, con
 
 }  // namespace
 
-TEST_CASE("every op, with every choice of per-member operands, equals its single runs",
-          "[vectorize]") {
+TEST_CASE("every op, with every choice of per-member operands, equals its single runs", "[vectorize]") {
   int cases = 0;
   for (const OpDef& row : op_table()) {
     for (const Sample& sample : row.samples) {
@@ -92,8 +90,7 @@ TEST_CASE("every op, with every choice of per-member operands, equals its single
         INFO(row.name << " " << to_string(sample.inputs[0]) << " own operands " << mask);
         check_members(program, own, [&](const std::string& name, const Type& type, int64_t member) {
           const auto operand = static_cast<size_t>(name[1] - '0');
-          const auto [low, high] =
-              sample.ranges.empty() ? std::pair(sample.low, sample.high) : sample.ranges[operand];
+          const auto [low, high] = sample.ranges.empty() ? std::pair(sample.low, sample.high) : sample.ranges[operand];
           return HostTensor::random(type, low, high, static_cast<uint32_t>(10 * operand + member));
         });
         ++cases;
@@ -137,8 +134,7 @@ TEST_CASE("members with their own seed and learning rate train as single runs do
   CHECK(starred.graph->parameters().at("step").shape().empty());
 }
 
-TEST_CASE("assignments: shared values widen, per-member values do not fit shared tensors",
-          "[vectorize]") {
+TEST_CASE("assignments: shared values widen, per-member values do not fit shared tensors", "[vectorize]") {
   Program program{std::make_shared<Graph>(), {}};
   Graph& graph = *program.graph;
   const Value own = graph.parameter("own", f32({2}));
@@ -151,8 +147,7 @@ TEST_CASE("assignments: shared values widen, per-member values do not fit shared
 
   graph.assign(shared, own + shared);
   CHECK_THROWS_MATCHES(vectorize(program, 3, {"own"}), UserError,
-                       MessageMatches(ContainsSubstring(
-                           "'shared' is shared, but the value assigned to it differs")));
+                       MessageMatches(ContainsSubstring("'shared' is shared, but the value assigned to it differs")));
   CHECK_THROWS_AS(vectorize(program, 0, {"own", "shared"}), UserError);
 }
 
@@ -165,8 +160,7 @@ TEST_CASE("a region of many members is still a region", "[vectorize]") {
   const Value unused = pair->body->parameter("unused", f32({2}));
   pair->parameters = {a, b, unused};
   pair->results = {matmul(a, b), exp(b), constant_like(a, 2)};
-  for (const std::set<std::string>& own :
-       {std::set<std::string>{"x"}, {"y"}, {"x", "y"}, {"z"}, {"x", "y", "z"}}) {
+  for (const std::set<std::string>& own : {std::set<std::string>{"x"}, {"y"}, {"x", "y"}, {"z"}, {"x", "y", "z"}}) {
     Program program{std::make_shared<Graph>(), {}};
     Graph& graph = *program.graph;
     const Value x = graph.parameter("x", f32({4, 3}));

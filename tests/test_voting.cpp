@@ -18,12 +18,8 @@ TEST_CASE("a vote is won by the most frequent answer, of equals by the first", "
     std::vector<int32_t> answers;
     int32_t winner;
   };
-  for (const Row& row : std::vector<Row>{{{4}, 4},
-                                         {{4, 7}, 4},
-                                         {{7, 4, 4}, 4},
-                                         {{1, 2, 3, 3}, 3},
-                                         {{5, 6, 6, 5}, 5},
-                                         {{-1, 9, 9, -1, 9}, 9}}) {
+  for (const Row& row : std::vector<Row>{
+           {{4}, 4}, {{4, 7}, 4}, {{7, 4, 4}, 4}, {{1, 2, 3, 3}, 3}, {{5, 6, 6, 5}, 5}, {{-1, 9, 9, -1, 9}, 9}}) {
     CHECK(majority(row.answers) == row.winner);
   }
   CHECK_THROWS_AS(majority(std::vector<int32_t>{}), UserError);

@@ -42,8 +42,7 @@ std::vector<double> coordinates(const ModelConfig& config, int steps) {
   OptimizerConfig optimizer;
   State state = initial_optimizer_state(model.store(), optimizer, 0.01);
   state[kParameters] = model.store().initialise(1);
-  for (const auto& [name, from] :
-       {std::pair{"tokens", &batch.tokens}, {"targets", &batch.targets}}) {
+  for (const auto& [name, from] : {std::pair{"tokens", &batch.tokens}, {"targets", &batch.targets}}) {
     state[name] = HostTensor::zeros(type);
     std::copy(from->begin(), from->end(), state[name].values.begin());
   }
@@ -72,16 +71,14 @@ TEST_CASE("a width scaled to another takes its learning rate: multipliers and sc
     const ModelConfig config = width_scaled(recipe_config(2, 16 * growth, kVocab, kBlock), base);
     CAPTURE(growth);
     const Model model(config);
-    const auto rate = [&](const char* name) {
-      return model.store().spec(name).learning_rate_multiplier;
-    };
-    for (const char* name : {"blocks.0.attention.q.weight", "blocks.1.attention.k.weight",
-                             "blocks.0.attention.v.weight", "blocks.1.attention.out.weight",
-                             "blocks.0.mlp.up.weight", "blocks.1.mlp.down.weight"}) {
+    const auto rate = [&](const char* name) { return model.store().spec(name).learning_rate_multiplier; };
+    for (const char* name :
+         {"blocks.0.attention.q.weight", "blocks.1.attention.k.weight", "blocks.0.attention.v.weight",
+          "blocks.1.attention.out.weight", "blocks.0.mlp.up.weight", "blocks.1.mlp.down.weight"}) {
       CHECK(rate(name) == Approx(1.0 / double(growth)));
     }
-    for (const char* name : {"embed.token", "embed.position", "blocks.0.norm1.weight",
-                             "blocks.1.mlp.up.bias", "norm.weight", "head.weight"}) {
+    for (const char* name : {"embed.token", "embed.position", "blocks.0.norm1.weight", "blocks.1.mlp.up.bias",
+                             "norm.weight", "head.weight"}) {
       CHECK(rate(name) == 1);
     }
     CHECK(model.store().uniform_learning_rate() == (growth == 1));
@@ -118,8 +115,7 @@ TEST_CASE("the keys of scales do to logits what they say", "[width]") {
     state[kParameters] = Model(plain).store().initialise(4);
     const Type type{DType::u32, {2, kBlock}};
     state["tokens"] = HostTensor::random(type, 0, double(kVocab), 5);
-    program.outputs = {
-        {"logits", model.logits(parameters, program.graph->parameter("tokens", type))}};
+    program.outputs = {{"logits", model.logits(parameters, program.graph->parameter("tokens", type))}};
     return interpret(program, state).at("logits").values;
   };
   const auto expected = logits(plain);
@@ -138,8 +134,7 @@ TEST_CASE("coordinates keep their size when the width doubles, if it is scaled",
   const std::vector<double> widths = {16, 32, 64};
   for (const bool transfer : {true, false}) {
     std::vector<std::vector<double>> sizes;
-    for (const double width : widths)
-      sizes.push_back(coordinates(scaled(int64_t(width), transfer), 4));
+    for (const double width : widths) sizes.push_back(coordinates(scaled(int64_t(width), transfer), 4));
     double steepest = 0;
     for (size_t point = 0; point < sizes[0].size(); ++point) {
       std::vector<double> at;
@@ -151,8 +146,7 @@ TEST_CASE("coordinates keep their size when the width doubles, if it is scaled",
     if (transfer) CHECK(steepest < 0.15);
     if (!transfer) CHECK(steepest > 0.25);
   }
-  CHECK(log_slope(std::vector<double>{1, 10, 100}, std::vector<double>{5, 0.5, 0.05}) ==
-        Approx(-1));
+  CHECK(log_slope(std::vector<double>{1, 10, 100}, std::vector<double>{5, 0.5, 0.05}) == Approx(-1));
 }
 
 TEST_CASE("coordinates on the device are the interpreter's start", "[width][device]") {

@@ -15,17 +15,15 @@ struct Outcome {
 };
 
 // `environment` stands before the command: "NAME=value ".
-inline Outcome run_program(const Folder& folder, const std::string& program,
-                           const std::string& arguments, const std::string& environment = "") {
+inline Outcome run_program(const Folder& folder, const std::string& program, const std::string& arguments,
+                           const std::string& environment = "") {
   const auto out = folder / "stdout", err = folder / "stderr";
-  const int raw = std::system(fmt::format("{}'{}' {} >'{}' 2>'{}'", environment, program,
-                                          arguments, out.string(), err.string())
-                                  .c_str());
+  const int raw = std::system(
+      fmt::format("{}'{}' {} >'{}' 2>'{}'", environment, program, arguments, out.string(), err.string()).c_str());
   return {WIFEXITED(raw) ? WEXITSTATUS(raw) : -1, slurp(out), slurp(err)};
 }
 
-inline Outcome run(const Folder& folder, const std::string& arguments,
-                   const std::string& environment = "") {
+inline Outcome run(const Folder& folder, const std::string& arguments, const std::string& environment = "") {
   return run_program(folder, SURTSEY_TOOL, arguments, environment);
 }
 

@@ -13,13 +13,10 @@ namespace {
 [[noreturn]] void analyze_study(const AnalyzeOptions& options, const std::string& study,
                                 const std::vector<std::string>& keys) {
   const AnalysisRequest& request = options.request;
-  check(options.program == "train", "a study is analyzed as it trains: --program {} is for models",
-        options.program);
-  std::vector<std::string> words = {"--analyze", join(request.targets, ","), "--output",
-                                    request.format};
+  check(options.program == "train", "a study is analyzed as it trains: --program {} is for models", options.program);
+  std::vector<std::string> words = {"--analyze", join(request.targets, ","), "--output", request.format};
   if (!request.isa.empty()) words.insert(words.end(), {"--isa", request.isa});
-  if (!request.fail_on.empty())
-    words.insert(words.end(), {"--fail-on", join(request.fail_on, ",")});
+  if (!request.fail_on.empty()) words.insert(words.end(), {"--fail-on", join(request.fail_on, ",")});
   words.insert(words.end(), keys.begin(), keys.end());
   run_study_program(study, std::move(words));
 }
@@ -27,8 +24,8 @@ namespace {
 }  // namespace
 
 void analyze(const AnalyzeOptions& options) {
-  check(options.program == "train" || options.program == "forward",
-        "--program is train or forward, not '{}'", options.program);
+  check(options.program == "train" || options.program == "forward", "--program is train or forward, not '{}'",
+        options.program);
   if (options.list) {
     for (const std::string& device : engine::offline_devices("amd")) fmt::print("{}\n", device);
     return;
@@ -55,15 +52,12 @@ void analyze(const AnalyzeOptions& options) {
   const graph::DType dtype = parse_dtype(training.dtype);
   step.batch_size = training.batch_size;
   step.optimizer = optimizer_for(step_optimizer(training), dtype);
-  const graph::Program program =
-      options.program == "train" ? training_step(model, step) : forward_pass(model, step);
+  const graph::Program program = options.program == "train" ? training_step(model, step) : forward_pass(model, step);
   run_analysis(program,
-               {.name = options.program,
-                .storage = dtype,
-                .memory = parse_memory_budget(training.memory_budget)},
+               {.name = options.program, .storage = dtype, .memory = parse_memory_budget(training.memory_budget)},
                options.request,
-               fmt::format("{}, {} parameters, activations in {}", options.program,
-                           model.parameter_count(), graph::name(dtype)));
+               fmt::format("{}, {} parameters, activations in {}", options.program, model.parameter_count(),
+                           graph::name(dtype)));
 }
 
 }  // namespace surtsey::experiments::commands

@@ -8,8 +8,7 @@
 namespace surtsey::experiments::commands {
 
 void check_bench(const BenchOptions& options) {
-  check(std::find(kRecordFormats.begin(), kRecordFormats.end(), options.format) !=
-            kRecordFormats.end(),
+  check(std::find(kRecordFormats.begin(), kRecordFormats.end(), options.format) != kRecordFormats.end(),
         "-o is md, json, jsonl or csv, not '{}'", options.format);
   check(options.repetitions > 0, "-r (repetitions) is at least 1, not {}", options.repetitions);
   check(options.warmup >= 0, "--warmup cannot be {}", options.warmup);
@@ -21,8 +20,8 @@ void for_each_model(const BenchModels& models, const std::vector<std::string>& k
   ModelConfig base;
   ConfigTable none;
   read_keys(base, none, "", keys);
-  for_each_combination({models.vocab_size, models.block_size, models.n_layer, models.n_embd,
-                        models.n_head, models.batch_size, models.members},
+  for_each_combination({models.vocab_size, models.block_size, models.n_layer, models.n_embd, models.n_head,
+                        models.batch_size, models.members},
                        [&](const std::vector<int64_t>& v) {
                          BenchModel model{base, v[5], v[6]};
                          model.config.vocab_size = v[0];
@@ -48,8 +47,7 @@ void add_model(Record& record, const BenchModel& model, int64_t parameters) {
 }
 
 std::vector<std::string> model_columns() {
-  return {"device", "parameters", "vocab_size", "block_size", "n_layer",
-          "n_embd", "n_head",     "batch_size", "members"};
+  return {"device", "parameters", "vocab_size", "block_size", "n_layer", "n_embd", "n_head", "batch_size", "members"};
 }
 
 uint64_t time_runs(engine::Session& session, const std::string& program, uint32_t runs) {
@@ -61,19 +59,17 @@ uint64_t time_runs(engine::Session& session, const std::string& program, uint32_
 
 uint32_t runs_per_sample(engine::Session& session, const std::string& program) {
   constexpr uint64_t kSampleNs = 20'000'000;
-  const uint64_t once = std::max<uint64_t>(
-      1, std::min(time_runs(session, program, 1), time_runs(session, program, 1)));
+  const uint64_t once = std::max<uint64_t>(1, std::min(time_runs(session, program, 1), time_runs(session, program, 1)));
   return uint32_t(std::clamp<uint64_t>(kSampleNs / once, 1, 1024));
 }
 
 graph::MatmulVariant matmul_variant(const std::string& name) {
   using graph::MatmulVariant;
   if (name.empty() || name == "automatic") return MatmulVariant::automatic;
-  for (const MatmulVariant variant : {MatmulVariant::lane_broadcast, MatmulVariant::shared_tile,
-                                      MatmulVariant::cooperative})
+  for (const MatmulVariant variant :
+       {MatmulVariant::lane_broadcast, MatmulVariant::shared_tile, MatmulVariant::cooperative})
     if (name == graph::name(variant)) return variant;
-  throw UserError(fmt::format(
-      "--variant is automatic, lane_broadcast, shared_tile or cooperative, not '{}'", name));
+  throw UserError(fmt::format("--variant is automatic, lane_broadcast, shared_tile or cooperative, not '{}'", name));
 }
 
 engine::SessionOptions session_options(const engine::Device& device, const BenchOptions& options) {

@@ -38,8 +38,7 @@ graph::Program attention_program(const Case& c) {
 
 class Candidate {
  public:
-  Candidate(engine::Device& device, const Case& c, const BenchOptions& options,
-            AttentionVariant variant)
+  Candidate(engine::Device& device, const Case& c, const BenchOptions& options, AttentionVariant variant)
       : session_(device, with_variant(device, options, variant)), program_(attention_program(c)) {
     session_.add_program("attention", program_);
     session_.allocate();
@@ -61,8 +60,7 @@ class Candidate {
       const std::vector<float> theirs = other.session_.read_output_floats("attention", name);
       for (size_t i = 0; i < mine.size(); ++i) {
         ensure(std::abs(mine[i] - theirs[i]) <= 1e-4f * (1 + std::abs(theirs[i])),
-               "attention: element {} of {} is {} in one kernel, {} by its primitives", i, name,
-               mine[i], theirs[i]);
+               "attention: element {} of {} is {} in one kernel, {} by its primitives", i, name, mine[i], theirs[i]);
       }
     }
   }
@@ -71,8 +69,7 @@ class Candidate {
   uint64_t arena_bytes() { return session_.arena_bytes(); }
 
  private:
-  static engine::SessionOptions with_variant(const engine::Device& device,
-                                             const BenchOptions& options,
+  static engine::SessionOptions with_variant(const engine::Device& device, const BenchOptions& options,
                                              AttentionVariant variant) {
     engine::SessionOptions session = session_options(device, options);
     session.target->attention = variant;
@@ -122,8 +119,7 @@ Record measure(engine::Device& device, const Case& c, const BenchOptions& option
   return record;
 }
 
-void check_words(const std::vector<std::string>& words, const char* option, const char* first,
-                 const char* second) {
+void check_words(const std::vector<std::string>& words, const char* option, const char* first, const char* second) {
   for (const std::string& word : words) {
     check(word == first || word == second, "{} is {} or {}, not '{}'", option, first, second, word);
   }
@@ -153,8 +149,8 @@ void bench_attention(const BenchAttentionOptions& options) {
                          }
                        });
   print_records(records, options.bench.format,
-                {"device", "B", "H", "T", "D", "causal", "pass", "variant", "gflops", "speedup",
-                 "arena_bytes", "expanded_arena_bytes"});
+                {"device", "B", "H", "T", "D", "causal", "pass", "variant", "gflops", "speedup", "arena_bytes",
+                 "expanded_arena_bytes"});
 }
 
 }  // namespace surtsey::experiments::commands

@@ -6,8 +6,7 @@
 namespace surtsey::experiments::commands {
 namespace {
 
-Record measure(engine::Device& device, const BenchModel& benched,
-               const BenchForwardOptions& options) {
+Record measure(engine::Device& device, const BenchModel& benched, const BenchForwardOptions& options) {
   constexpr uint32_t kSeed = 1337;
   const Model model(benched.config);
   StepConfig step;
@@ -51,9 +50,8 @@ void bench_forward(const BenchForwardOptions& options) {
   check_bench(options.bench);
   engine::Device device = engine::Device::open(options.bench.device);
   std::vector<Record> records;
-  for_each_model(options, options.keys, [&](const BenchModel& model) {
-    records.push_back(measure(device, model, options));
-  });
+  for_each_model(options, options.keys,
+                 [&](const BenchModel& model) { records.push_back(measure(device, model, options)); });
   std::vector<std::string> columns = model_columns();
   columns.insert(columns.end(), {"dispatches", "arena_bytes", "gflops", "tokens_per_second"});
   print_records(records, options.bench.format, columns);

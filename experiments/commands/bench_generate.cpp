@@ -17,8 +17,8 @@ uint64_t run_for(engine::Session& session, const char* program, int64_t steps) {
   return uint64_t(spent.count());
 }
 
-Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt,
-               int64_t new_tokens, const BenchGenerateOptions& options) {
+Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt, int64_t new_tokens,
+               const BenchGenerateOptions& options) {
   constexpr uint32_t kSeed = 1337;
   const Model model(benched.config);
   DecodeConfig config;
@@ -33,12 +33,11 @@ Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt
   write_initial_state(session, model, step, 0, kSeed);
   std::vector<uint32_t> tokens;
   for (int64_t i = 0; i < benched.members * config.rows * config.columns; ++i) {
-    tokens.push_back(graph::random_range(graph::stream_seed(kSeed, "prompt"), 0, uint32_t(i),
-                                         uint32_t(benched.config.vocab_size)));
+    tokens.push_back(
+        graph::random_range(graph::stream_seed(kSeed, "prompt"), 0, uint32_t(i), uint32_t(benched.config.vocab_size)));
   }
   session.write("decode.tokens", tokens);
-  session.write("decode.length",
-                std::vector<uint32_t>(size_t(benched.members * config.rows), uint32_t(prompt)));
+  session.write("decode.length", std::vector<uint32_t>(size_t(benched.members * config.rows), uint32_t(prompt)));
 
   // The last token of the prompt is read by the first replay of decode.
   const int64_t read = prompt - 1;
@@ -65,9 +64,7 @@ Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt
   record["decode_dispatches"] = session.plan("decode").dispatches.size();
   record["arena_bytes"] = session.arena_bytes();
   add_samples(record, samples);
-  const auto rate = [&](int64_t count, double ns) {
-    return double(benched.members * config.rows * count) / ns * 1e9;
-  };
+  const auto rate = [&](int64_t count, double ns) { return double(benched.members * config.rows * count) / ns * 1e9; };
   record["prefill_median_ns"] = int64_t(median(prefill));
   record["decode_median_ns"] = int64_t(median(decode));
   record["prefill_tokens_per_second"] = read > 0 ? rate(read, median(prefill)) : 0;
@@ -84,15 +81,13 @@ void bench_generate(const BenchGenerateOptions& options) {
   check_bench(options.bench);
   engine::Device device = engine::Device::open(options.bench.device);
   std::vector<Record> records;
-  for_each_combination(
-      {options.prompt_length, options.new_tokens}, [&](const std::vector<int64_t>& v) {
-        check(v[0] > 0 && v[1] > 0, "--prompt_length and --new_tokens are at least 1");
-        BenchModels models = options;
-        models.block_size = {v[0] + v[1] - 1};
-        for_each_model(models, options.keys, [&](const BenchModel& model) {
-          records.push_back(measure(device, model, v[0], v[1], options));
-        });
-      });
+  for_each_combination({options.prompt_length, options.new_tokens}, [&](const std::vector<int64_t>& v) {
+    check(v[0] > 0 && v[1] > 0, "--prompt_length and --new_tokens are at least 1");
+    BenchModels models = options;
+    models.block_size = {v[0] + v[1] - 1};
+    for_each_model(models, options.keys,
+                   [&](const BenchModel& model) { records.push_back(measure(device, model, v[0], v[1], options)); });
+  });
   std::vector<std::string> columns = model_columns();
   columns.insert(columns.end(), {"prompt_length", "new_tokens", "decode_dispatches", "arena_bytes",
                                  "prefill_tokens_per_second", "decode_tokens_per_second"});

@@ -11,8 +11,8 @@ namespace {
 
 // Compares elements spread over the product of `a` and `b` with sums in double: empty, or the first
 // one that is wrong.
-std::string wrong_element(const graph::MatmulShape& shape, const graph::HostTensor& a,
-                          const graph::HostTensor& b, const std::vector<float>& result) {
+std::string wrong_element(const graph::MatmulShape& shape, const graph::HostTensor& a, const graph::HostTensor& b,
+                          const std::vector<float>& result) {
   constexpr int64_t kElements = 257;
   const int64_t batch = shape.batch, m = shape.m, n = shape.n, depth = shape.k;
   const int64_t count = batch * m * n;
@@ -43,8 +43,8 @@ void check_product(const graph::MatmulShape& shape, const HostTensor& a, const H
   ensure(wrong.empty(), "matmul {}x{}x{}: {}", shape.m, shape.n, shape.k, wrong);
 }
 
-Record measure(engine::Device& device, const graph::MatmulShape& c, const std::string& layout,
-               const std::string& dtype, const BenchOptions& options) {
+Record measure(engine::Device& device, const graph::MatmulShape& c, const std::string& layout, const std::string& dtype,
+               const BenchOptions& options) {
   engine::Session session(device, session_options(device, options));
   session.add_program("matmul", product_program(c, parse_dtype(dtype)));
   session.allocate();
@@ -68,13 +68,12 @@ Record measure(engine::Device& device, const graph::MatmulShape& c, const std::s
   record["kernel"] = session.plan("matmul").kernels[0].name;
   record["dtype"] = dtype;
   const graph::Plan& plan = session.plan("matmul");
-  record["variant"] = graph::name(
-      shaders::matmul_shape(plan.kernels[0], *plan.program.graph, session.target()).variant);
+  record["variant"] =
+      graph::name(shaders::matmul_shape(plan.kernels[0], *plan.program.graph, session.target()).variant);
   record["runs_per_sample"] = runs;
-  add_samples(record, take_samples(options.warmup, options.repetitions,
-                                   [&] { return time_runs(session, "matmul", runs); }));
-  record["gflops"] =
-      2.0 * double(c.m) * double(c.n) * double(c.k) / record["median_ns"].get<double>();
+  add_samples(record,
+              take_samples(options.warmup, options.repetitions, [&] { return time_runs(session, "matmul", runs); }));
+  record["gflops"] = 2.0 * double(c.m) * double(c.n) * double(c.k) / record["median_ns"].get<double>();
   return record;
 }
 
@@ -96,17 +95,12 @@ void bench_matmul(const BenchMatmulOptions& options) {
   std::vector<Record> records;
   for_each_combination({options.m, options.n, options.k}, [&](const std::vector<int64_t>& v) {
     for (const auto& [layout, dtype] : kinds) {
-      records.push_back(measure(device,
-                                {.m = v[0],
-                                 .n = v[1],
-                                 .k = v[2],
-                                 .a_transposed = layout[0] == 't',
-                                 .b_transposed = layout[1] == 't'},
-                                layout, dtype, options.bench));
+      records.push_back(measure(
+          device, {.m = v[0], .n = v[1], .k = v[2], .a_transposed = layout[0] == 't', .b_transposed = layout[1] == 't'},
+          layout, dtype, options.bench));
     }
   });
-  print_records(records, options.bench.format,
-                {"device", "m", "n", "k", "layout", "dtype", "variant", "gflops"});
+  print_records(records, options.bench.format, {"device", "m", "n", "k", "layout", "dtype", "variant", "gflops"});
 }
 
 }  // namespace surtsey::experiments::commands

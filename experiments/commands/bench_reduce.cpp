@@ -78,8 +78,7 @@ uint64_t bytes_of(const graph::Type& type) {
   return bytes;
 }
 
-Record measure(engine::Device& device, const Case& c, int64_t vocab_size,
-               const BenchOptions& options) {
+Record measure(engine::Device& device, const Case& c, int64_t vocab_size, const BenchOptions& options) {
   const graph::Program program = reduction(c, vocab_size);
   engine::Session session(device, session_options(device, options));
   session.add_program("reduce", program);
@@ -92,8 +91,7 @@ Record measure(engine::Device& device, const Case& c, int64_t vocab_size,
     const graph::Type type = session.state_type(name);
     const bool index = type.dtype == DType::u32;
     const int64_t classes = c.op == "embedding" ? vocab_size : c.width;
-    HostTensor values =
-        HostTensor::random(type, index ? 0 : -1, index ? double(classes) : 1, seed++);
+    HostTensor values = HostTensor::random(type, index ? 0 : -1, index ? double(classes) : 1, seed++);
     values.round_to_storage();
     session.write(name, values);
     state.emplace(name, std::move(values));
@@ -108,8 +106,7 @@ Record measure(engine::Device& device, const Case& c, int64_t vocab_size,
     for (const double value : expected.values) largest = std::max(largest, std::abs(value));
     for (size_t i = 0; i < result.size(); ++i) {
       ensure(std::abs(double(result[i]) - expected.values[i]) <= 1e-4 * (1e-3 + largest),
-             "{} {}x{}: element {} of {} is {}, not {}", c.op, c.rows, c.width, i, name, result[i],
-             expected.values[i]);
+             "{} {}x{}: element {} of {} is {}, not {}", c.op, c.rows, c.width, i, name, result[i], expected.values[i]);
     }
   }
 
@@ -123,8 +120,8 @@ Record measure(engine::Device& device, const Case& c, int64_t vocab_size,
   if (c.op == "embedding") record["vocab_size"] = vocab_size;
   record["pass"] = c.backward ? "backward" : "forward";
   record["runs_per_sample"] = runs;
-  add_samples(record, take_samples(options.warmup, options.repetitions,
-                                   [&] { return time_runs(session, "reduce", runs); }));
+  add_samples(record,
+              take_samples(options.warmup, options.repetitions, [&] { return time_runs(session, "reduce", runs); }));
   const double median_ns = record["median_ns"].get<double>();
   record["bytes"] = bytes;
   record["gbs"] = double(bytes) / median_ns;
@@ -141,8 +138,7 @@ void bench_reduce(const BenchReduceOptions& options) {
   if (ops.empty()) ops.assign(kOps.begin(), kOps.end());
   for (const std::string& op : ops) {
     check(std::find(kOps.begin(), kOps.end(), op) != kOps.end(),
-          "--op is softmax, layer_norm, rms_norm, cross_entropy, column_sum or embedding, not '{}'",
-          op);
+          "--op is softmax, layer_norm, rms_norm, cross_entropy, column_sum or embedding, not '{}'", op);
   }
   for (const std::string& pass : options.pass) {
     check(pass == "forward" || pass == "backward", "--pass is forward or backward, not '{}'", pass);
@@ -163,8 +159,7 @@ void bench_reduce(const BenchReduceOptions& options) {
       }
     });
   }
-  print_records(records, options.bench.format,
-                {"device", "op", "rows", "width", "pass", "dispatches", "gbs"});
+  print_records(records, options.bench.format, {"device", "op", "rows", "width", "pass", "dispatches", "gbs"});
 }
 
 }  // namespace surtsey::experiments::commands

@@ -13,9 +13,7 @@ namespace fs = std::filesystem;
 // A cache of shaders of this process alone.
 class CacheFolder {
  public:
-  CacheFolder() : path_(fs::temp_directory_path() / fmt::format("surtsey.{}.startup", getpid())) {
-    clear();
-  }
+  CacheFolder() : path_(fs::temp_directory_path() / fmt::format("surtsey.{}.startup", getpid())) { clear(); }
   ~CacheFolder() {
     std::error_code error;
     fs::remove_all(path_, error);
@@ -74,8 +72,8 @@ Startup start_up(engine::Device& device, const BenchModel& benched, const BenchO
   return result;
 }
 
-void add(std::vector<Record>& records, const engine::Device& device, const BenchModel& benched,
-         const char* cache, const std::vector<Startup>& runs) {
+void add(std::vector<Record>& records, const engine::Device& device, const BenchModel& benched, const char* cache,
+         const std::vector<Startup>& runs) {
   Record record;
   record["test"] = "startup";
   record["device"] = device.info().name;
@@ -84,9 +82,8 @@ void add(std::vector<Record>& records, const engine::Device& device, const Bench
   record["dispatches"] = runs.front().dispatches;
   record["shaders_compiled"] = runs.front().shaders_compiled;
   const std::pair<const char*, double Startup::*> stages[] = {
-      {"graph_ms", &Startup::graph_ms},       {"compile_ms", &Startup::compile_ms},
-      {"emit_ms", &Startup::emit_ms},         {"spirv_ms", &Startup::spirv_ms},
-      {"pipeline_ms", &Startup::pipeline_ms}, {"allocate_ms", &Startup::allocate_ms}};
+      {"graph_ms", &Startup::graph_ms}, {"compile_ms", &Startup::compile_ms},   {"emit_ms", &Startup::emit_ms},
+      {"spirv_ms", &Startup::spirv_ms}, {"pipeline_ms", &Startup::pipeline_ms}, {"allocate_ms", &Startup::allocate_ms}};
   std::vector<uint64_t> totals;
   for (const Startup& run : runs) totals.push_back(run.total_ns);
   for (const auto& [name, stage] : stages) {
@@ -120,10 +117,9 @@ void bench_startup(const BenchStartupOptions& options) {
     add(records, device, model, "empty", cold);
     add(records, device, model, "filled", warm);
   });
-  print_records(
-      records, options.bench.format,
-      {"device", "parameters", "n_layer", "n_embd", "cache", "dispatches", "shaders_compiled",
-       "graph_ms", "compile_ms", "emit_ms", "spirv_ms", "pipeline_ms", "allocate_ms"});
+  print_records(records, options.bench.format,
+                {"device", "parameters", "n_layer", "n_embd", "cache", "dispatches", "shaders_compiled", "graph_ms",
+                 "compile_ms", "emit_ms", "spirv_ms", "pipeline_ms", "allocate_ms"});
 }
 
 }  // namespace surtsey::experiments::commands

@@ -9,8 +9,8 @@
 namespace surtsey::experiments::commands {
 namespace {
 
-Record measure(engine::Device& device, const BenchModel& benched, graph::DType dtype,
-               const std::string& budget, const BenchTrainOptions& options) {
+Record measure(engine::Device& device, const BenchModel& benched, graph::DType dtype, const std::string& budget,
+               const BenchTrainOptions& options) {
   constexpr double kLearningRate = 1e-3;
   constexpr uint32_t kSeed = 1337;
   const Model model(benched.config);
@@ -19,9 +19,8 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
   step.members = benched.members;
   step.optimizer = optimizer_for(step.optimizer, dtype);
   engine::Session session(device, session_options(device, options.bench));
-  session.add_program(
-      "train", training_step(model, step),
-      {.storage = dtype, .memory = parse_memory_budget(budget == "none" ? "" : budget)});
+  session.add_program("train", training_step(model, step),
+                      {.storage = dtype, .memory = parse_memory_budget(budget == "none" ? "" : budget)});
   session.allocate();
   write_initial_state(session, model, step, kLearningRate, kSeed);
 
@@ -76,8 +75,8 @@ void bench_train(const BenchTrainOptions& options) {
         records.push_back(measure(device, model, parse_dtype(dtype), budget, options));
   });
   std::vector<std::string> columns = model_columns();
-  columns.insert(columns.end(), {"dtype", "memory_budget", "planned_bytes", "dispatches",
-                                 "host_ns_per_submission", "arena_bytes", "tokens_per_second"});
+  columns.insert(columns.end(), {"dtype", "memory_budget", "planned_bytes", "dispatches", "host_ns_per_submission",
+                                 "arena_bytes", "tokens_per_second"});
   print_records(records, options.bench.format, columns);
 }
 

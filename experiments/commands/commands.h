@@ -117,8 +117,8 @@ void bench_reduce(const BenchReduceOptions& options);
 // The models of a benchmark: decoders with learned positions, pre-LayerNorm, GELU (erf), biases
 // everywhere but in the untied head.
 struct BenchModels {
-  std::vector<int64_t> vocab_size = {16}, block_size = {32}, n_layer = {2}, n_embd = {32},
-                       n_head = {2}, batch_size = {64}, members = {1};
+  std::vector<int64_t> vocab_size = {16}, block_size = {32}, n_layer = {2}, n_embd = {32}, n_head = {2},
+                       batch_size = {64}, members = {1};
 };
 
 // A full training step (forward, backward, clipping, AdamW).

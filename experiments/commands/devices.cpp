@@ -11,8 +11,7 @@ void devices(const DevicesOptions& options) {
   }
   for (const engine::DeviceInfo& info : list) fmt::print("{}\n", engine::print(info));
   std::string why;
-  const std::string select =
-      options.select.empty() ? environment("SURTSEY_DEVICE") : options.select;
+  const std::string select = options.select.empty() ? environment("SURTSEY_DEVICE") : options.select;
   const engine::DeviceInfo& chosen = engine::choose_device(list, select, why);
   fmt::print("chosen: {} ({})\npaths: {}\n", chosen.index, why, engine::print_paths(chosen));
 }

@@ -11,8 +11,7 @@
 namespace surtsey::experiments::commands {
 
 std::string disassemble(const shaders::Spirv& spirv) {
-  const std::string path =
-      (std::filesystem::temp_directory_path() / fmt::format("surtsey.{}.spv", getpid())).string();
+  const std::string path = (std::filesystem::temp_directory_path() / fmt::format("surtsey.{}.spv", getpid())).string();
   const auto remove = [&](std::FILE* file) {
     std::fclose(file);
     std::filesystem::remove(path);
@@ -27,8 +26,7 @@ std::string disassemble(const shaders::Spirv& spirv) {
   std::string text;
   char piece[4096];
   for (size_t n = 0; (n = std::fread(piece, 1, sizeof piece, program)) > 0;) text.append(piece, n);
-  check(pclose(program) == 0,
-        "spirv-dis failed or is not installed (Debian: apt-get install spirv-tools)");
+  check(pclose(program) == 0, "spirv-dis failed or is not installed (Debian: apt-get install spirv-tools)");
   return text;
 }
 

@@ -30,15 +30,13 @@ class Inspection {
     if (shown_.empty()) shown_ = {"summary", "kernels", "memory"};
     if (shown_.erase("all")) shown_.insert(kInspectViews.begin(), kInspectViews.end());
     for (const std::string& view : shown_) {
-      const bool known =
-          std::find(kInspectViews.begin(), kInspectViews.end(), view) != kInspectViews.end();
+      const bool known = std::find(kInspectViews.begin(), kInspectViews.end(), view) != kInspectViews.end();
       check(known, "--show has no '{}'; there are {}, all", view, fmt::join(kInspectViews, ", "));
     }
     if (options.out.empty()) return;
     std::error_code error;
     std::filesystem::create_directories(options.out, error);
-    check(std::filesystem::is_directory(options.out), "--out: {} cannot be made a folder",
-          options.out);
+    check(std::filesystem::is_directory(options.out), "--out: {} cannot be made a folder", options.out);
   }
 
   bool shows(const char* view) const { return shown_.contains(view); }
@@ -81,8 +79,7 @@ graph::Target resolve_target(const InspectOptions& options) {
 
 std::string megabytes(uint64_t bytes) { return fmt::format("{:.3f} MB", double(bytes) / 1e6); }
 
-std::string summary(const Compiled& c, const Model& model, const graph::Target& target,
-                    uint32_t nodes_before) {
+std::string summary(const Compiled& c, const Model& model, const graph::Target& target, uint32_t nodes_before) {
   uint64_t state = 0, transient = 0;
   for (const graph::Buffer& buffer : c.plan.buffers) {
     (buffer.kind == BufferKind::transient ? transient : state) += buffer.bytes;
@@ -90,23 +87,19 @@ std::string summary(const Compiled& c, const Model& model, const graph::Target& 
   std::set<std::string> texts;
   for (const shaders::Shader& shader : c.shaders) texts.insert(shader.glsl);
   const std::vector<std::string> hazards = graph::uncovered_hazards(c.plan);
-  std::string text =
-      fmt::format("target       {}, {} mode, matmul {}\n", target.name,
-                  target.addressing == graph::Addressing::address ? "address" : "descriptor",
-                  graph::name(target.matmul_variant()));
+  std::string text = fmt::format("target       {}, {} mode, matmul {}\n", target.name,
+                                 target.addressing == graph::Addressing::address ? "address" : "descriptor",
+                                 graph::name(target.matmul_variant()));
   text += fmt::format("parameters   {}\n", model.parameter_count());
-  text += fmt::format("nodes        {} built, {} after the passes\n", nodes_before,
-                      c.plan.program.graph->size());
-  text += fmt::format("dispatches   {}, {} barriers ({})\n", c.plan.dispatches.size(),
-                      c.plan.barriers.size(),
+  text += fmt::format("nodes        {} built, {} after the passes\n", nodes_before, c.plan.program.graph->size());
+  text += fmt::format("dispatches   {}, {} barriers ({})\n", c.plan.dispatches.size(), c.plan.barriers.size(),
                       hazards.empty() ? "every hazard is covered" : "HAZARDS ARE UNCOVERED");
   for (const std::string& hazard : hazards) text += "             " + hazard + "\n";
   text += fmt::format("shaders      {} different\n", texts.size());
   text += fmt::format("a run        {:.3f} MFLOP, of them {:.3f} in matmuls; {} read and written\n",
-                      double(c.plan.flops) / 1e6, double(c.plan.matmul_flops) / 1e6,
-                      megabytes(c.plan.bytes));
-  text += fmt::format("memory       {} state and outputs, {} transient ({} without reuse)\n",
-                      megabytes(state), megabytes(c.plan.transient_bytes), megabytes(transient));
+                      double(c.plan.flops) / 1e6, double(c.plan.matmul_flops) / 1e6, megabytes(c.plan.bytes));
+  text += fmt::format("memory       {} state and outputs, {} transient ({} without reuse)\n", megabytes(state),
+                      megabytes(c.plan.transient_bytes), megabytes(transient));
   return text;
 }
 
@@ -118,11 +111,10 @@ std::string kernels(const Compiled& c) {
     const graph::Dispatch& dispatch = c.plan.dispatches[d];
     const graph::Kernel& kernel = c.plan.kernels[dispatch.kernel];
     const shaders::Shader& shader = c.shaders[dispatch.kernel];
-    text += fmt::format("{:4} {:48} {:9} {:18} {:>6} x {:4} {:9.3f} {:9.1f} {:3} {:3} {}\n", d,
-                        kernel.name, graph::name(kernel.archetype), graph::to_string(kernel.space),
-                        shader.workgroups, shader.local_size, double(kernel.flops) / 1e6,
-                        double(kernel.bytes) / 1e3, kernel.inputs.size(), kernel.outputs.size(),
-                        dispatch.scope);
+    text += fmt::format("{:4} {:48} {:9} {:18} {:>6} x {:4} {:9.3f} {:9.1f} {:3} {:3} {}\n", d, kernel.name,
+                        graph::name(kernel.archetype), graph::to_string(kernel.space), shader.workgroups,
+                        shader.local_size, double(kernel.flops) / 1e6, double(kernel.bytes) / 1e3, kernel.inputs.size(),
+                        kernel.outputs.size(), dispatch.scope);
   }
   return text;
 }
@@ -138,25 +130,21 @@ std::string memory(const Plan& plan) {
       order.push_back(b);
       bytes += plan.buffers[b].bytes;
     }
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-      return plan.buffers[a].offset < plan.buffers[b].offset;
-    });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return plan.buffers[a].offset < plan.buffers[b].offset; });
     if (kind == BufferKind::transient) {
-      text += fmt::format("transient: {} values, {} of bytes in an arena of {}\n", order.size(),
-                          megabytes(bytes), megabytes(plan.transient_bytes));
+      text += fmt::format("transient: {} values, {} of bytes in an arena of {}\n", order.size(), megabytes(bytes),
+                          megabytes(plan.transient_bytes));
     } else {
-      text += fmt::format("{}: {}\n", kind == BufferKind::state ? "state" : "outputs",
-                          megabytes(bytes));
+      text += fmt::format("{}: {}\n", kind == BufferKind::state ? "state" : "outputs", megabytes(bytes));
     }
     for (const size_t b : order) {
       const graph::Buffer& buffer = plan.buffers[b];
-      const std::string place =
-          kind == BufferKind::transient
-              ? fmt::format("[{}, {})", buffer.offset, buffer.offset + buffer.bytes)
-              : fmt::format("{} bytes", buffer.bytes);
-      text +=
-          fmt::format("  {:4} {:26} {:22} dispatches {}..{}  {}\n", b, place,
-                      graph::to_string(buffer.type), alive[b].first, alive[b].second, buffer.name);
+      const std::string place = kind == BufferKind::transient
+                                    ? fmt::format("[{}, {})", buffer.offset, buffer.offset + buffer.bytes)
+                                    : fmt::format("{} bytes", buffer.bytes);
+      text += fmt::format("  {:4} {:26} {:22} dispatches {}..{}  {}\n", b, place, graph::to_string(buffer.type),
+                          alive[b].first, alive[b].second, buffer.name);
     }
   }
   return text;
@@ -179,8 +167,7 @@ void show_shaders(const Inspection& inspection, const Compiled& c, const std::st
     const std::string file = fmt::format("{:03}_{}", i, shader.name);
     if (inspection.shows("glsl")) inspection.view(file + ".comp", shader.name, shader.glsl);
     if (!inspection.shows("spirv")) continue;
-    inspection.view(file + ".spvasm",
-                    fmt::format("{}: {} words of SPIR-V", shader.name, spirv[i].size()),
+    inspection.view(file + ".spvasm", fmt::format("{}: {} words of SPIR-V", shader.name, spirv[i].size()),
                     disassemble(spirv[i]));
   }
 }
@@ -189,8 +176,7 @@ void show_shaders(const Inspection& inspection, const Compiled& c, const std::st
 
 void inspect(const InspectOptions& options) {
   const Inspection inspection(options);
-  RequestedStep step =
-      requested_step(options.program, options.members, options.config, options.keys);
+  RequestedStep step = requested_step(options.program, options.members, options.config, options.keys);
   const Model& model = step.model;
   const graph::Program& program = step.program;
   const graph::Target target = resolve_target(options);
@@ -198,8 +184,7 @@ void inspect(const InspectOptions& options) {
   Compiled compiled;
   graph::CompileOptions& compile = step.compile;
   if (inspection.shows("passes")) {
-    compile.observe = [&](const char* pass, const graph::Program& before,
-                          const graph::Program& after) {
+    compile.observe = [&](const char* pass, const graph::Program& before, const graph::Program& after) {
       std::string text = graph::print(after);
       if (text == graph::print(before)) text = "(nothing changed)\n";
       compiled.passes.emplace_back(pass, std::move(text));
@@ -209,8 +194,7 @@ void inspect(const InspectOptions& options) {
   compiled.shaders = shaders::emit(compiled.plan, target);
 
   if (inspection.shows("summary")) {
-    inspection.view("summary.txt", options.program,
-                    summary(compiled, model, target, program.graph->size()));
+    inspection.view("summary.txt", options.program, summary(compiled, model, target, program.graph->size()));
   }
   if (inspection.shows("graph")) inspection.view("graph.txt", "graph", graph::print(program));
   for (size_t i = 0; i < compiled.passes.size(); ++i) {

@@ -23,9 +23,7 @@ bool contains(const std::vector<std::string>& words, const std::string& word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-std::string as_text(const json& value) {
-  return value.is_string() ? value.get<std::string>() : value.dump();
-}
+std::string as_text(const json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
 void add_file(const std::string& file, std::vector<Pair>& pairs) {
   json content;
@@ -45,8 +43,7 @@ void add_file(const std::string& file, std::vector<Pair>& pairs) {
       content = json::parse(text.str());
     } catch (const toml::parse_error& error) {
       const auto& at = error.source().begin;
-      throw UserError(fmt::format("{}:{}:{}: {}", file, uint32_t(at.line), uint32_t(at.column),
-                                  error.description()));
+      throw UserError(fmt::format("{}:{}:{}: {}", file, uint32_t(at.line), uint32_t(at.column), error.description()));
     }
   }
   for (const auto& [key, value] : content.items()) pairs.push_back({key, as_text(value), file});

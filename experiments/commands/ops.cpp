@@ -8,11 +8,9 @@ using graph::Family;
 using graph::OpDef;
 
 // No switch: in the order of the enumerators.
-constexpr const char* kFamilies[] = {"leaf",   "elementwise", "movement", "reduce",
-                                     "matmul", "index",       "state",    "region"};
+constexpr const char* kFamilies[] = {"leaf", "elementwise", "movement", "reduce", "matmul", "index", "state", "region"};
 
-constexpr const char* kColumns[] = {"op",       "family",    "operands", "meaning",
-                                    "gradient", "tolerance", "samples",  "GLSL"};
+constexpr const char* kColumns[] = {"op", "family", "operands", "meaning", "gradient", "tolerance", "samples", "GLSL"};
 using Row = std::vector<std::string>;
 
 std::string tolerance(const OpDef& op) {
@@ -85,8 +83,8 @@ void print_html(const std::vector<Row>& rows) {
     std::string line = "<tr>";
     for (size_t c = 0; c < rows[i].size(); ++c) {
       const bool code = i > 0 && (c == 0 || c + 1 == rows[i].size());
-      line += fmt::format("<{0}>{1}{2}{3}</{0}>", i == 0 ? "th" : "td", code ? "<code>" : "",
-                          html(rows[i][c]), code ? "</code>" : "");
+      line += fmt::format("<{0}>{1}{2}{3}</{0}>", i == 0 ? "th" : "td", code ? "<code>" : "", html(rows[i][c]),
+                          code ? "</code>" : "");
     }
     fmt::print("{}</tr>\n", line);
   }
@@ -98,8 +96,7 @@ void print_html(const std::vector<Row>& rows) {
 void ops(const std::string& format) {
   std::vector<Row> rows = {Row(std::begin(kColumns), std::end(kColumns))};
   for (const OpDef& op : graph::op_table()) rows.push_back(row(op));
-  check(format == "text" || format == "md" || format == "html",
-        "--format is text, md or html, not '{}'", format);
+  check(format == "text" || format == "md" || format == "html", "--format is text, md or html, not '{}'", format);
   if (format == "text") print_text(rows);
   if (format == "md") print_markdown(rows);
   if (format == "html") print_html(rows);

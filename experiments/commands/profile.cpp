@@ -28,14 +28,14 @@ struct Subject {
 
 std::string shape_of(const Model& model, const StepConfig& step) {
   const ModelConfig& c = model.config();
-  return fmt::format("training step, {} layers of width {}, {} parameters, {} x {} tokens{}",
-                     c.n_layer, c.n_embd, model.parameter_count(), step.batch_size, c.block_size,
+  return fmt::format("training step, {} layers of width {}, {} parameters, {} x {} tokens{}", c.n_layer, c.n_embd,
+                     model.parameter_count(), step.batch_size, c.block_size,
                      step.members == 1 ? "" : fmt::format(", {} members", step.members));
 }
 
 [[noreturn]] void profile_study(const ProfileCommandOptions& options) {
-  std::vector<std::string> words = {"--profile", "--profile_steps", std::to_string(options.steps),
-                                    "--out", options.out};
+  std::vector<std::string> words = {"--profile", "--profile_steps", std::to_string(options.steps), "--out",
+                                    options.out};
   const auto add = [&](const char* option, const std::string& value) {
     if (!value.empty()) words.insert(words.end(), {option, value});
   };

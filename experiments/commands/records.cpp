@@ -55,8 +55,7 @@ void print_csv(const std::vector<Record>& records) {
 
 }  // namespace
 
-std::vector<uint64_t> take_samples(int64_t warmup, int64_t repetitions,
-                                   const std::function<uint64_t()>& sample) {
+std::vector<uint64_t> take_samples(int64_t warmup, int64_t repetitions, const std::function<uint64_t()>& sample) {
   for (int64_t i = 0; i < warmup; ++i) sample();
   std::vector<uint64_t> samples;
   for (int64_t i = 0; i < repetitions; ++i) samples.push_back(sample());

@@ -16,8 +16,7 @@ inline const std::vector<std::string> kRecordFormats = {"md", "json", "jsonl", "
 
 // Calls `sample` warmup + repetitions times and returns what it returned after the warm-up, in
 // nanoseconds.
-std::vector<uint64_t> take_samples(int64_t warmup, int64_t repetitions,
-                                   const std::function<uint64_t()>& sample);
+std::vector<uint64_t> take_samples(int64_t warmup, int64_t repetitions, const std::function<uint64_t()>& sample);
 
 double median(std::vector<uint64_t> samples);
 

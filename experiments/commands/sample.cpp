@@ -12,8 +12,7 @@ void check_options(const SampleOptions& options) {
   check(options.max_new_tokens >= 0, "--max_new_tokens cannot be {}", options.max_new_tokens);
   check(options.temperature >= 0, "--temperature cannot be {}", options.temperature);
   check(options.top_k >= 0, "--top_k cannot be {}", options.top_k);
-  check(options.top_p > 0 && options.top_p <= 1, "--top_p is above 0 and at most 1, not {}",
-        options.top_p);
+  check(options.top_p > 0 && options.top_p <= 1, "--top_p is above 0 and at most 1, not {}", options.top_p);
   check(!options.start.empty(), "--start cannot be empty");
 }
 
@@ -32,8 +31,7 @@ void write_on(Decoder& decoder, std::vector<Text>& texts, int64_t count) {
     for (const Text& text : texts) {
       rows.push_back({{text.end() - given, text.end()}, int32_t(given)});
     }
-    const auto written =
-        decoder.decode({rows}, int32_t(given), int32_t(given + step), 0, length - given)[0];
+    const auto written = decoder.decode({rows}, int32_t(given), int32_t(given + step), 0, length - given)[0];
     check(decoder.finite(), "the model's output is not a number: its training diverged");
     for (size_t n = 0; n < texts.size(); ++n) {
       const auto first = written.begin() + int64_t(n) * (block + 1) + given;
@@ -53,8 +51,8 @@ void sample(const SampleOptions& options) {
         "{}: is no checkpoint of `surtsey train`: its config.json has no vocabulary", root);
   const Model model(model_config_from_json(saved.at("model")));
   const Checkpoint checkpoint = load_checkpoint(root, model.store());
-  const auto source = tasks::TextSource::from_vocabulary(saved["vocabulary"].get<std::string>(),
-                                                         int32_t(model.config().block_size));
+  const auto source =
+      tasks::TextSource::from_vocabulary(saved["vocabulary"].get<std::string>(), int32_t(model.config().block_size));
   const std::vector<int32_t> prompt = source.encode(options.start);
 
   engine::Device device = engine::Device::open({.select = options.device});

@@ -32,14 +32,12 @@ void selftest(const SelftestOptions& options) {
     write_file_atomic(out, selftest_page(report));
     if (const size_t variants = report.variants.size(); variants > finished + (report.under_way.empty() ? 0 : 1)) {
       const VariantResult& last = report.variants[finished++];
-      fmt::print(stderr, "selftest: {} done in {:.1f} s, {} failures\n", last.name, last.seconds,
-                 last.failures.size());
+      fmt::print(stderr, "selftest: {} done in {:.1f} s, {} failures\n", last.name, last.seconds, last.failures.size());
     }
   };
   const SelftestReport report = run_selftest(device, chosen);
   fmt::print("{}report: {}\n", selftest_summary(report), out);
-  check(report.passed(), "selftest of {} failed; attach {} to a report of the defect",
-        device.info().name, out);
+  check(report.passed(), "selftest of {} failed; attach {} to a report of the defect", device.info().name, out);
 }
 
 }  // namespace surtsey::experiments::commands

@@ -13,8 +13,7 @@ using graph::DType;
 using graph::Graph;
 using graph::Value;
 
-Value batch(Graph& graph, const char* name, const StepConfig& config, int64_t length,
-            DType dtype = DType::u32) {
+Value batch(Graph& graph, const char* name, const StepConfig& config, int64_t length, DType dtype = DType::u32) {
   return graph.parameter(name, {dtype, {config.batch_size, length}});
 }
 
@@ -32,8 +31,7 @@ Value batch_loss(Value logits, Value targets, Value weights) {
   return graph::cross_entropy(logits, targets, weights).mean;
 }
 
-graph::Program finish(std::shared_ptr<Graph> graph, const char* output, Value value,
-                      const StepConfig& config) {
+graph::Program finish(std::shared_ptr<Graph> graph, const char* output, Value value, const StepConfig& config) {
   graph::Program program{std::move(graph), {{output, value}}};
   if (config.members == 1) return program;
   std::set<std::string> own = graph::per_member_state();
@@ -66,9 +64,8 @@ graph::Program training_step(const Model& model, const StepConfig& config) {
   }
   const Value tokens = batch(*graph, "tokens", config, c.block_size);
   const Value targets = batch(*graph, "targets", config, c.block_size);
-  const Value weights = c.architecture == Architecture::encoder
-                            ? batch(*graph, "weights", config, c.block_size, DType::f32)
-                            : Value{};
+  const Value weights =
+      c.architecture == Architecture::encoder ? batch(*graph, "weights", config, c.block_size, DType::f32) : Value{};
   const Value logits = model.logits(parameters, tokens, options);
   const Value loss = batch_loss(logits, targets, weights);
   const Value coefficient = graph::gradient_coefficient(*graph, config.optimizer);
@@ -86,8 +83,7 @@ graph::Program forward_pass(const Model& model, const StepConfig& config) {
 
 RequestedStep requested_step(const std::string& program, int64_t members, const std::string& config,
                              const std::vector<std::string>& keys) {
-  check(program == "train" || program == "forward", "--program is train or forward, not '{}'",
-        program);
+  check(program == "train" || program == "forward", "--program is train or forward, not '{}'", program);
   check(members > 0, "--members is at least 1");
   TrainingOptions training;
   ConfigTable table;
@@ -103,12 +99,11 @@ RequestedStep requested_step(const std::string& program, int64_t members, const 
   graph::CompileOptions compile{.name = program, .storage = parse_dtype(training.dtype)};
   compile.memory = parse_memory_budget(training.memory_budget);
   step.optimizer = optimizer_for(step_optimizer(training), compile.storage);
-  return {model, program == "train" ? training_step(model, step) : forward_pass(model, step),
-          std::move(compile)};
+  return {model, program == "train" ? training_step(model, step) : forward_pass(model, step), std::move(compile)};
 }
 
-void write_initial_state(engine::Session& session, const Model& model, const StepConfig& config,
-                         double learning_rate, uint32_t seed) {
+void write_initial_state(engine::Session& session, const Model& model, const StepConfig& config, double learning_rate,
+                         uint32_t seed) {
   std::vector<float> parameters;
   std::vector<uint32_t> seeds;
   for (int64_t e = 0; e < config.members; ++e) {
@@ -133,8 +128,8 @@ void write_initial_state(engine::Session& session, const Model& model, const Ste
     const int64_t count = graph::element_count(session.state_type(name).shape);
     std::vector<uint32_t> words;
     for (int64_t i = 0; i < count; ++i) {
-      words.push_back(graph::random_range(graph::stream_seed(seed, name), 0, uint32_t(i),
-                                          uint32_t(model.config().vocab_size)));
+      words.push_back(
+          graph::random_range(graph::stream_seed(seed, name), 0, uint32_t(i), uint32_t(model.config().vocab_size)));
     }
     session.write(name, words);
   }

@@ -44,7 +44,7 @@ RequestedStep requested_step(const std::string& program, int64_t members, const 
 
 // Fills the state of an allocated session: member e starts from seed + e; tokens and targets are
 // uniform.
-void write_initial_state(engine::Session& session, const Model& model, const StepConfig& config,
-                         double learning_rate, uint32_t seed);
+void write_initial_state(engine::Session& session, const Model& model, const StepConfig& config, double learning_rate,
+                         uint32_t seed);
 
 }  // namespace surtsey::experiments::commands

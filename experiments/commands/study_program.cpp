@@ -39,8 +39,7 @@ std::vector<std::string> study_names() {
 }  // namespace
 
 bool names_a_study(const std::string& subject) {
-  if (subject.empty() || subject.find_first_of("./") != std::string::npos || fs::exists(subject))
-    return false;
+  if (subject.empty() || subject.find_first_of("./") != std::string::npos || fs::exists(subject)) return false;
   const std::vector<std::string> names = study_names();
   if (std::find(names.begin(), names.end(), subject) != names.end()) return true;
   const std::string near = nearest_word(subject, names);

@@ -19,21 +19,17 @@ std::string duration(double seconds) {
   return fmt::format("{:.1f} h", seconds / 3600);
 }
 
-std::string megabytes(uint64_t bytes) {
-  return fmt::format("{:.1f} MiB", double(bytes) / (1 << 20));
-}
+std::string megabytes(uint64_t bytes) { return fmt::format("{:.1f} MiB", double(bytes) / (1 << 20)); }
 
 void print_plan(const std::vector<SweepPack>& packs) {
   double flops = 0, seconds = 0;
   uint64_t most = 0;
   size_t cells = 0;
-  fmt::print(
-      "pack  hash              models  parameters     GFLOP       memory  expected  cells\n");
+  fmt::print("pack  hash              models  parameters     GFLOP       memory  expected  cells\n");
   for (const SweepPack& pack : packs) {
     const std::vector<std::string> names = pack.cells();
-    fmt::print("{:4}  {}  {:6}  {:10}  {:8.2f}  {:>11}  {:>8}  {}{}\n", pack.index, pack.hash,
-               names.size(), pack.cost.parameters, pack.cost.flops / 1e9,
-               megabytes(pack.cost.bytes),
+    fmt::print("{:4}  {}  {:6}  {:10}  {:8.2f}  {:>11}  {:>8}  {}{}\n", pack.index, pack.hash, names.size(),
+               pack.cost.parameters, pack.cost.flops / 1e9, megabytes(pack.cost.bytes),
                pack.expected_seconds > 0 ? duration(pack.expected_seconds) : "?", names.front(),
                names.size() > 1 ? fmt::format(" .. {}", names.back()) : "");
     flops += pack.cost.flops;
@@ -41,10 +37,9 @@ void print_plan(const std::vector<SweepPack>& packs) {
     most = std::max(most, pack.cost.bytes);
     cells += names.size();
   }
-  fmt::print(
-      "{} cells in {} packs: {:.4g} TFLOP, at most {} at once{}\n", cells, packs.size(),
-      flops / 1e12, megabytes(most),
-      seconds > 0 ? fmt::format(", about {} of training on one device", duration(seconds)) : "");
+  fmt::print("{} cells in {} packs: {:.4g} TFLOP, at most {} at once{}\n", cells, packs.size(), flops / 1e12,
+             megabytes(most),
+             seconds > 0 ? fmt::format(", about {} of training on one device", duration(seconds)) : "");
 }
 
 }  // namespace
@@ -61,8 +56,7 @@ void sweep_plan(const SweepPlanOptions& options) {
   std::vector<SweepPack> packs = plan_packs(keys, device.info());
   const bool planned = fs::exists(fs::path(options.directory) / "plan.json");
   if (options.measure && !planned) measure_packs(packs, device);
-  const SweepDirectory directory =
-      SweepDirectory::create(options.directory, table.to_toml(), packs);
+  const SweepDirectory directory = SweepDirectory::create(options.directory, table.to_toml(), packs);
   print_plan(directory.packs());
   if (planned) fmt::print(stderr, "{} was planned before, just so\n", options.directory);
 }
@@ -86,10 +80,9 @@ void sweep_status(const SweepStatusOptions& options) {
                       {"cells", pack.cells()},
                       {"error", directory.failure(pack)}});
     }
-    const nlohmann::ordered_json status = {
-        {"packs", list}, {"seconds_left", left ? nlohmann::ordered_json(*left) : nullptr}};
-    fmt::print("{}\n",
-               status.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    const nlohmann::ordered_json status = {{"packs", list},
+                                           {"seconds_left", left ? nlohmann::ordered_json(*left) : nullptr}};
+    fmt::print("{}\n", status.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
     return;
   }
   size_t finished = 0;
@@ -100,9 +93,7 @@ void sweep_status(const SweepStatusOptions& options) {
     fmt::print("{:4}  {:8}  {}{}\n", pack.index, name(state), pack.cells().front(), why);
   }
   fmt::print("{} of {} packs are finished{}\n", finished, directory.packs().size(),
-             left && *left > 0
-                 ? fmt::format(", about {} of training left on one device", duration(*left))
-                 : "");
+             left && *left > 0 ? fmt::format(", about {} of training left on one device", duration(*left)) : "");
 }
 
 void sweep_collect(const std::string& path) {

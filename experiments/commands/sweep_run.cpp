@@ -23,13 +23,8 @@ void run_on_devices(const SweepRunOptions& options) {
   const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
   std::vector<pid_t> workers;
   for (const std::string& device : options.devices) {
-    std::vector<std::string> words = {self,
-                                      "sweep",
-                                      "run",
-                                      options.directory,
-                                      options.only_failed ? "--only-failed" : "--all",
-                                      "--device",
-                                      device};
+    std::vector<std::string> words = {
+        self, "sweep", "run", options.directory, options.only_failed ? "--only-failed" : "--all", "--device", device};
     std::vector<char*> arguments;
     for (std::string& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
@@ -105,8 +100,7 @@ void run_all(SweepDirectory& directory, const SweepRunOptions& options) {
     fmt::print(stderr, "{} of {} packs are finished{}\n", finished, directory.packs().size(),
                left && *left > 0 ? fmt::format(", about {:.0f} s left on one device", *left) : "");
   }
-  check(failed == 0,
-        "{} packs failed; `surtsey sweep status` says why, --only-failed runs them again", failed);
+  check(failed == 0, "{} packs failed; `surtsey sweep status` says why, --only-failed runs them again", failed);
 }
 
 }  // namespace

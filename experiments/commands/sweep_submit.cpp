@@ -17,8 +17,7 @@ namespace fs = std::filesystem;
 // For a shell, whatever the text.
 std::string quoted(const std::string& text) {
   std::string result = "'";
-  for (const char letter : text)
-    result += letter == '\'' ? std::string("'\\''") : std::string(1, letter);
+  for (const char letter : text) result += letter == '\'' ? std::string("'\\''") : std::string(1, letter);
   return result + "'";
 }
 
@@ -55,8 +54,7 @@ void sweep_submit(const SweepSubmitOptions& options) {
   for (const SweepPack& pack : directory.packs()) {
     if (!directory.result(pack)) indices.push_back(fmt::to_string(pack.index));
   }
-  check(!indices.empty(), "every pack of '{}' is finished: there is nothing to submit",
-        directory.path().string());
+  check(!indices.empty(), "every pack of '{}' is finished: there is nothing to submit", directory.path().string());
 
   const fs::path folder = directory.path() / "slurm";
   std::error_code error;
@@ -64,8 +62,7 @@ void sweep_submit(const SweepSubmitOptions& options) {
   check(!error, "cannot create '{}': {}", folder.string(), error.message());
   std::vector<std::string> lines = {
       fmt::format("--job-name={}", directory.path().filename().string()),
-      fmt::format("--array={}{}", join(indices, ","),
-                  options.most > 0 ? fmt::format("%{}", options.most) : ""),
+      fmt::format("--array={}{}", join(indices, ","), options.most > 0 ? fmt::format("%{}", options.most) : ""),
       fmt::format("--output={}/%a.log", folder.string()),
       "--open-mode=append",
       "--requeue",
@@ -79,8 +76,8 @@ void sweep_submit(const SweepSubmitOptions& options) {
   }
   const fs::path script = folder / "job.sh";
   const std::string self = fs::read_symlink("/proc/self/exe").string();
-  write_file_atomic(script, fmt::format(fmt::runtime(kScript), join(lines, "\n"), quoted(self),
-                                        quoted(directory.path().string())));
+  write_file_atomic(
+      script, fmt::format(fmt::runtime(kScript), join(lines, "\n"), quoted(self), quoted(directory.path().string())));
   if (options.dry) {
     fmt::print("{}\n", script.string());
     return;

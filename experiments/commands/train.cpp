@@ -21,8 +21,7 @@ namespace fs = std::filesystem;
 
 // Keys that may differ when a run is resumed: they change what is shown and saved, not a bit of
 // what is trained.
-const std::set<std::string> kFreeKeys = {"eval_interval", "eval_iters", "log_interval",
-                                         "memory_budget"};
+const std::set<std::string> kFreeKeys = {"eval_interval", "eval_iters", "log_interval", "memory_budget"};
 constexpr int32_t kEvaluationRows = 32;
 constexpr size_t kFinalWindows = 2000;
 constexpr int64_t kUnknown = 1;  // a vocabulary that no text has
@@ -59,8 +58,7 @@ void Settings::read(const std::string& file, const std::vector<std::string>& key
   read_keys(model, table, file, keys);
   // What follows from other keys unless it is given.
   if (!table.was_set("lr_decay_iters")) training.lr_decay_iters = training.max_iters;
-  if (!table.was_set("warmup_iters"))
-    training.warmup_iters = std::min(100, training.max_iters / 10);
+  if (!table.was_set("warmup_iters")) training.warmup_iters = std::min(100, training.max_iters / 10);
   if (!table.was_set("min_lr")) training.min_lr = training.learning_rate / 10;
   training.dtype = graph::name(parse_dtype(training.dtype));  // one name each, to compare runs
 }
@@ -74,8 +72,7 @@ std::string Settings::to_toml() const {
   const std::vector<std::string> model_keys = model_config_keys();
   ConfigTable rest;  // keys that the model has as well are the model's
   for (const ConfigField& field : table.fields()) {
-    const bool both =
-        std::find(model_keys.begin(), model_keys.end(), field.name) != model_keys.end();
+    const bool both = std::find(model_keys.begin(), model_keys.end(), field.name) != model_keys.end();
     if (!both) rest.add(field.name, field.target, field.help);
   }
   return text + rest.to_toml();
@@ -98,9 +95,9 @@ void check_same_run(const Settings& saved, const Settings& wanted, const std::st
   for (const auto& [key, value] : values(wanted)) {
     const auto old = before.find(key);
     if (kFreeKeys.contains(key) || old == before.end() || old->second == value) continue;
-    throw UserError(fmt::format(
-        "--resume: the run in {} has {} = {}, not {}; leave the key out, or choose another --out",
-        out, key, old->second, value));
+    throw UserError(
+        fmt::format("--resume: the run in {} has {} = {}, not {}; leave the key out, or choose another --out", out, key,
+                    old->second, value));
   }
 }
 
@@ -114,8 +111,7 @@ TrainConfig train_config(const TrainingOptions& options) {
   optimizer.accumulation_steps = options.gradient_accumulation_steps;
   if (options.decay_lr) {
     const double ratio = options.learning_rate > 0 ? options.min_lr / options.learning_rate : 0;
-    optimizer.schedule = {graph::Decay::cosine, options.warmup_iters, options.lr_decay_iters,
-                          ratio};
+    optimizer.schedule = {graph::Decay::cosine, options.warmup_iters, options.lr_decay_iters, ratio};
   }
   config.members = {{options.seed, options.learning_rate}};
   config.batch_size = options.batch_size;
@@ -169,8 +165,7 @@ class Run {
     } else {
       trainer.initialise();
     }
-    RunDirectory directory(options_.out,
-                           existed ? RunDirectory::Mode::kResume : RunDirectory::Mode::kFresh);
+    RunDirectory directory(options_.out, existed ? RunDirectory::Mode::kResume : RunDirectory::Mode::kFresh);
     directory.write_config(settings_.to_toml());
     directory.write_environment(describe_environment(device.info(), options_.command));
     forget_after(trainer.step());
@@ -180,13 +175,12 @@ class Run {
 
   static tasks::TextSource open_data(Settings& settings) {
     check(!settings.data.empty(), "--data FILE is needed: the text to train on");
-    check(settings.model.architecture == Architecture::decoder,
-          "text is trained with architecture decoder");
+    check(settings.model.architecture == Architecture::decoder, "text is trained with architecture decoder");
     auto source = tasks::TextSource::from_file(settings.data, int32_t(settings.model.block_size));
     const int64_t wanted = settings.model.vocab_size;
     check(wanted == kUnknown || wanted == source.vocab_size(),
-          "vocab_size is {}, but {} has {} different characters; leave the key out", wanted,
-          settings.data, source.vocab_size());
+          "vocab_size is {}, but {} has {} different characters; leave the key out", wanted, settings.data,
+          source.vocab_size());
     settings.model.vocab_size = source.vocab_size();
     check_config(settings.model);
     return source;
@@ -212,11 +206,10 @@ class Run {
 
   void announce(const Trainer& trainer, bool resumed) const {
     fmt::print("data {}: {} characters, {} different; {} for training\n", settings_.data,
-               source_.train_size() + source_.validation_size(), source_.vocab_size(),
-               source_.train_size());
-    fmt::print("model: {} parameters, {:.1f} MFLOP a step; {} steps of {} tokens\n",
-               model_.parameter_count(), trainer.flops_per_step() / 1e6,
-               settings_.training.max_iters, trainer.config().tokens_per_step(model_.config()));
+               source_.train_size() + source_.validation_size(), source_.vocab_size(), source_.train_size());
+    fmt::print("model: {} parameters, {:.1f} MFLOP a step; {} steps of {} tokens\n", model_.parameter_count(),
+               trainer.flops_per_step() / 1e6, settings_.training.max_iters,
+               trainer.config().tokens_per_step(model_.config()));
     if (resumed) {
       fmt::print("resumed at step {} from {}\n", trainer.step(), root_);
     } else if (!settings_.from.empty()) {
@@ -235,9 +228,8 @@ class Run {
     fmt::print(
         "step {:5}/{} | loss {:.4f} | norm {:.4f} | lr {:.2e} | {:.2f} ms | {:.0f} tok/s | "
         "{:.1f} GFLOP/s{}\n",
-        line.step, settings_.training.max_iters, m.loss, m.gradient_norm, m.learning_rate,
-        seconds / steps * 1e3, rate, trainer.flops_per_step() * steps / seconds / 1e9,
-        m.skipped > 0 ? fmt::format(" | {} skipped", m.skipped) : "");
+        line.step, settings_.training.max_iters, m.loss, m.gradient_norm, m.learning_rate, seconds / steps * 1e3, rate,
+        trainer.flops_per_step() * steps / seconds / 1e9, m.skipped > 0 ? fmt::format(" | {} skipped", m.skipped) : "");
     std::fflush(stdout);
     directory.append(MetricLine{"train",
                                 line.step,
@@ -269,8 +261,7 @@ class Run {
       if (trainer.step() % interval != 0) trainer.save(root_, run.description);
       if (trainer.step() < training.max_iters) {
         const int32_t rows = std::max(1, training.eval_iters) * training.batch_size;
-        validate(trainer, evaluator.validation_loss(source_, training.seed, rows)[0], size_t(rows),
-                 directory);
+        validate(trainer, evaluator.validation_loss(source_, training.seed, rows)[0], size_t(rows), directory);
       }
     }
     const tasks::Batch windows = final_windows();
@@ -278,11 +269,10 @@ class Run {
     fmt::print("done: {}\n", root_);
   }
 
-  void validate(const Trainer& trainer, double loss, size_t windows,
-                RunDirectory& directory) const {
+  void validate(const Trainer& trainer, double loss, size_t windows, RunDirectory& directory) const {
     const int64_t tokens = trainer.step() * trainer.config().tokens_per_step(model_.config());
-    fmt::print("step {:5}/{} | val loss {:.4f} ({} windows)\n", trainer.step(),
-               settings_.training.max_iters, loss, windows);
+    fmt::print("step {:5}/{} | val loss {:.4f} ({} windows)\n", trainer.step(), settings_.training.max_iters, loss,
+               windows);
     std::fflush(stdout);
     directory.append(MetricLine{"train", trainer.step(), tokens, {{"val_loss", loss}}});
     directory.flush();
@@ -297,8 +287,7 @@ class Run {
     tasks::Batch batch{int32_t(count), source_.block_size()};
     for (size_t i = 0; i < count; ++i) {
       const auto part = [&](auto& values) { return std::span(values).subspan(i * block, block); };
-      source_.write_validation_window(i * all / count, part(batch.tokens), part(batch.targets),
-                                      part(batch.weights));
+      source_.write_validation_window(i * all / count, part(batch.tokens), part(batch.targets), part(batch.weights));
     }
     return batch;
   }
@@ -321,8 +310,7 @@ void train(const TrainOptions& options) {
   const std::string config = (fs::path(options.out) / "config.toml").string();
   Settings settings;
   if (options.resume) {
-    check(fs::exists(config), "--resume: there is no run in {} ({} is missing)", options.out,
-          config);
+    check(fs::exists(config), "--resume: there is no run in {} ({} is missing)", options.out, config);
     Settings saved;
     saved.read(config, {});
     settings.read(config, {});

@@ -15,18 +15,15 @@ namespace {
 
 std::string choice_text(const Choice& choice, const ChoiceShape& shape) {
   if (const auto* rows = std::get_if<graph::ReduceTile>(&choice)) {
-    return fmt::format("{} a row, {} a workgroup, {} columns a turn", rows->lanes, rows->local,
-                       rows->unroll);
+    return fmt::format("{} a row, {} a workgroup, {} columns a turn", rows->lanes, rows->local, rows->unroll);
   }
   const auto& tile = std::get<graph::MatmulTile>(choice);
   const graph::MatmulVariant variant = std::get<graph::MatmulShape>(shape).variant;
   if (variant != graph::MatmulVariant::lane_broadcast) {
     const char* owner = variant == graph::MatmulVariant::shared_tile ? "lane" : "subgroup";
-    return fmt::format("{}x{}x{} {}x{} a {}", tile.rows, tile.columns, tile.depth, tile.own,
-                       tile.own, owner);
+    return fmt::format("{}x{}x{} {}x{} a {}", tile.rows, tile.columns, tile.depth, tile.own, tile.own, owner);
   }
-  return fmt::format("{}x{} along {}, {} deep", tile.rows, tile.columns,
-                     tile.lanes_along_m ? 'm' : 'n', tile.depth);
+  return fmt::format("{}x{} along {}, {} deep", tile.rows, tile.columns, tile.lanes_along_m ? 'm' : 'n', tile.depth);
 }
 
 Record record_of(const TunedKernel& tuned, int64_t dispatches) {
@@ -37,8 +34,8 @@ Record record_of(const TunedKernel& tuned, int64_t dispatches) {
   record["kernel"] = tuned.name;
   if (const auto* s = std::get_if<graph::MatmulShape>(&tuned.shape)) {
     record["variant"] = graph::name(s->variant);
-    record["size"] = fmt::format("{}x{}x{}x{} {}{}", s->batch, s->m, s->n, s->k,
-                                 s->a_transposed ? 't' : 'n', s->b_transposed ? 't' : 'n');
+    record["size"] = fmt::format("{}x{}x{}x{} {}{}", s->batch, s->m, s->n, s->k, s->a_transposed ? 't' : 'n',
+                                 s->b_transposed ? 't' : 'n');
   } else {
     const auto& r = std::get<graph::ReduceShape>(tuned.shape);
     record["variant"] = graph::name(r.variant);
@@ -71,15 +68,13 @@ void keep(shaders::MeasuredTiles& tiles, const TunedKernel& tuned) {
 }  // namespace
 
 void tune(const TuneCommandOptions& options) {
-  check(std::find(kRecordFormats.begin(), kRecordFormats.end(), options.format) !=
-            kRecordFormats.end(),
+  check(std::find(kRecordFormats.begin(), kRecordFormats.end(), options.format) != kRecordFormats.end(),
         "-o is md, json, jsonl or csv, not '{}'", options.format);
   const std::string directory = shaders::default_cache_directory();
   check(!directory.empty(), "there is no folder to keep tiles in: set SURTSEY_CACHE");
   engine::Device device = engine::Device::open({.select = options.device});
   const graph::Target& target = device.target();
-  const RequestedStep step =
-      requested_step(options.program, options.members, options.config, options.keys);
+  const RequestedStep step = requested_step(options.program, options.members, options.config, options.keys);
   const graph::Plan plan = graph::compile(step.program, target, step.compile);
   const std::vector<PlannedKernel> kernels = planned_kernels(plan, target);
   const std::string who = engine::tile_identity(device.info());
@@ -93,8 +88,7 @@ void tune(const TuneCommandOptions& options) {
     const TunedKernel tuned = tune_kernel(device, target, plan, kernel, {.rounds = options.rounds});
     for (const Trial& trial : tuned.trials) {
       if (trial.rejected.empty()) continue;
-      fmt::print(stderr, "rejected: {}, {}: {}\n", tuned.name,
-                 choice_text(trial.choice, tuned.shape), trial.rejected);
+      fmt::print(stderr, "rejected: {}, {}: {}\n", tuned.name, choice_text(trial.choice, tuned.shape), trial.rejected);
     }
     keep(tiles, tuned);
     // Stored as it goes: who stops it keeps what was measured.
@@ -103,11 +97,9 @@ void tune(const TuneCommandOptions& options) {
     records.push_back(record_of(tuned, kernel.dispatches));
     fmt::print(stderr, "{} of {} kernels\n", records.size(), kernels.size());
   }
-  print_records(
-      records, options.format,
-      {"kernel", "variant", "size", "dispatches", "default", "best", "rejected", "faster"});
-  fmt::print(stderr, "{} choices in {}\n", tiles.size(),
-             shaders::tile_cache_file(directory, who, target));
+  print_records(records, options.format,
+                {"kernel", "variant", "size", "dispatches", "default", "best", "rejected", "faster"});
+  fmt::print(stderr, "{} choices in {}\n", tiles.size(), shaders::tile_cache_file(directory, who, target));
 }
 
 }  // namespace surtsey::experiments::commands

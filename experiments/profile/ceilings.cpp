@@ -82,10 +82,8 @@ graph::Plan plan(const Benchmark& benchmark, uint64_t array_bytes) {
   graph::Plan plan;
   plan.name = benchmark.name;
   const auto tensor = [&](const char* name, graph::DType dtype, uint64_t bytes) {
-    plan.buffers.push_back({.kind = graph::BufferKind::state,
-                            .name = name,
-                            .type = {dtype, {int64_t(bytes / 4)}},
-                            .bytes = bytes});
+    plan.buffers.push_back(
+        {.kind = graph::BufferKind::state, .name = name, .type = {dtype, {int64_t(bytes / 4)}}, .bytes = bytes});
   };
   tensor(kRounds, graph::DType::u32, 4);
   tensor(kSource, graph::DType::f32, array_bytes);
@@ -110,12 +108,10 @@ class Measurement {
       : target_(device.target()),
         session_(device, {.cache = std::string(), .quiet = true}),
         few_groups_(target_.cpu ? target_.threads * 4 : 1024),
-        local_(target_.cpu ? std::max(16u, target_.subgroup_size)
-                           : std::min(256u, target_.max_workgroup_invocations)) {
+        local_(target_.cpu ? std::max(16u, target_.subgroup_size) : std::min(256u, target_.max_workgroup_invocations)) {
     local_ = std::min(local_, target_.max_workgroup_invocations);
-    const uint64_t most = std::min<uint64_t>(
-        {kWorkingSets[std::size(kWorkingSets) - 1], device.info().memory_bytes / 8,
-         target_.max_storage_range * 2, target_.max_allocation * 2});
+    const uint64_t most = std::min<uint64_t>({kWorkingSets[std::size(kWorkingSets) - 1], device.info().memory_bytes / 8,
+                                              target_.max_storage_range * 2, target_.max_allocation * 2});
     for (const uint64_t bytes : kWorkingSets) {
       if (bytes <= most) sizes_.push_back(bytes);
     }
@@ -132,8 +128,7 @@ class Measurement {
     result.f32_gflops = 2.0 * kChains * lanes * rounds_per_ns("f32");
     if (target_.f16_storage) result.f16_gflops = 2.0 * kChains * lanes * rounds_per_ns("f16");
     for (const uint64_t bytes : sizes_) {
-      const double best =
-          std::max(rounds_per_ns(copy_name(bytes, true)), rounds_per_ns(copy_name(bytes, false)));
+      const double best = std::max(rounds_per_ns(copy_name(bytes, true)), rounds_per_ns(copy_name(bytes, false)));
       result.copies.push_back({bytes, double(bytes) * best});
     }
     result.read_gbs = double(array) * rounds_per_ns("read");
@@ -154,18 +149,14 @@ class Measurement {
     session_.add_plan(benchmark.name, plan(benchmark, array), {shader(benchmark, target_)});
   }
 
-  void add_multiply_add(const char* name, const char* type, const char* one, const char* header,
-                        uint32_t chains) {
-    std::string body =
-        fmt::format("  {0} m = {0}(source[lane % 64u].{1}), c = m * m;\n", type, one);
-    for (uint32_t i = 0; i < chains; ++i)
-      body += fmt::format("  {0} a{1} = c * {0}({2});\n", type, i, i + 1);
+  void add_multiply_add(const char* name, const char* type, const char* one, const char* header, uint32_t chains) {
+    std::string body = fmt::format("  {0} m = {0}(source[lane % 64u].{1}), c = m * m;\n", type, one);
+    for (uint32_t i = 0; i < chains; ++i) body += fmt::format("  {0} a{1} = c * {0}({2});\n", type, i, i + 1);
     body += "  const uint n = rounds;\n  for (uint k = 0u; k < n; ++k) {\n   ";
     for (uint32_t i = 0; i < chains; ++i) body += fmt::format(" a{0} = fma(a{0}, m, c);", i);
     body += "\n  }\n";
     for (uint32_t i = 1; i < chains; ++i) body += fmt::format("  a0 += a{};\n", i);
-    body += fmt::format("  destination[lane].{} = {}(a0);\n", one,
-                        std::string_view(one) == "x" ? "float" : "vec2");
+    body += fmt::format("  destination[lane].{} = {}(a0);\n", one, std::string_view(one) == "x" ? "float" : "vec2");
     add({name, body, few_groups_, local_, header});
   }
 
@@ -184,21 +175,16 @@ class Measurement {
   void add_all() {
     add_multiply_add("f32", "float", "x", "", kChains);
     if (target_.f16_storage) {
-      add_multiply_add("f16", "f16vec2", "xy",
-                       "#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require\n",
+      add_multiply_add("f16", "f16vec2", "xy", "#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require\n",
                        kChains / 2);
     }
     for (const uint64_t bytes : sizes_) {
-      add({copy_name(bytes, true), sweep(bytes / 32, "destination[i] = source[i];"), few_groups_,
-           local_});
-      add({copy_name(bytes, false),
-           sweep(bytes / 8, "destination[i >> 2][i & 3u] = source[i >> 2][i & 3u];"), few_groups_,
-           local_});
+      add({copy_name(bytes, true), sweep(bytes / 32, "destination[i] = source[i];"), few_groups_, local_});
+      add({copy_name(bytes, false), sweep(bytes / 8, "destination[i >> 2][i & 3u] = source[i >> 2][i & 3u];"),
+           few_groups_, local_});
     }
     const uint64_t vectors = sizes_.back() / 2 / 16;
-    add({"read",
-         "  vec4 s = vec4(0.0);\n" + sweep(vectors, "s += source[i];") +
-             "  destination[lane] = s;\n",
+    add({"read", "  vec4 s = vec4(0.0);\n" + sweep(vectors, "s += source[i];") + "  destination[lane] = s;\n",
          few_groups_, local_});
     add({"broadcast",
          "  vec4 s = vec4(0.0), t = s, u = s, v = s;\n  const uint n = rounds;\n"
@@ -208,17 +194,15 @@ class Measurement {
          "v += source[i + 3u];\n  }\n  destination[lane] = s + t + u + v;\n",
          few_groups_, local_});
     add({"shared",
-         fmt::format(
-             "  for (uint i = gl_LocalInvocationID.x; i < {0}u; i += {1}u) tile[i] = float(i);\n"
-             "  barrier();\n  vec4 s = vec4(0.0);\n  const uint n = rounds;\n"
-             "  uint i = gl_LocalInvocationID.x;\n  for (uint k = 0u; k < n; ++k) {{\n"
-             "    s += vec4(tile[i & {2}u], tile[(i + {1}u) & {2}u], tile[(i + {1}u * 2u) & "
-             "{2}u], tile[(i + {1}u * 3u) & {2}u]);\n    i += {1}u * 4u;\n  }}\n"
-             "  destination[lane] = s;\n",
-             kSharedFloats, local_, kSharedFloats - 1),
+         fmt::format("  for (uint i = gl_LocalInvocationID.x; i < {0}u; i += {1}u) tile[i] = float(i);\n"
+                     "  barrier();\n  vec4 s = vec4(0.0);\n  const uint n = rounds;\n"
+                     "  uint i = gl_LocalInvocationID.x;\n  for (uint k = 0u; k < n; ++k) {{\n"
+                     "    s += vec4(tile[i & {2}u], tile[(i + {1}u) & {2}u], tile[(i + {1}u * 2u) & "
+                     "{2}u], tile[(i + {1}u * 3u) & {2}u]);\n    i += {1}u * 4u;\n  }}\n"
+                     "  destination[lane] = s;\n",
+                     kSharedFloats, local_, kSharedFloats - 1),
          few_groups_, local_, fmt::format("shared float tile[{}];\n", kSharedFloats)});
-    add({"empty", "  if (rounds == 0u) destination[lane] = vec4(0.0);\n", 1, local_, "",
-         kEmptyDispatches});
+    add({"empty", "  if (rounds == 0u) destination[lane] = vec4(0.0);\n", 1, local_, "", kEmptyDispatches});
   }
 
   uint64_t time(const std::string& name) {
@@ -263,8 +247,7 @@ json identity(const engine::DeviceInfo& info) {
           {"threads", info.target.threads},
           {"subgroup", info.target.subgroup_size},
           {"f16", info.target.f16_storage},
-          {"addressing",
-           info.target.addressing == graph::Addressing::address ? "address" : "descriptor"}};
+          {"addressing", info.target.addressing == graph::Addressing::address ? "address" : "descriptor"}};
 }
 
 json to_json(const Ceilings& c) {
@@ -310,8 +293,7 @@ bool load(const std::string& path, const engine::DeviceInfo& info, Ceilings& res
 }
 
 std::string bytes_text(uint64_t bytes) {
-  return bytes < (1 << 20) ? fmt::format("{} KiB", bytes >> 10)
-                           : fmt::format("{} MiB", bytes >> 20);
+  return bytes < (1 << 20) ? fmt::format("{} KiB", bytes >> 10) : fmt::format("{} MiB", bytes >> 20);
 }
 
 }  // namespace
@@ -330,21 +312,18 @@ std::vector<CeilingLine> describe(const Ceilings& c) {
   lines.push_back({"f32 multiply-add", fmt::format("{:.1f} GFLOP/s", c.f32_gflops),
                    fmt::format("{} independent chains of fma a lane, in registers", kChains)});
   if (c.f16_gflops > 0)
-    lines.push_back({"f16 multiply-add", fmt::format("{:.1f} GFLOP/s", c.f16_gflops),
-                     "the same in packed halves"});
+    lines.push_back({"f16 multiply-add", fmt::format("{:.1f} GFLOP/s", c.f16_gflops), "the same in packed halves"});
   for (const CopyRate& copy : c.copies)
-    lines.push_back({fmt::format("copy, {}", bytes_text(copy.working_set)),
-                     fmt::format("{:.1f} GB/s", copy.gbs),
+    lines.push_back({fmt::format("copy, {}", bytes_text(copy.working_set)), fmt::format("{:.1f} GB/s", copy.gbs),
                      "read plus written, lanes side by side, by words or by vectors of four"});
   lines.push_back({"read", fmt::format("{:.1f} GB/s", c.read_gbs),
                    fmt::format("sums over {}", bytes_text(c.copies.back().working_set / 2))});
   lines.push_back({"broadcast", fmt::format("{:.1f} GB/s", c.broadcast_gbs),
                    "all lanes read one address of 4 KiB, counted for every lane"});
-  lines.push_back({"shared memory", fmt::format("{:.1f} GB/s", c.shared_gbs),
-                   "neighbouring lanes read neighbouring words"});
   lines.push_back(
-      {"dispatch", fmt::format("{:.2f} us", c.dispatch_us),
-       fmt::format("{} empty dispatches with barriers between them", kEmptyDispatches)});
+      {"shared memory", fmt::format("{:.1f} GB/s", c.shared_gbs), "neighbouring lanes read neighbouring words"});
+  lines.push_back({"dispatch", fmt::format("{:.2f} us", c.dispatch_us),
+                   fmt::format("{} empty dispatches with barriers between them", kEmptyDispatches)});
   return lines;
 }
 
@@ -374,9 +353,7 @@ void store(const engine::DeviceInfo& info, const std::string& folder, const Ceil
 
 Ceilings measure_ceilings(engine::Device& device, const std::string& folder, bool again) {
   Ceilings result;
-  if (!folder.empty() && !again &&
-      load(ceilings_file(device.info(), folder), device.info(), result))
-    return result;
+  if (!folder.empty() && !again && load(ceilings_file(device.info(), folder), device.info(), result)) return result;
   result = measure(device);
   store(device.info(), folder, result);
   return result;
@@ -385,8 +362,8 @@ Ceilings measure_ceilings(engine::Device& device, const std::string& folder, boo
 bool raise_ceilings(engine::Device& device, const std::string& folder, Ceilings& known) {
   if (known.runs >= kMostRuns) return false;
   Ceilings result = measure(device);
-  for (double Ceilings::*field : {&Ceilings::f32_gflops, &Ceilings::f16_gflops, &Ceilings::read_gbs,
-                                  &Ceilings::broadcast_gbs, &Ceilings::shared_gbs})
+  for (double Ceilings::* field : {&Ceilings::f32_gflops, &Ceilings::f16_gflops, &Ceilings::read_gbs,
+                                   &Ceilings::broadcast_gbs, &Ceilings::shared_gbs})
     result.*field = std::max(result.*field, known.*field);
   for (CopyRate& copy : result.copies)
     for (const CopyRate& before : known.copies)

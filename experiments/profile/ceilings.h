@@ -20,8 +20,8 @@ struct CopyRate {
 };
 
 struct Ceilings {
-  double f32_gflops = 0;  // multiply-adds, two operations each
-  double f16_gflops = 0;  // the same in packed halves; 0 where the device has no such arithmetic
+  double f32_gflops = 0;         // multiply-adds, two operations each
+  double f16_gflops = 0;         // the same in packed halves; 0 where the device has no such arithmetic
   std::vector<CopyRate> copies;  // the working set grows
   double read_gbs = 0;           // sums over more than any cache holds
   double broadcast_gbs = 0;      // all lanes read one address, bytes counted for every lane

@@ -35,9 +35,8 @@ std::string change_line(const Change& change) {
 
 std::string profile_table(const Profile& profile) {
   std::string text = fmt::format(
-      "{:<9} {:<44} {:<34} {:>5} {:>9} {:>5} {:>9} {:>9} {:>9} {:>8} {:>8} {:>7} {:>7} {:>5}\n",
-      "phase", "kernel", "scope", "calls", "ms", "%", "median us", "p95 us", "grouped", "GFLOP/s",
-      "GB/s", "FLOP/B", "bound", "roof");
+      "{:<9} {:<44} {:<34} {:>5} {:>9} {:>5} {:>9} {:>9} {:>9} {:>8} {:>8} {:>7} {:>7} {:>5}\n", "phase", "kernel",
+      "scope", "calls", "ms", "%", "median us", "p95 us", "grouped", "GFLOP/s", "GB/s", "FLOP/B", "bound", "roof");
   if (profile.has_driver_statistics()) text.insert(text.size() - 1, " registers spills occupancy");
   double total = 0, grouped = 0;
   for (const KernelRow& row : profile.rows) {
@@ -46,33 +45,30 @@ std::string profile_table(const Profile& profile) {
     text += fmt::format(
         "{:<9} {:<44} {:<34} {:>5} {:>9.3f} {:>5.1f} {:>9.1f} {:>9.1f} {:>9.1f} {:>8.2f} {:>8.2f} "
         "{:>7.2f} {:>7} {:>4.0f}%\n",
-        graph::name(row.phase), cut(row.name, 44), cut(short_scope(row), 34), row.calls(),
-        row.isolated.total / 1e6, 100 * row.isolated.share, row.isolated.median / 1e3,
-        row.isolated.p95 / 1e3, row.grouped.median / 1e3, row.gflops, row.gbs, row.intensity,
-        name(row.bound), 100 * row.roof);
+        graph::name(row.phase), cut(row.name, 44), cut(short_scope(row), 34), row.calls(), row.isolated.total / 1e6,
+        100 * row.isolated.share, row.isolated.median / 1e3, row.isolated.p95 / 1e3, row.grouped.median / 1e3,
+        row.gflops, row.gbs, row.intensity, name(row.bound), 100 * row.roof);
     if (row.driver) {
       const auto number = [](const std::optional<double>& value) {
         return value ? fmt::format("{:.4g}", *value) : std::string("-");
       };
-      text.insert(text.size() - 1,
-                  fmt::format(" {:>9} {:>6} {:>9}", number(row.driver->registers),
-                              number(row.driver->spills), number(row.driver->occupancy)));
+      text.insert(text.size() - 1, fmt::format(" {:>9} {:>6} {:>9}", number(row.driver->registers),
+                                               number(row.driver->spills), number(row.driver->occupancy)));
     }
   }
-  text += fmt::format("{:<9} {:<44} {:<34} {:>5} {:>9.3f} {:>5} {:>9} {:>9} {:>9.3f}ms\n", "all",
-                      "", "", profile.dispatches.size(), total / 1e6, "", "", "", grouped / 1e6);
+  text += fmt::format("{:<9} {:<44} {:<34} {:>5} {:>9.3f} {:>5} {:>9} {:>9} {:>9.3f}ms\n", "all", "", "",
+                      profile.dispatches.size(), total / 1e6, "", "", "", grouped / 1e6);
   return text;
 }
 
 void check_base(const std::string& base, int64_t steps) {
   const json old = json::parse(base, nullptr, false);
-  const bool whole = old.is_object() && old.contains("rows") && old.contains("whole") &&
-                     old.contains("steps") && old["steps"].is_number_integer();
+  const bool whole = old.is_object() && old.contains("rows") && old.contains("whole") && old.contains("steps") &&
+                     old["steps"].is_number_integer();
   check(whole, "--compare: this is no profile.json");
   const auto before = old["steps"].get<int64_t>();
   check(before >= kFewSamples && steps >= kFewSamples,
-        "--compare: at least {} steps on both sides make a spread; there are {} and {}",
-        kFewSamples, before, steps);
+        "--compare: at least {} steps on both sides make a spread; there are {} and {}", kFewSamples, before, steps);
 }
 
 Comparison compare_profiles(const Profile& profile, const std::string& base) {
@@ -80,20 +76,17 @@ Comparison compare_profiles(const Profile& profile, const std::string& base) {
   const json old = json::parse(base);
   Comparison result;
   try {
-    if (old.at("device").at("name") != profile.device.name ||
-        old.at("device").at("driver") != profile.device.driver)
-      result.note = fmt::format("the base is of another device or driver: {}, {}",
-                                old.at("device").at("name").get<std::string>(),
-                                old.at("device").at("driver").get<std::string>());
-    else if (old.at("subject") != profile.subject)
+    if (old.at("device").at("name") != profile.device.name || old.at("device").at("driver") != profile.device.driver)
       result.note =
-          fmt::format("the base is of another subject: {}", old.at("subject").get<std::string>());
+          fmt::format("the base is of another device or driver: {}, {}", old.at("device").at("name").get<std::string>(),
+                      old.at("device").at("driver").get<std::string>());
+    else if (old.at("subject") != profile.subject)
+      result.note = fmt::format("the base is of another subject: {}", old.at("subject").get<std::string>());
     result.before = quantile(old.at("whole").at("busy_ns").get<std::vector<uint64_t>>(), 0.5);
     result.after = quantile(profile.whole.busy, 0.5);
     std::map<std::string, std::vector<uint64_t>> before;
     for (const json& row : old.at("rows"))
-      before[row.at("id").get<std::string>()] =
-          row.at("isolated").at("totals_ns").get<std::vector<uint64_t>>();
+      before[row.at("id").get<std::string>()] = row.at("isolated").at("totals_ns").get<std::vector<uint64_t>>();
     for (const KernelRow& row : profile.rows) {
       const auto found = before.find(row.id);
       if (found == before.end()) {
@@ -122,12 +115,10 @@ Comparison compare_profiles(const Profile& profile, const std::string& base) {
 std::string comparison_table(const Comparison& comparison) {
   std::string text;
   if (!comparison.note.empty()) text += fmt::format("note: {}\n", comparison.note);
-  text +=
-      fmt::format("step {} -> {} ({:+.1f}%)\n", rounded_ms(comparison.before),
-                  rounded_ms(comparison.after), 100 * (comparison.after / comparison.before - 1));
+  text += fmt::format("step {} -> {} ({:+.1f}%)\n", rounded_ms(comparison.before), rounded_ms(comparison.after),
+                      100 * (comparison.after / comparison.before - 1));
   const auto list = [&](const char* title, const std::vector<Change>& changes) {
-    text +=
-        fmt::format("{}: {}\n", title, changes.empty() ? "none" : std::to_string(changes.size()));
+    text += fmt::format("{}: {}\n", title, changes.empty() ? "none" : std::to_string(changes.size()));
     for (const Change& change : changes) text += change_line(change);
   };
   list("slower beyond the spread", comparison.slower);

@@ -38,8 +38,7 @@ ordered_json driver_json(const std::optional<engine::DriverStatistics>& driver) 
   }
   result["raw"] = ordered_json::array();
   for (const engine::DriverStatistic& one : driver->raw)
-    result["raw"].push_back(
-        {{"name", one.name}, {"description", one.description}, {"value", one.value}});
+    result["raw"].push_back({{"name", one.name}, {"description", one.description}, {"value", one.value}});
   result["isa"] = std::string(driver->isa());
   return result;
 }
@@ -90,21 +89,15 @@ ordered_json ceilings_json(const Ceilings& c) {
   ordered_json copies = ordered_json::array();
   for (const CopyRate& copy : c.copies)
     copies.push_back({{"working_set_bytes", copy.working_set}, {"gigabytes_per_second", copy.gbs}});
-  return {{"f32_gflops", c.f32_gflops},
-          {"f16_gflops", c.f16_gflops},
-          {"copy", copies},
-          {"read_gbs", c.read_gbs},
-          {"broadcast_gbs", c.broadcast_gbs},
-          {"shared_gbs", c.shared_gbs},
-          {"dispatch_us", c.dispatch_us},
-          {"from_cache", c.from_cache}};
+  return {{"f32_gflops", c.f32_gflops},   {"f16_gflops", c.f16_gflops},       {"copy", copies},
+          {"read_gbs", c.read_gbs},       {"broadcast_gbs", c.broadcast_gbs}, {"shared_gbs", c.shared_gbs},
+          {"dispatch_us", c.dispatch_us}, {"from_cache", c.from_cache}};
 }
 
 ordered_json device_json(const engine::DeviceInfo& device) {
-  return {
-      {"name", device.name},        {"uuid", device.uuid},  {"type", engine::name(device.type)},
-      {"driver", device.driver},    {"vulkan", device.api}, {"memory_bytes", device.memory_bytes},
-      {"features", device.features}};
+  return {{"name", device.name},        {"uuid", device.uuid},  {"type", engine::name(device.type)},
+          {"driver", device.driver},    {"vulkan", device.api}, {"memory_bytes", device.memory_bytes},
+          {"features", device.features}};
 }
 
 std::string csv_cell(const std::string& text) {
@@ -157,29 +150,25 @@ class Lane {
     counter("GFLOP/s", at.begin_ns, double(row.flops) / double(std::max<uint64_t>(1, at.ns())));
   }
 
-  static std::string microseconds(uint64_t ns) {
-    return fmt::format("{}.{:03}", ns / 1000, ns % 1000);
-  }
+  static std::string microseconds(uint64_t ns) { return fmt::format("{}.{:03}", ns / 1000, ns % 1000); }
 
   void add(const std::string& event) { events_ += (events_.empty() ? "\n" : ",\n") + event; }
 
   void meta(const char* what, int thread, const std::string& name) {
-    add(fmt::format(R"({{"ph":"M","pid":{},"tid":{},"name":"{}","args":{{"name":{}}}}})", process_,
-                    thread, what, ordered_json(name).dump()));
+    add(fmt::format(R"({{"ph":"M","pid":{},"tid":{},"name":"{}","args":{{"name":{}}}}})", process_, thread, what,
+                    ordered_json(name).dump()));
   }
 
   void slice(const char* category, const std::string& name, uint64_t begin, uint64_t end,
              const ordered_json& arguments) {
-    add(fmt::format(
-        R"({{"ph":"X","pid":{},"tid":1,"cat":"{}","name":{},"ts":{},"dur":{},"args":{}}})",
-        process_, category, ordered_json(name).dump(), microseconds(begin),
-        microseconds(end - begin), arguments.is_null() ? "{}" : arguments.dump()));
+    add(fmt::format(R"({{"ph":"X","pid":{},"tid":1,"cat":"{}","name":{},"ts":{},"dur":{},"args":{}}})", process_,
+                    category, ordered_json(name).dump(), microseconds(begin), microseconds(end - begin),
+                    arguments.is_null() ? "{}" : arguments.dump()));
   }
 
   void counter(const char* name, uint64_t at, double value) {
-    add(fmt::format(
-        R"({{"ph":"C","pid":{},"tid":1,"name":"{}","ts":{},"args":{{"value":{:.6g}}}}})", process_,
-        name, microseconds(at), value));
+    add(fmt::format(R"({{"ph":"C","pid":{},"tid":1,"name":"{}","ts":{},"args":{{"value":{:.6g}}}}})", process_, name,
+                    microseconds(at), value));
   }
 
   const Profile& profile_;
@@ -254,19 +243,16 @@ std::string profile_csv(const Profile& profile) {
 
 std::string profile_trace(const Profile& profile) {
   std::string events;
-  const auto mode = [&](int process, const std::string& name,
-                        const std::vector<engine::TimedReplay>& replays) {
+  const auto mode = [&](int process, const std::string& name, const std::vector<engine::TimedReplay>& replays) {
     Lane lane(profile, process, events);
     lane.name(name);
     for (size_t i = 0; i < replays.size(); ++i) lane.replay(replays[i], i);
   };
   mode(1, "grouped: the recording as it is", profile.grouped_replays);
   mode(2, "isolated: a barrier around every dispatch", profile.isolated_replays);
-  const ordered_json about = {{"subject", profile.subject},
-                              {"device", profile.device.name},
-                              {"driver", profile.device.driver}};
-  return fmt::format("{{\"displayTimeUnit\":\"ns\",\"otherData\":{},\"traceEvents\":[{}\n]}}\n",
-                     about.dump(), events);
+  const ordered_json about = {
+      {"subject", profile.subject}, {"device", profile.device.name}, {"driver", profile.device.driver}};
+  return fmt::format("{{\"displayTimeUnit\":\"ns\",\"otherData\":{},\"traceEvents\":[{}\n]}}\n", about.dump(), events);
 }
 
 std::string profile_speedscope(const Profile& profile) {

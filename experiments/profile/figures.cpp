@@ -20,9 +20,7 @@ std::string time_text(double ns) {
   return fmt::format("{:.3f} ms", ns / 1e6);
 }
 
-std::string first_scope(const KernelRow& row) {
-  return row.scopes.empty() ? "" : row.scopes.front();
-}
+std::string first_scope(const KernelRow& row) { return row.scopes.empty() ? "" : row.scopes.front(); }
 
 // ---- timeline ----
 
@@ -34,8 +32,7 @@ constexpr double kMemoryHeight = 44;
 const engine::TimedReplay& typical(const std::vector<engine::TimedReplay>& replays) {
   std::vector<const engine::TimedReplay*> sorted;
   for (const engine::TimedReplay& replay : replays) sorted.push_back(&replay);
-  std::sort(sorted.begin(), sorted.end(),
-            [](const auto* a, const auto* b) { return a->busy_ns < b->busy_ns; });
+  std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->busy_ns < b->busy_ns; });
   return *sorted[sorted.size() / 2];
 }
 
@@ -43,11 +40,10 @@ double length_of(const engine::TimedReplay& replay) {
   return double(replay.dispatches.back().end_ns - replay.dispatches.front().begin_ns);
 }
 
-std::string lane(const Profile& profile, const engine::TimedReplay& replay, const char* name,
-                 double top, double pixels_per_ns) {
+std::string lane(const Profile& profile, const engine::TimedReplay& replay, const char* name, double top,
+                 double pixels_per_ns) {
   const uint64_t origin = replay.dispatches.front().begin_ns;
-  std::string svg =
-      fmt::format("<text class=\"name\" x=\"0\" y=\"{:.0f}\">{}</text>", top + 17, name);
+  std::string svg = fmt::format("<text class=\"name\" x=\"0\" y=\"{:.0f}\">{}</text>", top + 17, name);
   for (size_t d = 0; d < replay.dispatches.size(); ++d) {
     const engine::Interval& at = replay.dispatches[d];
     const DispatchPlace& place = profile.dispatches[d];
@@ -56,15 +52,14 @@ std::string lane(const Profile& profile, const engine::TimedReplay& replay, cons
         "<a href=\"#kernel-{}\"><rect class=\"slice {}\" x=\"{:.2f}\" y=\"{:.0f}\" "
         "width=\"{:.2f}\" "
         "height=\"{:.0f}\"><title>{}\n{} · {}\n{}</title></rect></a>",
-        place.row, phase_color(row.phase), kLaneLeft + double(at.begin_ns - origin) * pixels_per_ns,
-        top, std::max(0.3, double(at.ns()) * pixels_per_ns), kLaneHeight, escape_html(row.name),
-        graph::name(row.phase), escape_html(place.scope), time_text(double(at.ns())));
+        place.row, phase_color(row.phase), kLaneLeft + double(at.begin_ns - origin) * pixels_per_ns, top,
+        std::max(0.3, double(at.ns()) * pixels_per_ns), kLaneHeight, escape_html(row.name), graph::name(row.phase),
+        escape_html(place.scope), time_text(double(at.ns())));
   }
   return svg;
 }
 
-std::string memory_area(const Profile& profile, const engine::TimedReplay& replay, double top,
-                        double pixels_per_ns) {
+std::string memory_area(const Profile& profile, const engine::TimedReplay& replay, double top, double pixels_per_ns) {
   uint64_t most = 1;
   for (const DispatchPlace& place : profile.dispatches) most = std::max(most, place.live_bytes);
   const uint64_t origin = replay.dispatches.front().begin_ns;
@@ -75,16 +70,14 @@ std::string memory_area(const Profile& profile, const engine::TimedReplay& repla
     const double height = kMemoryHeight * double(profile.dispatches[d].live_bytes) / double(most);
     const double left = kLaneLeft + double(at.begin_ns - origin) * pixels_per_ns;
     right = kLaneLeft + double(at.end_ns - origin) * pixels_per_ns;
-    path += fmt::format("{}{:.1f} {:.1f}H{:.1f}", d == 0 ? "M" : "L", left,
-                        top + kMemoryHeight - height, right);
+    path += fmt::format("{}{:.1f} {:.1f}H{:.1f}", d == 0 ? "M" : "L", left, top + kMemoryHeight - height, right);
   }
   return fmt::format(
       "<text class=\"name\" x=\"0\" y=\"{:.0f}\">memory</text><text class=\"tick\" x=\"0\" "
       "y=\"{:.0f}\">{:.1f} MiB</text><path class=\"memory\" "
       "d=\"{}V{:.1f}H{:.1f}Z\"><title>transient "
       "values that are alive, at most {:.2f} MiB</title></path>",
-      top + 16, top + 32, double(most) / (1 << 20), path, top + kMemoryHeight, kLaneLeft,
-      double(most) / (1 << 20));
+      top + 16, top + 32, double(most) / (1 << 20), path, top + kMemoryHeight, kLaneLeft, double(most) / (1 << 20));
 }
 
 // ---- treemap ----
@@ -126,12 +119,10 @@ std::vector<Area> areas_of(const Profile& profile) {
   }
   std::vector<Area> areas;
   for (auto& [name, area] : groups) {
-    std::stable_sort(area.leaves.begin(), area.leaves.end(),
-                     [](const Leaf& a, const Leaf& b) { return a.ns > b.ns; });
+    std::stable_sort(area.leaves.begin(), area.leaves.end(), [](const Leaf& a, const Leaf& b) { return a.ns > b.ns; });
     areas.push_back(std::move(area));
   }
-  std::stable_sort(areas.begin(), areas.end(),
-                   [](const Area& a, const Area& b) { return a.ns > b.ns; });
+  std::stable_sort(areas.begin(), areas.end(), [](const Area& a, const Area& b) { return a.ns > b.ns; });
   return areas;
 }
 
@@ -139,25 +130,23 @@ std::vector<Area> areas_of(const Profile& profile) {
 template <typename Item>
 std::vector<double> pixels(const std::vector<Item>& items, double whole, const Rectangle& all) {
   std::vector<double> areas;
-  for (const Item& item : items)
-    areas.push_back(item.ns / std::max(whole, 1e-9) * all.width * all.height);
+  for (const Item& item : items) areas.push_back(item.ns / std::max(whole, 1e-9) * all.width * all.height);
   return areas;
 }
 
-std::string draw_leaf(const Leaf& leaf, const std::string& group, const Rectangle& at,
-                      double total) {
+std::string draw_leaf(const Leaf& leaf, const std::string& group, const Rectangle& at, double total) {
   std::string label = leaf.scope == group ? leaf.scope : leaf.scope.substr(group.size() + 1);
   std::string svg = fmt::format(
       "<a href=\"#scope-{}\"><g><rect class=\"leaf {}\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" "
       "height=\"{:.1f}\"><title>{}\n{}\n{} a step, {:.1f}%</title></rect>",
-      escape_html(leaf.scope), phase_color(leaf.phase), at.x, at.y, at.width, at.height,
-      escape_html(leaf.scope), graph::name(leaf.phase), time_text(leaf.ns), 100 * leaf.ns / total);
+      escape_html(leaf.scope), phase_color(leaf.phase), at.x, at.y, at.width, at.height, escape_html(leaf.scope),
+      graph::name(leaf.phase), time_text(leaf.ns), 100 * leaf.ns / total);
   const auto room = size_t(std::max(0.0, (at.width - 8) / 6.4));
   if (at.height > 16 && room >= 4) {
     if (label.size() > room) label = label.substr(label.rfind('.') + 1);
     if (label.size() > room) label = label.substr(0, room - 1) + "…";
-    svg += fmt::format("<text class=\"in\" x=\"{:.1f}\" y=\"{:.1f}\">{}</text>", at.x + 4,
-                       at.y + 13, escape_html(label));
+    svg +=
+        fmt::format("<text class=\"in\" x=\"{:.1f}\" y=\"{:.1f}\">{}</text>", at.x + 4, at.y + 13, escape_html(label));
   }
   return svg + "</g></a>";
 }
@@ -212,9 +201,8 @@ std::string roofline_figure(const Profile& profile) {
       Mark mark;
       mark.x = row.intensity;
       mark.y = row.gflops;
-      mark.tip = fmt::format(
-          "{}\n{}\n{:.1f} GFLOP/s, {:.2f} FLOP a byte, {:.1f}% of the step\nbound by {}", row.name,
-          first_scope(row), row.gflops, row.intensity, 100 * row.isolated.share, name(row.bound));
+      mark.tip = fmt::format("{}\n{}\n{:.1f} GFLOP/s, {:.2f} FLOP a byte, {:.1f}% of the step\nbound by {}", row.name,
+                             first_scope(row), row.gflops, row.intensity, 100 * row.isolated.share, name(row.bound));
       mark.shape = row.bound == Bound::launch ? MarkShape::kFaint : MarkShape::kDot;
       mark.link = fmt::format("#kernel-{}", r);
       series.marks.push_back(mark);
@@ -315,15 +303,13 @@ std::string treemap_figure(const Profile& profile) {
     if (titled) {
       inside.y += kHeader;
       inside.height -= kHeader;
-      svg += fmt::format("<text class=\"group\" x=\"{:.1f}\" y=\"{:.1f}\">{}</text>", at.x + 4,
-                         at.y + 12, escape_html(title));
+      svg += fmt::format("<text class=\"group\" x=\"{:.1f}\" y=\"{:.1f}\">{}</text>", at.x + 4, at.y + 12,
+                         escape_html(title));
     }
     const std::vector<Rectangle> leaves = squarify(pixels(area.leaves, area.ns, inside), inside);
-    for (size_t l = 0; l < leaves.size(); ++l)
-      svg += draw_leaf(area.leaves[l], area.name, leaves[l], total);
-    svg += fmt::format(
-        "<rect class=\"frame\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>",
-        at.x, at.y, at.width, at.height);
+    for (size_t l = 0; l < leaves.size(); ++l) svg += draw_leaf(area.leaves[l], area.name, leaves[l], total);
+    svg += fmt::format("<rect class=\"frame\" x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>", at.x,
+                       at.y, at.width, at.height);
   }
   return fmt::format(
       "<figure class=\"chart wide\"><figcaption><h3>By model scope</h3><p>Area is time, every "

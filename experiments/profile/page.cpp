@@ -28,15 +28,15 @@ std::string list_of_facts(const std::vector<std::pair<std::string, std::string>>
 }
 
 std::string tile(const char* color, const std::string& number, const std::string& text) {
-  return fmt::format("<div class=\"tile {}\"><strong>{}</strong><span>{}</span></div>", color,
-                     number, escape_html(text));
+  return fmt::format("<div class=\"tile {}\"><strong>{}</strong><span>{}</span></div>", color, number,
+                     escape_html(text));
 }
 
 std::string header(const Profile& profile) {
   const double step = quantile(profile.whole.busy, 0.5);
   const double rate = double(profile.flops) / step;
-  std::string html = fmt::format("<header><h1>Profile</h1>\n<p class=\"question\">{}</p>\n",
-                                 escape_html(profile.subject));
+  std::string html =
+      fmt::format("<header><h1>Profile</h1>\n<p class=\"question\">{}</p>\n", escape_html(profile.subject));
   html += list_of_facts({{"device", profile.device.name},
                          {"type", engine::name(profile.device.type)},
                          {"driver", profile.device.driver},
@@ -44,18 +44,14 @@ std::string header(const Profile& profile) {
                          {"replays", fmt::format("{} in each mode", profile.steps)}});
   html += "</header>\n<div class=\"tiles\">";
   html += tile("c0", ms(step), "a step as it is, median on the device");
-  html += tile(
-      "c1", fmt::format("{:.1f} GFLOP/s", rate),
-      fmt::format("{} of the measured f32 ceiling; {} a step",
-                  percent(rate / profile.ceilings.f32_gflops), flop_number(double(profile.flops))));
+  html += tile("c1", fmt::format("{:.1f} GFLOP/s", rate),
+               fmt::format("{} of the measured f32 ceiling; {} a step", percent(rate / profile.ceilings.f32_gflops),
+                           flop_number(double(profile.flops))));
   html += tile("c2", fmt::format("{} in {}", profile.dispatches.size(), profile.rows.size()),
                fmt::format("dispatches, kernels by shape; {} barriers", profile.barriers));
-  html += tile(
-      "c3",
-      fmt::format("{:.1f} MiB", double(profile.state_bytes + profile.transient_bytes) / (1 << 20)),
-      fmt::format("{:.1f} MiB state and outputs, {:.1f} MiB transient",
-                  double(profile.state_bytes) / (1 << 20),
-                  double(profile.transient_bytes) / (1 << 20)));
+  html += tile("c3", fmt::format("{:.1f} MiB", double(profile.state_bytes + profile.transient_bytes) / (1 << 20)),
+               fmt::format("{:.1f} MiB state and outputs, {:.1f} MiB transient",
+                           double(profile.state_bytes) / (1 << 20), double(profile.transient_bytes) / (1 << 20)));
   return html + "</div>\n";
 }
 
@@ -64,9 +60,8 @@ std::string ceilings_table(const Profile& profile) {
       "<div><h2>Ceilings of this device</h2><p>Measured on it, the best of several runs.</p>"
       "<div class=\"scroll\"><table>";
   for (const CeilingLine& line : describe(profile.ceilings))
-    html +=
-        fmt::format("<tr><td class=\"text\">{}</td><td>{}</td><td class=\"text wrap\">{}</td></tr>",
-                    escape_html(line.name), escape_html(line.value), escape_html(line.how));
+    html += fmt::format("<tr><td class=\"text\">{}</td><td>{}</td><td class=\"text wrap\">{}</td></tr>",
+                        escape_html(line.name), escape_html(line.value), escape_html(line.how));
   return html + "</table></div></div>\n";
 }
 
@@ -75,8 +70,7 @@ std::string how_it_was_measured(const Profile& profile) {
       "<h2>How times were taken</h2><div class=\"scroll\"><table>"
       "<thead><tr><th class=\"text\">mode</th><th>step, device</th><th>step, host</th>"
       "<th>overhead</th><th class=\"text\">what it is</th></tr></thead>";
-  const auto mode = [&](const char* name, const ModeTimes& times, const std::string& overhead,
-                        const char* what) {
+  const auto mode = [&](const char* name, const ModeTimes& times, const std::string& overhead, const char* what) {
     html += fmt::format(
         "<tr><td class=\"text\">{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"text "
         "wrap\">{}</td></tr>",
@@ -94,8 +88,8 @@ std::string how_it_was_measured(const Profile& profile) {
       "rows of "
       "the table add up to {} of the step as a whole. Compiled in {:.0f} ms, SPIR-V {:.0f} ms, "
       "pipelines {:.0f} ms.</p>\n",
-      double(profile.timestamp_ns) / 1e3, percent(profile.rows_of_step()), profile.compile_ms,
-      profile.spirv_ms, profile.pipeline_ms);
+      double(profile.timestamp_ns) / 1e3, percent(profile.rows_of_step()), profile.compile_ms, profile.spirv_ms,
+      profile.pipeline_ms);
   return html;
 }
 
@@ -110,15 +104,13 @@ std::string changes_table(const char* title, const char* mark, const std::vector
     html += fmt::format(
         "<tr><td class=\"text mono\">{}</td><td>{}</td><td>{}</td><td "
         "class=\"{}\">{:+.1f}%</td></tr>",
-        escape_html(change.id), ms(change.before), ms(change.after), mark,
-        100 * (change.after / change.before - 1));
+        escape_html(change.id), ms(change.before), ms(change.after), mark, 100 * (change.after / change.before - 1));
   return html + "</table></div>\n";
 }
 
 std::string comparison_section(const Comparison& comparison) {
-  std::string html =
-      fmt::format("<h2>Against the base</h2>\n<p>A step took {} there and takes {} here.</p>\n",
-                  ms(comparison.before), ms(comparison.after));
+  std::string html = fmt::format("<h2>Against the base</h2>\n<p>A step took {} there and takes {} here.</p>\n",
+                                 ms(comparison.before), ms(comparison.after));
   if (!comparison.note.empty())
     html += fmt::format("<div class=\"note bad\"><p>{}</p></div>\n", escape_html(comparison.note));
   html += changes_table("Slower beyond the spread", "mark-slow", comparison.slower);
@@ -175,16 +167,14 @@ class KernelTable {
 
   std::string name_cell(const KernelRow& row, size_t index) const {
     const bool slow = std::find(slower_.begin(), slower_.end(), row.id) != slower_.end();
-    return fmt::format("<a class=\"mono\" href=\"#kernel-{}\">{}</a>{}<small>{}</small>", index,
-                       escape_html(row.name),
-                       slow ? " <span class=\"mark-slow\">slower</span>" : "",
-                       escape_html(join(row.ops, " ")));
+    return fmt::format("<a class=\"mono\" href=\"#kernel-{}\">{}</a>{}<small>{}</small>", index, escape_html(row.name),
+                       slow ? " <span class=\"mark-slow\">slower</span>" : "", escape_html(join(row.ops, " ")));
   }
 
   static std::string scope_cell(const KernelRow& row) {
     if (row.scopes.empty()) return "";
-    std::string html = fmt::format("<span title=\"{}\">{}", escape_html(join(row.scopes, "\n")),
-                                   escape_html(row.scopes.front()));
+    std::string html =
+        fmt::format("<span title=\"{}\">{}", escape_html(join(row.scopes, "\n")), escape_html(row.scopes.front()));
     if (row.scopes.size() > 1) html += fmt::format(" +{}", row.scopes.size() - 1);
     return html + fmt::format("</span><small>{}</small>", escape_html(join(row.places, " ")));
   }
@@ -199,8 +189,8 @@ class KernelTable {
     number("calls", double(row.calls()), fmt::format("{}", row.calls()));
     number("total ms", row.isolated.total, fmt::format("{:.3f}", row.isolated.total / 1e6));
     number("% of step", row.isolated.share,
-           fmt::format("{:.1f}<span class=\"bar {}\" style=\"width:{:.1f}px\"></span>",
-                       100 * row.isolated.share, color, 60 * row.isolated.share));
+           fmt::format("{:.1f}<span class=\"bar {}\" style=\"width:{:.1f}px\"></span>", 100 * row.isolated.share, color,
+                       60 * row.isolated.share));
     number("median µs", row.isolated.median, fmt::format("{:.1f}", row.isolated.median / 1e3));
     number("p95 µs", row.isolated.p95, fmt::format("{:.1f}", row.isolated.p95 / 1e3));
     number("grouped µs", row.grouped.median, fmt::format("{:.1f}", row.grouped.median / 1e3));
@@ -213,16 +203,14 @@ class KernelTable {
     number("kB", double(row.bytes), fmt::format("{:.1f}", double(row.bytes) / 1e3));
     number("grid", row.workgroups, fmt::format("{}", row.workgroups));
     number("workgroup", row.local_size, fmt::format("{}", row.local_size));
-    number("subgroup", row.subgroup_size,
-           row.subgroup_size == 0 ? "any" : fmt::format("{}", row.subgroup_size));
+    number("subgroup", row.subgroup_size, row.subgroup_size == 0 ? "any" : fmt::format("{}", row.subgroup_size));
     number("shared B", row.build.shared_bytes, fmt::format("{}", row.build.shared_bytes));
     number("SPIR-V B", double(row.build.spirv_bytes), fmt::format("{}", row.build.spirv_bytes));
     number("compile ms", row.build.pipeline_ms, fmt::format("{:.1f}", row.build.pipeline_ms));
     text("cached", cached_text(row.build));
     if (profile_.has_driver_statistics()) {
       const engine::DriverStatistics driver = row.driver.value_or(engine::DriverStatistics{});
-      for (const engine::StatisticField& field : engine::statistic_fields())
-        statistic(field.name, driver.*field.value);
+      for (const engine::StatisticField& field : engine::statistic_fields()) statistic(field.name, driver.*field.value);
     }
     text("variant", row.variant.empty() ? row.archetype : row.archetype + " " + row.variant);
     return fmt::format("<tr data-kernel=\"{}\">{}</tr>\n", index, cells_);
@@ -241,18 +229,15 @@ std::string lower(std::string text) {
 
 ordered_json kernel_data(const Profile& profile, const KernelRow& row) {
   ordered_json nodes = ordered_json::array(), calls = ordered_json::array();
-  for (const OriginNode& node : row.nodes)
-    nodes.push_back({node.text, node.role, node.scope, node.place, node.phase});
-  for (const uint32_t d : row.dispatches)
-    calls.push_back({std::to_string(d), profile.dispatches[d].scope});
-  const ordered_json facts = {
-      {"phase", graph::name(row.phase)},
-      {"calls", std::to_string(row.calls())},
-      {"median", fmt::format("{:.1f} µs", row.isolated.median / 1e3)},
-      {"of the step", percent(row.isolated.share)},
-      {"reaches", fmt::format("{:.1f} GFLOP/s, {:.1f} GB/s", row.gflops, row.gbs)},
-      {"bound by", fmt::format("{}, {:.0f}% of its roof", name(row.bound), 100 * row.roof)},
-      {"grid", fmt::format("{} x {}", row.workgroups, row.local_size)}};
+  for (const OriginNode& node : row.nodes) nodes.push_back({node.text, node.role, node.scope, node.place, node.phase});
+  for (const uint32_t d : row.dispatches) calls.push_back({std::to_string(d), profile.dispatches[d].scope});
+  const ordered_json facts = {{"phase", graph::name(row.phase)},
+                              {"calls", std::to_string(row.calls())},
+                              {"median", fmt::format("{:.1f} µs", row.isolated.median / 1e3)},
+                              {"of the step", percent(row.isolated.share)},
+                              {"reaches", fmt::format("{:.1f} GFLOP/s, {:.1f} GB/s", row.gflops, row.gbs)},
+                              {"bound by", fmt::format("{}, {:.0f}% of its roof", name(row.bound), 100 * row.roof)},
+                              {"grid", fmt::format("{} x {}", row.workgroups, row.local_size)}};
   ordered_json fact_list = ordered_json::array();
   for (const auto& [key, value] : facts.items()) fact_list.push_back({key, value});
   ordered_json texts = ordered_json::array(), driver = ordered_json::array();
@@ -262,17 +247,17 @@ ordered_json kernel_data(const Profile& profile, const KernelRow& row) {
     for (const engine::DriverStatistic& one : row.driver->raw)
       driver.push_back({one.name, fmt::format("{:.9g}", one.value), one.description});
   }
-  return {{"name", row.name},
-          {"phase", graph::name(row.phase)},
-          {"words", lower(row.name + " " + join(row.scopes, " ") + " " + join(row.ops, " ") + " " +
-                          join(row.places, " "))},
-          {"facts", fact_list},
-          {"nodes", nodes},
-          {"calls", calls},
-          {"glsl", row.glsl},
-          {"spirv", row.spirv},
-          {"texts", texts},
-          {"driver", driver}};
+  return {
+      {"name", row.name},
+      {"phase", graph::name(row.phase)},
+      {"words", lower(row.name + " " + join(row.scopes, " ") + " " + join(row.ops, " ") + " " + join(row.places, " "))},
+      {"facts", fact_list},
+      {"nodes", nodes},
+      {"calls", calls},
+      {"glsl", row.glsl},
+      {"spirv", row.spirv},
+      {"texts", texts},
+      {"driver", driver}};
 }
 
 }  // namespace
@@ -284,10 +269,8 @@ std::string profile_page(const Profile& profile, const Comparison* comparison) {
   if (comparison) body += comparison_section(*comparison);
   body += KernelTable(profile, comparison).html();
   body += "<noscript><p>Sorting, and the sources of a kernel, need JavaScript.</p></noscript>\n";
-  body +=
-      "<div class=\"charts\">\n" + timeline_figure(profile) + treemap_figure(profile) + "</div>\n";
-  body +=
-      "<div class=\"columns\">\n" + roofline_figure(profile) + ceilings_table(profile) + "</div>\n";
+  body += "<div class=\"charts\">\n" + timeline_figure(profile) + treemap_figure(profile) + "</div>\n";
+  body += "<div class=\"columns\">\n" + roofline_figure(profile) + ceilings_table(profile) + "</div>\n";
   body += how_it_was_measured(profile);
   body += "<footer>" + list_of_facts(profile.facts) + "</footer>\n";
   return fmt::format(
@@ -297,8 +280,8 @@ std::string profile_page(const Profile& profile, const Comparison* comparison) {
       "<aside id=\"detail\" hidden></aside>\n<script type=\"application/json\" "
       "id=\"data\">{}</script>\n"
       "<script>{}</script>\n{}</body>\n</html>\n",
-      escape_html(profile.subject), chart_style(), kReportStyle, kProfileStyle, body,
-      embedded_json(data), kProfileScript, chart_scripts());
+      escape_html(profile.subject), chart_style(), kReportStyle, kProfileStyle, body, embedded_json(data),
+      kProfileScript, chart_scripts());
 }
 
 }  // namespace surtsey::experiments

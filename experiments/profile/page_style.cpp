@@ -27,7 +27,8 @@ th[aria-sort=descending] button::after { content: " ▼"; }
 .filters input { font: inherit; color: inherit; background: var(--card); padding: 4px 8px;
   border: 1px solid var(--rule); border-radius: 6px; width: 280px; }
 .mark-slow { color: var(--fail); font-weight: 700; } .mark-fast { color: var(--pass); }
-.columns { display: grid; gap: 16px; margin-top: 16px; align-items: start; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
+.columns { display: grid; gap: 16px; margin-top: 16px; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
 #detail { position: fixed; inset: 0 0 0 auto; width: min(1280px, 92vw); background: var(--card);
   border-left: 1px solid var(--rule); box-shadow: 0 0 40px rgb(0 0 0 / .3); z-index: 10;
   display: flex; flex-direction: column; }

@@ -58,8 +58,8 @@ std::vector<OriginNode> origin_nodes(const graph::Kernel& kernel, const graph::G
     } else if (!contains(kernel.inlined)) {
       role = "computed";
     }
-    result.push_back({graph::definition(graph.node(n).op).name, node_text(graph, n), scope.path,
-                      place_of(scope), graph::name(scope.phase), role});
+    result.push_back({graph::definition(graph.node(n).op).name, node_text(graph, n), scope.path, place_of(scope),
+                      graph::name(scope.phase), role});
   }
   return result;
 }
@@ -68,8 +68,7 @@ std::vector<OriginNode> origin_nodes(const graph::Kernel& kernel, const graph::G
 class Rows {
  public:
   Rows(const graph::Plan& plan, const std::vector<shaders::Shader>& shaders,
-       const std::vector<engine::KernelBuild>& builds, std::vector<engine::DriverStatistics> driver,
-       bool texts)
+       const std::vector<engine::KernelBuild>& builds, std::vector<engine::DriverStatistics> driver, bool texts)
       : plan_(plan),
         graph_(*plan.program.graph),
         shaders_(shaders),
@@ -86,8 +85,7 @@ class Rows {
     const graph::Dispatch& dispatch = plan_.dispatches[index];
     const graph::Kernel& kernel = plan_.kernels[dispatch.kernel];
     const shaders::Shader& shader = shaders_[dispatch.kernel];
-    const auto [found, is_new] =
-        by_text_.try_emplace({dispatch.phase, kernel.name, shader.glsl}, rows.size());
+    const auto [found, is_new] = by_text_.try_emplace({dispatch.phase, kernel.name, shader.glsl}, rows.size());
     if (is_new) open(dispatch, kernel, shader);
     KernelRow& row = rows[found->second];
     row.dispatches.push_back(index);
@@ -106,8 +104,7 @@ class Rows {
     }
   }
 
-  void open(const graph::Dispatch& dispatch, const graph::Kernel& kernel,
-            const shaders::Shader& shader) {
+  void open(const graph::Dispatch& dispatch, const graph::Kernel& kernel, const shaders::Shader& shader) {
     KernelRow& row = rows.emplace_back();
     row.name = kernel.name;
     row.phase = dispatch.phase;
@@ -138,8 +135,7 @@ class Rows {
   std::map<std::string, int> ids_;
 };
 
-RowTimes row_times(const KernelRow& row, const std::vector<engine::TimedReplay>& replays,
-                   uint64_t timestamp_ns) {
+RowTimes row_times(const KernelRow& row, const std::vector<engine::TimedReplay>& replays, uint64_t timestamp_ns) {
   RowTimes times;
   std::vector<uint64_t> calls;
   for (const engine::TimedReplay& replay : replays) {
@@ -164,15 +160,13 @@ void judge(KernelRow& row, const Ceilings& ceilings) {
   row.gbs = bytes / ns;
   row.intensity = bytes > 0 ? flops / bytes : 0;
   // The least time that each ceiling allows; the longest one binds.
-  const double least[] = {flops / ceilings.f32_gflops, bytes / ceilings.copy_gbs(bytes),
-                          ceilings.dispatch_us * 1e3};
+  const double least[] = {flops / ceilings.f32_gflops, bytes / ceilings.copy_gbs(bytes), ceilings.dispatch_us * 1e3};
   const auto longest = std::max_element(std::begin(least), std::end(least));
   row.bound = Bound(longest - std::begin(least));
   row.roof = *longest / ns;
 }
 
-std::vector<DispatchPlace> dispatch_places(const graph::Plan& plan,
-                                           const std::vector<KernelRow>& rows) {
+std::vector<DispatchPlace> dispatch_places(const graph::Plan& plan, const std::vector<KernelRow>& rows) {
   std::vector<DispatchPlace> places(plan.dispatches.size());
   for (uint32_t r = 0; r < rows.size(); ++r)
     for (const uint32_t d : rows[r].dispatches) places[d].row = r;
@@ -182,8 +176,7 @@ std::vector<DispatchPlace> dispatch_places(const graph::Plan& plan,
   const auto alive = graph::lifetimes(plan);
   for (size_t b = 0; b < plan.buffers.size(); ++b) {
     if (plan.buffers[b].kind != graph::BufferKind::transient || alive[b].first < 0) continue;
-    for (int64_t d = alive[b].first; d <= alive[b].second; ++d)
-      places[size_t(d)].live_bytes += plan.buffers[b].bytes;
+    for (int64_t d = alive[b].first; d <= alive[b].second; ++d) places[size_t(d)].live_bytes += plan.buffers[b].bytes;
   }
   return places;
 }
@@ -237,8 +230,8 @@ double Profile::rows_of_step() const {
   return median_of(ratios);
 }
 
-Profile profile_program(engine::Session& session, const std::string& program,
-                        const Ceilings& ceilings, const ProfileOptions& options) {
+Profile profile_program(engine::Session& session, const std::string& program, const Ceilings& ceilings,
+                        const ProfileOptions& options) {
   using engine::TimingMode;
   check(options.steps > 0, "--steps is at least 1");
   const graph::Plan& plan = session.plan(program);
@@ -264,11 +257,11 @@ Profile profile_program(engine::Session& session, const std::string& program,
     }
   }
 
-  profile.rows = std::move(Rows(plan, session.shaders(program), session.builds(program),
-                                options.driver_statistics ? session.driver_statistics(program)
-                                                          : std::vector<engine::DriverStatistics>(),
-                                options.texts)
-                               .rows);
+  profile.rows = std::move(
+      Rows(plan, session.shaders(program), session.builds(program),
+           options.driver_statistics ? session.driver_statistics(program) : std::vector<engine::DriverStatistics>(),
+           options.texts)
+          .rows);
   double isolated_sum = 0, grouped_sum = 0;
   for (KernelRow& row : profile.rows) {
     row.isolated = row_times(row, isolated, profile.timestamp_ns);
@@ -281,9 +274,8 @@ Profile profile_program(engine::Session& session, const std::string& program,
     row.isolated.share = row.isolated.total / std::max(isolated_sum, 1.0);
     row.grouped.share = row.grouped.total / std::max(grouped_sum, 1.0);
   }
-  std::stable_sort(
-      profile.rows.begin(), profile.rows.end(),
-      [](const KernelRow& a, const KernelRow& b) { return a.isolated.total > b.isolated.total; });
+  std::stable_sort(profile.rows.begin(), profile.rows.end(),
+                   [](const KernelRow& a, const KernelRow& b) { return a.isolated.total > b.isolated.total; });
   profile.dispatches = dispatch_places(plan, profile.rows);
 
   profile.flops = plan.flops;

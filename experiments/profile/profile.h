@@ -84,8 +84,8 @@ struct Profile {
   std::vector<std::pair<std::string, std::string>> facts;  // configuration, commit, command
   engine::DeviceInfo device;
   Ceilings ceilings;
-  uint32_t steps = 0;         // replays of each mode
-  uint64_t timestamp_ns = 0;  // what a timestamp adds to an interval, measured; rows are without it
+  uint32_t steps = 0;           // replays of each mode
+  uint64_t timestamp_ns = 0;    // what a timestamp adds to an interval, measured; rows are without it
   std::vector<KernelRow> rows;  // the one that takes longest first, isolated
   std::vector<DispatchPlace> dispatches;
   ModeTimes whole, grouped, isolated;
@@ -114,8 +114,8 @@ struct ProfileOptions {
 
 // Runs the program of an allocated session (warmup + steps) times in each mode; every run is a step
 // like any other. UserError when the device cannot time dispatches.
-Profile profile_program(engine::Session& session, const std::string& program,
-                        const Ceilings& ceilings, const ProfileOptions& options);
+Profile profile_program(engine::Session& session, const std::string& program, const Ceilings& ceilings,
+                        const ProfileOptions& options);
 
 // Holds the rows against other ceilings.
 void judge(Profile& profile, const Ceilings& ceilings);
@@ -150,7 +150,7 @@ struct Comparison {
   std::vector<Change> slower, faster;       // the largest difference first
   std::vector<std::string> added, removed;  // ids in one profile only
   double before = 0, after = 0;             // the whole step, medians
-  std::string note;  // when the two are not alike: another device, another subject
+  std::string note;                         // when the two are not alike: another device, another subject
 };
 void check_base(const std::string& base, int64_t steps);  // the same errors, before anything runs
 Comparison compare_profiles(const Profile& profile, const std::string& base);

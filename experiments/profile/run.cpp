@@ -33,16 +33,14 @@ void print_profile(const Profile& profile) {
              profile.ceilings.from_cache ? ", measured by an earlier run" : "");
   for (const CeilingLine& line : describe(profile.ceilings))
     fmt::print("  {:<18} {:>16}  {}\n", line.name, line.value, line.how);
-  fmt::print("\nisolated (a barrier around every dispatch), {} replays\n{}\n", profile.steps,
-             profile_table(profile));
+  fmt::print("\nisolated (a barrier around every dispatch), {} replays\n{}\n", profile.steps, profile_table(profile));
   fmt::print(
       "a step takes {:.3f} ms as it is; the rows add up to {:.1f}% of that\n"
       "profiled steps are {:+.1f}% slower grouped, {:+.1f}% isolated (medians, taking turns with "
       "plain "
       "steps);\na timestamp costs {:.1f} us, which rows are without\n",
-      quantile(profile.whole.busy, 0.5) / 1e6, 100 * profile.rows_of_step(),
-      100 * profile.grouped_overhead(), 100 * profile.isolated_overhead(),
-      double(profile.timestamp_ns) / 1e3);
+      quantile(profile.whole.busy, 0.5) / 1e6, 100 * profile.rows_of_step(), 100 * profile.grouped_overhead(),
+      100 * profile.isolated_overhead(), double(profile.timestamp_ns) / 1e3);
 }
 
 // Every member reads the batch of its seed in the only slot of the ring.
@@ -62,8 +60,7 @@ void fill_ring(engine::Session& session, const PackStep& step) {
 }  // namespace
 
 void check_request(const ProfileRequest& request) {
-  check(request.steps > 0 && request.steps <= kMostSteps, "--steps is from 1 to {}, not {}",
-        kMostSteps, request.steps);
+  check(request.steps > 0 && request.steps <= kMostSteps, "--steps is from 1 to {}, not {}", kMostSteps, request.steps);
   if (!request.compare.empty()) check_base(read_base(request.compare), request.steps);
 }
 
@@ -75,17 +72,14 @@ void run_profile(engine::Session& session, const std::string& program, const std
   Profile profile = profile_program(session, program, ceilings, {.steps = uint32_t(request.steps)});
   if (const KernelRow* row = above_its_roof(profile); row && ceilings.from_cache) {
     const std::string finding =
-        fmt::format("{} reaches {:.0f}% of a ceiling that an earlier run measured", row->id,
-                    100 * row->roof);
+        fmt::format("{} reaches {:.0f}% of a ceiling that an earlier run measured", row->id, 100 * row->roof);
     if (raise_ceilings(session.device(), cache, ceilings)) {
       fmt::print(stderr, "{}: all were measured again, and the better ones kept\n", finding);
       judge(profile, ceilings);
     }
   }
   profile.subject = subject;
-  profile.facts = {{"command", join(request.command, " ")},
-                   {"commit", kCommit},
-                   {"configuration", configuration}};
+  profile.facts = {{"command", join(request.command, " ")}, {"commit", kCommit}, {"configuration", configuration}};
   print_profile(profile);
   Comparison comparison;
   if (!base.empty()) {
@@ -101,8 +95,7 @@ void run_profile(engine::Session& session, const std::string& program, const std
   write(request.out, "profile.html", profile_page(profile, base.empty() ? nullptr : &comparison));
 }
 
-void profile_pack_step(engine::Device& device, const PackStep& step,
-                        const ProfileRequest& request) {
+void profile_pack_step(engine::Device& device, const PackStep& step, const ProfileRequest& request) {
   const Model model(step.model);
   engine::Session session(device, {.driver_statistics = true});
   const TrainPrograms programs = train_programs(model, step.train, 1);
@@ -116,9 +109,8 @@ void profile_pack_step(engine::Device& device, const PackStep& step,
   if (!step.batches.empty()) fill_ring(session, step);
   run_profile(
       session, name,
-      fmt::format("{}: {} models of width {}, {} parameters each, {} x {} tokens", step.name,
-                  step.train.members.size(), step.model.n_embd, model.parameter_count(),
-                  step.train.batch_size, step.train.block(step.model)),
+      fmt::format("{}: {} models of width {}, {} parameters each, {} x {} tokens", step.name, step.train.members.size(),
+                  step.model.n_embd, model.parameter_count(), step.train.batch_size, step.train.block(step.model)),
       to_json(step.model).dump(), request);
 }
 

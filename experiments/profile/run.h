@@ -26,7 +26,6 @@ void run_profile(engine::Session& session, const std::string& program, const std
                  const std::string& configuration, const ProfileRequest& request);
 
 // The same for a step of a study, with the batches it would see.
-void profile_pack_step(engine::Device& device, const PackStep& step,
-                        const ProfileRequest& request);
+void profile_pack_step(engine::Device& device, const PackStep& step, const ProfileRequest& request);
 
 }  // namespace surtsey::experiments

@@ -6,8 +6,8 @@
 namespace surtsey::experiments {
 
 std::vector<double> isotonic_fit(std::span<const double> values, std::span<const double> weights) {
-  check(weights.empty() || weights.size() == values.size(),
-        "[statistics] isotonic fit of {} values with {} weights", values.size(), weights.size());
+  check(weights.empty() || weights.size() == values.size(), "[statistics] isotonic fit of {} values with {} weights",
+        values.size(), weights.size());
   struct Block {
     double mean, weight;
     size_t count;
@@ -32,8 +32,8 @@ std::vector<double> isotonic_fit(std::span<const double> values, std::span<const
 }
 
 double explained_variance(std::span<const double> values, std::span<const double> fitted) {
-  check(values.size() == fitted.size() && !values.empty(),
-        "[statistics] {} values against {} fitted ones", values.size(), fitted.size());
+  check(values.size() == fitted.size() && !values.empty(), "[statistics] {} values against {} fitted ones",
+        values.size(), fitted.size());
   const double center = mean(values);
   double residual = 0, total = 0;
   for (size_t i = 0; i < values.size(); ++i) {

@@ -9,8 +9,7 @@ namespace surtsey::experiments {
 
 // The nondecreasing sequence nearest to `values` in weighted least squares, by pooling adjacent
 // violators. No weights: all equal. UserError when sizes differ or a weight is not positive.
-std::vector<double> isotonic_fit(std::span<const double> values,
-                                 std::span<const double> weights = {});
+std::vector<double> isotonic_fit(std::span<const double> values, std::span<const double> weights = {});
 
 // Share of the variance of `values` that `fitted` explains: 1 - residual / total sum of squares;
 // 1 when the values do not vary and are met, 0 when they do not vary and are missed.

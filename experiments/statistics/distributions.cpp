@@ -12,8 +12,7 @@ namespace surtsey::experiments {
 namespace {
 
 void check_inside(double probability) {
-  check(0 < probability && probability < 1, "[statistics] probability {} is not in (0, 1)",
-        probability);
+  check(0 < probability && probability < 1, "[statistics] probability {} is not in (0, 1)", probability);
 }
 
 // lgamma_r leaves the global sign alone, so threads may call it.
@@ -33,8 +32,7 @@ double regularized_beta(double a, double b, double x) {
 
 double beta_quantile(double a, double b, double probability) {
   check(a > 0 && b > 0, "[statistics] beta parameters {}, {} must be positive", a, b);
-  check(0 <= probability && probability <= 1, "[statistics] probability {} is not in [0, 1]",
-        probability);
+  check(0 <= probability && probability <= 1, "[statistics] probability {} is not in [0, 1]", probability);
   return boost::math::ibeta_inv(a, b, probability);
 }
 
@@ -52,8 +50,7 @@ double t_quantile(double degrees, double probability) {
 double binomial_tail(int64_t successes, int64_t trials, double probability) {
   if (successes <= 0) return 1;
   if (successes > trials) return 0;
-  return regularized_beta(static_cast<double>(successes),
-                          static_cast<double>(trials - successes + 1), probability);
+  return regularized_beta(static_cast<double>(successes), static_cast<double>(trials - successes + 1), probability);
 }
 
 double log_beta_binomial(int64_t successes, int64_t trials, double mean, double correlation) {

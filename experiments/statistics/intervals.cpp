@@ -12,21 +12,17 @@ namespace surtsey::experiments {
 namespace {
 
 void check_confidence(double confidence) {
-  check(0 < confidence && confidence < 1, "[statistics] confidence {} is not in (0, 1)",
-        confidence);
+  check(0 < confidence && confidence < 1, "[statistics] confidence {} is not in (0, 1)", confidence);
 }
 
 void check_proportion(int64_t successes, int64_t trials, double confidence) {
-  check(0 <= successes && successes <= trials, "[statistics] {} successes in {} trials", successes,
-        trials);
+  check(0 <= successes && successes <= trials, "[statistics] {} successes in {} trials", successes, trials);
   check_confidence(confidence);
 }
 
 }  // namespace
 
-bool disjoint(const Interval& left, const Interval& right) {
-  return left.high < right.low || right.high < left.low;
-}
+bool disjoint(const Interval& left, const Interval& right) { return left.high < right.low || right.high < left.low; }
 
 Interval wilson(int64_t successes, int64_t trials, double confidence) {
   check_proportion(successes, trials, confidence);
@@ -37,8 +33,7 @@ Interval wilson(int64_t successes, int64_t trials, double confidence) {
   const double center = (p + z * z / (2 * n)) / (1 + z * z / n);
   const double half = z / (1 + z * z / n) * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
   // The ends are exactly 0 and 1 at the borders; rounding must not move them.
-  return {successes == 0 ? 0 : std::max(0.0, center - half),
-          successes == trials ? 1 : std::min(1.0, center + half)};
+  return {successes == 0 ? 0 : std::max(0.0, center - half), successes == trials ? 1 : std::min(1.0, center + half)};
 }
 
 Interval clopper_pearson(int64_t successes, int64_t trials, double confidence) {

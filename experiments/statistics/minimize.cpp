@@ -26,8 +26,8 @@ struct Call {
 double evaluate(unsigned count, const double* at, double* gradient, void* data) {
   auto& call = *static_cast<Call*>(data);
   try {
-    const double value = call.objective(
-        {at, count}, gradient ? std::span<double>(gradient, count) : std::span<double>());
+    const double value =
+        call.objective({at, count}, gradient ? std::span<double>(gradient, count) : std::span<double>());
     return std::isfinite(value) ? value : 1e300;
   } catch (...) {
     call.error = std::current_exception();
@@ -51,20 +51,17 @@ Minimum optimize(const Optimizer& optimizer, Call& call, std::vector<double> at)
 
 }  // namespace
 
-Minimum minimize_in_box(const Objective& objective, std::span<const double> start,
-                        std::span<const double> low, std::span<const double> high,
-                        double tolerance) {
+Minimum minimize_in_box(const Objective& objective, std::span<const double> start, std::span<const double> low,
+                        std::span<const double> high, double tolerance) {
   const size_t count = start.size();
-  ensure(count >= 2 && low.size() == count && high.size() == count,
-         "[statistics] a box of {} unknowns", count);
+  ensure(count >= 2 && low.size() == count && high.size() == count, "[statistics] a box of {} unknowns", count);
   std::vector<double> scaled(count);
   Call call;
   call.objective = [&](std::span<const double> at, std::span<double>) {
     for (size_t i = 0; i < count; ++i) scaled[i] = low[i] + at[i] * (high[i] - low[i]);
     return objective(scaled);
   };
-  const Optimizer optimizer(nlopt_create(NLOPT_LN_BOBYQA, static_cast<unsigned>(count)),
-                            nlopt_destroy);
+  const Optimizer optimizer(nlopt_create(NLOPT_LN_BOBYQA, static_cast<unsigned>(count)), nlopt_destroy);
   nlopt_set_lower_bounds1(optimizer.get(), 0);
   nlopt_set_upper_bounds1(optimizer.get(), 1);
   nlopt_set_xtol_abs1(optimizer.get(), tolerance);
@@ -82,8 +79,7 @@ Minimum minimize_in_box(const Objective& objective, std::span<const double> star
 }
 
 Minimum minimize_smooth(const SmoothObjective& objective, std::span<const double> start) {
-  const Optimizer optimizer(nlopt_create(NLOPT_LD_LBFGS, static_cast<unsigned>(start.size())),
-                            nlopt_destroy);
+  const Optimizer optimizer(nlopt_create(NLOPT_LD_LBFGS, static_cast<unsigned>(start.size())), nlopt_destroy);
   nlopt_set_ftol_rel(optimizer.get(), 1e-14);
   nlopt_set_xtol_rel(optimizer.get(), 1e-12);
   Call call;

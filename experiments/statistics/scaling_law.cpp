@@ -50,8 +50,7 @@ class PowerFit {
   PowerFit(std::vector<std::vector<double>> dials, std::vector<double> losses, bool with_floor)
       : dials_(std::move(dials)), losses_(std::move(losses)), with_floor_(with_floor) {
     const size_t unknowns = with_floor_ + 2 * dials_.size();
-    check(losses_.size() >= unknowns, "[scaling] {} runs for {} unknowns", losses_.size(),
-          unknowns);
+    check(losses_.size() >= unknowns, "[scaling] {} runs for {} unknowns", losses_.size(), unknowns);
     for (auto& dial : dials_) {
       ensure(dial.size() == losses_.size(), "[scaling] a dial of another length");
       double sum = 0;
@@ -64,8 +63,7 @@ class PowerFit {
       for (double& value : dial) value -= centers_.back();
     }
     for (const double loss : losses_) {
-      check(std::isfinite(loss) && loss > 0, "[scaling] a loss of {}: its logarithm is fitted",
-            loss);
+      check(std::isfinite(loss) && loss > 0, "[scaling] a loss of {}: its logarithm is fitted", loss);
       logs_.push_back(std::log(loss));
     }
     counts_.assign(losses_.size(), 1);
@@ -79,10 +77,8 @@ class PowerFit {
     starts.insert(starts.end(), more_starts.begin(), more_starts.end());
     Minimum best{{}, std::numeric_limits<double>::infinity()};
     for (const auto& start : starts) {
-      Minimum found =
-          minimize_smooth([&](std::span<const double> at,
-                              std::span<double> gradient) { return objective(at, gradient); },
-                          start);
+      Minimum found = minimize_smooth(
+          [&](std::span<const double> at, std::span<double> gradient) { return objective(at, gradient); }, start);
       if (found.value < best.value) best = std::move(found);
     }
     ensure(!best.at.empty(), "[scaling] no start led to a fit");
@@ -200,8 +196,8 @@ std::vector<double> resampled_counts(uint32_t seed, int resample, size_t runs) {
 
 // The central interval of a sample, between order statistics.
 Interval central(std::vector<double> values, double confidence) {
-  check(0 < confidence && confidence < 1 && values.size() >= 20,
-        "[scaling] {} resamples for a confidence of {}", values.size(), confidence);
+  check(0 < confidence && confidence < 1 && values.size() >= 20, "[scaling] {} resamples for a confidence of {}",
+        values.size(), confidence);
   std::sort(values.begin(), values.end());
   const auto at = [&](double share) {
     const double place = share * static_cast<double>(values.size() - 1);
@@ -225,8 +221,7 @@ ScalingLaw law_of(const PowerFit& fit, const Minimum& minimum) {
 }
 
 PowerFit one_dial(std::span<const double> dials, std::span<const double> losses, bool with_floor) {
-  check(dials.size() == losses.size(), "[scaling] {} sizes with {} losses", dials.size(),
-        losses.size());
+  check(dials.size() == losses.size(), "[scaling] {} sizes with {} losses", dials.size(), losses.size());
   return PowerFit({{dials.begin(), dials.end()}}, {losses.begin(), losses.end()}, with_floor);
 }
 
@@ -234,23 +229,20 @@ PowerFit one_dial(std::span<const double> dials, std::span<const double> losses,
 
 double PowerTerm::at(double dial) const { return coefficient * std::pow(dial, -exponent); }
 
-PowerLaw fit_power_law(std::span<const double> dials, std::span<const double> losses,
-                       bool with_floor) {
+PowerLaw fit_power_law(std::span<const double> dials, std::span<const double> losses, bool with_floor) {
   const PowerFit fit = one_dial(dials, losses, with_floor);
   const Minimum minimum = fit.fit();
   return {fit.floor(minimum), fit.term(minimum, 0), minimum.value};
 }
 
-Interval forecast(std::span<const double> dials, std::span<const double> losses, double dial,
-                  bool with_floor, double confidence, int resamples, uint32_t seed) {
+Interval forecast(std::span<const double> dials, std::span<const double> losses, double dial, bool with_floor,
+                  double confidence, int resamples, uint32_t seed) {
   PowerFit fit = one_dial(dials, losses, with_floor);
   const Minimum whole = fit.fit();
   const size_t runs = fit.runs();
-  check(runs > fit.unknowns(), "[scaling] {} runs leave no residual over {} unknowns", runs,
-        fit.unknowns());
+  check(runs > fit.unknowns(), "[scaling] {} runs leave no residual over {} unknowns", runs, fit.unknowns());
   // Residuals of a fit are smaller than those of the next run.
-  const double stretch =
-      std::sqrt(static_cast<double>(runs) / static_cast<double>(runs - fit.unknowns()));
+  const double stretch = std::sqrt(static_cast<double>(runs) / static_cast<double>(runs - fit.unknowns()));
   std::vector<double> values;
   for (int i = 0; i < resamples; ++i) {
     fit.set_counts(resampled_counts(seed, i, runs));
@@ -267,21 +259,20 @@ ScalingLaw fit_scaling_law(std::span<const ScalingPoint> points) {
   return law_of(fit, fit.fit());
 }
 
-ScalingLawIntervals bootstrap_scaling_law(std::span<const ScalingPoint> points, double confidence,
-                                          int resamples, uint32_t seed) {
+ScalingLawIntervals bootstrap_scaling_law(std::span<const ScalingPoint> points, double confidence, int resamples,
+                                          uint32_t seed) {
   PowerFit fit = two_dials(points);
   const Minimum whole = fit.fit();
   std::array<std::vector<double>, 5> values;
   for (int i = 0; i < resamples; ++i) {
     fit.set_counts(resampled_counts(seed, i, points.size()));
     const ScalingLaw law = law_of(fit, fit.fit(std::array{whole.at}));
-    const double all[] = {law.floor, law.parameters.coefficient, law.parameters.exponent,
-                          law.tokens.coefficient, law.tokens.exponent};
+    const double all[] = {law.floor, law.parameters.coefficient, law.parameters.exponent, law.tokens.coefficient,
+                          law.tokens.exponent};
     for (size_t k = 0; k < values.size(); ++k) values[k].push_back(all[k]);
   }
-  return {central(values[0], confidence), central(values[1], confidence),
-          central(values[2], confidence), central(values[3], confidence),
-          central(values[4], confidence)};
+  return {central(values[0], confidence), central(values[1], confidence), central(values[2], confidence),
+          central(values[3], confidence), central(values[4], confidence)};
 }
 
 namespace {
@@ -298,8 +289,7 @@ struct Grouping {
 
 // What the law misses: its dials, and both together. Seeds come last.
 std::vector<Grouping> groupings_of(std::span<const ScalingPoint> points) {
-  std::vector<Grouping> list = {
-      {"sizes", {}}, {"octaves of tokens", {}}, {"budgets", {}}, {"seeds", {}}};
+  std::vector<Grouping> list = {{"sizes", {}}, {"octaves of tokens", {}}, {"budgets", {}}, {"seeds", {}}};
   double least = std::numeric_limits<double>::infinity();
   for (const ScalingPoint& point : points) least = std::min(least, point.tokens);
   for (const ScalingPoint& point : points) {
@@ -313,13 +303,12 @@ std::vector<Grouping> groupings_of(std::span<const ScalingPoint> points) {
 
 // E, log A, alpha, log B, beta.
 std::array<double, 5> constants_of(const ScalingLaw& law) {
-  return {law.floor, std::log(law.parameters.coefficient), law.parameters.exponent,
-          std::log(law.tokens.coefficient), law.tokens.exponent};
+  return {law.floor, std::log(law.parameters.coefficient), law.parameters.exponent, std::log(law.tokens.coefficient),
+          law.tokens.exponent};
 }
 
 // The variance that deleting one group at a time shows, of each constant; zero for one group.
-std::array<double, 5> delete_one_group(PowerFit& fit, const Minimum& whole,
-                                       const Grouping& grouping) {
+std::array<double, 5> delete_one_group(PowerFit& fit, const Minimum& whole, const Grouping& grouping) {
   std::vector<std::array<double, 5>> fits;
   for (const double group : grouping.groups()) {
     std::vector<double> counts;
@@ -346,8 +335,8 @@ void check_scaling_groups(std::span<const ScalingPoint> points) {
   for (const Grouping& grouping : groupings_of(points)) {
     const size_t count = grouping.groups().size();
     check(count >= kLeastGroups || std::string_view(grouping.name) == "seeds",
-          "[scaling] runs of {} {}: an interval that leaves one out at a time takes {}", count,
-          grouping.name, kLeastGroups);
+          "[scaling] runs of {} {}: an interval that leaves one out at a time takes {}", count, grouping.name,
+          kLeastGroups);
   }
 }
 
@@ -369,9 +358,8 @@ ScalingLawIntervals jackknife_scaling_law(std::span<const ScalingPoint> points, 
   }
   std::array<Interval, 5> intervals;
   for (size_t k = 0; k < intervals.size(); ++k) {
-    const double reach = sum[k] > 0 ? std::sqrt(sum[k]) * t_quantile(sum[k] * sum[k] / squares[k],
-                                                                     (1 + confidence) / 2)
-                                    : 0;
+    const double reach =
+        sum[k] > 0 ? std::sqrt(sum[k]) * t_quantile(sum[k] * sum[k] / squares[k], (1 + confidence) / 2) : 0;
     intervals[k] = {constants[k] - reach, constants[k] + reach};
   }
   for (const size_t k : {size_t{1}, size_t{3}}) {
@@ -383,8 +371,7 @@ ScalingLawIntervals jackknife_scaling_law(std::span<const ScalingPoint> points, 
 namespace {
 
 // Least squares of y on powers of x below `terms`; nothing when x does not determine them.
-std::optional<std::vector<double>> polynomial(std::span<const double> x, std::span<const double> y,
-                                              size_t terms) {
+std::optional<std::vector<double>> polynomial(std::span<const double> x, std::span<const double> y, size_t terms) {
   std::vector<std::vector<double>> normal(terms, std::vector<double>(terms));
   std::vector<double> right(terms), result;
   for (size_t i = 0; i < x.size(); ++i) {
@@ -403,8 +390,7 @@ Budgets by_budget(std::span<const ScalingPoint> points) {
   Budgets budgets;
   for (const ScalingPoint& point : points) {
     check(point.flops > 0 && point.parameters > 0 && point.tokens > 0,
-          "[scaling] a run of {} FLOPs, {} parameters, {} tokens", point.flops, point.parameters,
-          point.tokens);
+          "[scaling] a run of {} FLOPs, {} parameters, {} tokens", point.flops, point.parameters, point.tokens);
     budgets[point.flops].push_back(point);
   }
   return budgets;
@@ -455,8 +441,8 @@ Frontier fit_frontier(std::span<const ScalingPoint> points) {
   return *frontier;
 }
 
-FrontierIntervals bootstrap_frontier(std::span<const ScalingPoint> points, double confidence,
-                                     int resamples, uint32_t seed) {
+FrontierIntervals bootstrap_frontier(std::span<const ScalingPoint> points, double confidence, int resamples,
+                                     uint32_t seed) {
   const Budgets budgets = by_budget(points);
   fit_frontier(points);
   std::vector<double> n, d;

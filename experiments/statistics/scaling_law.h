@@ -51,14 +51,12 @@ struct PowerLaw {
 
 // With `with_floor` false E is 0: a line in log-log. UserError for fewer points than unknowns, or
 // values that are not positive.
-PowerLaw fit_power_law(std::span<const double> dials, std::span<const double> losses,
-                       bool with_floor = true);
+PowerLaw fit_power_law(std::span<const double> dials, std::span<const double> losses, bool with_floor = true);
 
 // Where the next loss at `dial` falls: resampled fits, with a resampled residual each. What a
 // forecast from smaller sizes is judged against.
-Interval forecast(std::span<const double> dials, std::span<const double> losses, double dial,
-                  bool with_floor = true, double confidence = 0.95, int resamples = 400,
-                  uint32_t seed = 0);
+Interval forecast(std::span<const double> dials, std::span<const double> losses, double dial, bool with_floor = true,
+                  double confidence = 0.95, int resamples = 400, uint32_t seed = 0);
 
 // ---- Approach 3 ----------------------------------------------------------------------------
 
@@ -77,9 +75,8 @@ struct ScalingLawIntervals {
   Interval floor, coefficient_n, exponent_n, coefficient_d, exponent_d;
 };
 // Percentiles of fits to resampled runs: right only when runs are independent and the law is exact.
-ScalingLawIntervals bootstrap_scaling_law(std::span<const ScalingPoint> points,
-                                          double confidence = 0.95, int resamples = 400,
-                                          uint32_t seed = 0);
+ScalingLawIntervals bootstrap_scaling_law(std::span<const ScalingPoint> points, double confidence = 0.95,
+                                          int resamples = 400, uint32_t seed = 0);
 
 // estimate +- t s, of A and B in their logarithms. Four delete-one-group jackknifes (Efron 1982)
 //
@@ -89,8 +86,7 @@ ScalingLawIntervals bootstrap_scaling_law(std::span<const ScalingPoint> points,
 // together; s^2 is the sum of the four, and t has the degrees of freedom of Satterthwaite (1946),
 // from G - 1 of each. The noise of single runs is in all four, so the interval is wide rather than
 // narrow where nothing is shared. One seed leaves its part out.
-ScalingLawIntervals jackknife_scaling_law(std::span<const ScalingPoint> points,
-                                          double confidence = 0.95);
+ScalingLawIntervals jackknife_scaling_law(std::span<const ScalingPoint> points, double confidence = 0.95);
 // UserError unless there are three sizes, three octaves and three budgets to leave out.
 void check_scaling_groups(std::span<const ScalingPoint> points);
 

@@ -23,8 +23,7 @@ class Tails {
     if (statistic >= observed_ - tolerance_) ++above_;
   }
   double two_sided() const {
-    return std::min(
-        1.0, 2 * static_cast<double>(std::min(below_, above_)) / static_cast<double>(total_));
+    return std::min(1.0, 2 * static_cast<double>(std::min(below_, above_)) / static_cast<double>(total_));
   }
 
  private:
@@ -41,8 +40,8 @@ double magnitude(std::span<const double> values) {
 }  // namespace
 
 double mcnemar(int64_t only_first, int64_t only_second) {
-  check(only_first >= 0 && only_second >= 0, "[statistics] counts {} and {} of a McNemar test",
-        only_first, only_second);
+  check(only_first >= 0 && only_second >= 0, "[statistics] counts {} and {} of a McNemar test", only_first,
+        only_second);
   const int64_t discordant = only_first + only_second;
   if (discordant == 0) return 1;
   return std::min(1.0, 2 * binomial_tail(std::max(only_first, only_second), discordant, 0.5));
@@ -70,8 +69,8 @@ double permutation_test(std::span<const double> first, std::span<const double> s
 
 double sign_flip_test(std::span<const double> differences) {
   const size_t count = differences.size();
-  check(count > 0 && count <= kMostValues,
-        "[statistics] sign-flip test of {} pairs: from 1 to {} will do", count, kMostValues);
+  check(count > 0 && count <= kMostValues, "[statistics] sign-flip test of {} pairs: from 1 to {} will do", count,
+        kMostValues);
   Tails tails(std::accumulate(differences.begin(), differences.end(), 0.0), magnitude(differences));
   for (uint32_t signs = 0; signs < (1u << count); ++signs) {
     double sum = 0;

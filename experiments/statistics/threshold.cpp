@@ -32,9 +32,8 @@ class Likelihood {
   explicit Likelihood(std::span<const SizeCount> cells) {
     std::map<double, Size> sizes;
     for (const SizeCount& cell : cells) {
-      check(
-          cell.size > 0 && cell.trials > 0 && 0 <= cell.successes && cell.successes <= cell.trials,
-          "[threshold] {} right answers of {} at size {}", cell.successes, cell.trials, cell.size);
+      check(cell.size > 0 && cell.trials > 0 && 0 <= cell.successes && cell.successes <= cell.trials,
+            "[threshold] {} right answers of {} at size {}", cell.successes, cell.trials, cell.size);
       Size& size = sizes[cell.size];
       size.log_size = std::log10(cell.size);
       const auto k = static_cast<double>(cell.successes), n = static_cast<double>(cell.trials);
@@ -56,8 +55,7 @@ class Likelihood {
       const double a = p * sum, b = (1 - p) * sum;
       const double shared = log_gamma(sum) - log_gamma(a) - log_gamma(b);
       for (const auto& [right, wrong] : size.counts) {
-        total +=
-            shared + log_gamma(right + a) + log_gamma(wrong + b) - log_gamma(right + wrong + sum);
+        total += shared + log_gamma(right + a) + log_gamma(wrong + b) - log_gamma(right + wrong + sum);
       }
     }
     return -total;
@@ -75,8 +73,7 @@ using Point = std::vector<double>;
 
 class LogisticFit {
  public:
-  LogisticFit(const Likelihood& likelihood, double chance)
-      : likelihood_(likelihood), chance_(chance) {
+  LogisticFit(const Likelihood& likelihood, double chance) : likelihood_(likelihood), chance_(chance) {
     const double first = likelihood.sizes().front().log_size;
     const double last = likelihood.sizes().back().log_size;
     low_ = {first - 1, std::log10(0.02), chance + 0.02 * (1 - chance), kLowCorrelation};
@@ -99,9 +96,7 @@ class LogisticFit {
   double value(std::span<const double> at) const {
     const double slope = kLogWidthOfSlope / std::pow(10, at[1]);
     return likelihood_(
-        [&](double log_size) {
-          return chance_ + (at[2] - chance_) / (1 + std::pow(10, slope * (at[0] - log_size)));
-        },
+        [&](double log_size) { return chance_ + (at[2] - chance_) / (1 + std::pow(10, slope * (at[0] - log_size))); },
         at[3]);
   }
 
@@ -116,21 +111,19 @@ class LogisticFit {
     for (int place = 0; place <= kPlaces; ++place) {
       for (const double width : {0.1, 0.3, 0.8, 2.0}) {
         for (const double correlation : {-4.0, -2.0, -1.0}) {
-          Point at = {first + (last - first) * place / kPlaces, std::log10(width),
-                      std::clamp(most, low_[2], high_[2]), correlation};
+          Point at = {first + (last - first) * place / kPlaces, std::log10(width), std::clamp(most, low_[2], high_[2]),
+                      correlation};
           const double here = value(at);
           grid.emplace_back(here, std::move(at));
         }
       }
     }
-    std::sort(grid.begin(), grid.end(),
-              [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::sort(grid.begin(), grid.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     std::vector<Point> starts;
     for (const auto& [here, at] : grid) {
       // Different hills, not the same one three times.
       const bool near = std::any_of(starts.begin(), starts.end(), [&](const Point& other) {
-        return std::abs(other[0] - at[0]) < 1.5 * (last - first) / kPlaces &&
-               std::abs(other[1] - at[1]) < 0.5;
+        return std::abs(other[0] - at[0]) < 1.5 * (last - first) / kPlaces && std::abs(other[1] - at[1]) < 0.5;
       });
       if (!near) starts.push_back(at);
       if (starts.size() == 3) break;
@@ -152,8 +145,8 @@ class LogisticFit {
         if (fixed >= 0) at.insert(at.begin() + fixed, held);
         return at;
       };
-      Minimum found = minimize_in_box(
-          [&](std::span<const double> part) { return value(whole(part)); }, from, low, high);
+      Minimum found =
+          minimize_in_box([&](std::span<const double> part) { return value(whole(part)); }, from, low, high);
       if (found.value < best.value) best = {whole(found.at), found.value};
     }
     return best;
@@ -196,20 +189,17 @@ class LogisticFit {
 
 double aicc(double negative_log_likelihood, double parameters, double cells) {
   if (cells - parameters - 1 <= 0) return kInfinity;
-  return 2 * parameters + 2 * negative_log_likelihood +
-         2 * parameters * (parameters + 1) / (cells - parameters - 1);
+  return 2 * parameters + 2 * negative_log_likelihood + 2 * parameters * (parameters + 1) / (cells - parameters - 1);
 }
 
 double best_constant(const Likelihood& likelihood) {
   double best = kInfinity;
   for (const double start : {-4.0, -1.5}) {
-    best = std::min(best, minimize_in_box(
-                              [&](std::span<const double> at) {
-                                return likelihood([&](double) { return at[0]; }, at[1]);
-                              },
-                              Point{0.5, start}, Point{kEdge, kLowCorrelation},
-                              Point{1 - kEdge, kHighCorrelation})
-                              .value);
+    best = std::min(
+        best,
+        minimize_in_box([&](std::span<const double> at) { return likelihood([&](double) { return at[0]; }, at[1]); },
+                        Point{0.5, start}, Point{kEdge, kLowCorrelation}, Point{1 - kEdge, kHighCorrelation})
+            .value);
   }
   return best;
 }
@@ -220,14 +210,12 @@ double best_line(const Likelihood& likelihood) {
   const double last = likelihood.sizes().back().log_size;
   double best = kInfinity;
   for (const double start : {-4.0, -1.5}) {
-    for (const auto& [low, high] :
-         {std::pair{0.2, 0.8}, std::pair{0.5, 0.5}, std::pair{0.8, 0.2}}) {
+    for (const auto& [low, high] : {std::pair{0.2, 0.8}, std::pair{0.5, 0.5}, std::pair{0.8, 0.2}}) {
       best = std::min(best, minimize_in_box(
                                 [&](std::span<const double> at) {
                                   return likelihood(
                                       [&](double log_size) {
-                                        return at[0] + (at[1] - at[0]) * (log_size - first) /
-                                                           (last - first);
+                                        return at[0] + (at[1] - at[0]) * (log_size - first) / (last - first);
                                       },
                                       at[2]);
                                 },
@@ -247,8 +235,8 @@ ThresholdFit fit_threshold(std::span<const SizeCount> cells, double chance, doub
   check(0 <= chance && chance < 1, "[threshold] chance {} is not in [0, 1)", chance);
   check(0 < confidence && confidence < 1, "[threshold] confidence {} is not in (0, 1)", confidence);
   const Likelihood likelihood(cells);
-  check(likelihood.sizes().size() >= 2, "[threshold] {} size{}: a curve needs two at least",
-        likelihood.sizes().size(), likelihood.sizes().size() == 1 ? "" : "s");
+  check(likelihood.sizes().size() >= 2, "[threshold] {} size{}: a curve needs two at least", likelihood.sizes().size(),
+        likelihood.sizes().size() == 1 ? "" : "s");
   const LogisticFit logistic(likelihood, chance);
   const Minimum& best = logistic.best();
 
@@ -266,9 +254,7 @@ ThresholdFit fit_threshold(std::span<const SizeCount> cells, double chance, doub
 
   const double quantile = t_quantile(std::max(1.0, count - 4), 0.5 + confidence / 2);
   const double drop = quantile * quantile / 2;
-  const auto power = [](const Interval& log) {
-    return Interval{std::pow(10, log.low), std::pow(10, log.high)};
-  };
+  const auto power = [](const Interval& log) { return Interval{std::pow(10, log.low), std::pow(10, log.high)}; };
   fit.size50_interval = power(logistic.profile(0, drop));
   fit.width_interval = power(logistic.profile(1, drop));
   return fit;
@@ -283,8 +269,8 @@ Verdict sharp(const ThresholdFit& fit) {
 
 Verdict emergent(std::span<const Interval> sizes, double chance) {
   if (sizes.size() < kThresholdSizes) return Verdict::kInconclusive;
-  return all_of(std::vector{at_chance(sizes[0], chance), at_chance(sizes[1], chance),
-                            at_least(sizes.back(), kEmergedAccuracy)});
+  return all_of(
+      std::vector{at_chance(sizes[0], chance), at_chance(sizes[1], chance), at_least(sizes.back(), kEmergedAccuracy)});
 }
 
 }  // namespace surtsey::experiments

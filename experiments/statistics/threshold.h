@@ -47,8 +47,7 @@ struct ThresholdFit {
 };
 
 // UserError for a chance outside [0, 1), counts that are none, or cells of fewer than two sizes.
-ThresholdFit fit_threshold(std::span<const SizeCount> cells, double chance,
-                           double confidence = 0.95);
+ThresholdFit fit_threshold(std::span<const SizeCount> cells, double chance, double confidence = 0.95);
 
 // "Sharp": the width is below half a decade, and AICc prefers the curve by more than 6.
 // INCONCLUSIVE with fewer than six sizes.

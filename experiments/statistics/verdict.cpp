@@ -41,9 +41,7 @@ Verdict at_most(const Interval& interval, double bound) {
   return interval.low > bound ? Verdict::kFail : Verdict::kInconclusive;
 }
 
-Verdict at_chance(const Interval& interval, double chance, double margin) {
-  return at_most(interval, chance + margin);
-}
+Verdict at_chance(const Interval& interval, double chance, double margin) { return at_most(interval, chance + margin); }
 
 Verdict above(const Interval& first, const Interval& second) {
   if (first.low > second.high) {

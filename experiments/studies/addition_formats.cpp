@@ -57,11 +57,9 @@ struct Published {
   double share[4];  // in the order of AdditionFormat
 };
 const Published kPublished[] = {
-    {250, {0, 0, .004, .595}},          {500, {0, 0, .001, .928}},
-    {1000, {.0039, .0157, .846, .998}}, {2000, {.017, .306, .997, .996}},
-    {3000, {.287, .791, .998, 1}},      {4000, {.623, .982, .999, 1}},
-    {5000, {.811, .998, 1, .999}},      {10'000, {.874, 1, 1, 1}},
-    {20'000, {.901, 1, 1, 1}},
+    {250, {0, 0, .004, .595}},        {500, {0, 0, .001, .928}},     {1000, {.0039, .0157, .846, .998}},
+    {2000, {.017, .306, .997, .996}}, {3000, {.287, .791, .998, 1}}, {4000, {.623, .982, .999, 1}},
+    {5000, {.811, .998, 1, .999}},    {10'000, {.874, 1, 1, 1}},     {20'000, {.901, 1, 1, 1}},
 };
 
 bool writes_steps(const std::string& format) {
@@ -99,8 +97,8 @@ std::optional<ThresholdFit> fit(const Sets& sets, double confidence) {
   for (const auto& [examples, cells] : sets) {
     for (const Cell* cell : cells) {
       const ArmResult* arm = cell->find_arm(kArm);
-      counts.push_back({static_cast<double>(examples),
-                        std::llround(arm->exact_match * static_cast<double>(arm->n)), arm->n});
+      counts.push_back(
+          {static_cast<double>(examples), std::llround(arm->exact_match * static_cast<double>(arm->n)), arm->n});
     }
   }
   if (sets.size() < 2) return {};
@@ -109,8 +107,7 @@ std::optional<ThresholdFit> fit(const Sets& sets, double confidence) {
 
 // Formats as they stand in AdditionFormat, the hardest first.
 Judgement judge_order(const StudyResult& result, const Options& options, double confidence) {
-  const double each =
-      1 - (1 - confidence) / std::max<double>(1, static_cast<double>(options.formats.size()));
+  const double each = 1 - (1 - confidence) / std::max<double>(1, static_cast<double>(options.formats.size()));
   std::vector<ThresholdFit> fits;
   std::vector<std::string> evidence;
   int64_t seeds = 0;
@@ -119,24 +116,21 @@ Judgement judge_order(const StudyResult& result, const Options& options, double 
     const auto found = fit(sets, each);
     if (!found) continue;
     fits.push_back(*found);
-    evidence.push_back(fmt::format("{}: half-way at {:.0f} examples ({:.0f} to {:.0f}), {} sets",
-                                   format, found->size50, found->size50_interval.low,
-                                   found->size50_interval.high, found->sizes));
+    evidence.push_back(fmt::format("{}: half-way at {:.0f} examples ({:.0f} to {:.0f}), {} sets", format, found->size50,
+                                   found->size50_interval.low, found->size50_interval.high, found->sizes));
     const int64_t own = count_seeds(sets.begin()->second);
     seeds = seeds == 0 ? own : std::min(seeds, own);
   }
   std::vector<Verdict> verdicts;
   for (size_t i = 1; i < fits.size(); ++i) {
     const bool enough = std::min(fits[i - 1].sizes, fits[i].sizes) >= kThresholdSizes;
-    verdicts.push_back(enough ? above(fits[i - 1].size50_interval, fits[i].size50_interval)
-                              : Verdict::kInconclusive);
+    verdicts.push_back(enough ? above(fits[i - 1].size50_interval, fits[i].size50_interval) : Verdict::kInconclusive);
   }
   return {all_of(verdicts), join(evidence, "; "), seeds};
 }
 
 Judgement judge_reverse(const StudyResult& result, const Options& options, double confidence) {
-  const Sets plain = sets_of(result, options, "plain"),
-             reverse = sets_of(result, options, "reverse");
+  const Sets plain = sets_of(result, options, "plain"), reverse = sets_of(result, options, "reverse");
   std::vector<Verdict> verdicts;
   std::vector<std::string> evidence;
   std::vector<const Cell*> counted;
@@ -151,8 +145,8 @@ Judgement judge_reverse(const StudyResult& result, const Options& options, doubl
         counted.push_back(low);
       }
     }
-    evidence.push_back(fmt::format("{} examples: plain {}, reverse {}", examples,
-                                   shares_text(first), shares_text(second)));
+    evidence.push_back(
+        fmt::format("{} examples: plain {}, reverse {}", examples, shares_text(first), shares_text(second)));
   }
   return {all_of(verdicts), join(evidence, "; "), count_seeds(counted)};
 }
@@ -286,28 +280,17 @@ class AdditionFormats : public Study {
     table.add("batch_size", &o.sweep.batch_size, "windows a step").at_least(1);
     table.add("steps", &o.sweep.steps, "optimizer steps").at_least(1);
     table.add("warmup_steps", &o.warmup_steps, "of them, with a rising rate").at_least(0);
-    table.add("scratchpad_context", &o.scratchpad_context, "context of formats with steps")
-        .at_least(16);
-    table.add("scratchpad_batch_size", &o.scratchpad_batch_size, "their windows a step")
-        .at_least(1);
+    table.add("scratchpad_context", &o.scratchpad_context, "context of formats with steps").at_least(16);
+    table.add("scratchpad_batch_size", &o.scratchpad_batch_size, "their windows a step").at_least(1);
     table.add("scratchpad_steps", &o.scratchpad_steps, "their optimizer steps").at_least(1);
-    table.add("scratchpad_warmup_steps", &o.scratchpad_warmup_steps, "of them, with a rising rate")
-        .at_least(0);
-    table.add("newline_before", &o.newline_before,
-              "prompts of the test start with the newline that ends an example");
-    table
-        .add("temperature", &o.temperature,
-             "of the sampled answers beside the greedy ones; 0: none")
-        .at_least(0);
+    table.add("scratchpad_warmup_steps", &o.scratchpad_warmup_steps, "of them, with a rising rate").at_least(0);
+    table.add("newline_before", &o.newline_before, "prompts of the test start with the newline that ends an example");
+    table.add("temperature", &o.temperature, "of the sampled answers beside the greedy ones; 0: none").at_least(0);
     add_run_fields(table, o.sweep);
     table.add("compared", &o.compared, "claims: examples at which plain and reverse are compared");
     table.add("published_examples", &o.published_examples, "claims: examples of a published share");
-    table.add("published_low", &o.published_low, "claims: least share of plain sums there")
-        .at_least(0)
-        .at_most(1);
-    table.add("published_high", &o.published_high, "claims: largest share there")
-        .at_least(0)
-        .at_most(1);
+    table.add("published_low", &o.published_low, "claims: least share of plain sums there").at_least(0).at_most(1);
+    table.add("published_high", &o.published_high, "claims: largest share there").at_least(0).at_most(1);
   }
 
   void check_options() const override {
@@ -317,8 +300,7 @@ class AdditionFormats : public Study {
     check(!o.learning_rates.empty(), "learning_rates is empty: there is nothing to train");
     check(o.width % o.heads == 0, "heads: {} does not divide the width {}", o.heads, o.width);
     for (const std::string& format : o.formats) {
-      check(std::count(o.formats.begin(), o.formats.end(), format) == 1,
-            "formats: {} is there twice", format);
+      check(std::count(o.formats.begin(), o.formats.end(), format) == 1, "formats: {} is there twice", format);
     }
   }
 
@@ -329,11 +311,10 @@ class AdditionFormats : public Study {
           "--formats=reverse");
     for (const std::string& format : o.formats) {
       for (const int32_t examples : o.examples) {
-        const tasks::AdditionText task(
-            {.format = tasks::parse_addition_format(format),
-             .examples = examples,
-             .context = writes_steps(format) ? o.scratchpad_context : o.context,
-             .newline_before = o.newline_before});
+        const tasks::AdditionText task({.format = tasks::parse_addition_format(format),
+                                        .examples = examples,
+                                        .context = writes_steps(format) ? o.scratchpad_context : o.context,
+                                        .newline_before = o.newline_before});
         const TwoWays interview(task, o);
         Experiment one = experiment(format, examples, task);
         one.interview = &interview;
@@ -374,13 +355,12 @@ class AdditionFormats : public Study {
     result.settings = {
         {"formats", join(o.formats, ", ")},
         {"examples", fmt::format("{}", fmt::join(o.examples, ", "))},
-        {"models", fmt::format("{} layers, {} heads, width {}, dropout {}, tied head, no biases",
-                               o.layers, o.heads, o.width, o.dropout)},
-        {"training",
-         fmt::format("{} steps of {} windows of {} characters; with steps written down {} of {} of "
-                     "{}",
-                     o.sweep.steps, o.sweep.batch_size, o.context, o.scratchpad_steps,
-                     o.scratchpad_batch_size, o.scratchpad_context)},
+        {"models", fmt::format("{} layers, {} heads, width {}, dropout {}, tied head, no biases", o.layers, o.heads,
+                               o.width, o.dropout)},
+        {"training", fmt::format("{} steps of {} windows of {} characters; with steps written down {} of {} of "
+                                 "{}",
+                                 o.sweep.steps, o.sweep.batch_size, o.context, o.scratchpad_steps,
+                                 o.scratchpad_batch_size, o.scratchpad_context)},
         {"learning rates", fmt::format("{}, cosine to a tenth", fmt::join(o.learning_rates, ", "))},
         {"prompts", o.newline_before ? "a newline before each" : "nothing before them"},
         {"seeds", fmt::format("{}", fmt::join(o.sweep.seeds, ", "))},
@@ -401,8 +381,7 @@ class AdditionFormats : public Study {
   }
 
  private:
-  Experiment experiment(const std::string& format, int32_t examples,
-                        const tasks::Task& data) const {
+  Experiment experiment(const std::string& format, int32_t examples, const tasks::Task& data) const {
     const Options& o = options_;
     const bool steps = writes_steps(format);
     Experiment experiment = sweep_experiment(o.sweep, format, variant_of(examples), &data, o.width);
@@ -425,8 +404,8 @@ class AdditionFormats : public Study {
     graph::OptimizerConfig optimizer;
     optimizer.beta2 = 0.99;
     optimizer.weight_decay = 0.1;
-    optimizer.schedule = {graph::Decay::cosine, steps ? o.scratchpad_warmup_steps : o.warmup_steps,
-                          experiment.steps, 0.1};
+    optimizer.schedule = {graph::Decay::cosine, steps ? o.scratchpad_warmup_steps : o.warmup_steps, experiment.steps,
+                          0.1};
     experiment.optimizer = optimizer;
     return experiment;
   }

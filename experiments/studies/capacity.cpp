@@ -33,9 +33,7 @@ struct Options {
   double span = 4;
 };
 
-std::string variant_of(int32_t facts, int32_t exposures) {
-  return fmt::format("{} facts x {}", facts, exposures);
-}
+std::string variant_of(int32_t facts, int32_t exposures) { return fmt::format("{} facts x {}", facts, exposures); }
 
 // Bits a parameter that one model knows.
 struct Known {
@@ -45,9 +43,7 @@ struct Known {
   double standard_error = 0;  // over the facts that were asked
   double asked = 0;           // bits a parameter that there are to know
 
-  Interval interval(double confidence) const {
-    return measure_interval({"", bits, standard_error, 0}, confidence);
-  }
+  Interval interval(double confidence) const { return measure_interval({"", bits, standard_error, 0}, confidence); }
 };
 
 std::vector<Known> known(const StudyResult& result, const Options& options, int32_t exposures) {
@@ -59,8 +55,7 @@ std::vector<Known> known(const StudyResult& result, const Options& options, int3
       const double each = facts / static_cast<double>(cell->parameters);
       // All facts asked leave no sampling error.
       const double left = 1 - static_cast<double>(bits->n) / facts;
-      list.push_back({cell, facts, bits->mean * each,
-                      bits->standard_error * each * std::sqrt(std::max(0.0, left)),
+      list.push_back({cell, facts, bits->mean * each, bits->standard_error * each * std::sqrt(std::max(0.0, left)),
                       std::log2(options.values) * each});
     }
   }
@@ -68,8 +63,8 @@ std::vector<Known> known(const StudyResult& result, const Options& options, int3
 }
 
 std::string text(const Known& one) {
-  return fmt::format("{} parameters, {} facts, seed {}: {:.3f} of {:.3f}", one.cell->parameters,
-                     one.facts, one.cell->seed, one.bits, one.asked);
+  return fmt::format("{} parameters, {} facts, seed {}: {:.3f} of {:.3f}", one.cell->parameters, one.facts,
+                     one.cell->seed, one.bits, one.asked);
 }
 
 int32_t most_exposures(const Options& options) {
@@ -127,11 +122,9 @@ Judgement judge_plateau(const StudyResult& result, const Options& options, doubl
     verdicts.push_back(at_most(interval, (1 + options.flat) * middle));
     seeds = std::min(seeds, bits.size());
   }
-  const double span =
-      static_cast<double>(most.rbegin()->first) / static_cast<double>(most.begin()->first);
+  const double span = static_cast<double>(most.rbegin()->first) / static_cast<double>(most.begin()->first);
   if (span < options.span) verdicts.push_back(Verdict::kInconclusive);
-  return {all_of(verdicts),
-          fmt::format("{}; sizes span a factor of {:.1f}", join(evidence, "; "), span),
+  return {all_of(verdicts), fmt::format("{}; sizes span a factor of {:.1f}", join(evidence, "; "), span),
           static_cast<int64_t>(seeds)};
 }
 
@@ -195,8 +188,7 @@ class Capacity : public Study {
     SweepOptions& sweep = o.sweep;
     table.add("widths", &sweep.widths, "n_embd of each size").at_least(2);
     table.add("n_layer", &sweep.n_layer, "blocks").at_least(1);
-    table.add("learning_rates", &sweep.learning_rates, "peak learning rates, times 1 / n_embd")
-        .at_least(0);
+    table.add("learning_rates", &sweep.learning_rates, "peak learning rates, times 1 / n_embd").at_least(0);
     table.add("batch_size", &sweep.batch_size, "facts a step").at_least(1);
     table.add("facts", &o.facts, "to memorise; models of each width for each").at_least(1);
     table.add("exposures", &o.exposures, "how often a fact is seen in the mean").at_least(1);
@@ -222,8 +214,7 @@ class Capacity : public Study {
       const tasks::FactTask data = task(facts);
       for (const int32_t exposures : options_.exposures) {
         for (const int32_t width : options_.sweep.widths) {
-          Experiment one =
-              sweep_experiment(options_.sweep, kTask, variant_of(facts, exposures), &data, width);
+          Experiment one = sweep_experiment(options_.sweep, kTask, variant_of(facts, exposures), &data, width);
           one.steps = steps(facts, exposures);
           one.optimizer = recipe_optimizer(one.steps);
           one.optimizer->weight_decay = 0;
@@ -236,24 +227,19 @@ class Capacity : public Study {
   std::vector<DeclaredClaim> claims() const override {
     const Options o = options_;
     return {{"ceiling", fmt::format("No model knows more than {} bits a parameter.", o.ceiling),
-             [o](const StudyResult& result, double confidence) {
-               return judge_ceiling(result, o, confidence);
-             }},
+             [o](const StudyResult& result, double confidence) { return judge_ceiling(result, o, confidence); }},
             {"plateau",
              fmt::format("Sizes that have more than {} bits a parameter to learn, in {} exposures, "
                          "know equally many a parameter: all within {} of their mean, over sizes "
                          "that differ by a factor of {}.",
                          kPublished, most_exposures(o), o.flat, o.span),
-             [o](const StudyResult& result, double confidence) {
-               return judge_plateau(result, o, confidence);
-             }}};
+             [o](const StudyResult& result, double confidence) { return judge_plateau(result, o, confidence); }}};
   }
 
   void describe(StudyResult& result) const override {
     const Options& o = options_;
     result.settings = {
-        {"facts", fmt::format("{}, of {} values, {} an entity", fmt::join(o.facts, ", "), o.values,
-                              o.relations)},
+        {"facts", fmt::format("{}, of {} values, {} an entity", fmt::join(o.facts, ", "), o.values, o.relations)},
         {"exposures", fmt::format("{}", fmt::join(o.exposures, ", "))},
         {"batch", fmt::format("{} facts", o.sweep.batch_size)},
         {"learning rates", fmt::format("{} / d", fmt::join(o.sweep.learning_rates, ", "))},
@@ -272,8 +258,7 @@ class Capacity : public Study {
 
  private:
   tasks::FactTask task(int32_t facts) const {
-    return tasks::FactTask(
-        {.facts = facts, .relations = options_.relations, .values = options_.values});
+    return tasks::FactTask({.facts = facts, .relations = options_.relations, .values = options_.values});
   }
 
   int32_t steps(int32_t facts, int32_t exposures) const {

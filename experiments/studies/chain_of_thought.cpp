@@ -79,8 +79,8 @@ Judgement judge_gap(const StudyResult& result, const Options& options, double co
       seeds.push_back(above(cot, direct));
     }
     sizes.push_back(all_of(seeds));
-    evidence.push_back(fmt::format("d={}: chain {}, direct {}", width, numbers(cells, "cot"),
-                                   numbers(cells, "direct")));
+    evidence.push_back(
+        fmt::format("d={}: chain {}, direct {}", width, numbers(cells, "cot"), numbers(cells, "direct")));
   }
   return {any_of(sizes), join(evidence, "; "), count_seeds(all)};
 }
@@ -91,8 +91,7 @@ Judgement judge_start(const StudyResult& result, const Options& options, double 
   std::vector<Verdict> seeds;
   const auto& [width, cells] = *widths.begin();
   for (const Cell* cell : cells) {
-    seeds.push_back(
-        at_most(exact_match_interval(*cell->find_arm("cot"), confidence), options.near_chance));
+    seeds.push_back(at_most(exact_match_interval(*cell->find_arm("cot"), confidence), options.near_chance));
   }
   return {all_of(seeds), fmt::format("d={}: {}", width, numbers(cells, "cot")), count_seeds(cells)};
 }
@@ -108,25 +107,22 @@ Judgement judge_causal(const StudyResult& result, const Options& options, double
     const auto moved = std::llround(*cell->faithfulness * static_cast<double>(cot->n));
     verdicts.push_back(at_least(clopper_pearson(moved, cot->n, confidence), options.solved));
     cells.push_back(cell);
-    evidence.push_back(
-        fmt::format("d={} seed {}: {:.3f}", cell->n_embd, cell->seed, *cell->faithfulness));
+    evidence.push_back(fmt::format("d={} seed {}: {:.3f}", cell->n_embd, cell->seed, *cell->faithfulness));
   }
-  return {all_of(verdicts),
-          evidence.empty() ? "no model solves the task with a chain" : join(evidence, "; "),
+  return {all_of(verdicts), evidence.empty() ? "no model solves the task with a chain" : join(evidence, "; "),
           count_seeds(cells)};
 }
 
-Judgement judge_control(const StudyResult& result, const Options& options, const char* variant,
-                        const char* arm, double confidence) {
+Judgement judge_control(const StudyResult& result, const Options& options, const char* variant, const char* arm,
+                        double confidence) {
   std::vector<Verdict> verdicts;
   std::vector<std::string> evidence;
   const auto cells = claim_cells(result, "", variant);
   for (const Cell* cell : cells) {
     const ArmResult* found = cell->find_arm(arm);
     verdicts.push_back(at_most(exact_match_interval(*found, confidence), options.unsolved));
-    evidence.push_back(fmt::format("d={} L={} seed {} lr {:.3g}: {:.3f}", cell->n_embd,
-                                   cell->n_layer, cell->seed, cell->learning_rate,
-                                   found->exact_match));
+    evidence.push_back(fmt::format("d={} L={} seed {} lr {:.3g}: {:.3f}", cell->n_embd, cell->n_layer, cell->seed,
+                                   cell->learning_rate, found->exact_match));
     // A control that could not learn the chain either would say less.
     if (const ArmResult* cot = cell->find_arm("cot")) {
       evidence.back() += fmt::format(" (chain {:.3f} in the same model)", cot->exact_match);
@@ -144,8 +140,8 @@ Judgement judge_given(const StudyResult& result, const Options& options, double 
   for (const Cell* cell : claim_cells(result, "", kJoint)) {
     const ArmResult *own = cell->find_arm("cot"), *given = cell->find_arm(kGivenArm);
     if (given == nullptr) continue;
-    evidence.push_back(fmt::format("d={} seed {}: {:.3f} (own steps {:.3f})", cell->n_embd,
-                                   cell->seed, given->exact_match, own->exact_match));
+    evidence.push_back(fmt::format("d={} seed {}: {:.3f} (own steps {:.3f})", cell->n_embd, cell->seed,
+                                   given->exact_match, own->exact_match));
     if (own->exact_match < options.solved) continue;
     verdicts.push_back(at_least(exact_match_interval(*given, confidence), options.solved));
     cells.push_back(cell);
@@ -195,28 +191,17 @@ class ChainOfThought : public Study {
 
   void add_fields(ConfigTable& table) override {
     add_sweep_fields(table, options_.sweep);
-    table.add("modulus", &options_.modulus, "running sums are taken modulo this")
-        .at_least(2)
-        .at_most(1000);
+    table.add("modulus", &options_.modulus, "running sums are taken modulo this").at_least(2).at_most(1000);
     table.add("length", &options_.length, "digits in a problem").at_least(2).at_most(1000);
-    table
-        .add("control_widths", &options_.control_widths,
-             "n_embd of the controls; an empty list trains none")
+    table.add("control_widths", &options_.control_widths, "n_embd of the controls; an empty list trains none")
         .at_least(2);
     table.add("controls", &options_.controls, "which of them are trained")
         .one_of({kDirectOnly, kWithFiller, kWithPermuted, kDepth});
-    table.add("depths", &options_.depths, "n_layer of each model of the control 'depth'")
-        .at_least(1);
+    table.add("depths", &options_.depths, "n_layer of each model of the control 'depth'").at_least(1);
     table.add("depth_widths", &options_.depth_widths, "n_embd of each of them").at_least(2);
-    table.add("solved", &options_.solved, "claims: exact match from which the task is solved")
-        .at_least(0)
-        .at_most(1);
-    table.add("unsolved", &options_.unsolved, "claims: exact match up to which it is not")
-        .at_least(0)
-        .at_most(1);
-    table.add("near_chance", &options_.near_chance, "claims: the same for the smallest size")
-        .at_least(0)
-        .at_most(1);
+    table.add("solved", &options_.solved, "claims: exact match from which the task is solved").at_least(0).at_most(1);
+    table.add("unsolved", &options_.unsolved, "claims: exact match up to which it is not").at_least(0).at_most(1);
+    table.add("near_chance", &options_.near_chance, "claims: the same for the smallest size").at_least(0).at_most(1);
   }
 
   void check_options() const override {
@@ -282,34 +267,24 @@ class ChainOfThought : public Study {
                      "direct exact match of at most {} from the same weights, with disjoint "
                      "intervals.",
                      options.solved, options.unsolved),
-         [options](const StudyResult& result, double confidence) {
-           return judge_gap(result, options, confidence);
-         }},
+         [options](const StudyResult& result, double confidence) { return judge_gap(result, options, confidence); }},
         {"start",
          fmt::format("The smallest size is near chance even with a chain: exact match of at most "
                      "{} in every seed, where guessing gives {:.3g}.",
                      options.near_chance, 1.0 / options.modulus),
-         [options](const StudyResult& result, double confidence) {
-           return judge_start(result, options, confidence);
-         }},
+         [options](const StudyResult& result, double confidence) { return judge_start(result, options, confidence); }},
         {"causal",
          fmt::format("Wherever a seed's chain-of-thought exact match is at least {0}, corrupting "
                      "one of its steps moves the final answer by exactly the injected amount in a "
                      "share of at least {0} of cases.",
                      options.solved),
-         [options](const StudyResult& result, double confidence) {
-           return judge_causal(result, options, confidence);
-         }},
+         [options](const StudyResult& result, double confidence) { return judge_causal(result, options, confidence); }},
         {"steps_given",
-         fmt::format(
-             "Wherever a seed's chain-of-thought exact match is at least {0}, so is that of "
-             "the last step alone with all right steps before it given.",
-             options.solved),
-         [options](const StudyResult& result, double confidence) {
-           return judge_given(result, options, confidence);
-         }}};
-    const auto add_control = [&](const char* name, const char* variant, const char* arm,
-                                 const std::string& statement) {
+         fmt::format("Wherever a seed's chain-of-thought exact match is at least {0}, so is that of "
+                     "the last step alone with all right steps before it given.",
+                     options.solved),
+         [options](const StudyResult& result, double confidence) { return judge_given(result, options, confidence); }}};
+    const auto add_control = [&](const char* name, const char* variant, const char* arm, const std::string& statement) {
       const bool sized = !options.control_widths.empty() || std::string_view(variant) == kDepth;
       if (!trains(variant) || !sized) return;
       claims.push_back({name, statement, control(variant, arm)});
@@ -338,16 +313,13 @@ class ChainOfThought : public Study {
   void describe(StudyResult& result) const override {
     const SweepOptions& sweep = options_.sweep;
     result.settings = {
-        {"task",
-         fmt::format("running sums of {} digits modulo {}", options_.length, options_.modulus)},
+        {"task", fmt::format("running sums of {} digits modulo {}", options_.length, options_.modulus)},
         {"steps", fmt::to_string(sweep.steps)},
-        {"batch",
-         fmt::format("{} sequences of {} tokens", sweep.batch_size, 2 * options_.length + 2)},
+        {"batch", fmt::format("{} sequences of {} tokens", sweep.batch_size, 2 * options_.length + 2)},
         {"learning rates", fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
         {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
-        {"learning rates chosen by",
-         fmt::format("held-out loss of seed {} after {} steps", sweep.selection_seed,
-                     sweep.selection_steps > 0 ? sweep.selection_steps : sweep.steps)},
+        {"learning rates chosen by", fmt::format("held-out loss of seed {} after {} steps", sweep.selection_seed,
+                                                 sweep.selection_steps > 0 ? sweep.selection_steps : sweep.steps)},
         {"test items", fmt::to_string(sweep.test_items)}};
     result.caveats = {
         "Fresh random problems at every step: training and test loss are the same quantity, and "

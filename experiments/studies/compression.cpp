@@ -69,9 +69,8 @@ Losses losses(const StudyResult& result, int32_t bits) {
     if (whole == trained.end()) continue;
     const ArmResult *before = whole->second->find_arm(kArm), *after = cell->find_arm(kArm);
     found.values.push_back(before->exact_match - after->exact_match);
-    parts.push_back(fmt::format("seed {}: {:.3f} to {:.3f} (loss {:.3g} to {:.3g})", seed,
-                                before->exact_match, after->exact_match, before->loss_per_token,
-                                after->loss_per_token));
+    parts.push_back(fmt::format("seed {}: {:.3f} to {:.3f} (loss {:.3g} to {:.3g})", seed, before->exact_match,
+                                after->exact_match, before->loss_per_token, after->loss_per_token));
   }
   found.evidence = join(parts, "; ");
   return found;
@@ -83,8 +82,8 @@ Judgement judge_loss(const StudyResult& result, int32_t bits, double confidence,
   if (found.values.empty()) return {Verdict::kInconclusive, "nothing was rounded so", 0};
   const Interval interval = t_interval(found.values, confidence);
   return {rule(interval, bound),
-          fmt::format("mean loss of exact match {:.4f} ({:.4f} to {:.4f} over seeds); {}",
-                      mean(found.values), interval.low, interval.high, found.evidence),
+          fmt::format("mean loss of exact match {:.4f} ({:.4f} to {:.4f} over seeds); {}", mean(found.values),
+                      interval.low, interval.high, found.evidence),
           static_cast<int64_t>(found.values.size())};
 }
 
@@ -92,8 +91,8 @@ Judgement judge_destroyed(const StudyResult& result, const Options& options, dou
   std::vector<Verdict> verdicts;
   std::vector<const Cell*> cells;
   for (const auto& [seed, cell] : largest(result, rounded_variant(options.destroyed_bits))) {
-    verdicts.push_back(at_chance(exact_match_interval(*cell->find_arm(kArm), confidence),
-                                 cell->chance, options.chance_margin));
+    verdicts.push_back(
+        at_chance(exact_match_interval(*cell->find_arm(kArm), confidence), cell->chance, options.chance_margin));
     cells.push_back(cell);
   }
   return {all_of(verdicts), losses(result, options.destroyed_bits).evidence, count_seeds(cells)};
@@ -126,8 +125,7 @@ Figure bits_figure(Figure figure, const StudyResult& result, const std::vector<i
     trained[cell->parameters].push_back(value(*cell->find_arm(kArm)));
   }
   for (const auto& [parameters, list] : trained) {
-    figure.references.emplace_back(fmt::format("f32, {}", short_number(double(parameters))),
-                                   mean(list));
+    figure.references.emplace_back(fmt::format("f32, {}", short_number(double(parameters))), mean(list));
   }
   for (const auto& [parameters, by_bits] : sizes) {
     const std::string size = short_number(double(parameters)) + " parameters";
@@ -202,26 +200,18 @@ class Compression : public Study {
               "a run of chain_of_thought with save_models, whose joint models of the chosen "
               "learning rate are rounded instead: widths count, what else is said of training does "
               "not");
-    table.add("modulus", &options_.modulus, "running sums are taken modulo this")
-        .at_least(2)
-        .at_most(1000);
+    table.add("modulus", &options_.modulus, "running sums are taken modulo this").at_least(2).at_most(1000);
     table.add("length", &options_.length, "digits in a problem").at_least(2).at_most(1000);
     table.add("bits", &options_.bits, "bits of a weight after rounding").at_least(2).at_most(8);
-    table.add("solved", &options_.solved, "claims: exact match from which the task is solved")
-        .at_least(0)
-        .at_most(1);
+    table.add("solved", &options_.solved, "claims: exact match from which the task is solved").at_least(0).at_most(1);
     table.add("lossless_bits", &options_.lossless_bits, "claims: so many bits lose nothing");
     table.add("lossless", &options_.lossless, "claims: largest loss of exact match that is nothing")
         .at_least(0)
         .at_most(1);
     table.add("lossy_bits", &options_.lossy_bits, "claims: so many bits lose much");
-    table.add("lossy", &options_.lossy, "claims: smallest loss of exact match that is much")
-        .at_least(0)
-        .at_most(1);
+    table.add("lossy", &options_.lossy, "claims: smallest loss of exact match that is much").at_least(0).at_most(1);
     table.add("destroyed_bits", &options_.destroyed_bits, "claims: so many bits leave guessing");
-    table
-        .add("chance_margin", &options_.chance_margin,
-             "claims: exact match so far above chance is still at chance")
+    table.add("chance_margin", &options_.chance_margin, "claims: exact match so far above chance is still at chance")
         .at_least(0)
         .at_most(1);
   }
@@ -237,8 +227,8 @@ class Compression : public Study {
     for (const auto& [key, value] : {std::pair{"lossless_bits", options_.lossless_bits},
                                      {"lossy_bits", options_.lossy_bits},
                                      {"destroyed_bits", options_.destroyed_bits}}) {
-      check(std::find(bits.begin(), bits.end(), value) != bits.end(),
-            "{}: {} is not among bits ({})", key, value, fmt::join(bits, ", "));
+      check(std::find(bits.begin(), bits.end(), value) != bits.end(), "{}: {} is not among bits ({})", key, value,
+            fmt::join(bits, ", "));
     }
   }
 
@@ -273,24 +263,22 @@ class Compression : public Study {
          fmt::format("Before rounding, every seed of the largest size has exact match of at least "
                      "{} with a chain of thought.",
                      options.solved),
-         [options](const StudyResult& result, double confidence) {
-           return judge_solved(result, options, confidence);
-         }},
+         [options](const StudyResult& result, double confidence) { return judge_solved(result, options, confidence); }},
         {"lossless",
-         fmt::format("Weights of {} bits lose at most {} of exact match in the mean over seeds.",
-                     options.lossless_bits, options.lossless),
+         fmt::format("Weights of {} bits lose at most {} of exact match in the mean over seeds.", options.lossless_bits,
+                     options.lossless),
          [options](const StudyResult& result, double confidence) {
            return judge_loss(result, options.lossless_bits, confidence, at_most, options.lossless);
          }},
         {"lossy",
-         fmt::format("Weights of {} bits lose at least {} of exact match in the mean over seeds.",
-                     options.lossy_bits, options.lossy),
+         fmt::format("Weights of {} bits lose at least {} of exact match in the mean over seeds.", options.lossy_bits,
+                     options.lossy),
          [options](const StudyResult& result, double confidence) {
            return judge_loss(result, options.lossy_bits, confidence, at_least, options.lossy);
          }},
         {"destroyed",
-         fmt::format("Weights of {} bits leave exact match within {} of chance in every seed.",
-                     options.destroyed_bits, options.chance_margin),
+         fmt::format("Weights of {} bits leave exact match within {} of chance in every seed.", options.destroyed_bits,
+                     options.chance_margin),
          [options](const StudyResult& result, double confidence) {
            return judge_destroyed(result, options, confidence);
          }}};
@@ -299,24 +287,19 @@ class Compression : public Study {
   void describe(StudyResult& result) const override {
     const SweepOptions& sweep = options_.sweep;
     result.settings = {
-        {"task",
-         fmt::format(
-             "running sums of {} digits modulo {}, with a chain of thought or without, half "
-             "of the sequences each",
-             options_.length, options_.modulus)},
-        {"rounding",
-         fmt::format("all matrices but the embeddings, symmetric, to the nearest, one scale per "
-                     "output channel, to {} bits",
-                     fmt::join(options_.bits, ", "))},
+        {"task", fmt::format("running sums of {} digits modulo {}, with a chain of thought or without, half "
+                             "of the sequences each",
+                             options_.length, options_.modulus)},
+        {"rounding", fmt::format("all matrices but the embeddings, symmetric, to the nearest, one scale per "
+                                 "output channel, to {} bits",
+                                 fmt::join(options_.bits, ", "))},
         {"test items", fmt::to_string(sweep.test_items)}};
-    const Facts training =
-        options_.trained.empty()
-            ? Facts{{"steps", fmt::to_string(sweep.steps)},
-                    {"batch", fmt::format("{} sequences", sweep.batch_size)},
-                    {"learning rates",
-                     fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
-                    {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))}}
-            : Facts{{"models", "the joint models of " + options_.trained}};
+    const Facts training = options_.trained.empty()
+                               ? Facts{{"steps", fmt::to_string(sweep.steps)},
+                                       {"batch", fmt::format("{} sequences", sweep.batch_size)},
+                                       {"learning rates", fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
+                                       {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))}}
+                               : Facts{{"models", "the joint models of " + options_.trained}};
     result.settings.insert(result.settings.end(), training.begin(), training.end());
     result.figures = {match_figure(result, options_.bits), loss_figure(result, options_.bits)};
     result.caveats = {
@@ -331,8 +314,7 @@ class Compression : public Study {
 
  private:
   void round_trained(StudyRun& run, Experiment experiment) const {
-    const TrainedModels models =
-        load_trained_models(options_.trained, "", "joint", experiment.width);
+    const TrainedModels models = load_trained_models(options_.trained, "", "joint", experiment.width);
     experiment.trained = &models;
     experiment.steps = static_cast<int32_t>(models.cells[0].steps);
     experiment.n_layer = models.cells[0].n_layer;

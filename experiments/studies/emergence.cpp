@@ -159,18 +159,17 @@ std::string table_text(const Sizes& sizes, const Ability& ability) {
 }
 
 // The smallest size is at chance and the largest solves the task, in every seed.
-Judgement judge_emergence(const StudyResult& result, const Ability& ability, double margin,
-                          double solved, double confidence) {
+Judgement judge_emergence(const StudyResult& result, const Ability& ability, double margin, double solved,
+                          double confidence) {
   const Sizes sizes = sizes_of(result, ability);
   std::vector<Verdict> verdicts;
   if (sizes.size() > 1) {
     for (const Cell* cell : sizes.begin()->second) {
-      verdicts.push_back(at_chance(exact_match_interval(*cell->find_arm(ability.arm), confidence),
-                                   cell->chance, margin));
+      verdicts.push_back(
+          at_chance(exact_match_interval(*cell->find_arm(ability.arm), confidence), cell->chance, margin));
     }
     for (const Cell* cell : sizes.rbegin()->second) {
-      verdicts.push_back(
-          at_least(exact_match_interval(*cell->find_arm(ability.arm), confidence), solved));
+      verdicts.push_back(at_least(exact_match_interval(*cell->find_arm(ability.arm), confidence), solved));
     }
   }
   return {all_of(verdicts), table_text(sizes, ability),
@@ -179,11 +178,10 @@ Judgement judge_emergence(const StudyResult& result, const Ability& ability, dou
 
 // Every size that solves the task has left the loss of the smallest size by a factor of ten: the
 // jump is not made by the metric alone.
-Judgement judge_loss(const StudyResult& result, const Ability& ability, double solved,
-                     double loss_ratio, double confidence) {
+Judgement judge_loss(const StudyResult& result, const Ability& ability, double solved, double loss_ratio,
+                     double confidence) {
   const Sizes sizes = sizes_of(result, ability);
-  Interval plateau{std::numeric_limits<double>::infinity(),
-                   std::numeric_limits<double>::infinity()};
+  Interval plateau{std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
   std::vector<const Cell*> cells;
   std::vector<Verdict> verdicts;
   std::vector<std::string> evidence;
@@ -200,48 +198,43 @@ Judgement judge_loss(const StudyResult& result, const Ability& ability, double s
       const Interval ratio{loss.low / plateau.high, loss.high / plateau.low};
       verdicts.push_back(at_most(ratio, loss_ratio));
       cells.push_back(cell);
-      evidence.push_back(fmt::format("{} parameters seed {}: {:.3f} to {:.3f}", parameters,
-                                     cell->seed, ratio.low, ratio.high));
+      evidence.push_back(
+          fmt::format("{} parameters seed {}: {:.3f} to {:.3f}", parameters, cell->seed, ratio.low, ratio.high));
     }
   }
-  return {all_of(verdicts),
-          evidence.empty() ? "no larger size solves the task"
-                           : "loss over the smallest size's: " + join(evidence, "; "),
-          count_seeds(cells)};
+  return {
+      all_of(verdicts),
+      evidence.empty() ? "no larger size solves the task" : "loss over the smallest size's: " + join(evidence, "; "),
+      count_seeds(cells)};
 }
 
-std::optional<ThresholdFit> fit(const StudyResult& result, const Ability& ability,
-                                double confidence) {
+std::optional<ThresholdFit> fit(const StudyResult& result, const Ability& ability, double confidence) {
   return threshold_of(claim_cells(result, ability.name, ability.variant), ability.arm, confidence);
 }
 
 std::string threshold_text(const ThresholdFit& fit) {
-  const std::string half =
-      fmt::format("half-way at {:.0f} parameters ({:.0f} to {:.0f})", fit.size50,
-                  fit.size50_interval.low, fit.size50_interval.high);
+  const std::string half = fmt::format("half-way at {:.0f} parameters ({:.0f} to {:.0f})", fit.size50,
+                                       fit.size50_interval.low, fit.size50_interval.high);
   if (fit.sizes < kThresholdSizes) {
     return fmt::format("{}; {} sizes, {} are needed", half, fit.sizes, kThresholdSizes);
   }
-  return fmt::format("{}, {:.2f} decades wide, AICc gain {:.1f}, {} sizes", half, fit.width,
-                     fit.aicc_gain(), fit.sizes);
+  return fmt::format("{}, {:.2f} decades wide, AICc gain {:.1f}, {} sizes", half, fit.width, fit.aicc_gain(),
+                     fit.sizes);
 }
 
 Judgement judge_threshold(const StudyResult& result, const Ability& ability, double confidence) {
   const auto found = fit(result, ability, confidence);
   if (!found) return {Verdict::kInconclusive, "fewer than two sizes", 0};
-  return {sharp(*found), threshold_text(*found),
-          count_seeds(claim_cells(result, ability.name, ability.variant))};
+  return {sharp(*found), threshold_text(*found), count_seeds(claim_cells(result, ability.name, ability.variant))};
 }
 
 // Thresholds of abilities at different places have disjoint intervals, in the order of the places.
-Judgement judge_order(const StudyResult& result, const std::vector<Ability>& abilities,
-                      double confidence) {
+Judgement judge_order(const StudyResult& result, const std::vector<Ability>& abilities, double confidence) {
   struct Fitted {
     const Ability* ability;
     ThresholdFit fit;
   };
-  const double each =
-      1 - (1 - confidence) / std::max<double>(1, static_cast<double>(abilities.size()));
+  const double each = 1 - (1 - confidence) / std::max<double>(1, static_cast<double>(abilities.size()));
   std::vector<Fitted> list;
   std::vector<std::string> evidence;
   int64_t seeds = 0;
@@ -258,8 +251,7 @@ Judgement judge_order(const StudyResult& result, const std::vector<Ability>& abi
     for (const Fitted& late : list) {
       if (early.ability->place >= late.ability->place) continue;
       const bool enough = std::min(early.fit.sizes, late.fit.sizes) >= kThresholdSizes;
-      verdicts.push_back(enough ? above(late.fit.size50_interval, early.fit.size50_interval)
-                                : Verdict::kInconclusive);
+      verdicts.push_back(enough ? above(late.fit.size50_interval, early.fit.size50_interval) : Verdict::kInconclusive);
     }
   }
   return {all_of(verdicts), join(evidence, "; "), seeds};
@@ -304,8 +296,7 @@ class Emergence : public Study {
       sweep.learning_rates = {0.16};
       sweep.steps = 500;
       sweep.batch_size = 128;
-      const auto set = [&](const char* name, std::vector<int32_t> widths, int32_t steps,
-                           int32_t batch_size) {
+      const auto set = [&](const char* name, std::vector<int32_t> widths, int32_t steps, int32_t batch_size) {
         Ability& one = ability(name);
         one.widths = std::move(widths);
         one.steps = steps;
@@ -331,26 +322,17 @@ class Emergence : public Study {
     table.add("tasks", &options_.tasks, "abilities to train, one model each").one_of(names);
     add_sweep_fields(table, options_.sweep);
     for (Ability& one : options_.abilities) {
-      table
-          .add(one.name + "_widths", &one.widths,
-               fmt::format("n_embd of each size of {}; empty: widths", one.name))
+      table.add(one.name + "_widths", &one.widths, fmt::format("n_embd of each size of {}; empty: widths", one.name))
           .at_least(2);
-      table
-          .add(one.name + "_steps", &one.steps,
-               fmt::format("optimizer steps of {}; 0: steps", one.name))
-          .at_least(0);
+      table.add(one.name + "_steps", &one.steps, fmt::format("optimizer steps of {}; 0: steps", one.name)).at_least(0);
       table
           .add(one.name + "_batch_size", &one.batch_size,
                fmt::format("sequences a step of {}; 0: batch_size", one.name))
           .at_least(0);
     }
     table.add("length", &options_.length, "digits in a chain problem").at_least(2).at_most(1000);
-    table.add("direct_length", &options_.direct_length, "digits in a direct sum")
-        .at_least(2)
-        .at_most(1000);
-    table.add("parity_bits", &options_.parity_bits, "bits in a parity problem")
-        .at_least(2)
-        .at_most(1000);
+    table.add("direct_length", &options_.direct_length, "digits in a direct sum").at_least(2).at_most(1000);
+    table.add("parity_bits", &options_.parity_bits, "bits in a parity problem").at_least(2).at_most(1000);
     table.add("balanced_beliefs", &options_.balanced_beliefs,
               "half of the training sequences of false_belief hold one; else as they come");
     table
@@ -361,12 +343,8 @@ class Emergence : public Study {
         .add("equal_gigaflops", &options_.equal_gigaflops,
              "and again with so many GFLOP for every size: thresholds at equal FLOPs")
         .at_least(1e-3);
-    table.add("solved", &options_.solved, "claims: exact match from which a task is solved")
-        .at_least(0)
-        .at_most(1);
-    table
-        .add("chance_margin", &options_.chance_margin,
-             "claims: exact match so far above chance is still at chance")
+    table.add("solved", &options_.solved, "claims: exact match from which a task is solved").at_least(0).at_most(1);
+    table.add("chance_margin", &options_.chance_margin, "claims: exact match so far above chance is still at chance")
         .at_least(0)
         .at_most(1);
     table
@@ -381,8 +359,7 @@ class Emergence : public Study {
     check(!options_.tasks.empty(), "tasks is empty: there is nothing to train");
     for (size_t i = 0; i < options_.tasks.size(); ++i) {
       for (size_t j = 0; j < i; ++j) {
-        check(options_.tasks[i] != options_.tasks[j], "tasks: {} is there twice",
-              options_.tasks[i]);
+        check(options_.tasks[i] != options_.tasks[j], "tasks: {} is there twice", options_.tasks[i]);
       }
     }
   }
@@ -404,31 +381,27 @@ class Emergence : public Study {
     const double margin = options.chance_margin, solved = options.solved;
     const double ratio = options.loss_ratio;
     for (const Ability& one : options.chosen()) {
-      claims.push_back(
-          {one.name + "_emerges",
-           fmt::format("{}: the smallest size is within {} of chance and the largest has exact "
-                       "match of at least {}, in every seed.",
-                       one.name, margin, solved),
-           [=](const StudyResult& result, double confidence) {
-             return judge_emergence(result, one, margin, solved, confidence);
-           }});
-      claims.push_back(
-          {one.name + "_loss",
-           fmt::format("{}: wherever exact match is at least {}, the loss per answer token is at "
-                       "most {} of the smallest size's in every seed.",
-                       one.name, solved, ratio),
-           [=](const StudyResult& result, double confidence) {
-             return judge_loss(result, one, solved, ratio, confidence);
-           }});
+      claims.push_back({one.name + "_emerges",
+                        fmt::format("{}: the smallest size is within {} of chance and the largest has exact "
+                                    "match of at least {}, in every seed.",
+                                    one.name, margin, solved),
+                        [=](const StudyResult& result, double confidence) {
+                          return judge_emergence(result, one, margin, solved, confidence);
+                        }});
+      claims.push_back({one.name + "_loss",
+                        fmt::format("{}: wherever exact match is at least {}, the loss per answer token is at "
+                                    "most {} of the smallest size's in every seed.",
+                                    one.name, solved, ratio),
+                        [=](const StudyResult& result, double confidence) {
+                          return judge_loss(result, one, solved, ratio, confidence);
+                        }});
       claims.push_back(
           {one.name + "_threshold",
            fmt::format("{}: exact match rises sharply, from 10% to 90% of its rise in less than {} "
                        "decades of parameters, and a threshold explains it better than a constant "
                        "or a line in log N; at least {} sizes.",
                        one.name, kSharpWidth, kThresholdSizes),
-           [=](const StudyResult& result, double confidence) {
-             return judge_threshold(result, one, confidence);
-           }});
+           [=](const StudyResult& result, double confidence) { return judge_threshold(result, one, confidence); }});
     }
     const std::vector<Ability> chosen = options.chosen();
     std::map<int32_t, std::vector<std::string>> places;
@@ -436,12 +409,9 @@ class Emergence : public Study {
     if (places.size() > 1) {
       std::vector<std::string> order;
       for (const auto& [place, names] : places) order.push_back(join(names, ", "));
-      claims.push_back({"order",
-                        fmt::format("Thresholds appear in this order, with disjoint intervals: {}.",
-                                    join(order, " < ")),
-                        [=](const StudyResult& result, double confidence) {
-                          return judge_order(result, chosen, confidence);
-                        }});
+      claims.push_back(
+          {"order", fmt::format("Thresholds appear in this order, with disjoint intervals: {}.", join(order, " < ")),
+           [=](const StudyResult& result, double confidence) { return judge_order(result, chosen, confidence); }});
     }
     return claims;
   }
@@ -453,21 +423,18 @@ class Emergence : public Study {
       std::string text = fmt::format("{} steps of {} sequences", size.steps, size.batch_size);
       if (one.name == "chain") text = fmt::format("{} digits, {}", options_.length, text);
       if (one.name == "parity") text = fmt::format("{} bits, {}", options_.parity_bits, text);
-      if (one.name == "direct_sum")
-        text = fmt::format("{} digits, {}", options_.direct_length, text);
+      if (one.name == "direct_sum") text = fmt::format("{} digits, {}", options_.direct_length, text);
       if (one.name == "false_belief") {
         text += options_.balanced_beliefs ? ", half of them false beliefs" : ", as beliefs come";
       }
       result.settings.emplace_back(one.name, text);
     }
-    const Facts common = {
-        {"learning rates", fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
-        {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
-        {"test items", fmt::to_string(sweep.test_items)}};
+    const Facts common = {{"learning rates", fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
+                          {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
+                          {"test items", fmt::to_string(sweep.test_items)}};
     result.settings.insert(result.settings.end(), common.begin(), common.end());
     for (const Ability& one : options_.chosen()) {
-      for (Figure& figure :
-           budget_figures(result, one.name, one.variant, one.arm, options_.budgets())) {
+      for (Figure& figure : budget_figures(result, one.name, one.variant, one.arm, options_.budgets())) {
         result.figures.push_back(std::move(figure));
       }
     }

@@ -72,8 +72,7 @@ Judgement judge_delay(const StudyResult& result, const Options& options) {
     return {Verdict::kInconclusive, text + " (inf: not within the budget)", count_seeds(cells)};
   }
   return {ratios[ratios.size() / 2] >= options.ratio ? Verdict::kPass : Verdict::kFail,
-          fmt::format("{}; median ratio {:.1f}", text, ratios[ratios.size() / 2]),
-          count_seeds(cells)};
+          fmt::format("{}; median ratio {:.1f}", text, ratios[ratios.size() / 2]), count_seeds(cells)};
 }
 
 Judgement judge_no_decay(const StudyResult& result, const Options& options, double confidence) {
@@ -119,8 +118,7 @@ Figure curves_figure(const StudyResult& result, const Options& options) {
 // How much of either half of the table the models know, as training goes on.
 class Watching : public Interview {
  public:
-  Watching(const Options& options, const tasks::ModularTask& task)
-      : options_(options), task_(task) {}
+  Watching(const Options& options, const tasks::ModularTask& task) : options_(options), task_(task) {}
 
   std::vector<int64_t> steps(int64_t) const override { return asked_steps(options_); }
 
@@ -179,8 +177,7 @@ class Grokking : public Study {
       return;
     }
     sweep.widths = {128};
-    sweep.seeds =
-        scale == "paper" ? std::vector<int32_t>{0, 1, 2, 3, 4} : std::vector<int32_t>{0, 1, 2};
+    sweep.seeds = scale == "paper" ? std::vector<int32_t>{0, 1, 2, 3, 4} : std::vector<int32_t>{0, 1, 2};
     sweep.steps = 100000;
     sweep.batch_size = 512;
     sweep.evaluation_rows = 2500;
@@ -192,22 +189,16 @@ class Grokking : public Study {
     table.add("widths", &sweep.widths, "n_embd, one").at_least(2);
     table.add("n_layer", &sweep.n_layer, "blocks").at_least(1);
     table.add("n_head", &options_.n_head, "heads").at_least(1);
-    table.add("learning_rates", &sweep.learning_rates, "of AdamW after the warm-up, one")
-        .at_least(0);
+    table.add("learning_rates", &sweep.learning_rates, "of AdamW after the warm-up, one").at_least(0);
     table.add("weight_decay", &options_.weight_decay, "where there is one").at_least(0);
     table.add("warmup_steps", &options_.warmup_steps, "linear").at_least(0);
     table.add("steps", &sweep.steps, "optimizer steps").at_least(1);
     table.add("batch_size", &sweep.batch_size, "pairs a step").at_least(1);
     add_run_fields(table, sweep, false);
     table.add("modulus", &options_.data.modulus, "of the addition").at_least(3);
-    table.add("trained_share", &options_.data.trained_share, "of the pairs")
-        .at_least(0.05)
-        .at_most(0.95);
-    table.add("growth", &options_.growth, "of the step from one question to the next")
-        .at_least(1.01);
-    table.add("by_heart", &options_.by_heart, "claims: accuracy on trained pairs that counts")
-        .at_least(0)
-        .at_most(1);
+    table.add("trained_share", &options_.data.trained_share, "of the pairs").at_least(0.05).at_most(0.95);
+    table.add("growth", &options_.growth, "of the step from one question to the next").at_least(1.01);
+    table.add("by_heart", &options_.by_heart, "claims: accuracy on trained pairs that counts").at_least(0).at_most(1);
     table.add("understood", &options_.understood, "claims: accuracy on held-out pairs that counts")
         .at_least(0)
         .at_most(1);
@@ -254,9 +245,7 @@ class Grokking : public Study {
          fmt::format("Without weight decay every model learns the trained pairs and stays below {} "
                      "on held-out pairs to the end of the run.",
                      options.understood),
-         [=](const StudyResult& result, double confidence) {
-           return judge_no_decay(result, options, confidence);
-         }}};
+         [=](const StudyResult& result, double confidence) { return judge_no_decay(result, options, confidence); }}};
   }
 
   void describe(StudyResult& result) const override {
@@ -264,10 +253,9 @@ class Grokking : public Study {
     result.settings = {
         {"table", fmt::format("addition modulo {}, {} of the pairs trained", options_.data.modulus,
                               options_.data.trained_share)},
-        {"model", fmt::format("{} blocks of width {}, {} heads", sweep.n_layer,
-                              sweep.widths.front(), options_.n_head)},
-        {"training", fmt::format("{} steps of {} pairs, warm-up {} steps, then constant",
-                                 sweep.steps, sweep.batch_size, options_.warmup_steps)},
+        {"model", fmt::format("{} blocks of width {}, {} heads", sweep.n_layer, sweep.widths.front(), options_.n_head)},
+        {"training", fmt::format("{} steps of {} pairs, warm-up {} steps, then constant", sweep.steps, sweep.batch_size,
+                                 options_.warmup_steps)},
         {"learning rate", fmt::format("{}", sweep.learning_rates.front())},
         {"weight decay", fmt::format("{} or 0", options_.weight_decay)},
         {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))}};
@@ -275,16 +263,14 @@ class Grokking : public Study {
     result.caveats = {
         "Guessing is right once in as many times as there are numbers.",
         "Batches are drawn with replacement from the trained pairs, not in epochs.",
-        fmt::format("A moment is known to a factor of {}: models are asked at such steps.",
-                    options_.growth),
+        fmt::format("A moment is known to a factor of {}: models are asked at such steps.", options_.growth),
         "The quick scale is a smoke run: it is too short for the claims, which then stay open."};
   }
 
  private:
   ModelConfig model() const {
     const SweepOptions& sweep = options_.sweep;
-    ModelConfig config =
-        recipe_config(sweep.n_layer, sweep.widths.front(), options_.data.modulus + 2, 5);
+    ModelConfig config = recipe_config(sweep.n_layer, sweep.widths.front(), options_.data.modulus + 2, 5);
     config.n_head = options_.n_head;
     return config;
   }

@@ -51,8 +51,7 @@ struct Group {
   std::string evidence;
 };
 
-Group group_of(const StudyResult& result, const std::string& task, const char* arm,
-               double confidence) {
+Group group_of(const StudyResult& result, const std::string& task, const char* arm, double confidence) {
   Group group;
   int32_t width = 0;
   for (const Cell* cell : claim_cells(result, task, arm)) width = std::max(width, cell->n_embd);
@@ -62,20 +61,17 @@ Group group_of(const StudyResult& result, const std::string& task, const char* a
     const ArmResult* found = cell->find_arm(arm);
     group.cells.push_back(cell);
     group.intervals.push_back(exact_match_interval(*found, confidence));
-    parts.push_back(fmt::format("seed {} lr {:.3g}: {:.3f}", cell->seed, cell->learning_rate,
-                                found->exact_match));
+    parts.push_back(fmt::format("seed {} lr {:.3g}: {:.3f}", cell->seed, cell->learning_rate, found->exact_match));
   }
   if (!parts.empty()) {
-    group.evidence =
-        fmt::format("{} {}, d={}, {} parameters, {:.3g} FLOPs each: {}", task, arm, width,
-                    group.cells[0]->parameters, group.cells[0]->flops, join(parts, ", "));
+    group.evidence = fmt::format("{} {}, d={}, {} parameters, {:.3g} FLOPs each: {}", task, arm, width,
+                                 group.cells[0]->parameters, group.cells[0]->flops, join(parts, ", "));
   }
   return group;
 }
 
-Judgement judge_all(const StudyResult& result, const std::vector<std::string>& tasks,
-                    const char* arm, double confidence, Verdict (*rule)(const Interval&, double),
-                    double bound) {
+Judgement judge_all(const StudyResult& result, const std::vector<std::string>& tasks, const char* arm,
+                    double confidence, Verdict (*rule)(const Interval&, double), double bound) {
   std::vector<Verdict> verdicts;
   std::vector<const Cell*> cells;
   std::vector<std::string> evidence;
@@ -93,8 +89,7 @@ Judgement judge_all(const StudyResult& result, const std::vector<std::string>& t
 Judgement judge_short(const StudyResult& result, const Options& options, double confidence) {
   const Group group = group_of(result, sum_name(options.short_length), kDirect, confidence);
   const auto count = static_cast<int64_t>(group.cells.size());
-  const auto needed =
-      static_cast<int64_t>(std::ceil(options.seed_share * static_cast<double>(count) - 1e-9));
+  const auto needed = static_cast<int64_t>(std::ceil(options.seed_share * static_cast<double>(count) - 1e-9));
   int64_t passed = 0, failed = 0;
   for (const Interval& one : group.intervals) {
     const Verdict verdict = at_least(one, options.solved);
@@ -157,15 +152,11 @@ class Horizon : public Study {
     table.add("lengths", &options_.lengths, "digits of the sums that direct models are asked")
         .at_least(2)
         .at_most(1000);
-    table.add("cot_lengths", &options_.cot_lengths, "digits of the sums by steps")
-        .at_least(2)
-        .at_most(1000);
+    table.add("cot_lengths", &options_.cot_lengths, "digits of the sums by steps").at_least(2).at_most(1000);
     table.add("long_length", &options_.long_length,
               "from so many digits on direct models train long_steps, at every learning rate, and "
               "are claimed not to solve the task");
-    table
-        .add("long_steps", &options_.long_steps,
-             "optimizer steps of those, and of all models that write steps down")
+    table.add("long_steps", &options_.long_steps, "optimizer steps of those, and of all models that write steps down")
         .at_least(1);
     table.add("cot_learning_rate", &options_.cot_learning_rate,
               "peak learning rate, times 1 / n_embd, of models that write steps down");
@@ -174,25 +165,15 @@ class Horizon : public Study {
              "share of the prompts that tests ask, where there are fewer than a million")
         .at_least(0)
         .at_most(0.5);
-    table.add("parity_bits", &options_.parity_bits, "bits of the parity by steps")
-        .at_least(2)
-        .at_most(1000);
+    table.add("parity_bits", &options_.parity_bits, "bits of the parity by steps").at_least(2).at_most(1000);
     table.add("parity_width", &options_.parity_width, "n_embd of its model").at_least(2);
     table.add("parity_steps", &options_.parity_steps, "optimizer steps of its model").at_least(1);
-    table
-        .add("parity_learning_rate", &options_.parity_learning_rate,
-             "its peak learning rate, times 1 / parity_width")
+    table.add("parity_learning_rate", &options_.parity_learning_rate, "its peak learning rate, times 1 / parity_width")
         .at_least(0);
     table.add("short_length", &options_.short_length, "claims: so many digits are summed at once");
-    table.add("solved", &options_.solved, "claims: exact match from which a task is solved")
-        .at_least(0)
-        .at_most(1);
-    table.add("unsolved", &options_.unsolved, "claims: exact match up to which it is not")
-        .at_least(0)
-        .at_most(1);
-    table
-        .add("seed_share", &options_.seed_share,
-             "claims: share of the seeds that must sum the short length")
+    table.add("solved", &options_.solved, "claims: exact match from which a task is solved").at_least(0).at_most(1);
+    table.add("unsolved", &options_.unsolved, "claims: exact match up to which it is not").at_least(0).at_most(1);
+    table.add("seed_share", &options_.seed_share, "claims: share of the seeds that must sum the short length")
         .at_least(0)
         .at_most(1);
   }
@@ -203,8 +184,8 @@ class Horizon : public Study {
     const auto has = [](const std::vector<int32_t>& list, int32_t value) {
       return std::find(list.begin(), list.end(), value) != list.end();
     };
-    check(has(lengths, options_.short_length), "short_length: {} is not among lengths ({})",
-          options_.short_length, fmt::join(lengths, ", "));
+    check(has(lengths, options_.short_length), "short_length: {} is not among lengths ({})", options_.short_length,
+          fmt::join(lengths, ", "));
     for (const auto& list : {lengths, options_.cot_lengths}) {
       for (const int32_t one : list) {
         check(std::count(list.begin(), list.end(), one) == 1, "a length is there twice: {}", one);
@@ -216,8 +197,7 @@ class Horizon : public Study {
     for (const int32_t width : options_.sweep.widths) {
       for (const int32_t length : options_.lengths) {
         const tasks::ChainTask task = sum(length, kDirect);
-        Experiment experiment =
-            sweep_experiment(options_.sweep, sum_name(length), kDirect, &task, width);
+        Experiment experiment = sweep_experiment(options_.sweep, sum_name(length), kDirect, &task, width);
         if (length >= options_.long_length) {
           experiment.steps = options_.long_steps;
           experiment.choose_rate = false;
@@ -230,8 +210,7 @@ class Horizon : public Study {
       }
     }
     const auto parity = tasks::make_parity(options_.parity_bits, {kSteps});
-    Experiment experiment =
-        by_steps(parity_name(options_.parity_bits), *parity, options_.parity_width);
+    Experiment experiment = by_steps(parity_name(options_.parity_bits), *parity, options_.parity_width);
     experiment.steps = options_.parity_steps;
     experiment.learning_rates = {options_.parity_learning_rate / options_.parity_width};
     run_experiment(run, options_.sweep, experiment);
@@ -249,9 +228,7 @@ class Horizon : public Study {
          fmt::format("Asked for the answer at once, the largest size sums {} digits with exact "
                      "match of at least {} in a share of at least {} of the seeds.",
                      options.short_length, options.solved, options.seed_share),
-         [options](const StudyResult& result, double confidence) {
-           return judge_short(result, options, confidence);
-         }},
+         [options](const StudyResult& result, double confidence) { return judge_short(result, options, confidence); }},
         {"long",
          fmt::format("From {} digits on, within the budget of the models that write steps down, it "
                      "has exact match of at most {} in every seed at every learning rate of the "
@@ -272,26 +249,23 @@ class Horizon : public Study {
                      "at least {} in every seed.",
                      options.parity_width, options.parity_bits, options.solved),
          [=](const StudyResult& result, double confidence) {
-           return judge_all(result, {parity_name(options.parity_bits)}, kSteps, confidence,
-                            at_least, options.solved);
+           return judge_all(result, {parity_name(options.parity_bits)}, kSteps, confidence, at_least, options.solved);
          }}};
   }
 
   void describe(StudyResult& result) const override {
     const SweepOptions& sweep = options_.sweep;
-    result.settings = {
-        {"direct", fmt::format("{} digits, {} steps of {} sequences; {} steps from {} digits on",
-                               fmt::join(options_.lengths, ", "), sweep.steps, sweep.batch_size,
-                               options_.long_steps, options_.long_length)},
-        {"by steps",
-         fmt::format("{} digits, {} steps; parity of {} bits at d = {}, {} steps",
-                     fmt::join(options_.cot_lengths, ", "), options_.long_steps,
-                     options_.parity_bits, options_.parity_width, options_.parity_steps)},
-        {"learning rates", fmt::format("{} / d, {} / d by steps, {} / d for parity",
-                                       fmt::join(sweep.learning_rates, ", "),
-                                       options_.cot_learning_rate, options_.parity_learning_rate)},
-        {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
-        {"test items", fmt::to_string(sweep.test_items)}};
+    result.settings = {{"direct", fmt::format("{} digits, {} steps of {} sequences; {} steps from {} digits on",
+                                              fmt::join(options_.lengths, ", "), sweep.steps, sweep.batch_size,
+                                              options_.long_steps, options_.long_length)},
+                       {"by steps", fmt::format("{} digits, {} steps; parity of {} bits at d = {}, {} steps",
+                                                fmt::join(options_.cot_lengths, ", "), options_.long_steps,
+                                                options_.parity_bits, options_.parity_width, options_.parity_steps)},
+                       {"learning rates",
+                        fmt::format("{} / d, {} / d by steps, {} / d for parity", fmt::join(sweep.learning_rates, ", "),
+                                    options_.cot_learning_rate, options_.parity_learning_rate)},
+                       {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
+                       {"test items", fmt::to_string(sweep.test_items)}};
     result.caveats = {
         "A direct model that stays at chance does so within this budget: it is not shown that the "
         "task is impossible without steps.",

@@ -1,8 +1,7 @@
 // What do models learn to do with what stands in their context? Three questions with known answers:
 //
-//   recall      E12: key-value recall. One layer cannot, two layers can (Olsson et al. 2022,
-//   Sanford
-//               et al. 2024): accuracy by how often the key occurred before.
+//   recall      E12: key-value recall. One layer cannot, two layers can (Olsson et al. 2022, Sanford et al.
+//               2024): accuracy by how often the key occurred before.
 //   few_shot    E13: which of K memorised permutations? Zero, one and few shots against the exact
 //               Bayes posterior; and whether the residual stream holds the task (H3).
 //   regression  E14: one layer of linear attention against one step of gradient descent, whose
@@ -102,8 +101,7 @@ Judgement judge_one_layer(const StudyResult& result, const Options& options, dou
   for (const Cell* cell : cells) {
     const ArmResult* arm = cell->find_arm("1_prior");
     verdicts.push_back(at_most(exact_match_interval(*arm, confidence), options.one_layer));
-    evidence.push_back(
-        fmt::format("d={} seed {}: {:.3f}", cell->n_embd, cell->seed, arm->exact_match));
+    evidence.push_back(fmt::format("d={} seed {}: {:.3f}", cell->n_embd, cell->seed, arm->exact_match));
   }
   return {all_of(verdicts), join(evidence, "; "), count_seeds(cells)};
 }
@@ -114,10 +112,8 @@ Judgement judge_two_layers(const StudyResult& result, const Options& options, do
   std::vector<std::string> evidence;
   for (const Cell* cell : cells) {
     const ArmResult* arm = cell->find_arm("1_prior");
-    by_width[cell->n_embd].push_back(
-        at_least(exact_match_interval(*arm, confidence), options.two_layers));
-    evidence.push_back(
-        fmt::format("d={} seed {}: {:.3f}", cell->n_embd, cell->seed, arm->exact_match));
+    by_width[cell->n_embd].push_back(at_least(exact_match_interval(*arm, confidence), options.two_layers));
+    evidence.push_back(fmt::format("d={} seed {}: {:.3f}", cell->n_embd, cell->seed, arm->exact_match));
   }
   std::vector<Verdict> widths;
   for (const auto& [width, seeds] : by_width) widths.push_back(share_of(seeds, options.seed_share));
@@ -125,8 +121,8 @@ Judgement judge_two_layers(const StudyResult& result, const Options& options, do
 }
 
 // A measure of every shot of every model that learned `tasks` tasks, held against a bound.
-Judgement judge_shots(const StudyResult& result, const Options& options, const char* measure,
-                      double bound, double confidence) {
+Judgement judge_shots(const StudyResult& result, const Options& options, const char* measure, double bound,
+                      double confidence) {
   std::vector<Verdict> verdicts;
   std::vector<std::string> evidence;
   std::vector<const Cell*> cells;
@@ -165,21 +161,19 @@ Judgement judge_vectors(const StudyResult& result, const Options& options, doubl
         const Measure* control = cell->find_measure(fmt::format("control.{}", depth));
         const Interval kept = measure_interval(*patched, at);
         depths.push_back(all_of(std::vector{
-            at_least(kept, options.vector_share * few_shot->mean),
-            above(kept, measure_interval(*zero_shot, at)),
+            at_least(kept, options.vector_share * few_shot->mean), above(kept, measure_interval(*zero_shot, at)),
             at_most(measure_interval(*control, at), zero_shot->mean + options.control_margin)}));
         shares.push_back(fmt::format("{:.3f} ({:.3f})", patched->mean, control->mean));
       }
       cells.push_back(cell);
       verdicts.push_back(any_of(depths));
-      evidence.push_back(fmt::format(
-          "K={} seed {}: few shots {:.3f}, none {:.3f}, patched (control) at depths from 1: {}",
-          tasks, cell->seed, few_shot->mean, zero_shot->mean, join(shares, ", ")));
+      evidence.push_back(
+          fmt::format("K={} seed {}: few shots {:.3f}, none {:.3f}, patched (control) at depths from 1: {}", tasks,
+                      cell->seed, few_shot->mean, zero_shot->mean, join(shares, ", ")));
     }
   }
   const Verdict verdict = all_of(verdicts);
-  return {verdict,
-          (verdict == Verdict::kFail ? "not supported at this depth; " : "") + join(evidence, "; "),
+  return {verdict, (verdict == Verdict::kFail ? "not supported at this depth; " : "") + join(evidence, "; "),
           count_seeds(cells)};
 }
 
@@ -192,11 +186,11 @@ Judgement judge_loss(const StudyResult& result, const Options& options, double c
     const Interval interval = measure_interval(*ratio, confidence);
     verdicts.push_back(at_least(interval, 1 - options.loss_margin));
     verdicts.push_back(at_most(interval, 1 + options.loss_margin));
-    evidence.push_back(fmt::format(
-        "seed {}: loss {:.4f}, {:.4f} of the optimum ({:.4f} to {:.4f}); the gradient step on the "
-        "same sequences {:.4f}",
-        cell->seed, cell->find_measure("loss")->mean, ratio->mean, interval.low, interval.high,
-        cell->find_measure("gradient_step_loss")->mean));
+    evidence.push_back(
+        fmt::format("seed {}: loss {:.4f}, {:.4f} of the optimum ({:.4f} to {:.4f}); the gradient step on the "
+                    "same sequences {:.4f}",
+                    cell->seed, cell->find_measure("loss")->mean, ratio->mean, interval.low, interval.high,
+                    cell->find_measure("gradient_step_loss")->mean));
   }
   return {all_of(verdicts), join(evidence, "; "), count_seeds(cells)};
 }
@@ -275,8 +269,7 @@ class InContext : public Study {
     bound("seed_share", &options_.seed_share, "claims: in so many of the seeds");
     bound("excess_loss", &options_.excess_loss, "claims: nats that a model may lose to Bayes");
     bound("regret", &options_.regret, "claims: posterior probability that its answers may lack");
-    bound("vector_share", &options_.vector_share,
-          "claims: share of few-shot accuracy that a task vector keeps");
+    bound("vector_share", &options_.vector_share, "claims: share of few-shot accuracy that a task vector keeps");
     bound("control_margin", &options_.control_margin,
           "claims: accuracy above zero shots that another task's vector may have");
     bound("loss_margin", &options_.loss_margin, "claims: relative distance from the closed form");
@@ -286,8 +279,7 @@ class InContext : public Study {
   void check_options() const override {
     check_sweep_options(options_.sweep);
     check(!options_.parts.empty(), "parts is empty: there is nothing to train");
-    for (const auto* list :
-         {&options_.recall_rates, &options_.few_shot_rates, &options_.regression_rates}) {
+    for (const auto* list : {&options_.recall_rates, &options_.few_shot_rates, &options_.regression_rates}) {
       check(!list->empty(), "a list of learning rates is empty: there is nothing to train");
     }
     check(options_.regression_width > options_.regression_dimension,
@@ -319,12 +311,10 @@ class InContext : public Study {
 
   void add_few_shot_fields(ConfigTable& table) {
     Options& o = options_;
-    table.add("few_shot_tasks", &o.few_shot_tasks, "K: permutations to memorise; one model each")
-        .at_least(1);
+    table.add("few_shot_tasks", &o.few_shot_tasks, "K: permutations to memorise; one model each").at_least(1);
     table.add("few_shot_width", &o.few_shot_width, "n_embd").at_least(2);
     table.add("few_shot_layers", &o.few_shot_layers, "blocks").at_least(1);
-    table.add("few_shot_rates", &o.few_shot_rates, "peak learning rates, times 1 / n_embd")
-        .at_least(0);
+    table.add("few_shot_rates", &o.few_shot_rates, "peak learning rates, times 1 / n_embd").at_least(0);
     table.add("few_shot_symbols", &o.few_shot_symbols, "symbols that are permuted").at_least(2);
     table.add("few_shot_shots", &o.few_shot_shots, "most examples before a question").at_least(0);
     table.add("few_shot_steps", &o.few_shot_steps, "optimizer steps").at_least(1);
@@ -335,14 +325,11 @@ class InContext : public Study {
     Options& o = options_;
     table.add("regression_width", &o.regression_width, "channels of the layer").at_least(2);
     table.add("regression_rates", &o.regression_rates, "peak learning rates").at_least(0);
-    table.add("regression_dimension", &o.regression_dimension, "d: numbers in an input")
-        .at_least(1);
-    table.add("regression_context", &o.regression_context, "N: examples before the query")
-        .at_least(1);
+    table.add("regression_dimension", &o.regression_dimension, "d: numbers in an input").at_least(1);
+    table.add("regression_context", &o.regression_context, "N: examples before the query").at_least(1);
     table.add("regression_steps", &o.regression_steps, "optimizer steps").at_least(1);
     table.add("regression_batch_size", &o.regression_batch_size, "sequences a step").at_least(1);
-    table.add("regression_test_sequences", &o.regression_test_sequences, "of the test loss")
-        .at_least(1);
+    table.add("regression_test_sequences", &o.regression_test_sequences, "of the test loss").at_least(1);
   }
 
   Experiment base(const char* task, std::string variant, int32_t width, int32_t layers,
@@ -359,9 +346,8 @@ class InContext : public Study {
   }
 
   void run_recall(StudyRun& run) {
-    const tasks::RecallTask task({.keys = options_.recall_keys,
-                                  .values = options_.recall_values,
-                                  .pairs = options_.recall_pairs});
+    const tasks::RecallTask task(
+        {.keys = options_.recall_keys, .values = options_.recall_values, .pairs = options_.recall_pairs});
     for (const int32_t width : options_.recall_widths) {
       for (const int32_t layers : options_.recall_layers) {
         Experiment one = base(kRecall, "dense", width, layers, options_.recall_rates, 1.0 / width);
@@ -378,8 +364,8 @@ class InContext : public Study {
     for (const int32_t count : options_.few_shot_tasks) {
       const tasks::PermutationTask task(
           {.symbols = options_.few_shot_symbols, .tasks = count, .shots = options_.few_shot_shots});
-      Experiment one = base(kFewShot, variant_of(count), width, options_.few_shot_layers,
-                            options_.few_shot_rates, 1.0 / width);
+      Experiment one =
+          base(kFewShot, variant_of(count), width, options_.few_shot_layers, options_.few_shot_rates, 1.0 / width);
       one.data = &task;
       one.steps = options_.few_shot_steps;
       one.batch_size = options_.few_shot_batch_size;
@@ -414,9 +400,7 @@ class InContext : public Study {
 std::vector<DeclaredClaim> InContext::claims() const {
   const Options o = options_;
   const auto with = [o](auto&& rule) {
-    return [o, rule](const StudyResult& result, double confidence) {
-      return rule(result, o, confidence);
-    };
+    return [o, rule](const StudyResult& result, double confidence) { return rule(result, o, confidence); };
   };
   struct PartClaim {
     const char* part;
@@ -425,10 +409,9 @@ std::vector<DeclaredClaim> InContext::claims() const {
   const std::vector<PartClaim> all = {
       {kRecall,
        {"one_layer",
-        fmt::format(
-            "One layer, of any width here, recalls the value of a key that occurred exactly "
-            "once before in at most {} of cases, in every seed.",
-            o.one_layer),
+        fmt::format("One layer, of any width here, recalls the value of a key that occurred exactly "
+                    "once before in at most {} of cases, in every seed.",
+                    o.one_layer),
         with(judge_one_layer)}},
       {kRecall,
        {"two_layers",
@@ -465,16 +448,14 @@ std::vector<DeclaredClaim> InContext::claims() const {
         fmt::format("One layer of linear attention has the loss of the best step of gradient "
                     "descent, d(d+1)/(N+d+1) = {:.4f}, within {} of it on both sides, in every "
                     "seed.",
-                    gradient_step_loss(
-                        {.dimension = o.regression_dimension, .context = o.regression_context}),
+                    gradient_step_loss({.dimension = o.regression_dimension, .context = o.regression_context}),
                     o.loss_margin),
         with(judge_loss)}},
       {kRegression,
        {"gradient_step_prediction",
-        fmt::format(
-            "Its predictions have a cosine of at least {} with those of that step, in every "
-            "seed.",
-            o.cosine),
+        fmt::format("Its predictions have a cosine of at least {} with those of that step, in every "
+                    "seed.",
+                    o.cosine),
         with(judge_cosine)}}};
   std::vector<DeclaredClaim> claims;
   for (const PartClaim& one : all) {
@@ -488,25 +469,23 @@ void InContext::describe(StudyResult& result) const {
   const Facts parts = {
       {"recall", fmt::format("{} pairs of {} keys and {} values, {} steps of {} sequences, rates "
                              "{} / d",
-                             o.recall_pairs, o.recall_keys, o.recall_values, o.recall_steps,
-                             o.recall_batch_size, fmt::join(o.recall_rates, ", "))},
-      {"few shots", fmt::format("K = {} permutations of {} symbols, {} blocks of width {}, {} "
-                                "steps of {} sequences, rates {} / d",
-                                fmt::join(o.few_shot_tasks, ", "), o.few_shot_symbols,
-                                o.few_shot_layers, o.few_shot_width, o.few_shot_steps,
-                                o.few_shot_batch_size, fmt::join(o.few_shot_rates, ", "))},
+                             o.recall_pairs, o.recall_keys, o.recall_values, o.recall_steps, o.recall_batch_size,
+                             fmt::join(o.recall_rates, ", "))},
+      {"few shots",
+       fmt::format("K = {} permutations of {} symbols, {} blocks of width {}, {} "
+                   "steps of {} sequences, rates {} / d",
+                   fmt::join(o.few_shot_tasks, ", "), o.few_shot_symbols, o.few_shot_layers, o.few_shot_width,
+                   o.few_shot_steps, o.few_shot_batch_size, fmt::join(o.few_shot_rates, ", "))},
       {"regression", fmt::format("d = {}, N = {}, {} channels, {} steps of {} sequences, rates {}",
-                                 o.regression_dimension, o.regression_context, o.regression_width,
-                                 o.regression_steps, o.regression_batch_size,
-                                 fmt::join(o.regression_rates, ", "))}};
+                                 o.regression_dimension, o.regression_context, o.regression_width, o.regression_steps,
+                                 o.regression_batch_size, fmt::join(o.regression_rates, ", "))}};
   const char* const names[] = {kRecall, kFewShot, kRegression};
   for (size_t i = 0; i < parts.size(); ++i) {
     if (has(o.parts, names[i])) result.settings.push_back(parts[i]);
   }
   const Facts common = {
       {"seeds", fmt::format("{}", fmt::join(o.sweep.seeds, ", "))},
-      {"test items", fmt::format("{} of each arm, {} regressions", o.sweep.test_items,
-                                 o.regression_test_sequences)}};
+      {"test items", fmt::format("{} of each arm, {} regressions", o.sweep.test_items, o.regression_test_sequences)}};
   result.settings.insert(result.settings.end(), common.begin(), common.end());
   result.caveats = {
       "That one layer cannot recall is a theorem about growing contexts; here it is measured at "

@@ -91,9 +91,8 @@ Judgement judge_line(const StudyResult& result, const Options& options, double c
       };
       for (int32_t k = 0; k < d; ++k) hold(k, 1 - double(k) / d);
       hold(2 * d, 0);
-      evidence.push_back(
-          fmt::format("d={} seed {}: farthest {:+.4f} after {} examples, {:.4f} after {}", d,
-                      cell->seed, farthest, where, after(*cell, "error", 2 * d).mean, 2 * d));
+      evidence.push_back(fmt::format("d={} seed {}: farthest {:+.4f} after {} examples, {:.4f} after {}", d, cell->seed,
+                                     farthest, where, after(*cell, "error", 2 * d).mean, 2 * d));
     }
   }
   return {all_of(verdicts), join(evidence, "; "), count_seeds(cells)};
@@ -119,16 +118,14 @@ Judgement judge_rules(const StudyResult& result, const Options& options, double 
           ++asked;
         }
       }
-      evidence.push_back(
-          fmt::format("d={} seed {}: below in {} of {} comparisons", d, cell->seed, below, asked));
+      evidence.push_back(fmt::format("d={} seed {}: below in {} of {} comparisons", d, cell->seed, below, asked));
     }
   }
   return {all_of(verdicts), join(evidence, "; "), count_seeds(cells)};
 }
 
 // Cells by the number of tasks.
-std::map<int32_t, std::vector<const Cell*>> by_tasks(const StudyResult& result,
-                                                     const Options& options) {
+std::map<int32_t, std::vector<const Cell*>> by_tasks(const StudyResult& result, const Options& options) {
   std::map<int32_t, std::vector<const Cell*>> cells;
   for (const int32_t log_tasks : options.log_tasks) {
     const auto found = claim_cells(result, kDiversity, tasks_name(log_tasks));
@@ -138,8 +135,8 @@ std::map<int32_t, std::vector<const Cell*>> by_tasks(const StudyResult& result,
 }
 
 // From each number of tasks to the next, in every seed.
-Judgement judge_distance(const StudyResult& result, const Options& options, const char* measure,
-                         bool rises, double confidence) {
+Judgement judge_distance(const StudyResult& result, const Options& options, const char* measure, bool rises,
+                         double confidence) {
   const auto cells = by_tasks(result, options);
   std::vector<Verdict> verdicts;
   std::vector<std::string> evidence;
@@ -171,8 +168,8 @@ std::vector<double> crossings(const StudyResult& result, const Options& options)
   std::map<uint32_t, std::vector<std::pair<double, double>>> seeds;  // log2 M, difference
   for (const auto& [log_tasks, cells] : by_tasks(result, options)) {
     for (const Cell* cell : cells) {
-      seeds[cell->seed].emplace_back(
-          log_tasks, measure_of(*cell, "to_posterior").mean - measure_of(*cell, "to_ridge").mean);
+      seeds[cell->seed].emplace_back(log_tasks,
+                                     measure_of(*cell, "to_posterior").mean - measure_of(*cell, "to_ridge").mean);
     }
   }
   std::vector<double> found;
@@ -197,22 +194,20 @@ Judgement judge_crossing(const StudyResult& result, const Options& options, doub
   const Interval interval = t_interval(found, confidence);
   const bool all = std::ssize(found) == seeds;
   return {all ? Verdict::kPass : Verdict::kFail,
-          found.empty()
-              ? "no seed crosses"
-              : fmt::format("{} of {} seeds cross, in the mean at 2^{:.2f} tasks (2^{:.2f} "
-                            "to 2^{:.2f})",
-                            found.size(), seeds, mean(found), interval.low, interval.high),
+          found.empty() ? "no seed crosses"
+                        : fmt::format("{} of {} seeds cross, in the mean at 2^{:.2f} tasks (2^{:.2f} "
+                                      "to 2^{:.2f})",
+                                      found.size(), seeds, mean(found), interval.low, interval.high),
           seeds};
 }
 
 Figure functions_figure(const StudyResult& result, int32_t d) {
-  Figure figure{
-      fmt::format("{} dimensions: error after k examples", d),
-      "Squared error in units of the variance of y, means over seeds and 95% intervals of "
-      "the first seed's items. The expectation of least squares is 1 - k/d, then 0.",
-      {"examples in the context"},
-      {"squared error"},
-      {}};
+  Figure figure{fmt::format("{} dimensions: error after k examples", d),
+                "Squared error in units of the variance of y, means over seeds and 95% intervals of "
+                "the first seed's items. The expectation of least squares is 1 - k/d, then 0.",
+                {"examples in the context"},
+                {"squared error"},
+                {}};
   const auto cells = claim_cells(result, functions_name(d), "decoder");
   if (cells.empty()) return figure;
   for (const char* rule : {"error", "least_squares", "averaging", "neighbours"}) {
@@ -243,8 +238,8 @@ Figure diversity_figure(const StudyResult& result, const Options& options) {
                 {"tasks in training", true},
                 {"squared distance", true},
                 {}};
-  for (const auto& [measure, name] : {std::pair{"to_ridge", "to ridge regression"},
-                                      {"to_posterior", "to the posterior over training tasks"}}) {
+  for (const auto& [measure, name] :
+       {std::pair{"to_ridge", "to ridge regression"}, {"to_posterior", "to the posterior over training tasks"}}) {
     FigureSeries series{name, {}};
     for (const auto& [log_tasks, cells] : by_tasks(result, options)) {
       std::vector<double> values;
@@ -328,9 +323,7 @@ class LinearFunctions : public Study {
              "from the start")
         .at_least(0);
     table.add("decay", &o.decay, "the learning rate falls linearly to 0, else it stays");
-    table.add("log_tasks", &o.log_tasks, "log2 of the training tasks; one model each")
-        .at_least(0)
-        .at_most(24);
+    table.add("log_tasks", &o.log_tasks, "log2 of the training tasks; one model each").at_least(0).at_most(24);
     table.add("diversity_dimension", &o.diversity_dimension, "d").at_least(1);
     table.add("diversity_examples", &o.diversity_examples, "in a sequence").at_least(2);
     table.add("noise", &o.noise, "standard deviation of y given x and task").at_least(1e-3);
@@ -341,9 +334,7 @@ class LinearFunctions : public Study {
     table.add("diversity_steps", &o.diversity_steps, "optimizer steps").at_least(1);
     table.add("diversity_batch_size", &o.diversity_batch_size, "sequences a step").at_least(1);
     table.add("test_sequences", &o.test_sequences, "of every measure").at_least(2);
-    table.add("line_margin", &o.line_margin, "claims: distance from the error of least squares")
-        .at_least(0)
-        .at_most(1);
+    table.add("line_margin", &o.line_margin, "claims: distance from the error of least squares").at_least(0).at_most(1);
   }
 
   void check_options() const override {
@@ -351,14 +342,13 @@ class LinearFunctions : public Study {
     check_sweep_options(o.sweep);
     for (const auto* list : {&o.widths, &o.layers, &o.heads}) {
       check(list->size() == o.dimensions.size(),
-            "dimensions has {} numbers and widths, layers or heads {}: they go together",
-            o.dimensions.size(), list->size());
+            "dimensions has {} numbers and widths, layers or heads {}: they go together", o.dimensions.size(),
+            list->size());
     }
     check(!o.function_rates.empty() && !o.diversity_rates.empty(),
           "a list of learning rates is empty: there is nothing to train");
     for (const int32_t one : o.log_tasks) {
-      check(std::count(o.log_tasks.begin(), o.log_tasks.end(), one) == 1,
-            "log_tasks: {} is there twice", one);
+      check(std::count(o.log_tasks.begin(), o.log_tasks.end(), one) == 1, "log_tasks: {} is there twice", one);
     }
   }
 
@@ -417,19 +407,15 @@ class LinearFunctions : public Study {
         {"functions",
          fmt::format("d = {}, {} layers, widths {}, {} steps of {} sequences of 2d + 1 examples, "
                      "rates {}, {}",
-                     fmt::join(o.dimensions, " and "), fmt::join(o.layers, " and "),
-                     fmt::join(o.widths, " and "), o.function_steps, o.function_batch_size,
-                     fmt::join(o.function_rates, ", "),
-                     o.curriculum_steps > 0
-                         ? fmt::format("a dimension more every {} steps", o.curriculum_steps)
-                         : "all dimensions from the start")},
-        {"diversity",
-         fmt::format("d = {}, {} examples, noise {}, 2^({}) tasks, {} layers of width {}, {} steps "
-                     "of {} sequences, rates {}",
-                     o.diversity_dimension, o.diversity_examples, o.noise,
-                     fmt::join(o.log_tasks, ", "), o.diversity_layers, o.diversity_width,
-                     o.diversity_steps, o.diversity_batch_size,
-                     fmt::join(o.diversity_rates, ", "))},
+                     fmt::join(o.dimensions, " and "), fmt::join(o.layers, " and "), fmt::join(o.widths, " and "),
+                     o.function_steps, o.function_batch_size, fmt::join(o.function_rates, ", "),
+                     o.curriculum_steps > 0 ? fmt::format("a dimension more every {} steps", o.curriculum_steps)
+                                            : "all dimensions from the start")},
+        {"diversity", fmt::format("d = {}, {} examples, noise {}, 2^({}) tasks, {} layers of width {}, {} steps "
+                                  "of {} sequences, rates {}",
+                                  o.diversity_dimension, o.diversity_examples, o.noise, fmt::join(o.log_tasks, ", "),
+                                  o.diversity_layers, o.diversity_width, o.diversity_steps, o.diversity_batch_size,
+                                  fmt::join(o.diversity_rates, ", "))},
         {"seeds", fmt::format("{}", fmt::join(o.sweep.seeds, ", "))},
         {"test sequences", fmt::to_string(o.test_sequences)}};
     result.caveats = {
@@ -448,9 +434,8 @@ class LinearFunctions : public Study {
   }
 
  private:
-  Experiment base(const std::string& task, const std::string& variant, int32_t width,
-                  int32_t layers, const std::vector<double>& rates, int32_t steps,
-                  int32_t batch_size) const {
+  Experiment base(const std::string& task, const std::string& variant, int32_t width, int32_t layers,
+                  const std::vector<double>& rates, int32_t steps, int32_t batch_size) const {
     Experiment experiment = sweep_experiment(options_.sweep, task, variant, nullptr, width);
     experiment.n_layer = layers;
     experiment.learning_rates = rates;
@@ -470,8 +455,8 @@ class LinearFunctions : public Study {
                                   .test_sequences = o.test_sequences,
                                   .validation_sequences = o.sweep.validation_items,
                                   .evaluation_rows = o.sweep.evaluation_rows});
-    Experiment one = base(functions_name(o.dimensions[i]), "decoder", o.widths[i], o.layers[i],
-                          o.function_rates, o.function_steps, o.function_batch_size);
+    Experiment one = base(functions_name(o.dimensions[i]), "decoder", o.widths[i], o.layers[i], o.function_rates,
+                          o.function_steps, o.function_batch_size);
     one.generated = &data;
     one.model = context_regression_config(data.options(), o.layers[i], o.widths[i], o.heads[i]);
     if (!o.decay) one.optimizer->schedule = {};
@@ -487,14 +472,12 @@ class LinearFunctions : public Study {
                                   .test_sequences = o.test_sequences,
                                   .validation_sequences = o.sweep.validation_items,
                                   .evaluation_rows = o.sweep.evaluation_rows});
-    Experiment one = base(kDiversity, tasks_name(log_tasks), o.diversity_width, o.diversity_layers,
-                          o.diversity_rates, o.diversity_steps, o.diversity_batch_size);
+    Experiment one = base(kDiversity, tasks_name(log_tasks), o.diversity_width, o.diversity_layers, o.diversity_rates,
+                          o.diversity_steps, o.diversity_batch_size);
     one.generated = &data;
-    one.model = context_regression_config(data.options(), o.diversity_layers, o.diversity_width,
-                                          o.diversity_heads);
+    one.model = context_regression_config(data.options(), o.diversity_layers, o.diversity_width, o.diversity_heads);
     // A triangle: half of the steps up, half of them down.
-    one.optimizer->schedule = {graph::Decay::linear, std::max(1, o.diversity_steps / 2),
-                               o.diversity_steps, 0};
+    one.optimizer->schedule = {graph::Decay::linear, std::max(1, o.diversity_steps / 2), o.diversity_steps, 0};
     run_experiment(run, o.sweep, one);
   }
 

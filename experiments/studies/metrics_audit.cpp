@@ -49,8 +49,7 @@ int64_t seeds_of(const AuditSeries& series) {
 }
 
 // Series whose whole answers go from unsolved at the smallest size to solved at the largest.
-std::vector<std::pair<std::string, const AuditSeries*>> jumps(const Audited& audited,
-                                                              const Options& options) {
+std::vector<std::pair<std::string, const AuditSeries*>> jumps(const Audited& audited, const Options& options) {
   std::vector<std::pair<std::string, const AuditSeries*>> list;
   for (const auto& [run, all] : audited.runs) {
     for (const AuditSeries& series : all) {
@@ -72,9 +71,8 @@ int64_t fewest(int64_t seeds, const AuditSeries& series) {
 
 Judgement judge_numbers(const Audited& audited) {
   return {audited.disagreements.empty() ? Verdict::kPass : Verdict::kFail,
-          audited.disagreements.empty()
-              ? fmt::format("{} runs, {} answers", audited.runs.size(), audited.lines)
-              : join(audited.disagreements, "; "),
+          audited.disagreements.empty() ? fmt::format("{} runs, {} answers", audited.runs.size(), audited.lines)
+                                        : join(audited.disagreements, "; "),
           0};
 }
 
@@ -97,16 +95,13 @@ Judgement judge_genuine(const Audited& audited, const Options& options, double c
     std::vector<std::string> parts;
     for (const Forecast& one : forecasts) {
       sizes.push_back(at_most(one.found, one.expected.low));
-      parts.push_back(fmt::format("{} parameters {:.3g} to {:.3g} (forecast {:.3g} to {:.3g})",
-                                  one.parameters, one.found.low, one.found.high, one.expected.low,
-                                  one.expected.high));
+      parts.push_back(fmt::format("{} parameters {:.3g} to {:.3g} (forecast {:.3g} to {:.3g})", one.parameters,
+                                  one.found.low, one.found.high, one.expected.low, one.expected.high));
     }
     verdicts.push_back(any_of(sizes));
     evidence.push_back(fmt::format("{}: loss at {}", name, join(parts, ", ")));
   }
-  return {all_of(verdicts),
-          evidence.empty() ? "no series goes from unsolved to solved" : join(evidence, "; "),
-          seeds};
+  return {all_of(verdicts), evidence.empty() ? "no series goes from unsolved to solved" : join(evidence, "; "), seeds};
 }
 
 Judgement judge_loss_axis(const Audited& audited, const Options& options, double confidence) {
@@ -117,12 +112,10 @@ Judgement judge_loss_axis(const Audited& audited, const Options& options, double
     seeds = fewest(seeds, *series);
     const LossAxis axis = loss_axis(*series, confidence);
     verdicts.push_back(at_least(axis.interval, options.explained));
-    evidence.push_back(fmt::format("{}: {:.3f} ({:.3f} to {:.3f}, {} models)", name, axis.explained,
-                                   axis.interval.low, axis.interval.high, series->rows.size()));
+    evidence.push_back(fmt::format("{}: {:.3f} ({:.3f} to {:.3f}, {} models)", name, axis.explained, axis.interval.low,
+                                   axis.interval.high, series->rows.size()));
   }
-  return {all_of(verdicts),
-          evidence.empty() ? "no series goes from unsolved to solved" : join(evidence, "; "),
-          seeds};
+  return {all_of(verdicts), evidence.empty() ? "no series goes from unsolved to solved" : join(evidence, "; "), seeds};
 }
 
 class MetricsAudit : public Study {
@@ -144,19 +137,14 @@ class MetricsAudit : public Study {
     table.add("solved", &options_.solved, "share of whole answers from which a size has an ability")
         .at_least(0)
         .at_most(1);
-    table.add("unsolved", &options_.unsolved, "share of whole answers up to which it has not")
-        .at_least(0)
-        .at_most(1);
-    table
-        .add("explained", &options_.explained,
-             "claims: share of the variance of accuracy that the loss explains")
+    table.add("unsolved", &options_.unsolved, "share of whole answers up to which it has not").at_least(0).at_most(1);
+    table.add("explained", &options_.explained, "claims: share of the variance of accuracy that the loss explains")
         .at_least(0)
         .at_most(1);
   }
 
   void check_options() const override {
-    check(!options_.runs.empty(),
-          "runs is empty: name directories of runs, as in --runs=runs/chain_of_thought");
+    check(!options_.runs.empty(), "runs is empty: name directories of runs, as in --runs=runs/chain_of_thought");
     std::map<std::string, int> names;
     for (const std::string& run : options_.runs) {
       check(++names[run_name(run)] == 1, "runs: two directories are called '{}'", run_name(run));
@@ -168,8 +156,7 @@ class MetricsAudit : public Study {
       check(fs::exists(fs::path(run) / "result.json"),
             "runs: there is no result.json in '{}'; only runs that are done can be audited", run);
       const std::string scale = load_result(fs::path(run) / "result.json").scale;
-      check(scale == options_.scale, "runs: '{}' is of the scale '{}': audit it with --scale {}",
-            run, scale, scale);
+      check(scale == options_.scale, "runs: '{}' is of the scale '{}': audit it with --scale {}", run, scale, scale);
     }
   }
 
@@ -194,25 +181,19 @@ class MetricsAudit : public Study {
   std::vector<DeclaredClaim> claims() const override {
     const Options options = options_;
     const std::shared_ptr<const Audited> audited = audited_;
-    return {
-        {"numbers", "Every number of every run follows from its recorded answers.",
-         [=](const StudyResult&, double) { return judge_numbers(*audited); }},
-        {"genuine",
-         fmt::format(
-             "Wherever whole answers go from at most {} at the smallest size to at least {} "
-             "at the largest, the loss of every seed of some larger size is below what a "
-             "power law through the smaller half of the sizes forecasts.",
-             options.unsolved, options.solved),
-         [=](const StudyResult&, double confidence) {
-           return judge_genuine(*audited, options, confidence);
-         }},
-        {"loss_axis",
-         fmt::format("There, a monotone function of the loss explains at least {} of the variance "
-                     "of whole-answer accuracy over all sizes and seeds.",
-                     options.explained),
-         [=](const StudyResult&, double confidence) {
-           return judge_loss_axis(*audited, options, confidence);
-         }}};
+    return {{"numbers", "Every number of every run follows from its recorded answers.",
+             [=](const StudyResult&, double) { return judge_numbers(*audited); }},
+            {"genuine",
+             fmt::format("Wherever whole answers go from at most {} at the smallest size to at least {} "
+                         "at the largest, the loss of every seed of some larger size is below what a "
+                         "power law through the smaller half of the sizes forecasts.",
+                         options.unsolved, options.solved),
+             [=](const StudyResult&, double confidence) { return judge_genuine(*audited, options, confidence); }},
+            {"loss_axis",
+             fmt::format("There, a monotone function of the loss explains at least {} of the variance "
+                         "of whole-answer accuracy over all sizes and seeds.",
+                         options.explained),
+             [=](const StudyResult&, double confidence) { return judge_loss_axis(*audited, options, confidence); }}};
   }
 
   void describe(StudyResult& result) const override {
@@ -247,8 +228,8 @@ class MetricsAudit : public Study {
     }
     for (SampleLine line : samples) {
       line.cell = name + "/" + line.cell;
-      const bool kept = std::any_of(cells.begin(), cells.end(),
-                                    [&](const Cell& cell) { return cell.cell == line.cell; });
+      const bool kept =
+          std::any_of(cells.begin(), cells.end(), [&](const Cell& cell) { return cell.cell == line.cell; });
       if (kept) run.directory().append(line);
     }
     run.add(cells);

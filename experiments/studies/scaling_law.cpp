@@ -62,8 +62,7 @@ std::vector<Run> runs_of(const Options& options) {
   const double tokens_per_step = double(sweep.batch_size) * options.source.block_size;
   for (const double budget : options.budgets) {
     for (const int32_t width : sweep.widths) {
-      const ModelConfig model =
-          recipe_config(sweep.n_layer, width, options.source.symbols, options.source.block_size);
+      const ModelConfig model = recipe_config(sweep.n_layer, width, options.source.symbols, options.source.block_size);
       const double step = 3 * forward_flops(model, sweep.batch_size, options.source.block_size);
       const double steps = std::round(budget / step);
       const double tokens = steps * tokens_per_step;
@@ -147,8 +146,7 @@ Judgement judge_entropy(const StudyResult& result, const Options& options) {
   return {verdict,
           fmt::format("E = {} nats from {} runs, half-width {:.3f} of h; h = {:.4f} nats, and the "
                       "source itself pays {:.4f} on the test items, which losses are measured from",
-                      interval_text(law.floor, floor), points.size(), half, h,
-                      source_loss(source, options.sweep)),
+                      interval_text(law.floor, floor), points.size(), half, h, source_loss(source, options.sweep)),
           seeds};
 }
 
@@ -156,9 +154,8 @@ std::vector<ScalingPoint> noise_free_grid() {
   std::vector<ScalingPoint> points;
   for (double n = 5e7; n < 1.7e10; n *= 2) {
     for (double d = 1e9; d < 5.2e11; d *= 4) {
-      points.push_back({n, d,
-                        kHoffmann[0] + kHoffmann[1] * std::pow(n, -kHoffmann[2]) +
-                            kHoffmann[3] * std::pow(d, -kHoffmann[4])});
+      points.push_back(
+          {n, d, kHoffmann[0] + kHoffmann[1] * std::pow(n, -kHoffmann[2]) + kHoffmann[3] * std::pow(d, -kHoffmann[4])});
     }
   }
   return points;
@@ -166,8 +163,8 @@ std::vector<ScalingPoint> noise_free_grid() {
 
 Judgement judge_noise_free() {
   const ScalingLaw law = fit_scaling_law(noise_free_grid());
-  const double found[] = {law.floor, law.parameters.coefficient, law.parameters.exponent,
-                          law.tokens.coefficient, law.tokens.exponent};
+  const double found[] = {law.floor, law.parameters.coefficient, law.parameters.exponent, law.tokens.coefficient,
+                          law.tokens.exponent};
   double worst = 0;
   for (size_t i = 0; i < std::size(found); ++i) {
     worst = std::max(worst, std::abs(found[i] / kHoffmann[i] - 1));
@@ -294,29 +291,19 @@ class ScalingLawStudy : public Study {
 
   void add_fields(ConfigTable& table) override {
     add_sweep_fields(table, options_.sweep);
-    table.add("budgets", &options_.budgets, "FLOPs that train a model: lines of equal compute")
-        .at_least(1);
-    table.add("least_tokens", &options_.least_tokens, "a budget leaves out sizes that see fewer")
-        .at_least(1);
-    table.add("most_tokens", &options_.most_tokens, "a budget leaves out sizes that see more")
-        .at_least(1);
+    table.add("budgets", &options_.budgets, "FLOPs that train a model: lines of equal compute").at_least(1);
+    table.add("least_tokens", &options_.least_tokens, "a budget leaves out sizes that see fewer").at_least(1);
+    table.add("most_tokens", &options_.most_tokens, "a budget leaves out sizes that see more").at_least(1);
     table.add("symbols", &options_.source.symbols, "of the source").at_least(2);
     table.add("order", &options_.source.order, "symbols that the next one depends on").at_least(1);
     table.add("block_size", &options_.source.block_size, "symbols in a sequence").at_least(2);
     table.add("exponent", &options_.source.exponent, "of Zipf's law at each context").at_least(0);
-    table
-        .add("shares", &options_.source.shares,
-             "of the distributions after the last 0, 1 .. symbols")
-        .at_least(0);
-    table.add("source_seed", &options_.source.source_seed,
-              "of the source: another tree, another h");
-    table
-        .add("resamples", &options_.resamples,
-             "of the runs, for the interval that takes them to be independent")
+    table.add("shares", &options_.source.shares, "of the distributions after the last 0, 1 .. symbols").at_least(0);
+    table.add("source_seed", &options_.source.source_seed, "of the source: another tree, another h");
+    table.add("resamples", &options_.resamples, "of the runs, for the interval that takes them to be independent")
         .at_least(20);
     table
-        .add("half_width", &options_.half_width,
-             "claims: widest interval of E to each side, share of the entropy rate")
+        .add("half_width", &options_.half_width, "claims: widest interval of E to each side, share of the entropy rate")
         .at_least(0)
         .at_most(1);
   }
@@ -325,9 +312,7 @@ class ScalingLawStudy : public Study {
     check_sweep_options(options_.sweep);
     const tasks::MarkovTask source(options_.source);
     const size_t runs = runs_of(options_).size();
-    check(runs >= 6,
-          "budgets, widths and tokens leave {} runs, a law of five constants takes 6 or more",
-          runs);
+    check(runs >= 6, "budgets, widths and tokens leave {} runs, a law of five constants takes 6 or more", runs);
     check_scaling_groups(planned_points(options_));
   }
 
@@ -350,19 +335,18 @@ class ScalingLawStudy : public Study {
 
   std::vector<DeclaredClaim> claims() const override {
     const Options options = options_;
-    return {
-        {"known_entropy",
-         fmt::format("The 95% interval of E in L(N, D) = E + A / N^alpha + B / D^beta, fitted by "
-                     "approach 3 to every run, with the variance that leaving out a size, an "
-                     "octave of tokens, a budget or a seed shows, holds the exact entropy rate of "
-                     "the source, and reaches at most {} of it to each side.",
-                     options.half_width),
-         [=](const StudyResult& result, double) { return judge_entropy(result, options); }},
-        {"noise_free",
-         fmt::format("Approach 3 on a noise-free grid gives back E {}, A {}, B {}, alpha {} and "
-                     "beta {} to {} relative.",
-                     kHoffmann[0], kHoffmann[1], kHoffmann[3], kHoffmann[2], kHoffmann[4], kExact),
-         [](const StudyResult&, double) { return judge_noise_free(); }}};
+    return {{"known_entropy",
+             fmt::format("The 95% interval of E in L(N, D) = E + A / N^alpha + B / D^beta, fitted by "
+                         "approach 3 to every run, with the variance that leaving out a size, an "
+                         "octave of tokens, a budget or a seed shows, holds the exact entropy rate of "
+                         "the source, and reaches at most {} of it to each side.",
+                         options.half_width),
+             [=](const StudyResult& result, double) { return judge_entropy(result, options); }},
+            {"noise_free",
+             fmt::format("Approach 3 on a noise-free grid gives back E {}, A {}, B {}, alpha {} and "
+                         "beta {} to {} relative.",
+                         kHoffmann[0], kHoffmann[1], kHoffmann[3], kHoffmann[2], kHoffmann[4], kExact),
+             [](const StudyResult&, double) { return judge_noise_free(); }}};
   }
 
   void describe(StudyResult& result) const override {
@@ -378,10 +362,9 @@ class ScalingLawStudy : public Study {
       entropies.push_back(fmt::format("{:.4f}", source.conditional_entropy(depth)));
     }
     result.settings = {
-        {"source",
-         fmt::format("order {}, {} symbols, Zipf exponent {}, shares {}, seed {}",
-                     options_.source.order, options_.source.symbols, options_.source.exponent,
-                     fmt::join(options_.source.shares, ", "), options_.source.source_seed)},
+        {"source", fmt::format("order {}, {} symbols, Zipf exponent {}, shares {}, seed {}", options_.source.order,
+                               options_.source.symbols, options_.source.exponent,
+                               fmt::join(options_.source.shares, ", "), options_.source.source_seed)},
         {"nats a symbol after 0, 1 .. symbols", join(entropies, ", ")},
         {"E", interval_text(law.floor, spread.floor)},
         {"E if runs were independent and the law exact", interval_text(law.floor, independent)},
@@ -390,8 +373,7 @@ class ScalingLawStudy : public Study {
         {"B", interval_text(law.tokens.coefficient, spread.coefficient_d)},
         {"beta", interval_text(law.tokens.exponent, spread.exponent_d)},
         {"best size as compute grows", frontier_text(means, law)},
-        {"batch",
-         fmt::format("{} sequences of {} symbols", sweep.batch_size, options_.source.block_size)},
+        {"batch", fmt::format("{} sequences of {} symbols", sweep.batch_size, options_.source.block_size)},
         {"learning rates", fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
         {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
         {"test items", fmt::to_string(sweep.test_items)}};

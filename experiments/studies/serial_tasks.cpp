@@ -152,8 +152,7 @@ Judgement judge_steps(const StudyResult& result, const Options& options, double 
   for (const Chosen& one : chosen(options)) {
     for (const Cell* cell : claim_cells(result, one.name(), kSteps)) {
       verdicts.push_back(at_least(right_interval(*cell, one, confidence), options.solved));
-      evidence.push_back(
-          fmt::format("{} seed {}: {:.4f}", one.name(), cell->seed, right(*cell, one)));
+      evidence.push_back(fmt::format("{} seed {}: {:.4f}", one.name(), cell->seed, right(*cell, one)));
       cells.push_back(cell);
     }
   }
@@ -170,10 +169,10 @@ Judgement judge_gap(const StudyResult& result, const Options& options, double co
     for (const Cell* cell : claim_cells(result, one.name(), kSteps)) {
       const auto found = direct.find(cell->seed);
       if (found == direct.end()) continue;
-      verdicts.push_back(above(right_interval(*cell, one, confidence),
-                               right_interval(*found->second, one, confidence)));
-      evidence.push_back(fmt::format("{} seed {}: {:.4f} against {:.4f}", one.name(), cell->seed,
-                                     right(*cell, one), right(*found->second, one)));
+      verdicts.push_back(
+          above(right_interval(*cell, one, confidence), right_interval(*found->second, one, confidence)));
+      evidence.push_back(fmt::format("{} seed {}: {:.4f} against {:.4f}", one.name(), cell->seed, right(*cell, one),
+                                     right(*found->second, one)));
       cells.push_back(cell);
     }
   }
@@ -196,16 +195,14 @@ Judgement judge_depth(const StudyResult& result, const Options& options, double 
       const auto other = many.find(seed);
       if (other != many.end()) gains.push_back(right(*other->second, one) - right(*cell, one));
     }
-    evidence.push_back(fmt::format("{}: {} layers {}; {} layers {}", one.name(), shallow,
-                                   shares_text(few, one), deep, shares_text(many, one)));
+    evidence.push_back(fmt::format("{}: {} layers {}; {} layers {}", one.name(), shallow, shares_text(few, one), deep,
+                                   shares_text(many, one)));
     if (start <= options.floor || start >= 1 - options.floor) {
       evidence.back() += " (not judged)";
       continue;
     }
     const Interval gain = t_interval(gains, confidence);
-    verdicts.push_back(gain.low > 0    ? Verdict::kPass
-                       : gain.high < 0 ? Verdict::kFail
-                                       : Verdict::kInconclusive);
+    verdicts.push_back(gain.low > 0 ? Verdict::kPass : gain.high < 0 ? Verdict::kFail : Verdict::kInconclusive);
     const auto seeds = static_cast<int64_t>(gains.size());
     fewest = fewest == 0 ? seeds : std::min(fewest, seeds);
   }
@@ -236,8 +233,8 @@ Judgement judge_published(const StudyResult& result, const Options& options, dou
       const Interval interval = t_interval(values, confidence);
       verdicts.push_back(at_least(interval, theirs->first - margin));
       verdicts.push_back(at_most(interval, theirs->first + margin));
-      evidence.push_back(fmt::format("{} {} layers: {} (published {:.4f})", one.name(), layers,
-                                     shares_text(seeds, one), theirs->first));
+      evidence.push_back(fmt::format("{} {} layers: {} (published {:.4f})", one.name(), layers, shares_text(seeds, one),
+                                     theirs->first));
       const auto count = static_cast<int64_t>(values.size());
       fewest = fewest == 0 ? count : std::min(fewest, count);
     }
@@ -246,13 +243,12 @@ Judgement judge_published(const StudyResult& result, const Options& options, dou
 }
 
 Figure depth_figure(const StudyResult& result, const Options& options, const Chosen& one) {
-  Figure figure{
-      fmt::format("{}: accuracy against depth", one.name()),
-      "Means over seeds with their 95% t intervals. Published: direct models of Feng et "
-      "al., trained on their own sample of such problems.",
-      {"layers"},
-      {one.family->whole ? "share with every token right" : "share with the right answer"},
-      {}};
+  Figure figure{fmt::format("{}: accuracy against depth", one.name()),
+                "Means over seeds with their 95% t intervals. Published: direct models of Feng et "
+                "al., trained on their own sample of such problems.",
+                {"layers"},
+                {one.family->whole ? "share with every token right" : "share with the right answer"},
+                {}};
   for (const char* variant : {kSteps, kDirect}) {
     FigureSeries series{variant, {}};
     for (const auto& [layers, seeds] : depths_of(result, one, variant)) {
@@ -343,17 +339,13 @@ class SerialTasks : public Study {
     for (const Family& family : o.families) names.emplace_back(family.name);
     table.add("problems", &o.problems, "which are trained").one_of(names);
     for (Family& family : o.families) {
-      table
-          .add(fmt::format("{}_sizes", family.name), &family.trained,
-               fmt::format("n of each {} problem", family.name))
+      table.add(fmt::format("{}_sizes", family.name), &family.trained, fmt::format("n of each {} problem", family.name))
           .at_least(1);
     }
     table.add("width", &o.width, "n_embd").at_least(2);
     table.add("heads", &o.heads, "n_head").at_least(1);
-    table.add("steps_layers", &o.steps_layers, "blocks of models that write steps down")
-        .at_least(1);
-    table.add("direct_layers", &o.direct_layers, "blocks of each model that answers at once")
-        .at_least(1);
+    table.add("steps_layers", &o.steps_layers, "blocks of models that write steps down").at_least(1);
+    table.add("direct_layers", &o.direct_layers, "blocks of each model that answers at once").at_least(1);
     table.add("learning_rates", &o.learning_rates, "peak learning rates").at_least(0);
     table.add("steps", &o.sweep.steps, "optimizer steps").at_least(1);
     table.add("warmup_steps", &o.warmup_steps, "of them, with a rising rate").at_least(0);
@@ -367,9 +359,7 @@ class SerialTasks : public Study {
         .at_least(0);
     table.add("shorter", &o.shorter, "training mixes shorter arithmetic expressions in");
     add_run_fields(table, o.sweep);
-    table.add("solved", &o.solved, "claims: accuracy from which a problem is solved")
-        .at_least(0)
-        .at_most(1);
+    table.add("solved", &o.solved, "claims: accuracy from which a problem is solved").at_least(0).at_most(1);
     table.add("floor", &o.floor, "claims: depth is judged where accuracy is so far from 0 and 1")
         .at_least(0)
         .at_most(0.5);
@@ -383,8 +373,8 @@ class SerialTasks : public Study {
   void check_options() const override {
     check_sweep_options(options_.sweep);
     check(!options_.learning_rates.empty(), "learning_rates is empty: there is nothing to train");
-    check(options_.width % options_.heads == 0, "heads: {} does not divide the width {}",
-          options_.heads, options_.width);
+    check(options_.width % options_.heads == 0, "heads: {} does not divide the width {}", options_.heads,
+          options_.width);
     for (const Chosen& one : chosen(options_)) make_task(options_, one, true);
   }
 
@@ -445,16 +435,13 @@ class SerialTasks : public Study {
     for (const Chosen& one : chosen(o)) names.push_back(one.name());
     result.settings = {
         {"problems", join(names, ", ")},
-        {"training",
-         o.training_problems > 0
-             ? fmt::format("{} different problems, drawn from again and again", o.training_problems)
-             : "new problems at every step"},
+        {"training", o.training_problems > 0
+                         ? fmt::format("{} different problems, drawn from again and again", o.training_problems)
+                         : "new problems at every step"},
         {"models", fmt::format("width {}, {} heads, {} layers for chains, {} for direct answers, "
                                "sinusoidal positions, a norm after the embeddings, dropout {}",
-                               o.width, o.heads, o.steps_layers,
-                               fmt::join(o.direct_layers, " and "), o.dropout)},
-        {"steps", fmt::format("{} of {} problems, {} to warm up", o.sweep.steps, o.sweep.batch_size,
-                              o.warmup_steps)},
+                               o.width, o.heads, o.steps_layers, fmt::join(o.direct_layers, " and "), o.dropout)},
+        {"steps", fmt::format("{} of {} problems, {} to warm up", o.sweep.steps, o.sweep.batch_size, o.warmup_steps)},
         {"learning rates", fmt::format("{}", fmt::join(o.learning_rates, ", "))},
         {"seeds", fmt::format("{}", fmt::join(o.sweep.seeds, ", "))},
         {"test items", fmt::to_string(o.sweep.test_items)}};
@@ -474,8 +461,7 @@ class SerialTasks : public Study {
   }
 
  private:
-  Experiment experiment(const Chosen& one, const tasks::Task& data, const char* variant,
-                        int32_t layers) const {
+  Experiment experiment(const Chosen& one, const tasks::Task& data, const char* variant, int32_t layers) const {
     const Options& o = options_;
     Experiment experiment = sweep_experiment(o.sweep, one.name(), variant, &data, o.width);
     experiment.n_layer = layers;

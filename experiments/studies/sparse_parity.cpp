@@ -57,8 +57,8 @@ Judgement judge_bimodal(const StudyResult& result, const Options& options, doubl
   }
   const Interval share = clopper_pearson(outside, total, confidence);
   return {at_least(share, options.bimodal),
-          fmt::format("{} of {} tasks of models are not between [{:.3f}, {:.3f}]; {} are learned",
-                      outside, total, share.low, share.high, learned),
+          fmt::format("{} of {} tasks of models are not between [{:.3f}, {:.3f}]; {} are learned", outside, total,
+                      share.low, share.high, learned),
           count_seeds(cells)};
 }
 
@@ -66,8 +66,7 @@ Judgement judge_power_law(const StudyResult& result, const Options& options) {
   const Losses means = losses_of(result);
   const int64_t seeds = count_seeds(claim_cells(result, "", kVariant));
   if (means.parameters.size() < 4) {
-    return {Verdict::kInconclusive, "fewer than four sizes: a line meets two points exactly",
-            seeds};
+    return {Verdict::kInconclusive, "fewer than four sizes: a line meets two points exactly", seeds};
   }
   const PowerLaw law = fit_power_law(means.parameters, means.losses, false);
   std::vector<double> logs, fitted;
@@ -81,9 +80,7 @@ Judgement judge_power_law(const StudyResult& result, const Options& options) {
     points.push_back(fmt::format("{:.4f} at {:.0f}", means.losses[i], means.parameters[i]));
   }
   return {share >= options.explained ? Verdict::kPass : Verdict::kFail,
-          fmt::format("exponent {:.3f}, R^2 {:.3f} over {}", law.term.exponent, share,
-                      join(points, ", ")),
-          seeds};
+          fmt::format("exponent {:.3f}, R^2 {:.3f} over {}", law.term.exponent, share, join(points, ", ")), seeds};
 }
 
 Figure tasks_figure(const StudyResult& result, const Options& options) {
@@ -94,8 +91,7 @@ Figure tasks_figure(const StudyResult& result, const Options& options) {
                 {},
                 {{"guessing", 0.5}}};
   std::map<int64_t, std::vector<const Cell*>> sizes;
-  for (const Cell* cell : claim_cells(result, "", kVariant))
-    sizes[cell->parameters].push_back(cell);
+  for (const Cell* cell : claim_cells(result, "", kVariant)) sizes[cell->parameters].push_back(cell);
   const SparseParity data(options.data);
   for (const auto& [parameters, cells] : sizes) {
     FigureSeries& series = figure.series.emplace_back();
@@ -122,8 +118,7 @@ Figure loss_figure(const StudyResult& result) {
   models.name = "models";
   models.joined = false;
   for (const Cell* cell : claim_cells(result, "", kVariant)) {
-    models.points.push_back(
-        {static_cast<double>(cell->parameters), cell->find_measure("loss")->mean});
+    models.points.push_back({static_cast<double>(cell->parameters), cell->find_measure("loss")->mean});
   }
   const Losses means = losses_of(result);
   if (means.parameters.size() < 3) return figure;
@@ -177,8 +172,7 @@ class SparseParityStudy : public Study {
     SweepOptions& sweep = options_.sweep;
     SparseParityOptions& data = options_.data;
     table.add("widths", &sweep.widths, "n_embd of each size").at_least(2);
-    table.add("learning_rates", &sweep.learning_rates, "of Adam, constant, times 1 / n_embd")
-        .at_least(0);
+    table.add("learning_rates", &sweep.learning_rates, "of Adam, constant, times 1 / n_embd").at_least(0);
     table.add("steps", &sweep.steps, "optimizer steps").at_least(1);
     table.add("batch_size", &sweep.batch_size, "samples a step").at_least(1);
     add_run_fields(table, sweep);
@@ -186,19 +180,12 @@ class SparseParityStudy : public Study {
     table.add("bits", &data.bits, "bits of a sample").at_least(1);
     table.add("subset", &data.subset, "bits that a parity takes").at_least(1);
     table.add("exponent", &data.exponent, "of the tasks' frequencies").at_least(0);
-    table
-        .add("unlearned", &options_.unlearned, "claims: accuracy up to which a task is not learned")
+    table.add("unlearned", &options_.unlearned, "claims: accuracy up to which a task is not learned")
         .at_least(0)
         .at_most(1);
-    table.add("learned", &options_.learned, "claims: accuracy from which a task is learned")
-        .at_least(0)
-        .at_most(1);
-    table.add("bimodal", &options_.bimodal, "claims: least share of tasks that are either")
-        .at_least(0)
-        .at_most(1);
-    table.add("explained", &options_.explained, "claims: least R^2 of the power law")
-        .at_least(0)
-        .at_most(1);
+    table.add("learned", &options_.learned, "claims: accuracy from which a task is learned").at_least(0).at_most(1);
+    table.add("bimodal", &options_.bimodal, "claims: least share of tasks that are either").at_least(0).at_most(1);
+    table.add("explained", &options_.explained, "claims: least R^2 of the power law").at_least(0).at_most(1);
   }
 
   void check_options() const override {
@@ -225,41 +212,36 @@ class SparseParityStudy : public Study {
 
   std::vector<DeclaredClaim> claims() const override {
     const Options options = options_;
-    return {
-        {"bimodal",
-         fmt::format("At least {} of all tasks of all models have an accuracy outside ({}, {}).",
-                     options.bimodal, options.unlearned, options.learned),
-         [=](const StudyResult& result, double confidence) {
-           return judge_bimodal(result, options, confidence);
-         }},
-        {"power_law",
-         fmt::format("The mean loss over sizes is a power law of the parameters with an R^2 of "
-                     "at least {} in the logarithms.",
-                     options.explained),
-         [=](const StudyResult& result, double) { return judge_power_law(result, options); }}};
+    return {{"bimodal",
+             fmt::format("At least {} of all tasks of all models have an accuracy outside ({}, {}).", options.bimodal,
+                         options.unlearned, options.learned),
+             [=](const StudyResult& result, double confidence) { return judge_bimodal(result, options, confidence); }},
+            {"power_law",
+             fmt::format("The mean loss over sizes is a power law of the parameters with an R^2 of "
+                         "at least {} in the logarithms.",
+                         options.explained),
+             [=](const StudyResult& result, double) { return judge_power_law(result, options); }}};
   }
 
   void describe(StudyResult& result) const override {
     const SweepOptions& sweep = options_.sweep;
     const SparseParityOptions& data = options_.data;
-    result.settings = {
-        {"tasks", fmt::format("{} parities of {} of {} bits, frequencies (i + 1)^-{}", data.tasks,
-                              data.subset, data.bits, data.exponent)},
-        {"training", fmt::format("{} steps of {} samples", sweep.steps, sweep.batch_size)},
-        {"learning rates", fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
-        {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
-        {"items", fmt::format("{} of each task", data.items)}};
+    result.settings = {{"tasks", fmt::format("{} parities of {} of {} bits, frequencies (i + 1)^-{}", data.tasks,
+                                             data.subset, data.bits, data.exponent)},
+                       {"training", fmt::format("{} steps of {} samples", sweep.steps, sweep.batch_size)},
+                       {"learning rates", fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
+                       {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
+                       {"items", fmt::format("{} of each task", data.items)}};
     result.figures = {tasks_figure(result, options_), loss_figure(result)};
-    result.caveats = {
-        "Guessing is right every second time.",
-        "The model is one transformer block at a single position, an MLP with a linear bypass, not "
-        "the ReLU network of the paper; the bits of a task come from equal blocks.",
-        "Tasks of one model are not independent: the interval of the bimodal share takes them as "
-        "if "
-        "they were.",
-        "How many tasks are learned depends on the steps as much as on the size: this is a curve "
-        "at "
-        "one budget of samples."};
+    result.caveats = {"Guessing is right every second time.",
+                      "The model is one transformer block at a single position, an MLP with a linear bypass, not "
+                      "the ReLU network of the paper; the bits of a task come from equal blocks.",
+                      "Tasks of one model are not independent: the interval of the bimodal share takes them as "
+                      "if "
+                      "they were.",
+                      "How many tasks are learned depends on the steps as much as on the size: this is a curve "
+                      "at "
+                      "one budget of samples."};
   }
 
  private:

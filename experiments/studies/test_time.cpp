@@ -59,9 +59,8 @@ Verdict gains(const Interval& gain) {
 }
 
 // One measure of every model of a task at the highest temperature.
-Judgement judge(const StudyResult& result, const Options& options, const char* task,
-                const std::string& name, double confidence,
-                const std::function<Verdict(const Interval&)>& rule) {
+Judgement judge(const StudyResult& result, const Options& options, const char* task, const std::string& name,
+                double confidence, const std::function<Verdict(const Interval&)>& rule) {
   std::vector<const Cell*> cells;
   std::vector<Verdict> verdicts;
   std::vector<std::string> evidence;
@@ -77,15 +76,13 @@ Judgement judge(const StudyResult& result, const Options& options, const char* t
     const Measure& measure = measure_of(*cell, options.temperatures.back(), name);
     const Interval interval = measure_interval(measure, confidence);
     verdicts.push_back(rule(interval));
-    evidence.push_back(fmt::format("seed {}: {:.3f} [{:.3f}, {:.3f}], greedy {:.3f}", cell->seed,
-                                   measure.mean, interval.low, interval.high,
-                                   cell->find_arm(kGreedy)->exact_match));
+    evidence.push_back(fmt::format("seed {}: {:.3f} [{:.3f}, {:.3f}], greedy {:.3f}", cell->seed, measure.mean,
+                                   interval.low, interval.high, cell->find_arm(kGreedy)->exact_match));
   }
   return {all_of(verdicts), join(evidence, "; "), count_seeds(cells)};
 }
 
-Figure tokens_figure(const StudyResult& result, const Options& options, const char* task,
-                     int32_t answer_length) {
+Figure tokens_figure(const StudyResult& result, const Options& options, const char* task, int32_t answer_length) {
   Figure figure{fmt::format("{}: accuracy against tokens spent on a question", task),
                 "Means over seeds and questions. Solid: a vote. Dashed: at least one sample is "
                 "right.",
@@ -122,8 +119,7 @@ class Asking : public Interview {
   void ask(Evaluator& evaluator, int64_t, bool, std::span<Cell> cells,
            std::vector<SampleLine>& samples) const override {
     const SweepOptions& sweep = options_.sweep;
-    const ArmAnswers greedy =
-        evaluator.answer(task_, 0, sweep.test_items, static_cast<uint32_t>(sweep.test_seed));
+    const ArmAnswers greedy = evaluator.answer(task_, 0, sweep.test_items, static_cast<uint32_t>(sweep.test_seed));
     add_answer_lines(task_, cells, greedy, samples);
     for (const double temperature : options_.temperatures) {
       sample(evaluator.decoder(), temperature, cells, greedy, samples);
@@ -147,8 +143,7 @@ class Asking : public Interview {
     const int32_t start = greedy.items.front().prompt_length;
     const int32_t length = greedy.items.front().answer_length;
     decoder.set_sampling(temperature, static_cast<uint32_t>(options_.sweep.test_seed));
-    const auto written = decoder.decode(std::vector(cells.size(), rows), start, start + length,
-                                        task_.padding_token());
+    const auto written = decoder.decode(std::vector(cells.size(), rows), start, start + length, task_.padding_token());
     decoder.set_sampling(0, 0);
     for (size_t e = 0; e < cells.size(); ++e) {
       const auto greedy_responses = responses_of(greedy, e);
@@ -161,14 +156,14 @@ class Asking : public Interview {
           samples.push_back(answer_line(task_, cells[e].cell, greedy.items[i], i, response));
           samples.back().arm = temperature_arm(temperature) + " sample";
         }
-        samples.push_back(voted_line(cells[e].cell, temperature, greedy.items[i], i, finals,
-                                     greedy_responses[i].back()));
+        samples.push_back(
+            voted_line(cells[e].cell, temperature, greedy.items[i], i, finals, greedy_responses[i].back()));
       }
     }
   }
 
-  SampleLine voted_line(const std::string& cell, double temperature, const tasks::Item& item,
-                        size_t index, const std::vector<int32_t>& finals, int32_t greedy) const {
+  SampleLine voted_line(const std::string& cell, double temperature, const tasks::Item& item, size_t index,
+                        const std::vector<int32_t>& finals, int32_t greedy) const {
     const int32_t target = item.answer().back(), winner = majority(finals);
     const auto right = std::count(finals.begin(), finals.end(), target);
     const auto count = static_cast<int64_t>(finals.size());
@@ -187,8 +182,7 @@ class Asking : public Interview {
     const double voted = line.correct ? 1 : 0;
     const int32_t most = options_.samples.back();
     line.measures.emplace_back(over_greedy(most), voted - (greedy == target ? 1 : 0));
-    line.measures.emplace_back(over_single(most),
-                               voted - static_cast<double>(right) / static_cast<double>(count));
+    line.measures.emplace_back(over_single(most), voted - static_cast<double>(right) / static_cast<double>(count));
     return line;
   }
 
@@ -236,33 +230,21 @@ class TestTime : public Study {
   void add_fields(ConfigTable& table) override {
     add_sweep_fields(table, options_.sweep, false);
     table.add("length", &options_.length, "digits in a chain problem").at_least(2).at_most(1000);
-    table.add("paths_length", &options_.paths_length, "digits in a paths problem")
-        .at_least(2)
-        .at_most(26);
-    table.add("paths_steps", &options_.paths_steps, "optimizer steps of the paths task")
-        .at_least(1);
-    table.add("samples", &options_.samples, "answers to a question: each k of maj@k and pass@k")
-        .at_least(1);
+    table.add("paths_length", &options_.paths_length, "digits in a paths problem").at_least(2).at_most(26);
+    table.add("paths_steps", &options_.paths_steps, "optimizer steps of the paths task").at_least(1);
+    table.add("samples", &options_.samples, "answers to a question: each k of maj@k and pass@k").at_least(1);
     table.add("temperatures", &options_.temperatures, "of the samples").at_least(0.01);
-    table.add("least", &options_.least, "claims: greedy accuracy from which a model is in them")
-        .at_least(0)
-        .at_most(1);
-    table.add("most", &options_.most, "claims: greedy accuracy up to which a model is in them")
-        .at_least(0)
-        .at_most(1);
-    table.add("margin", &options_.margin, "claims: a difference of accuracies that counts")
-        .at_least(0)
-        .at_most(1);
+    table.add("least", &options_.least, "claims: greedy accuracy from which a model is in them").at_least(0).at_most(1);
+    table.add("most", &options_.most, "claims: greedy accuracy up to which a model is in them").at_least(0).at_most(1);
+    table.add("margin", &options_.margin, "claims: a difference of accuracies that counts").at_least(0).at_most(1);
   }
 
   void check_options() const override {
     check_sweep_options(options_.sweep);
-    check(
-        options_.sweep.learning_rates.size() == 1,
-        "learning_rates: these models stop early on purpose, one rate is not chosen among others");
+    check(options_.sweep.learning_rates.size() == 1,
+          "learning_rates: these models stop early on purpose, one rate is not chosen among others");
     const auto rising = [](const auto& list, const char* name) {
-      check(!list.empty() &&
-                std::adjacent_find(list.begin(), list.end(), std::greater_equal<>()) == list.end(),
+      check(!list.empty() && std::adjacent_find(list.begin(), list.end(), std::greater_equal<>()) == list.end(),
             "{} must rise", name);
     };
     rising(options_.samples, "samples");
@@ -285,31 +267,27 @@ class TestTime : public Study {
     const double hot = options.temperatures.back();
     std::vector<DeclaredClaim> claims;
     for (const char* task : {kChain, kPaths}) {
-      claims.push_back(
-          {fmt::format("{}_beats_single", task),
-           fmt::format(
-               "{}, models whose greedy accuracy is in [{}, {}]: the vote over {} samples at "
-               "temperature {} is right more often than one "
-               "sample, in every such model.",
-               task, options.least, options.most, most, hot),
-           [=](const StudyResult& result, double confidence) {
-             return judge(result, options, task, over_single(most), confidence, gains);
-           }});
+      claims.push_back({fmt::format("{}_beats_single", task),
+                        fmt::format("{}, models whose greedy accuracy is in [{}, {}]: the vote over {} samples at "
+                                    "temperature {} is right more often than one "
+                                    "sample, in every such model.",
+                                    task, options.least, options.most, most, hot),
+                        [=](const StudyResult& result, double confidence) {
+                          return judge(result, options, task, over_single(most), confidence, gains);
+                        }});
     }
     claims.push_back(
         {"chain_not_greedy",
-         fmt::format("chain: that vote beats the greedy answer by at most {}, in every such model.",
-                     options.margin),
+         fmt::format("chain: that vote beats the greedy answer by at most {}, in every such model.", options.margin),
          [=](const StudyResult& result, double confidence) {
            return judge(result, options, kChain, over_greedy(most), confidence,
                         [&](const Interval& gain) { return at_most(gain, options.margin); });
          }});
-    claims.push_back(
-        {"paths_beats_greedy",
-         "paths: that vote is right more often than the greedy answer, in every such model.",
-         [=](const StudyResult& result, double confidence) {
-           return judge(result, options, kPaths, over_greedy(most), confidence, gains);
-         }});
+    claims.push_back({"paths_beats_greedy",
+                      "paths: that vote is right more often than the greedy answer, in every such model.",
+                      [=](const StudyResult& result, double confidence) {
+                        return judge(result, options, kPaths, over_greedy(most), confidence, gains);
+                      }});
     return claims;
   }
 
@@ -318,10 +296,9 @@ class TestTime : public Study {
     const tasks::ChainTask chain = make_chain();
     const tasks::PathsTask paths({.length = options_.paths_length});
     result.settings = {
-        {"chain", fmt::format("{} digits, {} steps of {} sequences", options_.length, sweep.steps,
+        {"chain", fmt::format("{} digits, {} steps of {} sequences", options_.length, sweep.steps, sweep.batch_size)},
+        {"paths", fmt::format("{} digits, {} steps of {} sequences", options_.paths_length, options_.paths_steps,
                               sweep.batch_size)},
-        {"paths", fmt::format("{} digits, {} steps of {} sequences", options_.paths_length,
-                              options_.paths_steps, sweep.batch_size)},
         {"samples of a question", fmt::to_string(options_.samples.back())},
         {"temperatures", fmt::format("{}", fmt::join(options_.temperatures, ", "))},
         {"learning rate", fmt::format("{} / d", sweep.learning_rates.front())},
@@ -348,8 +325,7 @@ class TestTime : public Study {
     return tasks::ChainTask(chain);
   }
 
-  void ask(StudyRun& run, const char* name, const tasks::Task& data, int32_t width,
-           int32_t steps) const {
+  void ask(StudyRun& run, const char* name, const tasks::Task& data, int32_t width, int32_t steps) const {
     const Asking asking(options_, data);
     Experiment experiment = sweep_experiment(options_.sweep, name, kVariant, &data, width);
     experiment.steps = steps;

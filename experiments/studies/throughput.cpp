@@ -61,12 +61,10 @@ Rung rung(const std::string& name, const Shape& shape) {
 
 // Those that scripts/bench_against sets beside other programs, then GPT-2 (Radford et al. 2019).
 std::vector<Rung> named_rungs() {
-  std::vector<Rung> rungs = {
-      rung("27.5k", {16, 32, 2, 32, 2, 64}), rung("104k", {16, 32, 2, 64, 2, 64}),
-      rung("818k", {64, 64, 4, 128, 4, 12}), rung("10.8M", {65, 256, 6, 384, 6, 8})};
-  for (const auto& [name, layers, width] :
-       {std::tuple{"124M", 12, 768}, std::tuple{"355M", 24, 1024}, std::tuple{"774M", 36, 1280},
-        std::tuple{"1558M", 48, 1600}}) {
+  std::vector<Rung> rungs = {rung("27.5k", {16, 32, 2, 32, 2, 64}), rung("104k", {16, 32, 2, 64, 2, 64}),
+                             rung("818k", {64, 64, 4, 128, 4, 12}), rung("10.8M", {65, 256, 6, 384, 6, 8})};
+  for (const auto& [name, layers, width] : {std::tuple{"124M", 12, 768}, std::tuple{"355M", 24, 1024},
+                                            std::tuple{"774M", 36, 1280}, std::tuple{"1558M", 48, 1600}}) {
     Rung gpt2 = rung(name, {50257, 1024, layers, width, width / 64, 1});
     gpt2.model.activation = Activation::gelu_tanh;
     gpt2.model.tied = true;
@@ -96,14 +94,12 @@ Rung parse_rung(const std::string& text) {
     } catch (const std::logic_error&) {
       throw UserError(expected);
     }
-    check(std::string_view("VTLCHB").find(word[0]) != std::string_view::npos &&
-              used + 1 == word.size() && value > 0 && value <= 1 << 20 &&
-              values.emplace(word[0], value).second,
+    check(std::string_view("VTLCHB").find(word[0]) != std::string_view::npos && used + 1 == word.size() && value > 0 &&
+              value <= 1 << 20 && values.emplace(word[0], value).second,
           "{}", expected);
   }
   check(values.size() == 6, "{}", expected);
-  Rung parsed =
-      rung(text, {values['V'], values['T'], values['L'], values['C'], values['H'], values['B']});
+  Rung parsed = rung(text, {values['V'], values['T'], values['L'], values['C'], values['H'], values['B']});
   check_config(parsed.model);
   return parsed;
 }
@@ -117,9 +113,7 @@ struct Entry {
 
   std::string variant() const { return fmt::format("{} x{}", dtype, members); }
   int64_t tokens_per_step() const { return members * rung.batch_size * rung.model.block_size; }
-  double step_flops() const {
-    return estimated_training_flops(parameters, static_cast<double>(tokens_per_step()));
-  }
+  double step_flops() const { return estimated_training_flops(parameters, static_cast<double>(tokens_per_step())); }
   int64_t sample_steps(double gigaflops) const {
     return std::clamp(static_cast<int64_t>(gigaflops * 1e9 / step_flops()), int64_t{1}, kMostSteps);
   }
@@ -139,8 +133,8 @@ Experiment experiment_of(const Entry& entry, const tasks::Task& data, const Opti
   experiment.n_layer = static_cast<int32_t>(entry.rung.model.n_layer);
   experiment.batch_size = entry.rung.batch_size;
   experiment.dtype = parse_dtype(entry.dtype);
-  experiment.steps = static_cast<int32_t>(entry.sample_steps(options.sample_gflop) *
-                                          (options.warm_up + options.repetitions));
+  experiment.steps =
+      static_cast<int32_t>(entry.sample_steps(options.sample_gflop) * (options.warm_up + options.repetitions));
   return experiment;
 }
 
@@ -178,8 +172,7 @@ struct Timed {
   std::vector<double> step_seconds;
 };
 
-Timed time_steps(engine::Device& device, const Entry& entry, const Experiment& experiment,
-                 const Options& options) {
+Timed time_steps(engine::Device& device, const Entry& entry, const Experiment& experiment, const Options& options) {
   const Model model(entry.rung.model);
   engine::Session session(device, {.quiet = true});
   const std::unique_ptr<Trainer> trainer = make_trainer(session, model, experiment, entry.list());
@@ -189,8 +182,8 @@ Timed time_steps(engine::Device& device, const Entry& entry, const Experiment& e
   run.on_log = [&](const TrainLog& log) {
     for (const MemberMetrics& member : log.members) {
       const int64_t most = experiment.dtype == graph::DType::f16 ? kMostSkipped : 0;
-      check(member.skipped <= most, "{}: {} steps were skipped, their gradients not finite",
-            experiment.variant, member.skipped);
+      check(member.skipped <= most, "{}: {} steps were skipped, their gradients not finite", experiment.variant,
+            member.skipped);
     }
   };
   const int64_t steps = entry.sample_steps(options.sample_gflop);
@@ -209,8 +202,8 @@ Timed time_steps(engine::Device& device, const Entry& entry, const Experiment& e
   return timed;
 }
 
-Cell measure(StudyRun& run, const Entry& entry, const Experiment& experiment,
-             const Options& options, double peak_gflops) {
+Cell measure(StudyRun& run, const Entry& entry, const Experiment& experiment, const Options& options,
+             double peak_gflops) {
   const Timed timed = time_steps(run.device(), entry, experiment, options);
   const auto tokens = static_cast<double>(entry.tokens_per_step());
   const double gflop = static_cast<double>(timed.plan.matmul_flops) / 1e9;
@@ -234,23 +227,21 @@ Cell measure(StudyRun& run, const Entry& entry, const Experiment& experiment,
     gflops.push_back(gflop / seconds);
     percents.push_back(100 * gflops.back() / peak_gflops);
     const auto done = static_cast<int64_t>(rates.size()) * steps;
-    run.directory().append(MetricLine{cell.cell,
-                                      done,
-                                      done * entry.tokens_per_step(),
-                                      {{"step_ms", milliseconds.back()},
-                                       {"tokens_per_second", rates.back()},
-                                       {"percent_of_peak", percents.back()}}});
+    run.directory().append(MetricLine{
+        cell.cell,
+        done,
+        done * entry.tokens_per_step(),
+        {{"step_ms", milliseconds.back()}, {"tokens_per_second", rates.back()}, {"percent_of_peak", percents.back()}}});
   }
   const auto planned = [](const char* name, double value) { return Measure{name, value, 0, 1}; };
-  cell.measures = {
-      median_of("tokens_per_second", rates),
-      median_of("step_ms", milliseconds),
-      median_of("gflops", gflops),
-      median_of("percent_of_peak", percents),
-      planned("planned_mib", static_cast<double>(planned_bytes(timed.plan)) / kMebibyte),
-      planned("dispatches", static_cast<double>(timed.plan.dispatches.size())),
-      planned("barriers", static_cast<double>(timed.plan.barriers.size())),
-      planned("host_us_per_submission", 1e6 * timed.host_seconds)};
+  cell.measures = {median_of("tokens_per_second", rates),
+                   median_of("step_ms", milliseconds),
+                   median_of("gflops", gflops),
+                   median_of("percent_of_peak", percents),
+                   planned("planned_mib", static_cast<double>(planned_bytes(timed.plan)) / kMebibyte),
+                   planned("dispatches", static_cast<double>(timed.plan.dispatches.size())),
+                   planned("barriers", static_cast<double>(timed.plan.barriers.size())),
+                   planned("host_us_per_submission", 1e6 * timed.host_seconds)};
   return cell;
 }
 
@@ -265,9 +256,8 @@ std::string cells_csv(const StudyResult& result) {
       }
       text += "\n";
     }
-    text += fmt::format("{},{},{},{},{},{},{},{},{}", cell.cell, cell.parameters, cell.n_layer,
-                        cell.n_embd, cell.variant, cell.steps, cell.tokens, cell.flops,
-                        cell.train_seconds);
+    text += fmt::format("{},{},{},{},{},{},{},{},{}", cell.cell, cell.parameters, cell.n_layer, cell.n_embd,
+                        cell.variant, cell.steps, cell.tokens, cell.flops, cell.train_seconds);
     for (const Measure& one : cell.measures) {
       text += fmt::format(",{}", one.mean);
       if (one.n > 1) text += fmt::format(",{}", one.standard_error);
@@ -285,8 +275,7 @@ std::string cells_table(const StudyResult& result) {
   text += "\n";
   for (const Cell& cell : result.cells) {
     text += fmt::format("{:12}  {:<9}", cell.parameters, cell.variant);
-    for (const std::string& name : names)
-      text += fmt::format("  {:>17.4g}", cell.find_measure(name)->mean);
+    for (const std::string& name : names) text += fmt::format("  {:>17.4g}", cell.find_measure(name)->mean);
     text += "\n";
   }
   return text;
@@ -304,8 +293,7 @@ Figure figure_of(const StudyResult& result, const std::string& measure, const st
     }
     const Measure& one = *cell.find_measure(measure);
     const double error = one.n > 1 ? one.standard_error : kNoValue;
-    series->points.push_back(
-        {static_cast<double>(cell.parameters), one.mean, one.mean - error, one.mean + error});
+    series->points.push_back({static_cast<double>(cell.parameters), one.mean, one.mean - error, one.mean + error});
   }
   return figure;
 }
@@ -349,12 +337,9 @@ class Throughput : public Study {
     table.add("dtypes", &options_.dtypes, "of activations, as far as the device stores them")
         .one_of({"f32", "bf16", "f16"});
     table.add("members", &options_.members, "models of an ensemble").at_least(1).at_most(4096);
-    table.add("repetitions", &options_.repetitions, "samples of which the median is taken")
-        .at_least(1);
+    table.add("repetitions", &options_.repetitions, "samples of which the median is taken").at_least(1);
     table.add("warm_up", &options_.warm_up, "samples before them").at_least(1);
-    table
-        .add("sample_gflop", &options_.sample_gflop,
-             "steps of a sample: as many as make this, from 1 to 64")
+    table.add("sample_gflop", &options_.sample_gflop, "steps of a sample: as many as make this, from 1 to 64")
         .at_least(0);
     table
         .add("most_gflop", &options_.most_gflop,
@@ -384,8 +369,7 @@ class Throughput : public Study {
       const tasks::MarkovTask text = text_for(rung);
       const int64_t parameters = Model(rung.model).parameter_count();
       for (const std::string& dtype : options_.dtypes)
-        for (const int32_t members : options_.members)
-          visit(run, {rung, dtype, members, parameters}, text);
+        for (const int32_t members : options_.members) visit(run, {rung, dtype, members, parameters}, text);
     }
     if (run.scouting()) return;
     run.result().benchmark = true;
@@ -398,26 +382,22 @@ class Throughput : public Study {
   std::vector<DeclaredClaim> claims() const override { return {}; }
 
   void describe(StudyResult& result) const override {
-    result.settings = {
-        {"models", join(options_.models, ", ")},
-        {"samples", fmt::format("median of {}, after {} to warm up; {} GFLOP each or one step",
-                                options_.repetitions, options_.warm_up, options_.sample_gflop)}};
+    result.settings = {{"models", join(options_.models, ", ")},
+                       {"samples", fmt::format("median of {}, after {} to warm up; {} GFLOP each or one step",
+                                               options_.repetitions, options_.warm_up, options_.sample_gflop)}};
     result.figures = {
-        figure_of(
-            result, "tokens_per_second", "Tokens per second by size",
-            "All members together, data and optimizer included; whiskers are standard errors.",
-            {"tokens per second", true}),
+        figure_of(result, "tokens_per_second", "Tokens per second by size",
+                  "All members together, data and optimizer included; whiskers are standard errors.",
+                  {"tokens per second", true}),
         figure_of(result, "percent_of_peak", "Share of the measured peak by size",
                   "Products alone over what f32 multiply-adds reach on this device at best.",
                   {"% of the f32 peak", true}),
-        figure_of(result, "planned_mib", "Planned memory by size",
-                  "State, outputs and the arena of a step.", {"MiB", true}),
-        figure_of(result, "dispatches", "Dispatches of a step by size", "From the plan.",
-                  {"dispatches", false})};
-    result.caveats = {
-        "Times are wall clock: whatever else ran on the machine is in them.",
-        "The peak is that of f32 multiply-adds, whatever activations are stored in.",
-        "Sizes differ in depth, length and batch as well: a line joins models, it is no law."};
+        figure_of(result, "planned_mib", "Planned memory by size", "State, outputs and the arena of a step.",
+                  {"MiB", true}),
+        figure_of(result, "dispatches", "Dispatches of a step by size", "From the plan.", {"dispatches", false})};
+    result.caveats = {"Times are wall clock: whatever else ran on the machine is in them.",
+                      "The peak is that of f32 multiply-adds, whatever activations are stored in.",
+                      "Sizes differ in depth, length and batch as well: a line joins models, it is no law."};
     for (const std::string& one : left_out_) result.caveats.push_back(one + " was left out.");
   }
 
@@ -454,8 +434,7 @@ class Throughput : public Study {
     }
     const Cell cell = measure(run, entry, experiment, options_, peak_gflops_);
     run.add({cell});
-    fmt::print(stderr, "{}: {:.4g} tokens/s\n", experiment.variant,
-               cell.find_measure("tokens_per_second")->mean);
+    fmt::print(stderr, "{}: {:.4g} tokens/s\n", experiment.variant, cell.find_measure("tokens_per_second")->mean);
   }
 
   Options options_;

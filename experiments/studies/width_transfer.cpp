@@ -50,8 +50,7 @@ double loss_of(const Cell& cell) {
 // One seed of one width: its cells by learning rate.
 using Curve = std::map<double, const Cell*>;
 
-std::map<int32_t, std::map<uint32_t, Curve>> curves_of(const StudyResult& result,
-                                                       const char* variant) {
+std::map<int32_t, std::map<uint32_t, Curve>> curves_of(const StudyResult& result, const char* variant) {
   std::map<int32_t, std::map<uint32_t, Curve>> curves;
   for (const Cell* cell : claim_cells(result, "", variant)) {
     curves[cell->n_embd][cell->seed][cell->learning_rate] = cell;
@@ -91,24 +90,19 @@ Judgement judge_shift(const StudyResult& result, const char* variant, double bou
       rates.push_back(fmt::format("{:.3g} at {}", best.rate, width));
     }
     evidence.push_back(fmt::format("seed {}: {}, {:.0f} octave{}{}", seed, join(rates, ", "), shift,
-                                   shift == 1 ? "" : "s",
-                                   interior ? "" : ", at an end of the grid"));
+                                   shift == 1 ? "" : "s", interior ? "" : ", at an end of the grid"));
     ++count;
     if (!interior) continue;
     const bool holds = most ? shift <= bound + 1e-9 : shift >= bound - 1e-9;
     (holds ? passed : failed) += 1;
   }
-  const Verdict verdict = passed == count   ? Verdict::kPass
-                          : failed == count ? Verdict::kFail
-                                            : Verdict::kInconclusive;
+  const Verdict verdict = passed == count ? Verdict::kPass : failed == count ? Verdict::kFail : Verdict::kInconclusive;
   return {verdict, "best rates: " + join(evidence, "; "), static_cast<int64_t>(count)};
 }
 
 // Slopes of the size of every activation against the width: [point][seed].
-std::map<std::string, std::vector<double>> slopes_of(const StudyResult& result,
-                                                     const char* variant) {
-  std::map<std::pair<std::string, uint32_t>, std::pair<std::vector<double>, std::vector<double>>>
-      lines;
+std::map<std::string, std::vector<double>> slopes_of(const StudyResult& result, const char* variant) {
+  std::map<std::pair<std::string, uint32_t>, std::pair<std::vector<double>, std::vector<double>>> lines;
   for (const Cell& cell : result.cells) {
     if (cell.variant != coordinate_variant(variant)) continue;
     for (const Measure& measure : cell.measures) {
@@ -170,8 +164,7 @@ Judgement judge_wider(const StudyResult& result, double confidence) {
     }
     evidence.push_back(fmt::format("seed {}, rate {:.3g}: {}", seed, rate, join(losses, ", ")));
   }
-  return {all_of(verdicts), join(evidence, "; "),
-          static_cast<int64_t>(curves.begin()->second.size())};
+  return {all_of(verdicts), join(evidence, "; "), static_cast<int64_t>(curves.begin()->second.size())};
 }
 
 Figure rates_figure(const StudyResult& result, const char* variant) {
@@ -193,13 +186,12 @@ Figure rates_figure(const StudyResult& result, const char* variant) {
 }
 
 Figure coordinates_figure(const StudyResult& result, const char* variant, int32_t steps) {
-  Figure figure{
-      fmt::format("Size of activations after {} steps, {}", steps, variant),
-      "Mean of |x|, over seeds, in the residual stream after each block and of the logits; "
-      "flat is right.",
-      {"width", true},
-      {"mean |x|", true},
-      {}};
+  Figure figure{fmt::format("Size of activations after {} steps, {}", steps, variant),
+                "Mean of |x|, over seeds, in the residual stream after each block and of the logits; "
+                "flat is right.",
+                {"width", true},
+                {"mean |x|", true},
+                {}};
   std::map<std::string, std::map<int32_t, std::vector<double>>> points;
   for (const Cell& cell : result.cells) {
     if (cell.variant != coordinate_variant(variant)) continue;
@@ -265,29 +257,21 @@ class WidthTransfer : public Study {
     SweepOptions& sweep = options_.sweep;
     table.add("widths", &sweep.widths, "n_embd of each size").at_least(2);
     table.add("n_layer", &sweep.n_layer, "blocks").at_least(1);
-    table.add("learning_rates", &sweep.learning_rates, "peak learning rates, of every width")
-        .at_least(0);
+    table.add("learning_rates", &sweep.learning_rates, "peak learning rates, of every width").at_least(0);
     table.add("steps", &sweep.steps, "optimizer steps").at_least(1);
     table.add("batch_size", &sweep.batch_size, "sequences a step").at_least(1);
     add_run_fields(table, sweep, false);
-    table.add("base_width", &options_.base_width, "whose learning rate the others take")
-        .at_least(2);
+    table.add("base_width", &options_.base_width, "whose learning rate the others take").at_least(2);
     table.add("block_size", &options_.source.block_size, "symbols in a sequence").at_least(2);
     table.add("exponent", &options_.source.exponent, "of the source's Zipf law").at_least(0);
     table.add("shares", &options_.source.shares, "of the source's contexts").at_least(0);
-    table
-        .add("coordinate_steps", &options_.coordinate_steps,
-             "steps after which the size of activations is looked at")
+    table.add("coordinate_steps", &options_.coordinate_steps, "steps after which the size of activations is looked at")
         .at_least(1);
-    table.add("coordinate_rate", &options_.coordinate_rate, "learning rate of those steps")
-        .at_least(0);
-    table.add("coordinate_seeds", &options_.coordinate_seeds, "models of each width looked at")
-        .at_least(2);
-    table.add("stays", &options_.stays, "claims: octaves that a best rate which stays may move")
-        .at_least(0);
+    table.add("coordinate_rate", &options_.coordinate_rate, "learning rate of those steps").at_least(0);
+    table.add("coordinate_seeds", &options_.coordinate_seeds, "models of each width looked at").at_least(2);
+    table.add("stays", &options_.stays, "claims: octaves that a best rate which stays may move").at_least(0);
     table.add("moves", &options_.moves, "claims: octaves from which a best rate moves").at_least(0);
-    table.add("flat", &options_.flat, "claims: steepest slope of log size against log width")
-        .at_least(0);
+    table.add("flat", &options_.flat, "claims: steepest slope of log size against log width").at_least(0);
   }
 
   void check_options() const override {
@@ -296,8 +280,8 @@ class WidthTransfer : public Study {
     const SweepOptions& sweep = options_.sweep;
     check(std::is_sorted(sweep.widths.begin(), sweep.widths.end()),
           "widths must rise: the first is what the others are compared with");
-    check(options_.coordinate_steps <= sweep.steps,
-          "coordinate_steps is {}, more than the {} steps", options_.coordinate_steps, sweep.steps);
+    check(options_.coordinate_steps <= sweep.steps, "coordinate_steps is {}, more than the {} steps",
+          options_.coordinate_steps, sweep.steps);
     for (const int32_t width : sweep.widths) {
       model(kTransfer, width);
       model(kStandard, width);
@@ -321,50 +305,42 @@ class WidthTransfer : public Study {
 
   std::vector<DeclaredClaim> claims() const override {
     const Options options = options_;
-    return {
-        {"transfers",
-         fmt::format("Maximal update parametrisation: the learning rate with the least test loss "
-                     "moves by at most {} octave over the widths, in every seed.",
-                     options.stays),
-         [=](const StudyResult& result, double) {
-           return judge_shift(result, kTransfer, options.stays, true);
-         }},
-        {"standard_moves",
-         fmt::format("Standard parametrisation: the learning rate with the least test loss moves "
-                     "by at least {} octaves over the widths, in every seed.",
-                     options.moves),
-         [=](const StudyResult& result, double) {
-           return judge_shift(result, kStandard, options.moves, false);
-         }},
-        {"coordinates",
-         fmt::format("Maximal update parametrisation: after {} steps at learning rate {:.4g} the "
-                     "slope of log mean |x| against log width is at most {} either way, at every "
-                     "point of the model.",
-                     options.coordinate_steps, options.coordinate_rate, options.flat),
-         [=](const StudyResult& result, double confidence) {
-           return judge_coordinates(result, options.flat, confidence);
-         }},
-        {"wider_better",
-         "Maximal update parametrisation: at the learning rate that is best for the narrowest "
-         "width, each width has a lower test loss than the one before it, in every seed.",
-         [](const StudyResult& result, double confidence) {
-           return judge_wider(result, confidence);
-         }}};
+    return {{"transfers",
+             fmt::format("Maximal update parametrisation: the learning rate with the least test loss "
+                         "moves by at most {} octave over the widths, in every seed.",
+                         options.stays),
+             [=](const StudyResult& result, double) { return judge_shift(result, kTransfer, options.stays, true); }},
+            {"standard_moves",
+             fmt::format("Standard parametrisation: the learning rate with the least test loss moves "
+                         "by at least {} octaves over the widths, in every seed.",
+                         options.moves),
+             [=](const StudyResult& result, double) { return judge_shift(result, kStandard, options.moves, false); }},
+            {"coordinates",
+             fmt::format("Maximal update parametrisation: after {} steps at learning rate {:.4g} the "
+                         "slope of log mean |x| against log width is at most {} either way, at every "
+                         "point of the model.",
+                         options.coordinate_steps, options.coordinate_rate, options.flat),
+             [=](const StudyResult& result, double confidence) {
+               return judge_coordinates(result, options.flat, confidence);
+             }},
+            {"wider_better",
+             "Maximal update parametrisation: at the learning rate that is best for the narrowest "
+             "width, each width has a lower test loss than the one before it, in every seed.",
+             [](const StudyResult& result, double confidence) { return judge_wider(result, confidence); }}};
   }
 
   void describe(StudyResult& result) const override {
     const SweepOptions& sweep = options_.sweep;
     const tasks::MarkovTask source(options_.source);
-    result.settings = {
-        {"widths", fmt::format("{}", fmt::join(sweep.widths, ", "))},
-        {"base width", fmt::to_string(options_.base_width)},
-        {"training", fmt::format("{} steps of {} sequences of {} symbols", sweep.steps,
-                                 sweep.batch_size, options_.source.block_size)},
-        {"learning rates", fmt::format("{:.4g}", fmt::join(sweep.learning_rates, ", "))},
-        {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
-        {"seeds of the coordinate check", fmt::to_string(options_.coordinate_seeds)},
-        {"entropy rate of the source", fmt::format("{:.4f} nats", source.entropy_rate())},
-        {"test items", fmt::to_string(sweep.test_items)}};
+    result.settings = {{"widths", fmt::format("{}", fmt::join(sweep.widths, ", "))},
+                       {"base width", fmt::to_string(options_.base_width)},
+                       {"training", fmt::format("{} steps of {} sequences of {} symbols", sweep.steps, sweep.batch_size,
+                                                options_.source.block_size)},
+                       {"learning rates", fmt::format("{:.4g}", fmt::join(sweep.learning_rates, ", "))},
+                       {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))},
+                       {"seeds of the coordinate check", fmt::to_string(options_.coordinate_seeds)},
+                       {"entropy rate of the source", fmt::format("{:.4f} nats", source.entropy_rate())},
+                       {"test items", fmt::to_string(sweep.test_items)}};
     for (const char* variant : {kTransfer, kStandard}) {
       result.figures.push_back(rates_figure(result, variant));
       result.figures.push_back(coordinates_figure(result, variant, options_.coordinate_steps));
@@ -379,11 +355,9 @@ class WidthTransfer : public Study {
  private:
   ModelConfig model(std::string_view variant, int32_t width) const {
     const auto recipe = [&](int32_t wide) {
-      return recipe_config(options_.sweep.n_layer, wide, options_.source.symbols,
-                           options_.source.block_size);
+      return recipe_config(options_.sweep.n_layer, wide, options_.source.symbols, options_.source.block_size);
     };
-    return variant == kTransfer ? width_scaled(recipe(width), recipe(options_.base_width))
-                                : recipe(width);
+    return variant == kTransfer ? width_scaled(recipe(width), recipe(options_.base_width)) : recipe(width);
   }
 
   // The coordinate check of one width, as cells of their own.

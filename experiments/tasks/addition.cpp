@@ -16,9 +16,7 @@ PromptedTask::Layout layout(int32_t digits, Format format) {
   check(1 <= digits && digits <= 18, "[addition] {} digits are not in [1, 18]", digits);
   PromptedTask::Layout layout;
   const bool scratchpad = format == Format::scratchpad;
-  layout.name = format == Format::reversed ? "addition_reversed"
-                : scratchpad               ? "addition_scratchpad"
-                                           : "addition";
+  layout.name = format == Format::reversed ? "addition_reversed" : scratchpad ? "addition_scratchpad" : "addition";
   for (int32_t digit = 0; digit < 10; ++digit) layout.symbols.push_back(fmt::to_string(digit));
   layout.symbols.insert(layout.symbols.end(), {"+", "="});
   if (scratchpad) layout.symbols.insert(layout.symbols.end(), {"A", "C"});
@@ -37,8 +35,7 @@ std::string Addition::value(std::span<const int32_t> answer) const {
   return decode(answer.last(static_cast<size_t>(digits_) + 1));
 }
 
-void Addition::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt,
-                             std::span<int32_t> answer) const {
+void Addition::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const {
   const auto n = static_cast<size_t>(digits_);
   for (size_t i = 0; i < n; ++i) {
     prompt[i] = draws.below(10);

@@ -53,13 +53,11 @@ class Drawer {
   AdditionText::Pair next(int32_t below, Wanted&& wanted) {
     while (true) {
       const auto number = [&](uint32_t which) {
-        return static_cast<int32_t>(
-            random_range(key_, count_, which, static_cast<uint32_t>(below)));
+        return static_cast<int32_t>(random_range(key_, count_, which, static_cast<uint32_t>(below)));
       };
       const AdditionText::Pair pair{number(0), number(1)};
       ++count_;
-      if (AdditionText::split_of(pair) == split_ && wanted(pair) &&
-          known_.insert({pair.left, pair.right}).second) {
+      if (AdditionText::split_of(pair) == split_ && wanted(pair) && known_.insert({pair.left, pair.right}).second) {
         return pair;
       }
     }
@@ -89,13 +87,11 @@ std::vector<AdditionText::Pair> training_pairs(int32_t count) {
   }
   while (std::ssize(pairs) < count) {
     const auto fewest = std::min_element(carries.begin(), carries.end()) - carries.begin();
-    add(drawer.next(kNumbers, [&](AdditionText::Pair pair) {
-      return digits_of(pair) == 3 && carries_of(pair) == fewest;
-    }));
+    add(drawer.next(kNumbers,
+                    [&](AdditionText::Pair pair) { return digits_of(pair) == 3 && carries_of(pair) == fewest; }));
   }
   for (size_t i = pairs.size(); i > 1; --i) {
-    std::swap(pairs[i - 1],
-              pairs[random_range(kSetKey, 1, static_cast<uint32_t>(i), static_cast<uint32_t>(i))]);
+    std::swap(pairs[i - 1], pairs[random_range(kSetKey, 1, static_cast<uint32_t>(i), static_cast<uint32_t>(i))]);
   }
   return pairs;
 }
@@ -116,8 +112,8 @@ int32_t digit_at(const std::string& number, size_t place) {
 std::string scratchpad(const std::string& left, const std::string& right, bool detailed) {
   std::string text;
   if (detailed) {
-    text = fmt::format("<scratch>\n{} has {} digits.\n{} has {} digits.\n", list(left, 0),
-                       left.size(), list(right, 0), right.size());
+    text = fmt::format("<scratch>\n{} has {} digits.\n{} has {} digits.\n", list(left, 0), left.size(), list(right, 0),
+                       right.size());
   }
   std::string sum;
   int32_t carry = 0;
@@ -125,8 +121,8 @@ std::string scratchpad(const std::string& left, const std::string& right, bool d
   for (size_t i = 0; i < places; ++i) {
     const int32_t a = digit_at(left, i), b = digit_at(right, i), c = a + b + carry;
     if (detailed) {
-      text += fmt::format("{} + {} , A={} , C={} , {}+{}+{}={} , ", list(left, i), list(right, i),
-                          list(sum, 0), carry, a, b, carry, c);
+      text += fmt::format("{} + {} , A={} , C={} , {}+{}+{}={} , ", list(left, i), list(right, i), list(sum, 0), carry,
+                          a, b, carry, c);
     }
     text += fmt::format("A->{} , C->{}", c % 10, c / 10);
     text += !detailed && i + 1 == places ? ".\n" : "\n";
@@ -146,16 +142,13 @@ std::string scratchpad(const std::string& left, const std::string& right, bool d
 
 }  // namespace
 
-std::string_view addition_format_name(AdditionFormat format) {
-  return kNames[static_cast<size_t>(format)];
-}
+std::string_view addition_format_name(AdditionFormat format) { return kNames[static_cast<size_t>(format)]; }
 
 std::vector<std::string> addition_format_names() { return {std::begin(kNames), std::end(kNames)}; }
 
 AdditionFormat parse_addition_format(std::string_view name) {
   const auto found = std::find(std::begin(kNames), std::end(kNames), name);
-  check(found != std::end(kNames), "[addition_text] no format '{}': {}", name,
-        join(addition_format_names(), ", "));
+  check(found != std::end(kNames), "[addition_text] no format '{}': {}", name, join(addition_format_names(), ", "));
   return static_cast<AdditionFormat>(found - std::begin(kNames));
 }
 
@@ -178,15 +171,15 @@ AdditionText::Example AdditionText::write(AdditionFormat format, Pair pair) {
 
 Split AdditionText::split_of(Pair pair) {
   if (digits_of(pair) == 1) return Split::kTrain;
-  const double place = graph::random_uniform(kSplitKey, static_cast<uint32_t>(pair.left),
-                                             static_cast<uint32_t>(pair.right));
+  const double place =
+      graph::random_uniform(kSplitKey, static_cast<uint32_t>(pair.left), static_cast<uint32_t>(pair.right));
   if (place < kTestShare) return Split::kTest;
   return place < kTestShare + kValidationShare ? Split::kValidation : Split::kTrain;
 }
 
 AdditionText::AdditionText(AdditionTextOptions options) : options_(options) {
-  check(200 <= options.examples && options.examples <= 100'000,
-        "[addition_text] {} examples are not in [200, 100000]", options.examples);
+  check(200 <= options.examples && options.examples <= 100'000, "[addition_text] {} examples are not in [200, 100000]",
+        options.examples);
   const auto text_of = [&](const std::vector<Pair>& pairs) {
     std::string text;
     for (const Pair pair : pairs) {
@@ -207,11 +200,10 @@ AdditionText::AdditionText(AdditionTextOptions options) : options_(options) {
   const Example longest = write(options_.format, {999, 999});
   const size_t least = longest.prompt.size() + longest.answer.size() + 1;
   const size_t most = std::min(training_.size(), validation_.size()) - 1;
-  check(
-      least <= static_cast<size_t>(options.context) && static_cast<size_t>(options.context) <= most,
-      "[addition_text] a context of {} characters is not in [{}, {}]: an example must fit in, "
-      "and the text must fill it",
-      options.context, least, most);
+  check(least <= static_cast<size_t>(options.context) && static_cast<size_t>(options.context) <= most,
+        "[addition_text] a context of {} characters is not in [{}, {}]: an example must fit in, "
+        "and the text must fill it",
+        options.context, least, most);
 }
 
 int32_t AdditionText::vocab_size() const { return static_cast<int32_t>(kCharacters.size()) + 1; }
@@ -238,9 +230,8 @@ std::string AdditionText::raw(std::span<const int32_t> tokens) const {
   return text;
 }
 
-void AdditionText::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                                std::span<int32_t> tokens, std::span<int32_t> targets,
-                                std::span<float> weights) const {
+void AdditionText::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                                std::span<int32_t> targets, std::span<float> weights) const {
   check(split != Split::kTest, "[addition_text] the test has prompts, and no windows of text");
   const auto& text = split == Split::kTrain ? training_ : validation_;
   const auto T = static_cast<size_t>(options_.context);
@@ -273,12 +264,9 @@ std::vector<Item> AdditionText::test_items(int32_t arm, int32_t count, uint32_t 
 std::string AdditionText::decode(std::span<const int32_t> tokens) const {
   std::vector<std::string> symbols;
   for (const int32_t one : tokens) {
-    check(0 <= one && one < vocab_size(), "[addition_text] token {} is not in [0, {})", one,
-          vocab_size());
+    check(0 <= one && one < vocab_size(), "[addition_text] token {} is not in [0, {})", one, vocab_size());
     const char character = raw(std::span(&one, 1))[0];
-    symbols.push_back(character == '\n'  ? kNewline
-                      : character == ' ' ? kBlank
-                                         : std::string(1, character));
+    symbols.push_back(character == '\n' ? kNewline : character == ' ' ? kBlank : std::string(1, character));
   }
   return join(symbols, " ");
 }
@@ -291,16 +279,14 @@ std::vector<int32_t> AdditionText::encode(std::string_view text) const {
     text.remove_prefix(start);
     const std::string_view symbol = text.substr(0, text.find(' '));
     text.remove_prefix(symbol.size());
-    const std::string character = symbol == kNewline ? "\n"
-                                  : symbol == kBlank ? " "
-                                                     : std::string(symbol);
+    const std::string character = symbol == kNewline ? "\n" : symbol == kBlank ? " " : std::string(symbol);
     if (character == kPadding) {
       tokens.push_back(padding_token());
       continue;
     }
     const size_t found = kCharacters.find(character);
-    check(character.size() == 1 && found != std::string_view::npos,
-          "[addition_text] '{}' is not in the vocabulary", symbol);
+    check(character.size() == 1 && found != std::string_view::npos, "[addition_text] '{}' is not in the vocabulary",
+          symbol);
     tokens.push_back(static_cast<int32_t>(found));
   }
 }

@@ -40,9 +40,8 @@ class AdditionText : public Task {
   int32_t padding_token() const override { return vocab_size() - 1; }
   int32_t answer_length(int32_t arm) const override;  // of the longest answer
 
-  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                    std::span<int32_t> tokens, std::span<int32_t> targets,
-                    std::span<float> weights) const override;
+  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                    std::span<int32_t> targets, std::span<float> weights) const override;
   std::vector<Item> test_items(int32_t arm, int32_t count, uint32_t seed) const override;
   std::string decode(std::span<const int32_t> tokens) const override;
   std::vector<int32_t> encode(std::string_view text) const override;

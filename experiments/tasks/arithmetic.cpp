@@ -28,10 +28,9 @@ bool is_prime(int32_t number) {
 }
 
 PromptedTask::Layout layout(int32_t operators, int32_t modulus) {
-  check(1 <= operators && operators <= 18, "[arithmetic] {} operators are not in [1, 18]",
-        operators);
-  check(3 <= modulus && modulus <= 97 && is_prime(modulus),
-        "[arithmetic] the modulus {} is not a prime in [3, 97]", modulus);
+  check(1 <= operators && operators <= 18, "[arithmetic] {} operators are not in [1, 18]", operators);
+  check(3 <= modulus && modulus <= 97 && is_prime(modulus), "[arithmetic] the modulus {} is not a prime in [3, 97]",
+        modulus);
   PromptedTask::Layout layout;
   layout.name = fmt::format("arithmetic_{}", operators);
   for (int32_t number = 0; number < modulus; ++number) {
@@ -60,16 +59,14 @@ int32_t Arithmetic::divide(int32_t number, int32_t by) const {
   return 0;
 }
 
-void Arithmetic::expand(std::vector<int32_t>& expression, size_t place, int32_t left,
-                        std::string_view operation, int32_t right) const {
-  const auto is = [&](size_t at, std::string_view symbol) {
-    return expression[at] == token(symbol);
-  };
+void Arithmetic::expand(std::vector<int32_t>& expression, size_t place, int32_t left, std::string_view operation,
+                        int32_t right) const {
+  const auto is = [&](size_t at, std::string_view symbol) { return expression[at] == token(symbol); };
   const bool sum = operation == "+" || operation == "-";
   const bool after = place > 0, before = place + 1 < expression.size();
-  const bool enclosed = (after && is(place - 1, "/")) ||
-                        (sum && ((after && (is(place - 1, "*") || is(place - 1, "-"))) ||
-                                 (before && (is(place + 1, "*") || is(place + 1, "/")))));
+  const bool enclosed =
+      (after && is(place - 1, "/")) || (sum && ((after && (is(place - 1, "*") || is(place - 1, "-"))) ||
+                                                (before && (is(place + 1, "*") || is(place + 1, "/")))));
   std::vector<int32_t> part = {left, token(operation), right};
   if (enclosed) {
     part.insert(part.begin(), token("("));

@@ -16,12 +16,11 @@ namespace surtsey::experiments::tasks {
 class Arithmetic : public SerialTask {
  public:
   // `operators` in [1, 18]; `modulus` a prime in [3, 97].
-  explicit Arithmetic(int32_t operators, SerialOptions options = {}, bool shorter = true,
-                      int32_t modulus = 11);
+  explicit Arithmetic(int32_t operators, SerialOptions options = {}, bool shorter = true, int32_t modulus = 11);
 
   // Replaces the number at `place` by the operation ("+", "-", "*" or "/") on two numbers.
-  void expand(std::vector<int32_t>& expression, size_t place, int32_t left,
-              std::string_view operation, int32_t right) const;
+  void expand(std::vector<int32_t>& expression, size_t place, int32_t left, std::string_view operation,
+              int32_t right) const;
 
  protected:
   Problem draw_problem(Split split, int32_t arm, Draws& draws) const override;

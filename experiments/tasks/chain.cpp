@@ -34,8 +34,7 @@ uint64_t count_prompts(int32_t modulus, int32_t length) {
 
 // The split that the prompt of this rank belongs to.
 Split split_of_rank(uint64_t rank, double share) {
-  const double place =
-      graph::uniform_from_bits(random_bits(kHoldOutKey, 0, static_cast<uint32_t>(rank)));
+  const double place = graph::uniform_from_bits(random_bits(kHoldOutKey, 0, static_cast<uint32_t>(rank)));
   if (place < share) return Split::kTest;
   return place < share * (1 + kValidationShare) ? Split::kValidation : Split::kTrain;
 }
@@ -44,21 +43,19 @@ Split split_of_rank(uint64_t rank, double share) {
 
 ChainTask::ChainTask(ChainOptions options) : options_(std::move(options)) {
   const auto& o = options_;
-  check(2 <= o.modulus && o.modulus <= 1000, "[{}] modulus {} is not in [2, 1000]", o.name,
-        o.modulus);
+  check(2 <= o.modulus && o.modulus <= 1000, "[{}] modulus {} is not in [2, 1000]", o.name, o.modulus);
   check(2 <= o.length && o.length <= 1000, "[{}] length {} is not in [2, 1000]", o.name, o.length);
   check(!o.arms.empty(), "[{}] needs at least one arm: cot, direct, filler, permuted", o.name);
-  check(0 <= o.held_out_share && o.held_out_share <= 0.5,
-        "[{}] held-out share {} is not in [0, 0.5]", o.name, o.held_out_share);
-  check(o.mixture.empty() || o.mixture.size() == o.arms.size(),
-        "[{}] a mixture of {} numbers for {} arms", o.name, o.mixture.size(), o.arms.size());
+  check(0 <= o.held_out_share && o.held_out_share <= 0.5, "[{}] held-out share {} is not in [0, 0.5]", o.name,
+        o.held_out_share);
+  check(o.mixture.empty() || o.mixture.size() == o.arms.size(), "[{}] a mixture of {} numbers for {} arms", o.name,
+        o.mixture.size(), o.arms.size());
 
   for (int32_t digit = 0; digit < o.modulus; ++digit) symbols_.push_back(fmt::to_string(digit));
   symbols_.insert(symbols_.end(), {"=", "D", "C", "_"});
   for (size_t i = 0; i < o.arms.size(); ++i) {
     const std::string& arm = o.arms[i];
-    check(std::count(o.arms.begin(), o.arms.end(), arm) == 1, "[{}] arm '{}' is named twice",
-          o.name, arm);
+    check(std::count(o.arms.begin(), o.arms.end(), arm) == 1, "[{}] arm '{}' is named twice", o.name, arm);
     if (arm == "cot") {
       kinds_.push_back(Kind::kCot);
     } else if (arm == "direct") {
@@ -74,9 +71,7 @@ ChainTask::ChainTask(ChainOptions options) : options_(std::move(options)) {
     round_.insert(round_.end(), static_cast<size_t>(share), static_cast<int32_t>(i));
   }
   check(!round_.empty(), "[{}] the mixture trains no arm", o.name);
-  const auto uses = [&](Kind kind) {
-    return std::find(kinds_.begin(), kinds_.end(), kind) != kinds_.end();
-  };
+  const auto uses = [&](Kind kind) { return std::find(kinds_.begin(), kinds_.end(), kind) != kinds_.end(); };
   if (uses(Kind::kFiller)) {
     filler_prompt_ = static_cast<int32_t>(symbols_.size());
     filler_token_ = filler_prompt_ + 1;
@@ -137,15 +132,13 @@ void ChainTask::draw_digits(Split split, uint32_t seed, uint32_t step, uint32_t 
   const auto count = static_cast<uint32_t>(digits.size());
   for (uint32_t attempt = 0;; ++attempt) {
     for (uint32_t i = 0; i < count; ++i) {
-      digits[i] = static_cast<int32_t>(
-          random_range(key, attempt, i, static_cast<uint32_t>(options_.modulus)));
+      digits[i] = static_cast<int32_t>(random_range(key, attempt, i, static_cast<uint32_t>(options_.modulus)));
     }
     if (!holds_out_ || split_of(digits) == split) return;
   }
 }
 
-void ChainTask::write_sequence(Kind kind, std::span<const int32_t> digits,
-                               std::span<int32_t> tokens) const {
+void ChainTask::write_sequence(Kind kind, std::span<const int32_t> digits, std::span<int32_t> tokens) const {
   const auto n = static_cast<size_t>(options_.length);
   std::fill(tokens.begin(), tokens.end(), padding_token());
   tokens[0] = prompt_token(kind);
@@ -166,9 +159,8 @@ void ChainTask::write_sequence(Kind kind, std::span<const int32_t> digits,
   answer[kind == Kind::kDirect ? 0 : n - 1] = sum;
 }
 
-void ChainTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                             std::span<int32_t> tokens, std::span<int32_t> targets,
-                             std::span<float> weights) const {
+void ChainTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                             std::span<int32_t> targets, std::span<float> weights) const {
   const auto n = static_cast<size_t>(options_.length);
   const int32_t arm = round_[index % round_.size()];
   std::vector<int32_t> digits(n);
@@ -186,9 +178,7 @@ std::string ChainTask::decode(std::span<const int32_t> tokens) const {
   return decode_symbols(tokens, symbols_, name());
 }
 
-std::vector<int32_t> ChainTask::encode(std::string_view text) const {
-  return encode_symbols(text, symbols_, name());
-}
+std::vector<int32_t> ChainTask::encode(std::string_view text) const { return encode_symbols(text, symbols_, name()); }
 
 Item ChainTask::make_item(int32_t arm, std::span<const int32_t> digits) const {
   Item item;
@@ -239,10 +229,8 @@ Corruption ChainTask::corrupt(uint32_t seed, uint32_t item_index, const Item& it
   const int32_t m = options_.modulus;
   const uint32_t key = random_bits(stream_seed(seed, "chain.corruption"), 0, item_index);
   Corruption corruption;
-  corruption.position =
-      static_cast<int32_t>(random_range(key, 0, 0, static_cast<uint32_t>(options_.length - 1)));
-  corruption.amount =
-      1 + static_cast<int32_t>(random_range(key, 0, 1, static_cast<uint32_t>(m - 1)));
+  corruption.position = static_cast<int32_t>(random_range(key, 0, 0, static_cast<uint32_t>(options_.length - 1)));
+  corruption.amount = 1 + static_cast<int32_t>(random_range(key, 0, 1, static_cast<uint32_t>(m - 1)));
   const auto at = static_cast<size_t>(corruption.position);
   const auto is_digit = [&](int32_t token) { return 0 <= token && token < m; };
   corruption.possible = is_digit(response[at]) && is_digit(response.back());

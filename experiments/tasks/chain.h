@@ -52,9 +52,8 @@ class ChainTask : public Task {
   int32_t padding_token() const override { return options_.modulus + 3; }
   int32_t answer_length(int32_t arm) const override;
 
-  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                    std::span<int32_t> tokens, std::span<int32_t> targets,
-                    std::span<float> weights) const override;
+  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                    std::span<int32_t> targets, std::span<float> weights) const override;
   std::string decode(std::span<const int32_t> tokens) const override;
   std::vector<int32_t> encode(std::string_view text) const override;
 
@@ -76,8 +75,7 @@ class ChainTask : public Task {
 
   int32_t equals_token() const { return options_.modulus; }
   int32_t prompt_token(Kind kind) const;
-  void draw_digits(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                   std::span<int32_t> digits) const;
+  void draw_digits(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> digits) const;
   // Writes prompt, answer and padding [T] for these digits [n].
   void write_sequence(Kind kind, std::span<const int32_t> digits, std::span<int32_t> tokens) const;
   Item make_item(int32_t arm, std::span<const int32_t> digits) const;

@@ -84,8 +84,7 @@ Problem EditDistance::draw_problem(Split, int32_t, Draws& draws) const {
     for (int32_t i = 0; i < kLetters; ++i) alphabet[static_cast<size_t>(i)] = i;
     const int32_t letters = draws.below(8) + 3;
     for (int32_t i = 0; i < letters; ++i) {
-      std::swap(alphabet[static_cast<size_t>(i)],
-                alphabet[static_cast<size_t>(i + draws.below(kLetters - i))]);
+      std::swap(alphabet[static_cast<size_t>(i)], alphabet[static_cast<size_t>(i + draws.below(kLetters - i))]);
     }
     alphabet.resize(static_cast<size_t>(letters));
     const auto random_text = [&](int32_t length) {

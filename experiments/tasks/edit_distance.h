@@ -22,8 +22,7 @@ class EditDistance : public SerialTask {
 
   // The problem of two strings of letters "a" .. "z" (0 .. 25), the shorter one first; nothing when
   // a distance is above 59, the largest number that is a token.
-  std::optional<Problem> solve(const std::vector<int32_t>& first,
-                               const std::vector<int32_t>& second) const;
+  std::optional<Problem> solve(const std::vector<int32_t>& first, const std::vector<int32_t>& second) const;
 
  protected:
   Problem draw_problem(Split split, int32_t arm, Draws& draws) const override;

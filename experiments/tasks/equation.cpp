@@ -50,8 +50,8 @@ PromptedTask::Layout layout(int32_t variables, int32_t modulus) {
 }  // namespace
 
 Equation::Equation(int32_t variables, SerialOptions options, int32_t modulus)
-    : SerialTask(layout(variables, modulus), options, chain_length(variables),
-                 system_length(variables, variables), "<sep>"),
+    : SerialTask(layout(variables, modulus), options, chain_length(variables), system_length(variables, variables),
+                 "<sep>"),
       variables_(variables),
       modulus_(modulus) {}
 

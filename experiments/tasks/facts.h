@@ -36,9 +36,8 @@ class FactTask : public Task {
   int32_t answer_length(int32_t) const override { return 1; }
 
   // Any fact, each as likely; every split asks the same.
-  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                    std::span<int32_t> tokens, std::span<int32_t> targets,
-                    std::span<float> weights) const override;
+  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                    std::span<int32_t> targets, std::span<float> weights) const override;
   std::string decode(std::span<const int32_t> tokens) const override;
   std::vector<int32_t> encode(std::string_view text) const override;
   // Different facts, all of them if count allows.
@@ -46,8 +45,7 @@ class FactTask : public Task {
   Corruption corrupt(uint32_t seed, uint32_t item_index, const Item& item,
                      std::span<const int32_t> response) const override;
   // "bits" of the fact that the model knows.
-  std::vector<std::pair<std::string, double>> measures(const Item& item,
-                                                       std::span<const int32_t> response,
+  std::vector<std::pair<std::string, double>> measures(const Item& item, std::span<const int32_t> response,
                                                        double nll) const override;
 
   int32_t value_of(int32_t fact) const;  // in [0, V)

@@ -34,8 +34,7 @@ PromptedTask::Layout layout(int32_t events) {
 FalseBelief::FalseBelief(int32_t events, bool balanced)
     : PromptedTask(layout(events)), events_(events), balanced_(balanced) {}
 
-FalseBelief::Ending FalseBelief::follow(std::span<const int32_t> prompt,
-                                        std::span<int32_t> answer) const {
+FalseBelief::Ending FalseBelief::follow(std::span<const int32_t> prompt, std::span<int32_t> answer) const {
   const int32_t asked = prompt[prompt.size() - 2];
   Ending now{prompt[0], prompt[0]};
   bool present = true;
@@ -55,12 +54,9 @@ FalseBelief::Ending FalseBelief::follow(std::span<const int32_t> prompt,
   return now;
 }
 
-FalseBelief::Ending FalseBelief::ending(std::span<const int32_t> prompt) const {
-  return follow(prompt, {});
-}
+FalseBelief::Ending FalseBelief::ending(std::span<const int32_t> prompt) const { return follow(prompt, {}); }
 
-void FalseBelief::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt,
-                                std::span<int32_t> answer) const {
+void FalseBelief::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const {
   std::array<bool, kAgents> present{};
   present.fill(true);
   int32_t ball = prompt[0] = draws.below(kBoxes);

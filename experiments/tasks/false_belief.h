@@ -28,8 +28,7 @@ class FalseBelief : public PromptedTask {
   Ending ending(std::span<const int32_t> prompt) const;
 
  protected:
-  void write_problem(int32_t arm, Draws& draws, std::span<int32_t> prompt,
-                     std::span<int32_t> answer) const override;
+  void write_problem(int32_t arm, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const override;
   bool belongs(Split split, int32_t arm, std::span<const int32_t> prompt) const override;
 
  private:

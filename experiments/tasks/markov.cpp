@@ -42,17 +42,15 @@ size_t place(std::span<const double> sums, double uniform) {
 
 MarkovTask::MarkovTask(MarkovOptions options) : options_(std::move(options)) {
   const auto depth = static_cast<size_t>(std::max(options_.order, 0));
-  check(options_.symbols >= 2 && options_.symbols <= 1000,
-        "[markov] symbols is {}, it must be in [2, 1000]", options_.symbols);
-  check(options_.order >= 1 && options_.order <= 4, "[markov] order is {}, it must be in [1, 4]",
-        options_.order);
-  check(options_.block_size > options_.order,
-        "[markov] block_size {} leaves nothing to predict after {} symbols", options_.block_size,
-        options_.order);
-  check(options_.exponent >= 0 && std::isfinite(options_.exponent),
-        "[markov] exponent is {}, it must not be negative", options_.exponent);
-  check(options_.shares.size() == depth + 1, "[markov] {} shares for order {}: it takes {}",
-        options_.shares.size(), options_.order, depth + 1);
+  check(options_.symbols >= 2 && options_.symbols <= 1000, "[markov] symbols is {}, it must be in [2, 1000]",
+        options_.symbols);
+  check(options_.order >= 1 && options_.order <= 4, "[markov] order is {}, it must be in [1, 4]", options_.order);
+  check(options_.block_size > options_.order, "[markov] block_size {} leaves nothing to predict after {} symbols",
+        options_.block_size, options_.order);
+  check(options_.exponent >= 0 && std::isfinite(options_.exponent), "[markov] exponent is {}, it must not be negative",
+        options_.exponent);
+  check(options_.shares.size() == depth + 1, "[markov] {} shares for order {}: it takes {}", options_.shares.size(),
+        options_.order, depth + 1);
   for (const double share : options_.shares) {
     check(share > 0 && std::isfinite(share), "[markov] a share is {}, it must be positive", share);
   }
@@ -75,8 +73,7 @@ MarkovTask::MarkovTask(MarkovOptions options) : options_(std::move(options)) {
       const std::vector<int32_t> rank = ranks(key, static_cast<uint32_t>(node), options_.symbols);
       for (size_t s = node; s < contexts_; s += nodes) {
         for (size_t c = 0; c < V; ++c) {
-          probabilities_[s * V + c] +=
-              options_.shares[j] * zipf[static_cast<size_t>(rank[c])] / whole;
+          probabilities_[s * V + c] += options_.shares[j] * zipf[static_cast<size_t>(rank[c])] / whole;
         }
       }
     }
@@ -113,8 +110,7 @@ MarkovTask::MarkovTask(MarkovOptions options) : options_(std::move(options)) {
 }
 
 double MarkovTask::conditional_entropy(int32_t depth) const {
-  check(depth >= 0 && depth <= options_.order, "[markov] a depth of {} where the order is {}",
-        depth, options_.order);
+  check(depth >= 0 && depth <= options_.order, "[markov] a depth of {} where the order is {}", depth, options_.order);
   const auto V = static_cast<size_t>(options_.symbols);
   size_t nodes = 1;
   for (int32_t j = 0; j < depth; ++j) nodes *= V;
@@ -129,8 +125,7 @@ double MarkovTask::conditional_entropy(int32_t depth) const {
 }
 
 size_t MarkovTask::number_of(std::span<const int32_t> context) const {
-  ensure(context.size() == static_cast<size_t>(options_.order), "[markov] a context of {}",
-         context.size());
+  ensure(context.size() == static_cast<size_t>(options_.order), "[markov] a context of {}", context.size());
   size_t number = 0;
   for (const int32_t symbol : context) {
     check(symbol >= 0 && symbol < options_.symbols, "[markov] there is no symbol {}", symbol);
@@ -157,14 +152,11 @@ double MarkovTask::source_nll(const Item& item) const {
 int32_t MarkovTask::answer_length(int32_t) const { return options_.block_size - options_.order; }
 
 // T + 1 symbols.
-std::vector<int32_t> MarkovTask::draw(Split split, uint32_t seed, uint32_t step,
-                                      uint32_t index) const {
+std::vector<int32_t> MarkovTask::draw(Split split, uint32_t seed, uint32_t step, uint32_t index) const {
   const uint32_t key = graph::stream_seed(seed, split_name(split));
   const auto length = static_cast<uint32_t>(options_.block_size + 1);
   const auto V = static_cast<size_t>(options_.symbols);
-  const auto uniform = [&](uint32_t t) -> double {
-    return graph::random_uniform(key, step, index * length + t);
-  };
+  const auto uniform = [&](uint32_t t) -> double { return graph::random_uniform(key, step, index * length + t); };
   size_t context = place(starts_, uniform(0));
   std::vector<int32_t> symbols(static_cast<size_t>(options_.order));
   size_t rest = context;
@@ -179,9 +171,8 @@ std::vector<int32_t> MarkovTask::draw(Split split, uint32_t seed, uint32_t step,
   return symbols;
 }
 
-void MarkovTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                              std::span<int32_t> tokens, std::span<int32_t> targets,
-                              std::span<float> weights) const {
+void MarkovTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                              std::span<int32_t> targets, std::span<float> weights) const {
   const std::vector<int32_t> symbols = draw(split, seed, step, index);
   std::copy_n(symbols.begin(), tokens.size(), tokens.begin());
   std::copy_n(symbols.begin() + 1, targets.size(), targets.begin());
@@ -207,8 +198,7 @@ std::vector<int32_t> MarkovTask::encode(std::string_view text) const {
     const std::string_view word = text.substr(0, text.find(' '));
     int32_t symbol = -1;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), symbol);
-    check(error == std::errc() && end == word.data() + word.size() && symbol >= 0 &&
-              symbol < options_.symbols,
+    check(error == std::errc() && end == word.data() + word.size() && symbol >= 0 && symbol < options_.symbols,
           "[markov] '{}' is not a symbol: 0 to {}", word, options_.symbols - 1);
     tokens.push_back(symbol);
     text.remove_prefix(word.size());
@@ -228,8 +218,6 @@ std::vector<Item> MarkovTask::test_items(int32_t arm, int32_t count, uint32_t se
   return items;
 }
 
-Corruption MarkovTask::corrupt(uint32_t, uint32_t, const Item&, std::span<const int32_t>) const {
-  return {};
-}
+Corruption MarkovTask::corrupt(uint32_t, uint32_t, const Item&, std::span<const int32_t>) const { return {}; }
 
 }  // namespace surtsey::experiments::tasks

@@ -27,7 +27,7 @@ namespace surtsey::experiments::tasks {
 struct MarkovOptions {
   int32_t symbols = 32;                          // V, in [2, 1000]
   int32_t order = 2;                             // k, in [1, 4]; V^k <= 1e6
-  int32_t block_size = 8;                       // T, above the order
+  int32_t block_size = 8;                        // T, above the order
   double exponent = 3;                           // of Zipf's law, at least 0
   std::vector<double> shares = {0.5, 0.3, 0.2};  // k + 1 that are positive; scaled to sum 1
   uint32_t source_seed = 0;                      // of the tree, not of the text
@@ -59,9 +59,8 @@ class MarkovTask : public Task {
   int32_t padding_token() const override { return 0; }
   int32_t answer_length(int32_t arm) const override;
 
-  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                    std::span<int32_t> tokens, std::span<int32_t> targets,
-                    std::span<float> weights) const override;
+  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                    std::span<int32_t> targets, std::span<float> weights) const override;
   std::string decode(std::span<const int32_t> tokens) const override;
   std::vector<int32_t> encode(std::string_view text) const override;
   std::vector<Item> test_items(int32_t arm, int32_t count, uint32_t seed) const override;

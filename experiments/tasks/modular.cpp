@@ -22,8 +22,7 @@ ModularTask::ModularTask(ModularOptions options) : options_(options) {
   for (auto i = static_cast<uint32_t>(pairs_.size()) - 1; i > 0; --i) {
     std::swap(pairs_[i], pairs_[graph::random_range(key, 0, i, i + 1)]);
   }
-  trained_ = std::max<size_t>(
-      1, static_cast<size_t>(options_.trained_share * static_cast<double>(pairs_.size())));
+  trained_ = std::max<size_t>(1, static_cast<size_t>(options_.trained_share * static_cast<double>(pairs_.size())));
 }
 
 std::vector<int32_t> ModularTask::sequence(size_t place) const {
@@ -31,14 +30,12 @@ std::vector<int32_t> ModularTask::sequence(size_t place) const {
   return {a, p, b, p + 1, (a + b) % p};
 }
 
-void ModularTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                               std::span<int32_t> tokens, std::span<int32_t> targets,
-                               std::span<float> weights) const {
+void ModularTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                               std::span<int32_t> targets, std::span<float> weights) const {
   const bool train = split == Split::kTrain;
   const auto count = static_cast<uint32_t>(train ? trained_ : pairs_.size() - trained_);
   const uint32_t key = graph::stream_seed(seed, split_name(split));
-  const std::vector<int32_t> row =
-      sequence((train ? 0 : trained_) + graph::random_range(key, step, index, count));
+  const std::vector<int32_t> row = sequence((train ? 0 : trained_) + graph::random_range(key, step, index, count));
   for (size_t t = 0; t < row.size(); ++t) {
     tokens[t] = row[t];
     targets[t] = t + 1 < row.size() ? row[t + 1] : padding_token();
@@ -50,9 +47,7 @@ std::string ModularTask::decode(std::span<const int32_t> tokens) const {
   std::string text;
   for (const int32_t token : tokens) {
     check(token >= 0 && token < vocab_size(), "[modular] there is no token {}", token);
-    const std::string symbol = token < options_.modulus    ? fmt::to_string(token)
-                               : token == options_.modulus ? "+"
-                                                           : "=";
+    const std::string symbol = token < options_.modulus ? fmt::to_string(token) : token == options_.modulus ? "+" : "=";
     text += (text.empty() ? "" : " ") + symbol;
   }
   return text;
@@ -68,8 +63,7 @@ std::vector<int32_t> ModularTask::encode(std::string_view text) const {
     int32_t number = word == "+" ? options_.modulus : word == "=" ? options_.modulus + 1 : -1;
     if (number < 0) {
       const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), number);
-      check(error == std::errc() && end == word.data() + word.size() && number >= 0 &&
-                number < options_.modulus,
+      check(error == std::errc() && end == word.data() + word.size() && number >= 0 && number < options_.modulus,
             "[modular] '{}' is not a symbol", word);
     }
     tokens.push_back(number);
@@ -91,8 +85,6 @@ std::vector<Item> ModularTask::test_items(int32_t arm, int32_t count, uint32_t) 
   return items;
 }
 
-Corruption ModularTask::corrupt(uint32_t, uint32_t, const Item&, std::span<const int32_t>) const {
-  return {};
-}
+Corruption ModularTask::corrupt(uint32_t, uint32_t, const Item&, std::span<const int32_t>) const { return {}; }
 
 }  // namespace surtsey::experiments::tasks

@@ -33,9 +33,8 @@ class ModularTask : public Task {
   int32_t answer_length(int32_t) const override { return 1; }
   size_t trained_pairs() const { return trained_; }
 
-  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                    std::span<int32_t> tokens, std::span<int32_t> targets,
-                    std::span<float> weights) const override;
+  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                    std::span<int32_t> targets, std::span<float> weights) const override;
   std::string decode(std::span<const int32_t> tokens) const override;
   std::vector<int32_t> encode(std::string_view text) const override;
   // Distinct pairs in the order of the table: at most as many as the arm has.

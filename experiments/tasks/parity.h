@@ -16,7 +16,6 @@
 namespace surtsey::experiments::tasks {
 
 // The parity of `bits` bits under these arms of the chain task; throws UserError as that does.
-std::unique_ptr<ChainTask> make_parity(int32_t bits,
-                                       std::vector<std::string> arms = {"cot", "direct"});
+std::unique_ptr<ChainTask> make_parity(int32_t bits, std::vector<std::string> arms = {"cot", "direct"});
 
 }  // namespace surtsey::experiments::tasks

@@ -18,10 +18,9 @@ constexpr uint32_t kAttempts = 512;
 }  // namespace
 
 PathsTask::PathsTask(PathsOptions options) : options_(options) {
-  check(options_.modulus >= 2 && options_.modulus <= 100,
-        "[paths] modulus is {}, it must be in [2, 100]", options_.modulus);
-  check(options_.length >= 2 && options_.length <= 26,
-        "[paths] length is {}, it must be in [2, 26]", options_.length);
+  check(options_.modulus >= 2 && options_.modulus <= 100, "[paths] modulus is {}, it must be in [2, 100]",
+        options_.modulus);
+  check(options_.length >= 2 && options_.length <= 26, "[paths] length is {}, it must be in [2, 26]", options_.length);
   check(options_.held_out_share >= 0.05 && options_.held_out_share <= 0.5,
         "[paths] held_out_share is {}, it must be in [0.05, 0.5]", options_.held_out_share);
   for (int32_t digit = 0; digit < options_.modulus; ++digit) {
@@ -44,8 +43,7 @@ Split PathsTask::split_of(std::span<const int32_t> digits) const {
   return place < 1.5 * options_.held_out_share ? Split::kValidation : Split::kTrain;
 }
 
-std::vector<int32_t> PathsTask::draw(Split split, uint32_t seed, uint32_t step,
-                                     uint32_t index) const {
+std::vector<int32_t> PathsTask::draw(Split split, uint32_t seed, uint32_t step, uint32_t index) const {
   const uint32_t key = graph::stream_seed(seed, split_name(split));
   const auto n = static_cast<uint32_t>(options_.length);
   const uint32_t stride = (kAttempts + 1) * n;
@@ -53,12 +51,10 @@ std::vector<int32_t> PathsTask::draw(Split split, uint32_t seed, uint32_t step,
   for (uint32_t attempt = 0; attempt < kAttempts; ++attempt) {
     for (uint32_t i = 0; i < n; ++i) {
       const uint32_t at = index * stride + attempt * n + i;
-      sequence[i] = static_cast<int32_t>(
-          graph::random_range(key, step, at, static_cast<uint32_t>(options_.modulus)));
+      sequence[i] = static_cast<int32_t>(graph::random_range(key, step, at, static_cast<uint32_t>(options_.modulus)));
     }
     if (split_of(sequence) == split) break;
-    check(attempt + 1 < kAttempts, "[paths] no prompt of {} digits is for {}", n,
-          split_name(split));
+    check(attempt + 1 < kAttempts, "[paths] no prompt of {} digits is for {}", n, split_name(split));
   }
   sequence.push_back(options_.modulus + options_.length);  // '='
   std::vector<int32_t> order(n);
@@ -76,9 +72,8 @@ std::vector<int32_t> PathsTask::draw(Split split, uint32_t seed, uint32_t step,
   return sequence;
 }
 
-void PathsTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                             std::span<int32_t> tokens, std::span<int32_t> targets,
-                             std::span<float> weights) const {
+void PathsTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                             std::span<int32_t> targets, std::span<float> weights) const {
   const std::vector<int32_t> sequence = draw(split, seed, step, index);
   const auto prompt = static_cast<size_t>(options_.length) + 1;
   for (size_t t = 0; t < tokens.size(); ++t) {
@@ -93,9 +88,7 @@ std::string PathsTask::decode(std::span<const int32_t> tokens) const {
   return decode_symbols(tokens, symbols_, name());
 }
 
-std::vector<int32_t> PathsTask::encode(std::string_view text) const {
-  return encode_symbols(text, symbols_, name());
-}
+std::vector<int32_t> PathsTask::encode(std::string_view text) const { return encode_symbols(text, symbols_, name()); }
 
 std::vector<Item> PathsTask::test_items(int32_t arm, int32_t count, uint32_t seed) const {
   std::vector<Item> items;
@@ -109,8 +102,6 @@ std::vector<Item> PathsTask::test_items(int32_t arm, int32_t count, uint32_t see
   return items;
 }
 
-Corruption PathsTask::corrupt(uint32_t, uint32_t, const Item&, std::span<const int32_t>) const {
-  return {};
-}
+Corruption PathsTask::corrupt(uint32_t, uint32_t, const Item&, std::span<const int32_t>) const { return {}; }
 
 }  // namespace surtsey::experiments::tasks

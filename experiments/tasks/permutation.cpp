@@ -19,8 +19,7 @@ using graph::random_range;
 using graph::stream_seed;
 
 void check_range(const char* option, int32_t value, int32_t low, int32_t high) {
-  check(low <= value && value <= high, "[permutation] {} is {}, it must be in [{}, {}]", option,
-        value, low, high);
+  check(low <= value && value <= high, "[permutation] {} is {}, it must be in [{}, {}]", option, value, low, high);
 }
 
 // Fisher and Yates: the first `count` of 0 .. size - 1 in random order.
@@ -28,8 +27,7 @@ std::vector<int32_t> shuffled(uint32_t key, uint32_t step, int32_t size, int32_t
   std::vector<int32_t> order(static_cast<size_t>(size));
   std::iota(order.begin(), order.end(), 0);
   for (int32_t i = 0; i < count; ++i) {
-    const uint32_t offset =
-        random_range(key, step, static_cast<uint32_t>(i), static_cast<uint32_t>(size - i));
+    const uint32_t offset = random_range(key, step, static_cast<uint32_t>(i), static_cast<uint32_t>(size - i));
     std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i) + offset]);
   }
   order.resize(static_cast<size_t>(count));
@@ -44,8 +42,8 @@ PermutationTask::PermutationTask(PermutationOptions options) : options_(options)
   check_range("shots", options.shots, 0, options.symbols - 1);
   double most = 1;
   for (int32_t i = 2; i <= options.symbols && most < options.tasks; ++i) most *= i;
-  check(options.tasks <= most, "[permutation] {} symbols have only {} permutations, not {}",
-        options.symbols, most, options.tasks);
+  check(options.tasks <= most, "[permutation] {} symbols have only {} permutations, not {}", options.symbols, most,
+        options.tasks);
   for (int32_t shot = 0; shot <= options.shots; ++shot) {
     arms_.push_back(fmt::format("{}_shot", shot));
   }
@@ -57,11 +55,9 @@ PermutationTask::PermutationTask(PermutationOptions options) : options_(options)
   }
 }
 
-void PermutationTask::draw(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                           std::span<int32_t> tokens) const {
+void PermutationTask::draw(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens) const {
   const uint32_t key = random_bits(stream_seed(seed, split_name(split)), step, index);
-  const auto& permutation =
-      permutations_[random_range(key, 0, 0, static_cast<uint32_t>(options_.tasks))];
+  const auto& permutation = permutations_[random_range(key, 0, 0, static_cast<uint32_t>(options_.tasks))];
   const std::vector<int32_t> inputs = shuffled(key, 1, options_.symbols, options_.shots + 1);
   for (size_t i = 0; i < inputs.size(); ++i) {
     tokens[3 * i] = inputs[i];
@@ -71,8 +67,7 @@ void PermutationTask::draw(Split split, uint32_t seed, uint32_t step, uint32_t i
 }
 
 std::vector<double> PermutationTask::predictive(std::span<const int32_t> prompt) const {
-  check(prompt.size() % 3 == 2, "[permutation] a prompt of {} tokens does not end with '>'",
-        prompt.size());
+  check(prompt.size() % 3 == 2, "[permutation] a prompt of {} tokens does not end with '>'", prompt.size());
   const auto input = static_cast<size_t>(prompt[prompt.size() - 2]);
   std::vector<double> probability(static_cast<size_t>(options_.symbols), 0);
   double total = 0;
@@ -90,9 +85,8 @@ std::vector<double> PermutationTask::predictive(std::span<const int32_t> prompt)
   return probability;
 }
 
-void PermutationTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                                   std::span<int32_t> tokens, std::span<int32_t> targets,
-                                   std::span<float> weights) const {
+void PermutationTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                                   std::span<int32_t> targets, std::span<float> weights) const {
   draw(split, seed, step, index, tokens);
   for (size_t t = 0; t < tokens.size(); ++t) {
     targets[t] = t + 1 < tokens.size() ? tokens[t + 1] : padding_token();
@@ -101,8 +95,7 @@ void PermutationTask::write_sample(Split split, uint32_t seed, uint32_t step, ui
 }
 
 std::string PermutationTask::symbol(int32_t token) const {
-  check(0 <= token && token < vocab_size(), "[permutation] token {} is not in a vocabulary of {}",
-        token, vocab_size());
+  check(0 <= token && token < vocab_size(), "[permutation] token {} is not in a vocabulary of {}", token, vocab_size());
   if (token == arrow()) return ">";
   if (token == padding_token()) return "_";
   return token < 26 ? std::string(1, static_cast<char>('a' + token)) : fmt::format("s{}", token);
@@ -139,18 +132,16 @@ std::vector<Item> PermutationTask::test_items(int32_t arm, int32_t count, uint32
   return items;
 }
 
-Corruption PermutationTask::corrupt(uint32_t, uint32_t, const Item&,
-                                    std::span<const int32_t>) const {
+Corruption PermutationTask::corrupt(uint32_t, uint32_t, const Item&, std::span<const int32_t>) const {
   ensure(false, "[permutation] an answer of one token has no step to corrupt");
   return {};
 }
 
-std::vector<std::pair<std::string, double>> PermutationTask::measures(
-    const Item& item, std::span<const int32_t> response, double nll) const {
+std::vector<std::pair<std::string, double>> PermutationTask::measures(const Item& item,
+                                                                      std::span<const int32_t> response,
+                                                                      double nll) const {
   const std::vector<double> best = predictive(item.prompt());
-  const auto of = [&](int32_t token) {
-    return token < options_.symbols ? best[static_cast<size_t>(token)] : 0.0;
-  };
+  const auto of = [&](int32_t token) { return token < options_.symbols ? best[static_cast<size_t>(token)] : 0.0; };
   const double bayes_loss = -std::log(of(item.answer().front()));
   const double optimum = *std::max_element(best.begin(), best.end());
   const double posterior = of(response.front());

@@ -44,9 +44,8 @@ class PermutationTask : public Task {
   // The Bayes-optimal distribution over the symbols that answers a prompt.
   std::vector<double> predictive(std::span<const int32_t> prompt) const;
 
-  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                    std::span<int32_t> tokens, std::span<int32_t> targets,
-                    std::span<float> weights) const override;
+  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                    std::span<int32_t> targets, std::span<float> weights) const override;
   std::string decode(std::span<const int32_t> tokens) const override;
   std::vector<int32_t> encode(std::string_view text) const override;
   std::vector<Item> test_items(int32_t arm, int32_t count, uint32_t seed) const override;
@@ -60,14 +59,12 @@ class PermutationTask : public Task {
   //   posterior    optimal probability of the model's answer
   //   optimum      of the best answer
   //   regret       optimum - posterior
-  std::vector<std::pair<std::string, double>> measures(const Item& item,
-                                                       std::span<const int32_t> response,
+  std::vector<std::pair<std::string, double>> measures(const Item& item, std::span<const int32_t> response,
                                                        double nll) const override;
 
  private:
   int32_t arrow() const { return options_.symbols; }
-  void draw(Split split, uint32_t seed, uint32_t step, uint32_t index,
-            std::span<int32_t> tokens) const;
+  void draw(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens) const;
   std::string symbol(int32_t token) const;
   std::vector<std::string> symbols() const;  // of the whole vocabulary
 

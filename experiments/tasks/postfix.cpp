@@ -14,8 +14,7 @@ constexpr int32_t kClose = kOpen + 1;
 constexpr int32_t kEquals = kOpen + 2;
 
 PromptedTask::Layout layout(int32_t operations) {
-  check(1 <= operations && operations <= 8, "[postfix] {} operations are not in [1, 8]",
-        operations);
+  check(1 <= operations && operations <= 8, "[postfix] {} operations are not in [1, 8]", operations);
   PromptedTask::Layout layout;
   layout.name = "postfix";
   for (int32_t digit = 0; digit < kDigits; ++digit) {
@@ -54,8 +53,7 @@ struct Writer {
 
 Postfix::Postfix(int32_t operations) : PromptedTask(layout(operations)), operations_(operations) {}
 
-void Postfix::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt,
-                            std::span<int32_t> answer) const {
+void Postfix::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const {
   Writer writer{draws, prompt.data(), answer.data()};
   writer.expression(operations_);
   prompt.back() = kEquals;
@@ -72,9 +70,7 @@ std::string Postfix::value(std::span<const int32_t> program) const {
     const int32_t right = stack.back();
     stack.pop_back();
     const int32_t left = stack.back();
-    const int32_t result = one == kDigits       ? left + right
-                           : one == kDigits + 1 ? left - right + kDigits
-                                                : left * right;
+    const int32_t result = one == kDigits ? left + right : one == kDigits + 1 ? left - right + kDigits : left * right;
     stack.back() = result % kDigits;
   }
   return stack.size() == 1 ? fmt::to_string(stack.back()) : "invalid";

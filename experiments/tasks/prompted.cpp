@@ -35,22 +35,19 @@ uint32_t hash_of(uint32_t key, std::span<const int32_t> prompt) {
 }  // namespace
 
 int32_t Draws::below(int32_t count) {
-  return static_cast<int32_t>(
-      graph::random_range(key_, attempt_, counter_++, static_cast<uint32_t>(count)));
+  return static_cast<int32_t>(graph::random_range(key_, attempt_, counter_++, static_cast<uint32_t>(count)));
 }
 
-double Draws::uniform() {
-  return graph::uniform_from_bits(graph::random_bits(key_, attempt_, counter_++));
-}
+double Draws::uniform() { return graph::uniform_from_bits(graph::random_bits(key_, attempt_, counter_++)); }
 
 PromptedTask::PromptedTask(Layout layout) : layout_(std::move(layout)), symbols_(layout_.symbols) {
   check(!layout_.arms.empty(), "[{}] needs at least one arm", name());
-  check(0 < layout_.held_out_share && layout_.held_out_share <= 0.5,
-        "[{}] held-out share {} is not in (0, 0.5]", name(), layout_.held_out_share);
+  check(0 < layout_.held_out_share && layout_.held_out_share <= 0.5, "[{}] held-out share {} is not in (0, 0.5]",
+        name(), layout_.held_out_share);
   int32_t longest = 0;
   for (const Arm& arm : layout_.arms) {
-    check(std::find(arms_.begin(), arms_.end(), arm.name) == arms_.end(),
-          "[{}] arm '{}' is named twice", name(), arm.name);
+    check(std::find(arms_.begin(), arms_.end(), arm.name) == arms_.end(), "[{}] arm '{}' is named twice", name(),
+          arm.name);
     arms_.push_back(arm.name);
     longest = std::max(longest, arm.answer_length);
     if (arm.kind.empty()) continue;
@@ -79,8 +76,7 @@ int32_t PromptedTask::answer_length(int32_t arm) const {
 Split PromptedTask::split_of(std::span<const int32_t> prompt) const {
   const double place = graph::uniform_from_bits(hash_of(kHoldOutKey, prompt));
   if (place < layout_.held_out_share) return Split::kTest;
-  return place < layout_.held_out_share * (1 + kValidationShare) ? Split::kValidation
-                                                                 : Split::kTrain;
+  return place < layout_.held_out_share * (1 + kValidationShare) ? Split::kValidation : Split::kTrain;
 }
 
 void PromptedTask::write_problem(int32_t, Draws&, std::span<int32_t>, std::span<int32_t>) const {
@@ -105,8 +101,7 @@ Problem PromptedTask::draw(Split split, uint32_t key, int32_t arm, double quanti
 
 Problem PromptedTask::draw_from_set(uint32_t key, int32_t arm) const {
   std::call_once(set_made_, [this] { make_training_set(); });
-  const uint32_t place =
-      graph::random_range(key, 0, 0, static_cast<uint32_t>(training_set_.size()));
+  const uint32_t place = graph::random_range(key, 0, 0, static_cast<uint32_t>(training_set_.size()));
   return draw_number(training_set_[place], arm);
 }
 
@@ -122,13 +117,13 @@ void PromptedTask::make_training_set() const {
   std::unordered_set<uint64_t> known;
   for (int64_t number = 0; number < most && std::ssize(training_set_) < wanted; ++number) {
     const Problem problem = draw_number(static_cast<uint32_t>(number), 0);
-    const uint64_t both = uint64_t{hash_of(kHoldOutKey, problem.prompt)} << 32 |
-                          hash_of(kTrainingSetKey, problem.prompt);
+    const uint64_t both =
+        uint64_t{hash_of(kHoldOutKey, problem.prompt)} << 32 | hash_of(kTrainingSetKey, problem.prompt);
     if (known.insert(both).second) training_set_.push_back(static_cast<uint32_t>(number));
   }
   check(std::ssize(training_set_) == wanted,
-        "[{}] a training set of {} different prompts was asked for, {} draws gave {}", name(),
-        wanted, most, training_set_.size());
+        "[{}] a training set of {} different prompts was asked for, {} draws gave {}", name(), wanted, most,
+        training_set_.size());
 }
 
 Item PromptedTask::make_item(const Problem& problem, int32_t arm) const {
@@ -140,18 +135,16 @@ Item PromptedTask::make_item(const Problem& problem, int32_t arm) const {
   item.prompt_length = static_cast<int32_t>(row.size());
   row.insert(row.end(), problem.answer.begin(), problem.answer.end());
   item.answer_length = static_cast<int32_t>(problem.answer.size());
-  ensure(std::ssize(problem.prompt) <= layout_.prompt_length &&
-             item.answer_length <= answer_length(arm),
-         "[{}] a prompt of {} tokens and an answer of {} exceed {} and {}", name(),
-         problem.prompt.size(), problem.answer.size(), layout_.prompt_length, answer_length(arm));
+  ensure(std::ssize(problem.prompt) <= layout_.prompt_length && item.answer_length <= answer_length(arm),
+         "[{}] a prompt of {} tokens and an answer of {} exceed {} and {}", name(), problem.prompt.size(),
+         problem.answer.size(), layout_.prompt_length, answer_length(arm));
   if (end_token_ >= 0) item.room = answer_length(arm);
   row.resize(static_cast<size_t>(block_size_), padding_token());
   return item;
 }
 
-void PromptedTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                                std::span<int32_t> tokens, std::span<int32_t> targets,
-                                std::span<float> weights) const {
+void PromptedTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                                std::span<int32_t> targets, std::span<float> weights) const {
   const uint32_t key = random_bits(stream_seed(seed, split_name(split)), step, index);
   const auto arm = static_cast<int32_t>(index % arms_.size());
   const bool from_set = split == Split::kTrain && layout_.training_problems > 0;
@@ -189,8 +182,8 @@ Corruption PromptedTask::corrupt(uint32_t, uint32_t, const Item&, std::span<cons
   throw UserError(fmt::format("[{}] its answers have no step to corrupt", name()));
 }
 
-std::vector<PromptedTask::Arm> step_arms(const std::string& task,
-                                         const std::vector<std::string>& names, int32_t steps) {
+std::vector<PromptedTask::Arm> step_arms(const std::string& task, const std::vector<std::string>& names,
+                                         int32_t steps) {
   std::vector<PromptedTask::Arm> arms;
   for (const std::string& one : names) {
     check(one == "cot" || one == "direct", "[{}] unknown arm '{}': cot, direct", task, one);

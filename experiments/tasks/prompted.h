@@ -25,8 +25,7 @@ class Draws {
  public:
   // With a quantile of a finite set, whose problems come at even quantiles of what they are a
   // mixture of; a negative one is drawn.
-  Draws(uint32_t key, uint32_t attempt, double quantile = -1)
-      : key_(key), attempt_(attempt), quantile_(quantile) {}
+  Draws(uint32_t key, uint32_t attempt, double quantile = -1) : key_(key), attempt_(attempt), quantile_(quantile) {}
 
   int32_t below(int32_t count);  // uniform in [0, count)
   double uniform();              // in [0, 1)
@@ -74,9 +73,8 @@ class PromptedTask : public Task {
   int32_t end_token() const override { return end_token_; }
   int32_t answer_length(int32_t arm) const override;
 
-  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                    std::span<int32_t> tokens, std::span<int32_t> targets,
-                    std::span<float> weights) const override;
+  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                    std::span<int32_t> targets, std::span<float> weights) const override;
   std::string decode(std::span<const int32_t> tokens) const override;
   std::vector<int32_t> encode(std::string_view text) const override;
 
@@ -96,8 +94,7 @@ class PromptedTask : public Task {
 
   // One of the two. Draws a problem, writes its prompt (without the kind) and its answer in this
   // arm, of the layout's lengths;
-  virtual void write_problem(int32_t arm, Draws& draws, std::span<int32_t> prompt,
-                             std::span<int32_t> answer) const;
+  virtual void write_problem(int32_t arm, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const;
   // or draws one whose lengths are its own, and which may differ in kind between splits.
   virtual Problem draw_problem(Split split, int32_t arm, Draws& draws) const;
   // Whether a split asks this problem in this arm, for arms that are subsets of the problems.
@@ -126,7 +123,6 @@ class PromptedTask : public Task {
 
 // Arms of a task that can be asked for its steps: "cot" (kind C, so many steps) and "direct" (kind
 // D, one token). UserError naming `task` for any other.
-std::vector<PromptedTask::Arm> step_arms(const std::string& task,
-                                         const std::vector<std::string>& names, int32_t steps);
+std::vector<PromptedTask::Arm> step_arms(const std::string& task, const std::vector<std::string>& names, int32_t steps);
 
 }  // namespace surtsey::experiments::tasks

@@ -19,8 +19,7 @@ constexpr int32_t kMostSymbols = 1000;
 constexpr uint32_t kMostAttempts = 10'000;
 
 void check_range(const char* option, int32_t value, int32_t low, int32_t high) {
-  check(low <= value && value <= high, "[recall] {} is {}, it must be in [{}, {}]", option, value,
-        low, high);
+  check(low <= value && value <= high, "[recall] {} is {}, it must be in [{}, {}]", option, value, low, high);
 }
 
 // How often the key at each pair's place occurred before.
@@ -44,8 +43,7 @@ RecallTask::RecallTask(RecallOptions options) : options_(options) {
   }
 }
 
-void RecallTask::draw(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                      std::span<int32_t> tokens) const {
+void RecallTask::draw(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens) const {
   const auto keys = static_cast<uint32_t>(options_.keys);
   const uint32_t key = random_bits(stream_seed(seed, split_name(split)), step, index);
   for (uint32_t pair = 0; pair < static_cast<uint32_t>(options_.pairs); ++pair) {
@@ -56,9 +54,8 @@ void RecallTask::draw(Split split, uint32_t seed, uint32_t step, uint32_t index,
   }
 }
 
-void RecallTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                              std::span<int32_t> tokens, std::span<int32_t> targets,
-                              std::span<float> weights) const {
+void RecallTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                              std::span<int32_t> targets, std::span<float> weights) const {
   draw(split, seed, step, index, tokens);
   for (size_t t = 0; t < tokens.size(); ++t) {
     targets[t] = t + 1 < tokens.size() ? tokens[t + 1] : padding_token();
@@ -67,8 +64,7 @@ void RecallTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_
 }
 
 std::string RecallTask::symbol(int32_t token) const {
-  check(0 <= token && token < vocab_size(), "[recall] token {} is not in a vocabulary of {}", token,
-        vocab_size());
+  check(0 <= token && token < vocab_size(), "[recall] token {} is not in a vocabulary of {}", token, vocab_size());
   if (token >= options_.keys) return fmt::to_string(token - options_.keys);
   return token < 26 ? std::string(1, static_cast<char>('a' + token)) : fmt::format("k{}", token);
 }
@@ -83,9 +79,7 @@ std::string RecallTask::decode(std::span<const int32_t> tokens) const {
   return decode_symbols(tokens, symbols(), name());
 }
 
-std::vector<int32_t> RecallTask::encode(std::string_view text) const {
-  return encode_symbols(text, symbols(), name());
-}
+std::vector<int32_t> RecallTask::encode(std::string_view text) const { return encode_symbols(text, symbols(), name()); }
 
 std::vector<Item> RecallTask::test_items(int32_t arm, int32_t count, uint32_t seed) const {
   check(count > 0, "[recall] {} test items", count);
@@ -97,8 +91,7 @@ std::vector<Item> RecallTask::test_items(int32_t arm, int32_t count, uint32_t se
     // The first sequence of this item that every arm can ask about: arms share the problem.
     std::vector<int32_t> prior;
     for (uint32_t attempt = 0;; ++attempt) {
-      check(attempt < kMostAttempts,
-            "[recall] sequences of {} pairs over {} keys hardly ever repeat a key {} times",
+      check(attempt < kMostAttempts, "[recall] sequences of {} pairs over {} keys hardly ever repeat a key {} times",
             options_.pairs, options_.keys, options_.most_prior);
       draw(Split::kTest, seed, attempt, i, tokens);
       prior = prior_occurrences(tokens, options_.keys);
@@ -108,8 +101,7 @@ std::vector<Item> RecallTask::test_items(int32_t arm, int32_t count, uint32_t se
     for (size_t pair = 0; pair < prior.size(); ++pair) {
       if (prior[pair] == arm) fit.push_back(pair);
     }
-    const size_t pair =
-        fit[random_range(places, static_cast<uint32_t>(arm), i, static_cast<uint32_t>(fit.size()))];
+    const size_t pair = fit[random_range(places, static_cast<uint32_t>(arm), i, static_cast<uint32_t>(fit.size()))];
     Item& item = items.emplace_back();
     item.arm = arm;
     item.prompt_length = static_cast<int32_t>(2 * pair + 1);

@@ -40,9 +40,8 @@ class RecallTask : public Task {
   int32_t padding_token() const override { return 0; }
   int32_t answer_length(int32_t) const override { return 1; }
 
-  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                    std::span<int32_t> tokens, std::span<int32_t> targets,
-                    std::span<float> weights) const override;
+  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                    std::span<int32_t> targets, std::span<float> weights) const override;
   std::string decode(std::span<const int32_t> tokens) const override;
   std::vector<int32_t> encode(std::string_view text) const override;
   std::vector<Item> test_items(int32_t arm, int32_t count, uint32_t seed) const override;
@@ -51,8 +50,7 @@ class RecallTask : public Task {
                      std::span<const int32_t> response) const override;
 
  private:
-  void draw(Split split, uint32_t seed, uint32_t step, uint32_t index,
-            std::span<int32_t> tokens) const;
+  void draw(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens) const;
   std::string symbol(int32_t token) const;
   std::vector<std::string> symbols() const;  // of the whole vocabulary
 

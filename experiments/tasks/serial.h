@@ -23,8 +23,8 @@ class SerialTask : public PromptedTask {
  protected:
   // Fills in the arm, whose answers have at most so many tokens, the symbols <eos> and
   // `separator`, and what the options say.
-  SerialTask(Layout layout, const SerialOptions& options, int32_t steps_length,
-             int32_t direct_length, std::string_view separator);
+  SerialTask(Layout layout, const SerialOptions& options, int32_t steps_length, int32_t direct_length,
+             std::string_view separator);
 
   bool steps() const { return steps_; }
   int32_t separator() const { return separator_; }

@@ -32,8 +32,7 @@ ShellGame::ShellGame(int32_t cups, int32_t swaps, std::vector<std::string> arms)
   }
 }
 
-void ShellGame::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt,
-                              std::span<int32_t> answer) const {
+void ShellGame::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const {
   int32_t cup = prompt[0] = draws.below(cups_);
   const bool steps = answer.size() > 1;
   if (steps) answer[0] = cup;

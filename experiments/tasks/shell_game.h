@@ -17,8 +17,7 @@ class ShellGame : public PromptedTask {
   explicit ShellGame(int32_t cups = 5, int32_t swaps = 12, std::vector<std::string> arms = {"cot"});
 
  protected:
-  void write_problem(int32_t arm, Draws& draws, std::span<int32_t> prompt,
-                     std::span<int32_t> answer) const override;
+  void write_problem(int32_t arm, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const override;
 
  private:
   int32_t cups_;

@@ -25,8 +25,8 @@ std::string decode_symbols(std::span<const int32_t> tokens, std::span<const std:
                            std::string_view task) {
   std::string text;
   for (const int32_t token : tokens) {
-    check(token >= 0 && static_cast<size_t>(token) < symbols.size(),
-          "[{}] token {} is not in a vocabulary of {}", task, token, symbols.size());
+    check(token >= 0 && static_cast<size_t>(token) < symbols.size(), "[{}] token {} is not in a vocabulary of {}", task,
+          token, symbols.size());
     if (!text.empty()) text += ' ';
     text += symbols[static_cast<size_t>(token)];
   }
@@ -43,8 +43,7 @@ std::vector<int32_t> encode_symbols(std::string_view text, std::span<const std::
     const std::string_view word = text.substr(0, text.find(' '));
     text.remove_prefix(word.size());
     const auto found = std::find(symbols.begin(), symbols.end(), word);
-    check(found != symbols.end(), "[{}] '{}' is not in the vocabulary: {}", task, word,
-          vocabulary_text(symbols));
+    check(found != symbols.end(), "[{}] '{}' is not in the vocabulary: {}", task, word, vocabulary_text(symbols));
     tokens.push_back(static_cast<int32_t>(found - symbols.begin()));
   }
 }

@@ -14,7 +14,6 @@ std::string decode_symbols(std::span<const int32_t> tokens, std::span<const std:
                            std::string_view task);
 
 // UserError naming the task and the word when one is not in the vocabulary.
-std::vector<int32_t> encode_symbols(std::string_view text, std::span<const std::string> symbols,
-                                    std::string_view task);
+std::vector<int32_t> encode_symbols(std::string_view text, std::span<const std::string> symbols, std::string_view task);
 
 }  // namespace surtsey::experiments::tasks

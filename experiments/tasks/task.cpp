@@ -29,24 +29,21 @@ Batch::Batch(int32_t batch, int32_t block)
       targets(tokens.size()),
       weights(tokens.size()) {}
 
-void DataSource::fill(Split split, uint32_t seed, uint32_t step, uint32_t first_index,
-                      std::span<int32_t> tokens, std::span<int32_t> targets,
-                      std::span<float> weights) const {
+void DataSource::fill(Split split, uint32_t seed, uint32_t step, uint32_t first_index, std::span<int32_t> tokens,
+                      std::span<int32_t> targets, std::span<float> weights) const {
   const auto block = static_cast<size_t>(block_size());
-  ensure(tokens.size() % block == 0 && targets.size() == tokens.size() &&
-             weights.size() == tokens.size(),
-         "[task] buffers of {}, {} and {} elements for rows of {}", tokens.size(), targets.size(),
-         weights.size(), block);
+  ensure(tokens.size() % block == 0 && targets.size() == tokens.size() && weights.size() == tokens.size(),
+         "[task] buffers of {}, {} and {} elements for rows of {}", tokens.size(), targets.size(), weights.size(),
+         block);
   const auto rows = static_cast<uint32_t>(tokens.size() / block);
   for (uint32_t row = 0; row < rows; ++row) {
     const size_t start = row * block;
-    write_sample(split, seed, step, first_index + row, tokens.subspan(start, block),
-                 targets.subspan(start, block), weights.subspan(start, block));
+    write_sample(split, seed, step, first_index + row, tokens.subspan(start, block), targets.subspan(start, block),
+                 weights.subspan(start, block));
   }
 }
 
-Batch DataSource::sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size,
-                         uint32_t first_index) const {
+Batch DataSource::sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size, uint32_t first_index) const {
   check(batch_size > 0, "[task] batch size {} must be positive", batch_size);
   Batch batch(batch_size, block_size());
   fill(split, seed, step, first_index, batch.tokens, batch.targets, batch.weights);
@@ -91,8 +88,7 @@ Batch Task::to_batch(std::span<const Item> items) const {
       const auto next = static_cast<int32_t>(t + 1);
       batch.tokens[at] = item.sequence[t];
       batch.targets[at] = t + 1 < block ? item.sequence[t + 1] : padding_token();
-      const bool scored =
-          next >= item.prompt_length && next < item.prompt_length + item.answer_length;
+      const bool scored = next >= item.prompt_length && next < item.prompt_length + item.answer_length;
       batch.weights[at] = scored ? 1.0f : 0.0f;
     }
   }
@@ -101,15 +97,13 @@ Batch Task::to_batch(std::span<const Item> items) const {
 
 std::span<const int32_t> Task::written(std::span<const int32_t> response) const {
   const auto end = std::find(response.begin(), response.end(), end_token());
-  return response.first(end == response.end() ? response.size()
-                                              : static_cast<size_t>(end - response.begin()) + 1);
+  return response.first(end == response.end() ? response.size() : static_cast<size_t>(end - response.begin()) + 1);
 }
 
 ItemScore Task::score(const Item& item, std::span<const int32_t> response) const {
   const auto answer = item.answer();
   ensure(response.size() == static_cast<size_t>(item.response_length()),
-         "[{}] a response of {} tokens to an item that wants {}", name(), response.size(),
-         item.response_length());
+         "[{}] a response of {} tokens to an item that wants {}", name(), response.size(), item.response_length());
   response = written(response);
   ItemScore score;
   score.chain_correct = response.size() == answer.size();
@@ -119,9 +113,8 @@ ItemScore Task::score(const Item& item, std::span<const int32_t> response) const
     score.chain_correct = score.chain_correct && correct;
   }
   const std::string target = value(answer);
-  score.final_correct = target.empty()
-                            ? response.size() == answer.size() && score.position_correct.back() != 0
-                            : value(response) == target;
+  score.final_correct = target.empty() ? response.size() == answer.size() && score.position_correct.back() != 0
+                                       : value(response) == target;
   return score;
 }
 
@@ -130,9 +123,8 @@ ArmScore Task::score(std::span<const Item> items, std::span<const int32_t> respo
   if (items.empty()) return total;
   const auto length = static_cast<size_t>(items.front().answer_length);
   const auto room = static_cast<size_t>(items.front().response_length());
-  ensure(responses.size() == items.size() * room,
-         "[{}] {} response tokens for {} items of {} answer tokens", name(), responses.size(),
-         items.size(), room);
+  ensure(responses.size() == items.size() * room, "[{}] {} response tokens for {} items of {} answer tokens", name(),
+         responses.size(), items.size(), room);
   total.position_correct.resize(length);
   for (size_t i = 0; i < items.size(); ++i) {
     const ItemScore one = score(items[i], responses.subspan(i * room, room));

@@ -46,9 +46,8 @@ class DataSource {
   virtual int32_t block_size() const = 0;  // T
 
   // Writes one sequence: the sample (seed, step, index) of a split. Spans have length T.
-  virtual void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                            std::span<int32_t> tokens, std::span<int32_t> targets,
-                            std::span<float> weights) const = 0;
+  virtual void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                            std::span<int32_t> targets, std::span<float> weights) const = 0;
 
   // Tokens as text and back. encode throws UserError on a symbol outside the vocabulary.
   virtual std::string decode(std::span<const int32_t> tokens) const = 0;
@@ -56,11 +55,10 @@ class DataSource {
 
   // Writes samples first_index .. first_index + B - 1 into [B, T] buffers of the caller (a data
   // ring). B follows from the size of the spans, which must be equal multiples of T.
-  void fill(Split split, uint32_t seed, uint32_t step, uint32_t first_index,
-            std::span<int32_t> tokens, std::span<int32_t> targets, std::span<float> weights) const;
+  void fill(Split split, uint32_t seed, uint32_t step, uint32_t first_index, std::span<int32_t> tokens,
+            std::span<int32_t> targets, std::span<float> weights) const;
 
-  Batch sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size,
-               uint32_t first_index = 0) const;
+  Batch sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size, uint32_t first_index = 0) const;
 };
 
 // One test question. sequence is prompt, then answer, then padding up to T.
@@ -75,12 +73,9 @@ struct Item {
 
   int32_t response_length() const { return std::max(room, answer_length); }
 
-  std::span<const int32_t> prompt() const {
-    return std::span(sequence).first(static_cast<size_t>(prompt_length));
-  }
+  std::span<const int32_t> prompt() const { return std::span(sequence).first(static_cast<size_t>(prompt_length)); }
   std::span<const int32_t> answer() const {
-    return std::span(sequence).subspan(static_cast<size_t>(prompt_length),
-                                       static_cast<size_t>(answer_length));
+    return std::span(sequence).subspan(static_cast<size_t>(prompt_length), static_cast<size_t>(answer_length));
   }
 };
 
@@ -145,8 +140,9 @@ class Task : public DataSource {
 
   // Numbers of one answer beside right and wrong, the same names for every item of an arm; their
   // means become the measures of a cell. `nll` is the loss of the right answer in nats.
-  virtual std::vector<std::pair<std::string, double>> measures(
-      const Item& /*item*/, std::span<const int32_t> /*response*/, double /*nll*/) const {
+  virtual std::vector<std::pair<std::string, double>> measures(const Item& /*item*/,
+                                                               std::span<const int32_t> /*response*/,
+                                                               double /*nll*/) const {
     return {};
   }
 

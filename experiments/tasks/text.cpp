@@ -17,11 +17,7 @@ std::u32string code_points(std::string_view text) {
   points.reserve(text.size());
   for (size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t length = lead < 0x80       ? 1
-                          : lead >> 5 == 6  ? 2
-                          : lead >> 4 == 14 ? 3
-                          : lead >> 3 == 30 ? 4
-                                            : 0;
+    const size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
     check(length > 0 && i + length <= text.size(), "[text] byte {} is not UTF-8", i);
     char32_t point = length == 1 ? lead : lead & (0x7Fu >> length);
     for (size_t k = 1; k < length; ++k) {
@@ -69,22 +65,20 @@ TextSource::TextSource(std::string_view text, int32_t block_size) : block_size_(
   vocabulary_ = sorted_set(points);
   tokens_.reserve(points.size());
   for (const char32_t point : points) {
-    tokens_.push_back(static_cast<int32_t>(
-        std::lower_bound(vocabulary_.begin(), vocabulary_.end(), point) - vocabulary_.begin()));
+    tokens_.push_back(
+        static_cast<int32_t>(std::lower_bound(vocabulary_.begin(), vocabulary_.end(), point) - vocabulary_.begin()));
   }
   train_size_ = static_cast<size_t>(kTrainShare * static_cast<double>(tokens_.size()));
   const auto window = static_cast<size_t>(block_size) + 1;
   check(train_size_ >= window && validation_size() >= window,
-        "[text] {} characters are too few: a tenth must hold a window of {}", tokens_.size(),
-        window);
-  check(tokens_.size() < std::numeric_limits<uint32_t>::max(),
-        "[text] {} characters are too many for 32-bit places", tokens_.size());
+        "[text] {} characters are too few: a tenth must hold a window of {}", tokens_.size(), window);
+  check(tokens_.size() < std::numeric_limits<uint32_t>::max(), "[text] {} characters are too many for 32-bit places",
+        tokens_.size());
 }
 
 TextSource TextSource::from_file(const std::filesystem::path& path, int32_t block_size) {
   std::ifstream file(path, std::ios::binary);
-  check(file.good() && !std::filesystem::is_directory(path), "[text] cannot read '{}'",
-        path.string());
+  check(file.good() && !std::filesystem::is_directory(path), "[text] cannot read '{}'", path.string());
   std::ostringstream text;
   text << file.rdbuf();
   try {
@@ -110,9 +104,8 @@ void TextSource::copy_window(size_t start, std::span<int32_t> tokens, std::span<
   std::fill(weights.begin(), weights.end(), 1.0f);
 }
 
-void TextSource::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                              std::span<int32_t> tokens, std::span<int32_t> targets,
-                              std::span<float> weights) const {
+void TextSource::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                              std::span<int32_t> targets, std::span<float> weights) const {
   ensure(!tokens_.empty(), "[text] a source made from a vocabulary has no text to sample");
   const bool training = split == Split::kTrain;
   const size_t first = training ? 0 : train_size_;
@@ -126,19 +119,16 @@ size_t TextSource::validation_windows() const {
   return tokens_.empty() ? 0 : (validation_size() - 1) / static_cast<size_t>(block_size_);
 }
 
-void TextSource::write_validation_window(size_t index, std::span<int32_t> tokens,
-                                         std::span<int32_t> targets,
+void TextSource::write_validation_window(size_t index, std::span<int32_t> tokens, std::span<int32_t> targets,
                                          std::span<float> weights) const {
-  ensure(index < validation_windows(), "[text] validation window {} of {}", index,
-         validation_windows());
+  ensure(index < validation_windows(), "[text] validation window {} of {}", index, validation_windows());
   copy_window(train_size_ + index * static_cast<size_t>(block_size_), tokens, targets, weights);
 }
 
 std::string TextSource::decode(std::span<const int32_t> tokens) const {
   std::string text;
   for (const int32_t token : tokens) {
-    check(0 <= token && token < vocab_size(), "[text] token {} is not in a vocabulary of {}", token,
-          vocab_size());
+    check(0 <= token && token < vocab_size(), "[text] token {} is not in a vocabulary of {}", token, vocab_size());
     append_utf8(text, vocabulary_[static_cast<size_t>(token)]);
   }
   return text;

@@ -29,9 +29,8 @@ class TextSource : public DataSource {
   int32_t vocab_size() const override { return static_cast<int32_t>(vocabulary_.size()); }
   int32_t block_size() const override { return block_size_; }
 
-  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index,
-                    std::span<int32_t> tokens, std::span<int32_t> targets,
-                    std::span<float> weights) const override;
+  void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                    std::span<int32_t> targets, std::span<float> weights) const override;
   std::string decode(std::span<const int32_t> tokens) const override;
   std::vector<int32_t> encode(std::string_view text) const override;
 
@@ -49,8 +48,7 @@ class TextSource : public DataSource {
 
  private:
   TextSource() = default;
-  void copy_window(size_t start, std::span<int32_t> tokens, std::span<int32_t> targets,
-                   std::span<float> weights) const;
+  void copy_window(size_t start, std::span<int32_t> tokens, std::span<int32_t> targets, std::span<float> weights) const;
 
   int32_t block_size_ = 0;
   std::vector<char32_t> vocabulary_;  // sorted

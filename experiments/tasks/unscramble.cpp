@@ -42,13 +42,11 @@ Unscramble::Unscramble(int32_t words) : PromptedTask(layout(words)) {
   }
 }
 
-void Unscramble::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt,
-                               std::span<int32_t> answer) const {
+void Unscramble::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const {
   const auto& word = words_[static_cast<size_t>(draws.below(static_cast<int32_t>(words_.size())))];
   for (size_t i = 0; i < word.size(); ++i) prompt[i] = answer[i] = word[i] - 'a';
   for (size_t left = word.size(); left > 1; --left) {
-    std::swap(prompt[left - 1],
-              prompt[static_cast<size_t>(draws.below(static_cast<int32_t>(left)))]);
+    std::swap(prompt[left - 1], prompt[static_cast<size_t>(draws.below(static_cast<int32_t>(left)))]);
   }
   prompt[word.size()] = token("=");
 }

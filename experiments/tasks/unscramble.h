@@ -22,8 +22,7 @@ class Unscramble : public PromptedTask {
   std::string value(std::span<const int32_t> answer) const override { return decode(answer); }
 
  protected:
-  void write_problem(int32_t arm, Draws& draws, std::span<int32_t> prompt,
-                     std::span<int32_t> answer) const override;
+  void write_problem(int32_t arm, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const override;
 
  private:
   std::vector<std::string> words_;

@@ -10,8 +10,7 @@ namespace {
 constexpr int32_t kDigits = 10;  // tokens of digits, then those of variables
 
 PromptedTask::Layout layout(int32_t assignments, const std::vector<std::string>& arms) {
-  check(2 <= assignments && assignments <= 20, "[variables] {} assignments are not in [2, 20]",
-        assignments);
+  check(2 <= assignments && assignments <= 20, "[variables] {} assignments are not in [2, 20]", assignments);
   PromptedTask::Layout layout;
   layout.name = "variables";
   for (int32_t digit = 0; digit < kDigits; ++digit) {
@@ -30,8 +29,7 @@ PromptedTask::Layout layout(int32_t assignments, const std::vector<std::string>&
 Variables::Variables(int32_t assignments, std::vector<std::string> arms)
     : PromptedTask(layout(assignments, arms)), assignments_(assignments) {}
 
-void Variables::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt,
-                              std::span<int32_t> answer) const {
+void Variables::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const {
   std::vector<int32_t> values;
   size_t at = 0;
   for (int32_t i = 0; i < assignments_; ++i) {

@@ -17,8 +17,7 @@ class Variables : public PromptedTask {
   explicit Variables(int32_t assignments = 4, std::vector<std::string> arms = {"cot"});
 
  protected:
-  void write_problem(int32_t arm, Draws& draws, std::span<int32_t> prompt,
-                     std::span<int32_t> answer) const override;
+  void write_problem(int32_t arm, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const override;
 
  private:
   int32_t assignments_;

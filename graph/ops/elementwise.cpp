@@ -15,8 +15,8 @@ using Inputs = std::span<const Value>;
 enum Accepts : unsigned { kF32 = 1, kI32 = 2, kU32 = 4, kBoolean = 8, kNumbers = 7, kAll = 15 };
 
 void check_accepts(const Type& type, unsigned accepts) {
-  check(type.dtype != DType::f16 && type.dtype != DType::bf16,
-        "{} is a storage type: cast to f32 first", name(type.dtype));
+  check(type.dtype != DType::f16 && type.dtype != DType::bf16, "{} is a storage type: cast to f32 first",
+        name(type.dtype));
   check(accepts & (1u << static_cast<unsigned>(type.dtype)), "takes no {}", to_string(type));
 }
 
@@ -36,18 +36,15 @@ std::vector<Type> infer_boolean(std::span<const Type> inputs, const Attr& attr) 
 
 std::vector<Type> infer_select(std::span<const Type> inputs, const Attr&) {
   check_accepts(inputs[1], kAll);
-  check(inputs[0].dtype == DType::boolean, "[select] the condition is {}, not bool",
-        to_string(inputs[0]));
-  check(inputs[1] == inputs[2] && inputs[0].shape == inputs[1].shape,
-        "[select] operands differ: {}, {} and {}", to_string(inputs[0]), to_string(inputs[1]),
-        to_string(inputs[2]));
+  check(inputs[0].dtype == DType::boolean, "[select] the condition is {}, not bool", to_string(inputs[0]));
+  check(inputs[1] == inputs[2] && inputs[0].shape == inputs[1].shape, "[select] operands differ: {}, {} and {}",
+        to_string(inputs[0]), to_string(inputs[1]), to_string(inputs[2]));
   return {inputs[1]};
 }
 
 std::vector<Type> infer_cast(std::span<const Type> inputs, const Attr& attr) {
   const Type& to = attribute<TypeAttr>(attr).type;
-  check(to.shape == inputs[0].shape, "[cast] {} to {} changes the shape", to_string(inputs[0]),
-        to_string(to));
+  check(to.shape == inputs[0].shape, "[cast] {} to {} changes the shape", to_string(inputs[0]), to_string(to));
   return {to};
 }
 
@@ -55,8 +52,7 @@ std::vector<Type> infer_cast(std::span<const Type> inputs, const Attr& attr) {
 uint32_t to_word(double value) { return static_cast<uint32_t>(static_cast<int64_t>(value)); }
 
 double from_word(uint32_t word, DType dtype) {
-  return dtype == DType::i32 ? static_cast<double>(static_cast<int32_t>(word))
-                             : static_cast<double>(word);
+  return dtype == DType::i32 ? static_cast<double>(static_cast<int32_t>(word)) : static_cast<double>(word);
 }
 
 template <typename Function>
@@ -68,18 +64,15 @@ double arithmetic(const double* x, DType dtype, Function function) {
 double divide(const double* x, DType dtype) {
   if (dtype == DType::f32) return x[0] / x[1];
   if (x[1] == 0) return 0;
-  return from_word(static_cast<uint32_t>(static_cast<int64_t>(x[0]) / static_cast<int64_t>(x[1])),
-                   dtype);
+  return from_word(static_cast<uint32_t>(static_cast<int64_t>(x[0]) / static_cast<int64_t>(x[1])), dtype);
 }
 
 double modulo(const double* x, DType dtype) {
   if (x[1] == 0) return 0;
-  return from_word(static_cast<uint32_t>(static_cast<int64_t>(x[0]) % static_cast<int64_t>(x[1])),
-                   dtype);
+  return from_word(static_cast<uint32_t>(static_cast<int64_t>(x[0]) % static_cast<int64_t>(x[1])), dtype);
 }
 
-HostTensor interpret_cast(std::span<const HostTensor* const> inputs, const Attr&,
-                          const Type& type) {
+HostTensor interpret_cast(std::span<const HostTensor* const> inputs, const Attr&, const Type& type) {
   HostTensor result(type, inputs[0]->values);
   if (type.dtype == DType::f16 || type.dtype == DType::bf16) {
     result.round_to_storage();
@@ -100,9 +93,7 @@ Value like(Value x, double value) { return constant_like(x, value); }
 
 Values gradient_neg(Inputs, const Attr&, Value, Value g) { return {-g}; }
 
-Values gradient_abs(Inputs in, const Attr&, Value, Value g) {
-  return {select(less(in[0], like(in[0], 0)), -g, g)};
-}
+Values gradient_abs(Inputs in, const Attr&, Value, Value g) { return {select(less(in[0], like(in[0], 0)), -g, g)}; }
 
 Values gradient_exp(Inputs, const Attr&, Value out, Value g) { return {g * out}; }
 
@@ -112,9 +103,7 @@ Values gradient_log(Inputs in, const Attr&, Value, Value g) { return {g / in[0]}
 Values gradient_sqrt(Inputs, const Attr&, Value out, Value g) { return {g * 0.5 / out}; }
 
 // d x^(-1/2) = -1/2 x^(-3/2)
-Values gradient_rsqrt(Inputs, const Attr&, Value out, Value g) {
-  return {g * -0.5 * (out * out * out)};
-}
+Values gradient_rsqrt(Inputs, const Attr&, Value out, Value g) { return {g * -0.5 * (out * out * out)}; }
 
 Values gradient_sin(Inputs in, const Attr&, Value, Value g) { return {g * cos(in[0])}; }
 Values gradient_cos(Inputs in, const Attr&, Value, Value g) { return {-(g * sin(in[0]))}; }
@@ -165,8 +154,7 @@ constexpr Range kSigned{-2147483648.0, 2147483648.0};
 const std::vector<Shape> kShapes = {{7}, {3, 5}, {2, 33, 17}, {}, {1, 5, 1}};
 const std::vector<Shape> kFewShapes = {{9}, {3, 1, 5}};
 
-std::vector<Sample> samples(DType dtype, std::vector<Range> ranges,
-                            const std::vector<Shape>& shapes = kShapes) {
+std::vector<Sample> samples(DType dtype, std::vector<Range> ranges, const std::vector<Shape>& shapes = kShapes) {
   std::vector<Sample> result;
   for (const Shape& shape : shapes) {
     Sample sample;
@@ -196,8 +184,7 @@ std::vector<Sample> select_samples() {
     for (const Shape& shape : dtype == DType::f32 ? kShapes : kFewShapes) {
       const Type type{dtype, shape};
       const Range range = dtype == DType::u32 ? Range{0, 100} : Range{-100, 100};
-      result.push_back(
-          {{boolean_type(shape), type, type}, NoAttr{}, -2, 2, {{0, 1}, range, range}});
+      result.push_back({{boolean_type(shape), type, type}, NoAttr{}, -2, 2, {{0, 1}, range, range}});
     }
   }
   return result;
@@ -210,18 +197,12 @@ Sample cast_sample(DType from, DType to, Shape shape, Range range) {
 std::vector<Sample> cast_samples() {
   using enum DType;
   return {
-      cast_sample(f32, i32, {7}, {-1000, 1000}),
-      cast_sample(f32, u32, {3, 5}, {0, 1000}),
-      cast_sample(f32, i32, {2, 33, 17}, {-3, 3}),
-      cast_sample(i32, f32, {3, 5}, {-16000000, 16000000}),
-      cast_sample(u32, f32, {}, {0, 16000000}),
-      cast_sample(u32, f32, {1, 7}, {0, 16000000}),
-      cast_sample(i32, u32, {9}, kSigned),
-      cast_sample(u32, i32, {9}, kWords),
-      cast_sample(boolean, f32, {3, 5}, {0, 1}),
-      cast_sample(boolean, u32, {7}, {0, 1}),
-      cast_sample(boolean, i32, {1, 5, 1}, {0, 1}),
-      cast_sample(i32, boolean, {17}, {-2, 2}),
+      cast_sample(f32, i32, {7}, {-1000, 1000}),    cast_sample(f32, u32, {3, 5}, {0, 1000}),
+      cast_sample(f32, i32, {2, 33, 17}, {-3, 3}),  cast_sample(i32, f32, {3, 5}, {-16000000, 16000000}),
+      cast_sample(u32, f32, {}, {0, 16000000}),     cast_sample(u32, f32, {1, 7}, {0, 16000000}),
+      cast_sample(i32, u32, {9}, kSigned),          cast_sample(u32, i32, {9}, kWords),
+      cast_sample(boolean, f32, {3, 5}, {0, 1}),    cast_sample(boolean, u32, {7}, {0, 1}),
+      cast_sample(boolean, i32, {1, 5, 1}, {0, 1}), cast_sample(i32, boolean, {17}, {-2, 2}),
       cast_sample(f32, boolean, {7}, {-2, 2}),
   };
 }
@@ -238,20 +219,17 @@ std::vector<OpDef> elementwise_rows() {
        .arity = 1,
        .doc = "-x",
        .glsl = "(-$0)",
-       .scalar = [](const double* x,
-                    DType d) { return d == DType::i32 ? from_word(-to_word(x[0]), d) : -x[0]; },
-       .infer = infer_same<kF32 | kI32>,
-       .gradient = gradient_neg,
-       .samples = unary({-2, 2}) + samples(DType::i32, {{-1000, 1000}}, kFewShapes)},
+       .scalar = [](const double* x, DType d) { return d == DType::i32 ? from_word(-to_word(x[0]), d) : -x[0]; },
+       .infer = infer_same < kF32 | kI32 >
+       , .gradient = gradient_neg, .samples = unary({-2, 2}) + samples(DType::i32, {{-1000, 1000}}, kFewShapes)},
       {.op = Op::abs,
        .name = "abs",
        .arity = 1,
        .doc = "|x|",
        .glsl = "abs($0)",
        .scalar = [](const double* x, DType) { return std::fabs(x[0]); },
-       .infer = infer_same<kF32 | kI32>,
-       .gradient = gradient_abs,
-       .samples = unary({-2, 2}) + samples(DType::i32, {{-1000, 1000}}, kFewShapes)},
+       .infer = infer_same < kF32 | kI32 >
+       , .gradient = gradient_abs, .samples = unary({-2, 2}) + samples(DType::i32, {{-1000, 1000}}, kFewShapes)},
       {.op = Op::exp,
        .name = "exp",
        .arity = 1,
@@ -381,8 +359,7 @@ std::vector<OpDef> elementwise_rows() {
        .arity = 2,
        .doc = "a + b",
        .glsl = "($0 + $1)",
-       .scalar = [](const double* x,
-                    DType d) { return arithmetic(x, d, [](auto a, auto b) { return a + b; }); },
+       .scalar = [](const double* x, DType d) { return arithmetic(x, d, [](auto a, auto b) { return a + b; }); },
        .infer = infer_same<kNumbers>,
        .gradient = gradient_add,
        .samples = number_samples(2, {-2, 2}, kSigned, kWords)},
@@ -391,8 +368,7 @@ std::vector<OpDef> elementwise_rows() {
        .arity = 2,
        .doc = "a - b",
        .glsl = "($0 - $1)",
-       .scalar = [](const double* x,
-                    DType d) { return arithmetic(x, d, [](auto a, auto b) { return a - b; }); },
+       .scalar = [](const double* x, DType d) { return arithmetic(x, d, [](auto a, auto b) { return a - b; }); },
        .infer = infer_same<kNumbers>,
        .gradient = gradient_sub,
        .samples = number_samples(2, {-2, 2}, kSigned, kWords)},
@@ -401,8 +377,7 @@ std::vector<OpDef> elementwise_rows() {
        .arity = 2,
        .doc = "a b",
        .glsl = "($0 * $1)",
-       .scalar = [](const double* x,
-                    DType d) { return arithmetic(x, d, [](auto a, auto b) { return a * b; }); },
+       .scalar = [](const double* x, DType d) { return arithmetic(x, d, [](auto a, auto b) { return a * b; }); },
        .infer = infer_same<kNumbers>,
        .gradient = gradient_mul,
        .samples = number_samples(2, {-2, 2}, kSigned, kWords)},
@@ -415,8 +390,7 @@ std::vector<OpDef> elementwise_rows() {
        .infer = infer_same<kNumbers>,
        .gradient = gradient_div,
        .relative = 3e-7,
-       .samples = samples(DType::f32, {{-2, 2}, {0.3, 2}}) +
-                  samples(DType::f32, {{-2, 2}, {-3, -0.5}}, kFewShapes) +
+       .samples = samples(DType::f32, {{-2, 2}, {0.3, 2}}) + samples(DType::f32, {{-2, 2}, {-3, -0.5}}, kFewShapes) +
                   samples(DType::i32, {{-1000, 1000}, {1, 40}}, kFewShapes) +
                   samples(DType::u32, {kWords, {1, 40}}, kFewShapes)},
       {.op = Op::mod,
@@ -425,9 +399,8 @@ std::vector<OpDef> elementwise_rows() {
        .doc = "a mod b for integers; i32 operands must not be negative",
        .glsl = "($0 % $1)",
        .scalar = modulo,
-       .infer = infer_same<kI32 | kU32>,
-       .samples =
-           samples(DType::i32, {{0, 1000}, {1, 40}}) + samples(DType::u32, {kWords, {1, 40}})},
+       .infer = infer_same < kI32 | kU32 >,
+       .samples = samples(DType::i32, {{0, 1000}, {1, 40}}) + samples(DType::u32, {kWords, {1, 40}})},
       {.op = Op::max,
        .name = "max",
        .arity = 2,
@@ -453,8 +426,7 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "($0 == $1)",
        .scalar = [](const double* x, DType) { return x[0] == x[1] ? 1.0 : 0.0; },
        .infer = infer_boolean<kAll>,
-       .samples = number_samples(2, {-2, 2}, {-2, 3}, {0, 3}) +
-                  samples(DType::boolean, {{0, 1}, {0, 1}}, kFewShapes)},
+       .samples = number_samples(2, {-2, 2}, {-2, 3}, {0, 3}) + samples(DType::boolean, {{0, 1}, {0, 1}}, kFewShapes)},
       {.op = Op::less,
        .name = "less",
        .arity = 2,
@@ -494,10 +466,8 @@ std::vector<OpDef> elementwise_rows() {
        .arity = 3,
        .doc = "Philox-2x32-10: u32 bits of key a (seed) at counter (c, b) (index, step)",
        .glsl = "surtsey_philox($0, $1, $2)",
-       .scalar =
-           [](const double* x, DType) {
-             return static_cast<double>(random_bits(to_word(x[0]), to_word(x[1]), to_word(x[2])));
-           },
+       .scalar = [](const double* x,
+                    DType) { return static_cast<double>(random_bits(to_word(x[0]), to_word(x[1]), to_word(x[2]))); },
        .infer = infer_same<kU32>,
        .work = 8,
        .samples = samples(DType::u32, {kWords, kWords, kWords})},

@@ -22,8 +22,7 @@ std::vector<Type> infer_gather(std::span<const Type> inputs, const Attr& attr) {
   const Shape& x = inputs[0].shape;
   const Shape& index = inputs[1].shape;
   const auto text = [&] {
-    return fmt::format("{} by {} on axis {}, batch {}", to_string(inputs[0]), to_string(inputs[1]),
-                       axis, batch);
+    return fmt::format("{} by {} on axis {}, batch {}", to_string(inputs[0]), to_string(inputs[1]), axis, batch);
   };
   check(inputs[1].dtype == DType::u32, "[gather] the index must be u32: {}", text());
   check(batch >= 0 && batch <= axis && axis < static_cast<int64_t>(x.size()) &&
@@ -38,8 +37,7 @@ std::vector<Type> infer_gather(std::span<const Type> inputs, const Attr& attr) {
 
 // The adjoint of reading rows is adding into them. scatter_add wants the rows first, so the axes
 // between batch and row go behind: [batch, pre, n, post] -> [batch, n, pre, post] and back.
-std::vector<Value> gradient_gather(std::span<const Value> inputs, const Attr& attr, Value,
-                                   Value g) {
+std::vector<Value> gradient_gather(std::span<const Value> inputs, const Attr& attr, Value, Value g) {
   const auto& [axis, batch] = std::get<GatherAttr>(attr);
   const Value x = inputs[0];
   const Value index = inputs[1];
@@ -58,8 +56,7 @@ std::vector<Value> gradient_gather(std::span<const Value> inputs, const Attr& at
   return {permute(rows, std::move(back)), Value{}};
 }
 
-HostTensor interpret_gather(std::span<const HostTensor* const> inputs, const Attr& attr,
-                            const Type& type) {
+HostTensor interpret_gather(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) {
   const auto& [axis, batch] = std::get<GatherAttr>(attr);
   const Shape& shape = inputs[0]->type.shape;
   const auto batches = product(shape, 0, static_cast<size_t>(batch));
@@ -89,8 +86,7 @@ std::vector<Type> infer_scatter(std::span<const Type> inputs, const Attr& attr) 
   const Shape& updates = inputs[1].shape;
   const auto index_rank = static_cast<int64_t>(index.size());
   const auto text = [&] {
-    return fmt::format("{} by {} into {} rows, batch {}", to_string(inputs[1]),
-                       to_string(inputs[0]), rows, batch);
+    return fmt::format("{} by {} into {} rows, batch {}", to_string(inputs[1]), to_string(inputs[0]), rows, batch);
   };
   check(inputs[0].dtype == DType::u32, "[scatter_add] the index must be u32: {}", text());
   check(inputs[1].dtype == DType::f32, "[scatter_add] adds f32: {}", text());
@@ -103,20 +99,17 @@ std::vector<Type> infer_scatter(std::span<const Type> inputs, const Attr& attr) 
   return {result};
 }
 
-std::vector<Value> gradient_scatter(std::span<const Value> inputs, const Attr& attr, Value,
-                                    Value g) {
+std::vector<Value> gradient_scatter(std::span<const Value> inputs, const Attr& attr, Value, Value g) {
   const int64_t batch = std::get<ScatterAttr>(attr).batch;
   return {Value{}, gather(g, inputs[0], batch, batch)};
 }
 
-HostTensor interpret_scatter(std::span<const HostTensor* const> inputs, const Attr& attr,
-                             const Type& type) {
+HostTensor interpret_scatter(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) {
   const auto& [rows, batch] = std::get<ScatterAttr>(attr);
   const Shape& index_shape = inputs[0]->type.shape;
   const auto batches = product(index_shape, 0, static_cast<size_t>(batch));
   const auto count = static_cast<int64_t>(inputs[0]->values.size()) / batches;
-  const auto tail =
-      product(inputs[1]->type.shape, index_shape.size(), inputs[1]->type.shape.size());
+  const auto tail = product(inputs[1]->type.shape, index_shape.size(), inputs[1]->type.shape.size());
   HostTensor result = HostTensor::zeros(type);
   for (int64_t b = 0; b < batches; ++b) {
     for (int64_t n = 0; n < count; ++n) {
@@ -136,47 +129,39 @@ std::vector<Type> infer_slice_update(std::span<const Type> inputs, const Attr& a
   const int64_t axis = attribute<AxisAttr>(attr).axis;
   const Type& x = inputs[0];
   const Type& update = inputs[1];
-  check(inputs[2] == Type{DType::u32, {}}, "[slice_update] the start must be u32[], not {}",
-        to_string(inputs[2]));
+  check(inputs[2] == Type{DType::u32, {}}, "[slice_update] the start must be u32[], not {}", to_string(inputs[2]));
   bool good = x.dtype == update.dtype && x.shape.size() == update.shape.size() && axis >= 0 &&
               axis < static_cast<int64_t>(x.shape.size());
   for (size_t i = 0; good && i < x.shape.size(); ++i) {
-    good = static_cast<int64_t>(i) == axis ? update.shape[i] <= x.shape[i]
-                                           : update.shape[i] == x.shape[i];
+    good = static_cast<int64_t>(i) == axis ? update.shape[i] <= x.shape[i] : update.shape[i] == x.shape[i];
   }
-  check(good, "[slice_update] {} does not fit into {} along axis {}", to_string(update),
-        to_string(x), axis);
+  check(good, "[slice_update] {} does not fit into {} along axis {}", to_string(update), to_string(x), axis);
   return {x};
 }
 
 // dx: the gradient with the window zeroed; dupdate: the window of the gradient.
-std::vector<Value> gradient_slice_update(std::span<const Value> inputs, const Attr& attr, Value,
-                                         Value g) {
+std::vector<Value> gradient_slice_update(std::span<const Value> inputs, const Attr& attr, Value, Value g) {
   const int64_t axis = std::get<AxisAttr>(attr).axis;
   const Value update = inputs[1];
   const Value start = inputs[2];
   Graph& graph = *g.graph;
   const int64_t extent = update.dim(axis);
-  const Value first =
-      min(start, scalar(graph, static_cast<double>(g.dim(axis) - extent), DType::u32));
+  const Value first = min(start, scalar(graph, static_cast<double>(g.dim(axis) - extent), DType::u32));
   const Value window = iota(graph, u32_type({extent}), 0) + first;
   return {slice_update(g, constant_like(update, 0), start, axis), gather(g, window, axis), Value{}};
 }
 
-HostTensor interpret_slice_update(std::span<const HostTensor* const> inputs, const Attr& attr,
-                                  const Type& type) {
+HostTensor interpret_slice_update(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) {
   const auto axis = static_cast<size_t>(std::get<AxisAttr>(attr).axis);
   const Shape& shape = inputs[1]->type.shape;
   HostTensor result(type, inputs[0]->values);
-  const int64_t start =
-      std::min(static_cast<int64_t>(inputs[2]->values[0]), type.shape[axis] - shape[axis]);
+  const int64_t start = std::min(static_cast<int64_t>(inputs[2]->values[0]), type.shape[axis] - shape[axis]);
   const auto before = product(shape, 0, axis);
   const auto block = product(shape, axis, shape.size());
   const auto whole = product(type.shape, axis, type.shape.size());
   const auto row = product(shape, axis + 1, shape.size());
   for (int64_t b = 0; b < before; ++b) {
-    std::copy_n(inputs[1]->values.begin() + b * block, block,
-                result.values.begin() + b * whole + start * row);
+    std::copy_n(inputs[1]->values.begin() + b * block, block, result.values.begin() + b * whole + start * row);
   }
   return result;
 }
@@ -186,13 +171,8 @@ using Ranges = std::vector<std::pair<double, double>>;
 // Index ranges go past the end by one, which must read or add to the last row.
 Sample gather_sample(Type x, Shape index, int64_t axis, int64_t batch) {
   const auto rows = static_cast<double>(x.shape[static_cast<size_t>(axis)]);
-  const std::pair<double, double> values =
-      x.dtype == DType::u32 ? std::pair(0.0, 100.0) : std::pair(-2.0, 2.0);
-  return {{x, u32_type(std::move(index))},
-          GatherAttr{axis, batch},
-          -2,
-          2,
-          Ranges{values, {0.0, rows + 1}}};
+  const std::pair<double, double> values = x.dtype == DType::u32 ? std::pair(0.0, 100.0) : std::pair(-2.0, 2.0);
+  return {{x, u32_type(std::move(index))}, GatherAttr{axis, batch}, -2, 2, Ranges{values, {0.0, rows + 1}}};
 }
 
 Sample scatter_sample(Shape index, Shape updates, int64_t rows, int64_t batch) {
@@ -205,10 +185,8 @@ Sample scatter_sample(Shape index, Shape updates, int64_t rows, int64_t batch) {
 
 Sample update_sample(Type x, Type update, int64_t axis) {
   const auto rows = static_cast<double>(x.shape[static_cast<size_t>(axis)]);
-  const std::pair<double, double> values =
-      x.dtype == DType::u32 ? std::pair(0.0, 100.0) : std::pair(-2.0, 2.0);
-  return {
-      {x, update, u32_type({})}, AxisAttr{axis}, -2, 2, Ranges{values, values, {0.0, rows + 1}}};
+  const std::pair<double, double> values = x.dtype == DType::u32 ? std::pair(0.0, 100.0) : std::pair(-2.0, 2.0);
+  return {{x, update, u32_type({})}, AxisAttr{axis}, -2, 2, Ranges{values, values, {0.0, rows + 1}}};
 }
 
 }  // namespace
@@ -223,15 +201,11 @@ std::vector<OpDef> index_rows() {
        .infer = infer_gather,
        .gradient = gradient_gather,
        .interpret = interpret_gather,
-       .samples = {gather_sample(f32_type({7}), {3}, 0, 0),
-                   gather_sample(f32_type({7, 5}), {}, 0, 0),
-                   gather_sample(f32_type({17, 5}), {2, 33}, 0, 0),
-                   gather_sample(f32_type({3, 7, 5}), {4}, 1, 0),
+       .samples = {gather_sample(f32_type({7}), {3}, 0, 0), gather_sample(f32_type({7, 5}), {}, 0, 0),
+                   gather_sample(f32_type({17, 5}), {2, 33}, 0, 0), gather_sample(f32_type({3, 7, 5}), {4}, 1, 0),
                    gather_sample(f32_type({3, 7, 5}), {3, 4}, 1, 1),
-                   gather_sample(f32_type({3, 2, 7, 5}), {3, 4}, 2, 1),
-                   gather_sample(f32_type({3, 7}), {3}, 1, 1),
-                   gather_sample(i32_type({5, 3}), {4}, 0, 0),
-                   gather_sample(u32_type({1, 3}), {2}, 1, 0)}},
+                   gather_sample(f32_type({3, 2, 7, 5}), {3, 4}, 2, 1), gather_sample(f32_type({3, 7}), {3}, 1, 1),
+                   gather_sample(i32_type({5, 3}), {4}, 0, 0), gather_sample(u32_type({1, 3}), {2}, 1, 0)}},
       {.op = Op::scatter_add,
        .name = "scatter_add",
        .family = Family::index,
@@ -242,14 +216,11 @@ std::vector<OpDef> index_rows() {
        .interpret = interpret_scatter,
        .absolute = 2e-5,
        .relative = 1e-5,
-       .samples = {scatter_sample({9}, {9}, 4, 0), scatter_sample({}, {3}, 4, 0),
-                   scatter_sample({33}, {33, 5}, 7, 0), scatter_sample({2, 33}, {2, 33, 5}, 17, 0),
-                   scatter_sample({3, 8}, {3, 8, 5}, 7, 1),
-                   scatter_sample({3, 2, 4}, {3, 2, 4, 2, 5}, 6, 1),
-                   scatter_sample({3}, {3}, 5, 1),
+       .samples = {scatter_sample({9}, {9}, 4, 0), scatter_sample({}, {3}, 4, 0), scatter_sample({33}, {33, 5}, 7, 0),
+                   scatter_sample({2, 33}, {2, 33, 5}, 17, 0), scatter_sample({3, 8}, {3, 8, 5}, 7, 1),
+                   scatter_sample({3, 2, 4}, {3, 2, 4, 2, 5}, 6, 1), scatter_sample({3}, {3}, 5, 1),
                    // Tables of so many rows have a kernel of their own.
-                   scatter_sample({2, 33}, {2, 33, 5}, 300, 0),
-                   scatter_sample({3, 40}, {3, 40}, 130, 1)}},
+                   scatter_sample({2, 33}, {2, 33, 5}, 300, 0), scatter_sample({3, 40}, {3, 40}, 130, 1)}},
       {.op = Op::slice_update,
        .name = "slice_update",
        .family = Family::index,
@@ -258,8 +229,7 @@ std::vector<OpDef> index_rows() {
        .infer = infer_slice_update,
        .gradient = gradient_slice_update,
        .interpret = interpret_slice_update,
-       .samples = {update_sample(f32_type({7}), f32_type({2}), 0),
-                   update_sample(f32_type({3, 9}), f32_type({3, 1}), 1),
+       .samples = {update_sample(f32_type({7}), f32_type({2}), 0), update_sample(f32_type({3, 9}), f32_type({3, 1}), 1),
                    update_sample(f32_type({2, 33, 17}), f32_type({2, 5, 17}), 1),
                    update_sample(f32_type({1, 5}), f32_type({1, 5}), 1),
                    update_sample(i32_type({5, 3}), i32_type({2, 3}), 0),

@@ -10,22 +10,18 @@ std::vector<Type> infer_parameter(std::span<const Type>, const Attr& attr) {
   return {leaf.type};
 }
 
-std::vector<Type> infer_constant(std::span<const Type>, const Attr& attr) {
-  return {attribute<LeafAttr>(attr).type};
-}
+std::vector<Type> infer_constant(std::span<const Type>, const Attr& attr) { return {attribute<LeafAttr>(attr).type}; }
 
 std::vector<Type> infer_iota(std::span<const Type>, const Attr& attr) {
   const auto& leaf = attribute<LeafAttr>(attr);
-  check(leaf.axis >= 0 && leaf.axis < static_cast<int64_t>(leaf.type.shape.size()),
-        "[iota] axis {} of {}", leaf.axis, to_string(leaf.type));
+  check(leaf.axis >= 0 && leaf.axis < static_cast<int64_t>(leaf.type.shape.size()), "[iota] axis {} of {}", leaf.axis,
+        to_string(leaf.type));
   const DType dtype = leaf.type.dtype;
-  check(is_integer(dtype) || dtype == DType::f32, "[iota] counts in i32, u32 or f32, not {}",
-        name(dtype));
+  check(is_integer(dtype) || dtype == DType::f32, "[iota] counts in i32, u32 or f32, not {}", name(dtype));
   return {leaf.type};
 }
 
-HostTensor interpret_constant(std::span<const HostTensor* const>, const Attr& attr,
-                              const Type& type) {
+HostTensor interpret_constant(std::span<const HostTensor* const>, const Attr& attr, const Type& type) {
   HostTensor result = HostTensor::zeros(type);
   const double value = std::get<LeafAttr>(attr).value;
   for (double& element : result.values) element = value;
@@ -43,18 +39,17 @@ HostTensor interpret_iota(std::span<const HostTensor* const>, const Attr& attr, 
 }
 
 std::vector<Type> infer_assign(std::span<const Type> inputs, const Attr&) {
-  check(inputs[0] == inputs[1], "[assign] {} takes no {}", to_string(inputs[0]),
-        to_string(inputs[1]));
+  check(inputs[0] == inputs[1], "[assign] {} takes no {}", to_string(inputs[0]), to_string(inputs[1]));
   return {};
 }
 
 std::vector<Type> infer_region(std::span<const Type> inputs, const Attr& attr) {
   const Region& region = *attribute<RegionAttr>(attr).region;
-  check(inputs.size() == region.parameters.size(), "[region {}] takes {} operands, not {}",
-        region.name, region.parameters.size(), inputs.size());
+  check(inputs.size() == region.parameters.size(), "[region {}] takes {} operands, not {}", region.name,
+        region.parameters.size(), inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
-    check(inputs[i] == region.parameters[i].type(), "[region {}] operand {} is {}, not {}",
-          region.name, i, to_string(region.parameters[i].type()), to_string(inputs[i]));
+    check(inputs[i] == region.parameters[i].type(), "[region {}] operand {} is {}, not {}", region.name, i,
+          to_string(region.parameters[i].type()), to_string(inputs[i]));
   }
   std::vector<Type> types;
   for (const Value& result : region.results) types.push_back(result.type());

@@ -8,8 +8,7 @@ std::vector<Type> infer_matmul(std::span<const Type> inputs, const Attr&) {
   const Type& a = inputs[0];
   const Type& b = inputs[1];
   const auto text = [&] { return to_string(a) + " @ " + to_string(b); };
-  check(a.dtype == DType::f32 && b.dtype == DType::f32, "[matmul] operands must be f32: {}",
-        text());
+  check(a.dtype == DType::f32 && b.dtype == DType::f32, "[matmul] operands must be f32: {}", text());
   const size_t rank = a.shape.size();
   check(rank >= 2 && rank == b.shape.size(), "[matmul] operands need the same axes: {}", text());
   check(a.shape[rank - 1] == b.shape[rank - 2], "[matmul] inner dimensions differ: {}", text());
@@ -26,8 +25,7 @@ std::vector<Value> gradient_matmul(std::span<const Value> inputs, const Attr&, V
   return {matmul(g, transpose(inputs[1])), matmul(transpose(inputs[0]), g)};
 }
 
-HostTensor interpret_matmul(std::span<const HostTensor* const> inputs, const Attr&,
-                            const Type& type) {
+HostTensor interpret_matmul(std::span<const HostTensor* const> inputs, const Attr&, const Type& type) {
   HostTensor result = HostTensor::zeros(type);
   const size_t rank = type.shape.size();
   const auto rows = static_cast<size_t>(type.shape[rank - 2]);

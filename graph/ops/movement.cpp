@@ -7,8 +7,7 @@ namespace surtsey::graph {
 namespace {
 
 // Copies source elements at `offset` + strides (one per result axis) into a result of `type`.
-HostTensor strided_copy(const HostTensor& source, const Type& type, const Strides& strides,
-                        int64_t offset) {
+HostTensor strided_copy(const HostTensor& source, const Type& type, const Strides& strides, int64_t offset) {
   HostTensor result = HostTensor::zeros(type);
   const size_t rank = type.shape.size();
   Shape index(rank, 0);
@@ -60,8 +59,7 @@ std::vector<Value> gradient_reshape(std::span<const Value> inputs, const Attr&, 
   return {reshape(g, inputs[0].shape())};
 }
 
-HostTensor interpret_reshape(std::span<const HostTensor* const> inputs, const Attr&,
-                             const Type& type) {
+HostTensor interpret_reshape(std::span<const HostTensor* const> inputs, const Attr&, const Type& type) {
   return HostTensor(type, inputs[0]->values);
 }
 
@@ -73,8 +71,7 @@ std::vector<Type> infer_permute(std::span<const Type> inputs, const Attr& attr) 
   bool good = axes.size() == shape.size();
   Type result{inputs[0].dtype, {}};
   for (size_t i = 0; good && i < axes.size(); ++i) {
-    good = axes[i] >= 0 && axes[i] < static_cast<int64_t>(shape.size()) &&
-           !seen[static_cast<size_t>(axes[i])];
+    good = axes[i] >= 0 && axes[i] < static_cast<int64_t>(shape.size()) && !seen[static_cast<size_t>(axes[i])];
     if (!good) break;
     seen[static_cast<size_t>(axes[i])] = true;
     result.shape.push_back(shape[static_cast<size_t>(axes[i])]);
@@ -92,8 +89,7 @@ std::vector<Value> gradient_permute(std::span<const Value>, const Attr& attr, Va
   return {permute(g, std::move(inverse))};
 }
 
-HostTensor interpret_permute(std::span<const HostTensor* const> inputs, const Attr& attr,
-                             const Type& type) {
+HostTensor interpret_permute(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) {
   const Strides source = contiguous_strides(inputs[0]->type.shape);
   Strides strides;
   for (const int64_t axis : std::get<AxesAttr>(attr).axes) {
@@ -114,8 +110,7 @@ std::vector<Type> infer_broadcast(std::span<const Type> inputs, const Attr& attr
   return {to};
 }
 
-std::vector<Value> gradient_broadcast(std::span<const Value> inputs, const Attr&, Value out,
-                                      Value g) {
+std::vector<Value> gradient_broadcast(std::span<const Value> inputs, const Attr&, Value out, Value g) {
   std::vector<int64_t> axes;
   for (int64_t axis = 0; axis < out.rank(); ++axis) {
     if (inputs[0].dim(axis) != out.dim(axis)) axes.push_back(axis);
@@ -123,8 +118,7 @@ std::vector<Value> gradient_broadcast(std::span<const Value> inputs, const Attr&
   return {sum(g, std::move(axes))};
 }
 
-HostTensor interpret_broadcast(std::span<const HostTensor* const> inputs, const Attr&,
-                               const Type& type) {
+HostTensor interpret_broadcast(std::span<const HostTensor* const> inputs, const Attr&, const Type& type) {
   const Shape& from = inputs[0]->type.shape;
   Strides strides = contiguous_strides(from);
   for (size_t i = 0; i < from.size(); ++i) {
@@ -154,8 +148,7 @@ std::vector<Value> gradient_slice(std::span<const Value> inputs, const Attr& att
   return {pad(g, start, std::move(high))};
 }
 
-HostTensor interpret_slice(std::span<const HostTensor* const> inputs, const Attr& attr,
-                           const Type& type) {
+HostTensor interpret_slice(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) {
   const Strides strides = contiguous_strides(inputs[0]->type.shape);
   return strided_copy(*inputs[0], type, strides, dot(std::get<SliceAttr>(attr).start, strides));
 }
@@ -181,8 +174,7 @@ std::vector<Value> gradient_pad(std::span<const Value> inputs, const Attr& attr,
   return {slice(g, pad.low, std::move(stop))};
 }
 
-HostTensor interpret_pad(std::span<const HostTensor* const> inputs, const Attr& attr,
-                         const Type& type) {
+HostTensor interpret_pad(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) {
   const auto& pad = std::get<PadAttr>(attr);
   HostTensor result = HostTensor::zeros(type);
   std::fill(result.values.begin(), result.values.end(), pad.value);
@@ -195,8 +187,8 @@ std::vector<Type> infer_concat(std::span<const Type> inputs, const Attr& attr) {
   const int64_t axis = attribute<AxisAttr>(attr).axis;
   check(!inputs.empty(), "[concat] needs an operand");
   Type result = inputs[0];
-  check(axis >= 0 && axis < static_cast<int64_t>(result.shape.size()), "[concat] axis {} of {}",
-        axis, to_string(result));
+  check(axis >= 0 && axis < static_cast<int64_t>(result.shape.size()), "[concat] axis {} of {}", axis,
+        to_string(result));
   const auto at = static_cast<size_t>(axis);
   result.shape[at] = 0;
   for (const Type& input : inputs) {
@@ -204,15 +196,14 @@ std::vector<Type> infer_concat(std::span<const Type> inputs, const Attr& attr) {
     if (at < expected.shape.size()) expected.shape[at] = 0;
     Type blank = result;
     blank.shape[at] = 0;
-    check(expected == blank, "[concat] {} and {} differ in more than axis {}", to_string(inputs[0]),
-          to_string(input), axis);
+    check(expected == blank, "[concat] {} and {} differ in more than axis {}", to_string(inputs[0]), to_string(input),
+          axis);
     result.shape[at] += input.shape[at];
   }
   return {result};
 }
 
-std::vector<Value> gradient_concat(std::span<const Value> inputs, const Attr& attr, Value,
-                                   Value g) {
+std::vector<Value> gradient_concat(std::span<const Value> inputs, const Attr& attr, Value, Value g) {
   const int64_t axis = std::get<AxisAttr>(attr).axis;
   std::vector<Value> gradients;
   int64_t start = 0;
@@ -223,8 +214,7 @@ std::vector<Value> gradient_concat(std::span<const Value> inputs, const Attr& at
   return gradients;
 }
 
-HostTensor interpret_concat(std::span<const HostTensor* const> inputs, const Attr& attr,
-                            const Type& type) {
+HostTensor interpret_concat(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) {
   const auto axis = static_cast<size_t>(std::get<AxisAttr>(attr).axis);
   const int64_t stride = contiguous_strides(type.shape)[axis];
   HostTensor result = HostTensor::zeros(type);

@@ -12,8 +12,8 @@ Type reduced_type(const Type& input, const Attr& attr) {
   Type result = input;
   int64_t last = -1;
   for (const int64_t axis : axes) {
-    check(axis > last && axis < static_cast<int64_t>(input.shape.size()),
-          "axes {} of {} (they must be sorted)", to_string(axes), to_string(input));
+    check(axis > last && axis < static_cast<int64_t>(input.shape.size()), "axes {} of {} (they must be sorted)",
+          to_string(axes), to_string(input));
     result.shape[static_cast<size_t>(axis)] = 1;
     last = axis;
   }
@@ -23,8 +23,7 @@ Type reduced_type(const Type& input, const Attr& attr) {
 
 std::vector<Type> infer_reduction(std::span<const Type> inputs, const Attr& attr) {
   const DType dtype = inputs[0].dtype;
-  check(dtype == DType::f32 || is_integer(dtype), "reduces f32, i32 or u32, not {}",
-        to_string(inputs[0]));
+  check(dtype == DType::f32 || is_integer(dtype), "reduces f32, i32 or u32, not {}", to_string(inputs[0]));
   return {reduced_type(inputs[0], attr)};
 }
 
@@ -54,8 +53,7 @@ std::vector<size_t> targets(const Shape& shape, const std::vector<int64_t>& axes
   return result;
 }
 
-HostTensor interpret_sum(std::span<const HostTensor* const> inputs, const Attr& attr,
-                         const Type& type) {
+HostTensor interpret_sum(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) {
   HostTensor result = HostTensor::zeros(type);
   const std::vector<double>& x = inputs[0]->values;
   const auto to = targets(inputs[0]->type.shape, std::get<AxesAttr>(attr).axes);
@@ -63,15 +61,13 @@ HostTensor interpret_sum(std::span<const HostTensor* const> inputs, const Attr& 
   if (!is_float(type.dtype)) {
     for (double& value : result.values) {
       const auto word = static_cast<uint32_t>(static_cast<int64_t>(value));
-      value = type.dtype == DType::i32 ? static_cast<double>(static_cast<int32_t>(word))
-                                       : static_cast<double>(word);
+      value = type.dtype == DType::i32 ? static_cast<double>(static_cast<int32_t>(word)) : static_cast<double>(word);
     }
   }
   return result;
 }
 
-HostTensor interpret_max(std::span<const HostTensor* const> inputs, const Attr& attr,
-                         const Type& type) {
+HostTensor interpret_max(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) {
   HostTensor result = HostTensor::zeros(type);
   std::fill(result.values.begin(), result.values.end(), -INFINITY);
   const std::vector<double>& x = inputs[0]->values;
@@ -83,8 +79,7 @@ HostTensor interpret_max(std::span<const HostTensor* const> inputs, const Attr& 
   return result;
 }
 
-HostTensor interpret_argmax(std::span<const HostTensor* const> inputs, const Attr& attr,
-                            const Type& type) {
+HostTensor interpret_argmax(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) {
   HostTensor result = HostTensor::zeros(type);
   const std::vector<double>& x = inputs[0]->values;
   const Shape& shape = inputs[0]->type.shape;
@@ -95,8 +90,7 @@ HostTensor interpret_argmax(std::span<const HostTensor* const> inputs, const Att
   for (size_t from = 0; from < x.size(); ++from) {
     if (!(x[from] > best[to[from]])) continue;
     best[to[from]] = x[from];
-    result.values[to[from]] =
-        static_cast<double>(static_cast<int64_t>(from) / stride % shape[axis]);
+    result.values[to[from]] = static_cast<double>(static_cast<int64_t>(from) / stride % shape[axis]);
   }
   return result;
 }
@@ -107,12 +101,10 @@ std::vector<Value> gradient_sum(std::span<const Value> inputs, const Attr&, Valu
 }
 
 // The elements equal to the maximum share the gradient.
-std::vector<Value> gradient_max(std::span<const Value> inputs, const Attr& attr, Value out,
-                                Value g) {
+std::vector<Value> gradient_max(std::span<const Value> inputs, const Attr& attr, Value out, Value g) {
   const Value x = inputs[0];
   const Value winner = equal(x, broadcast(out, x.shape()));
-  const Value count =
-      sum(select(winner, constant_like(x, 1), constant_like(x, 0)), std::get<AxesAttr>(attr).axes);
+  const Value count = sum(select(winner, constant_like(x, 1), constant_like(x, 0)), std::get<AxesAttr>(attr).axes);
   return {select(winner, broadcast(g / count, x.shape()), constant_like(x, 0))};
 }
 

@@ -10,7 +10,7 @@ namespace surtsey::graph {
 namespace {
 
 class PlanBuilder {
-public:
+ public:
   explicit PlanBuilder(const Lowering& lowering) : l_(lowering), graph_(*lowering.program.graph) {}
 
   Plan run() {
@@ -25,7 +25,7 @@ public:
     return std::move(plan_);
   }
 
-private:
+ private:
   const Node& node(uint32_t n) const { return graph_.node(n); }
 
   // The strided region that shows node n, a stored value or a chain of views of one.
@@ -34,7 +34,8 @@ private:
     if (in_operands_ && copy != l_.weight_copies.end()) return copy->second.view;
     const auto found = l_.location.find(n);
     if (found != l_.location.end()) return found->second;
-    if (definition(node(n).op).family != Family::movement || node(n).op == Op::pad || node(n).op == Op::concat) return std::nullopt;
+    if (definition(node(n).op).family != Family::movement || node(n).op == Op::pad || node(n).op == Op::concat)
+      return std::nullopt;
     std::optional<View> view = stored_view(node(n).inputs[0].node);
     if (!view) return std::nullopt;
     const Shape& shape = node(n).types[0].shape;
@@ -56,7 +57,9 @@ private:
     return result;
   }
 
-  bool takes_copies(const Kernel& kernel) const { return kernel.archetype == Archetype::matmul && !l_.weight_copies.empty(); }
+  bool takes_copies(const Kernel& kernel) const {
+    return kernel.archetype == Archetype::matmul && !l_.weight_copies.empty();
+  }
 
   // What the kernel loads: stored values of elsewhere under the outermost view that strides can express.
   void collect(uint32_t n, uint32_t g, Kernel& kernel, std::set<uint32_t>& seen) {
@@ -96,13 +99,14 @@ private:
     }
   }
 
-  // The products of the formula, each once: two forward, four backward, two of them for the gradient of the queries (dp, dq) and two for
-  // that of the keys (dk, dv). Scores that backward kernels compute again do not count; keys that a mask hides count, as they do where the
-  // products are kernels of their own.
+  // The products of the formula, each once: two forward, four backward, two of them for the gradient of the queries
+  // (dp, dq) and two for that of the keys (dk, dv). Scores that backward kernels compute again do not count; keys that
+  // a mask hides count, as they do where the products are kernels of their own.
   static uint64_t attention_flops(const Node& node) {
     const AttentionForm& form = *std::get<RegionAttr>(node.attr).region->attention;
     const AttentionOperands in = attention_operands(form, node.inputs);
-    if (form.result == 1 && form.part != AttentionPart::key_gradient) return 0;  // lse, delta: part of the other result's work
+    if (form.result == 1 && form.part != AttentionPart::key_gradient)
+      return 0;  // lse, delta: part of the other result's work
     const Shape& result = node.types[0].shape;
     const auto rows = uint64_t(element_count(result) / result.back());
     const bool by_key = form.part == AttentionPart::key_gradient;
@@ -129,7 +133,8 @@ private:
   void check_range(const Kernel& kernel, const Access& bound) const {
     const Buffer& buffer = plan_.buffers[bound.buffer];
     check(bound.bytes <= l_.target.max_storage_range,
-          "kernel {} reaches {:.1f} MiB of '{}' {} at once; in descriptor mode {} binds at most {:.1f} MiB. Address mode, where a device has buffer "
+          "kernel {} reaches {:.1f} MiB of '{}' {} at once; in descriptor mode {} binds at most {:.1f} MiB. Address "
+          "mode, where a device has buffer "
           "addresses, has no such limit; else the model has to be smaller",
           kernel.name, double(bound.bytes) / (1 << 20), buffer.name, to_string(buffer.type), l_.target.name,
           double(l_.target.max_storage_range) / (1 << 20));
@@ -142,7 +147,8 @@ private:
     kernel.space = group.space;
     kernel.reduced = group.reduced;
     kernel.members = group.members;
-    if (group.archetype == Archetype::matmul || is_closed(group.archetype)) kernel.anchor = {l_.program.graph.get(), group.anchor, 0};
+    if (group.archetype == Archetype::matmul || is_closed(group.archetype))
+      kernel.anchor = {l_.program.graph.get(), group.anchor, 0};
     std::set<uint32_t> seen;
     kernel_copies_.clear();
     for (const Value& copy : group.copies) kernel_copies_.insert(copy.node);
@@ -169,8 +175,10 @@ private:
 
     const size_t bindings = kernel.inputs.size() + kernel.outputs.size();
     check(bindings <= l_.target.max_bindings(),
-          "kernel {} touches {} tensors, device {} allows {} in {} mode: turn fusion off or use the other addressing mode", kernel.name,
-          bindings, l_.target.name, l_.target.max_bindings(), l_.target.addressing == Addressing::address ? "address" : "descriptor");
+          "kernel {} touches {} tensors, device {} allows {} in {} mode: turn fusion off or use the other addressing "
+          "mode",
+          kernel.name, bindings, l_.target.name, l_.target.max_bindings(),
+          l_.target.addressing == Addressing::address ? "address" : "descriptor");
     Dispatch dispatch;
     dispatch.kernel = uint32_t(plan_.kernels.size());
     const Scope& scope = graph_.scope(group.anchor);
@@ -214,11 +222,13 @@ private:
       const Shape& a = matmul.inputs[0].shape();
       const int64_t m = a[a.size() - 2], k = a.back(), n = kernel.space.back();
       const int64_t batch = element_count(kernel.space) / (m * n);
-      name += fmt::format("_{}{}_{}{}x{}x{}", layout(kernel, matmul, 0), layout(kernel, matmul, 1), batch > 1 ? fmt::format("{}x", batch) : "", m, n, k);
+      name += fmt::format("_{}{}_{}{}x{}x{}", layout(kernel, matmul, 0), layout(kernel, matmul, 1),
+                          batch > 1 ? fmt::format("{}x", batch) : "", m, n, k);
     } else {
       for (size_t d = 0; d < kernel.space.size(); ++d) name += fmt::format("{}{}", d == 0 ? "_" : "x", kernel.space[d]);
     }
-    if (ops.empty() && kernel.archetype == Archetype::pointwise) ops = kernel.outputs[0].moved.start ? "_slice_update" : "_copy";
+    if (ops.empty() && kernel.archetype == Archetype::pointwise)
+      ops = kernel.outputs[0].moved.start ? "_slice_update" : "_copy";
     return name + ops;
   }
 
@@ -228,9 +238,11 @@ private:
     const AttentionForm& form = *region.attention;
     const AttentionOperands in = attention_operands(form, node.inputs);
     const Shape& result = node.types[0].shape;
-    const int64_t heads = element_count(result) / (result.back() * result[result.size() - 2] * result[result.size() - 3]) * in.q.dim(-3);
-    return fmt::format("{}{}{}{}{}_{}x{}x{}x{}", region.name, form.causal ? "_causal" : "", form.window > 0 ? "_window" : "",
-                       form.has_key_mask ? "_masked" : "", form.dropout > 0 ? "_dropout" : "", heads, in.q.dim(-2), in.k.dim(-2), in.q.dim(-1));
+    const int64_t heads =
+        element_count(result) / (result.back() * result[result.size() - 2] * result[result.size() - 3]) * in.q.dim(-3);
+    return fmt::format("{}{}{}{}{}_{}x{}x{}x{}", region.name, form.causal ? "_causal" : "",
+                       form.window > 0 ? "_window" : "", form.has_key_mask ? "_masked" : "",
+                       form.dropout > 0 ? "_dropout" : "", heads, in.q.dim(-2), in.k.dim(-2), in.q.dim(-1));
   }
 
   const Lowering& l_;

@@ -14,8 +14,7 @@ constexpr int64_t kWidestHead = 256;
 bool has_leading(const Value& operand, size_t rank, const Shape& leading) {
   if (!operand || operand.rank() == int64_t(rank)) return true;
   const Shape& shape = operand.shape();
-  return shape.size() == rank + leading.size() &&
-         std::equal(leading.begin(), leading.end(), shape.begin());
+  return shape.size() == rank + leading.size() && std::equal(leading.begin(), leading.end(), shape.begin());
 }
 
 bool fits(const Node& node, const AttentionForm& form, const Target& target) {
@@ -59,18 +58,16 @@ bool is_claimed(const Node& node) {
 
 Program claim_regions(const Program& program, const Target& target) {
   if (target.attention_variant() == AttentionVariant::expanded) return program;
-  return rewrite(
-      program, [&](Graph&, const Node& node, std::span<const Value> inputs) -> std::vector<Value> {
-        const auto* attr = std::get_if<RegionAttr>(&node.attr);
-        if (!attr || !attr->region->attention || is_claimed(node)) return {};
-        if (!fits(node, *attr->region->attention, target)) return {};
-        std::vector<Value> results;
-        for (size_t i = 0; i < node.types.size(); ++i) {
-          results.push_back(
-              region(one_result(*attr->region, int(i)), {inputs.begin(), inputs.end()})[0]);
-        }
-        return results;
-      });
+  return rewrite(program, [&](Graph&, const Node& node, std::span<const Value> inputs) -> std::vector<Value> {
+    const auto* attr = std::get_if<RegionAttr>(&node.attr);
+    if (!attr || !attr->region->attention || is_claimed(node)) return {};
+    if (!fits(node, *attr->region->attention, target)) return {};
+    std::vector<Value> results;
+    for (size_t i = 0; i < node.types.size(); ++i) {
+      results.push_back(region(one_result(*attr->region, int(i)), {inputs.begin(), inputs.end()})[0]);
+    }
+    return results;
+  });
 }
 
 }  // namespace surtsey::graph

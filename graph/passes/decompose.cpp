@@ -32,8 +32,7 @@ Value scatter_as_matmul(Graph& graph, const Node& node, Value index, Value updat
   };
   const Type type{DType::u32, with_batch({rows, count})};
   const Value row = iota(graph, type, -2);
-  const Value last =
-      constant(graph, static_cast<double>(rows - 1), Type{DType::u32, index.shape()});
+  const Value last = constant(graph, static_cast<double>(rows - 1), Type{DType::u32, index.shape()});
   const Value wanted = broadcast(reshape(min(index, last), with_batch({1, count})), type.shape);
   const Value hit = equal(row, wanted);
   const Value one = constant(graph, 1, Type{DType::f32, type.shape});
@@ -45,11 +44,9 @@ Value scatter_as_matmul(Graph& graph, const Node& node, Value index, Value updat
 // Split-K: a product of few tiles and a long inner axis, as weight gradients are, leaves most of a
 // GPU idle. Its inner axis is cut into parts that are products of their own, and a second pass adds
 // the parts up in order.
-constexpr int64_t kSplitTile = 64;  // of the shared-tile matmul
-constexpr int64_t kWantedWorkgroups =
-    128;  // about the compute units of a large GPU; a small one loses little by more
-constexpr int64_t kShortestPart =
-    256;  // of the inner axis, so that the sums that are stored and read again stay few
+constexpr int64_t kSplitTile = 64;          // of the shared-tile matmul
+constexpr int64_t kWantedWorkgroups = 128;  // about the compute units of a large GPU; a small one loses little by more
+constexpr int64_t kShortestPart = 256;  // of the inner axis, so that the sums that are stored and read again stay few
 
 // Of [M, K] @ [K, N], or of every member of an ensemble of them: a member's bits do not depend on
 // how many there are. Products with more leading axes, as attention has, fill the device by these.
@@ -78,16 +75,14 @@ Results split_product(Value a, Value b, const Shape& result) {
   const size_t rank = result.size();
   const int64_t inner = a.dim(-1), parts = product_parts(result, inner);
   if (parts == 1) return {};
-  Shape rows(a.shape().begin(), a.shape().end() - 1),
-      columns(b.shape().begin(), b.shape().end() - 2);
+  Shape rows(a.shape().begin(), a.shape().end() - 1), columns(b.shape().begin(), b.shape().end() - 2);
   rows.insert(rows.end(), {parts, inner / parts});
   columns.insert(columns.end(), {parts, inner / parts, b.dim(-1)});
   std::vector<int64_t> order(rank + 1);
   std::iota(order.begin(), order.end(), 0);
   std::swap(order[rank - 2], order[rank - 1]);  // the parts before the rows
-  const Value products =
-      matmul(viewed(a, [&](Value x) { return permute(reshape(x, rows), order); }),
-             viewed(b, [&](Value x) { return reshape(x, columns); }));
+  const Value products = matmul(viewed(a, [&](Value x) { return permute(reshape(x, rows), order); }),
+                                viewed(b, [&](Value x) { return reshape(x, columns); }));
   return {reshape(sum(products, {int64_t(rank) - 2}), result)};
 }
 
@@ -159,9 +154,8 @@ Results shorten_reduction(Graph& graph, const Node& node, Value x, bool parts_in
     Shape kept = result.shape();
     for (int64_t axis = first; axis <= last; ++axis) kept[static_cast<size_t>(axis)] = 1;
     const Value flat = reshape(result, std::move(merged));
-    const Value sum = extent >= kLongReduction
-                          ? reduce_in_stages(graph, node.op, flat, first, parts_inside)
-                          : graph.add(node.op, {flat}, AxesAttr{{first}});
+    const Value sum = extent >= kLongReduction ? reduce_in_stages(graph, node.op, flat, first, parts_inside)
+                                               : graph.add(node.op, {flat}, AxesAttr{{first}});
     result = reshape(sum, std::move(kept));
   }
   return {result};

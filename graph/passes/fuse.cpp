@@ -10,10 +10,11 @@ namespace {
 
 // Elementwise work above which an expression is not computed again for every matmul tile that loads it.
 constexpr int kPrologueWork = 3;
-// A value of at most this many cheap operations over values that are stored anyway is computed again rather than stored.
+// A value of at most this many cheap operations over values that are stored anyway is computed again rather than
+// stored.
 constexpr int kRecomputeWork = 3;
-// One of at most this many that two kernels read (a GELU's erf, in the forward and the backward pass) is computed in both: a dozen
-// operations cost less than writing a value to memory and reading it back.
+// One of at most this many that two kernels read (a GELU's erf, in the forward and the backward pass) is computed in
+// both: a dozen operations cost less than writing a value to memory and reading it back.
 constexpr int kRecomputeTwiceWork = 12;
 // An index expression (no loads) of at most this much is never stored.
 constexpr int kIndexWork = 8;
@@ -21,7 +22,7 @@ constexpr int kIndexWork = 8;
 constexpr int64_t kTinySpace = 256;
 
 class Fuser {
-public:
+ public:
   Fuser(const Program& program, const Target& target) : graph_(*program.graph) {
     lowering_.program = program;
     lowering_.target = target;
@@ -47,7 +48,7 @@ public:
     return std::move(lowering_);
   }
 
-private:
+ private:
   const Node& node(uint32_t n) const { return graph_.node(n); }
   uint32_t& home(uint32_t n) { return lowering_.home[n]; }
   Family family(uint32_t n) const { return definition(node(n).op).family; }
@@ -68,7 +69,8 @@ private:
       for (const Value& input : node(*it).inputs) {
         users_[input.node].push_back(*it);
         uses_[input.node] += view ? uses_[*it] : 1;
-        if (family(*it) == Family::matmul || family(*it) == Family::region || (view && feeds_matmul_[*it])) feeds_matmul_[input.node] = true;
+        if (family(*it) == Family::matmul || family(*it) == Family::region || (view && feeds_matmul_[*it]))
+          feeds_matmul_[input.node] = true;
         if (family(*it) == Family::matmul) products_[behind_views(graph_, input.node)].insert(*it);
       }
     }
@@ -86,7 +88,8 @@ private:
     make_room(n);
     const Node& current = node(n);
     switch (definition(current.op).family) {
-      case Family::leaf: return;
+      case Family::leaf:
+        return;
       case Family::movement:
         if (current.op == Op::concat) return place_concat(n);
         if (current.op == Op::broadcast) keep_out_of_loop(current);
@@ -95,15 +98,19 @@ private:
         if (writes_window(n)) return place_window(n);
         if (current.op == Op::scatter_add) return place_matmul(n, Archetype::scatter);
         return place_elementwise(n);
-      case Family::elementwise: return place_elementwise(n);
-      case Family::reduce: return wait_for_product(n) ? void() : place_reduction(n);
+      case Family::elementwise:
+        return place_elementwise(n);
+      case Family::reduce:
+        return wait_for_product(n) ? void() : place_reduction(n);
       case Family::matmul:
         place_matmul(n, Archetype::matmul);
         for (const uint32_t sum : waiting_[n])
           if (!join_product(sum, home(n))) place_reduction(sum);
         return;
-      case Family::region: return place_region(n);
-      default: ensure(false, "fuse met {}, which decompose should have expanded", definition(current.op).name);
+      case Family::region:
+        return place_region(n);
+      default:
+        ensure(false, "fuse met {}, which decompose should have expanded", definition(current.op).name);
     }
   }
 
@@ -159,7 +166,8 @@ private:
   bool is_row(uint32_t group, uint32_t n) {
     const LoopIndex& loop = loops_[group];
     return lowering_.groups[group].archetype == Archetype::reduce &&
-           (family(n) == Family::reduce || (element_count(node(n).types[0].shape) == loop.row_count && loop.row_count != loop.full_count));
+           (family(n) == Family::reduce ||
+            (element_count(node(n).types[0].shape) == loop.row_count && loop.row_count != loop.full_count));
   }
 
   // May node n be computed in this group, reading its members only at the element being computed?
@@ -175,7 +183,8 @@ private:
     std::optional<Index> reduced_operand;
     if (family(n) == Family::reduce) {
       const Shape& operand = node(n).inputs[0].shape();
-      if (group.archetype != Archetype::reduce || element_count(operand) != loop.full_count || count != loop.row_count) return false;
+      if (group.archetype != Archetype::reduce || element_count(operand) != loop.full_count || count != loop.row_count)
+        return false;
       if (!same_loops(lowering_, n, g)) return false;
       reduced_operand = context.delinearize(loop.full, operand);
     } else if (count == loop.full_count) {
@@ -218,7 +227,8 @@ private:
   // Does group x have to run before these are stored?
   bool needed_by(const std::set<uint32_t>& terminals, uint32_t x) {
     const std::set<uint32_t> sources = groups_of(terminals);
-    return std::any_of(sources.begin(), sources.end(), [&](uint32_t source) { return source == x || lowering_.groups[source].depends[x]; });
+    return std::any_of(sources.begin(), sources.end(),
+                       [&](uint32_t source) { return source == x || lowering_.groups[source].depends[x]; });
   }
 
   // Would the members of g that read n do so only at the element being computed?
@@ -232,7 +242,8 @@ private:
       if (t == n && !(contexts_[g].linearize_contiguous(at, shape) == expected)) good = false;
     };
     for (const uint32_t m : lowering_.groups[g].members) {
-      if (lowering_.groups[g].archetype == Archetype::matmul && (family(m) == Family::matmul || family(m) == Family::reduce)) {
+      if (lowering_.groups[g].archetype == Archetype::matmul &&
+          (family(m) == Family::matmul || family(m) == Family::reduce)) {
         std::set<uint32_t> operands;
         collect_terminals(lowering_, m, operands);
         good = good && !operands.count(n);
@@ -245,7 +256,8 @@ private:
           walk_terminals(lowering_, contexts_[g], operand.node, at, visit);
         }
       } else {
-        walk_terminals(lowering_, contexts_[g], m, contexts_[g].delinearize(is_row(g, m) ? loop.row : loop.full, node(m).types[0].shape), visit);
+        walk_terminals(lowering_, contexts_[g], m,
+                       contexts_[g].delinearize(is_row(g, m) ? loop.row : loop.full, node(m).types[0].shape), visit);
       }
     }
     home(n) = kNone;
@@ -268,13 +280,15 @@ private:
   size_t bindings(uint32_t g) {
     const Group& group = lowering_.groups[g];
     size_t count = loads_of(lowering_, g).size() + group.copies.size();
-    for (const uint32_t m : group.members) count += size_t(std::max<int>(extra_stores_[m], read_outside(m, g) || m == group.members.back()));
+    for (const uint32_t m : group.members)
+      count += size_t(std::max<int>(extra_stores_[m], read_outside(m, g) || m == group.members.back()));
     return count;
   }
 
   // Will a kernel other than g's read member m, as far as is known while node current_ is placed?
   bool read_outside(uint32_t m, uint32_t g) {
-    return stored_[m] || std::any_of(users_[m].begin(), users_[m].end(), [&](uint32_t u) { return !consumed_by(u, g); });
+    return stored_[m] ||
+           std::any_of(users_[m].begin(), users_[m].end(), [&](uint32_t u) { return !consumed_by(u, g); });
   }
 
   bool consumed_by(uint32_t u, uint32_t g) {
@@ -316,7 +330,8 @@ private:
       std::set<uint32_t> seen;
       const Group& group = lowering_.groups[g];
       if (std::any_of(group.members.begin(), group.members.end(), [&](uint32_t m) { return inlines(m, n, seen); }) ||
-          std::any_of(group.copies.begin(), group.copies.end(), [&](const Value& v) { return v.node == n || inlines(v.node, n, seen); }))
+          std::any_of(group.copies.begin(), group.copies.end(),
+                      [&](const Value& v) { return v.node == n || inlines(v.node, n, seen); }))
         groups.insert(g);
     }
     return groups;
@@ -325,7 +340,8 @@ private:
   bool inlines(uint32_t u, uint32_t n, std::set<uint32_t>& seen) {
     if (u <= n || !seen.insert(u).second) return false;
     const auto& inputs = node(u).inputs;
-    return std::any_of(inputs.begin(), inputs.end(), [&](const Value& x) { return x.node == n || (!terminal(x.node) && inlines(x.node, n, seen)); });
+    return std::any_of(inputs.begin(), inputs.end(),
+                       [&](const Value& x) { return x.node == n || (!terminal(x.node) && inlines(x.node, n, seen)); });
   }
 
   uint32_t new_group(Archetype archetype, uint32_t n, const Shape& space, std::vector<int64_t> reduced) {
@@ -381,12 +397,13 @@ private:
   void give_home(uint32_t n) {
     if (home(n) != kNone) return;
     inlined_in_ = groups_that_inline(n);
-    if (!join_sibling(n, Archetype::pointwise) && may_stand_alone(n)) new_group(Archetype::pointwise, n, node(n).types[0].shape, {});
+    if (!join_sibling(n, Archetype::pointwise) && may_stand_alone(n))
+      new_group(Archetype::pointwise, n, node(n).types[0].shape, {});
     inlined_in_.clear();
   }
 
-  // Can those that have n inlined read it from a kernel of its own? If not, it stays inlined, and whoever must have it stored gets a copy
-  // (place_stores).
+  // Can those that have n inlined read it from a kernel of its own? If not, it stays inlined, and whoever must have it
+  // stored gets a copy (place_stores).
   bool may_stand_alone(uint32_t n) {
     std::set<uint32_t> reads;
     collect_terminals(lowering_, n, reads);
@@ -394,7 +411,8 @@ private:
       if (needed_by(reads, x)) return false;
     const auto elsewhere = uint32_t(lowering_.groups.size());
     home(n) = elsewhere;
-    const bool good = std::all_of(inlined_in_.begin(), inlined_in_.end(), [&](uint32_t x) { return bindings(x) <= lowering_.target.max_bindings(); });
+    const bool good = std::all_of(inlined_in_.begin(), inlined_in_.end(),
+                                  [&](uint32_t x) { return bindings(x) <= lowering_.target.max_bindings(); });
     home(n) = kNone;
     return good;
   }
@@ -407,8 +425,8 @@ private:
     give_home(n);
   }
 
-  // Better computed where it is read than stored: what it reads will be stored whatever happens to it, and either one kernel
-  // reads it or it is few operations. Not for a matmul's operand, which every tile would compute again.
+  // Better computed where it is read than stored: what it reads will be stored whatever happens to it, and either one
+  // kernel reads it or it is few operations. Not for a matmul's operand, which every tile would compute again.
   bool better_inlined(uint32_t n) {
     if (!lowering_.target.fusion || feeds_matmul_[n]) return false;
     if (uses_[n] > 2 && work_[n] > kRecomputeWork) return false;
@@ -434,7 +452,8 @@ private:
     const uint32_t state = update.inputs[0].node;
     if (stored_[state] || users_[state] != std::vector<uint32_t>{n} || extra_stores_[n] != 1) return false;
     const auto& assignments = graph_.assignments();
-    return std::any_of(assignments.begin(), assignments.end(), [&](const Assignment& a) { return a.parameter.node == state && a.value.node == n; });
+    return std::any_of(assignments.begin(), assignments.end(),
+                       [&](const Assignment& a) { return a.parameter.node == state && a.value.node == n; });
   }
 
   // A kernel over the window; two windows of the same shape (keys and values) share one.
@@ -453,8 +472,11 @@ private:
     uint32_t g = kNone;
     for (const uint32_t other : window_groups_) {
       const Group& group = lowering_.groups[other];
-      const bool waits = std::any_of(sources.begin(), sources.end(), [&](uint32_t x) { return x == other || lowering_.groups[x].depends[other]; });
-      if (group.space == update.shape() && !waits && lowering_.target.fusion && bindings(other) + reads.size() + 1 <= lowering_.target.max_bindings()) g = other;
+      const bool waits = std::any_of(sources.begin(), sources.end(),
+                                     [&](uint32_t x) { return x == other || lowering_.groups[x].depends[other]; });
+      if (group.space == update.shape() && !waits && lowering_.target.fusion &&
+          bindings(other) + reads.size() + 1 <= lowering_.target.max_bindings())
+        g = other;
     }
     if (g == kNone) {
       g = add_copy_group(lowering_, update);
@@ -481,8 +503,8 @@ private:
     new_group(Archetype::reduce, n, current.inputs[0].shape(), std::get<AxesAttr>(current.attr).axes);
   }
 
-  // The results of one claimed region, split by claim_regions, share a kernel. Its loops pass over the operands many times: those are stored
-  // values, or cheap expressions of one.
+  // The results of one claimed region, split by claim_regions, share a kernel. Its loops pass over the operands many
+  // times: those are stored values, or cheap expressions of one.
   void place_region(uint32_t n) {
     const Node& current = node(n);
     for (uint32_t g = 0; g < lowering_.groups.size(); ++g) {
@@ -499,11 +521,13 @@ private:
   }
 
   static bool same_region(const Node& a, const Node& b) {
-    return std::get<RegionAttr>(a.attr).region->body == std::get<RegionAttr>(b.attr).region->body && a.inputs == b.inputs;
+    return std::get<RegionAttr>(a.attr).region->body == std::get<RegionAttr>(b.attr).region->body &&
+           a.inputs == b.inputs;
   }
 
-  // A sum over the inner axis of a product that reads the same tensor (the gradient of a bias, beside that of its weight) is added up
-  // while the product is computed. The graph mostly has the sum first: it then waits for the product, if nobody needs it before.
+  // A sum over the inner axis of a product that reads the same tensor (the gradient of a bias, beside that of its
+  // weight) is added up while the product is computed. The graph mostly has the sum first: it then waits for the
+  // product, if nobody needs it before.
   bool wait_for_product(uint32_t n) {
     if (!lowering_.target.fusion) return false;
     for (const uint32_t product : products_[behind_views(graph_, node(n).inputs[0].node)]) {
@@ -536,14 +560,16 @@ private:
   void keep_out_of_loop(const Node& broadcast) {
     const uint32_t n = behind_views(graph_, broadcast.inputs[0].node);
     if (terminal(n) || family(n) == Family::leaf || loads_[n] == 0) return;
-    const int64_t amplification = element_count(broadcast.types[0].shape) / std::max<int64_t>(1, element_count(node(n).types[0].shape));
+    const int64_t amplification =
+        element_count(broadcast.types[0].shape) / std::max<int64_t>(1, element_count(node(n).types[0].shape));
     if (amplification >= 8 && work_[n] > kRecomputeWork) give_home(n);
   }
 
   void keep_out_of_matmul(uint32_t operand) {
     bool padded = false;
     uint32_t n = operand;
-    for (; family(n) == Family::movement && node(n).op != Op::concat; n = node(n).inputs[0].node) padded |= node(n).op == Op::pad;
+    for (; family(n) == Family::movement && node(n).op != Op::concat; n = node(n).inputs[0].node)
+      padded |= node(n).op == Op::pad;
     if (terminal(n) || family(n) == Family::leaf) return;
     if (work_[n] > kPrologueWork || family(n) == Family::index || !lowering_.target.fusion || padded) give_home(n);
   }
@@ -575,14 +601,15 @@ private:
   std::vector<uint32_t> order_;
   std::vector<int> uses_, work_, loads_;
   std::vector<std::vector<uint32_t>> users_;
-  std::vector<bool> stored_;            // an output or assigned
-  uint32_t current_ = 0;                // the node that is being placed; those after it are not yet known
-  std::vector<int> extra_stores_;       // places that a node is stored to beside where readers find it: outputs, state, concats
-  std::set<uint32_t> inlined_in_;       // of the node that is getting a home: the groups that have it inlined so far
+  std::vector<bool> stored_;  // an output or assigned
+  uint32_t current_ = 0;      // the node that is being placed; those after it are not yet known
+  std::vector<int>
+      extra_stores_;  // places that a node is stored to beside where readers find it: outputs, state, concats
+  std::set<uint32_t> inlined_in_;  // of the node that is getting a home: the groups that have it inlined so far
   std::set<uint32_t> window_groups_;
   std::vector<bool> feeds_matmul_;
-  std::map<uint32_t, std::set<uint32_t>> products_;      // node behind the views of an operand -> the matmuls that read it
-  std::map<uint32_t, std::vector<uint32_t>> waiting_;    // matmul -> sums that are to join its kernel
+  std::map<uint32_t, std::set<uint32_t>> products_;  // node behind the views of an operand -> the matmuls that read it
+  std::map<uint32_t, std::vector<uint32_t>> waiting_;  // matmul -> sums that are to join its kernel
   std::vector<IndexContext> contexts_;
   std::vector<LoopIndex> loops_;
   std::vector<std::set<uint32_t>> inputs_;

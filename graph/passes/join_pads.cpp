@@ -27,7 +27,8 @@ std::optional<size_t> placed_axis(const Node& node) {
 }
 
 // The operands of a tree of additions whose inner nodes nobody else reads.
-void addends(const Graph& graph, const Value& value, const std::vector<int>& uses, bool root, std::vector<Value>& found) {
+void addends(const Graph& graph, const Value& value, const std::vector<int>& uses, bool root,
+             std::vector<Value>& found) {
   const Node& node = graph.node(value);
   if (node.op == Op::add && (root || uses[value.node] == 1)) {
     for (const Value& input : node.inputs) addends(graph, input, uses, false, found);

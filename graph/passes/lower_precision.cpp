@@ -9,7 +9,7 @@ namespace {
 constexpr double kLargestF16 = 65504;
 
 class Narrower {
-public:
+ public:
   explicit Narrower(Lowering& lowering) : l_(lowering), graph_(*lowering.program.graph) {}
 
   void run() {
@@ -22,14 +22,16 @@ public:
       if (!stored || !feeds_[n] || wide_[n] || node.types[0].dtype != DType::f32) continue;
       const Family family = definition(node.op).family;
       // A scatter adds up in memory.
-      if (family == Family::reduce || node.op == Op::scatter_add || (family == Family::region && node.types[0].shape.back() == 1)) continue;
+      if (family == Family::reduce || node.op == Op::scatter_add ||
+          (family == Family::region && node.types[0].shape.back() == 1))
+        continue;
       if (l_.storage == DType::f16 && leaves_f16(n)) continue;
       l_.narrow[n] = true;
     }
     copy_weights();
   }
 
-private:
+ private:
   void find_what_feeds_matmuls() {
     feeds_.assign(graph_.size(), false);
     for (uint32_t n = graph_.size(); n-- > 0;) {
@@ -39,8 +41,8 @@ private:
     }
   }
 
-  // What is handed out or assigned, and what whole rows share: statistics of a row (a mean, a log-sum-exp) cost few bytes and would
-  // carry their error into every element.
+  // What is handed out or assigned, and what whole rows share: statistics of a row (a mean, a log-sum-exp) cost few
+  // bytes and would carry their error into every element.
   void keep_wide() {
     wide_.assign(graph_.size(), false);
     for (const Value& root : roots(l_.program)) wide_[behind_views(graph_, root.node)] = wide_[root.node] = true;
@@ -62,9 +64,9 @@ private:
     for (const uint32_t t : terminals) wide_[t] = true;
   }
 
-  // Does the expression of n put a constant in place of some elements that f16 turns into an infinity? A mask of the index alone (causal
-  // attention) may: it leaves something of every row, and the exponential of minus infinity is 0. One that is read from memory
-  // may mask a whole row, which then must not become infinity minus infinity.
+  // Does the expression of n put a constant in place of some elements that f16 turns into an infinity? A mask of the
+  // index alone (causal attention) may: it leaves something of every row, and the exponential of minus infinity is 0.
+  // One that is read from memory may mask a whole row, which then must not become infinity minus infinity.
   bool leaves_f16(uint32_t n) {
     const Node& node = graph_.node(n);
     if (node.op == Op::select) {
@@ -74,7 +76,8 @@ private:
       const bool from_memory = is_terminal(l_, condition) || !read.empty();
       for (const size_t branch : {1, 2}) {
         const Node& value = graph_.node(behind_views(graph_, node.inputs[branch].node));
-        if (from_memory && value.op == Op::constant && std::abs(std::get<LeafAttr>(value.attr).value) > kLargestF16) return true;
+        if (from_memory && value.op == Op::constant && std::abs(std::get<LeafAttr>(value.attr).value) > kLargestF16)
+          return true;
       }
     }
     for (const Value& input : node.inputs)
@@ -108,11 +111,12 @@ private:
 }  // namespace
 
 void lower_precision(Lowering& lowering, DType storage) {
-  check(storage == DType::f32 || storage == DType::f16 || storage == DType::bf16, "[lower_precision] {} stores no activations: f32, f16 and bf16 do",
-        name(storage));
+  check(storage == DType::f32 || storage == DType::f16 || storage == DType::bf16,
+        "[lower_precision] {} stores no activations: f32, f16 and bf16 do", name(storage));
   lowering.storage = storage;
   if (storage == DType::f32) return;
-  check(lowering.target.f16_storage, "device {} has no 16-bit storage (storageBuffer16BitAccess): {} needs it, use dtype f32", lowering.target.name,
+  check(lowering.target.f16_storage,
+        "device {} has no 16-bit storage (storageBuffer16BitAccess): {} needs it, use dtype f32", lowering.target.name,
         name(storage));
   Narrower(lowering).run();
 }

@@ -24,8 +24,8 @@ bool same_loops(const Lowering& lowering, uint32_t n, uint32_t g) {
   const LoopIndex mine = loop_index(mine_context, Archetype::reduce, operand, axes);
   const LoopIndex theirs = loop_index(theirs_context, Archetype::reduce, group.space, group.reduced);
   if (mine.row_count != theirs.row_count) return false;
-  // Then the flat position is the same function of (r, k). Compared by value at a few places: derived variables of two contexts
-  // cannot be compared as they are.
+  // Then the flat position is the same function of (r, k). Compared by value at a few places: derived variables of two
+  // contexts cannot be compared as they are.
   const int64_t columns = mine.full_count / std::max<int64_t>(mine.row_count, 1);
   const auto place = [](const Shape& space, const std::vector<int64_t>& reduced, int64_t r, int64_t k) {
     int64_t position = 0, stride = 1;
@@ -45,14 +45,17 @@ bool same_loops(const Lowering& lowering, uint32_t n, uint32_t g) {
 
 namespace {
 
-void collect_loads(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen, std::set<uint32_t>& found);
+void collect_loads(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen,
+                   std::set<uint32_t>& found);
 
 // Node n as an operand in group g: loaded as the outermost view that strides may express, or computed from loads.
-void collect_load(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen, std::set<uint32_t>& found) {
+void collect_load(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen,
+                  std::set<uint32_t>& found) {
   const Graph& graph = *lowering.program.graph;
   bool padded = false;
   uint32_t base = n;
-  for (; definition(graph.node(base).op).family == Family::movement && graph.node(base).op != Op::concat; base = graph.node(base).inputs[0].node)
+  for (; definition(graph.node(base).op).family == Family::movement && graph.node(base).op != Op::concat;
+       base = graph.node(base).inputs[0].node)
     padded |= graph.node(base).op == Op::pad;
   if (is_terminal(lowering, base) && lowering.home[base] == g) return;
   if (is_terminal(lowering, base) && !padded) {
@@ -62,7 +65,8 @@ void collect_load(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uin
   }
 }
 
-void collect_loads(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen, std::set<uint32_t>& found) {
+void collect_loads(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uint32_t>& seen,
+                   std::set<uint32_t>& found) {
   for (const Value& input : lowering.program.graph->node(n).inputs) collect_load(lowering, g, input.node, seen, found);
 }
 
@@ -96,12 +100,15 @@ std::set<uint32_t> writers(const Lowering& lowering, uint32_t n) {
   std::set<uint32_t> groups;
   for (size_t i = 0; i < graph.node(n).inputs.size(); ++i) {
     const auto copy = lowering.part_copies.find({n, i});
-    groups.insert(copy != lowering.part_copies.end() ? copy->second : lowering.home[behind_views(graph, graph.node(n).inputs[i].node)]);
+    groups.insert(copy != lowering.part_copies.end()
+                      ? copy->second
+                      : lowering.home[behind_views(graph, graph.node(n).inputs[i].node)]);
   }
   return groups;
 }
 
-uint32_t add_group(Lowering& lowering, Archetype archetype, uint32_t anchor, const Shape& space, std::vector<int64_t> reduced) {
+uint32_t add_group(Lowering& lowering, Archetype archetype, uint32_t anchor, const Shape& space,
+                   std::vector<int64_t> reduced) {
   for (auto& group : lowering.groups) group.depends.push_back(false);
   Group group;
   group.archetype = archetype;

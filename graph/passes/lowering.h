@@ -1,5 +1,5 @@
-// Between the graph and the plan: which nodes share a kernel (fuse), in which order kernels run (order), where values live
-// (plan_memory). Internal to compile(); tests look at it through Plan.
+// Between the graph and the plan: which nodes share a kernel (fuse), in which order kernels run (order), where values
+// live (plan_memory). Internal to compile(); tests look at it through Plan.
 #pragma once
 
 #include "graph/index.h"
@@ -16,14 +16,14 @@ inline constexpr uint32_t kNone = ~0u;
 // A kernel in the making.
 struct Group {
   Archetype archetype = Archetype::pointwise;
-  uint32_t anchor = kNone;             // the first node: the matmul, the first reduction, the first elementwise node
-  Shape space;                         // the loops, as in Kernel
+  uint32_t anchor = kNone;  // the first node: the matmul, the first reduction, the first elementwise node
+  Shape space;              // the loops, as in Kernel
   std::vector<int64_t> reduced;
-  std::vector<uint32_t> members;       // nodes whose home is here, in topological order
-  std::vector<Value> copies;           // values of elsewhere that this kernel stores as they are (state copies, concat parts)
-  std::set<uint32_t> sources;          // groups whose stored values this one reads
-  std::set<uint32_t> after;            // groups that must run before for another reason: they read state this one overwrites
-  std::vector<bool> depends;           // transitive closure of sources and after
+  std::vector<uint32_t> members;  // nodes whose home is here, in topological order
+  std::vector<Value> copies;   // values of elsewhere that this kernel stores as they are (state copies, concat parts)
+  std::set<uint32_t> sources;  // groups whose stored values this one reads
+  std::set<uint32_t> after;    // groups that must run before for another reason: they read state this one overwrites
+  std::vector<bool> depends;   // transitive closure of sources and after
 };
 
 // One place a value is written to. A value may have several; the first is where others read it.
@@ -44,16 +44,17 @@ struct Lowering {
   Program program;
   Target target;
   std::vector<Group> groups;
-  std::vector<uint32_t> home;                  // node -> group that computes it, kNone: inlined where it is used
+  std::vector<uint32_t> home;  // node -> group that computes it, kNone: inlined where it is used
   std::vector<Store> stores;
-  std::map<uint32_t, View> location;           // node -> where readers find it (parameters, stored members, concats)
-  std::set<uint32_t> windows;                  // slice_updates of state that write their window in place; their home only copies
-  std::map<std::pair<uint32_t, size_t>, uint32_t> part_copies;  // (concat, part) -> the group that copies the part into place
-  DType storage = DType::f32;                  // of activations
-  std::vector<bool> narrow;                    // node -> stored in `storage` instead of its own type; empty: none is
+  std::map<uint32_t, View> location;  // node -> where readers find it (parameters, stored members, concats)
+  std::set<uint32_t> windows;         // slice_updates of state that write their window in place; their home only copies
+  std::map<std::pair<uint32_t, size_t>, uint32_t>
+      part_copies;                               // (concat, part) -> the group that copies the part into place
+  DType storage = DType::f32;                    // of activations
+  std::vector<bool> narrow;                      // node -> stored in `storage` instead of its own type; empty: none is
   std::map<uint32_t, WeightCopy> weight_copies;  // parameter -> its copy in `storage`
   std::vector<Buffer> buffers;
-  std::vector<uint32_t> sequence;              // groups in the order they run
+  std::vector<uint32_t> sequence;  // groups in the order they run
 };
 
 // Has a kernel or a buffer of its own: where following an inlined expression ends.
@@ -64,7 +65,8 @@ inline bool is_terminal(const Lowering& lowering, uint32_t n) {
 
 // Follows what element `index` of node n reads, through inlined nodes; visit(node, index) where a terminal is read.
 template <typename Visit>
-void walk_terminals(const Lowering& lowering, IndexContext& context, uint32_t n, const Index& index, const Visit& visit) {
+void walk_terminals(const Lowering& lowering, IndexContext& context, uint32_t n, const Index& index,
+                    const Visit& visit) {
   const Graph& graph = *lowering.program.graph;
   for (const auto& [operand, at] : context.operands(graph.node(n), index)) {
     if (is_terminal(lowering, operand.node)) {
@@ -81,15 +83,16 @@ bool same_loops(const Lowering& lowering, uint32_t n, uint32_t g);
 // The terminals that the expression of node n reads.
 void collect_terminals(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found);
 
-// The nodes that the kernel of group g loads, each one binding: stored values of elsewhere, each view of one a load of its own. At most
-// so many bindings, as views that strides cannot express load what is behind them.
+// The nodes that the kernel of group g loads, each one binding: stored values of elsewhere, each view of one a load of
+// its own. At most so many bindings, as views that strides cannot express load what is behind them.
 std::set<uint32_t> loads_of(const Lowering& lowering, uint32_t g);
 
 // Adds an edge and keeps the closure. `source` must not depend on g.
 void add_source(Lowering& lowering, uint32_t g, uint32_t source);
 
 // A new group with no members, and nothing that it waits for.
-uint32_t add_group(Lowering& lowering, Archetype archetype, uint32_t anchor, const Shape& space, std::vector<int64_t> reduced);
+uint32_t add_group(Lowering& lowering, Archetype archetype, uint32_t anchor, const Shape& space,
+                   std::vector<int64_t> reduced);
 
 // A kernel that stores `value`, an elementwise expression or view of elsewhere, as it is.
 uint32_t add_copy_group(Lowering& lowering, const Value& value);
@@ -97,24 +100,27 @@ uint32_t add_copy_group(Lowering& lowering, const Value& value);
 // The groups whose stores hold the value of terminal n (none for parameters).
 std::set<uint32_t> writers(const Lowering& lowering, uint32_t n);
 
-// Strides for the value behind a chain of reshapes and permutes such that the chain's end lies as `view` says; none when there are none.
+// Strides for the value behind a chain of reshapes and permutes such that the chain's end lies as `view` says; none
+// when there are none.
 std::optional<View> view_behind(const Graph& graph, uint32_t n, View view);
 
 // Where part i of a concat lies in its buffer.
 View concat_region(const Graph& graph, uint32_t concat, size_t part, const View& all);
 
-// Groups nodes into kernels. Everything elementwise is inlined into its only user, joins the kernel of an operand (epilogue), or
-// starts a kernel of its own; reductions over the same loops share a kernel; matmuls anchor theirs. Never makes a cycle.
+// Groups nodes into kernels. Everything elementwise is inlined into its only user, joins the kernel of an operand
+// (epilogue), or starts a kernel of its own; reductions over the same loops share a kernel; matmuls anchor theirs.
+// Never makes a cycle.
 Lowering fuse(const Program& program, const Target& target);
 
-// Stores activations, and copies of the weights that several matmuls read, in f16 or bf16. Storage only: arithmetic is f32, a value is rounded where it
-// is stored, and the kernel that computes it goes on with what it has. An activation is what feeds a matmul, forward or backward; gradients of
-// parameters, parameters, outputs, assigned values, results of reductions and what rows share stay f32. After fuse, which decides what
-// is stored, and before place_stores. DType::f32 changes nothing. UserError when the target has no 16-bit storage.
+// Stores activations, and copies of the weights that several matmuls read, in f16 or bf16. Storage only: arithmetic is
+// f32, a value is rounded where it is stored, and the kernel that computes it goes on with what it has. An activation
+// is what feeds a matmul, forward or backward; gradients of parameters, parameters, outputs, assigned values, results
+// of reductions and what rows share stay f32. After fuse, which decides what is stored, and before place_stores.
+// DType::f32 changes nothing. UserError when the target has no 16-bit storage.
 void lower_precision(Lowering& lowering, DType storage);
 
-// Decides where every stored value lives: in place into state where every reader of the old value runs before, directly into its
-// part of a concat, else in a buffer of its own.
+// Decides where every stored value lives: in place into state where every reader of the old value runs before, directly
+// into its part of a concat, else in a buffer of its own.
 void place_stores(Lowering& lowering);
 
 // A topological order that follows the order of the graph, which keeps producers near their users.
@@ -126,8 +132,9 @@ Plan build_plan(const Lowering& lowering);
 // Offsets of the transient buffers: dead ranges are used again. Memory comes in blocks of at most `block` bytes.
 void plan_memory(Plan& plan, uint64_t block);
 
-// plan_memory() within a limit: kernels are emitted again, just before a value's next reader, so that it need not wait in memory; the same values bit for
-// bit. Greedy, by bytes and time saved for what is computed again. Instead of plan_memory(). UserError when the limit cannot be met: what could be.
+// plan_memory() within a limit: kernels are emitted again, just before a value's next reader, so that it need not wait
+// in memory; the same values bit for bit. Greedy, by bytes and time saved for what is computed again. Instead of
+// plan_memory(). UserError when the limit cannot be met: what could be.
 void fit_memory(Plan& plan, const MemoryLimit& limit, uint64_t block);
 
 }  // namespace surtsey::graph

@@ -24,7 +24,8 @@ void order(Lowering& lowering) {
     for (const uint32_t user : users[g])
       if (--waits[user] == 0) ready.emplace(lowering.groups[user].anchor, user);
   }
-  ensure(lowering.sequence.size() == count, "{} of {} kernels wait for each other", count - lowering.sequence.size(), count);
+  ensure(lowering.sequence.size() == count, "{} of {} kernels wait for each other", count - lowering.sequence.size(),
+         count);
 }
 
 }  // namespace surtsey::graph

@@ -77,8 +77,9 @@ std::vector<std::string> uncovered_hazards(const Plan& plan) {
     for (uint32_t j = i + 1; j < 2 * count && epoch[j] == epoch[i]; ++j)
       if (const char* what = conflict(all[i % count], all[j % count]))
         found.push_back(fmt::format("{}: dispatch {} ({}) and {}dispatch {} ({})", what, i % count,
-                                    plan.kernels[plan.dispatches[i % count].kernel].name, j >= count ? "the next replay's " : "",
-                                    j % count, plan.kernels[plan.dispatches[j % count].kernel].name));
+                                    plan.kernels[plan.dispatches[i % count].kernel].name,
+                                    j >= count ? "the next replay's " : "", j % count,
+                                    plan.kernels[plan.dispatches[j % count].kernel].name));
   return found;
 }
 

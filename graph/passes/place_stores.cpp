@@ -36,7 +36,7 @@ View concat_region(const Graph& graph, uint32_t concat, size_t part, const View&
 namespace {
 
 class Placer {
-public:
+ public:
   explicit Placer(Lowering& lowering) : l_(lowering), graph_(*lowering.program.graph) {}
 
   void run() {
@@ -51,7 +51,8 @@ public:
         store_window(assignment);
         continue;
       }
-      while (graph_.node(assignment.value).op == Op::reshape) assignment.value = graph_.node(assignment.value).inputs[0];
+      while (graph_.node(assignment.value).op == Op::reshape)
+        assignment.value = graph_.node(assignment.value).inputs[0];
       if (l_.home[assignment.value.node] == kNone) {
         copied.emplace_back(assignment, add_copy_group(l_, assignment.value));
       } else {
@@ -66,7 +67,7 @@ public:
     place_transients();
   }
 
-private:
+ private:
   uint32_t add_buffer(BufferKind kind, std::string name, const Type& type) {
     Buffer buffer;
     buffer.kind = kind;
@@ -81,7 +82,9 @@ private:
     return {buffer, type.dtype, type.shape, contiguous_strides(type.shape), 0};
   }
 
-  View transient(uint32_t n, const Type& type) { return whole(add_buffer(BufferKind::transient, graph_.scope(n).path, type), type); }
+  View transient(uint32_t n, const Type& type) {
+    return whole(add_buffer(BufferKind::transient, graph_.scope(n).path, type), type);
+  }
 
   // The type that node n has in memory.
   Type stored_type(uint32_t n) const {
@@ -110,8 +113,8 @@ private:
         for (const Value& part : graph_.node(n).inputs) stored_.insert(behind_views(graph_, part.node));
   }
 
-  // May group g store its member n at one more place? Every tensor is a binding: what it loads, and per member the places it is
-  // stored to, at least one where somebody reads it.
+  // May group g store its member n at one more place? Every tensor is a binding: what it loads, and per member the
+  // places it is stored to, at least one where somebody reads it.
   bool has_room(uint32_t g, uint32_t n) const {
     size_t count = loads_of(l_, g).size();
     for (const uint32_t m : l_.groups[g].members) {
@@ -139,7 +142,8 @@ private:
   void place_weight_copies() {
     for (auto& [parameter, copy] : l_.weight_copies) {
       const Type type{l_.storage, graph_.node(parameter).types[0].shape};
-      copy.view = whole(add_buffer(BufferKind::transient, std::get<LeafAttr>(graph_.node(parameter).attr).name, type), type);
+      copy.view =
+          whole(add_buffer(BufferKind::transient, std::get<LeafAttr>(graph_.node(parameter).attr).name, type), type);
       l_.stores.push_back({{l_.program.graph.get(), parameter, 0}, copy.group, copy.view});
     }
   }
@@ -211,7 +215,8 @@ private:
   void overwrite(const Assignment& assignment, uint32_t g) {
     const View target = whole(state_.at(assignment.parameter.node), assignment.value.type());
     check(reads(g).count(assignment.parameter.node) == 0 && run_after_readers(g, assignment.parameter.node),
-          "[assign] the value of {} is a view of state that the same program overwrites; compute it into a value of its own first",
+          "[assign] the value of {} is a view of state that the same program overwrites; compute it into a value of "
+          "its own first",
           l_.buffers[target.buffer].name);
     l_.stores.push_back({assignment.value, g, target});
   }
@@ -234,12 +239,15 @@ private:
   bool touches_only_own_element(uint32_t g, uint32_t parameter, const Value& value) {
     const Group& group = l_.groups[g];
     if (!reads(g).count(parameter)) return true;
-    if (group.archetype == Archetype::reduce || is_closed(group.archetype) || element_count(value.shape()) != element_count(group.space)) return false;
+    if (group.archetype == Archetype::reduce || is_closed(group.archetype) ||
+        element_count(value.shape()) != element_count(group.space))
+      return false;
     IndexContext context;
     const LoopIndex loop = loop_index(context, group.archetype, group.space, group.reduced);
     bool own = true;
     const auto visit = [&](uint32_t t, const Index& at) {
-      if (t == parameter && !(context.linearize_contiguous(at, graph_.node(t).types[0].shape) == loop.full)) own = false;
+      if (t == parameter && !(context.linearize_contiguous(at, graph_.node(t).types[0].shape) == loop.full))
+        own = false;
     };
     for (const uint32_t m : group.members) {
       const Family family = definition(graph_.node(m).op).family;
@@ -314,9 +322,9 @@ private:
     return *view_behind(graph_, user, whole(buffer, {type.dtype, graph_.node(user).types[0].shape}));
   }
 
-  // Read only as a reshape whose every reader goes through the same permute (but for a final transpose), be it of the whole or of slices (the heads of queries, keys
-  // and values): the reshape is what is stored, in the permuted order, so that each reader finds its rows side by side. A row of
-  // keys would otherwise be one cache line in every six.
+  // Read only as a reshape whose every reader goes through the same permute (but for a final transpose), be it of the
+  // whole or of slices (the heads of queries, keys and values): the reshape is what is stored, in the permuted order,
+  // so that each reader finds its rows side by side. A row of keys would otherwise be one cache line in every six.
   std::optional<Store> permuted_store(uint32_t n) {
     const auto outside = outside_users_.find(n);
     if (outside == outside_users_.end() || outside->second.size() != 1) return std::nullopt;
@@ -374,7 +382,8 @@ private:
 
   std::set<uint32_t> stored_;
   std::map<uint32_t, uint32_t> state_;  // parameter node -> buffer
-  std::map<int64_t, std::optional<uint32_t>> tiny_copies_;  // element count -> the group that copies values of that many elements
+  std::map<int64_t, std::optional<uint32_t>>
+      tiny_copies_;  // element count -> the group that copies values of that many elements
   std::map<uint32_t, std::set<uint32_t>> users_, outside_users_;  // kNone: it is an output or assigned
 };
 

@@ -29,7 +29,9 @@ void plan_memory(Plan& plan, uint64_t block) {
   }
   // Largest first, each at the lowest offset that no buffer alive at the same time covers.
   std::vector<Life> sorted = lives;
-  std::stable_sort(sorted.begin(), sorted.end(), [&](const Life& a, const Life& b) { return plan.buffers[a.buffer].bytes > plan.buffers[b.buffer].bytes; });
+  std::stable_sort(sorted.begin(), sorted.end(), [&](const Life& a, const Life& b) {
+    return plan.buffers[a.buffer].bytes > plan.buffers[b.buffer].bytes;
+  });
   std::vector<Life> placed;
   for (const Life& life : sorted) {
     std::vector<std::pair<uint64_t, uint64_t>> taken;
@@ -40,7 +42,8 @@ void plan_memory(Plan& plan, uint64_t block) {
       }
     std::sort(taken.begin(), taken.end());
     const uint64_t bytes = plan.buffers[life.buffer].bytes;
-    check(bytes <= block, "a tensor of {} needs {} bytes, the device allocates at most {} in one piece", to_string(plan.buffers[life.buffer].type), bytes, block);
+    check(bytes <= block, "a tensor of {} needs {} bytes, the device allocates at most {} in one piece",
+          to_string(plan.buffers[life.buffer].type), bytes, block);
     // An arena larger than one allocation is several: no buffer lies across two.
     const auto inside = [&](uint64_t at) {
       at = (at + kAlignment - 1) / kAlignment * kAlignment;

@@ -1,4 +1,5 @@
-// Values that wait long for their next reader are dropped and computed again before it (Chen et al. 2016), by copies of their kernels.
+// Values that wait long for their next reader are dropped and computed again before it (Chen et al. 2016), by copies of
+// their kernels.
 #include "graph/passes/lowering.h"
 
 #include <algorithm>
@@ -16,9 +17,10 @@ struct Part {
 
 // One emission of a kernel. An instance is one writing of a buffer; several may show the same value at different times.
 struct Step {
-  uint32_t dispatch = 0;                // of the plan
-  uint32_t buffer = kNone;              // emitted again for this buffer only; kNone: the kernel as it is
-  std::vector<uint32_t> reads, writes;  // instances of transients, aligned with the part's inputs and outputs; kNone elsewhere
+  uint32_t dispatch = 0;    // of the plan
+  uint32_t buffer = kNone;  // emitted again for this buffer only; kNone: the kernel as it is
+  std::vector<uint32_t> reads,
+      writes;  // instances of transients, aligned with the part's inputs and outputs; kNone elsewhere
 };
 
 // Chains that are longer are not worth what they cost.
@@ -33,7 +35,7 @@ constexpr uint64_t kSmall = 16;
 constexpr uint64_t kByteCost = 4;
 
 class Rematerialiser {
-public:
+ public:
   explicit Rematerialiser(const Plan& plan) : plan_(plan), graph_(*plan.program.graph) {
     for (uint32_t b = 0; b < plan.buffers.size(); ++b) root_.push_back(b);
     writers_.resize(plan.buffers.size());
@@ -66,14 +68,17 @@ public:
     result.kernels.clear();
     result.dispatches.clear();
     result.flops = result.matmul_flops = result.bytes = 0;
-    for (uint32_t i = uint32_t(plan_.buffers.size()); i < root_.size(); ++i) result.buffers.push_back(plan_.buffers[root_[i]]);
+    for (uint32_t i = uint32_t(plan_.buffers.size()); i < root_.size(); ++i)
+      result.buffers.push_back(plan_.buffers[root_[i]]);
     for (const Step& step : steps_) emit(step, result);
     return result;
   }
 
-private:
+ private:
   const Kernel& kernel_of(uint32_t dispatch) const { return plan_.kernels[plan_.dispatches[dispatch].kernel]; }
-  uint32_t transient(uint32_t buffer) const { return plan_.buffers[buffer].kind == BufferKind::transient ? buffer : kNone; }
+  uint32_t transient(uint32_t buffer) const {
+    return plan_.buffers[buffer].kind == BufferKind::transient ? buffer : kNone;
+  }
   uint64_t bytes(uint32_t instance) const { return plan_.buffers[root_[instance]].bytes; }
 
   struct Life {
@@ -132,7 +137,8 @@ private:
     for (size_t i = 0; i < kernel.inputs.size(); ++i) loads[kernel.inputs[i].value.node] = i;
     std::set<size_t> used;
     // Of other archetypes only the whole kernel is known to work.
-    if (kernel.archetype != Archetype::pointwise && kernel.archetype != Archetype::reduce && kernel.archetype != Archetype::matmul) {
+    if (kernel.archetype != Archetype::pointwise && kernel.archetype != Archetype::reduce &&
+        kernel.archetype != Archetype::matmul) {
       for (size_t i = 0; i < kernel.inputs.size(); ++i) result.inputs.push_back(i);
       for (size_t o = 0; o < kernel.outputs.size(); ++o) result.outputs.push_back(o);
       result.nodes.insert(kernel.members.begin(), kernel.members.end());
@@ -157,14 +163,15 @@ private:
   // ---- one value computed again ----
 
   struct Chain {
-    uint32_t before = 0;        // the step that it goes before
-    uint64_t dropped = 0;       // bytes that the chain is for
+    uint32_t before = 0;   // the step that it goes before
+    uint64_t dropped = 0;  // bytes that the chain is for
     std::vector<Step> steps;
     std::map<uint32_t, uint32_t> made;  // buffer -> its instance
     uint64_t cost = 0;
   };
 
-  // An instance that shows the value of `buffer` before the chain's end: one that lives, one that may live longer, or a new one.
+  // An instance that shows the value of `buffer` before the chain's end: one that lives, one that may live longer, or a
+  // new one.
   std::optional<uint32_t> need(uint32_t buffer, Chain& chain) {
     if (const auto found = chain.made.find(buffer); found != chain.made.end()) return found->second;
     uint32_t latest = kNone;
@@ -246,10 +253,13 @@ private:
     const Step& here = steps_[place];
     for (uint32_t i = 0; i < root_.size(); ++i) {
       if (lives_[i].first >= place || lives_[i].last <= place || lives_[i].first == kNone) continue;
-      if (std::count(here.reads.begin(), here.reads.end(), i) + std::count(here.writes.begin(), here.writes.end(), i) != 0) continue;
+      if (std::count(here.reads.begin(), here.reads.end(), i) + std::count(here.writes.begin(), here.writes.end(), i) !=
+          0)
+        continue;
       // Not between its writers, when it has several.
       bool whole = true;
-      for (uint32_t s = place; whole && s <= lives_[i].last; ++s) whole = std::count(steps_[s].writes.begin(), steps_[s].writes.end(), i) == 0;
+      for (uint32_t s = place; whole && s <= lives_[i].last; ++s)
+        whole = std::count(steps_[s].writes.begin(), steps_[s].writes.end(), i) == 0;
       if (whole) candidates.push_back(i);
     }
     std::stable_sort(candidates.begin(), candidates.end(), [&](uint32_t a, uint32_t b) { return bytes(a) > bytes(b); });
@@ -282,7 +292,8 @@ private:
       std::set<uint32_t> read;
       for (const Step& step : steps_) read.insert(step.reads.begin(), step.reads.end());
       std::erase_if(steps_, [&](const Step& step) {
-        return step.buffer != kNone && std::none_of(step.writes.begin(), step.writes.end(), [&](uint32_t i) { return read.count(i) != 0; });
+        return step.buffer != kNone &&
+               std::none_of(step.writes.begin(), step.writes.end(), [&](uint32_t i) { return read.count(i) != 0; });
       });
     }
   }
@@ -297,7 +308,8 @@ private:
       std::vector<KernelOperand> inputs, outputs;
       std::vector<Access> accesses;
       for (const size_t i : part.inputs) inputs.push_back(kernel.inputs[i]), accesses.push_back(dispatch.accesses[i]);
-      for (const size_t o : part.outputs) outputs.push_back(kernel.outputs[o]), accesses.push_back(dispatch.accesses[kernel.inputs.size() + o]);
+      for (const size_t o : part.outputs)
+        outputs.push_back(kernel.outputs[o]), accesses.push_back(dispatch.accesses[kernel.inputs.size() + o]);
       kernel.inputs = std::move(inputs);
       kernel.outputs = std::move(outputs);
       dispatch.accesses = std::move(accesses);
@@ -309,7 +321,8 @@ private:
     for (size_t i = 0; i < kernel.inputs.size(); ++i)
       if (step.reads[i] != kNone) kernel.inputs[i].view.buffer = dispatch.accesses[i].buffer = step.reads[i];
     for (size_t o = 0; o < kernel.outputs.size(); ++o)
-      if (step.writes[o] != kNone) kernel.outputs[o].view.buffer = dispatch.accesses[kernel.inputs.size() + o].buffer = step.writes[o];
+      if (step.writes[o] != kNone)
+        kernel.outputs[o].view.buffer = dispatch.accesses[kernel.inputs.size() + o].buffer = step.writes[o];
     result.flops += kernel.flops;
     result.matmul_flops += kernel.matmul_flops;
     result.bytes += kernel.bytes;
@@ -320,8 +333,8 @@ private:
 
   const Plan& plan_;
   const Graph& graph_;
-  std::vector<uint32_t> root_;                    // instance -> buffer; the first ones are the buffers themselves
-  std::vector<std::vector<uint32_t>> writers_;    // buffer -> dispatches, in their order
+  std::vector<uint32_t> root_;                  // instance -> buffer; the first ones are the buffers themselves
+  std::vector<std::vector<uint32_t>> writers_;  // buffer -> dispatches, in their order
   std::vector<Step> steps_;
   std::vector<Life> lives_;                       // of instances
   std::vector<uint64_t> live_;                    // bytes at each step
@@ -363,10 +376,11 @@ void fit_memory(Plan& plan, const MemoryLimit& limit, uint64_t block) {
     if (next.transient_bytes < best.transient_bytes) best = std::move(next);
   }
   check(planned_bytes(best) <= budget,
-        "a memory budget of {:.2f} MiB is too little for program {}: the least found is {:.2f} MiB ({:.2f} MiB of state, {:.2f} MiB of transients), {:.2f} MiB "
+        "a memory budget of {:.2f} MiB is too little for program {}: the least found is {:.2f} MiB ({:.2f} MiB of "
+        "state, {:.2f} MiB of transients), {:.2f} MiB "
         "without a budget",
-        double(budget) / 0x1p20, plan.name, double(planned_bytes(best)) / 0x1p20, double(fixed) / 0x1p20, double(best.transient_bytes) / 0x1p20,
-        double(whole) / 0x1p20);
+        double(budget) / 0x1p20, plan.name, double(planned_bytes(best)) / 0x1p20, double(fixed) / 0x1p20,
+        double(best.transient_bytes) / 0x1p20, double(whole) / 0x1p20);
   plan = std::move(best);
 }
 

@@ -79,10 +79,8 @@ VKAPI_ATTR void VKAPI_CALL destroy_device(VkDevice handle, const VkAllocationCal
                    "allocations=%llu submits=%llu pipelines=%llu maps=%llu cached=%llu alive=%lld "
                    "fired=%d\n",
                    static_cast<unsigned long long>(device->allocations),
-                   static_cast<unsigned long long>(device->submits),
-                   static_cast<unsigned long long>(device->pipelines),
-                   static_cast<unsigned long long>(device->maps),
-                   static_cast<unsigned long long>(device->blobs.hits()),
+                   static_cast<unsigned long long>(device->submits), static_cast<unsigned long long>(device->pipelines),
+                   static_cast<unsigned long long>(device->maps), static_cast<unsigned long long>(device->blobs.hits()),
                    static_cast<long long>(device->alive), int(device->fired));
       std::fclose(file);
     }
@@ -91,71 +89,57 @@ VKAPI_ATTR void VKAPI_CALL destroy_device(VkDevice handle, const VkAllocationCal
 }
 
 VKAPI_ATTR VkResult VKAPI_CALL allocate_memory(VkDevice handle, const VkMemoryAllocateInfo* info,
-                                               const VkAllocationCallbacks* allocator,
-                                               VkDeviceMemory* memory) {
+                                               const VkAllocationCallbacks* allocator, VkDeviceMemory* memory) {
   Device& device = device_of(handle);
-  if (device.turn(device.allocations, device.settings.fail_allocation))
-    return VK_ERROR_OUT_OF_DEVICE_MEMORY;
+  if (device.turn(device.allocations, device.settings.fail_allocation)) return VK_ERROR_OUT_OF_DEVICE_MEMORY;
   VkMemoryAllocateInfo changed = *info;
   if (splits_memory(device.settings)) changed.memoryTypeIndex = 0;
-  const VkResult result =
-      device.below<PFN_vkAllocateMemory>("vkAllocateMemory")(handle, &changed, allocator, memory);
+  const VkResult result = device.below<PFN_vkAllocateMemory>("vkAllocateMemory")(handle, &changed, allocator, memory);
   if (result == VK_SUCCESS) ++device.alive;
   return result;
 }
 
-VKAPI_ATTR void VKAPI_CALL free_memory(VkDevice handle, VkDeviceMemory memory,
-                                       const VkAllocationCallbacks* allocator) {
+VKAPI_ATTR void VKAPI_CALL free_memory(VkDevice handle, VkDeviceMemory memory, const VkAllocationCallbacks* allocator) {
   Device& device = device_of(handle);
   device.must_not_hang("vkFreeMemory");
   if (memory != VK_NULL_HANDLE) --device.alive;
   device.below<PFN_vkFreeMemory>("vkFreeMemory")(handle, memory, allocator);
 }
 
-VKAPI_ATTR VkResult VKAPI_CALL map_memory(VkDevice handle, VkDeviceMemory memory,
-                                          VkDeviceSize offset, VkDeviceSize size,
-                                          VkMemoryMapFlags flags, void** data) {
+VKAPI_ATTR VkResult VKAPI_CALL map_memory(VkDevice handle, VkDeviceMemory memory, VkDeviceSize offset,
+                                          VkDeviceSize size, VkMemoryMapFlags flags, void** data) {
   Device& device = device_of(handle);
   if (device.turn(device.maps, device.settings.fail_map)) return VK_ERROR_MEMORY_MAP_FAILED;
   return device.below<PFN_vkMapMemory>("vkMapMemory")(handle, memory, offset, size, flags, data);
 }
 
 VKAPI_ATTR VkResult VKAPI_CALL create_buffer(VkDevice handle, const VkBufferCreateInfo* info,
-                                             const VkAllocationCallbacks* allocator,
-                                             VkBuffer* buffer) {
+                                             const VkAllocationCallbacks* allocator, VkBuffer* buffer) {
   Device& device = device_of(handle);
-  const VkResult result =
-      device.below<PFN_vkCreateBuffer>("vkCreateBuffer")(handle, info, allocator, buffer);
+  const VkResult result = device.below<PFN_vkCreateBuffer>("vkCreateBuffer")(handle, info, allocator, buffer);
   if (result == VK_SUCCESS) ++device.alive;
   return result;
 }
 
-VKAPI_ATTR void VKAPI_CALL destroy_buffer(VkDevice handle, VkBuffer buffer,
-                                          const VkAllocationCallbacks* allocator) {
+VKAPI_ATTR void VKAPI_CALL destroy_buffer(VkDevice handle, VkBuffer buffer, const VkAllocationCallbacks* allocator) {
   Device& device = device_of(handle);
   device.must_not_hang("vkDestroyBuffer");
   if (buffer != VK_NULL_HANDLE) --device.alive;
   device.below<PFN_vkDestroyBuffer>("vkDestroyBuffer")(handle, buffer, allocator);
 }
 
-VKAPI_ATTR void VKAPI_CALL buffer_needs(VkDevice handle, VkBuffer buffer,
-                                        VkMemoryRequirements* needs) {
+VKAPI_ATTR void VKAPI_CALL buffer_needs(VkDevice handle, VkBuffer buffer, VkMemoryRequirements* needs) {
   Device& device = device_of(handle);
-  device.below<PFN_vkGetBufferMemoryRequirements>("vkGetBufferMemoryRequirements")(handle, buffer,
-                                                                                   needs);
-  if (splits_memory(device.settings))
-    needs->memoryTypeBits = split_type_bits(needs->memoryTypeBits);
+  device.below<PFN_vkGetBufferMemoryRequirements>("vkGetBufferMemoryRequirements")(handle, buffer, needs);
+  if (splits_memory(device.settings)) needs->memoryTypeBits = split_type_bits(needs->memoryTypeBits);
 }
 
-VKAPI_ATTR void VKAPI_CALL buffer_needs2(VkDevice handle,
-                                         const VkBufferMemoryRequirementsInfo2* info,
+VKAPI_ATTR void VKAPI_CALL buffer_needs2(VkDevice handle, const VkBufferMemoryRequirementsInfo2* info,
                                          VkMemoryRequirements2* needs) {
   Device& device = device_of(handle);
-  device.below<PFN_vkGetBufferMemoryRequirements2>("vkGetBufferMemoryRequirements2")(handle, info,
-                                                                                     needs);
+  device.below<PFN_vkGetBufferMemoryRequirements2>("vkGetBufferMemoryRequirements2")(handle, info, needs);
   if (splits_memory(device.settings))
-    needs->memoryRequirements.memoryTypeBits =
-        split_type_bits(needs->memoryRequirements.memoryTypeBits);
+    needs->memoryRequirements.memoryTypeBits = split_type_bits(needs->memoryRequirements.memoryTypeBits);
 }
 
 // The name of a function as a parameter of a template.
@@ -169,8 +153,7 @@ struct FunctionName {
 };
 
 template <FunctionName kName, typename Handle>
-VKAPI_ATTR void VKAPI_CALL destroy(VkDevice handle, Handle object,
-                                   const VkAllocationCallbacks* allocator) {
+VKAPI_ATTR void VKAPI_CALL destroy(VkDevice handle, Handle object, const VkAllocationCallbacks* allocator) {
   const Device& device = device_of(handle);
   device.must_not_hang(kName.text);
   using Function = void(VKAPI_PTR*)(VkDevice, Handle, const VkAllocationCallbacks*);
@@ -209,32 +192,25 @@ VkResult submit(Device& device, F&& below) {
 }
 
 // A submission that has completed when it returns; no semaphore reaches the layers below.
-VkResult submit_and_wait(Device& device, VkQueue queue, uint32_t count, const VkSubmitInfo2* infos,
-                         VkFence fence) {
+VkResult submit_and_wait(Device& device, VkQueue queue, uint32_t count, const VkSubmitInfo2* infos, VkFence fence) {
   std::vector<VkSubmitInfo2> plain(infos, infos + count);
   for (VkSubmitInfo2& info : plain) info.signalSemaphoreInfoCount = info.waitSemaphoreInfoCount = 0;
-  VkResult result =
-      device.below<PFN_vkQueueSubmit2>("vkQueueSubmit2")(queue, count, plain.data(), fence);
+  VkResult result = device.below<PFN_vkQueueSubmit2>("vkQueueSubmit2")(queue, count, plain.data(), fence);
   if (result == VK_SUCCESS) result = device.below<PFN_vkQueueWaitIdle>("vkQueueWaitIdle")(queue);
   if (result != VK_SUCCESS) return result;
   std::scoped_lock lock(device.values_mutex);
   for (uint32_t i = 0; i < count; ++i)
     for (uint32_t s = 0; s < infos[i].signalSemaphoreInfoCount; ++s)
-      device.values[infos[i].pSignalSemaphoreInfos[s].semaphore] =
-          infos[i].pSignalSemaphoreInfos[s].value;
+      device.values[infos[i].pSignalSemaphoreInfos[s].semaphore] = infos[i].pSignalSemaphoreInfos[s].value;
   return VK_SUCCESS;
 }
 
-VKAPI_ATTR VkResult VKAPI_CALL queue_submit(VkQueue queue, uint32_t count,
-                                            const VkSubmitInfo* infos, VkFence fence) {
+VKAPI_ATTR VkResult VKAPI_CALL queue_submit(VkQueue queue, uint32_t count, const VkSubmitInfo* infos, VkFence fence) {
   Device& device = device_of(queue);
-  return submit(device, [&] {
-    return device.below<PFN_vkQueueSubmit>("vkQueueSubmit")(queue, count, infos, fence);
-  });
+  return submit(device, [&] { return device.below<PFN_vkQueueSubmit>("vkQueueSubmit")(queue, count, infos, fence); });
 }
 
-VKAPI_ATTR VkResult VKAPI_CALL queue_submit2(VkQueue queue, uint32_t count,
-                                             const VkSubmitInfo2* infos, VkFence fence) {
+VKAPI_ATTR VkResult VKAPI_CALL queue_submit2(VkQueue queue, uint32_t count, const VkSubmitInfo2* infos, VkFence fence) {
   Device& device = device_of(queue);
   return submit(device, [&] {
     if (device.submits == device.settings.hang_submit) {
@@ -246,8 +222,7 @@ VKAPI_ATTR VkResult VKAPI_CALL queue_submit2(VkQueue queue, uint32_t count,
   });
 }
 
-VKAPI_ATTR VkResult VKAPI_CALL wait_semaphores(VkDevice handle, const VkSemaphoreWaitInfo* info,
-                                               uint64_t timeout) {
+VKAPI_ATTR VkResult VKAPI_CALL wait_semaphores(VkDevice handle, const VkSemaphoreWaitInfo* info, uint64_t timeout) {
   Device& device = device_of(handle);
   if (device.lost) return VK_ERROR_DEVICE_LOST;
   if (info->pValues[0] > device.reached) return VK_TIMEOUT;
@@ -260,8 +235,7 @@ VKAPI_ATTR VkResult VKAPI_CALL wait_semaphores(VkDevice handle, const VkSemaphor
   return device.below<PFN_vkWaitSemaphores>("vkWaitSemaphores")(handle, info, timeout);
 }
 
-VKAPI_ATTR VkResult VKAPI_CALL semaphore_value(VkDevice handle, VkSemaphore semaphore,
-                                               uint64_t* value) {
+VKAPI_ATTR VkResult VKAPI_CALL semaphore_value(VkDevice handle, VkSemaphore semaphore, uint64_t* value) {
   Device& device = device_of(handle);
   if (device.lost) return VK_ERROR_DEVICE_LOST;
   if (device.settings.wait_idle != 0) {
@@ -269,8 +243,8 @@ VKAPI_ATTR VkResult VKAPI_CALL semaphore_value(VkDevice handle, VkSemaphore sema
     *value = device.values[semaphore];
     return VK_SUCCESS;
   }
-  const VkResult result = device.below<PFN_vkGetSemaphoreCounterValue>(
-      "vkGetSemaphoreCounterValue")(handle, semaphore, value);
+  const VkResult result =
+      device.below<PFN_vkGetSemaphoreCounterValue>("vkGetSemaphoreCounterValue")(handle, semaphore, value);
   *value = std::min<uint64_t>(*value, device.reached);
   return result;
 }
@@ -289,31 +263,27 @@ VKAPI_ATTR VkResult VKAPI_CALL queue_wait_idle(VkQueue queue) {
   return device.below<PFN_vkQueueWaitIdle>("vkQueueWaitIdle")(queue);
 }
 
-VKAPI_ATTR VkResult VKAPI_CALL query_results(VkDevice handle, VkQueryPool pool, uint32_t first,
-                                             uint32_t count, size_t size, void* data,
-                                             VkDeviceSize stride, VkQueryResultFlags flags) {
+VKAPI_ATTR VkResult VKAPI_CALL query_results(VkDevice handle, VkQueryPool pool, uint32_t first, uint32_t count,
+                                             size_t size, void* data, VkDeviceSize stride, VkQueryResultFlags flags) {
   Device& device = device_of(handle);
   if (device.lost) return VK_ERROR_DEVICE_LOST;
   device.must_not_hang("vkGetQueryPoolResults");
-  return device.below<PFN_vkGetQueryPoolResults>("vkGetQueryPoolResults")(
-      handle, pool, first, count, size, data, stride, flags);
+  return device.below<PFN_vkGetQueryPoolResults>("vkGetQueryPoolResults")(handle, pool, first, count, size, data,
+                                                                          stride, flags);
 }
 
 VKAPI_ATTR VkResult VKAPI_CALL create_module(VkDevice handle, const VkShaderModuleCreateInfo* info,
-                                             const VkAllocationCallbacks* allocator,
-                                             VkShaderModule* module) {
+                                             const VkAllocationCallbacks* allocator, VkShaderModule* module) {
   Device& device = device_of(handle);
-  const VkResult result = device.below<PFN_vkCreateShaderModule>("vkCreateShaderModule")(
-      handle, info, allocator, module);
+  const VkResult result =
+      device.below<PFN_vkCreateShaderModule>("vkCreateShaderModule")(handle, info, allocator, module);
   if (result == VK_SUCCESS) device.blobs.add_module(*module, info->pCode, info->codeSize);
   return result;
 }
 
-VKAPI_ATTR VkResult VKAPI_CALL create_pipelines(VkDevice handle, VkPipelineCache cache,
-                                                uint32_t count,
+VKAPI_ATTR VkResult VKAPI_CALL create_pipelines(VkDevice handle, VkPipelineCache cache, uint32_t count,
                                                 const VkComputePipelineCreateInfo* infos,
-                                                const VkAllocationCallbacks* allocator,
-                                                VkPipeline* pipelines) {
+                                                const VkAllocationCallbacks* allocator, VkPipeline* pipelines) {
   Device& device = device_of(handle);
   for (uint32_t i = 0; i < count; ++i) {
     if (device.turn(device.pipelines, device.settings.fail_pipeline)) {
@@ -339,27 +309,24 @@ VKAPI_ATTR void VKAPI_CALL destroy_pipeline(VkDevice handle, VkPipeline pipeline
 }
 
 VKAPI_ATTR VkResult VKAPI_CALL create_cache(VkDevice handle, const VkPipelineCacheCreateInfo* info,
-                                            const VkAllocationCallbacks* allocator,
-                                            VkPipelineCache* cache) {
+                                            const VkAllocationCallbacks* allocator, VkPipelineCache* cache) {
   Device& device = device_of(handle);
   VkPipelineCacheCreateInfo empty = *info;
   if (device.settings.pipeline_cache != 0) {
     empty.initialDataSize = 0;
     empty.pInitialData = nullptr;
   }
-  const VkResult result = device.below<PFN_vkCreatePipelineCache>("vkCreatePipelineCache")(
-      handle, &empty, allocator, cache);
+  const VkResult result =
+      device.below<PFN_vkCreatePipelineCache>("vkCreatePipelineCache")(handle, &empty, allocator, cache);
   if (result == VK_SUCCESS && device.settings.pipeline_cache != 0)
     device.blobs.create(*cache, info->pInitialData, info->initialDataSize);
   return result;
 }
 
-VKAPI_ATTR VkResult VKAPI_CALL cache_data(VkDevice handle, VkPipelineCache cache, size_t* size,
-                                          void* data) {
+VKAPI_ATTR VkResult VKAPI_CALL cache_data(VkDevice handle, VkPipelineCache cache, size_t* size, void* data) {
   Device& device = device_of(handle);
   if (device.settings.pipeline_cache == 0)
-    return device.below<PFN_vkGetPipelineCacheData>("vkGetPipelineCacheData")(handle, cache, size,
-                                                                              data);
+    return device.below<PFN_vkGetPipelineCacheData>("vkGetPipelineCacheData")(handle, cache, size, data);
   const std::string bytes = device.blobs.data(cache);
   if (data == nullptr) {
     *size = bytes.size();
@@ -410,8 +377,7 @@ PFN_vkVoidFunction device_function(const char* name) {
       SURTSEY_LAYER_ROW("vkFreeCommandBuffers", free_commands),
       SURTSEY_LAYER_ROW("vkFreeDescriptorSets", free_sets),
       SURTSEY_LAYER_ROW("vkDestroyCommandPool", (destroy<"vkDestroyCommandPool", VkCommandPool>)),
-      SURTSEY_LAYER_ROW("vkDestroyDescriptorPool",
-                        (destroy<"vkDestroyDescriptorPool", VkDescriptorPool>)),
+      SURTSEY_LAYER_ROW("vkDestroyDescriptorPool", (destroy<"vkDestroyDescriptorPool", VkDescriptorPool>)),
       SURTSEY_LAYER_ROW("vkDestroyQueryPool", (destroy<"vkDestroyQueryPool", VkQueryPool>)),
       SURTSEY_LAYER_ROW("vkDestroySemaphore", (destroy<"vkDestroySemaphore", VkSemaphore>)),
       SURTSEY_LAYER_ROW("vkCreatePipelineCache", create_cache),

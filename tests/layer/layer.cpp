@@ -50,8 +50,7 @@ Instance instance_of(Handle handle) {
   return instances.at(owner(handle));
 }
 
-VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL get_instance_function(VkInstance instance,
-                                                               const char* name);
+VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL get_instance_function(VkInstance instance, const char* name);
 
 // The loader's link to the next layer in a chain of creation structures.
 template <typename Link>
@@ -63,17 +62,14 @@ Link* find_link(const void* chain, VkStructureType type) {
   return nullptr;
 }
 
-VKAPI_ATTR VkResult VKAPI_CALL create_instance(const VkInstanceCreateInfo* info,
-                                               const VkAllocationCallbacks* allocator,
+VKAPI_ATTR VkResult VKAPI_CALL create_instance(const VkInstanceCreateInfo* info, const VkAllocationCallbacks* allocator,
                                                VkInstance* handle) {
   Instance instance;
-  auto* link = find_link<VkLayerInstanceCreateInfo>(info->pNext,
-                                                    VK_STRUCTURE_TYPE_LOADER_INSTANCE_CREATE_INFO);
+  auto* link = find_link<VkLayerInstanceCreateInfo>(info->pNext, VK_STRUCTURE_TYPE_LOADER_INSTANCE_CREATE_INFO);
   if (link == nullptr || !read_settings(instance.settings)) return VK_ERROR_INITIALIZATION_FAILED;
   instance.next = link->u.pLayerInfo->pfnNextGetInstanceProcAddr;
   link->u.pLayerInfo = link->u.pLayerInfo->pNext;
-  const auto create =
-      reinterpret_cast<PFN_vkCreateInstance>(instance.next(VK_NULL_HANDLE, "vkCreateInstance"));
+  const auto create = reinterpret_cast<PFN_vkCreateInstance>(instance.next(VK_NULL_HANDLE, "vkCreateInstance"));
   const VkResult result = create(info, allocator, handle);
   if (result != VK_SUCCESS) return result;
   instance.handle = *handle;
@@ -83,8 +79,7 @@ VKAPI_ATTR VkResult VKAPI_CALL create_instance(const VkInstanceCreateInfo* info,
   return VK_SUCCESS;
 }
 
-VKAPI_ATTR void VKAPI_CALL destroy_instance(VkInstance handle,
-                                            const VkAllocationCallbacks* allocator) {
+VKAPI_ATTR void VKAPI_CALL destroy_instance(VkInstance handle, const VkAllocationCallbacks* allocator) {
   if (handle == VK_NULL_HANDLE) return;
   const Instance instance = instance_of(handle);
   {
@@ -94,62 +89,52 @@ VKAPI_ATTR void VKAPI_CALL destroy_instance(VkInstance handle,
   instance.destroy(handle, allocator);
 }
 
-VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical,
-                                             const VkDeviceCreateInfo* info,
-                                             const VkAllocationCallbacks* allocator,
-                                             VkDevice* handle) {
+VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical, const VkDeviceCreateInfo* info,
+                                             const VkAllocationCallbacks* allocator, VkDevice* handle) {
   const Instance instance = instance_of(physical);
-  auto* link =
-      find_link<VkLayerDeviceCreateInfo>(info->pNext, VK_STRUCTURE_TYPE_LOADER_DEVICE_CREATE_INFO);
+  auto* link = find_link<VkLayerDeviceCreateInfo>(info->pNext, VK_STRUCTURE_TYPE_LOADER_DEVICE_CREATE_INFO);
   if (link == nullptr) return VK_ERROR_INITIALIZATION_FAILED;
   const PFN_vkGetInstanceProcAddr next_instance = link->u.pLayerInfo->pfnNextGetInstanceProcAddr;
   const PFN_vkGetDeviceProcAddr next_device = link->u.pLayerInfo->pfnNextGetDeviceProcAddr;
   link->u.pLayerInfo = link->u.pLayerInfo->pNext;
-  const auto create =
-      reinterpret_cast<PFN_vkCreateDevice>(next_instance(instance.handle, "vkCreateDevice"));
+  const auto create = reinterpret_cast<PFN_vkCreateDevice>(next_instance(instance.handle, "vkCreateDevice"));
   const VkResult result = create(physical, info, allocator, handle);
   if (result == VK_SUCCESS) add_device(*handle, next_device, instance.settings);
   return result;
 }
 
-VKAPI_ATTR void VKAPI_CALL properties(VkPhysicalDevice physical,
-                                      VkPhysicalDeviceProperties* properties) {
+VKAPI_ATTR void VKAPI_CALL properties(VkPhysicalDevice physical, VkPhysicalDeviceProperties* properties) {
   const Instance instance = instance_of(physical);
   instance.properties(physical, properties);
   lower_properties(instance.settings, *properties);
 }
 
-VKAPI_ATTR void VKAPI_CALL properties2(VkPhysicalDevice physical,
-                                       VkPhysicalDeviceProperties2* properties) {
+VKAPI_ATTR void VKAPI_CALL properties2(VkPhysicalDevice physical, VkPhysicalDeviceProperties2* properties) {
   const Instance instance = instance_of(physical);
   instance.properties2(physical, properties);
   lower_properties(instance.settings, *properties);
 }
 
-VKAPI_ATTR void VKAPI_CALL features2(VkPhysicalDevice physical,
-                                     VkPhysicalDeviceFeatures2* features) {
+VKAPI_ATTR void VKAPI_CALL features2(VkPhysicalDevice physical, VkPhysicalDeviceFeatures2* features) {
   const Instance instance = instance_of(physical);
   instance.features2(physical, features);
   lower_features(instance.settings, *features);
 }
 
-VKAPI_ATTR void VKAPI_CALL families(VkPhysicalDevice physical, uint32_t* count,
-                                    VkQueueFamilyProperties* families) {
+VKAPI_ATTR void VKAPI_CALL families(VkPhysicalDevice physical, uint32_t* count, VkQueueFamilyProperties* families) {
   const Instance instance = instance_of(physical);
   instance.families(physical, count, families);
   if (families == nullptr || instance.settings.no_timestamps == 0) return;
   for (uint32_t i = 0; i < *count; ++i) families[i].timestampValidBits = 0;
 }
 
-VKAPI_ATTR void VKAPI_CALL memory(VkPhysicalDevice physical,
-                                  VkPhysicalDeviceMemoryProperties* memory) {
+VKAPI_ATTR void VKAPI_CALL memory(VkPhysicalDevice physical, VkPhysicalDeviceMemoryProperties* memory) {
   const Instance instance = instance_of(physical);
   instance.memory(physical, memory);
   if (splits_memory(instance.settings)) split_memory(*memory);
 }
 
-VKAPI_ATTR void VKAPI_CALL memory2(VkPhysicalDevice physical,
-                                   VkPhysicalDeviceMemoryProperties2* memory) {
+VKAPI_ATTR void VKAPI_CALL memory2(VkPhysicalDevice physical, VkPhysicalDeviceMemoryProperties2* memory) {
   const Instance instance = instance_of(physical);
   instance.memory2(physical, memory);
   if (!splits_memory(instance.settings)) return;
@@ -159,8 +144,7 @@ VKAPI_ATTR void VKAPI_CALL memory2(VkPhysicalDevice physical,
       split_budget(*reinterpret_cast<VkPhysicalDeviceMemoryBudgetPropertiesEXT*>(next));
 }
 
-VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL get_instance_function(VkInstance instance,
-                                                               const char* name) {
+VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL get_instance_function(VkInstance instance, const char* name) {
   const struct {
     const char* name;
     PFN_vkVoidFunction function;

@@ -55,8 +55,7 @@ void lower_properties(const Settings& settings, VkPhysicalDeviceProperties2& pro
       case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES: {
         auto* p = reinterpret_cast<VkPhysicalDeviceVulkan11Properties*>(next);
         lower(p->maxMemoryAllocationSize, max_allocation(settings));
-        if (settings.limits == "minimum")
-          p->subgroupSupportedOperations = VK_SUBGROUP_FEATURE_BASIC_BIT;
+        if (settings.limits == "minimum") p->subgroupSupportedOperations = VK_SUBGROUP_FEATURE_BASIC_BIT;
         break;
       }
       case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES: {
@@ -81,8 +80,7 @@ void lower_features(const Settings& settings, VkPhysicalDeviceFeatures2& feature
   for (auto* next = static_cast<VkBaseOutStructure*>(features.pNext); next; next = next->pNext) {
     switch (next->sType) {
       case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES:
-        if (!discrete)
-          reinterpret_cast<VkPhysicalDeviceVulkan11Features*>(next)->storageBuffer16BitAccess = 0;
+        if (!discrete) reinterpret_cast<VkPhysicalDeviceVulkan11Features*>(next)->storageBuffer16BitAccess = 0;
         break;
       case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES: {
         auto* f = reinterpret_cast<VkPhysicalDeviceVulkan12Features*>(next);
@@ -108,9 +106,8 @@ void split_memory(VkPhysicalDeviceMemoryProperties& memory) {
   memory.memoryHeapCount = memory.memoryTypeCount = 2;
   memory.memoryHeaps[0].flags = VK_MEMORY_HEAP_DEVICE_LOCAL_BIT;
   memory.memoryHeaps[1] = {memory.memoryHeaps[0].size, 0};
-  memory.memoryTypes[1] = {memory.memoryTypes[0].propertyFlags &
-                               ~VkMemoryPropertyFlags(VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT),
-                           1};
+  memory.memoryTypes[1] = {
+      memory.memoryTypes[0].propertyFlags & ~VkMemoryPropertyFlags(VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT), 1};
   memory.memoryTypes[0] = {VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, 0};
 }
 
