@@ -1,10 +1,10 @@
 // build/surtsey: the umbrella tool. Reads the command line; experiments/commands/ does the work.
 // Exit status: see exit_status.h.
+#include "experiments/base/config.h"
+#include "experiments/base/exit_status.h"
+#include "experiments/base/version.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/sweep.h"
-#include "experiments/config.h"
-#include "experiments/exit_status.h"
-#include "experiments/version.h"
 #include "graph/debug.h"
 
 #include <CLI/CLI.hpp>

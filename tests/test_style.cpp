@@ -25,6 +25,13 @@ constexpr size_t kLineLimit = 600;
 // From the bottom to the top: a folder may include itself and what stands before it.
 constexpr std::array<std::string_view, 5> kFolders{"graph", "shaders", "engine", "experiments", "tests"};
 
+// The rooms of experiments/, bottom first, by the same rule. What stands in no room (the tool's main, the README's
+// example) is on top. tests/ mirrors them.
+constexpr std::array<std::string_view, 23> kRooms{
+    "base",    "statistics", "formats",     "text",  "results",  "report",   "tasks",  "models",
+    "adapt",   "generate",   "device_data", "train", "evaluate", "retrieve", "serve",  "align",
+    "profile", "kernels",    "sweeps",      "study", "commands", "studies",  "configs"};
+
 struct File {
   std::string path;  // from the root of the repository, with forward slashes
   std::string text;
@@ -38,6 +45,13 @@ struct Violation {
 using Rule = std::function<std::vector<Violation>(const File&)>;
 
 std::string folder_of(std::string_view path) { return std::string(path.substr(0, path.find('/'))); }
+
+// The room of a path in experiments/: `train` of experiments/train/train.h; empty for what stands in none.
+std::string room_of(std::string_view path) {
+  const std::string_view inside = path.substr(std::min(path.size(), std::string_view("experiments/").size()));
+  const size_t slash = inside.find('/');
+  return slash == inside.npos ? "" : std::string(inside.substr(0, slash));
+}
 
 bool is_cpp(std::string_view path) { return path.ends_with(".h") || path.ends_with(".cpp"); }
 
@@ -137,6 +151,34 @@ std::vector<Violation> includes_point_down(const File& file) {
     }
   });
   return violations;
+}
+
+std::vector<Violation> rooms_point_down(const File& file) {
+  if (folder_of(file.path) != "experiments") return {};
+  const auto height = [](std::string_view room) {
+    return room.empty() ? kRooms.end() - kRooms.begin()
+                        : std::find(kRooms.begin(), kRooms.end(), room) - kRooms.begin();
+  };
+  const std::string from = room_of(file.path);
+  if (!from.empty() && height(from) == height("")) return {{0, fmt::format("{} is no room of experiments/", from)}};
+  std::vector<Violation> violations;
+  for_each_include(file, [&](size_t line, const std::string& target, bool quoted) {
+    if (!quoted || folder_of(target) != "experiments") return;
+    const std::string to = room_of(target);
+    if (height(to) > height(from)) violations.push_back({line, fmt::format("{}/ includes {}/", from, to)});
+  });
+  return violations;
+}
+
+// A test stands in the folder of what it tests; what tests share stands in support/.
+std::vector<Violation> tests_mirror_rooms(const File& file) {
+  if (folder_of(file.path) != "tests" || !is_cpp(file.path)) return {};
+  const size_t slash = file.path.find('/', 6);
+  if (slash == std::string::npos) return {};
+  const std::string room = file.path.substr(6, slash - 6);
+  const auto in = [&](const auto& list) { return std::find(list.begin(), list.end(), room) != list.end(); };
+  if (in(kRooms) || in(kFolders) || room == "support" || room == "layer") return {};
+  return {{0, fmt::format("{} is no folder of the tree that tests could mirror", room)}};
 }
 
 std::vector<Violation> vulkan_stays_in_engine(const File& file) {
@@ -294,13 +336,34 @@ TEST_CASE("style: includes point from experiments down to graph", "[style]") {
   CHECK(blamed(rule, "graph/plan.h", "#pragma once\n#include \"shaders/emit.h\"\n") == Lines{2});
   CHECK(blamed(rule, "shaders/emit.cpp", "#include \"engine/device.h\"\n") == Lines{1});
   CHECK(blamed(rule, "engine/device.h", "  #include \"experiments/study.h\"\n") == Lines{1});
-  CHECK(blamed(rule, "experiments/study.h", "#include \"tests/support.h\"\n") == Lines{1});
+  CHECK(blamed(rule, "experiments/study/study.h", "#include \"tests/support.h\"\n") == Lines{1});
   CHECK(blamed(rule, "graph/graph.cpp", "#include \"graph.h\"\n") == Lines{1});
   CHECK(blamed(rule, "graph/ops/leaf.cpp", "#include \"../op.h\"\n") == Lines{1});
   CHECK(blamed(rule, "tests/a.cpp", "#include \"experiments/study.h\"\n").empty());
   CHECK(blamed(rule, "engine/a.cpp", "#include \"engine/b.h\"\n#include \"graph/c.h\"\n").empty());
   CHECK(blamed(rule, "graph/a.cpp", "// #include \"engine/b.h\"\n").empty());
   CHECK(blamed(rule, "shaders/a.cpp", "auto s = R\"(\n#include \"common.glsl\"\n)\";\n").empty());
+}
+
+TEST_CASE("style: includes point one way between the rooms of experiments", "[style]") {
+  CHECK(violations_in_tree(rooms_point_down) == "");
+
+  const Rule rule = rooms_point_down;
+  CHECK(blamed(rule, "experiments/train/train.h", "#include \"experiments/study/study.h\"\n") == Lines{1});
+  CHECK(blamed(rule, "experiments/base/join.h", "\n#include \"experiments/text/symbols.h\"\n") == Lines{2});
+  CHECK(blamed(rule, "experiments/study/study.h", "#include \"experiments/example.h\"\n") == Lines{1});
+  CHECK(blamed(rule, "experiments/attic/old.h", "") == Lines{0});
+  CHECK(blamed(rule, "experiments/surtsey.cpp", "#include \"experiments/commands/commands.h\"\n").empty());
+  CHECK(blamed(rule, "experiments/study/study.h", "#include \"experiments/train/train.h\"\n").empty());
+}
+
+TEST_CASE("style: tests stand in the folder of what they test", "[style]") {
+  CHECK(violations_in_tree(tests_mirror_rooms) == "");
+
+  const Rule rule = tests_mirror_rooms;
+  CHECK(blamed(rule, "tests/attic/test_old.cpp", "") == Lines{0});
+  CHECK(blamed(rule, "tests/train/test_training.cpp", "").empty());
+  CHECK(blamed(rule, "tests/graph/test_graph.cpp", "").empty());
 }
 
 TEST_CASE("style: only the engine includes Vulkan", "[style]") {

@@ -1,11 +1,12 @@
-#include "experiments/analysis_run.h"
+#include "experiments/kernels/analysis_run.h"
 
 #include "engine/offline.h"
+#include "experiments/base/join.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/keys.h"
-#include "experiments/commands/step_program.h"
 #include "experiments/commands/study_program.h"
-#include "experiments/join.h"
+#include "experiments/train/step_program.h"
+#include "experiments/train/train_program.h"
 
 namespace surtsey::experiments::commands {
 namespace {

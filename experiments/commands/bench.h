@@ -4,7 +4,7 @@
 #include "engine/session.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/records.h"
-#include "experiments/model_config.h"
+#include "experiments/models/model_config.h"
 
 namespace surtsey::experiments::commands {
 

@@ -1,7 +1,7 @@
 #include "experiments/commands/bench.h"
-#include "experiments/commands/step_program.h"
-#include "experiments/decode.h"
-#include "experiments/train_program.h"
+#include "experiments/generate/decode.h"
+#include "experiments/train/step_program.h"
+#include "experiments/train/train_program.h"
 #include "graph/random.h"
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 #include "experiments/commands/bench.h"
-#include "experiments/config.h"
-#include "experiments/tune.h"
+#include "experiments/kernels/tune.h"
+#include "experiments/train/options.h"
 #include "shaders/matmul_tile.h"
 
 #include <algorithm>

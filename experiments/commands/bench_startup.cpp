@@ -1,5 +1,5 @@
 #include "experiments/commands/bench.h"
-#include "experiments/commands/step_program.h"
+#include "experiments/train/step_program.h"
 
 #include <unistd.h>
 #include <chrono>

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "engine/device.h"
-#include "experiments/analysis_run.h"
+#include "experiments/kernels/analysis_run.h"
 
 #include <cstdint>
 #include <string>

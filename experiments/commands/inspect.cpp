@@ -1,6 +1,6 @@
 #include "experiments/commands/bench.h"
 #include "experiments/commands/disassemble.h"
-#include "experiments/commands/step_program.h"
+#include "experiments/commands/requested_step.h"
 #include "graph/compile.h"
 #include "graph/text.h"
 #include "shaders/emit.h"

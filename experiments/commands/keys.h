@@ -1,8 +1,8 @@
 // `--key=value` arguments, and the keys of a configuration file, routed to what knows them.
 #pragma once
 
-#include "experiments/config.h"
-#include "experiments/model_config.h"
+#include "experiments/base/config.h"
+#include "experiments/models/model_config.h"
 
 #include <string>
 #include <vector>

@@ -2,8 +2,8 @@
 
 #include "experiments/commands/commands.h"
 #include "experiments/commands/keys.h"
-#include "experiments/commands/step_program.h"
 #include "experiments/commands/study_program.h"
+#include "experiments/train/step_program.h"
 
 namespace surtsey::experiments::commands {
 namespace {

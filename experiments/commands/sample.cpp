@@ -1,7 +1,7 @@
 #include "experiments/commands/commands.h"
-#include "experiments/decode.h"
+#include "experiments/generate/decode.h"
 #include "experiments/tasks/text.h"
-#include "experiments/train.h"
+#include "experiments/train/train.h"
 #include "graph/graph.h"
 
 namespace surtsey::experiments::commands {

@@ -1,9 +1,9 @@
-#include "experiments/selftest.h"
+#include "experiments/kernels/selftest.h"
 
 #include <cctype>
 
 #include "experiments/commands/commands.h"
-#include "experiments/record.h"
+#include "experiments/results/record.h"
 
 namespace surtsey::experiments::commands {
 namespace {

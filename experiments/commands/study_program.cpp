@@ -1,7 +1,7 @@
 #include "experiments/commands/study_program.h"
 
-#include "experiments/config.h"
-#include "experiments/join.h"
+#include "experiments/base/config.h"
+#include "experiments/base/join.h"
 #include "graph/error.h"
 
 #include <algorithm>

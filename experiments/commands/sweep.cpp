@@ -4,8 +4,8 @@
 
 #include <filesystem>
 
-#include "experiments/record.h"
-#include "experiments/sweep_directory.h"
+#include "experiments/results/record.h"
+#include "experiments/sweeps/sweep_directory.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments::commands {

@@ -9,10 +9,10 @@
 #include <filesystem>
 #include <thread>
 
+#include "experiments/base/exit_status.h"
+#include "experiments/base/interrupt.h"
 #include "experiments/commands/sweep.h"
-#include "experiments/exit_status.h"
-#include "experiments/interrupt.h"
-#include "experiments/sweep_directory.h"
+#include "experiments/sweeps/sweep_directory.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments::commands {

@@ -3,10 +3,10 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "experiments/base/join.h"
 #include "experiments/commands/sweep.h"
-#include "experiments/join.h"
-#include "experiments/record.h"
-#include "experiments/sweep_directory.h"
+#include "experiments/results/record.h"
+#include "experiments/sweeps/sweep_directory.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments::commands {

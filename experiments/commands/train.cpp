@@ -1,11 +1,12 @@
-#include "experiments/train.h"
+#include "experiments/train/train.h"
+#include "experiments/train/options.h"
 
+#include "experiments/base/interrupt.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/keys.h"
-#include "experiments/environment.h"
-#include "experiments/evaluate.h"
-#include "experiments/interrupt.h"
-#include "experiments/metrics_export.h"
+#include "experiments/evaluate/evaluate.h"
+#include "experiments/results/environment.h"
+#include "experiments/results/metrics_export.h"
 #include "experiments/tasks/text.h"
 
 #include <algorithm>

@@ -1,9 +1,9 @@
-#include "experiments/tune.h"
+#include "experiments/kernels/tune.h"
 
 #include "engine/tuned_tiles.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/records.h"
-#include "experiments/commands/step_program.h"
+#include "experiments/commands/requested_step.h"
 #include "graph/compile.h"
 #include "shaders/spirv.h"
 #include "shaders/tile_cache.h"

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/session.h"
-#include "experiments/record.h"
+#include "experiments/results/record.h"
 #include "shaders/cache_file.h"
 
 namespace surtsey::experiments {

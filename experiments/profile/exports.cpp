@@ -3,7 +3,7 @@
 
 #include <map>
 
-#include "experiments/join.h"
+#include "experiments/base/join.h"
 #include "experiments/profile/profile.h"
 
 namespace surtsey::experiments {

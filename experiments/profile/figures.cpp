@@ -4,7 +4,7 @@
 #include <cmath>
 #include <map>
 
-#include "experiments/chart.h"
+#include "experiments/report/chart.h"
 
 namespace surtsey::experiments {
 namespace {

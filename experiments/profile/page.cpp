@@ -4,13 +4,13 @@
 
 #include <algorithm>
 
-#include "experiments/chart.h"
-#include "experiments/chart_data.h"
-#include "experiments/join.h"
+#include "experiments/base/join.h"
 #include "experiments/profile/figures.h"
 #include "experiments/profile/page_style.h"
 #include "experiments/profile/profile.h"
-#include "experiments/report_style.h"
+#include "experiments/report/chart.h"
+#include "experiments/report/chart_data.h"
+#include "experiments/report/report_style.h"
 
 namespace surtsey::experiments {
 namespace {

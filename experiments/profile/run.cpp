@@ -4,9 +4,9 @@
 #include <fstream>
 #include <sstream>
 
-#include "experiments/join.h"
-#include "experiments/record.h"
-#include "experiments/version.h"
+#include "experiments/base/join.h"
+#include "experiments/base/version.h"
+#include "experiments/results/record.h"
 
 namespace surtsey::experiments {
 namespace {
@@ -41,20 +41,6 @@ void print_profile(const Profile& profile) {
       "steps);\na timestamp costs {:.1f} us, which rows are without\n",
       quantile(profile.whole.busy, 0.5) / 1e6, 100 * profile.rows_of_step(), 100 * profile.grouped_overhead(),
       100 * profile.isolated_overhead(), double(profile.timestamp_ns) / 1e3);
-}
-
-// Every member reads the batch of its seed in the only slot of the ring.
-void fill_ring(engine::Session& session, const PackStep& step) {
-  std::vector<uint32_t> tokens, targets;
-  std::vector<float> weights;
-  for (const tasks::Batch& batch : step.batches) {
-    tokens.insert(tokens.end(), batch.tokens.begin(), batch.tokens.end());
-    targets.insert(targets.end(), batch.targets.begin(), batch.targets.end());
-    weights.insert(weights.end(), batch.weights.begin(), batch.weights.end());
-  }
-  session.write("data.tokens", tokens);
-  session.write("data.targets", targets);
-  session.write("data.weights", weights);
 }
 
 }  // namespace
@@ -93,25 +79,6 @@ void run_profile(engine::Session& session, const std::string& program, const std
   write(request.out, "trace.json", profile_trace(profile));
   write(request.out, "speedscope.json", profile_speedscope(profile));
   write(request.out, "profile.html", profile_page(profile, base.empty() ? nullptr : &comparison));
-}
-
-void profile_pack_step(engine::Device& device, const PackStep& step, const ProfileRequest& request) {
-  const Model model(step.model);
-  engine::Session session(device, {.driver_statistics = true});
-  const TrainPrograms programs = train_programs(model, step.train, 1);
-  const auto& [name, program] = programs.programs.front();
-  session.add_program(name, program);
-  session.allocate();
-  graph::State state = initial_train_state(model, step.train);
-  for (auto& [constant, tensor] : model.constants()) state[constant] = tensor;
-  for (const auto& [tensor, value] : state)
-    if (session.has_state(tensor)) session.write(tensor, value);
-  if (!step.batches.empty()) fill_ring(session, step);
-  run_profile(
-      session, name,
-      fmt::format("{}: {} models of width {}, {} parameters each, {} x {} tokens", step.name, step.train.members.size(),
-                  step.model.n_embd, model.parameter_count(), step.train.batch_size, step.train.block(step.model)),
-      to_json(step.model).dump(), request);
 }
 
 }  // namespace surtsey::experiments

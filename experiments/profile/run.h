@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "experiments/pack.h"
 #include "experiments/profile/profile.h"
 
 namespace surtsey::experiments {
@@ -24,8 +23,5 @@ void check_request(const ProfileRequest& request);
 // profile.html, profile.json, profile.csv, trace.json and speedscope.json.
 void run_profile(engine::Session& session, const std::string& program, const std::string& subject,
                  const std::string& configuration, const ProfileRequest& request);
-
-// The same for a step of a study, with the batches it would see.
-void profile_pack_step(engine::Device& device, const PackStep& step, const ProfileRequest& request);
 
 }  // namespace surtsey::experiments

@@ -9,11 +9,12 @@
 #include <map>
 #include <memory>
 
-#include "experiments/answers.h"
-#include "experiments/interview.h"
-#include "experiments/join.h"
+#include "experiments/base/join.h"
+#include "experiments/evaluate/answers.h"
+#include "experiments/evaluate/interview.h"
 #include "experiments/statistics/threshold.h"
-#include "experiments/sweep.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/sweep.h"
 #include "experiments/tasks/addition_text.h"
 
 namespace surtsey::experiments {

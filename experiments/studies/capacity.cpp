@@ -10,8 +10,9 @@
 #include <cmath>
 #include <map>
 
-#include "experiments/join.h"
-#include "experiments/sweep.h"
+#include "experiments/base/join.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/sweep.h"
 #include "experiments/tasks/facts.h"
 
 namespace surtsey::experiments {

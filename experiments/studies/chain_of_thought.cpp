@@ -17,8 +17,9 @@
 #include <algorithm>
 #include <map>
 
-#include "experiments/join.h"
-#include "experiments/sweep.h"
+#include "experiments/base/join.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/sweep.h"
 #include "experiments/tasks/chain.h"
 
 namespace surtsey::experiments {

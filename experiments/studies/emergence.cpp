@@ -21,10 +21,11 @@
 #include <map>
 #include <memory>
 
-#include "experiments/budgets.h"
-#include "experiments/join.h"
+#include "experiments/base/join.h"
 #include "experiments/statistics/threshold.h"
-#include "experiments/sweep.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/budgets.h"
+#include "experiments/sweeps/sweep.h"
 #include "experiments/tasks/addition.h"
 #include "experiments/tasks/false_belief.h"
 #include "experiments/tasks/parity.h"

@@ -9,10 +9,11 @@
 #include <cmath>
 #include <map>
 
-#include "experiments/answers.h"
-#include "experiments/interview.h"
-#include "experiments/join.h"
-#include "experiments/sweep.h"
+#include "experiments/base/join.h"
+#include "experiments/evaluate/answers.h"
+#include "experiments/evaluate/interview.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/sweep.h"
 #include "experiments/tasks/modular.h"
 
 namespace surtsey::experiments {

@@ -13,8 +13,9 @@
 #include <cmath>
 #include <map>
 
-#include "experiments/join.h"
-#include "experiments/sweep.h"
+#include "experiments/base/join.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/sweep.h"
 #include "experiments/tasks/parity.h"
 
 namespace surtsey::experiments {

@@ -10,10 +10,11 @@
 #include <cmath>
 #include <map>
 
-#include "experiments/join.h"
-#include "experiments/regression.h"
-#include "experiments/sweep.h"
-#include "experiments/task_vectors.h"
+#include "experiments/base/join.h"
+#include "experiments/device_data/regression.h"
+#include "experiments/evaluate/task_vectors.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/sweep.h"
 #include "experiments/tasks/permutation.h"
 #include "experiments/tasks/recall.h"
 

@@ -8,9 +8,10 @@
 #include <cmath>
 #include <map>
 
-#include "experiments/context_regression.h"
-#include "experiments/join.h"
-#include "experiments/sweep.h"
+#include "experiments/base/join.h"
+#include "experiments/device_data/context_regression.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/sweep.h"
 
 namespace surtsey::experiments {
 namespace {

@@ -11,9 +11,9 @@
 #include <map>
 #include <memory>
 
-#include "experiments/audit.h"
-#include "experiments/join.h"
-#include "experiments/study.h"
+#include "experiments/base/join.h"
+#include "experiments/results/audit.h"
+#include "experiments/study/study.h"
 
 namespace surtsey::experiments {
 namespace {

@@ -25,9 +25,11 @@
 #include <map>
 #include <optional>
 
-#include "experiments/join.h"
+#include "experiments/base/join.h"
+#include "experiments/report/chart.h"
 #include "experiments/statistics/scaling_law.h"
-#include "experiments/sweep.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/sweep.h"
 #include "experiments/tasks/markov.h"
 
 namespace surtsey::experiments {

@@ -14,8 +14,9 @@
 #include <map>
 #include <memory>
 
-#include "experiments/join.h"
-#include "experiments/sweep.h"
+#include "experiments/base/join.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/sweep.h"
 #include "experiments/tasks/arithmetic.h"
 #include "experiments/tasks/edit_distance.h"
 #include "experiments/tasks/equation.h"

@@ -5,11 +5,13 @@
 #include <cmath>
 #include <map>
 
-#include "experiments/join.h"
-#include "experiments/sparse_parity.h"
+#include "experiments/base/join.h"
+#include "experiments/device_data/sparse_parity.h"
+#include "experiments/report/chart.h"
 #include "experiments/statistics/curves.h"
 #include "experiments/statistics/scaling_law.h"
-#include "experiments/sweep.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/sweep.h"
 
 namespace surtsey::experiments {
 namespace {

@@ -10,14 +10,15 @@
 #include <cmath>
 #include <map>
 
-#include "experiments/answers.h"
-#include "experiments/interview.h"
-#include "experiments/join.h"
+#include "experiments/base/join.h"
+#include "experiments/evaluate/answers.h"
+#include "experiments/evaluate/interview.h"
+#include "experiments/results/voting.h"
 #include "experiments/statistics/curves.h"
-#include "experiments/sweep.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/sweep.h"
 #include "experiments/tasks/chain.h"
 #include "experiments/tasks/paths.h"
-#include "experiments/voting.h"
 
 namespace surtsey::experiments {
 namespace {

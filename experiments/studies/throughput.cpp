@@ -14,9 +14,9 @@
 #include <set>
 #include <sstream>
 
-#include "experiments/join.h"
+#include "experiments/base/join.h"
 #include "experiments/profile/ceilings.h"
-#include "experiments/study.h"
+#include "experiments/study/study.h"
 #include "experiments/tasks/markov.h"
 #include "shaders/spirv.h"
 

@@ -11,10 +11,11 @@
 #include <map>
 #include <optional>
 
-#include "experiments/coordinates.h"
-#include "experiments/interrupt.h"
-#include "experiments/join.h"
-#include "experiments/sweep.h"
+#include "experiments/base/interrupt.h"
+#include "experiments/base/join.h"
+#include "experiments/evaluate/coordinates.h"
+#include "experiments/study/study.h"
+#include "experiments/sweeps/sweep.h"
 #include "experiments/tasks/markov.h"
 
 namespace surtsey::experiments {

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <set>
 
-#include "experiments/join.h"
+#include "experiments/base/join.h"
 #include "graph/error.h"
 #include "graph/random.h"
 

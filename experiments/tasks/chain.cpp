@@ -6,7 +6,7 @@
 #include <array>
 #include <numeric>
 
-#include "experiments/tasks/symbols.h"
+#include "experiments/text/symbols.h"
 #include "graph/error.h"
 #include "graph/random.h"
 

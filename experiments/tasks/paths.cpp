@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "experiments/tasks/symbols.h"
+#include "experiments/text/symbols.h"
 #include "graph/error.h"
 #include "graph/random.h"
 

@@ -7,7 +7,7 @@
 #include <numeric>
 #include <set>
 
-#include "experiments/tasks/symbols.h"
+#include "experiments/text/symbols.h"
 #include "graph/error.h"
 #include "graph/random.h"
 

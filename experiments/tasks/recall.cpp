@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "experiments/tasks/symbols.h"
+#include "experiments/text/symbols.h"
 #include "graph/error.h"
 #include "graph/random.h"
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "experiments/join.h"
+#include "experiments/base/join.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments::tasks {

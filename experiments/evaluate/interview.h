@@ -1,0 +1,27 @@
+// Questions of a study's own to the models of a pack, in place of those that every study asks
+// (ensemble_run.h): while they train, or in other ways than one greedy answer.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "experiments/evaluate/evaluate.h"
+#include "experiments/results/result.h"
+
+namespace surtsey::experiments {
+
+class Interview {
+ public:
+  virtual ~Interview() = default;
+
+  // The steps after which the models are asked, rising; the last is that of the run.
+  virtual std::vector<int64_t> steps(int64_t last) const { return {last}; }
+
+  // Asks once: cells stand in the order of the models and keep their measures from one call to the
+  // next, also over a resumed run; lines of samples belong to the last call. A cell's arms, and the
+  // measures of its lines, follow from the lines.
+  virtual void ask(Evaluator& evaluator, int64_t step, bool last, std::span<Cell> cells,
+                   std::vector<SampleLine>& samples) const = 0;
+};
+
+}  // namespace surtsey::experiments

@@ -1,0 +1,109 @@
+// A transformer from one ModelConfig: its parameters, its forward pass as a graph, its cost.
+//
+// Parameter names (weights are stored [out, in], as Hugging Face's Linear does):
+//   embed.token                      [V, C]
+//   embed.input                      [C, input_size]   in its place, of a model that reads vectors
+//   embed.position                   [block_size, C]   learned positions
+//   embed.norm.{weight,bias}         [C]   with embedding_norm
+//   blocks.{i}.norm1.{weight,bias}   [C]
+//   blocks.{i}.attention.{q,k,v,out}.{weight,bias}
+//   blocks.{i}.norm_cross.*, blocks.{i}.cross.{q,k,v,out}.*      decoder of an encoder_decoder
+//   blocks.{i}.norm2.*               these and the next unless `mlp` is off
+//   blocks.{i}.mlp.{up,gate,down}.*  gate with swiglu: down(silu(gate(x)) * up(x))
+//   norm.{weight,bias}               after the last block, pre-norm only
+//   head.weight                      [V, C], untied only
+// An encoder_decoder has two stacks, with "encoder." and "decoder." before these names (head.weight
+// is the decoder's). q, k and v lie side by side and so do up and gate: each group is one matmul.
+#pragma once
+
+#include "experiments/models/model_config.h"
+#include "graph/parameters.h"
+
+#include <functional>
+#include <string>
+
+namespace surtsey::experiments {
+
+struct ForwardOptions {
+  graph::Value source = {};       // u32 [B, S]: what the encoder of an encoder_decoder reads
+  graph::Value token_mask = {};   // boolean [B, T]: which tokens exist; encoder only, all when empty
+  graph::Value source_mask = {};  // boolean [B, S], encoder_decoder
+  // u32 []. Dropout is on when both are given, off otherwise (evaluation).
+  graph::Value seed = {};
+  graph::Value step = {};
+  // With a cache_length the tokens stand at `position` (u32 []) and after it, self-attention also
+  // reads what was written before them, and an encoder_decoder's source comes from
+  // Model::remember_source(). State tensors, S = cache_length (for cross: source_length()):
+  //   cache.{blocks.{i}.attention}.{key,value}   f32 [B, K, S, D]   written at the position
+  //   cache.{blocks.{i}.cross}.{key,value}       f32 [B, K, S, D]
+  int64_t cache_length = 0;
+  graph::Value position = {};
+  // Called with the residual stream [B, T, C] at each point: "embed" after the embeddings and
+  // "blocks.{i}.residual" after block i, with a stack's prefix before. What it returns takes the
+  // value's place. See residual.h.
+  std::function<graph::Value(const std::string& point, graph::Value)> residual = {};
+};
+
+class Model {
+ public:
+  explicit Model(ModelConfig config);  // UserError when the configuration is impossible
+
+  const ModelConfig& config() const { return config_; }
+  const graph::ParameterStore& store() const { return store_; }
+  graph::ParameterStore& store() { return store_; }  // to set multipliers or freeze
+
+  // Tables that are computed on the host in double and never trained: state tensors that the graph
+  // reads, the same for every member of an ensemble.
+  //   constants.rotary_cos, constants.rotary_sin   [block_size, D/2]   angle t base^(-2i/D)
+  //   constants.sinusoidal                         [block_size, C]     Vaswani et al. 2017, 3.5
+  // The longer of block_size and source_length() rows.
+  graph::State constants() const;
+
+  // tokens u32 [B, T], or f32 [B, T, input_size] of a model that reads vectors; T <= block_size.
+  // The activations after the last norm, [B, T, C] ..
+  graph::Value hidden(graph::Parameters& parameters, graph::Value tokens, const ForwardOptions& options = {}) const;
+  // .. what the head makes of them, [.., V] ..
+  graph::Value head(graph::Parameters& parameters, graph::Value hidden) const;
+  // .. and both.
+  graph::Value logits(graph::Parameters& parameters, graph::Value tokens, const ForwardOptions& options = {}) const;
+
+  // Encodes a source u32 [B, S] (mask: boolean [B, S], may be empty) into the caches of
+  // cross-attention.
+  void remember_source(graph::Parameters& parameters, graph::Value source, graph::Value source_mask) const;
+
+  int64_t parameter_count() const { return store_.parameter_count(); }
+
+ private:
+  ModelConfig config_;
+  graph::ParameterStore store_;
+};
+
+// Excludes biases, gains and embeddings from the decay of weights, as nanoGPT does for biases and
+// gains: tensors with fewer than two axes get the decay multiplier 0.
+void decay_matrices_only(graph::ParameterStore& store);
+
+// 6 N D: the usual estimate of a training run's floating-point operations.
+double estimated_training_flops(int64_t parameters, double tokens);
+
+// Floating-point operations of the matmuls of one forward pass over `batch` sequences of `tokens`
+// (`source` for the encoder of an encoder_decoder), a multiply-add counting two: projections, MLP,
+// head, and the whole T x S rectangle of attention, masked or not. Training is three times this.
+double forward_flops(const ModelConfig& config, int64_t batch, int64_t tokens, int64_t source = 0);
+
+// The parameter count in closed form, without building the model.
+int64_t analytic_parameter_count(const ModelConfig& config);
+
+// The Hugging Face name (Llama's scheme) of a decoder's parameter, or empty when it has none:
+//   embed.token                      model.embed_tokens.weight
+//   blocks.{i}.norm1.weight          model.layers.{i}.input_layernorm.weight
+//   blocks.{i}.attention.q.weight    model.layers.{i}.self_attn.q_proj.weight      (k, v alike)
+//   blocks.{i}.attention.out.weight  model.layers.{i}.self_attn.o_proj.weight
+//   blocks.{i}.norm2.weight          model.layers.{i}.post_attention_layernorm.weight
+//   blocks.{i}.mlp.up.weight         model.layers.{i}.mlp.up_proj.weight           (gate, down alike)
+//   norm.weight                      model.norm.weight
+//   head.weight                      lm_head.weight
+// Biases likewise. Shapes and the rotate-half order of heads agree, so tensors carry over as they
+// are.
+std::string hugging_face_name(std::string_view name);
+
+}  // namespace surtsey::experiments

@@ -1,0 +1,280 @@
+#include "experiments/models/model_config.h"
+
+#include "graph/error.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+namespace surtsey::experiments {
+namespace {
+
+using nlohmann::json;
+
+// The words of each enumeration, in the order of its enumerators.
+template <typename Enum>
+struct Words;
+template <>
+struct Words<Architecture> {
+  static constexpr std::array list = {"decoder", "encoder", "encoder_decoder"};
+};
+template <>
+struct Words<Position> {
+  static constexpr std::array list = {"learned", "sinusoidal", "rotary", "none"};
+};
+template <>
+struct Words<Norm> {
+  static constexpr std::array list = {"layer_norm", "rms_norm", "none"};
+};
+template <>
+struct Words<NormPlacement> {
+  static constexpr std::array list = {"pre", "post"};
+};
+template <>
+struct Words<AttentionKind> {
+  static constexpr std::array list = {"softmax", "linear"};
+};
+template <>
+struct Words<Activation> {
+  static constexpr std::array list = {"gelu", "gelu_tanh", "swiglu"};
+};
+template <>
+struct Words<InitialisationScheme> {
+  static constexpr std::array list = {"standard", "recipe"};
+};
+
+void read(const json& value, const char* key, int64_t& field) {
+  check(value.is_number_integer(), "[config] {} wants an integer, not {}", key, value.dump());
+  field = value.get<int64_t>();
+}
+
+void read(const json& value, const char* key, double& field) {
+  check(value.is_number(), "[config] {} wants a number, not {}", key, value.dump());
+  field = value.get<double>();
+}
+
+void read(const json& value, const char* key, bool& field) {
+  check(value.is_boolean(), "[config] {} wants true or false, not {}", key, value.dump());
+  field = value.get<bool>();
+}
+
+void read(const json& value, const char* key, std::optional<bool>& field) {
+  if (value.is_null()) {
+    field.reset();
+    return;
+  }
+  bool flag = false;
+  read(value, key, flag);
+  field = flag;
+}
+
+template <typename Enum>
+  requires std::is_enum_v<Enum>
+void read(const json& value, const char* key, Enum& field) {
+  const auto& words = Words<Enum>::list;
+  const std::string word = value.is_string() ? value.get<std::string>() : "";
+  const auto found = std::find(words.begin(), words.end(), word);
+  std::string all;
+  for (const char* known : words) all += (all.empty() ? "" : ", ") + std::string(known);
+  check(found != words.end(), "[config] {} is one of {}, not {}", key, all, value.dump());
+  field = Enum(found - words.begin());
+}
+
+template <typename T>
+json write(const T& field) {
+  if constexpr (std::is_enum_v<T>) {
+    return Words<T>::list[size_t(field)];
+  } else {
+    return field;
+  }
+}
+json write(const std::optional<bool>& field) { return field ? json(*field) : json(); }
+
+// Every key once: reading, writing and listing all come here.
+template <typename Config, typename Visit>
+void visit_keys(Config& config, Visit&& visit) {
+  visit("architecture", config.architecture);
+  visit("n_layer", config.n_layer);
+  visit("n_encoder_layer", config.n_encoder_layer);
+  visit("n_head", config.n_head);
+  visit("n_kv_head", config.n_kv_head);
+  visit("n_embd", config.n_embd);
+  visit("n_hidden", config.n_hidden);
+  visit("block_size", config.block_size);
+  visit("source_size", config.source_size);
+  visit("vocab_size", config.vocab_size);
+  visit("input_size", config.input_size);
+  visit("dropout", config.dropout);
+  visit("bias", config.bias);
+  visit("norm_bias", config.norm_bias);
+  visit("attention_bias", config.attention_bias);
+  visit("hidden_bias", config.hidden_bias);
+  visit("output_bias", config.output_bias);
+  visit("position", config.position);
+  visit("rotary_base", config.rotary_base);
+  visit("norm", config.norm);
+  visit("norm_epsilon", config.norm_epsilon);
+  visit("norm_placement", config.norm_placement);
+  visit("embedding_norm", config.embedding_norm);
+  visit("activation", config.activation);
+  visit("mlp", config.mlp);
+  visit("tied", config.tied);
+  visit("attention", config.attention);
+  visit("window", config.window);
+  visit("initialisation", config.initialisation);
+  visit("attention_scale", config.attention_scale);
+  visit("readout_multiplier", config.readout_multiplier);
+  visit("hidden_rate", config.hidden_rate);
+  visit("zero_query", config.zero_query);
+  visit("zero_readout", config.zero_readout);
+}
+
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t(0));
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t above = row[j + 1];
+      row[j + 1] = std::min({above + 1, row[j] + 1, diagonal + (a[i] == b[j] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row.back();
+}
+
+}  // namespace
+
+int64_t ModelConfig::hidden() const {
+  if (n_hidden > 0) return n_hidden;
+  if (activation != Activation::swiglu) return 4 * n_embd;
+  return (8 * n_embd / 3 + 7) / 8 * 8;
+}
+
+void check_config(const ModelConfig& config) {
+  const auto positive = [](const char* key, int64_t value) {
+    check(value > 0, "[config] {} is {}, it must be at least 1", key, value);
+  };
+  positive("n_layer", config.n_layer);
+  positive("n_head", config.n_head);
+  positive("n_embd", config.n_embd);
+  positive("block_size", config.block_size);
+  positive("vocab_size", config.vocab_size);
+  const auto not_negative = [](const char* key, int64_t value) {
+    check(value >= 0, "[config] {} is {}, it must not be negative", key, value);
+  };
+  not_negative("n_encoder_layer", config.n_encoder_layer);
+  not_negative("n_kv_head", config.n_kv_head);
+  not_negative("n_hidden", config.n_hidden);
+  not_negative("source_size", config.source_size);
+  not_negative("window", config.window);
+  not_negative("input_size", config.input_size);
+  check(config.input_size == 0 || !config.tied,
+        "[config] a model that reads vectors (input_size {}) has no embedding to tie its head to", config.input_size);
+  check(config.input_size == 0 || config.architecture != Architecture::encoder_decoder,
+        "[config] an encoder_decoder reads tokens, input_size is {}", config.input_size);
+  check(config.n_embd % config.n_head == 0, "[config] n_head {} does not divide n_embd {}", config.n_head,
+        config.n_embd);
+  check(config.n_head % config.kv_heads() == 0, "[config] n_kv_head {} does not divide n_head {}", config.n_kv_head,
+        config.n_head);
+  check(config.dropout >= 0 && config.dropout < 1, "[config] dropout is {}, it must be in [0, 1)", config.dropout);
+  check(config.norm_epsilon > 0, "[config] norm_epsilon is {}, it must be positive", config.norm_epsilon);
+  check(config.position != Position::rotary || config.head_width() % 2 == 0,
+        "[config] rotary positions want an even head width, n_embd / n_head is {}", config.head_width());
+  check(config.attention_scale >= 0 && std::isfinite(config.attention_scale),
+        "[config] attention_scale is {}, it must not be negative", config.attention_scale);
+  check(config.readout_multiplier > 0 && std::isfinite(config.readout_multiplier),
+        "[config] readout_multiplier is {}, it must be positive", config.readout_multiplier);
+  check(config.hidden_rate >= 0 && std::isfinite(config.hidden_rate),
+        "[config] hidden_rate is {}, it must not be negative", config.hidden_rate);
+  check(!config.zero_readout || !config.tied,
+        "[config] zero_readout wants a head of its own: a tied one is the embedding");
+  check(config.position != Position::rotary || config.rotary_base > 1, "[config] rotary_base is {}, it must be above 1",
+        config.rotary_base);
+}
+
+json to_json(const ModelConfig& config) {
+  json result = json::object();
+  visit_keys(config, [&](const char* key, const auto& field) {
+    json value = write(field);
+    if (!value.is_null()) result[key] = std::move(value);
+  });
+  return result;
+}
+
+ModelConfig model_config_from_json(const json& source, const ModelConfig& base) {
+  check(source.is_object(), "[config] the model's configuration is not an object: {}", source.dump());
+  ModelConfig config = base;
+  const std::vector<std::string> keys = model_config_keys();
+  for (const auto& [key, value] : source.items()) {
+    if (std::find(keys.begin(), keys.end(), key) != keys.end()) continue;
+    const std::string& nearest = *std::min_element(keys.begin(), keys.end(), [&](const auto& a, const auto& b) {
+      return edit_distance(key, a) < edit_distance(key, b);
+    });
+    check(false, "[config] unknown key {}; did you mean {}?", key, nearest);
+  }
+  visit_keys(config, [&](const char* key, auto& field) {
+    if (source.contains(key)) read(source.at(key), key, field);
+  });
+  check_config(config);
+  return config;
+}
+
+std::vector<std::string> model_config_keys() {
+  std::vector<std::string> keys;
+  const ModelConfig config;
+  visit_keys(config, [&](const char* key, const auto&) { keys.emplace_back(key); });
+  return keys;
+}
+
+void apply_descriptor(ModelConfig& config, std::string_view descriptor) {
+  int64_t depth = 0;
+  bool valid = descriptor.size() > 1 && descriptor[0] == 'd';
+  if (valid) {
+    const char* last = descriptor.data() + descriptor.size();
+    const auto [end, error] = std::from_chars(descriptor.data() + 1, last, depth);
+    valid = error == std::errc() && end == last && depth > 0 && depth <= 1000;
+  }
+  check(valid, "[config] a size is written d1, d2 .. d1000 (layers), not {}", descriptor);
+  config.n_layer = depth;
+  config.n_head = depth;
+  config.n_kv_head = 0;
+  config.n_embd = 64 * depth;
+}
+
+ModelConfig recipe_config(int64_t n_layer, int64_t n_embd, int64_t vocab_size, int64_t block_size) {
+  ModelConfig config;
+  config.n_layer = n_layer;
+  config.n_embd = n_embd;
+  config.n_head = n_embd <= 16 ? 2 : n_embd / 8;
+  config.vocab_size = vocab_size;
+  config.block_size = block_size;
+  config.bias = false;
+  config.hidden_bias = true;
+  config.initialisation = InitialisationScheme::recipe;
+  check_config(config);
+  return config;
+}
+
+ModelConfig width_scaled(ModelConfig config, const ModelConfig& base) {
+  check(!config.tied, "[config] widths are scaled with an untied head");
+  check(config.initialisation == InitialisationScheme::recipe,
+        "[config] widths are scaled with the initialisation recipe: deviations must follow fan-ins");
+  check(config.hidden() * base.n_embd == base.hidden() * config.n_embd,
+        "[config] the hidden layer is {} wide for n_embd {}, and {} for {}: widths are scaled alike", config.hidden(),
+        config.n_embd, base.hidden(), base.n_embd);
+  const double growth = double(config.n_embd) / double(base.n_embd);
+  config.attention_scale = std::sqrt(double(base.head_width())) / double(config.head_width());
+  config.readout_multiplier = 1 / growth;
+  config.hidden_rate = 1 / growth;
+  config.zero_query = true;
+  config.zero_readout = true;
+  check_config(config);
+  return config;
+}
+
+}  // namespace surtsey::experiments

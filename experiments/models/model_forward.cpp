@@ -1,0 +1,310 @@
+// The forward pass of a model as a graph.
+#include "experiments/base/join.h"
+#include "experiments/models/model.h"
+#include "experiments/models/stack.h"
+#include "graph/attention.h"
+#include "graph/functions.h"
+
+#include <source_location>
+
+namespace surtsey::experiments {
+namespace {
+
+using graph::DType;
+using graph::Parameters;
+using graph::ScopeGuard;
+using graph::Value;
+
+class Forward {
+ public:
+  Forward(Parameters& parameters, const ModelConfig& config, const Stack& stack, const ForwardOptions& options)
+      : parameters_(parameters), config_(config), stack_(stack), options_(options) {}
+
+  // tokens [B, T] -> [B, T, C]. `key_mask` masks self-attention, `memory` [B, S, C] and its mask
+  // are what cross-attention reads.
+  Value run(Value tokens, Value key_mask, Value memory, Value memory_mask) {
+    if (config_.input_size > 0) {
+      check(tokens.rank() == 3 && tokens.dtype() == DType::f32 && tokens.dim(2) == config_.input_size,
+            "[model] the input is {}, not f32[B,T,{}]", to_string(tokens.type()), config_.input_size);
+    } else {
+      check(tokens.rank() == 2 && tokens.dtype() == DType::u32, "[model] tokens are {}, not u32[B,T]",
+            to_string(tokens.type()));
+    }
+    check(tokens.dim(1) <= stack_.length, "[model] {} tokens exceed the {} positions of the {}", tokens.dim(1),
+          stack_.length, stack_.prefix.empty() ? "model" : stack_.prefix);
+    check_cache(tokens.dim(1));
+    Value x = point("embed", embed(tokens));
+    for (int64_t i = 0; i < stack_.layers; ++i) {
+      const std::string block = fmt::format("{}blocks.{}", stack_.prefix, i);
+      ScopeGuard scope(graph(), block);
+      x = branch(x, block, "norm1", "attention",
+                 [&](Value h, const std::string& name) { return attention(h, h, key_mask, name, true); });
+      if (stack_.cross) {
+        x = branch(x, block, "norm_cross", "cross",
+                   [&](Value h, const std::string& name) { return attention(h, memory, memory_mask, name, false); });
+      }
+      if (config_.mlp) {
+        x = branch(x, block, "norm2", "mlp", [&](Value h, const std::string& name) { return mlp(h, name); });
+      }
+      x = point(fmt::format("blocks.{}.residual", i), x);
+    }
+    if (config_.norm_placement == NormPlacement::pre) x = norm(x, stack_.prefix + "norm");
+    return x;
+  }
+
+  // Keys and values of `memory` [B, S, C] for the cross-attention of every block, into the cache.
+  void remember_memory(Value memory) {
+    for (int64_t i = 0; i < stack_.layers; ++i) {
+      const std::string name = fmt::format("{}blocks.{}.cross", stack_.prefix, i);
+      ScopeGuard scope(graph(), name);
+      const std::vector<Value> kv = cross_keys(memory, name);
+      for (size_t part = 0; part < 2; ++part) {
+        const Value value = by_head(kv[part]);
+        graph().assign(cache(name, kCached[part], value.dim(0), value.dim(2)), value);
+      }
+    }
+  }
+
+ private:
+  static constexpr const char* kCached[] = {"key", "value"};
+
+  graph::Graph& graph() const { return parameters_.graph(); }
+
+  bool cached() const { return options_.cache_length > 0 && stack_.causal; }
+
+  void check_cache(int64_t tokens) const {
+    if (options_.cache_length == 0) return;
+    check(options_.position && options_.position.type() == graph::Type{DType::u32, {}},
+          "[model] a key/value cache needs a position, u32 []");
+    check(config_.architecture != Architecture::encoder, "[model] an encoder has no cache");
+    check(tokens <= options_.cache_length, "[model] {} tokens exceed the {} positions of the cache", tokens,
+          options_.cache_length);
+  }
+
+  // What the options put in the place of a value of the residual stream.
+  Value point(const std::string& name, Value x) const {
+    return options_.residual ? options_.residual(stack_.prefix + name, x) : x;
+  }
+
+  bool training() const { return config_.dropout > 0 && options_.seed && options_.step; }
+
+  Value drop(Value x, const std::string& place) const {
+    if (!training()) return x;
+    return dropout(x, config_.dropout, options_.seed, options_.step, "dropout." + place);
+  }
+
+  // The rows of a table by position that `length` tokens stand at.
+  Value rows_at(Value table, int64_t length) const {
+    if (!cached()) return slice(table, 0, 0, length);
+    return gather(table, iota(graph(), {DType::u32, {length}}, 0) + options_.position);
+  }
+
+  Value table(const char* name, int64_t rows, int64_t columns, int64_t length) const {
+    return rows_at(graph().parameter(name, {DType::f32, {rows, columns}}), length);
+  }
+
+  int64_t table_rows() const { return std::max(config_.block_size, config_.source_length()); }
+
+  Value embed(Value tokens) {
+    ScopeGuard scope(graph(), stack_.prefix + "embed");
+    const int64_t length = tokens.dim(1);
+    Value x = config_.input_size > 0 ? linear(tokens, parameters_.get(stack_.prefix + "embed.input"))
+                                     : embedding(parameters_.get(stack_.prefix + "embed.token"), tokens);
+    if (config_.position == Position::learned) {
+      x = x + rows_at(parameters_.get(stack_.prefix + "embed.position"), length);
+    } else if (config_.position == Position::sinusoidal) {
+      x = x + table("constants.sinusoidal", table_rows(), config_.n_embd, length);
+    }
+    if (config_.embedding_norm) x = norm(x, stack_.prefix + "embed.norm");
+    return drop(x, stack_.prefix + "embed");
+  }
+
+  // x + f(norm(x)), or norm(x + f(x)).
+  template <typename Function>
+  Value branch(Value x, const std::string& block, const std::string& norm_name, const std::string& name,
+               Function&& function, std::source_location where = std::source_location::current()) {
+    ScopeGuard scope(graph(), name, where);
+    const std::string path = fmt::format("{}.{}", block, name);
+    const std::string norm_path = fmt::format("{}.{}", block, norm_name);
+    const bool pre = config_.norm_placement == NormPlacement::pre;
+    const Value change = drop(function(pre ? norm(x, norm_path) : x, path), path);
+    return pre ? x + change : norm(x + change, norm_path);
+  }
+
+  Value norm(Value x, const std::string& name) {
+    if (config_.norm == Norm::none) return x;
+    ScopeGuard scope(graph(), name.substr(name.rfind('.') + 1));
+    const Value weight = parameters_.get(name + ".weight");
+    const Value bias = config_.has_norm_bias() ? parameters_.get(name + ".bias") : Value{};
+    return config_.norm == Norm::layer_norm ? layer_norm(x, weight, bias, config_.norm_epsilon)
+                                            : rms_norm(x, weight, bias, config_.norm_epsilon);
+  }
+
+  // One matmul for several projections that lie side by side; its scope is named after them.
+  Value project(Value x, const std::string& prefix, const std::vector<std::string>& parts, bool biased,
+                std::source_location where = std::source_location::current()) {
+    ScopeGuard scope(graph(), join(parts, "_"), where);
+    const auto names = [&](const char* suffix) {
+      std::vector<std::string> list;
+      for (const std::string& part : parts) list.push_back(prefix + part + suffix);
+      return list;
+    };
+    return linear(x, parameters_.joined(names(".weight")), biased ? parameters_.joined(names(".bias")) : Value{});
+  }
+
+  // [B, T, n D] -> [B, T, n, D]
+  Value heads(Value x) const { return reshape(x, {x.dim(0), x.dim(1), -1, config_.head_width()}); }
+
+  Value rotate(Value x) const {
+    const int64_t half = config_.head_width() / 2;
+    const auto read = [&](const char* name) {
+      return reshape(table(name, table_rows(), half, x.dim(1)), {x.dim(1), 1, half});
+    };
+    return rotary(x, read("constants.rotary_cos"), read("constants.rotary_sin"));
+  }
+
+  static Value by_head(Value x) { return permute(x, {0, 2, 1, 3}); }
+
+  // The keys and the values of cross-attention, [B, S, K, D] each.
+  std::vector<Value> cross_keys(Value memory, const std::string& name) {
+    const int64_t K = config_.kv_heads();
+    const Value both = heads(project(memory, name + ".", {"k", "v"}, config_.has_attention_bias()));
+    return split(both, 2, {K, K});
+  }
+
+  Value cache(const std::string& name, const char* part, int64_t rows, int64_t length) const {
+    return graph().parameter(fmt::format("cache.{}.{}", name, part),
+                             {DType::f32, {rows, config_.kv_heads(), length, config_.head_width()}});
+  }
+
+  // x [B, K, T, D] written into the cache at the position; the whole cache, [B, K, S, D].
+  Value remember(const std::string& name, const char* part, Value x) const {
+    const Value state = cache(name, part, x.dim(0), options_.cache_length);
+    const Value whole = slice_update(state, x, options_.position, 2);
+    graph().assign(state, whole);
+    return whole;
+  }
+
+  Value attention(Value x, Value memory, Value key_mask, const std::string& name, bool self) {
+    const int64_t H = config_.n_head;
+    const int64_t K = config_.kv_heads();
+    const bool biased = config_.has_attention_bias();
+    Value q, k, v;  // [B, heads, T, D]
+    if (self) {
+      const Value qkv = heads(project(x, name + ".", {"q", "k", "v"}, biased));
+      if (config_.position == Position::rotary) {
+        // Queries and keys turn by the same angles, so they turn together.
+        const std::vector<Value> parts = split(qkv, 2, {H + K, K});
+        const std::vector<Value> turned = split(rotate(parts[0]), 2, {H, K});
+        q = by_head(turned[0]);
+        k = by_head(turned[1]);
+        v = by_head(parts[1]);
+      } else {
+        const std::vector<Value> parts = split(qkv, 2, {H, K, K});
+        q = by_head(parts[0]);
+        k = by_head(parts[1]);
+        v = by_head(parts[2]);
+      }
+      if (cached()) {
+        k = remember(name, kCached[0], k);
+        v = remember(name, kCached[1], v);
+      }
+    } else {
+      if (memory) {
+        const std::vector<Value> kv = cross_keys(memory, name);
+        k = by_head(kv[0]);
+        v = by_head(kv[1]);
+      } else {
+        k = cache(name, kCached[0], x.dim(0), config_.source_length());
+        v = cache(name, kCached[1], x.dim(0), config_.source_length());
+      }
+      q = by_head(heads(project(x, name + ".", {"q"}, biased)));
+    }
+    graph::AttentionOptions options;
+    options.causal = self && stack_.causal;
+    options.window = self ? config_.window : 0;
+    if (self && cached()) options.position = options_.position;
+    options.key_mask = key_mask;
+    const bool linear = config_.attention == AttentionKind::linear;
+    if (linear) options.scale = 1 / double(config_.block_size);
+    if (config_.attention_scale > 0) options.scale = config_.attention_scale;
+    if (training() && !linear) {
+      options.dropout = config_.dropout;
+      options.seed = options_.seed;
+      options.step = options_.step;
+      options.stream = "dropout." + name + ".probabilities";
+    }
+    const Value mixed = mix(q, k, v, options);
+    return project(reshape(by_head(mixed), x.shape()), name + ".", {"out"}, config_.has_output_bias());
+  }
+
+  // The scores, their softmax or not, times the values.
+  Value mix(Value q, Value k, Value v, const graph::AttentionOptions& options) {
+    ScopeGuard scope(graph(), "mix");
+    return config_.attention == AttentionKind::linear ? linear_attention(q, k, v, options)
+                                                      : scaled_dot_product_attention(q, k, v, options).out;
+  }
+
+  Value activate(Value x) {
+    ScopeGuard scope(graph(), "activation");
+    return config_.activation == Activation::gelu ? gelu_erf(x) : graph::gelu_tanh(x);
+  }
+
+  Value mlp(Value x, const std::string& name) {
+    const bool biased = config_.has_hidden_bias();
+    const int64_t F = config_.hidden();
+    Value h;
+    if (config_.activation == Activation::swiglu) {
+      const Value both = project(x, name + ".", {"up", "gate"}, biased);
+      const std::vector<Value> parts = split(both, -1, {F, F});
+      ScopeGuard scope(graph(), "activation");
+      h = graph::swiglu(parts[1], parts[0]);
+    } else {
+      h = activate(project(x, name + ".", {"up"}, biased));
+    }
+    return project(h, name + ".", {"down"}, config_.has_output_bias());
+  }
+
+  Parameters& parameters_;
+  const ModelConfig& config_;
+  const Stack& stack_;
+  const ForwardOptions& options_;
+};
+
+}  // namespace
+
+Value Model::hidden(Parameters& parameters, Value tokens, const ForwardOptions& options) const {
+  const bool two = config_.architecture == Architecture::encoder_decoder;
+  const bool reads_source = two && options.cache_length == 0;
+  check(reads_source == bool(options.source), "[model] {}",
+        reads_source ? "an encoder_decoder needs a source" : "only an encoder_decoder without a cache reads a source");
+  Value memory;
+  if (reads_source) {
+    const Stack source = source_stack(config_);
+    memory = Forward(parameters, config_, source, options).run(options.source, options.source_mask, {}, {});
+  }
+  const Stack stack = main_stack(config_);
+  return Forward(parameters, config_, stack, options).run(tokens, options.token_mask, memory, options.source_mask);
+}
+
+void Model::remember_source(Parameters& parameters, Value source, Value source_mask) const {
+  check(config_.architecture == Architecture::encoder_decoder && source.rank() == 2 &&
+            source.dim(1) == config_.source_length(),
+        "[model] an encoder_decoder's cache takes a source u32[B,{}]", config_.source_length());
+  const ForwardOptions options;
+  const Value memory = Forward(parameters, config_, source_stack(config_), options).run(source, source_mask, {}, {});
+  Forward(parameters, config_, main_stack(config_), options).remember_memory(memory);
+}
+
+Value Model::head(Parameters& parameters, Value hidden) const {
+  ScopeGuard scope(parameters.graph(), "head");
+  const std::string prefix = main_stack(config_).prefix;
+  const Value logits = linear(hidden, parameters.get(prefix + (config_.tied ? "embed.token" : "head.weight")));
+  return config_.readout_multiplier == 1 ? logits : logits * config_.readout_multiplier;
+}
+
+Value Model::logits(Parameters& parameters, Value tokens, const ForwardOptions& options) const {
+  return head(parameters, hidden(parameters, tokens, options));
+}
+
+}  // namespace surtsey::experiments

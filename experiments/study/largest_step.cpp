@@ -1,0 +1,71 @@
+#include "experiments/study/largest_step.h"
+
+#include "experiments/train/train.h"
+
+namespace surtsey::experiments {
+namespace {
+
+constexpr int64_t kRingSlots = 32;  // of the data ring: it does not change a kernel's work
+
+// Every member reads the batch of its seed in the only slot of the ring.
+void fill_ring(engine::Session& session, const PackStep& step) {
+  std::vector<uint32_t> tokens, targets;
+  std::vector<float> weights;
+  for (const tasks::Batch& batch : step.batches) {
+    tokens.insert(tokens.end(), batch.tokens.begin(), batch.tokens.end());
+    targets.insert(targets.end(), batch.targets.begin(), batch.targets.end());
+    weights.insert(weights.end(), batch.weights.begin(), batch.weights.end());
+  }
+  session.write("data.tokens", tokens);
+  session.write("data.targets", targets);
+  session.write("data.weights", weights);
+}
+
+}  // namespace
+
+PackStep largest_step(engine::Device& device, Study& study) {
+  PackStep largest;
+  double most = 0;
+  StudyRun run(device, [&](const ScoutedPack& pack) {
+    PackStep step = first_step(pack.experiment, pack.members);
+    const auto tokens =
+        static_cast<double>(step.train.tokens_per_step(step.model)) * static_cast<double>(step.train.members.size());
+    const double flops = estimated_training_flops(Model(step.model).parameter_count(), tokens);
+    if (flops <= most) return;
+    most = flops;
+    largest = std::move(step);
+  });
+  study.run(run);
+  check(most > 0, "{} would train nothing", study.name());
+  return largest;
+}
+
+void profile_pack_step(engine::Device& device, const PackStep& step, const ProfileRequest& request) {
+  const Model model(step.model);
+  engine::Session session(device, {.driver_statistics = true});
+  const TrainPrograms programs = train_programs(model, step.train, 1);
+  const auto& [name, program] = programs.programs.front();
+  session.add_program(name, program);
+  session.allocate();
+  graph::State state = initial_train_state(model, step.train);
+  for (auto& [constant, tensor] : model.constants()) state[constant] = tensor;
+  for (const auto& [tensor, value] : state)
+    if (session.has_state(tensor)) session.write(tensor, value);
+  if (!step.batches.empty()) fill_ring(session, step);
+  run_profile(
+      session, name,
+      fmt::format("{}: {} models of width {}, {} parameters each, {} x {} tokens", step.name, step.train.members.size(),
+                  step.model.n_embd, model.parameter_count(), step.train.batch_size, step.train.block(step.model)),
+      to_json(step.model).dump(), request);
+}
+
+void analyze_pack_step(const PackStep& step, const AnalysisRequest& request) {
+  const Model model(step.model);
+  const TrainPrograms programs = train_programs(model, step.train, kRingSlots);
+  const auto& [name, program] = programs.programs.front();
+  run_analysis(
+      program, compile_options(step.train, name), request,
+      fmt::format("{}: {} models of {} parameters", step.name, step.train.members.size(), model.parameter_count()));
+}
+
+}  // namespace surtsey::experiments

@@ -1,0 +1,132 @@
+// A pack: models that differ in seed or learning rate only, trained as one ensemble
+// (ensemble_run.h). What is trained, in which packs, and what that costs.
+//
+// Packs are fixed by the options and the kind of device before anything runs, and a pack resumes
+// whole: what a model computes never depends on which others failed.
+//
+// Packs are as large as is fast: on a GPU as large as memory allows, on a CPU device as large as
+// its caches hold, since more only move more data (measured: six models of width 16 cost 1.7 times
+// as much each as two).
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+
+#include "engine/device.h"
+#include "experiments/device_data/generated.h"
+#include "experiments/results/result.h"
+#include "experiments/tasks/task.h"
+#include "experiments/train/options.h"
+#include "experiments/train/train.h"
+
+namespace surtsey::experiments {
+
+// Keys that every sweep has.
+struct SweepOptions {
+  std::vector<int32_t> widths = {4, 8, 16, 32};
+  int32_t n_layer = 2;
+  std::vector<int32_t> seeds = {0, 1};
+  std::vector<double> learning_rates = {0.16, 0.08};  // times 1 / width
+  int32_t selection_seed = 1000;
+  int32_t selection_steps = 0;
+  int32_t steps = 600;
+  int32_t batch_size = 192;
+  int32_t test_items = 1000;
+  int32_t test_seed = 1;
+  int32_t validation_items = 1024;
+  int32_t evaluation_rows = 256;
+  int32_t log_interval = 50;
+  int32_t checkpoint_interval = 0;
+  int32_t ensemble_size = 0;
+  bool save_models = false;
+  std::string dtype = "f32";  // see parse_dtype()
+};
+
+// Those that do not say what is trained: seeds, questions, logging, packs.
+void add_run_fields(ConfigTable& table, SweepOptions& options, bool selection = true);
+// Adds them all, those that choose a learning rate only on request; call check_sweep_options()
+// after parsing.
+void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection = true);
+void check_sweep_options(const SweepOptions& options);
+
+class Interview;  // interview.h
+
+// Models that an earlier run trained and kept, one a seed at one learning rate.
+struct TrainedModels {
+  std::filesystem::path folder;  // the weights of CELL in folder/CELL
+  std::vector<Cell> cells;       // of the earlier run
+};
+
+struct Experiment {
+  std::string task;     // Cell::task
+  std::string variant;  // Cell::variant
+  // One of the two. Generated data wants a `model`.
+  const tasks::Task* data = nullptr;
+  const GeneratedData* generated = nullptr;
+  const Probe* probe = nullptr;                     // of models that learn a task
+  const Interview* interview = nullptr;             // instead of every study's questions
+  const TrainedModels* trained = nullptr;           // asked, and not trained again
+  std::optional<ModelConfig> model;                 // instead of recipe_config()
+  std::optional<graph::OptimizerConfig> optimizer;  // instead of recipe_optimizer()
+  int32_t width = 0;
+  int32_t n_layer = 2;
+  int32_t steps = 0;
+  int32_t batch_size = 0;
+  graph::DType dtype = graph::DType::f32;  // of activations
+  std::vector<int32_t> seeds;
+  std::vector<double> learning_rates;  // of the optimizer, not yet divided by anything else
+  bool choose_rate = true;             // false: every learning rate counts (negative controls)
+  std::string corrupt_arm;             // whose steps are corrupted; empty: none
+  std::string given_arm;               // asked again with its steps given (kGivenArm); empty: none
+  // The trained weights are rounded to each of so many bits (quantize.h) and asked the same
+  // questions; what they answer is a cell of variant rounded_variant(), which took no time to
+  // train.
+  std::vector<int32_t> bits;
+};
+
+// The grid of a width: factor / width, in the order of the options.
+std::vector<double> learning_rates(const SweepOptions& options, int32_t width);
+
+// "joint-d16-L2-s0-lr0.01"; the task comes first where there is one.
+std::string cell_name(const Experiment& experiment, const Member& member);
+
+// What the options say of every experiment of one width: steps, batch, seeds, learning rates.
+// `data` may be null.
+Experiment sweep_experiment(const SweepOptions& options, std::string task, std::string variant, const tasks::Task* data,
+                            int32_t width);
+
+// Every seed with every learning rate of the experiment, the learning rate running fastest, cut
+// into packs of about equal size.
+std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device, const SweepOptions& options,
+                                              const Experiment& experiment);
+
+// A training step of a pack, with the first batch for each distinct seed of its ensemble; none
+// where the device makes them.
+struct PackStep {
+  std::string name;  // of the first cell
+  ModelConfig model;
+  TrainConfig train;
+  std::vector<tasks::Batch> batches;
+};
+PackStep first_step(const Experiment& experiment, const std::vector<Member>& members);
+
+// Adds the programs of its training to a session that is not yet allocated. The model must outlive
+// the trainer.
+std::unique_ptr<Trainer> make_trainer(engine::Session& session, const Model& model, const Experiment& experiment,
+                                      const std::vector<Member>& members);
+
+// What a pack costs, from its plan; nothing is allocated. Models that are trained already cost no
+// training.
+struct PackCost {
+  int64_t parameters = 0;  // of one model
+  double flops = 0;        // of the training of all its models
+  uint64_t bytes = 0;      // of training: state, outputs, and the largest transient arena
+};
+PackCost pack_cost(const graph::Target& target, const Experiment& experiment, const std::vector<Member>& members);
+
+// Seconds that a training step of the pack takes, measured over a few steps on the device.
+double measure_step(engine::Device& device, const Experiment& experiment, const std::vector<Member>& members,
+                    int64_t steps = 16);
+
+}  // namespace surtsey::experiments

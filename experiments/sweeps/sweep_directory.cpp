@@ -1,0 +1,329 @@
+#include "experiments/sweeps/sweep_directory.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "experiments/base/interrupt.h"
+#include "experiments/base/join.h"
+#include "experiments/results/environment.h"
+#include "experiments/sweeps/ensemble_run.h"
+#include "graph/error.h"
+#include "shaders/cache_file.h"
+
+namespace surtsey::experiments {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr const char* kPlan = "plan.json";
+constexpr const char* kFailed = "failed.json";
+constexpr const char* kResult = "result.json";
+constexpr const char* kHashFact = "pack";
+constexpr const char* kSecondsFact = "seconds";
+
+std::string read_text(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  check(file.good(), "cannot read '{}'", path.string());
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+Json read_json(const fs::path& path) {
+  const Json json = Json::parse(read_text(path), nullptr, false);
+  check(json.is_object(), "'{}' is not a JSON object", path.string());
+  return json;
+}
+
+std::string number(int64_t index) { return fmt::format("{:03}", index); }
+
+std::string plan_hash(const std::vector<SweepPack>& packs) {
+  std::string all;
+  for (const SweepPack& pack : packs) all += pack.hash + "\n";
+  return fmt::format("{:016x}", shaders::hash64(all));
+}
+
+Json pack_json(const SweepPack& pack) {
+  return {{"index", pack.index},
+          {"hash", pack.hash},
+          {"spec", pack.spec},
+          {"estimate",
+           {{"parameters", pack.cost.parameters},
+            {"flops", pack.cost.flops},
+            {"bytes", pack.cost.bytes},
+            {"seconds", pack.expected_seconds}}}};
+}
+
+SweepPack parse_pack(const fs::path& path) {
+  const Json json = read_json(path);
+  SweepPack pack;
+  try {
+    pack.index = json.at("index").get<int64_t>();
+    pack.hash = json.at("hash").get<std::string>();
+    pack.spec = json.at("spec");
+    const Json& estimate = json.at("estimate");
+    pack.cost = {estimate.at("parameters").get<int64_t>(), estimate.at("flops").get<double>(),
+                 estimate.at("bytes").get<uint64_t>()};
+    pack.expected_seconds = estimate.at("seconds").get<double>();
+  } catch (const Json::exception& error) {
+    throw UserError(fmt::format("{}: {}", path.string(), error.what()));
+  }
+  check(spec_hash(pack.spec) == pack.hash,
+        "{}: the specification was changed since it was planned; plan another directory", path.string());
+  return pack;
+}
+
+// A lock of the open file, not of the process: it ends when the descriptor is closed, by whatever
+// end of the process, and asking for it does not take it.
+struct flock whole_file() {
+  struct flock range = {};
+  range.l_type = F_WRLCK;
+  range.l_whence = SEEK_SET;
+  return range;
+}
+
+std::string fact(const StudyResult& result, std::string_view key) {
+  for (const auto& [name, value] : result.settings) {
+    if (name == key) return value;
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string_view name(PackState state) {
+  constexpr std::string_view kNames[] = {"waiting", "running", "stopped", "failed", "finished"};
+  return kNames[static_cast<size_t>(state)];
+}
+
+PackLock::~PackLock() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+SweepDirectory SweepDirectory::create(const fs::path& path, const std::string& toml,
+                                      const std::vector<SweepPack>& packs) {
+  const std::string hash = plan_hash(packs);
+  if (fs::exists(path / kPlan)) {
+    check(read_json(path / kPlan).value("hash", "") == hash, "'{}' holds another plan: choose another directory",
+          path.string());
+    return open(path);
+  }
+  std::error_code error;
+  fs::create_directories(path / "packs", error);
+  check(!error, "cannot create '{}': {}", (path / "packs").string(), error.message());
+  write_file_atomic(path / "sweep.toml", toml);
+  for (const SweepPack& pack : packs) {
+    write_file_atomic(path / "packs" / (number(pack.index) + ".json"), pack_json(pack).dump(2) + "\n");
+  }
+  const Json plan = {{"packs", packs.size()}, {"hash", hash}};
+  write_file_atomic(path / kPlan, plan.dump(2) + "\n");
+  return open(path);
+}
+
+SweepDirectory SweepDirectory::open(const fs::path& path) {
+  check(fs::exists(path / kPlan), "'{}' holds no plan: make one with `surtsey sweep plan`", path.string());
+  const Json plan = read_json(path / kPlan);
+  SweepDirectory directory(fs::absolute(path));
+  for (int64_t i = 0; i < plan.value("packs", int64_t{0}); ++i) {
+    directory.packs_.push_back(parse_pack(path / "packs" / (number(i) + ".json")));
+    check(directory.packs_.back().index == i, "{}: pack {} stands in the place of pack {}", path.string(),
+          directory.packs_.back().index, i);
+  }
+  check(plan_hash(directory.packs_) == plan.value("hash", ""), "'{}': the packs are not those that were planned",
+        path.string());
+  return directory;
+}
+
+const SweepPack& SweepDirectory::pack(int64_t index) const {
+  check(0 <= index && index < static_cast<int64_t>(packs_.size()), "there is no pack {}: '{}' has {}, numbered from 0",
+        index, path_.string(), packs_.size());
+  return packs_[static_cast<size_t>(index)];
+}
+
+fs::path SweepDirectory::run_path(const SweepPack& pack) const { return path_ / "runs" / number(pack.index); }
+
+std::optional<PackLock> SweepDirectory::lock(const SweepPack& pack) const {
+  std::error_code error;
+  fs::create_directories(run_path(pack), error);
+  const fs::path path = run_path(pack) / "lock";
+  const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  check(descriptor >= 0, "cannot open '{}': {}", path.string(), std::strerror(errno));
+  struct flock range = whole_file();
+  if (fcntl(descriptor, F_OFD_SETLK, &range) != 0) {
+    const int reason = errno;
+    close(descriptor);
+    check(reason == EAGAIN || reason == EACCES, "cannot lock '{}': {}", path.string(), std::strerror(reason));
+    return {};
+  }
+  return PackLock(descriptor);
+}
+
+bool SweepDirectory::locked(const SweepPack& pack) const {
+  const fs::path path = run_path(pack) / "lock";
+  const int descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (descriptor < 0) return false;
+  struct flock range = whole_file();
+  const bool asked = fcntl(descriptor, F_OFD_GETLK, &range) == 0;
+  close(descriptor);
+  return asked && range.l_type != F_UNLCK;
+}
+
+std::optional<StudyResult> SweepDirectory::result(const SweepPack& pack) const {
+  const fs::path path = run_path(pack) / kResult;
+  if (!fs::exists(path)) return {};
+  StudyResult result = load_result(path);
+  check(fact(result, kHashFact) == pack.hash, "{}: is the result of another specification", path.string());
+  return result;
+}
+
+std::string SweepDirectory::failure(const SweepPack& pack) const {
+  const fs::path path = run_path(pack) / kFailed;
+  return fs::exists(path) ? read_json(path).value("error", "unknown") : "";
+}
+
+PackState SweepDirectory::state(const SweepPack& pack) const {
+  const fs::path run = run_path(pack);
+  if (fs::exists(run / kResult)) return PackState::kFinished;
+  if (locked(pack)) return PackState::kRunning;
+  if (fs::exists(run / kFailed)) return PackState::kFailed;
+  return fs::exists(run / "checkpoints") ? PackState::kStopped : PackState::kWaiting;
+}
+
+void SweepDirectory::run(const SweepPack& pack, engine::Device& device, const std::vector<std::string>& command) {
+  const fs::path run = run_path(pack), checkpoints = run / "checkpoints";
+  std::error_code error;
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    const RunnablePack runnable(pack.spec);
+    // Lines of a run that was killed before its result: the pack says them again.
+    RunDirectory directory(run, RunDirectory::Mode::kReplace);
+    directory.write_environment(describe_environment(device.info(), command));
+    const PackResult found =
+        run_pack(device, runnable.options, runnable.experiment, runnable.members, false, {checkpoints}, true);
+    for (const MetricLine& line : found.metrics) directory.append(line);
+    for (const SampleLine& line : found.samples) directory.append(line);
+    StudyResult result;
+    result.study = "sweep";
+    result.scale = "pack " + number(pack.index);
+    result.device = device_facts(device.info());
+    result.cells = found.cells;
+    double seconds = 0;
+    for (const Cell& cell : found.cells) seconds += cell.train_seconds;
+    // Compiling and evaluating count; training may have begun in an earlier process.
+    const auto now = std::chrono::steady_clock::now();
+    seconds = std::max(seconds, std::chrono::duration<double>(now - start).count());
+    result.settings = {{kHashFact, pack.hash}, {kSecondsFact, fmt::format("{:.3f}", seconds)}};
+    directory.write_result(result);
+    fs::remove(run / kFailed, error);
+    fs::remove_all(checkpoints, error);
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const std::exception& problem) {
+    const Json json = {{"error", problem.what()}};
+    write_file_atomic(run / kFailed, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    throw;
+  }
+}
+
+std::optional<double> SweepDirectory::seconds_left() const {
+  // Without a measurement FLOPs stand for seconds.
+  double done = 0, took = 0, left = 0;
+  bool measured = true;
+  for (const SweepPack& pack : packs_) measured = measured && pack.expected_seconds > 0;
+  for (const SweepPack& pack : packs_) {
+    const double expected = measured ? pack.expected_seconds : pack.cost.flops;
+    if (const auto finished = result(pack)) {
+      done += expected;
+      took += std::strtod(fact(*finished, kSecondsFact).c_str(), nullptr);
+    } else {
+      left += expected;
+    }
+  }
+  if (left == 0) return 0;
+  if (done > 0) return left * took / done;
+  if (measured) return left;
+  return {};
+}
+
+StudyResult SweepDirectory::collect() const {
+  StudyResult all;
+  all.study = "sweep";
+  all.scale = "sweep";
+  all.title = path_.filename().string();
+  for (const SweepPack& pack : packs_) {
+    const auto finished = result(pack);
+    if (!finished) continue;
+    if (all.device.empty()) all.device = finished->device;
+    all.cells.insert(all.cells.end(), finished->cells.begin(), finished->cells.end());
+  }
+  return all;
+}
+
+namespace {
+
+using Row = std::vector<std::pair<const char*, nlohmann::ordered_json>>;
+
+std::vector<Row> table_rows(const StudyResult& result) {
+  std::vector<Row> rows;
+  for (const Cell& cell : result.cells) {
+    for (const ArmResult& arm : cell.arms) {
+      rows.push_back({{"cell", cell.cell},
+                      {"task", cell.task},
+                      {"n_layer", cell.n_layer},
+                      {"n_embd", cell.n_embd},
+                      {"parameters", cell.parameters},
+                      {"seed", cell.seed},
+                      {"learning_rate", cell.learning_rate},
+                      {"steps", cell.steps},
+                      {"tokens", cell.tokens},
+                      {"flops", cell.flops},
+                      {"validation_loss", cell.validation_loss.value_or(std::nan(""))},
+                      {"arm", arm.arm},
+                      {"n", arm.n},
+                      {"exact_match", arm.exact_match},
+                      {"chain_exact_match", arm.chain_exact_match},
+                      {"ci95_low", arm.ci95.low},
+                      {"ci95_high", arm.ci95.high},
+                      {"loss_per_token", arm.loss_per_token},
+                      {"loss_per_token_stderr", arm.loss_stderr},
+                      {"chance", cell.chance}});
+    }
+  }
+  return rows;
+}
+
+}  // namespace
+
+std::string sweep_table_csv(const StudyResult& result) {
+  std::string text;
+  for (const Row& row : table_rows(result)) {
+    std::vector<std::string> names, values;
+    for (const auto& [name, value] : row) {
+      names.push_back(name);
+      values.push_back(value.is_string() ? value.get<std::string>() : value.dump());
+    }
+    if (text.empty()) text = join(names, ",") + "\n";
+    text += join(values, ",") + "\n";
+  }
+  return text;
+}
+
+std::string sweep_table_jsonl(const StudyResult& result) {
+  std::string text;
+  for (const Row& row : table_rows(result)) {
+    nlohmann::ordered_json json;
+    for (const auto& [name, value] : row) json[name] = value;
+    text += json.dump() + "\n";
+  }
+  return text;
+}
+
+}  // namespace surtsey::experiments

@@ -1,0 +1,82 @@
+// A sweep as a directory of numbered, hashed specifications, worked off by any number of processes
+// on any number of machines that share the directory.
+//
+//   DIR/sweep.toml            the resolved configuration
+//   DIR/packs/003.json        {"index", "hash", "spec", "estimate"}: a pack, the largest first
+//   DIR/plan.json             how many packs there are, and the hash of all; written last
+//   DIR/runs/003/             the run of a pack: result.json, samples.jsonl, metrics.jsonl (and as
+//                             CSV and TensorBoard events), env.json, checkpoints, lock, failed.json
+//   DIR/result.json, table.csv, table.jsonl     what collect() gathers
+//
+// The hash of a pack covers its spec, which decides every number of its result on one device and
+// driver; the estimate is beside it. A pack is finished when its result carries its hash. Who works
+// on a pack holds a lock on runs/NNN/lock that ends with the process, however it ends.
+#pragma once
+
+#include <optional>
+
+#include "experiments/sweeps/sweep_plan.h"
+
+namespace surtsey::experiments {
+
+// Exclusive, for as long as it lives or the process does.
+class PackLock {
+ public:
+  ~PackLock();
+  PackLock(PackLock&& other) noexcept : descriptor_(other.descriptor_) { other.descriptor_ = -1; }
+  PackLock& operator=(PackLock&&) = delete;
+
+ private:
+  friend class SweepDirectory;
+  explicit PackLock(int descriptor) : descriptor_(descriptor) {}
+  int descriptor_ = -1;
+};
+
+enum class PackState { kWaiting, kRunning, kStopped, kFailed, kFinished };
+std::string_view name(PackState state);  // "waiting", ...
+
+class SweepDirectory {
+ public:
+  // Writes the plan. A directory that holds the same plan is left as it is; UserError when it
+  // holds another one.
+  static SweepDirectory create(const std::filesystem::path& path, const std::string& toml,
+                               const std::vector<SweepPack>& packs);
+  // UserError when there is no plan, or a specification was changed since.
+  static SweepDirectory open(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return path_; }
+  const std::vector<SweepPack>& packs() const { return packs_; }
+  const SweepPack& pack(int64_t index) const;  // UserError out of range
+  std::filesystem::path run_path(const SweepPack& pack) const;
+
+  // Stopped: it has a checkpoint and nobody works on it.
+  PackState state(const SweepPack& pack) const;
+  // Nothing when someone else holds it.
+  std::optional<PackLock> lock(const SweepPack& pack) const;
+  bool locked(const SweepPack& pack) const;
+  std::optional<StudyResult> result(const SweepPack& pack) const;  // of a finished pack
+  std::string failure(const SweepPack& pack) const;                // "" unless it failed
+
+  // Runs a pack that the caller has locked and writes its result; goes on from its newest
+  // checkpoint. An exception other than Interrupted is also left in failed.json.
+  void run(const SweepPack& pack, engine::Device& device, const std::vector<std::string>& command);
+
+  // Seconds that are left for these packs: what was expected, times how much longer the finished
+  // ones took than expected. Nothing before the first is finished, unless plan measured.
+  std::optional<double> seconds_left() const;
+
+  // Every finished cell, in the order of the plan.
+  StudyResult collect() const;
+
+ private:
+  explicit SweepDirectory(std::filesystem::path path) : path_(std::move(path)) {}
+
+  std::filesystem::path path_;
+  std::vector<SweepPack> packs_;
+};
+
+// One line a cell and arm, no times: two runs of one sweep on one device give the same text.
+std::string sweep_table_csv(const StudyResult& result);
+std::string sweep_table_jsonl(const StudyResult& result);
+
+}  // namespace surtsey::experiments

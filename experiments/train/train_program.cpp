@@ -1,0 +1,153 @@
+#include "experiments/train/train_program.h"
+
+#include <algorithm>
+
+#include "experiments/device_data/generated.h"
+#include "experiments/train/checkpoint.h"
+#include "graph/functions.h"
+
+namespace surtsey::experiments {
+namespace {
+
+using graph::DType;
+using graph::HostTensor;
+using graph::Program;
+using graph::State;
+using graph::Value;
+
+struct BatchValues {
+  Value tokens, targets, weights;
+};
+
+BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& config, int64_t slots, int64_t block) {
+  graph::ScopeGuard scope(graph, "data");
+  const auto groups = static_cast<int64_t>(distinct_seeds(config.members).size());
+  const int64_t rows = config.batch_size;
+  const auto whole = [&](int64_t value) { return graph::scalar(graph, static_cast<double>(value), DType::u32); };
+  const Value group = graph.parameter("data.group", {DType::u32, {}});
+  const Value place = graph::mod(counter, whole(slots)) * whole(groups) + group;
+  const auto read = [&](const char* name, DType dtype) {
+    const Value ring = graph.parameter(name, {dtype, {slots, groups, rows, block}});
+    return graph::gather(graph::reshape(ring, {slots * groups, rows, block}), place, 0);
+  };
+  return {read("data.tokens", DType::u32), read("data.targets", DType::u32), read("data.weights", DType::f32)};
+}
+
+// Forward and loss of one batch, in the graph of `parameters`.
+Value batch_loss(const Model& model, graph::Parameters& parameters, const TrainConfig& config, int64_t slots) {
+  graph::Graph& graph = parameters.graph();
+  const char* counter_name = config.accumulation() > 1 ? "micro_step" : "step";
+  const Value counter = graph.parameter(counter_name, {DType::u32, {}});
+  if (config.generated != nullptr) {
+    const Value seed = graph.parameter("seed", {DType::u32, {}});
+    return config.generated->training_loss(model, parameters, seed, counter, config.batch_size);
+  }
+  const BatchValues batch = read_ring(graph, counter, config, slots, config.block(model.config()));
+  ForwardOptions options;
+  if (model.config().dropout > 0) {
+    options.seed = graph.parameter("seed", {DType::u32, {}});
+    options.step = counter;
+  }
+  const Value logits = model.logits(parameters, batch.tokens, options);
+  graph::ScopeGuard scope(graph, "loss");
+  return graph::cross_entropy(logits, batch.targets, batch.weights).mean;
+}
+
+}  // namespace
+
+int32_t TrainConfig::block(const ModelConfig& model) const {
+  return block_size > 0 ? block_size : static_cast<int32_t>(model.block_size);
+}
+
+int64_t TrainConfig::tokens_per_step(const ModelConfig& model) const {
+  return int64_t{batch_size} * block(model) * accumulation();
+}
+
+graph::OptimizerConfig optimizer_for(graph::OptimizerConfig optimizer, DType dtype) {
+  optimizer.loss_scaling.enabled = dtype == DType::f16;
+  return optimizer;
+}
+
+graph::OptimizerConfig recipe_optimizer(int64_t steps) {
+  graph::OptimizerConfig optimizer;
+  optimizer.beta1 = 0.9;
+  optimizer.beta2 = 0.98;
+  optimizer.weight_decay = 0.01;
+  optimizer.clip_norm = 1;
+  optimizer.schedule = {graph::Decay::linear, std::max<int64_t>(1, steps / 20), steps, 0.05};
+  return optimizer;
+}
+
+std::vector<uint32_t> distinct_seeds(const std::vector<Member>& members) {
+  std::vector<uint32_t> seeds;
+  for (const Member& member : members) {
+    if (std::find(seeds.begin(), seeds.end(), member.seed) == seeds.end()) {
+      seeds.push_back(member.seed);
+    }
+  }
+  return seeds;
+}
+
+std::vector<uint32_t> member_groups(const std::vector<Member>& members) {
+  const std::vector<uint32_t> seeds = distinct_seeds(members);
+  std::vector<uint32_t> groups;
+  for (const Member& member : members) {
+    groups.push_back(static_cast<uint32_t>(std::find(seeds.begin(), seeds.end(), member.seed) - seeds.begin()));
+  }
+  return groups;
+}
+
+TrainPrograms train_programs(const Model& model, const TrainConfig& config, int64_t ring_slots) {
+  check(!config.members.empty(), "[train] there is no member to train");
+  check(config.batch_size > 0, "[train] a batch of {} sequences", config.batch_size);
+  check(ring_slots > 0, "[train] a data ring of {} slots", ring_slots);
+  check(model.config().architecture == Architecture::decoder, "[train] only decoders are trained on next tokens");
+  check(config.generated != nullptr || model.config().input_size == 0,
+        "[train] a model that reads vectors learns from generated data");
+  TrainPrograms result;
+  const graph::OptimizerConfig optimizer = optimizer_for(config.optimizer, config.dtype);
+  const auto gradient = [&](graph::Parameters& parameters, Value loss) {
+    return parameters.flat_gradient(loss, graph::gradient_coefficient(parameters.graph(), optimizer));
+  };
+  const auto add = [&](const char* name, auto&& build) {
+    Program program{std::make_shared<graph::Graph>(), {}};
+    graph::Parameters parameters(*program.graph, model.store());
+    build(program, parameters);
+    result.programs.emplace_back(name, for_members(program, config.members.size()));
+  };
+  if (config.accumulation() == 1) {
+    add("train", [&](Program& program, graph::Parameters& parameters) {
+      const Value loss = batch_loss(model, parameters, config, ring_slots);
+      graph::optimize(parameters, gradient(parameters, loss), loss, optimizer);
+      program.outputs = {{"loss", loss}};
+    });
+  } else {
+    add("accumulate", [&](Program&, graph::Parameters& parameters) {
+      const Value loss = batch_loss(model, parameters, config, ring_slots);
+      graph::accumulate(parameters, gradient(parameters, loss), loss);
+    });
+    add("apply", [&](Program&, graph::Parameters& parameters) { graph::optimize_accumulated(parameters, optimizer); });
+  }
+  return result;
+}
+
+State initial_train_state(const Model& model, const TrainConfig& config) {
+  std::vector<State> members;
+  const graph::OptimizerConfig optimizer = optimizer_for(config.optimizer, config.dtype);
+  const std::vector<uint32_t> groups = member_groups(config.members);
+  for (size_t i = 0; i < config.members.size(); ++i) {
+    const Member& member = config.members[i];
+    State state = graph::initial_optimizer_state(model.store(), optimizer, member.learning_rate);
+    state["learning_rate"].round_to_storage();
+    state[graph::kParameters] = model.store().initialise(member.seed);
+    state["data.group"] = HostTensor::scalar(DType::u32, groups[i]);
+    if (model.config().dropout > 0 || config.generated != nullptr)
+      state["seed"] = HostTensor::scalar(DType::u32, member.seed);
+    for (auto& [name, tensor] : model.constants()) state[name] = tensor;
+    members.push_back(std::move(state));
+  }
+  if (members.size() == 1) return members[0];
+  return ensemble_state(members, member_state_names());
+}
+
+}  // namespace surtsey::experiments

@@ -1,0 +1,74 @@
+// The graphs of a training step: batch slot, forward, loss, gradient, optimizer, in one program.
+//
+// Letters: E members, G distinct seeds among them, R slots of the data ring, B sequences, T tokens.
+//
+// Data lies in a ring that the host fills ahead (data_ring.h), shared by all members:
+//   data.tokens, data.targets   u32 [R, G, B, T]
+//   data.weights                f32 [R, G, B, T]
+//   data.group                  u32 [] a member: which of the G batches is its own
+// A step reads slot (counter mod R), the counter being `step`, or `micro_step` with accumulation:
+// members of one seed read the same bytes, and nothing is copied on the device. With generated data
+// there is no ring.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "experiments/models/members.h"
+#include "experiments/models/model.h"
+#include "graph/optimizer.h"
+#include "graph/plan.h"
+
+namespace surtsey::experiments {
+
+class GeneratedData;
+
+// One model of an ensemble. Its seed decides initialisation, data and dropout.
+struct Member {
+  uint32_t seed = 0;
+  double learning_rate = 1e-3;
+  bool operator==(const Member&) const = default;
+};
+
+struct TrainConfig {
+  graph::OptimizerConfig optimizer;
+  std::vector<Member> members = {Member{}};
+  int32_t batch_size = 32;  // B, of a micro-batch when gradients are accumulated
+  int32_t block_size = 0;   // T; 0: the model's
+  int64_t steps = 0;        // optimizer steps of the whole run
+  // What activations are stored in, see graph/passes/lower_precision. f16 trains with loss scaling.
+  graph::DType dtype = graph::DType::f32;
+  graph::MemoryLimit memory = {};  // of the step, or the micro-step
+  // What the device makes its batches with, instead of the ring (generated.h); must outlive the
+  // run.
+  const GeneratedData* generated = nullptr;
+
+  int32_t accumulation() const { return static_cast<int32_t>(optimizer.accumulation_steps); }
+  // Tokens of one optimizer step of one member.
+  int64_t tokens_per_step(const ModelConfig& model) const;
+  int32_t block(const ModelConfig& model) const;
+};
+
+// With loss scaling where gradients of this type need it.
+graph::OptimizerConfig optimizer_for(graph::OptimizerConfig optimizer, graph::DType dtype);
+
+// AdamW (.9, .98), decay .01, clipping at 1, 5% warm-up, linear decay to 5% of the peak: the recipe
+// of the chain experiments.
+graph::OptimizerConfig recipe_optimizer(int64_t steps);
+
+// Seeds without repetition, in order of first use; and the place of each member's seed among them.
+std::vector<uint32_t> distinct_seeds(const std::vector<Member>& members);
+std::vector<uint32_t> member_groups(const std::vector<Member>& members);
+
+struct TrainPrograms {
+  // "train", or with accumulation "accumulate" (once a micro-batch) and "apply" (once a step).
+  // Outputs of train: loss f32 [E] (f32 [] when E is 1).
+  std::vector<std::pair<std::string, graph::Program>> programs;
+};
+TrainPrograms train_programs(const Model& model, const TrainConfig& config, int64_t ring_slots);
+
+// What a fresh run starts from, with a leading member axis on what members own (when E > 1), the
+// data ring excepted.
+graph::State initial_train_state(const Model& model, const TrainConfig& config);
+
+}  // namespace surtsey::experiments

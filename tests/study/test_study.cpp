@@ -1,0 +1,314 @@
+// The frame of a study: command lines, refusals that leave earlier results whole, resume.
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include "experiments/base/exit_status.h"
+#include "experiments/base/interrupt.h"
+#include "experiments/study/study_plan.h"
+#include "experiments/study/study_try.h"
+#include "experiments/sweeps/sweep.h"
+#include "experiments/tasks/chain.h"
+#include "tests/support/support_device.h"
+
+using namespace surtsey;
+using namespace surtsey::experiments;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// Interrupts the run, once there is a file `stop_at`, when batch 75 of 80 is made: the ring is 64
+// batches ahead at most, so some steps are done and some are not.
+class TinyTask : public tasks::ChainTask {
+ public:
+  TinyTask() : ChainTask({.modulus = 5, .length = 3, .held_out_share = 0}) {}
+  fs::path stop_at;
+
+  void write_sample(tasks::Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                    std::span<int32_t> targets, std::span<float> weights) const override {
+    const bool late = split == tasks::Split::kTrain && step == 75 && !stop_at.empty();
+    if (late && fs::exists(stop_at)) set_interrupted(true);
+    ChainTask::write_sample(split, seed, step, index, tokens, targets, weights);
+  }
+};
+
+// Two sizes of a small task.
+class TinyStudy : public Study {
+ public:
+  TinyTask task;
+
+  std::string_view name() const override { return "tiny"; }
+  std::string_view title() const override { return "A tiny study"; }
+  std::string_view question() const override { return "Does the frame hold?"; }
+  std::vector<std::string> scales() const override { return {"quick"}; }
+  void set_scale(std::string_view) override {
+    options_ = {};
+    options_.widths = {4, 8};
+    options_.seeds = {1, 2};
+    options_.steps = 80;
+    options_.selection_steps = 20;
+    options_.batch_size = 16;
+    options_.test_items = 30;
+    options_.validation_items = 20;
+    options_.log_interval = 10;
+    options_.ensemble_size = 2;
+  }
+  void add_fields(ConfigTable& table) override { add_sweep_fields(table, options_); }
+  void check_options() const override { check_sweep_options(options_); }
+  void run(StudyRun& run) override {
+    for (const int32_t width : options_.widths) {
+      Experiment experiment;
+      experiment.variant = "joint";
+      experiment.data = &task;
+      experiment.width = width;
+      experiment.steps = options_.steps;
+      experiment.batch_size = options_.batch_size;
+      experiment.seeds = options_.seeds;
+      experiment.learning_rates = learning_rates(options_, width);
+      experiment.corrupt_arm = "cot";
+      experiment.given_arm = "cot";
+      experiment.bits = {2, 8};
+      run_experiment(run, options_, experiment);
+    }
+  }
+  std::vector<DeclaredClaim> claims() const override {
+    return {{"scored", "Every model of the larger size was scored.",
+             [](const StudyResult& result, double) {
+               const auto cells = claim_cells(result, "", "joint");
+               std::vector<Verdict> verdicts;
+               for (const Cell* cell : cells) {
+                 verdicts.push_back(cell->arms.empty() ? Verdict::kFail : Verdict::kPass);
+               }
+               return Judgement{all_of(verdicts), "by construction", count_seeds(cells)};
+             }},
+            {"learned", "Every model is right at least every second time.",
+             [](const StudyResult& result, double confidence) {
+               const auto cells = claim_cells(result, "", "joint");
+               std::vector<Verdict> verdicts;
+               for (const Cell* cell : cells) {
+                 verdicts.push_back(at_least(exact_match_interval(*cell->find_arm("cot"), confidence), 0.5));
+               }
+               return Judgement{all_of(verdicts), "", count_seeds(cells)};
+             }}};
+  }
+  void describe(StudyResult& result) const override { result.caveats = {"Tiny."}; }
+
+ private:
+  SweepOptions options_;
+};
+
+int run_tiny(TinyStudy& study, std::vector<std::string> words) {
+  words.insert(words.begin(), "tiny");
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  return run_study(static_cast<int>(argv.size()), argv.data(), study);
+}
+
+struct Scratch {
+  Scratch() {
+    std::string name = (fs::temp_directory_path() / "surtsey-study-XXXXXX").string();
+    REQUIRE(mkdtemp(name.data()) != nullptr);
+    path = name;
+  }
+  ~Scratch() {
+    std::error_code error;
+    fs::remove_all(path, error);
+  }
+  fs::path path;
+};
+
+std::string content(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") {
+  {
+    const engine::Device device = tests::open_test_device();
+  }
+  const Scratch scratch;
+  const std::string whole = (scratch.path / "whole").string();
+  const std::string parts = (scratch.path / "parts").string();
+  TinyStudy study;
+  REQUIRE(run_tiny(study, {"--out", whole}) == 0);
+
+  TinyStudy stopped;
+  stopped.task.stop_at = fs::path(parts) / "cells.json";
+  REQUIRE(run_tiny(stopped, {"--out", parts}) == kInterruptedStatus);
+  set_interrupted(false);
+  REQUIRE_FALSE(fs::exists(fs::path(parts) / "result.json"));
+  // Without --resume a directory with lines of a run is left alone.
+  const std::string metrics = content(fs::path(parts) / "metrics.jsonl");
+  REQUIRE_FALSE(metrics.empty());
+  REQUIRE(run_tiny(study, {"--out", parts}) == 1);
+  REQUIRE(content(fs::path(parts) / "metrics.jsonl") == metrics);
+  REQUIRE(run_tiny(study, {"--out", parts, "--resume"}) == 0);
+
+  const StudyResult first = load_result(fs::path(whole) / "result.json");
+  const StudyResult second = load_result(fs::path(parts) / "result.json");
+  // 2 sizes of 2 rates: the selection seed, and 2 seeds as trained, in 2 bits and in 8.
+  REQUIRE(first.cells.size() == 2 * 2 * (1 + 2 * 3));
+  REQUIRE(second.cells.size() == first.cells.size());
+  for (size_t i = 0; i < first.cells.size(); ++i) {
+    const Cell& a = first.cells[i];
+    const Cell& b = second.cells[i];
+    CAPTURE(a.cell);
+    REQUIRE(a.cell == b.cell);
+    REQUIRE(a.selected == b.selected);
+    REQUIRE(a.validation_loss == b.validation_loss);
+    REQUIRE(a.validation_only == (a.seed == 1000));
+    // A model is trained once, however often its weights are rounded.
+    REQUIRE((a.flops > 0) == (a.variant == "joint"));
+    REQUIRE(a.flops == b.flops);
+    REQUIRE(a.steps == (a.validation_only ? 20 : 80));
+    REQUIRE(a.arms.size() == (a.validation_only ? 0u : 3u));
+    REQUIRE(a.faithfulness == b.faithfulness);
+    for (size_t arm = 0; arm < a.arms.size(); ++arm) {
+      REQUIRE(a.arms[arm].n == 30);
+      REQUIRE(a.arms[arm].exact_match == b.arms[arm].exact_match);
+      REQUIRE(a.arms[arm].loss_per_token == b.arms[arm].loss_per_token);
+    }
+  }
+  for (const int32_t width : {4, 8}) {
+    int64_t chosen = 0;
+    for (const Cell& cell : first.cells) chosen += cell.n_embd == width && cell.selected ? 1 : 0;
+    REQUIRE(chosen == 1 + 2 * 3);  // one learning rate of the two, in every seed
+  }
+  // Rounded weights are asked again: 8 bits change the loss a little, 2 bits more.
+  for (const Cell& trained : first.cells) {
+    if (trained.variant != "joint" || trained.validation_only) continue;
+    CAPTURE(trained.cell);
+    std::map<std::string, double> change;
+    for (const Cell& cell : first.cells) {
+      if (cell.n_embd != trained.n_embd || cell.seed != trained.seed || cell.variant == "joint" ||
+          cell.learning_rate != trained.learning_rate) {
+        continue;
+      }
+      REQUIRE(cell.selected == trained.selected);
+      REQUIRE(cell.train_seconds == 0);
+      change[cell.variant] = std::abs(*cell.validation_loss - *trained.validation_loss);
+    }
+    REQUIRE(change.size() == 2);
+    REQUIRE(change.at("int8") > 0);
+    REQUIRE(change.at("int8") < 0.01);
+    REQUIRE(change.at("int2") > change.at("int8"));
+  }
+  for (const std::string& directory : {whole, parts}) {
+    const fs::path run = directory;
+    const auto samples = load_samples(run / "samples.jsonl");
+    REQUIRE(samples.size() == 8 * 3 * 30 * 4);
+    // With the steps given the last symbol alone is asked, after the same prompt and right chain.
+    std::map<std::pair<std::string, int64_t>, const SampleLine*> chains;
+    int64_t given = 0;
+    for (const SampleLine& line : samples) {
+      if (line.arm == "cot") chains[{line.cell, line.index}] = &line;
+      if (line.arm != kGivenArm) continue;
+      const SampleLine& chain = *chains.at({line.cell, line.index});
+      REQUIRE(line.prompt + " " + line.target == chain.prompt + " " + chain.target);
+      REQUIRE(line.target.find(' ') == std::string::npos);
+      REQUIRE(*line.nll <= *chain.nll + 1e-4);  // a part of the loss of the whole chain
+      ++given;
+    }
+    REQUIRE(given == 8 * 3 * 30);
+    REQUIRE(disagreements(load_result(run / "result.json"), samples).empty());
+    REQUIRE(load_metrics(run / "metrics.jsonl").size() == 8 * 8 + 4 * 2);
+    for (const char* file : {"config.toml", "env.json", "report.html"}) {
+      REQUIRE(fs::file_size(run / file) > 0);
+    }
+    REQUIRE_FALSE(fs::exists(run / "cells.json"));
+  }
+  // Claims stood in the configuration before the run; two seeds demonstrate.
+  const std::string declared = content(fs::path(whole) / "config.toml");
+  REQUIRE(declared.find("claims = [\"scored\", \"learned\"]") != std::string::npos);
+  REQUIRE(declared.find("learned: Every model is right") != std::string::npos);
+  REQUIRE(first.claims.size() == 2);
+  REQUIRE(first.claims[0].verdict == Verdict::kPass);
+  for (const Claim& claim : first.claims) {
+    REQUIRE(claim.seeds == 2);
+    REQUIRE(claim.demonstration);
+    REQUIRE(claim.confidence >= 0.95);
+  }
+
+  // The plan says beforehand what was then trained, in packs of two.
+  engine::Device device = tests::open_test_device();
+  const StudyPlan plan = plan_study(study, device);
+  REQUIRE(plan.packs.size() == 6);
+  REQUIRE(plan.cells() == 12);
+  double flops = 0;
+  std::vector<Cell> trained;
+  std::copy_if(first.cells.begin(), first.cells.end(), std::back_inserter(trained),
+               [](const Cell& cell) { return cell.variant == "joint"; });
+  REQUIRE(trained.size() == 12);
+  for (size_t i = 0; i < trained.size(); ++i) {
+    const PackPlan& pack = plan.packs[i / 2];
+    flops += trained[i].flops;
+    REQUIRE(pack.cost.parameters == trained[i].parameters);
+    REQUIRE(pack.steps == trained[i].steps);
+    REQUIRE(pack.selecting == trained[i].validation_only);
+    REQUIRE(pack.cost.bytes > 0);
+    REQUIRE(pack.expected_seconds > 0);
+    if (i % 2 == 0) REQUIRE(pack.cell == trained[i].cell);
+  }
+  REQUIRE(std::abs(plan.flops() - flops) < 1e-9 * flops);
+  const std::string table = plan_text(plan, device.info());
+  REQUIRE(table.find("12 models in 6 packs") != std::string::npos);
+  REQUIRE(std::count(table.begin(), table.end(), '\n') == 9);
+
+  // Three steps of each size, by the study's own kernels.
+  const std::vector<ModelTry> tries = try_study(study, device);
+  REQUIRE(tries.size() == 2);
+  for (const ModelTry& one : tries) {
+    REQUIRE(one.losses.size() == kTrySteps);
+    REQUIRE(one.bytes > 0);
+    for (const double loss : one.losses) REQUIRE((loss > 0 && loss < 20));
+  }
+  REQUIRE(tries[0].parameters < tries[1].parameters);
+  REQUIRE(try_text(tries).find("2 models took 3 steps") != std::string::npos);
+
+  // A finished run is left alone, resumes to itself, and refuses other settings.
+  const std::string before = content(fs::path(whole) / "samples.jsonl");
+  REQUIRE(run_tiny(study, {"--out", whole}) == 1);
+  REQUIRE(run_tiny(study, {"--out", whole, "--resume", "--steps=81"}) == 1);
+  REQUIRE(run_tiny(study, {"--out", whole, "--resume", "--claims=scored"}) == 1);
+  REQUIRE(run_tiny(study, {"--out", whole, "--resume"}) == 0);
+  REQUIRE(content(fs::path(whole) / "samples.jsonl") == before);
+}
+
+TEST_CASE("study: wrong command lines end with a status and leave no directory") {
+  const Scratch scratch;
+  const fs::path out = scratch.path / "run";
+  TinyStudy study;
+  const auto run = [&](std::vector<std::string> words) {
+    words.insert(words.end(), {"--out", out.string()});
+    return run_tiny(study, words);
+  };
+  REQUIRE(run({"plan"}) == 0);
+  REQUIRE(run({"plan", "--scale", "paper"}) == 2);
+  REQUIRE(run({"plan", "--steps=0"}) == 1);
+  REQUIRE(run({"plan", "--no-timing"}) == 0);
+  REQUIRE(run({"try", "--steps=0"}) == 1);
+  REQUIRE(run({"plam"}) == 2);
+  REQUIRE(run({"--scale", "paper"}) == 2);
+  REQUIRE(run({"--scale", "quik"}) == 2);
+  REQUIRE(run({"--scale"}) != 0);
+  REQUIRE(run({"--step=4"}) == 1);
+  REQUIRE(run({"--steps=four"}) == 1);
+  REQUIRE(run({"--steps=0"}) == 1);
+  REQUIRE(run({"--seeds", "1,1"}) == 1);
+  REQUIRE(run({"--claims=scord"}) == 1);
+  REQUIRE(run({"--claims=scored,scored"}) == 1);
+  REQUIRE(run({"--error_rate=0"}) == 1);
+  REQUIRE(run({"--seeds", "1000"}) == 1);
+  REQUIRE(run({"--config", (scratch.path / "none.toml").string()}) == 1);
+  REQUIRE(run({"--device", "no such device"}) == 1);
+  REQUIRE_FALSE(fs::exists(out));
+}

@@ -1,0 +1,270 @@
+// Sweeps as a user meets them: planned, killed, resumed, failed, collected; and what comes with
+// every run.
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <boost/crc.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "experiments/results/metrics_export.h"
+#include "experiments/sweeps/sweep_directory.h"
+#include "experiments/train/checkpoint.h"
+#include "experiments/train/train.h"
+#include "tests/support/support_device.h"
+
+using namespace surtsey;
+using namespace surtsey::experiments;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Scratch {
+  Scratch() {
+    std::string name = (fs::temp_directory_path() / "surtsey-sweep-XXXXXX").string();
+    REQUIRE(mkdtemp(name.data()) != nullptr);
+    path = name;
+  }
+  ~Scratch() {
+    std::error_code error;
+    fs::remove_all(path, error);
+  }
+  std::string operator/(const char* name) const { return (path / name).string(); }
+  fs::path path;
+};
+
+std::string content(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+struct Outcome {
+  int status = 0;
+  std::string out, err;
+};
+
+Outcome tool(const Scratch& scratch, const std::string& arguments) {
+  const std::string out = scratch / "stdout", err = scratch / "stderr";
+  const int raw = std::system(fmt::format("'{}' sweep {} >'{}' 2>'{}'", SURTSEY_TOOL, arguments, out, err).c_str());
+  return {WIFEXITED(raw) ? WEXITSTATUS(raw) : -1, content(out), content(err)};
+}
+
+pid_t start(std::vector<std::string> words) {
+  words.insert(words.begin(), SURTSEY_TOOL);
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    execv(SURTSEY_TOOL, arguments.data());
+    _exit(127);
+  }
+  return child;
+}
+
+// Eight cells in four packs.
+constexpr const char* kKeys =
+    "--no-measure --lengths=3 --modulus=5 --widths=4,8 --seeds=0,1 --learning_rates=0.16,0.08 "
+    "--steps=120 --batch_size=16 --test_items=20 --validation_items=16 --evaluation_rows=20 "
+    "--log_interval=10 --checkpoint_interval=10 --ensemble_size=2";
+
+}  // namespace
+
+TEST_CASE("sweep: killed and resumed it ends with the table of one left alone", "[sweep]") {
+  {
+    const engine::Device device = tests::open_test_device();
+  }
+  const Scratch scratch;
+  const std::string whole = scratch / "whole", parts = scratch / "parts";
+  for (const std::string& directory : {whole, parts}) {
+    const Outcome plan = tool(scratch, fmt::format("plan --out '{}' {}", directory, kKeys));
+    CAPTURE(plan.err);
+    REQUIRE(plan.status == 0);
+    REQUIRE(plan.out.find("8 cells in 4 packs") != std::string::npos);
+  }
+  REQUIRE(tool(scratch, fmt::format("run '{}' --all", whole)).status == 0);
+
+  // The first kill waits for a checkpoint, the second for a finished pack; both hit work.
+  const auto kill_when = [&](auto ready) {
+    const pid_t child = start({"sweep", "run", parts, "--all"});
+    for (int i = 0; i < 60000 && !ready() && waitpid(child, nullptr, WNOHANG) == 0; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    REQUIRE(kill(child, SIGKILL) == 0);
+    waitpid(child, nullptr, 0);
+  };
+  kill_when([&] { return fs::exists(fs::path(parts) / "runs/000/checkpoints/member-000/latest"); });
+  const SweepDirectory directory = SweepDirectory::open(parts);
+  REQUIRE(directory.state(directory.pack(0)) == PackState::kStopped);
+  REQUIRE(directory.state(directory.pack(3)) == PackState::kWaiting);
+  kill_when([&] { return fs::exists(fs::path(parts) / "runs/001/result.json"); });
+  REQUIRE(directory.state(directory.pack(0)) == PackState::kFinished);
+  const auto first = fs::last_write_time(fs::path(parts) / "runs/000/result.json");
+  REQUIRE(tool(scratch, fmt::format("run '{}' --index 3", parts)).status == 0);
+  REQUIRE(tool(scratch, fmt::format("run '{}' --all", parts)).status == 0);
+  REQUIRE(fs::last_write_time(fs::path(parts) / "runs/000/result.json") == first);
+
+  const Outcome left_alone = tool(scratch, fmt::format("collect '{}'", whole));
+  const Outcome killed = tool(scratch, fmt::format("collect '{}'", parts));
+  REQUIRE(std::count(left_alone.out.begin(), left_alone.out.end(), '\n') == 1 + 8 * 2);
+  REQUIRE(killed.out == left_alone.out);
+  REQUIRE(content(fs::path(parts) / "table.csv") == content(fs::path(whole) / "table.csv"));
+  REQUIRE(content(fs::path(parts) / "table.jsonl") == content(fs::path(whole) / "table.jsonl"));
+  REQUIRE(load_result(fs::path(parts) / "result.json").cells.size() == 8);
+  // The curve too: saves fall on logging intervals here.
+  REQUIRE(content(fs::path(parts) / "runs/000/metrics.csv") == content(fs::path(whole) / "runs/000/metrics.csv"));
+  for (const char* file : {"metrics.jsonl", "samples.jsonl", "env.json"}) {
+    REQUIRE(fs::file_size(fs::path(parts) / "runs/002" / file) > 0);
+  }
+  REQUIRE_FALSE(fs::exists(fs::path(parts) / "runs/000/checkpoints"));
+  REQUIRE(directory.seconds_left() == 0.0);
+}
+
+TEST_CASE("sweep: plans are fixed, failures are kept and run again, packs have one owner", "[sweep]") {
+  {
+    const engine::Device device = tests::open_test_device();
+  }
+  const Scratch scratch;
+  const std::string path = scratch / "sweep";
+  const std::string plan = fmt::format("plan --out '{}' {}", path, kKeys);
+  REQUIRE(tool(scratch, plan).status == 0);
+  REQUIRE(tool(scratch, plan).status == 0);
+  REQUIRE(tool(scratch, plan + " --steps=130").err.find("another plan") != std::string::npos);
+  REQUIRE(tool(scratch, plan + " --stps=130").err.find("did you mean 'steps'") != std::string::npos);
+  REQUIRE(tool(scratch, plan + " --widths=4,4").status == 1);
+  REQUIRE(tool(scratch, fmt::format("run '{}' --index 4", path)).err.find("no pack 4") != std::string::npos);
+  REQUIRE(tool(scratch, fmt::format("run '{}'", path)).status == 1);
+  REQUIRE(tool(scratch, fmt::format("run '{}' --all", scratch / "none")).err.find("no plan") != std::string::npos);
+
+  SweepDirectory directory = SweepDirectory::open(path);
+  std::set<std::string> hashes, cells;
+  double flops = 1e300;
+  for (const SweepPack& pack : directory.packs()) {
+    hashes.insert(pack.hash);
+    for (const std::string& cell : pack.cells()) cells.insert(cell);
+    REQUIRE(pack.cost.flops <= flops);  // the largest first
+    REQUIRE(pack.cost.flops > 0);
+    REQUIRE(pack.cost.bytes > 0);
+    flops = pack.cost.flops;
+  }
+  REQUIRE(hashes.size() == 4);
+  REQUIRE(cells.size() == 8);
+  {
+    const auto lock = directory.lock(directory.pack(3));
+    REQUIRE(lock.has_value());
+    REQUIRE_FALSE(directory.lock(directory.pack(3)).has_value());
+    REQUIRE(directory.state(directory.pack(3)) == PackState::kRunning);
+    REQUIRE(tool(scratch, fmt::format("run '{}' --index 3", path)).err.find("another process") != std::string::npos);
+  }
+  REQUIRE(directory.state(directory.pack(3)) == PackState::kWaiting);
+
+  // A folder stands where a file must go.
+  fs::create_directories(fs::path(path) / "runs/003/metrics.csv");
+  REQUIRE(tool(scratch, fmt::format("run '{}' --index 3", path)).status == 1);
+  REQUIRE(directory.state(directory.pack(3)) == PackState::kFailed);
+  REQUIRE(directory.failure(directory.pack(3)).find("metrics.csv") != std::string::npos);
+  REQUIRE(tool(scratch, fmt::format("status '{}'", path)).out.find("failed") != std::string::npos);
+  fs::remove(fs::path(path) / "runs/003/metrics.csv");
+  REQUIRE(tool(scratch, fmt::format("run '{}' --only-failed", path)).status == 0);
+  REQUIRE(directory.state(directory.pack(3)) == PackState::kFinished);
+  REQUIRE(directory.state(directory.pack(0)) == PackState::kWaiting);
+  REQUIRE(directory.seconds_left() > 0.0);
+  const auto status = nlohmann::json::parse(tool(scratch, fmt::format("status '{}' --json", path)).out);
+  REQUIRE(status["packs"][3]["state"] == "finished");
+  REQUIRE(status["packs"].size() == 4);
+
+  // The job array has what is left.
+  REQUIRE(tool(scratch, fmt::format("submit '{}' --dry", path)).status == 1);
+  REQUIRE(tool(scratch, fmt::format("submit '{}' --slurm --dry --most 2 --time 10 --sbatch=--mem=1G", path)).status ==
+          0);
+  const std::string job = content(fs::path(path) / "slurm/job.sh");
+  for (const char* line : {"#SBATCH --array=0,1,2%2\n", "#SBATCH --requeue\n", "#SBATCH --time=10\n",
+                           "#SBATCH --mem=1G\n", "--signal=B:TERM@"}) {
+    CAPTURE(line);
+    REQUIRE(job.find(line) != std::string::npos);
+  }
+  REQUIRE(std::system(fmt::format("bash -n '{}/slurm/job.sh'", path).c_str()) == 0);
+
+  // Two processes share what is left; none of it runs twice.
+  REQUIRE(tool(scratch, fmt::format("run '{}' --all --device llvmpipe,llvmpipe", path)).status == 0);
+  for (const SweepPack& pack : directory.packs()) {
+    REQUIRE(directory.state(pack) == PackState::kFinished);
+  }
+
+  // A changed specification is not run.
+  std::string text = content(fs::path(path) / "packs/001.json");
+  text.replace(text.find("\"steps\": 120"), 12, "\"steps\": 121");
+  std::ofstream(fs::path(path) / "packs/001.json") << text;
+  REQUIRE(tool(scratch, fmt::format("run '{}' --all", path)).err.find("changed") != std::string::npos);
+}
+
+TEST_CASE("sweep: members killed between two saves go on from the save that all have", "[sweep]") {
+  const Scratch scratch;
+  const auto save = [&](int member, int step) {
+    const fs::path directory = checkpoint_directory(scratch / fmt::format("member-{:03}", member).c_str(), step);
+    fs::create_directories(directory);
+    std::ofstream(directory / "config.json") << "{}";
+  };
+  REQUIRE_FALSE(Trainer::has_save(scratch.path.string(), 2));
+  save(0, 10);
+  REQUIRE_FALSE(Trainer::has_save(scratch.path.string(), 2));
+  save(1, 10);
+  save(0, 20);
+  REQUIRE(Trainer::newest_save(scratch.path.string(), 2, 1).ends_with("member-001/step-00000010"));
+  save(1, 20);
+  REQUIRE(Trainer::newest_save(scratch.path.string(), 2, 0).ends_with("member-000/step-00000020"));
+  // A save that was being written has no place among them.
+  fs::create_directories(checkpoint_directory(scratch / "member-000", 30));
+  fs::create_directories(checkpoint_directory(scratch / "member-001", 30));
+  REQUIRE(Trainer::newest_save(scratch.path.string(), 2, 0).ends_with("member-000/step-00000020"));
+}
+
+TEST_CASE("metrics come as CSV and as TensorBoard events", "[sweep]") {
+  const std::vector<MetricLine> metrics = {{"a", 10, 100, {{"loss", 1.5}}},
+                                           {"a", 300, 3000, {{"loss", 0.25}, {"grad_norm", 2}}}};
+  REQUIRE(metrics_csv(metrics) == "cell,step,tokens,loss,grad_norm\na,10,100,1.5,\na,300,3000,0.25,2\n");
+
+  const std::string file = event_file(metrics, 1234.5);
+  // CRC-32C of RFC 3720's check string, then of every record.
+  const auto crc = [](std::string_view bytes) {
+    boost::crc_optimal<32, 0x1EDC6F41, 0xFFFFFFFF, 0xFFFFFFFF, true, true> sum;
+    sum.process_bytes(bytes.data(), bytes.size());
+    return static_cast<uint32_t>(sum.checksum());
+  };
+  REQUIRE(crc("123456789") == 0xE3069283u);
+  const auto masked = [&](std::string_view bytes) {
+    const uint32_t sum = crc(bytes);
+    return ((sum >> 15) | (sum << 17)) + 0xa282ead8u;
+  };
+  std::vector<std::string> events;
+  for (size_t at = 0; at < file.size();) {
+    uint64_t length = 0;
+    uint32_t length_crc = 0, event_crc = 0;
+    REQUIRE(at + 16 <= file.size());
+    std::memcpy(&length, file.data() + at, 8);
+    std::memcpy(&length_crc, file.data() + at + 8, 4);
+    REQUIRE(length_crc == masked(std::string_view(file).substr(at, 8)));
+    REQUIRE(at + 16 + length <= file.size());
+    events.push_back(file.substr(at + 12, length));
+    std::memcpy(&event_crc, file.data() + at + 12 + length, 4);
+    REQUIRE(event_crc == masked(events.back()));
+    at += 16 + length;
+  }
+  REQUIRE(events.size() == 3);
+  REQUIRE(events[0].ends_with("brain.Event:2"));
+  // Event {1: 1234.5, 2: 300, 5: {1: {1: "loss", 2: 0.25f}, 1: {1: "grad_norm", 2: 2.0f}}}
+  const std::string time = std::string("\x09\0\0\0\0\0\x4a\x93\x40", 9);
+  const std::string loss = std::string("\x0a\x0b\x0a\x04loss\x15\0\0\x80\x3e", 13);
+  const std::string norm = std::string("\x0a\x10\x0a\x09grad_norm\x15\0\0\0\x40", 18);
+  REQUIRE(events[2] == time + "\x10\xac\x02" + "\x2a\x1f" + loss + norm);
+}
