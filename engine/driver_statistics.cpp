@@ -86,8 +86,8 @@ double value_of(const vk::PipelineExecutableStatisticKHR& statistic) {
   }
 }
 
-// Asked for three times: how many there are, how long, the texts. By the plain function, as newer versions of vulkan.hpp
-// have no other. A driver that fails to answer has none.
+// Asked for three times: how many there are, how long, the texts. By the plain function, as newer versions of
+// vulkan.hpp have no other. A driver that fails to answer has none.
 std::vector<Representation> representations(const vk::raii::Device& device,
                                             const vk::PipelineExecutableInfoKHR& executable) {
   const VkPipelineExecutableInfoKHR& info = executable;

@@ -76,8 +76,8 @@ BOOL WINAPI on_console(DWORD) {
 HANDLE handle_of(std::FILE* file) { return reinterpret_cast<HANDLE>(_get_osfhandle(_fileno(file))); }
 HANDLE handle_of(intptr_t handle) { return reinterpret_cast<HANDLE>(handle); }
 
-// One argument of a command line, so that the usual start of a program takes it apart as it was: quotes are escaped, and
-// so are backslashes where a quote follows.
+// One argument of a command line, so that the usual start of a program takes it apart as it was: quotes are escaped,
+// and so are backslashes where a quote follows.
 std::wstring quoted(const std::wstring& word) {
   std::wstring text = L"\"";
   size_t backslashes = 0;
