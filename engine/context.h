@@ -132,7 +132,4 @@ void full_barrier(const vk::raii::CommandBuffer& commands);
 // Between dispatches.
 void compute_barrier(const vk::raii::CommandBuffer& commands);
 
-// Nanoseconds of CPU time of the calling thread.
-uint64_t thread_cpu_ns();
-
 }  // namespace surtsey::engine

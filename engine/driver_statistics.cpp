@@ -86,18 +86,23 @@ double value_of(const vk::PipelineExecutableStatisticKHR& statistic) {
   }
 }
 
-// The texts are asked for twice: their sizes, then the texts.
+// Asked for three times: how many there are, how long, the texts. By the plain function, as newer versions of
+// vulkan.hpp have no other. A driver that fails to answer has none.
 std::vector<Representation> representations(const vk::raii::Device& device,
                                             const vk::PipelineExecutableInfoKHR& executable) {
-  std::vector<vk::PipelineExecutableInternalRepresentationKHR> list =
-      device.getPipelineExecutableInternalRepresentationsKHR(executable);
+  const VkPipelineExecutableInfoKHR& info = executable;
+  uint32_t count = 0;
+  const auto ask = [&](vk::PipelineExecutableInternalRepresentationKHR* list) {
+    return device.getDispatcher()->vkGetPipelineExecutableInternalRepresentationsKHR(
+        *device, &info, &count, reinterpret_cast<VkPipelineExecutableInternalRepresentationKHR*>(list));
+  };
+  if (ask(nullptr) < 0) return {};
+  std::vector<vk::PipelineExecutableInternalRepresentationKHR> list(count);
+  if (ask(list.data()) < 0) return {};
   std::vector<std::string> texts;
   for (auto& entry : list) texts.emplace_back(entry.dataSize, '\0');
   for (size_t i = 0; i < list.size(); ++i) list[i].pData = texts[i].data();
-  uint32_t count = uint32_t(list.size());
-  const VkPipelineExecutableInfoKHR& info = executable;
-  device.getDispatcher()->vkGetPipelineExecutableInternalRepresentationsKHR(
-      *device, &info, &count, reinterpret_cast<VkPipelineExecutableInternalRepresentationKHR*>(list.data()));
+  ask(list.data());
   std::vector<Representation> result;
   for (size_t i = 0; i < count; ++i) {
     if (!list[i].isText) continue;

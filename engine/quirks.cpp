@@ -1,9 +1,9 @@
 #include "engine/quirks.h"
 
 #include "graph/debug.h"
+#include "graph/platform.h"
 
 #include <cstdio>
-#include <cstdlib>
 #include <mutex>
 
 namespace surtsey::engine {
@@ -74,12 +74,13 @@ std::span<const Quirk> quirk_table() { return kQuirks; }
 std::span<const ProcessQuirk> process_quirk_table() { return kProcessQuirks; }
 
 void apply_process_quirks(bool validation) {
-  // setenv is not safe next to another thread that reads the environment, so it is done at most
+  // Setting one is not safe next to another thread that reads the environment, so it is done at most
   // once a row.
   static std::mutex mutex;
   std::scoped_lock lock(mutex);
   for (const ProcessQuirk& quirk : kProcessQuirks)
-    if (quirk.match(validation) && environment(quirk.variable).empty()) setenv(quirk.variable, quirk.value, 0);
+    if (quirk.match(validation) && environment(quirk.variable).empty())
+      platform::set_variable(quirk.variable, quirk.value);
 }
 
 std::vector<std::string> quirks_in_use(const Capabilities& capabilities) {

@@ -136,7 +136,7 @@ std::map<int32_t, std::vector<const Cell*>> by_tasks(const StudyResult& result, 
 }
 
 // From each number of tasks to the next, in every seed.
-Judgement judge_distance(const StudyResult& result, const Options& options, const char* measure, bool rises,
+Judgement judge_distance(const StudyResult& result, const Options& options, const std::string& measure, bool rises,
                          double confidence) {
   const auto cells = by_tasks(result, options);
   std::vector<Verdict> verdicts;
