@@ -63,8 +63,8 @@ constexpr Quirk kQuirks[] = {
        effects.without.push_back("int64_words");
        effects.without.push_back("cooperative_matrix");
      },
-     "64-bit loads and stores through addresses in 16 lanes, and cooperative matrices, overrun a buffer of the "
-     "driver's compiler: the process dies",
+     "64-bit words put together of two halves (packUint2x32) in 16 lanes overrun a buffer of the driver's compiler, "
+     "and cooperative matrices crash it: the process dies",
      "scripts/reproducers/lavapipe_int64_512"},
 };
 
