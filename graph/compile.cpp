@@ -59,6 +59,7 @@ Plan compile(const Program& program, const Target& target, const CompileOptions&
   Plan plan = build_plan(lowering);
   plan.name = name;
   fit_memory(plan, options.memory, target.max_allocation);
+  if (target.addressing == Addressing::descriptor) plan.bound_alignment = target.storage_offset_alignment;
   place_barriers(plan);
 
   dump(fmt::format("{}.plan", name), print(plan));
