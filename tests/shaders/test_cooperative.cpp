@@ -17,6 +17,7 @@
 #include "shaders/matmul_tile.h"
 #include "shaders/spirv.h"
 #include "tests/support/device_suite.h"
+#include "tests/support/folder.h"
 
 using namespace surtsey;
 using namespace surtsey::graph;
@@ -291,6 +292,53 @@ TEST_CASE("the check of a device's cooperative matrices finds wrong sums", "[dev
              ContainsSubstring("instead of"));
   CHECK_THAT(planted("staged[own_staged + e] = total;", "staged[own_staged + e] = floor(total * 512.0 + 0.5) / 512.0;"),
              ContainsSubstring("instead of"));
+}
+
+TEST_CASE("the verdict on a device's matrices is kept for its driver's version, and for our kernels", "[cooperative]") {
+  const Folder folder;
+  const std::string at = folder.path().string(), who = "gpu\nuuid\ndriver 1.0";
+  const Target target = target_preset("nvidia");
+  CHECK_FALSE(engine::kept_verdict(at, who, target).has_value());
+  engine::keep_verdict(at, who, target, "");
+  CHECK(engine::kept_verdict(at, who, target) == "");
+  engine::keep_verdict(at, who, target, "a product has 3 instead of 4");
+  CHECK(engine::kept_verdict(at, who, target) == "a product has 3 instead of 4");
+  CHECK_FALSE(engine::kept_verdict(at, who + ".1", target).has_value());
+  Target other = target;
+  other.cooperative = {.m = 8, .n = 16, .k = 16};
+  CHECK_FALSE(engine::kept_verdict(at, who, other).has_value());
+  CHECK_FALSE(engine::kept_verdict("", who, target).has_value());
+
+  // Where times are as good as equal the plain kernels stay: one measurement and the next would differ.
+  CHECK(engine::slow_products(0.5) == "");
+  CHECK_THAT(engine::slow_products(1.0), ContainsSubstring("products take 1.00 times as long"));
+  CHECK_THAT(engine::slow_products(1.3), ContainsSubstring("1.30"));
+}
+
+TEST_CASE("a variant that is not used says why", "[cooperative]") {
+  Target target = target_preset("nvidia");
+  target.cooperative = {};
+  target.cooperative_off = "products take 1.30 times as long with them";
+  target.matmul = MatmulVariant::cooperative;
+  CHECK_THROWS_MATCHES(target.matmul_variant(), UserError,
+                       MessageMatches(ContainsSubstring("not used: products take 1.30 times as long")));
+}
+
+TEST_CASE("a device that holds few sums a lane gets tiles that do not spill", "[cooperative]") {
+  const MatmulShape shape{.variant = MatmulVariant::cooperative, .m = 2048, .n = 1152, .k = 384};
+  Target target = target_preset("nvidia");
+  target.cooperative = {.m = 8, .n = 16, .k = 16};
+  target.subgroup_size = 16;
+  const auto sums = [&](const MatmulTile& tile) {
+    return tile.own * tile.own * target.cooperative.m * target.cooperative.n / target.subgroup_size;
+  };
+  CHECK(sums(shaders::default_tile(shape, target)) == 128);
+  for (const uint32_t most : {32u, 8u}) {
+    target.cooperative_floats = most;
+    const auto list = shaders::tile_candidates(shape, target);
+    CHECK(list.size() > (most == 32 ? 1 : 0));
+    for (const MatmulTile& tile : list) CHECK(sums(tile) <= most);
+  }
 }
 
 TEST_CASE("a GPU with matrix units gets kernels that use them", "[offline][cooperative]") {
