@@ -34,8 +34,9 @@ struct Context {
   bool executable_properties = false;
   bool pipeline_cache = false;
   bool debug_labels = false;  // objects and dispatches carry names
-  bool tuning = false;        // measured tiles are read from the cache on disk
-  bool unified = false;       // the host reaches the device's memory at full speed
+  bool creation_feedback = false;
+  bool tuning = false;   // measured tiles are read from the cache on disk
+  bool unified = false;  // the host reaches the device's memory at full speed
   vk::raii::Queue queue = nullptr;
   vk::raii::CommandPool pool = nullptr;  // of the thread that submits
   vk::raii::Semaphore timeline = nullptr;
