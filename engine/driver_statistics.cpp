@@ -39,8 +39,8 @@ constexpr StatisticName kNames[] = {
     {"NVIDIA", "Binary Size", &DriverStatistics::code_bytes},
 
     {"NVK", "Number of GPRs", &DriverStatistics::registers},
+    // "Spills to reg" are moves between register files (predicates, uniforms): no memory is touched.
     {"NVK", "Spills to memory", &DriverStatistics::spills},
-    {"NVK", "Spills to reg", &DriverStatistics::spills},
     {"NVK", "SLM size", &DriverStatistics::scratch_bytes},
     {"NVK", "Code size", &DriverStatistics::code_bytes},
     {"NVK", "Instruction count", &DriverStatistics::instructions},
@@ -64,6 +64,19 @@ constexpr StatisticName kNames[] = {
     {"turnip", "Code size", &DriverStatistics::code_bytes, 4},
     {"turnip", "Instruction Count", &DriverStatistics::instructions},
     {"turnip", "Max Waves Per Core", &DriverStatistics::occupancy},
+    // What it issues and what it waits for: the nearest to a time that this driver says.
+    {"turnip", "Instruction Count", &DriverStatistics::latency},
+    {"turnip", "Estimated cycles stalled on SS", &DriverStatistics::latency},
+    {"turnip", "Estimated cycles stalled on SY", &DriverStatistics::latency},
+
+    // Registers are counted in halves of 16 bits; a core has so many threads in flight, of which 32 are a subgroup.
+    {"Honeykrisp", "GPRs", &DriverStatistics::registers, 0.5},
+    {"Honeykrisp", "Spills", &DriverStatistics::spills},
+    {"Honeykrisp", "Scratch", &DriverStatistics::scratch_bytes},
+    {"Honeykrisp", "Code size", &DriverStatistics::code_bytes},
+    {"Honeykrisp", "Instructions", &DriverStatistics::instructions},
+    {"Honeykrisp", "Threads", &DriverStatistics::occupancy, 1.0 / 32},
+    {"Honeykrisp", "ALU", &DriverStatistics::latency},
 };
 
 constexpr StatisticField kFields[] = {

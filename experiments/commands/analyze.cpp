@@ -28,7 +28,13 @@ void analyze(const AnalyzeOptions& options) {
   check(options.program == "train" || options.program == "forward", "--program is train or forward, not '{}'",
         options.program);
   if (options.list) {
-    for (const std::string& device : engine::offline_devices("amd")) fmt::print("{}\n", device);
+    size_t count = 0;
+    for (const engine::OfflineVendor& vendor : engine::offline_vendors()) {
+      for (const std::string& device : vendor.devices) fmt::print("{}\n", device);
+      if (!vendor.why_not.empty()) fmt::print(stderr, "no {}: {}\n", vendor.name, vendor.why_not);
+      count += vendor.devices.size();
+    }
+    check(count > 0, "no driver on this machine compiles for a GPU that is not here");
     return;
   }
   check_request(options.request);

@@ -5,7 +5,7 @@
 #include "graph/compile.h"
 #include "graph/functions.h"
 #include "shaders/emit.h"
-#include "tests/support_device.h"
+#include "tests/support/support_device.h"
 
 #include <catch2/matchers/catch_matchers_string.hpp>
 

@@ -1,9 +1,9 @@
 // A driver that dies of our first kernels: it is survived, told and remembered.
 #include "engine/trial.h"
 #include "graph/debug.h"
-#include "tests/folder.h"
-#include "tests/layered.h"
-#include "tests/support_device.h"
+#include "tests/support/folder.h"
+#include "tests/support/layered.h"
+#include "tests/support/support_device.h"
 
 #include <catch2/matchers/catch_matchers_exception.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
