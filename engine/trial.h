@@ -31,7 +31,7 @@ std::optional<Trial> kept_trial(const std::string& directory, const DeviceInfo& 
 void keep_trial(const std::string& directory, const DeviceInfo& info, const Trial& trial);
 std::string trial_file(const std::string& directory, const DeviceInfo& info);
 
-// A product, a sum of its rows and what is fused to them, compiled and run once.
+// A product, a sum of its rows and what is fused to them, compiled and run once; not timed.
 void run_first_kernels(Device& device);
 
 }  // namespace surtsey::engine
