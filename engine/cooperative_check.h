@@ -23,7 +23,8 @@ struct CooperativeCheckOptions {
 // matrices that fit no tile as of no use.
 std::string cooperative_fault(Device& device, const graph::Target& target, const CooperativeCheckOptions& options = {});
 
-// Products that take so many times as long with matrices as without: why not to use them, or empty where the gain is clear.
+// Products that take so many times as long with matrices as without: why not to use them, or empty where the gain is
+// clear.
 std::string slow_products(double ratio);
 
 // The same, decided once for a device and its driver's version and kept in that folder (empty: nothing is), as a timing

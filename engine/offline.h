@@ -33,7 +33,8 @@ class OfflineDevice {
 //
 // UserError: no such vendor, no driver for it on this machine, a family that the driver cannot
 // pretend to have (with what it said, and those that it can). DeviceError: the driver ended the
-// process; names the kernels that were being compiled. UserError and DeviceError of `work` arrive as they are, with their message.
+// process; names the kernels that were being compiled. UserError and DeviceError of `work` arrive as they are, with
+// their message.
 std::string with_offline_device(const std::string& device, const std::function<std::string(OfflineDevice&)>& work);
 
 // The families of a vendor that the driver on this machine knows, by trying each: VENDOR:FAMILY.

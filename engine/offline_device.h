@@ -19,8 +19,8 @@ class ModuleCompiler : public OfflineDevice {
                                                         std::span<const shaders::Spirv> spirv) = 0;
 };
 
-// The first device of the environment's drivers; `progress` hears which kernels are being compiled. `null`: it must be one
-// that cannot run.
+// The first device of the environment's drivers; `progress` hears which kernels are being compiled. `null`: it must be
+// one that cannot run.
 std::unique_ptr<ModuleCompiler> open_offline_device(Progress& progress, bool null);
 
 }  // namespace surtsey::engine

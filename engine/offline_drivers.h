@@ -29,8 +29,8 @@ std::span<const OfflineDriver> offline_drivers();
 // UserError lists the vendors when this is none.
 const OfflineDriver& find_offline_driver(std::string_view vendor);
 
-// The driver's manifests, one for each architecture, as the loader takes them; where the user says which drivers there are,
-// only among those. Empty when there is none.
+// The driver's manifests, one for each architecture, as the loader takes them; where the user says which drivers there
+// are, only among those. Empty when there is none.
 std::string find_manifests(const OfflineDriver& driver);
 
 // The shim's library: beside the driver's own, or where distributions put libraries. Empty when it is not installed.

@@ -1,6 +1,6 @@
-// The first time that a driver is met, its risky steps (the first pipelines, the check of cooperative matrices) are taken
-// in a child process: a driver that dies of one ends only that. Then the device is opened without what it died of, the user
-// is told, and the outcome is kept for this version of the driver.
+// The first time that a driver is met, its risky steps (the first pipelines, the check of cooperative matrices) are
+// taken in a child process: a driver that dies of one ends only that. Then the device is opened without what it died
+// of, the user is told, and the outcome is kept for this version of the driver.
 #pragma once
 
 #include "engine/child.h"
@@ -21,7 +21,8 @@ struct Trial {
 inline constexpr const char* kFirstKernels = "running its first kernels";
 inline constexpr const char* kCheckingMatrices = "checking its cooperative matrices";
 
-// Calls `attempt`, which runs in a child with ever more rows left out, until it survives. An attempt that throws survives:
+// Calls `attempt`, which runs in a child with ever more rows left out, until it survives. An attempt that throws
+// survives:
 // the error comes again, and with its message, where the device is opened. DeviceError when nothing helps.
 Trial survive(const DeviceInfo& info,
               const std::function<ChildResult(const std::vector<std::string>& without)>& attempt);

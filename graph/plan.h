@@ -48,8 +48,8 @@ struct Plan {
   std::vector<Dispatch> dispatches;
   std::vector<uint32_t>
       barriers;  // a full compute barrier stands before dispatch i; dispatches.size(): at the end, for the next replay
-  // Ranges begin at multiples of it: in descriptor mode neighbours that share such a piece are bound with overlap, which is a hazard
-  // to validation and, as far as Vulkan is concerned, to the device.
+  // Ranges begin at multiples of it: in descriptor mode neighbours that share such a piece are bound with overlap,
+  // which is a hazard to validation and, as far as Vulkan is concerned, to the device.
   uint64_t bound_alignment = 1;
   uint64_t transient_bytes = 0;  // size of the arena
   uint64_t flops = 0;            // per run
