@@ -154,7 +154,7 @@ TEST_CASE("tool: ops and inspect need no device") {
     CAPTURE(outcome.err);
     REQUIRE(outcome.status == 0);
     CHECK(slurp(folder / target / "summary.txt").find("every hazard is covered") != std::string::npos);
-    CHECK(slurp(folder / target / "graph.txt").find("parameter \"tokens\"") != std::string::npos);
+    CHECK(slurp(folder / target / "graph.txt").find("parameter \"data.tokens\"") != std::string::npos);
     size_t glsl = 0, assembly = 0;
     for (const auto& file : fs::directory_iterator(folder / target)) {
       glsl += file.path().extension() == ".comp";

@@ -80,17 +80,25 @@ TEST_CASE("ensemble: an interrupted interview goes on with what it had found") {
   experiment.interview = &losses;
   const std::vector<Member> members = {{1, 0.02}, {2, 0.02}};
 
-  const PackResult whole = run_pack(device, options, experiment, members, false, {folder / "whole"}, true);
+  const PackResult whole = run_pack(device, {.options = options,
+                                             .experiment = experiment,
+                                             .members = members,
+                                             .folders = {folder / "whole"},
+                                             .resume = true});
   REQUIRE(losses.asked == std::vector<int64_t>{8, 11, 80});
 
   losses.asked.clear();
   task.stop = true;
   const PackFolders parts{folder / "parts"};
-  REQUIRE_THROWS_AS(run_pack(device, options, experiment, members, false, parts, true), Interrupted);
+  REQUIRE_THROWS_AS(
+      run_pack(device,
+               {.options = options, .experiment = experiment, .members = members, .folders = parts, .resume = true}),
+      Interrupted);
   set_interrupted(false);
   task.stop = false;
   REQUIRE(losses.asked == std::vector<int64_t>{8, 11});
-  const PackResult resumed = run_pack(device, options, experiment, members, false, parts, true);
+  const PackResult resumed = run_pack(
+      device, {.options = options, .experiment = experiment, .members = members, .folders = parts, .resume = true});
   REQUIRE(losses.asked == std::vector<int64_t>{8, 11, 80});  // none asked twice
 
   REQUIRE(whole.cells.size() == 2);
@@ -126,8 +134,10 @@ TEST_CASE("ensemble: models that an earlier run kept are asked and rounded, and 
   Experiment experiment = sweep_experiment(options, "", "joint", &task, 8);
   experiment.bits = {3};
   const std::vector<Member> members = {{1, 0.02}, {2, 0.02}};
-  const PackResult trained =
-      run_pack(device, options, experiment, members, false, {folder / "checkpoints", folder / "models"}, false);
+  const PackResult trained = run_pack(device, {.options = options,
+                                               .experiment = experiment,
+                                               .members = members,
+                                               .folders = {folder / "checkpoints", folder / "models"}});
   REQUIRE(trained.cells.size() == 4);
 
   TrainedModels models;
@@ -135,7 +145,8 @@ TEST_CASE("ensemble: models that an earlier run kept are asked and rounded, and 
   models.cells = {trained.cells[0], trained.cells[1]};
   experiment.trained = &models;
   experiment.variant = "f32";
-  const PackResult taken = run_pack(device, options, experiment, members, false, {folder / "none"}, false);
+  const PackResult taken = run_pack(
+      device, {.options = options, .experiment = experiment, .members = members, .folders = {folder / "none"}});
   REQUIRE(taken.cells.size() == 4);
   REQUIRE(taken.metrics.empty());
   REQUIRE_FALSE(fs::exists(folder / "none"));
@@ -156,7 +167,12 @@ TEST_CASE("ensemble: models that an earlier run kept are asked and rounded, and 
   // Another width, or no weights at all, is refused.
   Experiment wider = sweep_experiment(options, "", "f32", &task, 16);
   wider.trained = &models;
-  REQUIRE_THROWS_AS(run_pack(device, options, wider, members, false, {folder / "none"}, false), UserError);
+  REQUIRE_THROWS_AS(
+      run_pack(device, {.options = options, .experiment = wider, .members = members, .folders = {folder / "none"}}),
+      UserError);
   models.folder = folder / "nowhere";
-  REQUIRE_THROWS_AS(run_pack(device, options, experiment, members, false, {folder / "none"}, false), UserError);
+  REQUIRE_THROWS_AS(
+      run_pack(device,
+               {.options = options, .experiment = experiment, .members = members, .folders = {folder / "none"}}),
+      UserError);
 }
