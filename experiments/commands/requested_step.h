@@ -16,9 +16,9 @@ struct RequestedStep {
   graph::CompileOptions compile;
 };
 
-// program: "train" (train_step()) or "forward" (forward_program()); config: a TOML file or a checkpoint's config.json, or
-// empty; keys as in `surtsey train`, and `members`, which is `members` unless it is given. UserError for another program,
-// fewer than one member, or a wrong key.
+// program: "train" (train_step()) or "forward" (forward_program()); config: a TOML file or a checkpoint's config.json,
+// or empty; keys as in `surtsey train`, and `members`, which is `members` unless it is given. UserError for another
+// program, fewer than one member, or a wrong key.
 RequestedStep requested_step(const std::string& program, int64_t members, const std::string& config,
                              const std::vector<std::string>& keys);
 

@@ -71,9 +71,10 @@ void Driver::run() {
   try {
     save();
   } catch (const UserError& error) {
-    throw UserError(fmt::format("all {} steps are done, but the last of them is not saved: {}. With room in '{}' the same "
-                                "command with --resume does the steps after the newest save again",
-                                until_, error.what(), options_.checkpoint_root));
+    throw UserError(fmt::format(
+        "all {} steps are done, but the last is not saved: {}. When '{}' can be written the same command with "
+        "--resume does the steps after the newest save again",
+        until_, error.what(), options_.checkpoint_root));
   }
 }
 
@@ -160,19 +161,18 @@ void Driver::check_divergence() {
     told_of_divergence_[i] = true;
     const Member& member = trainer_.config().members[i];
     fmt::print(stderr,
-               "warning: the model of seed {} and learning rate {:g} diverged: none of its last {} steps up to {} had a "
-               "finite gradient\n",
+               "warning: the model of seed {} and learning rate {:g} diverged: none of its last {} steps up to {} had "
+               "a finite gradient\n",
                member.seed, member.learning_rate, sums_[i].skipped_in_row, trainer_.step());
   }
   if (diverged < sums_.size()) return;
+  int64_t in_row = sums_[0].skipped_in_row;
+  for (const MemberMetrics& member : sums_) in_row = std::min(in_row, member.skipped_in_row);
   throw Diverged(fmt::format(
       "{} diverged: none of the last {} steps up to {} had a finite gradient, so nothing was learned in them. Choose a "
-      "smaller learning_rate or clip gradients (grad_clip); divergence_patience is after how many such steps a run ends",
-      sums_.size() == 1 ? "the model" : fmt::format("all {} models", sums_.size()),
-      std::min_element(sums_.begin(), sums_.end(), [](const auto& a, const auto& b) {
-        return a.skipped_in_row < b.skipped_in_row;
-      })->skipped_in_row,
-      trainer_.step()));
+      "smaller learning_rate or clip gradients (grad_clip); divergence_patience says after how many such steps a run "
+      "ends",
+      sums_.size() == 1 ? "the model" : fmt::format("all {} models", sums_.size()), in_row, trainer_.step()));
 }
 
 void Driver::save() {

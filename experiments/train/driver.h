@@ -35,7 +35,7 @@ class Driver {
   // that is hours old, the older save is whole.
   void save_or_warn();
 
-  double seconds() const;                  // of training, questions left out
+  double seconds() const;                   // of training, questions left out
   int64_t asked() const { return asked_; }  // the step of the last question
 
  private:
@@ -51,14 +51,14 @@ class Driver {
   RunOptions options_;
   int64_t until_;
   std::deque<uint64_t> tickets_;
-  std::vector<MemberMetrics> sums_;      // [E], since the last log
-  std::vector<int64_t> applied_;         // [E], steps that were not skipped, since the last log
+  std::vector<MemberMetrics> sums_;       // [E], since the last log
+  std::vector<int64_t> applied_;          // [E], steps that were not skipped, since the last log
   std::vector<bool> told_of_divergence_;  // [E]
   int64_t logged_ = 0;
   int64_t asked_ = 0;
-  int64_t saved_ = -1;          // the step of the newest save
-  double earlier_seconds_ = 0;  // of other processes
-  double run_seconds_ = 0;      // of this one, up to the last question
+  int64_t saved_ = -1;                                          // the step of the newest save
+  double earlier_seconds_ = 0;                                  // of other processes
+  double run_seconds_ = 0;                                      // of this one, up to the last question
   std::optional<std::chrono::steady_clock::time_point> since_;  // while steps are taken
 };
 

@@ -44,8 +44,8 @@ struct TrainingKeys {
 
 void add_training_fields(ConfigTable& table, TrainingKeys& keys);
 
-// What a run with these keys trains: one model a member, of seeds that count up from the key. UserError: a schedule that
-// cannot be.
+// What a run with these keys trains: one model a member, of seeds that count up from the key. UserError: a schedule
+// that cannot be.
 TrainConfig train_config(const TrainingKeys& keys, int64_t members = 1);
 
 // The key `dtype`: what activations are stored in. f32, bf16 or f16, or by nanoGPT's names.

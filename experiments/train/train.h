@@ -60,7 +60,7 @@ struct RunOptions {
   std::string checkpoint_root;      // empty: no checkpoints
   int64_t checkpoint_interval = 0;  // steps; 0: only on an interrupt
   bool save_end = false;            // the last step too
-  // What goes into config.json beside the model, asked for at each save; and a save's own words when it is gone on from.
+  // What goes into config.json beside the model, asked for at each save; and that of the save that is gone on from.
   std::function<nlohmann::json()> describe;
   std::function<void(const nlohmann::json&)> restore;
 

@@ -44,8 +44,7 @@ void write_uniform_tokens(engine::Session& session, const ModelConfig& model, ui
       words[i] = graph::random_range(stream, 0, static_cast<uint32_t>(i), static_cast<uint32_t>(model.vocab_size));
     session.write(name, words);
   }
-  if (session.has_state("data.weights"))
-    session.write("data.weights", std::vector<float>(count("data.weights"), 1.0f));
+  if (session.has_state("data.weights")) session.write("data.weights", std::vector<float>(count("data.weights"), 1.0f));
 }
 
 }  // namespace surtsey::experiments

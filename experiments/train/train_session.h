@@ -16,8 +16,8 @@ void write_state(engine::Session& session, const graph::State& state);
 // Models that learned nothing yet, without a run: their parameters by seed, and the constants of their graphs.
 void write_models(engine::Session& session, const Model& model, const std::vector<Member>& members);
 
-// The state of a fresh run, and a ring of tokens, targets and sources that are uniform over the vocabulary, weights of 1:
-// a step's work without a task.
+// The state of a fresh run, and a ring of tokens, targets and sources, uniform over the vocabulary, with weights
+// of 1: a step's work without a task.
 void write_uniform_start(engine::Session& session, const Model& model, const TrainConfig& config);
 
 // The same inputs alone, those of forward_program() and the data ring, in whichever the session has; a function of the
