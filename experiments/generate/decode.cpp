@@ -105,8 +105,8 @@ std::set<std::string> decode_member_state() {
 
 namespace {
 
-// What a draw depends on. With a single token in the vocabulary there is nothing to draw, and the compiled programs have
-// no such state.
+// What a draw depends on. With a single token in the vocabulary there is nothing to draw, and the compiled programs
+// have no such state.
 template <typename T>
 void write_draw_state(engine::Session& session, const std::string& name, const std::vector<T>& values) {
   if (session.has_state(name)) session.write(name, values);
