@@ -114,10 +114,10 @@ TEST_CASE("driver: a run ends when every member diverged, and goes on while one 
 
   run.checkpoint_root = (folder / "diverged").string();
   Rig none(device, config_of(1000, {{1, kFarTooMuch}, {2, kFarTooMuch}}), task);
-  CHECK_THROWS_MATCHES(none.trainer.run(run), Diverged,
-                       MessageMatches(ContainsSubstring("all 2 models diverged") &&
-                                      ContainsSubstring("smaller learning_rate") &&
-                                      ContainsSubstring("divergence_patience")));
+  CHECK_THROWS_MATCHES(
+      none.trainer.run(run), Diverged,
+      MessageMatches(ContainsSubstring("all 2 models diverged") && ContainsSubstring("smaller learning_rate") &&
+                     ContainsSubstring("divergence_patience")));
   CHECK(none.trainer.step() >= 25);
   CHECK(none.trainer.step() <= 40);
   CHECK(checkpoint_steps(run.checkpoint_root).empty());
