@@ -17,7 +17,9 @@ struct BenchModel {
   ModelConfig config;
   int64_t batch_size = 0;
   int64_t members = 0;
+  std::string weights = "trained";
 
+  Model model() const;
   // Of a run at a constant learning rate that no benchmark is too long for: member e has seed 1337 + e.
   TrainConfig train() const;
 };

@@ -8,7 +8,7 @@ namespace surtsey::experiments::commands {
 namespace {
 
 Record measure(engine::Device& device, const BenchModel& benched, const BenchForwardOptions& options) {
-  const Model model(benched.config);
+  const Model model = benched.model();
   engine::Session session(device, session_options(device, options.bench));
   session.add_program("forward", forward_program(model, benched.batch_size, size_t(benched.members)));
   session.allocate();

@@ -19,7 +19,7 @@ uint64_t run_for(engine::Session& session, const char* program, int64_t steps) {
 Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt, int64_t new_tokens,
                const BenchGenerateOptions& options) {
   constexpr uint32_t kSeed = 1337;
-  const Model model(benched.config);
+  const Model model = benched.model();
   DecodeConfig config;
   config.rows = benched.batch_size;
   config.columns = prompt + new_tokens;

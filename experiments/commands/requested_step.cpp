@@ -1,5 +1,6 @@
 #include "experiments/commands/requested_step.h"
 
+#include "experiments/adapt/packed.h"
 #include "experiments/commands/keys.h"
 #include "experiments/models/forward_program.h"
 
@@ -13,6 +14,8 @@ RequestedStep requested_step(const std::string& program, int64_t members, const 
   ConfigTable table;
   std::string data;  // of a training run's configuration; the compiler does not need it
   table.add("data", &data, "text file; not read");
+  std::string weights = "trained";
+  table.add("weights", &weights, "of a forward pass: trained, or frozen as f32, f16, bf16, int8, int4");
   table.add("members", &members, "models of an ensemble").at_least(1);
   add_training_fields(table, training);
   ModelConfig model_config;
@@ -21,7 +24,12 @@ RequestedStep requested_step(const std::string& program, int64_t members, const 
     fmt::print(stderr, "gradient_accumulation_steps is taken as 1: a batch and its update\n");
     training.gradient_accumulation_steps = 1;
   }
-  const Model model(model_config);
+  Model model(model_config);
+  check(program == "forward" || weights == "trained",
+        "--weights={}: a model of which nothing trains has no step; give "
+        "--program=forward",
+        weights);
+  freeze_weights(model.store(), weights);
   const TrainConfig train = train_config(training, members);
   return {
       model, train,

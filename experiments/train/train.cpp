@@ -122,7 +122,7 @@ Trainer::~Trainer() = default;
 
 double Trainer::flops_per_step() const {
   const auto members = static_cast<double>(config_.members.size());
-  if (config_.accumulation() == 1) {
+  if (!config_.accumulates()) {
     return static_cast<double>(session_.plan("train").flops) / members;
   }
   return (static_cast<double>(session_.plan("accumulate").flops) * config_.accumulation() +
@@ -158,7 +158,7 @@ void Trainer::stop_data() {
 
 int64_t Trainer::most_steps() const {
   constexpr int64_t kMost = 64;
-  if (config_.accumulation() > 1) return 1;
+  if (config_.accumulates()) return 1;
   // Half of the ring is written while the other half is read.
   return std::clamp<int64_t>(ring_slots(model_.config(), config_) / 2, 1, kMost);
 }
@@ -166,7 +166,7 @@ int64_t Trainer::most_steps() const {
 std::optional<uint64_t> Trainer::submit(int64_t steps) {
   ensure(steps > 0 && steps <= most_steps(), "[train] {} steps in one go", steps);
   std::optional<uint64_t> ticket;
-  if (config_.accumulation() > 1) {
+  if (config_.accumulates()) {
     ticket = accumulate();
     if (!ticket) return {};
   } else {
@@ -196,6 +196,10 @@ std::optional<uint64_t> Trainer::accumulate() {
     if (tickets.size() < kInFlight) continue;
     session_.wait(tickets.front());
     tickets.pop_front();
+  }
+  if (config_.exchange) {
+    if (!tickets.empty()) session_.wait(tickets.back());
+    config_.exchange(session_);
   }
   return session_.submit("apply", 1);
 }

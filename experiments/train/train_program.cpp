@@ -44,10 +44,16 @@ BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& con
   return batch;
 }
 
+graph::OptimizerConfig step_optimizer(const TrainConfig& config) {
+  graph::OptimizerConfig optimizer = optimizer_for(config.optimizer, config.dtype);
+  optimizer.split = bool(config.exchange);
+  return optimizer;
+}
+
 // Forward and loss of one batch, in the graph of `parameters`.
 Value batch_loss(const Model& model, graph::Parameters& parameters, const TrainConfig& config, int64_t slots) {
   graph::Graph& graph = parameters.graph();
-  const char* counter_name = config.accumulation() > 1 ? "micro_step" : "step";
+  const char* counter_name = config.accumulates() ? "micro_step" : "step";
   const Value counter = graph.parameter(counter_name, {DType::u32, {}});
   if (config.generated != nullptr) {
     const Value seed = graph.parameter("seed", {DType::u32, {}});
@@ -124,7 +130,10 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
   check(config.generated != nullptr || model.config().input_size == 0,
         "[train] a model that reads vectors learns from generated data");
   TrainPrograms result;
-  const graph::OptimizerConfig optimizer = optimizer_for(config.optimizer, config.dtype);
+  const graph::OptimizerConfig optimizer = step_optimizer(config);
+  const auto changed = [&](const graph::Parameters& parameters, Value gradient) {
+    return config.gradient ? config.gradient(parameters, gradient) : gradient;
+  };
   const auto gradient = [&](graph::Parameters& parameters, Value loss) {
     return parameters.flat_gradient(loss, graph::gradient_coefficient(parameters.graph(), optimizer));
   };
@@ -134,10 +143,10 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
     build(program, parameters);
     result.programs.emplace_back(name, for_members(program, config.members.size()));
   };
-  if (config.accumulation() == 1) {
+  if (!config.accumulates()) {
     add("train", [&](Program& program, graph::Parameters& parameters) {
       const Value loss = batch_loss(model, parameters, config, slots);
-      graph::optimize(parameters, gradient(parameters, loss), loss, optimizer);
+      graph::optimize(parameters, changed(parameters, gradient(parameters, loss)), loss, optimizer);
       program.outputs = {{"loss", loss}};
     });
   } else {
@@ -145,7 +154,9 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
       const Value loss = batch_loss(model, parameters, config, slots);
       graph::accumulate(parameters, gradient(parameters, loss), loss);
     });
-    add("apply", [&](Program&, graph::Parameters& parameters) { graph::optimize_accumulated(parameters, optimizer); });
+    add("apply", [&](Program&, graph::Parameters& parameters) {
+      graph::optimize_accumulated(parameters, optimizer, [&](Value sum) { return changed(parameters, sum); });
+    });
   }
   return result;
 }
@@ -159,18 +170,21 @@ graph::CompileOptions compile_options(const TrainConfig& config, const std::stri
 
 Program train_step(const Model& model, TrainConfig config, int64_t slots) {
   config.optimizer.accumulation_steps = 1;
+  config.exchange = {};
   return std::move(train_programs(model, config, slots).programs.front().second);
 }
 
 State initial_train_state(const Model& model, const TrainConfig& config) {
   std::vector<State> members;
-  const graph::OptimizerConfig optimizer = optimizer_for(config.optimizer, config.dtype);
+  const graph::OptimizerConfig optimizer = step_optimizer(config);
   const std::vector<uint32_t> groups = member_groups(config.members);
   for (size_t i = 0; i < config.members.size(); ++i) {
     const Member& member = config.members[i];
     State state = graph::initial_optimizer_state(model.store(), optimizer, member.learning_rate);
     state["learning_rate"].round_to_storage();
     state[graph::kParameters] = model.store().initialise(member.seed);
+    // What is frozen is one copy for all members: by the first's seed, until something else is written to it.
+    if (i == 0) state.merge(model.store().initialise_frozen(member.seed));
     state["data.group"] = HostTensor::scalar(DType::u32, groups[i]);
     if (model.config().dropout > 0 || config.generated != nullptr)
       state["seed"] = HostTensor::scalar(DType::u32, member.seed);

@@ -15,6 +15,7 @@
 // tests of fusion and plans look at nothing else.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,10 @@
 #include "graph/compile.h"
 #include "graph/optimizer.h"
 #include "graph/plan.h"
+
+namespace surtsey::engine {
+class Session;
+}
 
 namespace surtsey::experiments {
 
@@ -47,7 +52,16 @@ struct TrainConfig {
   // What the device makes its batches with, instead of the ring (generated.h); must outlive the
   // run.
   const GeneratedData* generated = nullptr;
+  // The two doors between backward and optimizer.
+  // In the graph: f32 [P], the gradient of one member over the whole step (times the loss scale, where there is one),
+  // becomes what the optimizer gets.
+  std::function<graph::Value(const graph::Parameters& parameters, graph::Value gradient)> gradient = {};
+  // On the host: called once a step when everything that accumulates has been computed, before it is applied; what
+  // processes that share a step exchange is the sums in "gradient_accumulator" ([E,] P) and "loss_accumulator" ([E]).
+  // With it even a step of one micro-batch is two programs.
+  std::function<void(engine::Session& session)> exchange = {};
 
+  bool accumulates() const { return accumulation() > 1 || bool(exchange); }
   int32_t accumulation() const { return static_cast<int32_t>(optimizer.accumulation_steps); }
   // Tokens of one optimizer step of one member.
   int64_t tokens_per_step(const ModelConfig& model) const;
@@ -69,7 +83,7 @@ std::vector<uint32_t> member_groups(const std::vector<Member>& members);
 int64_t ring_slots(const ModelConfig& model, const TrainConfig& config);
 
 struct TrainPrograms {
-  // "train", or with accumulation "accumulate" (once a micro-batch) and "apply" (once a step).
+  // "train", or with accumulation or an exchange "accumulate" (once a micro-batch) and "apply" (once a step).
   // Outputs of train: loss f32 [E] (f32 [] when E is 1).
   std::vector<std::pair<std::string, graph::Program>> programs;
 };

@@ -24,6 +24,9 @@ void write_models(engine::Session& session, const Model& model, const std::vecto
   std::vector<graph::State> states;
   for (const Member& member : members) states.push_back({{graph::kParameters, model.store().initialise(member.seed)}});
   write_state(session, states.size() == 1 ? states[0] : ensemble_state(states, member_state_names()));
+  for (const graph::ParameterSpec& spec : model.store().specs()) {
+    if (spec.frozen()) write_state(session, model.store().initialise_frozen(spec, members.front().seed));
+  }
   write_state(session, model.constants());
 }
 
