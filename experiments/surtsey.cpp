@@ -247,6 +247,7 @@ class CommandLine {
     add_bench_options(command, forward->bench);
     add_list(command, "--block_size", forward->block_size, "T");
     add_models(command, *forward);
+    add_list(command, "--weights", forward->weights, "trained, or frozen as f32, f16, bf16, int8, int4");
     command->add_flag("--profile", forward->profile, "time by kernel, on stderr");
     on_with_keys(command, forward, commands::bench_forward);
 
@@ -256,16 +257,21 @@ class CommandLine {
     add_list(command, "--prompt_length", generate->prompt_length, "tokens that are given");
     add_list(command, "--new_tokens", generate->new_tokens, "tokens that are written");
     add_models(command, *generate);
+    add_list(command, "--weights", generate->weights, "trained, or frozen as f32, f16, bf16, int8, int4");
     command->add_flag("--profile", generate->profile, "time of decode by kernel, on stderr");
     on_with_keys(command, generate, commands::bench_generate);
   }
 
   static void add_models(CLI::App* command, commands::BenchModels& models) {
-    add_list(command, "--vocab_size", models.vocab_size, "V");
-    add_list(command, "--n_layer", models.n_layer, "L");
-    add_list(command, "--n_embd", models.n_embd, "C");
-    add_list(command, "--n_head", models.n_head, "H");
-    add_list(command, "--batch_size", models.batch_size, "B");
+    add_list(command, "--model", models.model, "by name: d12, GPT-2-124M, SmolLM2-135M, Qwen2.5-0.5B, TinyLlama-1.1B");
+    const auto add = [&](const char* name, std::vector<int64_t>& list, const char* letter, int64_t unnamed) {
+      add_list(command, name, list, fmt::format("{}; without --model {}", letter, unnamed).c_str());
+    };
+    add("--vocab_size", models.vocab_size, "V", models.unnamed.vocab_size);
+    add("--n_layer", models.n_layer, "L", models.unnamed.n_layer);
+    add("--n_embd", models.n_embd, "C", models.unnamed.n_embd);
+    add("--n_head", models.n_head, "H", models.unnamed.n_head);
+    add("--batch_size", models.batch_size, "B", models.unnamed.batch_size);
     add_list(command, "--members", models.members, "ensemble members");
   }
 

@@ -4,9 +4,9 @@
 // that is not in the table is a UserError with the nearest known key; a value of the wrong type or
 // out of range is a UserError that says where it stands (file:line:column, or the override itself).
 //
-//   TrainingOptions options;
+//   TrainingKeys keys;
 //   ConfigTable table;
-//   add_training_fields(table, options);
+//   add_training_fields(table, keys);
 //   table.load_file("configs/small.toml");
 //   table.override_all({"--n_layer=4", "--learning_rate=1e-3"});
 //   table.to_toml();                               // the resolved configuration

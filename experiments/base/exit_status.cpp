@@ -14,6 +14,10 @@ int guarded(const std::string& program, const std::function<int()>& work) {
     return work();
   } catch (const Interrupted& error) {
     return fail(error, kInterruptedStatus);
+  } catch (const Diverged& error) {
+    return fail(error, kDivergedStatus);
+  } catch (const NotComputing& error) {
+    return fail(error, kNotComputingStatus);
   } catch (const engine::DeviceError& error) {
     return fail(error, error.lost() ? kDeviceLostStatus : kErrorStatus);
   } catch (const std::exception& error) {

@@ -1,5 +1,6 @@
 #include "experiments/commands/keys.h"
 
+#include "experiments/models/shapes.h"
 #include "graph/error.h"
 
 #include <toml++/toml.h>
@@ -89,7 +90,7 @@ void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
   for (const ConfigField& field : table.fields()) all.push_back(field.name);
 
   for (const Pair& pair : pairs) {
-    if (pair.key == "model") apply_descriptor(model, pair.text);
+    if (pair.key == "model") apply_shape(model, pair.text);
   }
   json changes = json::object();
   for (const Pair& pair : pairs) {

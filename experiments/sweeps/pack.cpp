@@ -12,15 +12,6 @@ namespace {
 constexpr double kCpuWorkingSet = 24e6;  // bytes that the last cache of most machines holds
 constexpr double kMemoryShare = 0.6;     // of the device's memory
 
-ModelConfig model_config(const Experiment& experiment) {
-  ensure((experiment.data == nullptr) != (experiment.generated == nullptr),
-         "[pack] an experiment learns from a task or from generated data");
-  if (experiment.model) return *experiment.model;
-  ensure(experiment.data != nullptr, "[pack] generated data wants a model");
-  return recipe_config(experiment.n_layer, experiment.width, experiment.data->vocab_size(),
-                       experiment.data->block_size());
-}
-
 // How many models to train at once. The bytes of a model's step are an estimate, good to 20% for
 // the recipe: about 25 floats a token, width and layer, and as many again for a width of 1.
 size_t ensemble_size(const engine::DeviceInfo& device, const SweepOptions& options, const Experiment& experiment,
@@ -48,6 +39,15 @@ TrainConfig train_config(const Experiment& experiment, const std::vector<Member>
 }
 
 }  // namespace
+
+ModelConfig model_config(const Experiment& experiment) {
+  ensure((experiment.data == nullptr) != (experiment.generated == nullptr),
+         "[pack] an experiment learns from a task or from generated data");
+  if (experiment.model) return *experiment.model;
+  ensure(experiment.data != nullptr, "[pack] generated data wants a model");
+  return recipe_config(experiment.n_layer, experiment.width, experiment.data->vocab_size(),
+                       experiment.data->block_size());
+}
 
 void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection) {
   table.add("widths", &options.widths, "n_embd of each size").at_least(2);
@@ -176,7 +176,7 @@ PackCost pack_cost(const graph::Target& target, const Experiment& experiment, co
   std::map<std::string, uint64_t> state;
   uint64_t transient = 0;
   const TrainConfig config = train_config(experiment, members);
-  for (const auto& [name, program] : trainer_programs(model, config).programs) {
+  for (const auto& [name, program] : train_programs(model, config).programs) {
     const graph::Plan plan = graph::compile(program, target, compile_options(config, name));
     cost.flops += static_cast<double>(plan.flops) * experiment.steps;
     transient = std::max(transient, plan.transient_bytes);

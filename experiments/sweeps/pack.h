@@ -101,6 +101,9 @@ Experiment sweep_experiment(const SweepOptions& options, std::string task, std::
 std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device, const SweepOptions& options,
                                               const Experiment& experiment);
 
+// What models of an experiment look like.
+ModelConfig model_config(const Experiment& experiment);
+
 // A training step of a pack, with the first batch for each distinct seed of its ensemble; none
 // where the device makes them.
 struct PackStep {

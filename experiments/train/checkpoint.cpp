@@ -173,11 +173,10 @@ void write_file_atomically(const std::string& path, std::string_view content) {
 
 std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint, const graph::ParameterStore& store) {
   check(checkpoint.config.is_object(), "a checkpoint's config must be an object");
-  const auto flat = checkpoint.state.find(graph::kParameters);
-  check(flat != checkpoint.state.end(), "a checkpoint needs the state tensor {}", graph::kParameters);
-  Safetensors model{store.unpack(flat->second), {{"format", "pt"}}};
+  Safetensors model{store.to_tensors(checkpoint.state), {{"format", "pt"}}};
   Safetensors rest{checkpoint.state, {{"format", kFormat}}};
   rest.tensors.erase(graph::kParameters);
+  for (const auto& [name, type] : store.frozen_state()) rest.tensors.erase(name);
   const json config = {{"format", kFormat}, {"step", checkpoint.step}, {"config", checkpoint.config}};
 
   const std::string directory = checkpoint_directory(root, checkpoint.step);
@@ -218,9 +217,9 @@ Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore&
   checkpoint.step = config.at("step").get<int64_t>();
   checkpoint.state = read_safetensors(directory + "/optimizer.safetensors").tensors;
   const std::string model = directory + "/model.safetensors";
-  const State tensors = read_safetensors(model).tensors;
+  State tensors = read_safetensors(model).tensors;
   try {
-    checkpoint.state[graph::kParameters] = store.pack(tensors);
+    checkpoint.state.merge(store.to_state(std::move(tensors)));
   } catch (const UserError& error) {
     throw UserError(fmt::format("{}: does not fit the model: {}", model, error.what()));
   }

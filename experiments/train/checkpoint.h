@@ -1,7 +1,7 @@
 // Checkpoints: a directory a save, whole or not there at all.
 //
 //   ROOT/step-00001000/config.json            what to rebuild the run from, as given, and "step"
-//   ROOT/step-00001000/model.safetensors      every parameter by name (see model.h), f32
+//   ROOT/step-00001000/model.safetensors      every parameter by name (see model.h), f32; frozen ones as they are kept
 //   ROOT/step-00001000/optimizer.safetensors  every other state tensor: moments, step, seed, counters,
 //                                             metrics; the padding of the flat tensors included
 //   ROOT/latest                               the name of the newest directory

@@ -1,5 +1,6 @@
 // The transformer: names, counts, switches, what a token may see, and training under dropout.
 #include "experiments/models/model.h"
+#include "experiments/models/shapes.h"
 #include "graph/autodiff.h"
 #include "graph/functions.h"
 #include "graph/optimizer.h"
@@ -218,12 +219,12 @@ TEST_CASE("the recipe's model has the recipe's size and scales") {
 
 TEST_CASE("descriptors, cost and names") {
   ModelConfig config;
-  apply_descriptor(config, "d12");
+  apply_shape(config, "d12");
   REQUIRE(config.n_layer == 12);
   REQUIRE(config.n_embd == 768);
   REQUIRE(config.n_head == 12);
   for (const char* wrong : {"12", "d", "d0", "dx", "d12x", ""}) {
-    REQUIRE_THROWS_AS(apply_descriptor(config, wrong), UserError);
+    REQUIRE_THROWS_AS(apply_shape(config, wrong), UserError);
   }
   // GPT-2 small: 124 439 808 parameters with a tied head.
   config.block_size = 1024;
