@@ -5,14 +5,16 @@
 
 namespace surtsey::graph {
 
-void collect_terminals(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found) {
-  for (const Value& input : lowering.program.graph->node(n).inputs) {
-    if (is_terminal(lowering, input.node)) {
-      found.insert(input.node);
-    } else {
-      collect_terminals(lowering, input.node, found);
-    }
+void collect_value(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found) {
+  if (is_terminal(lowering, n)) {
+    found.insert(n);
+  } else {
+    collect_expression(lowering, n, found);
   }
+}
+
+void collect_expression(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found) {
+  for (const Value& input : lowering.program.graph->node(n).inputs) collect_value(lowering, input.node, found);
 }
 
 bool same_loops(const Lowering& lowering, uint32_t n, uint32_t g) {
@@ -124,11 +126,7 @@ uint32_t add_copy_group(Lowering& lowering, const Value& value) {
   const uint32_t g = add_group(lowering, Archetype::pointwise, value.node, value.shape(), {});
   lowering.groups[g].copies.push_back(value);
   std::set<uint32_t> reads;
-  if (is_terminal(lowering, value.node)) {
-    reads.insert(value.node);
-  } else {
-    collect_terminals(lowering, value.node, reads);
-  }
+  collect_value(lowering, value.node, reads);
   for (const uint32_t t : reads)
     for (const uint32_t source : writers(lowering, t)) add_source(lowering, g, source);
   return g;

@@ -63,25 +63,33 @@ inline bool is_terminal(const Lowering& lowering, uint32_t n) {
   return lowering.home[n] != kNone || op == Op::parameter || op == Op::concat;
 }
 
-// Follows what element `index` of node n reads, through inlined nodes; visit(node, index) where a terminal is read.
+// Follows what somebody reads who wants element `index` of the value of node n: the terminals behind it, n itself where
+// it is one. visit(node, index) for each.
 template <typename Visit>
-void walk_terminals(const Lowering& lowering, IndexContext& context, uint32_t n, const Index& index,
-                    const Visit& visit) {
-  const Graph& graph = *lowering.program.graph;
-  for (const auto& [operand, at] : context.operands(graph.node(n), index)) {
-    if (is_terminal(lowering, operand.node)) {
-      visit(operand.node, at);
-    } else if (definition(graph.node(operand).op).family != Family::leaf) {
-      walk_terminals(lowering, context, operand.node, at, visit);
-    }
+void walk_value(const Lowering& lowering, IndexContext& context, uint32_t n, const Index& index, const Visit& visit) {
+  const Node& node = lowering.program.graph->node(n);
+  if (is_terminal(lowering, n)) {
+    visit(n, index);
+  } else if (definition(node.op).family != Family::leaf) {
+    for (const auto& [operand, at] : context.operands(node, index))
+      walk_value(lowering, context, operand.node, at, visit);
   }
 }
 
+// The same for whoever computes element `index` of node n: the terminals that its operands lead to.
+template <typename Visit>
+void walk_expression(const Lowering& lowering, IndexContext& context, uint32_t n, const Index& index,
+                     const Visit& visit) {
+  for (const auto& [operand, at] : context.operands(lowering.program.graph->node(n), index))
+    walk_value(lowering, context, operand.node, at, visit);
+}
+
+// Both without an index: the terminals alone.
+void collect_value(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found);
+void collect_expression(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found);
+
 // Would reduction n pass over its operand as the reductions of group g do: the same rows, each in the same order?
 bool same_loops(const Lowering& lowering, uint32_t n, uint32_t g);
-
-// The terminals that the expression of node n reads.
-void collect_terminals(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found);
 
 // The nodes that the kernel of group g loads, each one binding: stored values of elsewhere, each view of one a load of
 // its own. At most so many bindings, as views that strides cannot express load what is behind them.

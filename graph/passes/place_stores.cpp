@@ -105,7 +105,7 @@ class Placer {
       if (is_terminal(l_, root.node)) {
         stored_.insert(root.node);
       } else {
-        collect_terminals(l_, root.node, stored_);
+        collect_expression(l_, root.node, stored_);
       }
     }
     for (const uint32_t n : reachable(graph_, roots(l_.program)))
@@ -179,12 +179,12 @@ class Placer {
   // What the kernel of group g reads, by terminal.
   std::set<uint32_t> reads(uint32_t g) const {
     std::set<uint32_t> found;
-    for (const uint32_t m : l_.groups[g].members) collect_terminals(l_, m, found);
+    for (const uint32_t m : l_.groups[g].members) collect_expression(l_, m, found);
     for (const Value& copy : l_.groups[g].copies) {
       if (is_terminal(l_, copy.node)) {
         found.insert(copy.node);
       } else {
-        collect_terminals(l_, copy.node, found);
+        collect_expression(l_, copy.node, found);
       }
     }
     for (auto it = found.begin(); it != found.end();) it = l_.home[*it] == g ? found.erase(it) : std::next(it);
@@ -253,10 +253,10 @@ class Placer {
       const Family family = definition(graph_.node(m).op).family;
       if (family == Family::matmul || family == Family::reduce) {
         std::set<uint32_t> operands;
-        collect_terminals(l_, m, operands);
+        collect_expression(l_, m, operands);
         if (operands.count(parameter)) return false;
       } else {
-        walk_terminals(l_, context, m, context.delinearize(loop.full, graph_.node(m).types[0].shape), visit);
+        walk_expression(l_, context, m, context.delinearize(loop.full, graph_.node(m).types[0].shape), visit);
       }
     }
     for (const Value& copy : group.copies) {
@@ -264,7 +264,7 @@ class Placer {
       if (is_terminal(l_, copy.node)) {
         visit(copy.node, at);
       } else {
-        walk_terminals(l_, context, copy.node, at, visit);
+        walk_expression(l_, context, copy.node, at, visit);
       }
     }
     return own;
