@@ -54,7 +54,9 @@ Plan compile(const Program& program, const Target& target, const CompileOptions&
 
   Lowering lowering = fuse(p, target);
   lower_precision(lowering, options.storage);
-  place_stores(lowering);
+  place_state(lowering);
+  place_concats(lowering);
+  place_transients(lowering);
   order(lowering);
   Plan plan = build_plan(lowering);
   plan.name = name;

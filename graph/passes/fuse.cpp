@@ -16,7 +16,7 @@ constexpr int kPrologueWork = 3;
 // At most this much work over values that are stored anyway is computed wherever it is read, rather than stored.
 constexpr int kRepeatedWork = 3;
 // At most this much that two kernels read (a GELU's erf, in the forward and the backward pass) is computed in both: a
-// dozen operations cost less than writing a value to memory and reading it back. So many tensors at most are read for it.
+// dozen operations cost less than writing a value to memory and reading it back. It reads at most so many tensors.
 constexpr int kTwiceReaders = 2;
 constexpr int kTwiceWork = 12;
 constexpr int kTwiceLoads = 3;
@@ -287,7 +287,7 @@ class Fuser {
   }
 
   // A kernel of its own or a sibling's. Where those that have it inlined could not read it from there it stays
-  // inlined, and whoever must have it stored gets a copy (place_stores).
+  // inlined, and whoever must have it stored gets a copy (place_state, place_concats).
   void give_home(uint32_t n) {
     if (home(n) != kNone) return;
     const Candidate candidate = groups_.inlined_candidate(n);

@@ -109,6 +109,33 @@ std::set<uint32_t> writers(const Lowering& lowering, uint32_t n) {
   return groups;
 }
 
+std::optional<View> view_behind(const Graph& graph, uint32_t n, View view) {
+  while (graph.node(n).op == Op::reshape || graph.node(n).op == Op::permute) {
+    const Node& node = graph.node(n);
+    const Shape& from = node.inputs[0].shape();
+    Strides strides(from.size());
+    if (node.op == Op::permute) {
+      const auto& axes = std::get<AxesAttr>(node.attr).axes;
+      for (size_t d = 0; d < axes.size(); ++d) strides[size_t(axes[d])] = view.strides[d];
+    } else if (!reshape_strides(view.shape, view.strides, from, strides)) {
+      return std::nullopt;
+    }
+    view.shape = from;
+    view.strides = strides;
+    n = node.inputs[0].node;
+  }
+  return view;
+}
+
+View concat_region(const Graph& graph, uint32_t concat, size_t part, const View& all) {
+  const Node& node = graph.node(concat);
+  const auto axis = size_t(std::get<AxisAttr>(node.attr).axis);
+  View region = all;
+  region.shape = node.inputs[part].shape();
+  for (size_t i = 0; i < part; ++i) region.offset += node.inputs[i].shape()[axis] * all.strides[axis];
+  return region;
+}
+
 uint32_t add_group(Lowering& lowering, Archetype archetype, uint32_t anchor, const Shape& space,
                    std::vector<int64_t> reduced) {
   for (auto& group : lowering.groups) group.depends.push_back(false);

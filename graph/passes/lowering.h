@@ -123,13 +123,17 @@ Lowering fuse(const Program& program, const Target& target);
 // Stores activations, and copies of the weights that several matmuls read, in f16 or bf16. Storage only: arithmetic is
 // f32, a value is rounded where it is stored, and the kernel that computes it goes on with what it has. An activation
 // is what feeds a matmul, forward or backward; gradients of parameters, parameters, outputs, assigned values, results
-// of reductions and what rows share stay f32. After fuse, which decides what is stored, and before place_stores.
+// of reductions and what rows share stay f32. After fuse, which decides what is stored, and before place_state.
 // DType::f32 changes nothing. UserError when the target has no 16-bit storage.
 void lower_precision(Lowering& lowering, DType storage);
 
-// Decides where every stored value lives: in place into state where every reader of the old value runs before, directly
-// into its part of a concat, else in a buffer of its own.
-void place_stores(Lowering& lowering);
+// The three passes that decide where every stored value lives, in this order.
+// Parameters, outputs and new values of state: in place where every reader of the old value runs before, else copied.
+void place_state(Lowering& lowering);
+// Concats that kernels read: each part directly into its region, where strides can say it, else copied.
+void place_concats(Lowering& lowering);
+// Everything else that one kernel hands to another, in a buffer of its own.
+void place_transients(Lowering& lowering);
 
 // A topological order that follows the order of the graph, which keeps producers near their users.
 void order(Lowering& lowering);
