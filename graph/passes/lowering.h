@@ -1,5 +1,5 @@
-// Between the graph and the plan: which nodes share a kernel (fuse), in which order kernels run (order), where values
-// live (plan_memory). Internal to compile(); tests look at it through Plan.
+// Between the graph and the plan: which nodes share a kernel (fuse), where their values are stored (place_state and
+// on), in which order kernels run (order). Internal to compile().
 #pragma once
 
 #include "graph/index.h"
@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 namespace surtsey::graph {
@@ -20,10 +21,10 @@ struct Group {
   Shape space;              // the loops, as in Kernel
   std::vector<int64_t> reduced;
   std::vector<uint32_t> members;  // nodes whose home is here, in topological order
-  std::vector<Value> copies;   // values of elsewhere that this kernel stores as they are (state copies, concat parts)
-  std::set<uint32_t> sources;  // groups whose stored values this one reads
-  std::set<uint32_t> after;    // groups that must run before for another reason: they read state this one overwrites
-  std::vector<bool> depends;   // transitive closure of sources and after
+  std::vector<Value> copies;  // values of elsewhere that this kernel stores as they are (state copies, concat parts)
+  std::set<uint32_t>
+      sources;  // groups that must run before: this one reads what they store, or overwrites what they read
+  std::vector<bool> depends;  // transitive closure of sources
 };
 
 // One place a value is written to. A value may have several; the first is where others read it.
@@ -56,6 +57,13 @@ struct Lowering {
   std::vector<Buffer> buffers;
   std::vector<uint32_t> sequence;  // groups in the order they run
 };
+
+// InternalError when the groups disagree with `home`; when one does not wait for who writes what it reads, or waits for
+// itself; when a value leaves its buffer; and, once they are in order, when one runs before its sources or reads what
+// has no place.
+void verify(const Lowering& lowering);
+// A line a kernel, a buffer, a store, and a place where values are read; nodes by their number in the program.
+std::string print(const Lowering& lowering);
 
 // Has a kernel or a buffer of its own: where following an inlined expression ends.
 inline bool is_terminal(const Lowering& lowering, uint32_t n) {

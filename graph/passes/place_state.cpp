@@ -175,7 +175,7 @@ class StatePlacer {
   Lowering& l_;
   const Graph& graph_;
   const std::set<uint32_t> stored_;
-  std::map<uint32_t, uint32_t> state_;                       // parameter node -> buffer
+  std::map<uint32_t, uint32_t> state_;                      // parameter node -> buffer
   std::map<int64_t, std::optional<uint32_t>> tiny_copies_;  // element count -> the group that copies such values
 };
 

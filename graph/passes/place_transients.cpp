@@ -50,8 +50,8 @@ class TransientPlacer {
   }
 
   // Heads of queries, keys and values: a projection [B, T, 3 C] is read as a reshape [B, T, 3, H, D] of which every
-  // reader permutes the axes in the same way, so that a head's rows of D follow each other. Where all outside readers of
-  // node n are of this kind, it is the reshape that is stored, in that order of its axes, and each reader finds its
+  // reader permutes the axes in the same way, so that a head's rows of D follow each other. Where all outside readers
+  // of node n are of this kind, it is the reshape that is stored, in that order of its axes, and each reader finds its
   // rows side by side; as computed, one row in 3 H would be its own. False where readers are of another kind.
   bool store_permuted(uint32_t n) {
     const auto outside = outside_users_.find(n);
