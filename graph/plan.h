@@ -59,6 +59,11 @@ struct Plan {
 
 std::string print(const Plan& plan);
 
+// InternalError when an access is not that of its operand or leaves its buffer, when barriers are not in order, and,
+// once memory is planned, when a transient leaves the arena or shares bytes with one that is alive at the same time.
+// Hazards are uncovered_hazards()' to find.
+void verify(const Plan& plan);
+
 // State, outputs and arena of one program.
 uint64_t planned_bytes(const Plan& plan);
 
