@@ -11,11 +11,11 @@ namespace {
 
 ModelTry try_model(engine::Device& device, const Experiment& experiment, const Member& member) {
   const std::vector<Member> members = {member};
-  const PackCost cost = pack_cost(device.info().target, experiment, members);
-  ModelTry result{cell_name(experiment, member), cost.parameters, cost.bytes};
   const Model model(model_config(experiment));
   engine::Session session(device, {.quiet = true});
   const std::unique_ptr<Trainer> trainer = make_trainer(session, model, experiment, members);
+  const PackCost cost = session_cost(session, *trainer);
+  ModelTry result{cell_name(experiment, member), cost.parameters, cost.bytes};
   session.allocate();
   trainer->initialise();
   const auto start = std::chrono::steady_clock::now();
