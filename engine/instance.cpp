@@ -1,6 +1,7 @@
 #include "engine/instance.h"
 
 #include "engine/quirks.h"
+#include "engine/standard_descriptors.h"
 #include "graph/debug.h"
 
 #include <cstring>
@@ -82,6 +83,7 @@ void MessageLog::clear() {
 }
 
 Instance create_instance(Validation validation) {
+  open_standard_descriptors();
   const bool validated = validation != Validation::off;
   apply_process_quirks(validated);
   Instance result{.loader = load(), .validation = validation};

@@ -38,10 +38,15 @@ void run_on_devices(const SweepRunOptions& options) {
   }
   bool told = false;
   size_t failed = 0, stopped = 0;
+  const auto was_stopped = [](int status) {
+    // One that had not come to its first line yet ends by the signal itself: it has nothing to save.
+    if (WIFSIGNALED(status)) return interrupted() && (WTERMSIG(status) == SIGUSR1 || WTERMSIG(status) == SIGINT);
+    return WIFEXITED(status) && WEXITSTATUS(status) == kInterruptedStatus;
+  };
   for (size_t left = workers.size(); left > 0;) {
     if (interrupted() && !told) {
-      // Ctrl-C has reached them already; a signal to this process alone has not.
-      for (const pid_t worker : workers) kill(worker, SIGTERM);
+      // Ctrl-C has reached them already, and must not count twice; a signal to this process alone has not.
+      for (const pid_t worker : workers) ask_to_stop(worker);
       told = true;
     }
     int status = 0;
@@ -52,7 +57,7 @@ void run_on_devices(const SweepRunOptions& options) {
     }
     std::erase(workers, ended);
     --left;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == kInterruptedStatus) {
+    if (was_stopped(status)) {
       ++stopped;
     } else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
       ++failed;
@@ -67,7 +72,7 @@ void run_one(SweepDirectory& directory, const SweepPack& pack, const SweepRunOpt
     fmt::print(stderr, "pack {} is finished already\n", pack.index);
     return;
   }
-  const std::optional<PackLock> lock = directory.lock(pack);
+  const std::optional<FolderLock> lock = directory.lock(pack);
   check(lock.has_value(), "pack {} is being run by another process", pack.index);
   const std::string device = options.devices.empty() ? "" : options.devices.front();
   engine::Device opened = engine::Device::open({.select = device});
@@ -84,7 +89,7 @@ void run_all(SweepDirectory& directory, const SweepRunOptions& options) {
     if (directory.result(pack)) continue;
     const bool failed_before = !directory.failure(pack).empty();
     if (options.only_failed && !failed_before) continue;
-    const std::optional<PackLock> lock = directory.lock(pack);
+    const std::optional<FolderLock> lock = directory.lock(pack);
     if (!lock || directory.result(pack)) continue;
     if (!device) device.emplace(engine::Device::open({.select = select}));
     try {

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <fstream>
 #include <sstream>
 
 #include "experiments/base/exit_status.h"
@@ -41,13 +40,6 @@ struct Flags {
   std::vector<std::string> keys;
 };
 
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 void check_scale(const Study& study, const std::string& scale) {
   const std::vector<std::string> known = {"quick", "full", "paper"};
   if (std::find(known.begin(), known.end(), scale) == known.end()) {
@@ -62,7 +54,7 @@ void check_scale(const Study& study, const std::string& scale) {
 
 void check_same_config(const fs::path& path, const std::string& toml) {
   if (!fs::exists(path)) return;
-  const std::string before = read_text(path);
+  const std::string before = read_file(path);
   if (before == toml) return;
   std::istringstream old_lines(before), new_lines(toml);
   std::string old_line, new_line;
@@ -227,9 +219,10 @@ int run_study(int argc, char** argv, Study& study) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);
-    fmt::print(stderr, "{}: {} (see --help)\n", study.name(), error.what());
-    return 2;
+    return guarded(std::string(study.name()), [&] {
+      if (error.get_exit_code() == 0) return app.exit(error);
+      throw CommandLineError(fmt::format("{} (see --help)", error.what()));
+    });
   }
   flags.keys = app.remaining();
   const std::string program(study.name());
@@ -237,7 +230,7 @@ int run_study(int argc, char** argv, Study& study) {
     check_scale(study, flags.scale);
     return 0;
   });
-  if (scale != 0) return 2;
+  if (scale != 0) return kCommandLineStatus;
   return guarded(program, [&] { return run_with(flags, study, argc, argv); });
 }
 

@@ -1,4 +1,5 @@
 // safetensors and checkpoints: what is written comes back, what is broken is refused by name.
+#include "experiments/base/file.h"
 #include "experiments/formats/safetensors.h"
 #include "experiments/train/checkpoint.h"
 #include "graph/optimizer.h"
@@ -205,13 +206,13 @@ TEST_CASE("a save that fails leaves the older ones whole and nothing half done")
   const Folder folder;
   const ParameterStore store = make_store();
   const std::string file = folder.path + "/file";
-  write_file_atomically(file, std::string_view("content"));
+  write_file_atomic(file, "content");
   CHECK(says(failure([&] { save_checkpoint(file + "/root", make_checkpoint(store, 1), store); }), "file/root"));
-  CHECK(says(failure([&] { write_file_atomically(folder.path + "/no/file", std::string_view("x")); }), "no/file"));
+  CHECK(says(failure([&] { write_file_atomic(folder.path + "/no/file", "x"); }), "no/file"));
   const std::string root = folder.path + "/root";
   save_checkpoint(root, make_checkpoint(store, 1), store);
   // A file stands where the next save's directory must go.
-  write_file_atomically(root + "/.tmp-step-00000002", std::string_view("in the way"));
+  write_file_atomic(root + "/.tmp-step-00000002", "in the way");
   save_checkpoint(root, make_checkpoint(store, 2), store);
   REQUIRE(load_checkpoint(root, store).step == 2);
   Checkpoint broken = make_checkpoint(store, 3);
