@@ -41,7 +41,8 @@ const std::vector<ExitStatus>& exit_statuses() {
       {kErrorStatus, "an error: of the user, of a file, of the device; or not all could be written"},
       {kCommandLineStatus, "a wrong command line"},
       {kDivergedStatus, "every model diverged: the same command would do it again, another learning rate may not"},
-      {kNotComputingStatus, "the device does not compute, and nothing that it gave was saved as done: run surtsey selftest"},
+      {kNotComputingStatus,
+       "the device does not compute, and nothing that it gave was saved as done: run surtsey selftest"},
       {kDeviceLostStatus, "the device was lost: the same command with --resume goes on"},
       {kInterruptedStatus, "interrupted; what was done is saved"},
   };

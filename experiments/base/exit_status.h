@@ -15,7 +15,7 @@ inline constexpr int kErrorStatus = 1;
 inline constexpr int kCommandLineStatus = 2;
 inline constexpr int kDivergedStatus = 65;      // EX_DATAERR of sysexits.h
 inline constexpr int kNotComputingStatus = 69;  // EX_UNAVAILABLE
-inline constexpr int kDeviceLostStatus = 75;  // EX_TEMPFAIL
+inline constexpr int kDeviceLostStatus = 75;    // EX_TEMPFAIL
 inline constexpr int kInterruptedStatus = 130;
 
 // The table of them, for --help and README.md.
