@@ -260,10 +260,8 @@ void Trainer::save(const std::vector<std::string>& roots, const nlohmann::json& 
   ensure(roots.size() == config_.members.size(), "[train] {} places for {} models", roots.size(),
          config_.members.size());
   State state;
-  for (const auto& [name, tensor] : initial_train_state(model_, config_)) {
-    if (session_.has_state(name) && !name.starts_with("constants.") && name != "data.group") {
-      state[name] = session_.read(name);
-    }
+  for (const std::string& name : saved_state(model_, config_)) {
+    if (session_.has_state(name)) state[name] = session_.read(name);
   }
   for (size_t i = 0; i < config_.members.size(); ++i) {
     Checkpoint checkpoint;

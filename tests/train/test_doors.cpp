@@ -78,13 +78,11 @@ TEST_CASE("members over a frozen base are saved, and go on to the bits of a run 
   CHECK(whole.session.read(frozen).values == base.values);
 
   // A save holds every tensor under its own name, the frozen ones as they are kept and once.
-  const State saved =
-      read_safetensors(Trainer::newest_save(folder / "save", 2, 1) + "/model.safetensors").tensors;
+  const State saved = read_safetensors(Trainer::newest_save(folder / "save", 2, 1) + "/model.safetensors").tensors;
   CHECK(saved.size() == model.store().specs().size());
   CHECK(saved.at("blocks.0.attention.q.weight").type == base.type);
   CHECK(saved.at("blocks.1.mlp.up.weight").type.dtype == DType::f32);
-  const State rest =
-      read_safetensors(Trainer::newest_save(folder / "save", 2, 1) + "/optimizer.safetensors").tensors;
+  const State rest = read_safetensors(Trainer::newest_save(folder / "save", 2, 1) + "/optimizer.safetensors").tensors;
   CHECK(rest.at("adam.m").type == model.store().flat_type());
   for (const auto& [name, tensor] : rest) CHECK_FALSE(name.starts_with("frozen."));
 }
