@@ -167,7 +167,7 @@ class Run {
       if (settings_.from.empty()) {
         trainer.initialise();
       } else {
-        trainer.initialise(forked_parameters());
+        trainer.initialise(forked_weights());
       }
     }
     directory.emplace(options_.out, existed ? RunDirectory::Mode::kResume : RunDirectory::Mode::kFresh);
@@ -213,11 +213,11 @@ class Run {
           settings_.data, options_.out, fingerprint_, saved.value("data_hash", "unknown"));
   }
 
-  graph::HostTensor forked_parameters() const {
+  graph::State forked_weights() const {
     const std::string root = checkpoint_folder(settings_.from);
     check(load_checkpoint_config(root).value("vocabulary", "") == source_.vocabulary(),
           "--from: {} has another vocabulary than {}", settings_.data, settings_.from);
-    return load_checkpoint(root, model_.store()).state.at(graph::kParameters);
+    return load_checkpoint(root, model_.store()).state;
   }
 
   // Lines of steps and of evaluations that the resumed run does again.

@@ -135,14 +135,21 @@ void Trainer::initialise() {
   begin_at(0);
 }
 
-void Trainer::initialise(const graph::HostTensor& parameters) {
-  check(parameters.type == model_.store().flat_type(), "[train] a start of {}, not {}", to_string(parameters.type),
-        to_string(model_.store().flat_type()));
+void Trainer::initialise(const graph::State& weights) {
+  const auto wanted = [&](const std::string& name, const graph::Type& type) -> const HostTensor& {
+    const auto found = weights.find(name);
+    check(found != weights.end(), "[train] the start has no {}", name);
+    check(found->second.type == type, "[train] the start has {} {}, not {}", name, to_string(found->second.type),
+          to_string(type));
+    return found->second;
+  };
+  graph::State member = {{graph::kParameters, wanted(graph::kParameters, model_.store().flat_type())}};
+  graph::State start = member;
+  if (config_.members.size() > 1)
+    start = ensemble_state(std::vector(config_.members.size(), member), member_state_names());
+  for (const auto& [name, type] : model_.store().frozen_state()) start[name] = wanted(name, type);
   initialise();
-  std::vector<graph::State> members(config_.members.size());
-  for (graph::State& member : members) member[graph::kParameters] = parameters;
-  const graph::State start = members.size() == 1 ? members[0] : ensemble_state(members, member_state_names());
-  session_.write(graph::kParameters, start.at(graph::kParameters));
+  write_state(session_, start);
 }
 
 void Trainer::run(const RunOptions& options) { Driver(*this, options).run(); }
@@ -253,10 +260,8 @@ void Trainer::save(const std::vector<std::string>& roots, const nlohmann::json& 
   ensure(roots.size() == config_.members.size(), "[train] {} places for {} models", roots.size(),
          config_.members.size());
   State state;
-  for (const auto& [name, tensor] : initial_train_state(model_, config_)) {
-    if (session_.has_state(name) && !name.starts_with("constants.") && name != "data.group") {
-      state[name] = session_.read(name);
-    }
+  for (const std::string& name : saved_state(model_, config_)) {
+    if (session_.has_state(name)) state[name] = session_.read(name);
   }
   for (size_t i = 0; i < config_.members.size(); ++i) {
     Checkpoint checkpoint;

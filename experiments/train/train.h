@@ -90,8 +90,9 @@ class Trainer {
 
   // Parameters by seed, optimizer at zero, step 0.
   void initialise();
-  // The same, but every member starts with these f32 [P]: the fork of a checkpoint.
-  void initialise(const graph::HostTensor& parameters);
+  // The same, but every member starts with these weights (ParameterStore::to_state(), or the state of a checkpoint,
+  // whose other tensors are not read): a fork.
+  void initialise(const graph::State& weights);
 
   // Driver(*this, options).run(): see driver.h.
   void run(const RunOptions& options = {});

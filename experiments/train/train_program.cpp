@@ -195,4 +195,13 @@ State initial_train_state(const Model& model, const TrainConfig& config) {
   return ensemble_state(members, member_state_names());
 }
 
+std::vector<std::string> saved_state(const Model& model, const TrainConfig& config) {
+  std::vector<std::string> names = {graph::kParameters, "seed"};
+  for (const auto& [name, tensor] : graph::initial_optimizer_state(model.store(), step_optimizer(config), 0)) {
+    names.push_back(name);
+  }
+  for (const auto& [name, type] : model.store().frozen_state()) names.push_back(name);
+  return names;
+}
+
 }  // namespace surtsey::experiments

@@ -98,5 +98,7 @@ graph::Program train_step(const Model& model, TrainConfig config, int64_t slots 
 // What a fresh run starts from, with a leading member axis on what members own (when E > 1), the
 // data ring excepted.
 graph::State initial_train_state(const Model& model, const TrainConfig& config);
+// What of it a run changes, or is built on: the names that a save holds.
+std::vector<std::string> saved_state(const Model& model, const TrainConfig& config);
 
 }  // namespace surtsey::experiments

@@ -141,11 +141,12 @@ TEST_CASE("members' rows meet a matrix that they share in one product, which is 
   const Value x = graph.parameter("x", f32({5, 4}));
   const Value base = graph.parameter("base", {DType::f16, {6, 4}});
   const Value table = graph.parameter("table", {DType::f16, {9, 4}});
-  const Value own = graph.parameter("own", f32({6, 4}));
+  const Value own = graph.parameter("own", f32({8, 4}));
   const Value token = graph.parameter("token", {DType::u32, {5}});
   const Value h = x + cast(gather(table, token), DType::f32);
-  const Value y = matmul(h, transpose(cast(base, DType::f32))) + matmul(h, transpose(own));
-  const Value loss = sum(y * y, {0, 1}, false);
+  const Value y = matmul(h, transpose(cast(base, DType::f32)));
+  const Value z = matmul(h, transpose(own));
+  const Value loss = sum(y * y, {0, 1}, false) + sum(z * z, {0, 1}, false);
   graph.assign(own, own - 0.1 * differentiate(loss, std::vector{own})[0]);
   const Value input_gradient = differentiate(loss, std::vector{x})[0];
   program.outputs = {{"loss", loss}, {"x", input_gradient}};

@@ -48,13 +48,14 @@ Program training_step(const Model& model, const OptimizerConfig& optimizer, int6
 }
 
 // Where a run starts: what is frozen from one seed, the rest and the data from another.
-State start(const Model& model, const OptimizerConfig& optimizer, uint32_t base, uint32_t seed) {
+State start(const Model& model, const OptimizerConfig& optimizer, uint32_t base, uint32_t seed,
+            int64_t batch = kBatch) {
   State state = initial_optimizer_state(model.store(), optimizer, 0.02 + 0.01 * seed);
   state["learning_rate"].round_to_storage();
   state[kParameters] = model.store().initialise(seed);
   state.merge(model.store().initialise_frozen(base));
   state.merge(model.constants());
-  const Type rows{DType::u32, {kBatch, model.config().block_size}};
+  const Type rows{DType::u32, {batch, model.config().block_size}};
   for (const char* name : {"tokens", "targets"}) {
     state[name] = HostTensor::random(rows, 0, double(model.config().vocab_size), seed + uint32_t(name[1]));
   }
@@ -89,7 +90,7 @@ State train_on(engine::Device& device, const Program& program, const State& from
 struct Cost {
   uint64_t flops = 0;
   int backward_products = 0;
-  int key_gradients = 0;  // kernels of attention that compute the gradient of keys or values, in the first block
+  int mix = 0;  // backward kernels of attention in the first block
   std::map<std::string, Type> state;
 };
 
@@ -104,9 +105,7 @@ Cost cost_of(const Model& model, const char* target) {
     const Kernel& kernel = plan.kernels[dispatch.kernel];
     if (dispatch.phase != Phase::backward) continue;
     if (kernel.archetype == Archetype::matmul) ++cost.backward_products;
-    if (kernel.name.starts_with("attention_key_gradient") && dispatch.scope.starts_with("blocks.0")) {
-      ++cost.key_gradients;
-    }
+    if (dispatch.scope.starts_with("blocks.0.attention.mix")) ++cost.mix;
   }
   return cost;
 }
@@ -148,10 +147,11 @@ TEST_CASE("a step that trains one matrix pays for the way to it and for nothing 
         }
         CHECK(optimizer_tensors == 4);  // parameters, m, v, ones
         if (std::string(part) == "mlp.down" && block == 3) CHECK(cost.backward_products == 2);  // head, weight
-        if (std::string(part) == "attention.q" && block == 0) CHECK(cost.key_gradients == 0);
+        // The gradient of the keys and the values is nobody's business.
+        if (std::string(part) == "attention.q" && block == 0) CHECK((cost.mix > 0 && cost.mix < whole.mix));
+        if (std::string(part) == "mlp.up" && block == 0) CHECK(cost.mix == 0);
       }
     }
-    CHECK(whole.key_gradients == 1);
   }
 }
 
@@ -242,8 +242,8 @@ TEST_CASE("an adapter is one function: low rank beside a frozen model", "[frozen
   Model model(config);
   model.store().freeze([](const ParameterSpec&) { return true; });
   for (int64_t i = 0; i < config.n_layer; ++i) {
-    const std::string name = fmt::format("blocks.{}.attention.q", i);
-    model.store().add(name + ".low_rank.down", {2, 16}, Initialisation::normal(0.5));
+    const std::string name = fmt::format("blocks.{}.mlp.down", i);
+    model.store().add(name + ".low_rank.down", {2, 64}, Initialisation::normal(0.5));
     model.store().add(name + ".low_rank.up", {16, 2}, Initialisation::constant(0));
   }
   model.on_projection([](const Projection& p) -> Value {
@@ -253,7 +253,7 @@ TEST_CASE("an adapter is one function: low rank beside a frozen model", "[frozen
   });
   // Asked before it, and it sees what the first one makes: here nothing but a factor of 1.
   model.on_projection([](const Projection& p) { return p.name == "head" ? p.plain() * 1.0 : Value{}; });
-  CHECK(model.store().flat_size() == 2 * 2 * 32);
+  CHECK(model.store().flat_size() == 2 * (2 * 64 + 16 * 2));
 
   const OptimizerConfig optimizer = plain_optimizer();
   State whole = start(plain, optimizer, 1, 1);
@@ -304,6 +304,9 @@ TEST_CASE("members over one frozen base train to the bits of each alone", "[devi
   SURTSEY_NEED_DEVICE();
   constexpr uint32_t kSteps = 5;
   constexpr size_t kMembers = 3;
+  // With 2 heads as many as a subgroup has lanes at most: with fewer, attention on a CPU puts its lanes along the heads
+  // or along the rows by how many there are of all members, and adds up in another order.
+  constexpr int64_t kSequences = 8;
   const OptimizerConfig optimizer = plain_optimizer();
   std::vector<DType> dtypes = {DType::f32};
   if (device.target().f16_storage) dtypes.insert(dtypes.end(), {DType::f16, DType::bf16});
@@ -312,12 +315,12 @@ TEST_CASE("members over one frozen base train to the bits of each alone", "[devi
     Model model(small());
     model.store().freeze([](const ParameterSpec& spec) { return spec.name.find("mlp.up") == std::string::npos; },
                          whole(dtype));
-    const Program step = training_step(model, optimizer);
+    const Program step = training_step(model, optimizer, kSequences);
     std::set<std::string> own = per_member_state();
     own.insert({"tokens", "targets"});
     const Program many = vectorize(step, kMembers, own);
     std::vector<State> single;
-    for (uint32_t e = 0; e < kMembers; ++e) single.push_back(start(model, optimizer, 9, e));
+    for (uint32_t e = 0; e < kMembers; ++e) single.push_back(start(model, optimizer, 9, e, kSequences));
     State all = single[0];
     for (auto& [name, tensor] : all) {
       const bool shared = name == "step" || name.starts_with(kFrozen) || name.starts_with("constants.");

@@ -78,6 +78,16 @@ std::vector<ModelConfig> variants() {
     c.n_hidden = 5;
   });
   add([](ModelConfig& c) {
+    c.head_dim = 6;  // 2 heads of 6 in 8 channels
+    c.n_kv_head = 1;
+    c.position = Position::rotary;
+  });
+  add([](ModelConfig& c) {
+    c.n_head = 3;  // which does not divide 8
+    c.head_dim = 2;
+    c.architecture = Architecture::encoder_decoder;
+  });
+  add([](ModelConfig& c) {
     c.architecture = Architecture::encoder_decoder;
     c.n_encoder_layer = 1;
     c.source_size = 9;
@@ -215,6 +225,45 @@ TEST_CASE("the recipe's model has the recipe's size and scales") {
   REQUIRE(model.store().contains("blocks.0.mlp.up.bias"));
   REQUIRE_FALSE(model.store().contains("blocks.0.norm1.bias"));
   REQUIRE_FALSE(model.store().contains("blocks.0.mlp.down.bias"));
+}
+
+TEST_CASE("published models are known by name, as they were published") {
+  // Parameters as their authors count them, without building the model and with it.
+  const std::pair<const char*, int64_t> published[] = {{"GPT-2-124M", 124439808},
+                                                       {"SmolLM2-135M", 134515008},
+                                                       {"Qwen2.5-0.5B", 494032768},
+                                                       {"TinyLlama-1.1B", 1100048384}};
+  std::vector<std::string> names;
+  for (const auto& [name, parameters] : published) {
+    CAPTURE(name);
+    names.emplace_back(name);
+    ModelConfig config;
+    config.head_dim = 3;  // of another shape
+    apply_shape(config, name);
+    CHECK(config.head_width() == 64);
+    CHECK(analytic_parameter_count(config) == parameters);
+    CHECK(Model(config).parameter_count() == parameters);
+    CHECK(model_config_from_json(to_json(config)) == config);
+  }
+  CHECK(shape_names() == names);
+  ModelConfig config;
+  apply_shape(config, "smollm2-135m");
+  CHECK(config.n_kv_head == 3);
+}
+
+TEST_CASE("head_dim stands apart from n_embd / n_head, and is absent where it is not given") {
+  ModelConfig config = tiny();
+  CHECK_FALSE(to_json(config).contains("head_dim"));  // configurations read as they did
+  CHECK(config.head_width() == 4);
+  config = model_config_from_json({{"head_dim", 6}}, config);
+  CHECK(config.head_width() == 6);
+  CHECK(to_json(config)["head_dim"] == 6);
+  const Model model(config);
+  CHECK(model.store().spec("blocks.0.attention.q.weight").shape == Shape{12, 8});
+  CHECK(model.store().spec("blocks.0.attention.out.weight").shape == Shape{8, 12});
+  CHECK_THROWS_AS(model_config_from_json({{"head_dim", 0}}, config), UserError);
+  CHECK_THROWS_AS(model_config_from_json({{"n_head", 3}}, tiny()), UserError);
+  CHECK(model_config_from_json({{"n_head", 3}, {"head_dim", 4}}, tiny()).query_width() == 12);
 }
 
 TEST_CASE("descriptors, cost and names") {
