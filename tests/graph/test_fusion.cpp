@@ -218,8 +218,8 @@ TEST_CASE("kernels of a whole training step", "[fusion]") {
     bool fusion;
     size_t dispatches;
   };
-  // Three of them come of the data ring and its weights: the embedding of the slot's tokens is written down once, so are
-  // the tokens for its gradient, and the loss divides by what its weights come to.
+  // Three of them come of the data ring and its weights: the embedding of the slot's tokens is written down once, so
+  // are the tokens for its gradient, and the loss divides by what its weights come to.
   // On a GPU each weight gradient is cut along its inner axis and has a second pass, and bias gradients are no longer
   // sums over the same axis.
   for (const Expected& e : {Expected{"lavapipe", true, 62}, Expected{"nvidia", true, 79}}) {
