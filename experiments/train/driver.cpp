@@ -51,6 +51,11 @@ int64_t Driver::question() const {
 }
 
 void Driver::run() {
+  // No batch is made beyond the end of this call, whatever ends it.
+  const struct StopData {
+    Trainer& trainer;
+    ~StopData() { trainer.stop_data(); }
+  } stop_data{trainer_};
   logged_ = trainer_.step();
   if (trainer_.step() < until_) trainer_.start_data(until_);
   while (true) {
@@ -66,7 +71,6 @@ void Driver::run() {
     }
     asked_ = next;
   }
-  trainer_.stop_data();
   if (!options_.save_end || until_ < trainer_.config().steps) return;
   try {
     save();
@@ -143,7 +147,8 @@ void Driver::log() {
                 sums_};
   for (size_t i = 0; i < line.members.size(); ++i) {
     line.members[i].loss /= count;
-    line.members[i].gradient_norm /= static_cast<double>(applied_[i]);
+    double& norm = line.members[i].gradient_norm;
+    norm = applied_[i] > 0 ? norm / static_cast<double>(applied_[i]) : std::numeric_limits<double>::quiet_NaN();
     sums_[i] = {.skipped_in_row = sums_[i].skipped_in_row};
     applied_[i] = 0;
   }
@@ -193,7 +198,6 @@ void Driver::save_or_warn() {
 }
 
 void Driver::stop_interrupted() {
-  trainer_.stop_data();
   save_or_warn();
   std::string state;
   if (saved_ == trainer_.step())

@@ -218,9 +218,11 @@ TEST_CASE("kernels of a whole training step", "[fusion]") {
     bool fusion;
     size_t dispatches;
   };
+  // Three of them come of the data ring and its weights: the embedding of the slot's tokens is written down once, so
+  // are the tokens for its gradient, and the loss divides by what its weights come to.
   // On a GPU each weight gradient is cut along its inner axis and has a second pass, and bias gradients are no longer
   // sums over the same axis.
-  for (const Expected& e : {Expected{"lavapipe", true, 59}, Expected{"nvidia", true, 76}}) {
+  for (const Expected& e : {Expected{"lavapipe", true, 62}, Expected{"nvidia", true, 79}}) {
     experiments::TrainConfig train;
     train.batch_size = 64;
     Target target = target_preset(e.preset);
@@ -254,7 +256,7 @@ TEST_CASE("dispatches grow by the layer, not faster", "[fusion]") {
         .dispatches.size();
   };
   const size_t two = count(2), three = count(3);
-  CHECK(two <= 60);
+  CHECK(two <= 63);
   CHECK(three - two <= 24);
   for (const int64_t layers : {6, 12, 24}) CHECK(count(layers) == two + size_t(layers - 2) * (three - two));
 }
