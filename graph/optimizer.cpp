@@ -18,8 +18,8 @@ void check_schedule(const Schedule& schedule) {
   check(schedule.warmup_steps >= 0, "[schedule] warmup_steps is {}", schedule.warmup_steps);
   check(schedule.decay == Decay::none || schedule.total_steps > 0, "[schedule] a decay needs total_steps, which is {}",
         schedule.total_steps);
-  check(schedule.final_ratio >= 0 && schedule.final_ratio <= 1, "[schedule] final_ratio is {}, not in [0, 1]",
-        schedule.final_ratio);
+  check(std::isfinite(schedule.final_ratio) && schedule.final_ratio >= 0,
+        "[schedule] final_ratio is {}, not a finite number from 0", schedule.final_ratio);
 }
 
 double decay_length(const Schedule& schedule) {

@@ -9,9 +9,9 @@
 //
 // Strings have any bytes, as names of files do: in TOML those that are not UTF-8 stand as utf8.h says.
 //
-//   TrainingOptions options;
+//   TrainingKeys keys;
 //   ConfigTable table;
-//   add_training_fields(table, options);
+//   add_training_fields(table, keys);
 //   table.load_file("configs/small.toml");
 //   table.override_all({"--n_layer=4", "--learning_rate=1e-3"});
 //   table.to_toml();                               // the resolved configuration

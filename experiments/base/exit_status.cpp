@@ -20,6 +20,8 @@ std::atomic<int> stdout_error = 0;  // errno of the first write that failed
 int status_of(const std::exception& error) {
   if (dynamic_cast<const CommandLineError*>(&error) != nullptr) return kCommandLineStatus;
   if (dynamic_cast<const Interrupted*>(&error) != nullptr) return kInterruptedStatus;
+  if (dynamic_cast<const Diverged*>(&error) != nullptr) return kDivergedStatus;
+  if (dynamic_cast<const NotComputing*>(&error) != nullptr) return kNotComputingStatus;
   const auto* device = dynamic_cast<const engine::DeviceError*>(&error);
   return device != nullptr && device->lost() ? kDeviceLostStatus : kErrorStatus;
 }
@@ -38,6 +40,8 @@ const std::vector<ExitStatus>& exit_statuses() {
       {kDoneStatus, "done, and everything is written"},
       {kErrorStatus, "an error: of the user, of a file, of the device; or not all could be written"},
       {kCommandLineStatus, "a wrong command line"},
+      {kDivergedStatus, "every model diverged: the same command would do it again, another learning rate may not"},
+      {kNotComputingStatus, "the device does not compute; nothing that it gave was saved as done"},
       {kDeviceLostStatus, "the device was lost: the same command with --resume goes on"},
       {kInterruptedStatus, "interrupted; what was done is saved"},
   };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -12,7 +13,9 @@ namespace surtsey::experiments {
 inline constexpr int kDoneStatus = 0;
 inline constexpr int kErrorStatus = 1;
 inline constexpr int kCommandLineStatus = 2;
-inline constexpr int kDeviceLostStatus = 75;  // EX_TEMPFAIL of sysexits.h
+inline constexpr int kDivergedStatus = 65;      // EX_DATAERR of sysexits.h
+inline constexpr int kNotComputingStatus = 69;  // EX_UNAVAILABLE
+inline constexpr int kDeviceLostStatus = 75;    // EX_TEMPFAIL
 inline constexpr int kInterruptedStatus = 130;
 
 // The table of them, for --help and README.md.
@@ -27,6 +30,18 @@ std::string exit_status_help();  // a line each
 class CommandLineError : public UserError {
  public:
   using UserError::UserError;
+};
+
+// Every model of a run takes steps without a finite gradient only.
+class Diverged : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// What was submitted completed, and nothing was computed.
+class NotComputing : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
 };
 
 // The frame of every program's main. Opens the standard descriptors that are closed, before anything else takes their

@@ -142,7 +142,8 @@ void append_file_synced(const fs::path& path, std::string_view content) {
     file.finish();
   } catch (...) {
     // Half a line would be the head of the next one.
-    if (size >= 0) [[maybe_unused]] const int result = truncate(path.c_str(), size);
+    if (size >= 0) [[maybe_unused]]
+      const int result = truncate(path.c_str(), size);
     throw;
   }
 }

@@ -32,7 +32,8 @@ void sign(int descriptor) {
   char host[256] = "";
   gethostname(host, sizeof host - 1);
   const std::string text = fmt::format("process {} on {}\n", getpid(), host);
-  if (ftruncate(descriptor, 0) == 0) [[maybe_unused]] const auto written = write(descriptor, text.data(), text.size());
+  if (ftruncate(descriptor, 0) == 0) [[maybe_unused]]
+    const auto written = write(descriptor, text.data(), text.size());
 }
 
 std::string signature(const fs::path& file) {

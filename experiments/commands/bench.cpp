@@ -35,6 +35,16 @@ void for_each_model(const BenchModels& models, const std::vector<std::string>& k
                        });
 }
 
+TrainConfig BenchModel::train() const {
+  constexpr uint32_t kSeed = 1337;
+  constexpr double kLearningRate = 1e-3;
+  TrainConfig train;
+  train.batch_size = static_cast<int32_t>(batch_size);
+  train.members.clear();
+  for (int64_t e = 0; e < members; ++e) train.members.push_back({kSeed + uint32_t(e), kLearningRate});
+  return train;
+}
+
 void add_model(Record& record, const BenchModel& model, int64_t parameters) {
   record["vocab_size"] = model.config.vocab_size;
   record["block_size"] = model.config.block_size;

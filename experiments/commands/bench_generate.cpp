@@ -1,7 +1,6 @@
 #include "experiments/commands/bench.h"
 #include "experiments/generate/decode.h"
-#include "experiments/train/step_program.h"
-#include "experiments/train/train_program.h"
+#include "experiments/train/train_session.h"
 #include "graph/random.h"
 
 #include <algorithm>
@@ -28,9 +27,7 @@ Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt
   engine::Session session(device, session_options(device, options.bench));
   Decoder decoder(session, model, size_t(benched.members), config);
   session.allocate();
-  StepConfig step;
-  step.members = benched.members;
-  write_initial_state(session, model, step, 0, kSeed);
+  write_models(session, model, benched.train().members);
   std::vector<uint32_t> tokens;
   for (int64_t i = 0; i < benched.members * config.rows * config.columns; ++i) {
     tokens.push_back(

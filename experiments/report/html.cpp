@@ -38,7 +38,8 @@ std::string link_to(const std::filesystem::path& path) {
   std::string link = path.is_absolute() ? "" : "./";
   for (const char letter : path.string()) {
     const auto byte = static_cast<unsigned char>(letter);
-    const bool plain = byte < 0x80 && (std::isalnum(byte) || std::string_view("-._~/").find(letter) != std::string::npos);
+    const bool plain =
+        byte < 0x80 && (std::isalnum(byte) || std::string_view("-._~/").find(letter) != std::string::npos);
     link += plain ? std::string(1, letter) : fmt::format("%{:02X}", byte);
   }
   return link;

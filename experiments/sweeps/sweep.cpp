@@ -57,7 +57,12 @@ double run_experiment(StudyRun& run, const SweepOptions& options, const Experime
       if (interrupted()) throw Interrupted("interrupted between two ensembles");
       PackFolders folders{run.directory().path() / "checkpoints" / name};
       if (options.save_models) folders.models = run.directory().path() / kModelsFolder;
-      const PackResult pack = run_pack(run.device(), options, part, members, selecting, folders, run.resuming());
+      const PackResult pack = run_pack(run.device(), {.options = options,
+                                                      .experiment = part,
+                                                      .members = members,
+                                                      .folders = folders,
+                                                      .selecting = selecting,
+                                                      .resume = run.resuming()});
       for (const MetricLine& line : pack.metrics) run.directory().append(line);
       for (const SampleLine& line : pack.samples) run.directory().append(line);
       run.add(pack.cells);

@@ -160,8 +160,11 @@ void SweepDirectory::run(const SweepPack& pack, engine::Device& device, const st
     // Lines of a run that was killed before its result: the pack says them again.
     RunDirectory directory(run, RunDirectory::Mode::kReplace);
     directory.write_environment(describe_environment(device.info(), command));
-    const PackResult found =
-        run_pack(device, runnable.options, runnable.experiment, runnable.members, false, {checkpoints}, true);
+    const PackResult found = run_pack(device, {.options = runnable.options,
+                                               .experiment = runnable.experiment,
+                                               .members = runnable.members,
+                                               .folders = {checkpoints},
+                                               .resume = true});
     for (const MetricLine& line : found.metrics) directory.append(line);
     for (const SampleLine& line : found.samples) directory.append(line);
     StudyResult result;

@@ -4,11 +4,15 @@
 //
 // Data lies in a ring that the host fills ahead (data_ring.h), shared by all members:
 //   data.tokens, data.targets   u32 [R, G, B, T]
-//   data.weights                f32 [R, G, B, T]
+//   data.weights                f32 [R, G, B, T]   of the loss: of an encoder those of its masked tokens
+//   data.source                 u32 [R, G, B, S]   of an encoder_decoder only: what its encoder reads
 //   data.group                  u32 [] a member: which of the G batches is its own
 // A step reads slot (counter mod R), the counter being `step`, or `micro_step` with accumulation:
 // members of one seed read the same bytes, and nothing is copied on the device. With generated data
 // there is no ring.
+//
+// What studies train is this graph, and `inspect`, `profile`, `analyze`, `tune`, `selftest`, the benchmarks and the
+// tests of fusion and plans look at nothing else.
 #pragma once
 
 #include <string>
@@ -16,6 +20,7 @@
 
 #include "experiments/models/members.h"
 #include "experiments/models/model.h"
+#include "graph/compile.h"
 #include "graph/optimizer.h"
 #include "graph/plan.h"
 
@@ -60,12 +65,21 @@ graph::OptimizerConfig recipe_optimizer(int64_t steps);
 std::vector<uint32_t> distinct_seeds(const std::vector<Member>& members);
 std::vector<uint32_t> member_groups(const std::vector<Member>& members);
 
+// R that a run takes: enough for several submissions, within a fixed amount of memory.
+int64_t ring_slots(const ModelConfig& model, const TrainConfig& config);
+
 struct TrainPrograms {
   // "train", or with accumulation "accumulate" (once a micro-batch) and "apply" (once a step).
   // Outputs of train: loss f32 [E] (f32 [] when E is 1).
   std::vector<std::pair<std::string, graph::Program>> programs;
 };
-TrainPrograms train_programs(const Model& model, const TrainConfig& config, int64_t ring_slots);
+// With a ring of `slots`, or of ring_slots() for 0.
+TrainPrograms train_programs(const Model& model, const TrainConfig& config, int64_t slots = 0);
+// And how a run compiles one of them.
+graph::CompileOptions compile_options(const TrainConfig& config, const std::string& program);
+
+// One model's step and its data, whatever `config` accumulates: what is inspected, profiled and measured.
+graph::Program train_step(const Model& model, TrainConfig config, int64_t slots = 0);
 
 // What a fresh run starts from, with a leading member axis on what members own (when E > 1), the
 // data ring excepted.

@@ -179,9 +179,9 @@ TEST_CASE("any bytes come back from UTF-8", "[utf8]") {
   CHECK(bytes_to_utf8("caf\xE9") == "caf\xEE\xBF\xA9");
   // Stray bytes, a cut and an overlong form, a surrogate, beyond the last code point, and a code point that stands for
   // a byte itself.
-  for (const std::string& bytes : {std::string("\x80\xFF"), std::string("\xC3"), std::string("\xC0\xAF"),
-                                   std::string("\xED\xA0\x80"), std::string("\xF5\x80\x80\x80"),
-                                   std::string("a\xEE\xBF\xA9z"), std::string("x\0y", 3)}) {
+  for (const std::string& bytes :
+       {std::string("\x80\xFF"), std::string("\xC3"), std::string("\xC0\xAF"), std::string("\xED\xA0\x80"),
+        std::string("\xF5\x80\x80\x80"), std::string("a\xEE\xBF\xA9z"), std::string("x\0y", 3)}) {
     const std::string text = bytes_to_utf8(bytes);
     for (size_t at = 0; at < text.size(); at += code_point_at(text, at).length) {
       REQUIRE(code_point_at(text, at).length > 0);

@@ -1,7 +1,7 @@
 // Signals and exit statuses, in processes of their own.
+#include "engine/error.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/interrupt.h"
-#include "engine/error.h"
 
 #include <catch2/catch_test_macros.hpp>
 

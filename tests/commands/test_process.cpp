@@ -199,7 +199,8 @@ TEST_CASE("process: a limit of file size is an error with a name, not a signal")
   (void)open_test_device();
   const Folder folder;
   const std::string line = training(folder, "run", "--max_iters=20 --eval_interval=10");
-  const int raw = std::system(fmt::format("ulimit -f 2; {} >/dev/null 2>'{}'", line, (folder / "err").string()).c_str());
+  const int raw =
+      std::system(fmt::format("ulimit -f 2; {} >/dev/null 2>'{}'", line, (folder / "err").string()).c_str());
   REQUIRE(WIFEXITED(raw));
   CHECK(WEXITSTATUS(raw) == kErrorStatus);
   CHECK(slurp(folder / "err").find("File too large") != std::string::npos);

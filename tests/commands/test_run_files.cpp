@@ -201,7 +201,8 @@ TEST_CASE("run files: a text of one letter is learned and written") {
   REQUIRE(run(folder, fmt::format("train --data '{}' --out '{}' {} --max_iters=5", (folder / "a.txt").string(),
                                   (folder / "run").string(), kTiny))
               .status == kDoneStatus);
-  const Outcome text = run(folder, fmt::format("sample '{}' --start aa --max_new_tokens 30", (folder / "run").string()));
+  const Outcome text =
+      run(folder, fmt::format("sample '{}' --start aa --max_new_tokens 30", (folder / "run").string()));
   CAPTURE(text.err);
   CHECK(text.status == kDoneStatus);
   CHECK(text.out == std::string(32, 'a') + "\n");

@@ -118,7 +118,7 @@ namespace {
 struct SmallTraining {
   experiments::Model model{experiments::recipe_config(1, 16, 12, 8)};
   experiments::TrainConfig config{.optimizer = experiments::recipe_optimizer(20), .batch_size = 3, .steps = 20};
-  graph::Program program = experiments::train_programs(model, config, 2).programs.at(0).second;
+  graph::Program program = experiments::train_step(model, config, 2);
 
   void initialise(Session& session) const {
     for (const auto& [name, value] : experiments::initial_train_state(model, config))

@@ -1,5 +1,4 @@
 // Plans of real training steps, for devices that are not here: barriers, memory, and GLSL that a compiler accepts.
-#include "experiments/train/step_program.h"
 #include "experiments/train/train_program.h"
 #include "graph/compile.h"
 #include "shaders/emit.h"
@@ -40,7 +39,7 @@ Program decoder_step(bool modern, size_t members = 1) {
   train.batch_size = 3;
   train.members.clear();
   for (uint32_t e = 0; e < members; ++e) train.members.push_back({.seed = e, .learning_rate = 1e-3});
-  return experiments::train_programs(experiments::Model(config), train, 4).programs.at(0).second;
+  return experiments::train_step(experiments::Model(config), train);
 }
 
 Program encoder_decoder_step() {
@@ -52,9 +51,9 @@ Program encoder_decoder_step() {
   config.block_size = 7;
   config.source_size = 5;
   config.vocab_size = 13;
-  experiments::StepConfig step;
-  step.batch_size = 3;
-  return experiments::training_step(experiments::Model(config), step);
+  experiments::TrainConfig train;
+  train.batch_size = 3;
+  return experiments::train_step(experiments::Model(config), train);
 }
 
 struct Case {

@@ -9,7 +9,7 @@
 #include "engine/cooperative_check.h"
 #include "engine/offline.h"
 #include "experiments/kernels/tune.h"
-#include "experiments/train/step_program.h"
+#include "experiments/train/train_session.h"
 #include "graph/compile.h"
 #include "graph/functions.h"
 #include "shaders/cooperative_spirv.h"
@@ -237,11 +237,11 @@ TEST_CASE("a model in f16 trains alike with cooperative matrices and without, ea
   config.block_size = 16;
   config.vocab_size = 16;
   const experiments::Model model(config);
-  experiments::StepConfig step;
-  step.batch_size = 4;
-  step.optimizer.clip_norm = 1;
-  step.optimizer.loss_scaling.enabled = true;
-  const Program program = experiments::training_step(model, step);
+  experiments::TrainConfig train_config;
+  train_config.batch_size = 4;
+  train_config.members = {{.seed = 5, .learning_rate = 1e-2}};
+  train_config.dtype = DType::f16;
+  const Program program = experiments::train_step(model, train_config, 1);  // the same batch at every step
   const auto train = [&](const Target& target, size_t least_cooperative) {
     engine::SessionOptions options{.target = target, .poison = true, .quiet = true};
     engine::Session session(device, options);
@@ -250,7 +250,7 @@ TEST_CASE("a model in f16 trains alike with cooperative matrices and without, ea
     for (const shaders::Shader& shader : session.shaders("train")) cooperative += shader.variant == "cooperative";
     CHECK(cooperative >= least_cooperative);
     session.allocate();
-    experiments::write_initial_state(session, model, step, 1e-2, 5);
+    experiments::write_uniform_start(session, model, train_config);
     std::vector<float> losses;
     for (int i = 0; i < 4; ++i) {
       session.run("train", 5);

@@ -164,7 +164,7 @@ TEST_CASE("checkpoints come back bit for bit, two are kept, the pointer is the n
     REQUIRE(loaded.state.at(key).to_bytes() == tensor.to_bytes());
   }
   REQUIRE(load_checkpoint(folder.path + "/step-00000020", store).step == 20);
-  // The same step once more replaces it; an older one becomes the newest save.
+  // The same step once more replaces it; an older one becomes the newest save, and what stands behind it stays.
   save_checkpoint(folder.path, make_checkpoint(store, 30), store);
   save_checkpoint(folder.path, make_checkpoint(store, 5), store);
   REQUIRE(load_checkpoint(folder.path, store).step == 5);
@@ -173,7 +173,7 @@ TEST_CASE("checkpoints come back bit for bit, two are kept, the pointer is the n
     ++entries;
     REQUIRE_FALSE(entry.path().filename().string().starts_with("."));
   }
-  REQUIRE(entries == 3);  // two saves and the pointer
+  REQUIRE(entries == 4);  // three saves and the pointer
 }
 
 TEST_CASE("missing, truncated and foreign checkpoints are refused by name") {
@@ -205,13 +205,13 @@ TEST_CASE("a save that fails leaves the older ones whole and nothing half done")
   const Folder folder;
   const ParameterStore store = make_store();
   const std::string file = folder.path + "/file";
-  write_file_atomically(file, std::string_view("content"));
+  write_file_atomic(file, "content");
   CHECK(says(failure([&] { save_checkpoint(file + "/root", make_checkpoint(store, 1), store); }), "file/root"));
-  CHECK(says(failure([&] { write_file_atomically(folder.path + "/no/file", std::string_view("x")); }), "no/file"));
+  CHECK(says(failure([&] { write_file_atomic(folder.path + "/no/file", "x"); }), "no/file"));
   const std::string root = folder.path + "/root";
   save_checkpoint(root, make_checkpoint(store, 1), store);
   // A file stands where the next save's directory must go.
-  write_file_atomically(root + "/.tmp-step-00000002", std::string_view("in the way"));
+  write_file_atomic(root + "/.tmp-step-00000002", "in the way");
   save_checkpoint(root, make_checkpoint(store, 2), store);
   REQUIRE(load_checkpoint(root, store).step == 2);
   Checkpoint broken = make_checkpoint(store, 3);
