@@ -178,9 +178,6 @@ void check_sizes(const ModelConfig& config) {
   };
   finite("rotary_base", config.rotary_base);
   finite("norm_epsilon", config.norm_epsilon);
-  finite("attention_scale", config.attention_scale);
-  finite("readout_multiplier", config.readout_multiplier);
-  finite("hidden_rate", config.hidden_rate);
 }
 
 }  // namespace
