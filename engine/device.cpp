@@ -224,7 +224,16 @@ const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::
                                lower(device.driver).find(wanted) != std::string::npos;
     if (matches && (!best || better(device, *best))) best = &device;
   }
-  check(best != nullptr, "no device is called '{}'; there are:{}", select, one_line_each(devices));
+  // The list names types too, and "--device=cpu" is what one writes elsewhere.
+  const auto is_of_type = [&](const DeviceInfo& device) {
+    return wanted == name(device.type) || (wanted == "gpu" && device.type != DeviceType::cpu);
+  };
+  if (best == nullptr) {
+    for (const DeviceInfo& device : devices)
+      if (is_of_type(device) && (!best || better(device, *best))) best = &device;
+  }
+  check(best != nullptr, "no device has the name, the type or the UUID '{}'; there are:{}", select,
+        one_line_each(devices));
   check(best->usable, "the device '{}' cannot run: {}. There are:{}", best->name, best->reason, one_line_each(devices));
   why = fmt::format("asked for as '{}'", select);
   return *best;

@@ -80,15 +80,14 @@ class CommandLine {
                                        fmt::join(names, ", ")));
   }
 
-  // Every number has finite limits, and is held against them before anything is built.
-  static CLI::Validator from_to(double low, double high) {
+  // Every number has finite limits, and is held against them before anything is built; commands know their least ones.
+  static CLI::Validator at_most(double most) {
     return CLI::Validator(
-        [low, high](const std::string& text) -> std::string {
+        [most](const std::string& text) -> std::string {
           double number = 0;
           const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
           const bool read = error == std::errc() && end == text.data() + text.size();
-          if (read && number >= low && number <= high) return "";
-          return fmt::format("takes a number, at least {} and at most {}, not '{}'", low, high, text);
+          return read && number <= most ? "" : fmt::format("takes a number of at most {}, not '{}'", most, text);
         },
         "");
   }
@@ -138,7 +137,7 @@ class CommandLine {
         ->delimiter(',');
     command->add_option("--kernel", options->kernel, "GLSL and SPIR-V of kernels with this in the name");
     command->add_option("--out", options->out, "write files into this folder instead");
-    command->add_option("--members", options->members, "ensemble members")->check(from_to(1, kMostMembers));
+    command->add_option("--members", options->members, "ensemble members")->check(at_most(kMostMembers));
     command->add_option("--addressing", options->addressing, "address or descriptor");
     command->add_option("--variant", options->variant, "of matmul: lane_broadcast, shared_tile or cooperative");
     command->add_flag("--no-fusion", options->no_fusion, "a kernel for every node");
@@ -189,9 +188,9 @@ class CommandLine {
     command->add_option("--program", options->program, "train or forward");
     command->add_option("--device", options->device, "index, name or UUID");
     command->add_option("--config", options->config, "TOML file, or config.json of a checkpoint");
-    command->add_option("--members", options->members, "ensemble members")->check(from_to(1, kMostMembers));
+    command->add_option("--members", options->members, "ensemble members")->check(at_most(kMostMembers));
     command->add_option("--rounds", options->rounds, "samples of each candidate, which take turns")
-        ->check(from_to(1, kMostSamples))
+        ->check(at_most(kMostSamples))
         ->capture_default_str();
     command->add_option("-o,--output", options->format, "md, json, jsonl or csv");
     on_with_keys(command, options, commands::tune);
@@ -199,9 +198,9 @@ class CommandLine {
 
   static void add_bench_options(CLI::App* command, commands::BenchOptions& options) {
     command->add_option("-o,--output", options.format, "md, json, jsonl or csv");
-    command->add_option("-r,--repetitions", options.repetitions, "samples")->check(from_to(1, kMostSamples));
+    command->add_option("-r,--repetitions", options.repetitions, "samples")->check(at_most(kMostSamples));
     command->add_option("--warmup", options.warmup, "samples that are thrown away first")
-        ->check(from_to(0, kMostSamples));
+        ->check(at_most(kMostSamples));
     command->add_option("--device", options.device.select, "index, name or UUID");
     command->add_option("--variant", options.variant, "of matmul: lane_broadcast, shared_tile or cooperative");
   }
@@ -209,7 +208,7 @@ class CommandLine {
   template <typename T>
   static void add_list(CLI::App* command, const char* name, std::vector<T>& list, const char* help) {
     CLI::Option* option = command->add_option(name, list, help)->delimiter(',')->capture_default_str();
-    if constexpr (std::is_arithmetic_v<T>) option->check(from_to(1, kMostExtent));
+    if constexpr (std::is_arithmetic_v<T>) option->check(at_most(kMostExtent));
   }
 
   void add_bench() {
@@ -245,7 +244,7 @@ class CommandLine {
     add_list(command, "--width", reduce->width, "numbers in a row");
     add_list(command, "--pass", reduce->pass, "forward, backward");
     command->add_option("--vocab_size", reduce->vocab_size, "rows of the embedding's table")
-        ->check(from_to(1, kMostExtent));
+        ->check(at_most(kMostExtent));
     on(command, reduce, commands::bench_reduce);
 
     auto train = keep<commands::BenchTrainOptions>();
@@ -255,7 +254,7 @@ class CommandLine {
     add_models(command, *train);
     add_list(command, "--dtype", train->dtype, "of activations: f32, bf16, f16");
     add_list(command, "--memory_budget", train->memory_budget, "of a step: none, 512MiB, 2.5GiB, 0.5x of its need");
-    command->add_option("--steps", train->steps, "in a sample, which is their mean")->check(from_to(1, kMostSamples));
+    command->add_option("--steps", train->steps, "in a sample, which is their mean")->check(at_most(kMostSamples));
     on(command, train, commands::bench_train);
 
     auto startup = keep<commands::BenchStartupOptions>();
@@ -342,19 +341,14 @@ class CommandLine {
     command->add_option("DIR", options->directory, "run or checkpoint")->capture_default_str();
     command->add_option("--start", options->start, "what the text begins with");
     command->add_option("--num_samples", options->num_samples, "texts")
-        ->check(from_to(1, 65536))
         ->capture_default_str();
     command->add_option("--max_new_tokens", options->max_new_tokens)
-        ->check(from_to(0, kMostExtent))
         ->capture_default_str();
     command->add_option("--temperature", options->temperature, "0: always the most likely token")
-        ->check(from_to(0, 1e6))
         ->capture_default_str();
     command->add_option("--top_k", options->top_k, "of the k most likely only; 0: all")
-        ->check(from_to(0, kMostExtent))
         ->capture_default_str();
     command->add_option("--top_p", options->top_p, "of the fewest with this share together")
-        ->check(from_to(0, 1))
         ->capture_default_str();
     command->add_option("--seed", options->seed)->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");
@@ -390,7 +384,7 @@ class CommandLine {
     auto run = keep<commands::SweepRunOptions>();
     command = sweep->add_subcommand("run", "run packs; stop and start it as you like");
     command->add_option("DIR", run->directory, "a planned sweep")->required();
-    command->add_option("--index", run->index, "this pack")->check(from_to(0, kMostExtent));
+    command->add_option("--index", run->index, "this pack")->check(at_most(kMostExtent));
     command->add_flag("--all", run->all, "every pack that is not finished, the largest first");
     command->add_flag("--only-failed", run->only_failed, "every pack that failed");
     command->add_option("--device", run->devices, "index, name or UUID; a comma list runs on several")->delimiter(',');
@@ -415,7 +409,7 @@ class CommandLine {
     command->add_option("DIR", submit->directory, "a planned sweep")->required();
     command->add_flag("--slurm", submit->slurm, "as a Slurm job array");
     command->add_flag("--dry", submit->dry, "write the job script only");
-    command->add_option("--most", submit->most, "tasks at once; 0: all")->check(from_to(0, kMostExtent));
+    command->add_option("--most", submit->most, "tasks at once; 0: all")->check(at_most(kMostExtent));
     command->add_option("--time", submit->time, "limit of a task, as sbatch takes it");
     command->add_option("--partition", submit->partition, "of sbatch");
     command->add_option("--sbatch", submit->extra, "another option of sbatch: --sbatch=--gres=gpu:1");

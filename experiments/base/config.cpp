@@ -288,13 +288,15 @@ void ConfigTable::load_text(std::string_view text, std::string_view source, cons
 
 void ConfigTable::override_one(std::string_view argument) {
   const size_t equals = argument.find('=');
+  const bool has_key = argument.starts_with("--") && equals != std::string_view::npos && equals > 2;
+  if (!has_key) throw CommandLineError(fmt::format("[config] '{}' is not of the form --key=value", argument));
+  const std::string_view name = argument.substr(2, equals - 2);
   try {
-    check(argument.starts_with("--") && equals != std::string_view::npos && equals > 2,
-          "[config] '{}' is not of the form --key=value", argument);
-    set(argument.substr(2, equals - 2), argument.substr(equals + 1), argument);
+    find(name, argument);
   } catch (const UserError& error) {
     throw CommandLineError(error.what());
   }
+  set(name, argument.substr(equals + 1), argument);
 }
 
 void ConfigTable::set(std::string_view name, std::string_view text, std::string_view where) {

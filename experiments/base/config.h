@@ -2,8 +2,8 @@
 //
 // Values come from defaults, then a TOML file, then --key=value overrides, in this order. A key
 // that is not in the table is a UserError with the nearest known key; a value of the wrong type or
-// out of range is a UserError that says where it stands (file:line:column, or the override itself). What is wrong with
-// an override is a CommandLineError.
+// out of range is a UserError that says where it stands (file:line:column, or the override itself). An override of a
+// key that is not there is a CommandLineError.
 //
 // Every number has limits: those of its field, else kLargestInteger and kLargestNumber. None is infinite or no number.
 //

@@ -1,5 +1,7 @@
 #include "experiments/base/exit_status.h"
 
+#include <unistd.h>
+
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -24,6 +26,30 @@ int status_of(const std::exception& error) {
   if (dynamic_cast<const NotComputing*>(&error) != nullptr) return kNotComputingStatus;
   const auto* device = dynamic_cast<const engine::DeviceError*>(&error);
   return device != nullptr && device->lost() ? kDeviceLostStatus : kErrorStatus;
+}
+
+ssize_t write_to_stderr(void*, const char* data, size_t size) {
+  for (size_t done = 0; done < size;) {
+    const ssize_t count = write(STDERR_FILENO, data + done, size - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) break;
+    done += static_cast<size_t>(count);
+  }
+  return static_cast<ssize_t>(size);
+}
+
+// What stderr does not take is lost. fmt::print throws where a stream fails, and a warning onto a full disk would end
+// the run that it is about.
+void let_stderr_fail() {
+  static bool done = false;
+  if (done) return;
+  done = true;
+  cookie_io_functions_t functions = {};
+  functions.write = write_to_stderr;
+  std::FILE* stream = fopencookie(nullptr, "w", functions);
+  if (stream == nullptr) return;
+  std::setvbuf(stream, nullptr, _IONBF, 0);
+  stderr = stream;
 }
 
 void flush_stdout() {
@@ -57,6 +83,7 @@ std::string exit_status_help() {
 
 int guarded(const std::string& program, const std::function<int()>& work) {
   engine::open_standard_descriptors();
+  let_stderr_fail();
   std::signal(SIGXFSZ, SIG_IGN);
   int status = kErrorStatus;
   try {

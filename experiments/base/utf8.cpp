@@ -16,12 +16,12 @@ CodePoint code_point_at(std::string_view text, size_t at) {
   char32_t point = length == 1 ? lead : lead & (0x7Fu >> length);
   for (size_t k = 1; k < length; ++k) {
     const auto next = static_cast<unsigned char>(text[at + k]);
-    if (next >> 6 != 2) return {};
+    if (next >> 6 != 2) return {0, 0, k};
     point = point << 6 | (next & 0x3Fu);
   }
   constexpr char32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
   if (point < kSmallest[length] || point > 0x10FFFF || (point >= 0xD800 && point <= 0xDFFF)) return {};
-  return {point, length};
+  return {point, length, 0};
 }
 
 void append_utf8(std::string& text, char32_t point) {

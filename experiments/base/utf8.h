@@ -8,10 +8,11 @@
 namespace surtsey::experiments {
 
 // The code point that begins at `at`; its length in bytes is 0 where none does: overlong forms, surrogates and stray
-// bytes are none.
+// bytes are none. `fault` is then how many bytes before the wrong one would do.
 struct CodePoint {
   char32_t point = 0;
   size_t length = 0;
+  size_t fault = 0;
 };
 CodePoint code_point_at(std::string_view text, size_t at);
 void append_utf8(std::string& text, char32_t point);

@@ -1,3 +1,4 @@
+#include "experiments/base/file.h"
 #include "experiments/commands/bench.h"
 #include "experiments/commands/disassemble.h"
 #include "experiments/commands/requested_step.h"
@@ -7,7 +8,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <set>
 
 namespace surtsey::experiments::commands {
@@ -47,10 +47,7 @@ class Inspection {
       return;
     }
     const std::filesystem::path path = std::filesystem::path(options_.out) / file;
-    std::ofstream out(path, std::ios::binary);
-    out << text;
-    out.close();
-    check(!out.fail(), "{} cannot be written", path.string());
+    write_file_atomic(path, text);
     fmt::print("{}\n", path.string());
   }
 

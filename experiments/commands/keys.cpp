@@ -66,11 +66,13 @@ class Reader {
 
   void read_argument(const std::string& argument) {
     const size_t equals = argument.find('=');
+    const Pair pair{argument.substr(2, equals - 2), argument.substr(equals + 1), argument};
     try {
-      read_pair({argument.substr(2, equals - 2), argument.substr(equals + 1), argument});
+      if (!is_models(pair.key)) check_known(pair.key, argument);
     } catch (const UserError& error) {
       throw CommandLineError(error.what());
     }
+    read_pair(pair);
   }
 
   const std::vector<Pair>& pairs() const { return pairs_; }
@@ -164,26 +166,6 @@ void check_type(const json& known, const json& value, const Pair& pair) {
   check(right, "{}: {} takes {}, not '{}'", pair.source, pair.key, wanted, pair.text);
 }
 
-void read_all(ModelConfig& model, ConfigTable& table, const std::string& file,
-              const std::vector<std::string>& arguments) {
-  const std::vector<std::string> model_keys = model_config_keys();
-  Reader reader(table, model_keys);
-  if (!file.empty()) reader.read_file_of_keys(file);
-  for (const std::string& argument : normalise_keys(arguments)) reader.read_argument(argument);
-  const json known = to_json(model);
-  json changes = json::object();
-  for (const Pair& pair : reader.pairs()) {
-    if (pair.key == "model") {
-      apply_shape(model, pair.text);
-    } else {
-      const json before = known.value(pair.key, json());
-      changes[pair.key] = model_value(before, pair.text);
-      check_type(before, changes[pair.key], pair);
-    }
-  }
-  model = model_config_from_json(changes, model);
-}
-
 }  // namespace
 
 std::vector<std::string> normalise_keys(const std::vector<std::string>& arguments) {
@@ -209,13 +191,22 @@ std::vector<std::string> normalise_keys(const std::vector<std::string>& argument
 
 void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
                const std::vector<std::string>& arguments) {
-  try {
-    read_all(model, table, file, arguments);
-  } catch (const UserError& error) {
-    // Without a file it is the command line that is wrong.
-    if (file.empty()) throw CommandLineError(error.what());
-    throw;
+  const std::vector<std::string> model_keys = model_config_keys();
+  Reader reader(table, model_keys);
+  if (!file.empty()) reader.read_file_of_keys(file);
+  for (const std::string& argument : normalise_keys(arguments)) reader.read_argument(argument);
+  const json known = to_json(model);
+  json changes = json::object();
+  for (const Pair& pair : reader.pairs()) {
+    if (pair.key == "model") {
+      apply_shape(model, pair.text);
+    } else {
+      const json before = known.value(pair.key, json());
+      changes[pair.key] = model_value(before, pair.text);
+      check_type(before, changes[pair.key], pair);
+    }
   }
+  model = model_config_from_json(changes, model);
 }
 
 }  // namespace surtsey::experiments::commands

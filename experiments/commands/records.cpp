@@ -1,5 +1,6 @@
 #include "experiments/commands/records.h"
 
+#include "experiments/base/json_text.h"
 #include "graph/error.h"
 
 #include <algorithm>
@@ -83,9 +84,9 @@ void print_records(const std::vector<Record>& records, const std::string& format
                    const std::vector<std::string>& columns) {
   if (format == "md") print_markdown(records, columns);
   if (format == "csv") print_csv(records);
-  if (format == "json") fmt::print("{}\n", Record(records).dump(2));
+  if (format == "json") fmt::print("{}\n", json_text(Record(records), 2));
   if (format == "jsonl") {
-    for (const Record& record : records) fmt::print("{}\n", record.dump());
+    for (const Record& record : records) fmt::print("{}\n", json_text(record));
   }
 }
 

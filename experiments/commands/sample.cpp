@@ -25,6 +25,15 @@ void check_options(const SampleOptions& options) {
   check(!options.start.empty(), "--start cannot be empty");
 }
 
+std::vector<int32_t> encode_start(const tasks::TextSource& source, const std::string& start) {
+  try {
+    return source.encode(start);
+  } catch (const UserError& error) {
+    throw UserError(
+        fmt::format("--start{}: {}", start == "\n" ? ", a line break unless it is given" : "", error.what()));
+  }
+}
+
 using Text = std::vector<int32_t>;
 
 // Writes `count` tokens after each text. As long as a text fits the positions of the model all of
@@ -62,7 +71,7 @@ void sample(const SampleOptions& options) {
   const Checkpoint checkpoint = load_checkpoint(root, model.store());
   const auto source =
       tasks::TextSource::from_vocabulary(saved["vocabulary"].get<std::string>(), int32_t(model.config().block_size));
-  const std::vector<int32_t> prompt = source.encode(options.start);
+  const std::vector<int32_t> prompt = encode_start(source, options.start);
 
   engine::Device device = engine::Device::open({.select = options.device});
   engine::Session session(device, {.quiet = true});

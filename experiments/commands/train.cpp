@@ -1,6 +1,9 @@
 #include "experiments/train/driver.h"
 #include "experiments/train/options.h"
 
+#include "experiments/base/exit_status.h"
+#include "experiments/base/file.h"
+#include "experiments/base/folder_lock.h"
 #include "experiments/base/interrupt.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/keys.h"
@@ -12,7 +15,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <set>
@@ -118,14 +120,13 @@ std::string fingerprint(const std::string& text) { return fmt::format("{:016x}",
 
 std::string read_data(const std::string& path) {
   check(!path.empty(), "--data FILE is needed: the text to train on");
-  std::ifstream file(path, std::ios::binary);
-  check(file.is_open() && !fs::is_directory(path),
-        "--data: {} cannot be read; where it lies elsewhere now, say so: a run "
-        "goes on with any file of the same content",
-        path);
-  std::string text{std::istreambuf_iterator<char>(file), {}};
-  check(!file.bad(), "--data: {} cannot be read", path);
-  return text;
+  try {
+    return read_file(path);
+  } catch (const UserError& error) {
+    throw UserError(
+        fmt::format("--data: {}; where it lies elsewhere now, say so: a run goes on with any file of the same content",
+                    error.what()));
+  }
 }
 
 // One run, from its configuration to its last line.
@@ -177,7 +178,7 @@ class Run {
     announce(trainer);
     logged_step_ = trainer.step();
     driver.run();
-    fmt::print("done: {}\n", root_);
+    print_line(fmt::format("done: {}", root_));
   }
 
   // The data, and what follows from it for the model.
@@ -187,7 +188,7 @@ class Run {
     fingerprint_ = fingerprint(text);
     auto source = [&] {
       try {
-        return tasks::TextSource(text, int32_t(settings_.model.block_size));
+        return tasks::TextSource(without_mark(text), int32_t(settings_.model.block_size));
       } catch (const UserError& error) {
         throw UserError(fmt::format("{}: {}", settings_.data, error.what()));
       }
@@ -200,6 +201,15 @@ class Run {
     settings_.model.vocab_size = source.vocab_size();
     check_config(settings_.model);
     return source;
+  }
+
+  // A byte order mark is no letter of a text. A run that learned it as one goes on with it.
+  std::string_view without_mark(std::string_view text) const {
+    const bool learned = saved_ && load_checkpoint_config(root_).value("vocabulary", "").find(tasks::kByteOrderMark) !=
+                                       std::string::npos;
+    if (learned || !text.starts_with(tasks::kByteOrderMark)) return text;
+    fmt::print(stderr, "{} begins with a byte order mark (U+FEFF), which is left out\n", settings_.data);
+    return text.substr(tasks::kByteOrderMark.size());
   }
 
   // Another text is another run, even one of the same letters: what it trains on and is judged by differs.
@@ -234,19 +244,19 @@ class Run {
   }
 
   void announce(const Trainer& trainer) const {
-    fmt::print("data {}: {} characters, {} different; {} for training\n", settings_.data,
-               source_.train_size() + source_.validation_size(), source_.vocab_size(), source_.train_size());
-    fmt::print("model: {} parameters, {:.1f} MFLOP a step; {} steps of {} tokens\n", model_.parameter_count(),
-               trainer.flops_per_step() / 1e6, settings_.training.max_iters,
-               trainer.config().tokens_per_step(model_.config()));
+    print_line(fmt::format("data {}: {} characters, {} different; {} for training", settings_.data,
+                           source_.train_size() + source_.validation_size(), source_.vocab_size(),
+                           source_.train_size()));
+    print_line(fmt::format("model: {} parameters, {:.1f} MFLOP a step; {} steps of {} tokens", model_.parameter_count(),
+                           trainer.flops_per_step() / 1e6, settings_.training.max_iters,
+                           trainer.config().tokens_per_step(model_.config())));
     if (saved_) {
-      fmt::print("resumed at step {} from {}\n", trainer.step(), root_);
+      print_line(fmt::format("resumed at step {} from {}", trainer.step(), root_));
     } else if (!settings_.from.empty()) {
-      fmt::print("starting with the weights of {}\n", settings_.from);
+      print_line(fmt::format("starting with the weights of {}", settings_.from));
     } else if (options_.resume) {
-      fmt::print("{} has no checkpoint yet: starting at step 0\n", options_.out);
+      print_line(fmt::format("{} has no checkpoint yet: starting at step 0", options_.out));
     }
-    std::fflush(stdout);
   }
 
   void log(const Trainer& trainer, const TrainLog& line, RunDirectory& directory) {
@@ -254,12 +264,11 @@ class Run {
     const auto steps = double(line.step - logged_step_);
     const double seconds = std::max(1e-9, line.seconds - logged_seconds_);
     const double rate = steps * double(trainer.config().tokens_per_step(model_.config())) / seconds;
-    fmt::print(
-        "step {:5}/{} | loss {:.4f} | norm {:.4f} | lr {:.2e} | {:.2f} ms | {:.0f} tok/s | "
-        "{:.1f} GFLOP/s{}\n",
-        line.step, settings_.training.max_iters, m.loss, m.gradient_norm, m.learning_rate, seconds / steps * 1e3, rate,
-        trainer.flops_per_step() * steps / seconds / 1e9, m.skipped > 0 ? fmt::format(" | {} skipped", m.skipped) : "");
-    std::fflush(stdout);
+    print_line(fmt::format(
+        "step {:5}/{} | loss {:.4f} | norm {:.4f} | lr {:.2e} | {:.2f} ms | {:.0f} tok/s | {:.1f} GFLOP/s{}", line.step,
+        settings_.training.max_iters, m.loss, m.gradient_norm, m.learning_rate, seconds / steps * 1e3, rate,
+        trainer.flops_per_step() * steps / seconds / 1e9,
+        m.skipped > 0 ? fmt::format(" | {} skipped", m.skipped) : ""));
     directory.append(MetricLine{"train",
                                 line.step,
                                 line.tokens,
@@ -302,9 +311,8 @@ class Run {
 
   void validate(const Trainer& trainer, double loss, size_t windows, RunDirectory& directory) const {
     const int64_t tokens = trainer.step() * trainer.config().tokens_per_step(model_.config());
-    fmt::print("step {:5}/{} | val loss {:.4f} ({} windows)\n", trainer.step(), settings_.training.max_iters, loss,
-               windows);
-    std::fflush(stdout);
+    print_line(fmt::format("step {:5}/{} | val loss {:.4f} ({} windows)", trainer.step(), settings_.training.max_iters,
+                           loss, windows));
     directory.append(MetricLine{"train", trainer.step(), tokens, {{kValidationLoss, loss}}});
     directory.flush();
     export_metrics(directory.path());
@@ -342,8 +350,11 @@ void train(const TrainOptions& options) {
   handle_interrupts();
   const std::string config = (fs::path(options.out) / "config.toml").string();
   Settings settings;
+  std::optional<FolderLock> lock;
   if (options.resume) {
     check(fs::exists(config), "--resume: there is no run in {} ({} is missing)", options.out, config);
+    // Before anything of the run is read: who holds it is writing.
+    lock = FolderLock::take(options.out);
     Settings saved;
     saved.read(config, {});
     settings.read(config, {});

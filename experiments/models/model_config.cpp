@@ -159,7 +159,35 @@ int64_t ModelConfig::hidden() const {
   return (8 * n_embd / 3 + 7) / 8 * 8;
 }
 
+namespace {
+
+// Nothing is built of a size that no machine has room for.
+void check_sizes(const ModelConfig& config) {
+  const auto at_most = [](const char* key, int64_t value, int64_t most) {
+    check(value <= most, "[config] {} is {}, it must be at most {}", key, value, most);
+  };
+  at_most("n_layer", config.n_layer, 1000);
+  at_most("n_encoder_layer", config.n_encoder_layer, 1000);
+  at_most("n_head", config.n_head, 65536);
+  at_most("n_kv_head", config.n_kv_head, 65536);
+  at_most("n_embd", config.n_embd, 65536);
+  at_most("n_hidden", config.n_hidden, 1 << 20);
+  at_most("block_size", config.block_size, 1 << 20);
+  at_most("source_size", config.source_size, 1 << 20);
+  at_most("window", config.window, 1 << 20);
+  at_most("vocab_size", config.vocab_size, 1 << 24);
+  at_most("input_size", config.input_size, 1 << 20);
+  const auto finite = [](const char* key, double value) {
+    check(std::abs(value) <= 1e30, "[config] {} is {}, it must be a number of at most 1e30", key, value);
+  };
+  finite("rotary_base", config.rotary_base);
+  finite("norm_epsilon", config.norm_epsilon);
+}
+
+}  // namespace
+
 void check_config(const ModelConfig& config) {
+  check_sizes(config);
   const auto positive = [](const char* key, int64_t value) {
     check(value > 0, "[config] {} is {}, it must be at least 1", key, value);
   };

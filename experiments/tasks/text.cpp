@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "experiments/base/file.h"
 #include "experiments/base/utf8.h"
 #include "graph/error.h"
 #include "graph/random.h"
@@ -11,14 +10,12 @@
 namespace surtsey::experiments::tasks {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
 std::u32string code_points(std::string_view text) {
   std::u32string points;
   points.reserve(text.size());
   for (size_t at = 0; at < text.size();) {
     const CodePoint found = code_point_at(text, at);
-    check(found.length > 0, "[text] byte {} (0x{:02x}) is not UTF-8", at, static_cast<unsigned char>(text[at]));
+    check(found.length > 0, "[text] byte {} is not UTF-8", at + found.fault);
     points.push_back(found.point);
     at += found.length;
   }
@@ -69,21 +66,6 @@ TextSource::TextSource(std::string_view text, int32_t block_size) : block_size_(
         "[text] {} characters are too few: a tenth must hold a window of {}", tokens_.size(), window);
   check(tokens_.size() < std::numeric_limits<uint32_t>::max(), "[text] {} characters are too many for 32-bit places",
         tokens_.size());
-}
-
-TextSource TextSource::from_file(const std::filesystem::path& path, int32_t block_size, bool keep_byte_order_mark) {
-  const std::string content = read_file(path);
-  std::string_view text = content;
-  if (text.starts_with(kByteOrderMark) && !keep_byte_order_mark) {
-    fmt::print(stderr, "'{}' begins with a byte order mark (U+FEFF), which is no letter of the text: left out\n",
-               path.string());
-    text.remove_prefix(kByteOrderMark.size());
-  }
-  try {
-    return TextSource(text, block_size);
-  } catch (const UserError& error) {
-    throw UserError(fmt::format("{} (in '{}')", error.what(), path.string()));
-  }
 }
 
 TextSource TextSource::from_vocabulary(std::string_view characters, int32_t block_size) {

@@ -61,7 +61,7 @@ engine::DeviceError with_checkpoint(const engine::DeviceError& error, const std:
   const std::string first = has_checkpoint(root) ? root : root + "/member-000";
   try {
     const int64_t step = load_checkpoint_step(first);
-    const auto age = fs::file_time_type::clock::now() - fs::last_write_time(first + "/latest");
+    const auto age = fs::file_time_type::clock::now() - fs::last_write_time(checkpoint_directory(first, step));
     return error.with(
         fmt::format("The newest checkpoint is of step {} and {:.0f} s old; the same command with --resume goes "
                     "on from '{}'",

@@ -94,6 +94,8 @@ TEST_CASE("exceptions and lost output decide the status", "[exit]") {
   CHECK(throws(CommandLineError("x")) == kCommandLineStatus);
   CHECK(throws(Interrupted("x")) == kInterruptedStatus);
   CHECK(throws(std::runtime_error("x")) == kErrorStatus);
+  CHECK(throws(Diverged("x")) == kDivergedStatus);
+  CHECK(throws(NotComputing("x")) == kNotComputingStatus);
   CHECK(throws(engine::DeviceError("vkWaitForFences", "ErrorDeviceLost", "", "")) == kDeviceLostStatus);
   CHECK(throws(engine::DeviceError("vkWaitForFences", "ErrorOutOfHostMemory", "", "")) == kErrorStatus);
   CHECK(status_of([] { return guarded("x", [] { return kDoneStatus; }); }) == kDoneStatus);
@@ -131,6 +133,17 @@ TEST_CASE("a line that stdout does not take ends nothing but is told at the end"
   CHECK(onto_full([] { fmt::print("{}\n", std::string(100'000, 'x')); }) == kErrorStatus);
 }
 
+TEST_CASE("what stderr does not take ends nothing", "[exit]") {
+  CHECK(status_of([] {
+          const int full = open("/dev/full", O_WRONLY);
+          dup2(full, STDERR_FILENO);
+          return guarded("x", [] {
+            for (int i = 0; i < 10; ++i) fmt::print(stderr, "warning {}\n", std::string(1000, 'x'));
+            return kDoneStatus;
+          });
+        }) == kDoneStatus);
+}
+
 TEST_CASE("descriptors that are closed are opened before anything else takes their numbers", "[exit]") {
   CHECK(status_of([] {
           for (int descriptor = 0; descriptor <= 2; ++descriptor) close(descriptor);
@@ -143,7 +156,8 @@ TEST_CASE("descriptors that are closed are opened before anything else takes the
 }
 
 TEST_CASE("the table of statuses names every one once", "[exit]") {
-  for (const int status : {kDoneStatus, kErrorStatus, kCommandLineStatus, kDeviceLostStatus, kInterruptedStatus}) {
+  for (const int status : {kDoneStatus, kErrorStatus, kCommandLineStatus, kDivergedStatus, kNotComputingStatus,
+                           kDeviceLostStatus, kInterruptedStatus}) {
     int count = 0;
     for (const ExitStatus& one : exit_statuses()) count += one.status == status;
     CHECK(count == 1);
