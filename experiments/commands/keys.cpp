@@ -3,6 +3,7 @@
 #include "graph/error.h"
 
 #include <toml++/toml.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <fstream>

@@ -71,7 +71,7 @@ void profile(const ProfileCommandOptions& options) {
   session.add_program("train", training_step(model, step));
   session.allocate();
   write_initial_state(session, model, step, kLearningRate, subject.training.seed);
-  run_profile(session, "train", shape_of(model, step), to_json(subject.model).dump(), request);
+  run_profile(session, "train", shape_of(model, step), json_text(subject.model), request);
 }
 
 }  // namespace surtsey::experiments::commands

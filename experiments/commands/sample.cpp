@@ -4,6 +4,8 @@
 #include "experiments/train/train.h"
 #include "graph/graph.h"
 
+#include <nlohmann/json.hpp>
+
 namespace surtsey::experiments::commands {
 namespace {
 

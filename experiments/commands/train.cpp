@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
 
@@ -251,7 +252,7 @@ class Run {
     run.log_interval = training.log_interval;
     run.checkpoint_interval = interval;
     run.checkpoint_root = root_;
-    run.description = {{"vocabulary", source_.vocabulary()}, {"data", settings_.data}};
+    *run.description = {{"vocabulary", source_.vocabulary()}, {"data", settings_.data}};
     run.on_log = [&](const TrainLog& line) { log(trainer, line, directory); };
     while (trainer.step() < training.max_iters) {
       run.until = std::min<int64_t>(training.max_iters, (trainer.step() / interval + 1) * interval);
@@ -259,7 +260,7 @@ class Run {
       logged_seconds_ = 0;
       trainer.run(run);
       // The last save, where it is no multiple of the interval.
-      if (trainer.step() % interval != 0) trainer.save(root_, run.description);
+      if (trainer.step() % interval != 0) trainer.save(root_, *run.description);
       if (trainer.step() < training.max_iters) {
         const int32_t rows = std::max(1, training.eval_iters) * training.batch_size;
         validate(trainer, evaluator.validation_loss(source_, training.seed, rows)[0], size_t(rows), directory);

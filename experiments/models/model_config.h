@@ -4,7 +4,7 @@
 // they are the keys of config.json, of TOML files and of --key=value alike.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
 #include <optional>
@@ -87,6 +87,7 @@ struct ModelConfig {
 void check_config(const ModelConfig& config);
 
 nlohmann::json to_json(const ModelConfig& config);
+std::string json_text(const ModelConfig& config);  // the same as one line
 // Keys that are absent keep the values of `base`. UserError: unknown key (with a suggestion), wrong
 // type, impossible value.
 ModelConfig model_config_from_json(const nlohmann::json& json, const ModelConfig& base = {});

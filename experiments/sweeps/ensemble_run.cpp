@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <nlohmann/json.hpp>
 
 #include "experiments/adapt/quantize.h"
 #include "experiments/base/interrupt.h"

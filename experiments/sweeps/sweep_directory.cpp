@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <unistd.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -54,7 +55,7 @@ std::string plan_hash(const std::vector<SweepPack>& packs) {
 Json pack_json(const SweepPack& pack) {
   return {{"index", pack.index},
           {"hash", pack.hash},
-          {"spec", pack.spec},
+          {"spec", *pack.spec},
           {"estimate",
            {{"parameters", pack.cost.parameters},
             {"flops", pack.cost.flops},
@@ -76,7 +77,7 @@ SweepPack parse_pack(const fs::path& path) {
   } catch (const Json::exception& error) {
     throw UserError(fmt::format("{}: {}", path.string(), error.what()));
   }
-  check(spec_hash(pack.spec) == pack.hash,
+  check(spec_hash(*pack.spec) == pack.hash,
         "{}: the specification was changed since it was planned; plan another directory", path.string());
   return pack;
 }
@@ -202,7 +203,7 @@ void SweepDirectory::run(const SweepPack& pack, engine::Device& device, const st
   std::error_code error;
   const auto start = std::chrono::steady_clock::now();
   try {
-    const RunnablePack runnable(pack.spec);
+    const RunnablePack runnable(*pack.spec);
     // Lines of a run that was killed before its result: the pack says them again.
     RunDirectory directory(run, RunDirectory::Mode::kReplace);
     directory.write_environment(describe_environment(device.info(), command));

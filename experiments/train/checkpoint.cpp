@@ -1,5 +1,7 @@
 #include "experiments/train/checkpoint.h"
 
+#include <nlohmann/json.hpp>
+
 #include "experiments/formats/safetensors.h"
 
 #include <fcntl.h>
@@ -172,13 +174,13 @@ void write_file_atomically(const std::string& path, std::string_view content) {
 }
 
 std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint, const graph::ParameterStore& store) {
-  check(checkpoint.config.is_object(), "a checkpoint's config must be an object");
+  check(checkpoint.config->is_object(), "a checkpoint's config must be an object");
   const auto flat = checkpoint.state.find(graph::kParameters);
   check(flat != checkpoint.state.end(), "a checkpoint needs the state tensor {}", graph::kParameters);
   Safetensors model{store.unpack(flat->second), {{"format", "pt"}}};
   Safetensors rest{checkpoint.state, {{"format", kFormat}}};
   rest.tensors.erase(graph::kParameters);
-  const json config = {{"format", kFormat}, {"step", checkpoint.step}, {"config", checkpoint.config}};
+  const json config = {{"format", kFormat}, {"step", checkpoint.step}, {"config", *checkpoint.config}};
 
   const std::string directory = checkpoint_directory(root, checkpoint.step);
   const std::string name = fs::path(directory).filename().string();

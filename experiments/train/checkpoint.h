@@ -12,9 +12,8 @@
 // its own.
 #pragma once
 
+#include "experiments/base/json.h"
 #include "graph/parameters.h"
-
-#include <nlohmann/json.hpp>
 
 #include <set>
 #include <string>
@@ -22,7 +21,7 @@
 namespace surtsey::experiments {
 
 struct Checkpoint {
-  nlohmann::json config;  // an object: model configuration, data position, kernel choices, ..
+  HeldJson config;  // an object: model configuration, data position, kernel choices, ..
   int64_t step = 0;
   graph::State state;  // every state tensor of the session, "parameters" included
 };

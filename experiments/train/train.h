@@ -42,13 +42,13 @@ struct TrainLog {
 };
 
 struct RunOptions {
-  int64_t until = 0;                                      // stop after this step; 0: the end of the run
-  int64_t log_interval = 50;                              // steps
-  int64_t submit_steps = 16;                              // most steps in a submission
-  int64_t checkpoint_interval = 0;                        // steps; 0: only on an interrupt
-  std::string checkpoint_root;                            // empty: no checkpoints
-  nlohmann::json description = nlohmann::json::object();  // goes into config.json beside the model
-  std::function<nlohmann::json()> describe;               // more of the same, asked for at each save
+  int64_t until = 0;                         // stop after this step; 0: the end of the run
+  int64_t log_interval = 50;                 // steps
+  int64_t submit_steps = 16;                 // most steps in a submission
+  int64_t checkpoint_interval = 0;           // steps; 0: only on an interrupt
+  std::string checkpoint_root;               // empty: no checkpoints
+  HeldJson description;                      // goes into config.json beside the model
+  std::function<nlohmann::json()> describe;  // more of the same, asked for at each save
   std::function<void(const TrainLog&)> on_log;
   std::function<void(int64_t step)> on_step;  // after each submission; steps handed over
   std::function<void(int64_t step)> on_checkpoint;
