@@ -31,7 +31,7 @@ Record measure(engine::Device& device, const BenchModel& benched, const BenchFor
   record["matmul_flops"] = plan.matmul_flops;
   record["arena_bytes"] = session.arena_bytes();
   add_samples(record, samples);
-  const double median_ns = record["median_ns"].get<double>();
+  const double median_ns = record.number("median_ns");
   const auto tokens = double(benched.members * benched.batch_size * benched.config.block_size);
   record["median_ms"] = median_ns / 1e6;
   record["tokens_per_second"] = tokens / median_ns * 1e9;

@@ -50,7 +50,7 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
   record["arena_bytes"] = session.arena_bytes();
   record["loss"] = session.read_output_floats("train", "loss");
   add_samples(record, samples);
-  const double median_ns = record["median_ns"].get<double>();
+  const double median_ns = record.number("median_ns");
   const auto tokens = double(benched.members * benched.batch_size * benched.config.block_size);
   record["tokens_per_second"] = tokens / median_ns * 1e9;
   record["gflops"] = double(plan.matmul_flops) / median_ns;

@@ -6,6 +6,7 @@
 #include "graph/error.h"
 
 #include <toml++/toml.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>

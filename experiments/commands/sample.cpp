@@ -5,6 +5,7 @@
 #include "graph/graph.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 namespace surtsey::experiments::commands {
 namespace {

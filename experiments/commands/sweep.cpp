@@ -1,6 +1,7 @@
 #include "experiments/commands/sweep.h"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <filesystem>
 

@@ -1,5 +1,7 @@
 #include "experiments/models/model_config.h"
 
+#include <nlohmann/json.hpp>
+
 #include "graph/error.h"
 
 #include <algorithm>
@@ -239,6 +241,8 @@ json to_json(const ModelConfig& config) {
   });
   return result;
 }
+
+std::string json_text(const ModelConfig& config) { return to_json(config).dump(); }
 
 ModelConfig model_config_from_json(const json& source, const ModelConfig& base) {
   check(source.is_object(), "[config] the model's configuration is not an object: {}", source.dump());

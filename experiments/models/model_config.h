@@ -5,7 +5,7 @@
 // WidthScaling too: they stand beside the others.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
 #include <optional>
@@ -96,6 +96,7 @@ struct ModelConfig {
 void check_config(const ModelConfig& config);
 
 nlohmann::json to_json(const ModelConfig& config);
+std::string json_text(const ModelConfig& config);  // the same as one line
 // Keys that are absent keep the values of `base`. UserError: unknown key (with a suggestion), wrong
 // type, impossible value.
 ModelConfig model_config_from_json(const nlohmann::json& json, const ModelConfig& base = {});

@@ -49,7 +49,7 @@ void profile_pack_step(engine::Device& device, const PackStep& step, const Profi
       session, "train",
       fmt::format("{}: {} models of width {}, {} parameters each, {} x {} tokens", step.name, step.train.members.size(),
                   step.model.n_embd, model.parameter_count(), step.train.batch_size, step.train.block(step.model)),
-      to_json(step.model).dump(), request);
+      json_text(step.model), request);
 }
 
 void analyze_pack_step(const PackStep& step, const AnalysisRequest& request) {

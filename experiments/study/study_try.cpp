@@ -40,7 +40,7 @@ std::vector<ModelTry> try_study(Study& study, engine::Device& device) {
     one.steps = kTrySteps;
     one.batch_size = 1;
     // Budgets, seeds and rates make no other model.
-    const std::string kind = one.task + "\n" + to_json(model_config(one)).dump();
+    const std::string kind = one.task + "\n" + json_text(model_config(one));
     if (!seen.insert(kind).second) return;
     models.push_back(try_model(device, one, pack.members.front()));
   });

@@ -1,6 +1,8 @@
 #include "experiments/sweeps/ensemble_run.h"
 
 #include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
 
 #include "experiments/adapt/quantize.h"
 #include "experiments/base/exit_status.h"

@@ -1,5 +1,8 @@
 #include "experiments/sweeps/sweep_directory.h"
 
+#include <fcntl.h>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -41,7 +44,7 @@ std::string plan_hash(const std::vector<SweepPack>& packs) {
 Json pack_json(const SweepPack& pack) {
   return {{"index", pack.index},
           {"hash", pack.hash},
-          {"spec", pack.spec},
+          {"spec", *pack.spec},
           {"estimate",
            {{"parameters", pack.cost.parameters},
             {"flops", pack.cost.flops},
@@ -63,7 +66,7 @@ SweepPack parse_pack(const fs::path& path) {
   } catch (const Json::exception& error) {
     throw UserError(fmt::format("{}: {}", path.string(), error.what()));
   }
-  check(spec_hash(pack.spec) == pack.hash,
+  check(spec_hash(*pack.spec) == pack.hash,
         "{}: the specification was changed since it was planned; plan another directory", path.string());
   return pack;
 }
@@ -156,7 +159,7 @@ void SweepDirectory::run(const SweepPack& pack, engine::Device& device, const st
   std::error_code error;
   const auto start = std::chrono::steady_clock::now();
   try {
-    const RunnablePack runnable(pack.spec);
+    const RunnablePack runnable(*pack.spec);
     // Lines of a run that was killed before its result: the pack says them again.
     RunDirectory directory(run, RunDirectory::Mode::kReplace);
     directory.write_environment(describe_environment(device.info(), command));

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "experiments/base/json.h"
 #include "experiments/sweeps/pack.h"
 
 namespace surtsey::experiments {
@@ -23,7 +23,7 @@ void check_sweep_keys(const SweepKeys& keys);
 struct SweepPack {
   int64_t index = 0;
   std::string hash;
-  nlohmann::json spec;
+  HeldJson spec;
   PackCost cost;
   double expected_seconds = 0;  // of its training; 0: not measured
 

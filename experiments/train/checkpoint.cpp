@@ -2,6 +2,7 @@
 
 #include "experiments/base/file.h"
 #include "experiments/base/json_text.h"
+#include <nlohmann/json.hpp>
 #include "experiments/formats/safetensors.h"
 
 #include <fcntl.h>
@@ -181,12 +182,12 @@ bool matches(const std::string& name, const std::set<std::string>& patterns) {
 }  // namespace
 
 std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint, const graph::ParameterStore& store) {
-  check(checkpoint.config.is_object(), "a checkpoint's config must be an object");
+  check(checkpoint.config->is_object(), "a checkpoint's config must be an object");
   Safetensors model{store.to_tensors(checkpoint.state), {{"format", "pt"}}};
   Safetensors rest{checkpoint.state, {{"format", kFormat}}};
   rest.tensors.erase(graph::kParameters);
   for (const auto& [name, type] : store.frozen_state()) rest.tensors.erase(name);
-  const json config = {{"format", kFormat}, {"step", checkpoint.step}, {"config", checkpoint.config}};
+  const json config = {{"format", kFormat}, {"step", checkpoint.step}, {"config", *checkpoint.config}};
 
   const std::string directory = checkpoint_directory(root, checkpoint.step);
   const std::string name = fs::path(directory).filename().string();

@@ -14,9 +14,8 @@
 // run (base/folder_lock.h).
 #pragma once
 
+#include "experiments/base/json.h"
 #include "graph/parameters.h"
-
-#include <nlohmann/json.hpp>
 
 #include <set>
 #include <string>
@@ -24,7 +23,7 @@
 namespace surtsey::experiments {
 
 struct Checkpoint {
-  nlohmann::json config;  // an object: model configuration, data position, kernel choices, ..
+  HeldJson config;  // an object: model configuration, data position, kernel choices, ..
   int64_t step = 0;
   graph::State state;  // every state tensor of the session, "parameters" included
 };

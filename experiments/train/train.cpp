@@ -5,6 +5,7 @@
 #include <cmath>
 #include <deque>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "experiments/base/exit_status.h"
 #include "experiments/base/interrupt.h"
@@ -267,15 +268,15 @@ void Trainer::save(const std::vector<std::string>& roots, const nlohmann::json& 
     Checkpoint checkpoint;
     checkpoint.step = step_;
     checkpoint.config = description;
-    checkpoint.config["model"] = to_json(model_.config());
-    checkpoint.config["member"] = {{"seed", config_.members[i].seed},
-                                   {"learning_rate", config_.members[i].learning_rate}};
-    checkpoint.config["training"] = {{"steps", config_.steps},
-                                     {"dtype", graph::name(config_.dtype)},
-                                     {"batch_size", config_.batch_size},
-                                     {"block_size", config_.block(model_.config())},
-                                     {"accumulation_steps", config_.accumulation()}};
-    checkpoint.config["kernels"] = kernel_variants(session_.target());
+    (*checkpoint.config)["model"] = to_json(model_.config());
+    (*checkpoint.config)["member"] = {{"seed", config_.members[i].seed},
+                                      {"learning_rate", config_.members[i].learning_rate}};
+    (*checkpoint.config)["training"] = {{"steps", config_.steps},
+                                        {"dtype", graph::name(config_.dtype)},
+                                        {"batch_size", config_.batch_size},
+                                        {"block_size", config_.block(model_.config())},
+                                        {"accumulation_steps", config_.accumulation()}};
+    (*checkpoint.config)["kernels"] = kernel_variants(session_.target());
     checkpoint.state =
         config_.members.size() == 1 ? state : member_state(state, member_state_names(), static_cast<int64_t>(i));
     save_checkpoint(roots[i], checkpoint, model_.store());
@@ -290,17 +291,17 @@ int64_t Trainer::load(const std::string& root) {
     const std::string path = count == 1 ? root : newest_save(root, count, i);
     check(!path.empty(), "{}: there is no checkpoint of all {} models", root, count);
     Checkpoint checkpoint = load_checkpoint(path, model_.store());
-    const nlohmann::json member = checkpoint.config.value("member", nlohmann::json::object());
+    const nlohmann::json member = checkpoint.config->value("member", nlohmann::json::object());
     check(member.value("seed", uint32_t{0}) == config_.members[i].seed &&
               member.value("learning_rate", 0.0) == config_.members[i].learning_rate,
           "{}: is of another seed or learning rate: {}", path, member.dump());
-    const nlohmann::json training = checkpoint.config.value("training", nlohmann::json::object());
+    const nlohmann::json training = checkpoint.config->value("training", nlohmann::json::object());
     check(training.value("steps", int64_t{0}) == config_.steps && training.value("batch_size", 0) == config_.batch_size,
           "{}: is of a run with other steps or another batch: {}", path, training.dump());
     check(training.value("dtype", "f32") == graph::name(config_.dtype), "{}: was trained with dtype {}, not {}", path,
           training.value("dtype", "f32"), graph::name(config_.dtype));
     const nlohmann::json kernels = kernel_variants(session_.target());
-    nlohmann::json saved = checkpoint.config.value("kernels", kernels);
+    nlohmann::json saved = checkpoint.config->value("kernels", kernels);
     for (const char* table : {"tiles", "reduce_tiles"}) saved.emplace(table, "");
     if (i == 0 && saved != kernels) {
       fmt::print(stderr,

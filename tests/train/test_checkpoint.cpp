@@ -5,6 +5,7 @@
 #include "graph/optimizer.h"
 
 #include <catch2/catch_test_macros.hpp>
+#include <nlohmann/json.hpp>
 
 #include <unistd.h>
 
@@ -63,7 +64,7 @@ ParameterStore make_store() {
 
 Checkpoint make_checkpoint(const ParameterStore& store, int64_t step) {
   Checkpoint checkpoint;
-  checkpoint.config = {{"n_layer", 2}};
+  *checkpoint.config = {{"n_layer", 2}};
   checkpoint.step = step;
   checkpoint.state = initial_optimizer_state(store, {}, 0.1);
   checkpoint.state[kParameters] = store.initialise(uint32_t(step));
@@ -156,8 +157,8 @@ TEST_CASE("checkpoints come back bit for bit, two are kept, the pointer is the n
   const Checkpoint saved = make_checkpoint(store, 30);
   const Checkpoint loaded = load_checkpoint(folder.path, store);
   REQUIRE(loaded.step == 30);
-  REQUIRE(loaded.config == saved.config);
-  REQUIRE(load_checkpoint_config(folder.path) == saved.config);
+  REQUIRE(*loaded.config == *saved.config);
+  REQUIRE(load_checkpoint_config(folder.path) == *saved.config);
   REQUIRE(loaded.state.size() == saved.state.size());
   for (const auto& [key, tensor] : saved.state) {
     INFO(key);
