@@ -66,6 +66,7 @@ std::unique_ptr<OfflineDevice> open_shim(const Request& request, const std::stri
   Variables variables = driver_alone(request);
   if (request.driver->shim_variable != nullptr)
     variables.emplace_back(request.driver->shim_variable, shim_name(*request.driver, family));
+  if (request.driver->shim_switch != nullptr) variables.emplace_back(request.driver->shim_switch, "1");
   variables.emplace_back("LD_PRELOAD", shim);
   return open_remote_device(fmt::format("{}:{}", request.driver->vendor, family), variables);
 }
@@ -74,7 +75,7 @@ std::unique_ptr<OfflineDevice> open_shim(const Request& request, const std::stri
 std::unique_ptr<OfflineDevice> find_by_shim(const Request& request, std::string& why) {
   const std::string shim = find_shim(*request.driver, request.manifests);
   if (shim.empty()) {
-    why = fmt::format("{} is not installed (Debian: apt-get install mesa-drm-shim)", request.driver->shim);
+    why = fmt::format("{} is not installed ({} has it)", request.driver->shim, request.driver->shim_package);
     return nullptr;
   }
   // NVIDIA's second names are what the first ones become.
@@ -170,7 +171,7 @@ std::vector<OfflineVendor> offline_vendors() {
       vendor.why_not =
           fmt::format("no {}*.json among the Vulkan drivers: Debian's mesa-vulkan-drivers has it", driver.manifest);
     else if (vendor.devices = offline_devices(driver.vendor); vendor.devices.empty())
-      vendor.why_not = shim.empty() ? fmt::format("{} is not installed: Debian's mesa-drm-shim has it", driver.shim)
+      vendor.why_not = shim.empty() ? fmt::format("{} is not installed: {} has it", driver.shim, driver.shim_package)
                                     : "no family that we know opens with " + shim;
   }
   return result;

@@ -69,12 +69,18 @@ constexpr OfflineFamily kNvidiaFamilies[] = {{"maxwell", "0x124"},  {"pascal", "
                                              {"blackwell", "0x1b2"}};
 constexpr OfflineFamily kAdrenoFamilies[] = {{"618"}, {"630"}, {"660"}, {"730"}, {"740"}, {"750"}, {"830"}};
 constexpr OfflineFamily kAppleFamilies[] = {{"m1"}};
+constexpr OfflineFamily kIntelFamilies[] = {{"skl"}, {"tgl"}, {"dg2"}, {"mtl"}, {"lnl"}, {"bmg"}};
+
+constexpr const char* kShimPackage = "Debian's mesa-drm-shim";
 
 constexpr OfflineDriver kDrivers[] = {
-    {"amd", "radeon_icd", kAmdFamilies, "RADV_FORCE_FAMILY", "libamdgpu_noop_drm_shim.so", "AMDGPU_GPU_ID"},
-    {"nvidia", "nouveau_icd", kNvidiaFamilies, nullptr, "libnouveau_noop_drm_shim.so", "NOUVEAU_CHIPSET"},
-    {"adreno", "freedreno_icd", kAdrenoFamilies, nullptr, "libfreedreno_noop_drm_shim.so", "FD_GPU_ID"},
-    {"apple", "asahi_icd", kAppleFamilies, nullptr, "libasahi_noop_drm_shim.so", nullptr},
+    {"amd", "radeon_icd", kAmdFamilies, "RADV_FORCE_FAMILY", "libamdgpu_noop_drm_shim.so", "AMDGPU_GPU_ID",
+     kShimPackage},
+    {"nvidia", "nouveau_icd", kNvidiaFamilies, nullptr, "libnouveau_noop_drm_shim.so", "NOUVEAU_CHIPSET", kShimPackage},
+    {"adreno", "freedreno_icd", kAdrenoFamilies, nullptr, "libfreedreno_noop_drm_shim.so", "FD_GPU_ID", kShimPackage},
+    {"apple", "asahi_icd", kAppleFamilies, nullptr, "libasahi_noop_drm_shim.so", nullptr, kShimPackage},
+    {"intel", "intel_icd", kIntelFamilies, nullptr, "libintel_noop_drm_shim.so", "INTEL_STUB_GPU_PLATFORM",
+     "Mesa built with -Dtools=drm-shim,intel", "INTEL_STUB_GPU"},
 };
 
 std::vector<std::string> split(const std::string& text, char at) {

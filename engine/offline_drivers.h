@@ -23,6 +23,8 @@ struct OfflineDriver {
   // has only one GPU.
   const char* shim;
   const char* shim_variable;
+  const char* shim_package;           // what has it
+  const char* shim_switch = nullptr;  // a variable that has to be 1 besides
 };
 std::span<const OfflineDriver> offline_drivers();
 

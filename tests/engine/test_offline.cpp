@@ -224,7 +224,7 @@ TEST_CASE("a driver's shim is looked for beside the driver", "[offline]") {
 // A fake GPU of each vendor, where Mesa's drm-shim is installed.
 TEST_CASE("a driver that believes in a GPU compiles kernels and says what became of them", "[offline]") {
   size_t tried = 0;
-  for (const char* name : {"amd:navi31", "nvidia:turing", "nvidia:ampere", "adreno:740", "apple:m1"}) {
+  for (const char* name : {"amd:navi31", "nvidia:turing", "nvidia:ampere", "adreno:740", "apple:m1", "intel:tgl"}) {
     INFO(name);
     const engine::OfflineDriver& driver =
         engine::find_offline_driver(std::string_view(name).substr(0, std::string_view(name).find(':')));
