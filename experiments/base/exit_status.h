@@ -45,8 +45,8 @@ class NotComputing : public std::runtime_error {
 };
 
 // The frame of every program's main. Opens the standard descriptors that are closed, before anything else takes their
-// numbers; lets a write beyond a limit of size fail rather than end the process, and one to stderr fail in silence. Then
-// runs `work`: an exception becomes
+// numbers; lets a write beyond a limit of size fail rather than end the process, and one to stderr fail in silence.
+// Then runs `work`: an exception becomes
 // "PROGRAM: message" on stderr and its status. A program whose stdout could not be written, or that lost something else
 // (note_lost_output), does not return kDoneStatus.
 int guarded(const std::string& program, const std::function<int()>& work);

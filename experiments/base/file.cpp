@@ -23,7 +23,10 @@ namespace fs = std::filesystem;
 // A file descriptor that closes itself.
 class Descriptor {
  public:
-  Descriptor(const fs::path& path, int flags) : path_(path), fd_(open(path.c_str(), flags | O_CLOEXEC, 0666)) {}
+  // Messages speak of `shown`.
+  Descriptor(const fs::path& path, int flags, const fs::path& shown)
+      : path_(shown), fd_(open(path.c_str(), flags | O_CLOEXEC, 0666)) {}
+  Descriptor(const fs::path& path, int flags) : Descriptor(path, flags, path) {}
   ~Descriptor() {
     if (fd_ >= 0) close(fd_);
   }
@@ -113,8 +116,8 @@ void write_file_atomic(const fs::path& path, std::string_view content) {
   }
   const fs::path temporary = temporary_beside(path);
   try {
-    Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC);
     // The reader of the message knows the file, not the temporary.
+    Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC, path);
     if (!file.is_open()) fail(path, "written", errno);
     file.write_all(content);
     file.finish();

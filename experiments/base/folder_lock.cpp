@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <tuple>
 
 #include "experiments/base/file.h"
 #include "graph/error.h"
@@ -42,11 +43,12 @@ std::string signature(const fs::path& file) {
   return text.empty() ? "another process" : text;
 }
 
-using FileId = std::pair<dev_t, ino_t>;
+// Of a file, to this process: a child that was forked holds nothing of its parent's.
+using FileId = std::tuple<pid_t, dev_t, ino_t>;
 
 FileId id_of(int descriptor) {
   struct stat about = {};
-  return fstat(descriptor, &about) == 0 ? FileId(about.st_dev, about.st_ino) : FileId();
+  return fstat(descriptor, &about) == 0 ? FileId(getpid(), about.st_dev, about.st_ino) : FileId();
 }
 
 }  // namespace

@@ -37,7 +37,8 @@ inline const Layered::Variables kGpuAssisted = {
     {"VK_LAYER_ENABLES",
      "VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_EXT:"
      "VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_RESERVE_BINDING_SLOT_EXT"},
-    // Layers from 1.4 on stop after ten messages of a kind, and without safe mode they report an overrun and carry it out.
+    // Layers from 1.4 on stop after ten messages of a kind, and without safe mode they report an overrun and carry it
+    // out.
     {"VK_KHRONOS_VALIDATION_ENABLE_MESSAGE_LIMIT", "false"},
     {"VK_KHRONOS_VALIDATION_GPUAV_SAFE_MODE", "true"}};
 
