@@ -1,0 +1,67 @@
+#include "experiments/sweeps/workers.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <thread>
+
+#include "experiments/base/exit_status.h"
+#include "experiments/base/interrupt.h"
+#include "graph/error.h"
+
+namespace surtsey::experiments {
+namespace {
+
+pid_t start(const std::string& program, std::vector<std::string> words) {
+  words.insert(words.begin(), program);
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  std::fflush(nullptr);
+  const pid_t worker = fork();
+  check(worker >= 0, "cannot start another process: {}", std::strerror(errno));
+  if (worker == 0) {
+    execv(program.c_str(), arguments.data());
+    _exit(127);
+  }
+  return worker;
+}
+
+}  // namespace
+
+void run_workers(const std::vector<std::vector<std::string>>& arguments) {
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+  std::vector<pid_t> workers;
+  for (const auto& words : arguments) workers.push_back(start(self, words));
+  bool told = false;
+  size_t failed = 0, stopped = 0;
+  for (size_t left = workers.size(); left > 0;) {
+    if (interrupted() && !told) {
+      // Ctrl-C has reached them already; a signal to this process alone has not.
+      for (const pid_t worker : workers) kill(worker, SIGTERM);
+      told = true;
+    }
+    int status = 0;
+    const pid_t ended = waitpid(-1, &status, WNOHANG);
+    if (ended <= 0) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      continue;
+    }
+    std::erase(workers, ended);
+    --left;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == kInterruptedStatus) {
+      ++stopped;
+    } else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+      ++failed;
+    }
+  }
+  if (stopped > 0) throw Interrupted("interrupted; every pack that ran is saved");
+  check(failed == 0, "{} of {} processes failed; see above", failed, arguments.size());
+}
+
+}  // namespace surtsey::experiments
