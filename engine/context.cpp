@@ -1,6 +1,6 @@
 #include "engine/context.h"
 
-#include <ctime>
+#include "graph/platform.h"
 
 namespace surtsey::engine {
 namespace {
@@ -27,12 +27,6 @@ void disarm(Result(VKAPI_PTR*& function)(Arguments...)) {
 }
 
 }  // namespace
-
-uint64_t thread_cpu_ns() {
-  timespec time{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return uint64_t(time.tv_sec) * 1'000'000'000 + uint64_t(time.tv_nsec);
-}
 
 void full_barrier(const vk::raii::CommandBuffer& commands) {
   vk::MemoryBarrier2 barrier{
@@ -79,7 +73,7 @@ vk::raii::CommandBuffer Context::allocate_commands() {
 }
 
 uint64_t Context::submit(std::span<const vk::CommandBufferSubmitInfo> buffers, const Work& work) {
-  uint64_t start = thread_cpu_ns();
+  uint64_t start = platform::thread_cpu_ns();
   uint64_t ticket = submitted_ + 1;
   vk::SemaphoreSubmitInfo signal{
       .semaphore = *timeline, .value = ticket, .stageMask = vk::PipelineStageFlagBits2::eAllCommands};
@@ -100,7 +94,7 @@ uint64_t Context::submit(std::span<const vk::CommandBufferSubmitInfo> buffers, c
     throw lost("vkQueueSubmit2", error);
   }
   submitted_ = ticket;
-  submit_ns_ += thread_cpu_ns() - start;
+  submit_ns_ += platform::thread_cpu_ns() - start;
   ++submissions_;
   return ticket;
 }

@@ -34,8 +34,9 @@ struct Context {
   bool executable_properties = false;
   bool pipeline_cache = false;
   bool debug_labels = false;  // objects and dispatches carry names
-  bool tuning = false;        // measured tiles are read from the cache on disk
-  bool unified = false;       // the host reaches the device's memory at full speed
+  bool creation_feedback = false;
+  bool tuning = false;   // measured tiles are read from the cache on disk
+  bool unified = false;  // the host reaches the device's memory at full speed
   vk::raii::Queue queue = nullptr;
   vk::raii::CommandPool pool = nullptr;  // of the thread that submits
   vk::raii::Semaphore timeline = nullptr;
@@ -131,8 +132,5 @@ void create_device(Context& context, vk::raii::PhysicalDevice physical, const Ca
 void full_barrier(const vk::raii::CommandBuffer& commands);
 // Between dispatches.
 void compute_barrier(const vk::raii::CommandBuffer& commands);
-
-// Nanoseconds of CPU time of the calling thread.
-uint64_t thread_cpu_ns();
 
 }  // namespace surtsey::engine

@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
+#include <memory>
 
 #include "engine/session.h"
+#include "engine/tuned_tiles.h"
 #include "graph/compile.h"
 #include "graph/functions.h"
 #include "graph/interpret.h"
+#include "shaders/cache_file.h"
 #include "shaders/emit.h"
 
 namespace surtsey::engine {
@@ -17,6 +21,8 @@ using namespace graph;
 
 constexpr double kTolerance = 5e-4;
 constexpr int kRounds = 5;
+// A few percent are within what one timing and the next differ by: without a clear gain the plain kernels stay.
+constexpr double kWorthwhile = 0.95;
 
 Program product(int64_t m, int64_t n, int64_t k, bool a_transposed, bool b_transposed) {
   Program program{std::make_shared<Graph>(), {}};
@@ -81,48 +87,122 @@ double median_ns(std::vector<double> samples) {
   return samples[samples.size() / 2];
 }
 
+// One product, ready to be run.
+std::unique_ptr<Session> prepared(Device& device, const Target& target, const Program& program, const State& state) {
+  auto session = std::make_unique<Session>(device, SessionOptions{.target = target, .quiet = true});
+  session->add_program("product", program);
+  session->allocate();
+  for (const auto& [name, value] : state) session->write(name, value);
+  session->run("product");
+  return session;
+}
+
+double time_of(Session& session) {
+  const auto start = std::chrono::steady_clock::now();
+  session.run("product", 4);
+  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
+}
+
+// A training step has products in three layouts: what they take together decides.
 std::string slow_product(Device& device, const Target& cooperative) {
   constexpr int64_t kExtent = 1024;
   Target plain = cooperative;
   plain.matmul = MatmulVariant::shared_tile;
-  const Program program = product(kExtent, kExtent, kExtent, false, true);
-  const State state = operands(program);
-  std::vector<std::unique_ptr<Session>> sessions;
-  for (const Target& target : {cooperative, plain}) {
-    sessions.push_back(std::make_unique<Session>(device, SessionOptions{.target = target, .quiet = true}));
-    sessions.back()->add_program("product", program);
-    sessions.back()->allocate();
-    for (const auto& [name, value] : state) sessions.back()->write(name, value);
-    sessions.back()->run("product");
-  }
-  std::vector<double> samples[2];
-  for (int round = 0; round < kRounds; ++round)
-    for (size_t i = 0; i < 2; ++i) {
-      const auto start = std::chrono::steady_clock::now();
-      sessions[i]->run("product", 4);
-      const std::chrono::duration<double, std::nano> spent = std::chrono::steady_clock::now() - start;
-      samples[i].push_back(spent.count());
+  double with = 0, without = 0;
+  for (const auto& [a_transposed, b_transposed] : {std::pair(false, false), {false, true}, {true, false}}) {
+    const Program program = product(kExtent, kExtent, kExtent, a_transposed, b_transposed);
+    const State state = operands(program);
+    const auto fast = prepared(device, cooperative, program, state), slow = prepared(device, plain, program, state);
+    std::vector<double> samples[2];
+    for (int round = 0; round < kRounds; ++round) {
+      samples[0].push_back(time_of(*fast));
+      samples[1].push_back(time_of(*slow));
     }
-  const double ratio = median_ns(samples[0]) / median_ns(samples[1]);
-  return ratio <= 1 ? "" : fmt::format("products take {:.2f} times as long with them", ratio);
+    with += median_ns(samples[0]);
+    without += median_ns(samples[1]);
+  }
+  return slow_products(with / without);
 }
 
-}  // namespace
-
-std::string cooperative_fault(Device& device, const Target& target, const CooperativeCheckOptions& options) {
+// `lasting`: the verdict is about the matrices, not about this moment (no memory left).
+std::string judge(Device& device, const Target& target, const CooperativeCheckOptions& options, bool& lasting) {
   Target cooperative = target;
   cooperative.matmul = MatmulVariant::cooperative;
+  lasting = true;
   try {
     const std::string wrong = wrong_product(device, cooperative, options);
     return !wrong.empty() || !options.compare_speed ? wrong : slow_product(device, cooperative);
   } catch (const DeviceError& error) {
     if (error.lost()) throw;
+    lasting = false;
     return error.what();
   } catch (const InternalError& error) {
     // A compiler without the extension; its message goes on with the kernel's text.
     const std::string text = error.what();
     return text.substr(0, text.find('\n'));
   }
+}
+
+constexpr shaders::CacheKind kKind{.magic = 0x43565253, .format = 1, .max_payload = 64u << 10};  // "SRVC"
+
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+std::string verdict_file(const std::string& directory, const std::string& who) {
+  return fmt::format("{}/matrices-{:016x}.bin", directory, shaders::hash64(who));
+}
+
+// A version of ours that writes other kernels does not believe what was measured with the old ones.
+std::string verdict_identity(const std::string& who, Target target) {
+  target.tiles = nullptr;
+  target.reduce_tiles = nullptr;
+  uint64_t hash = 0;
+  for (const MatmulVariant variant : {MatmulVariant::cooperative, MatmulVariant::shared_tile}) {
+    target.matmul = variant;
+    for (const bool transposed : {false, true}) {
+      const Plan plan = compile(product(1024, 1024, 1024, transposed, transposed), target, {.name = "product"});
+      for (const shaders::Shader& shader : shaders::emit(plan, target)) hash = shaders::hash64(shader.glsl, hash);
+    }
+  }
+  return fmt::format("{}\n{:016x}", who, hash);
+}
+
+}  // namespace
+
+std::string slow_products(double ratio) {
+  return ratio <= kWorthwhile ? "" : fmt::format("products take {:.2f} times as long with them", ratio);
+}
+
+std::string cooperative_fault(Device& device, const Target& target, const CooperativeCheckOptions& options) {
+  bool lasting = false;
+  return judge(device, target, options, lasting);
+}
+
+std::optional<std::string> kept_verdict(const std::string& directory, const std::string& who, const Target& target) {
+  std::vector<std::byte> payload;
+  const std::string identity = verdict_identity(who, target);
+  if (directory.empty() || shaders::load_cache_file(verdict_file(directory, who), kKind, bytes_of(identity), payload) !=
+                               shaders::CacheState::good)
+    return std::nullopt;
+  return std::string(reinterpret_cast<const char*>(payload.data()), payload.size());
+}
+
+void keep_verdict(const std::string& directory, const std::string& who, const Target& target,
+                  const std::string& fault) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  const std::string identity = verdict_identity(who, target);
+  shaders::store_cache_file(verdict_file(directory, who), kKind, bytes_of(identity), bytes_of(fault));
+}
+
+std::string cooperative_verdict(Device& device, const Target& target, const std::string& directory) {
+  const std::string who = tile_identity(device.info());
+  if (const auto kept = kept_verdict(directory, who, target)) return *kept;
+  bool lasting = true;
+  const std::string fault = judge(device, target, {}, lasting);
+  if (lasting && !directory.empty()) keep_verdict(directory, who, target, fault);
+  return fault;
 }
 
 }  // namespace surtsey::engine

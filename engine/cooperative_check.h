@@ -6,12 +6,13 @@
 #include "shaders/shader.h"
 
 #include <functional>
+#include <optional>
 #include <string>
 
 namespace surtsey::engine {
 
 struct CooperativeCheckOptions {
-  bool compare_speed = true;                    // 1024^3 against the shared_tile variant
+  bool compare_speed = true;                    // 1024^3 in three layouts against the shared_tile variant
   std::function<void(shaders::Shader&)> alter;  // changes a cooperative kernel first (tests)
 };
 
@@ -21,5 +22,19 @@ struct CooperativeCheckOptions {
 // sums in f16 differ by ten times that. A driver or a compiler that fails on the way counts as wrong,
 // matrices that fit no tile as of no use.
 std::string cooperative_fault(Device& device, const graph::Target& target, const CooperativeCheckOptions& options = {});
+
+// Products that take so many times as long with matrices as without: why not to use them, or empty where the gain is
+// clear.
+std::string slow_products(double ratio);
+
+// The same, decided once for a device and its driver's version and kept in that folder (empty: nothing is), as a timing
+// near the limit would give other kernels, and other bits, from one run to the next.
+std::string cooperative_verdict(Device& device, const graph::Target& target, const std::string& directory);
+
+// What is kept there, for the device and driver that tile_identity() names.
+std::optional<std::string> kept_verdict(const std::string& directory, const std::string& who,
+                                        const graph::Target& target);
+void keep_verdict(const std::string& directory, const std::string& who, const graph::Target& target,
+                  const std::string& fault);
 
 }  // namespace surtsey::engine

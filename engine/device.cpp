@@ -3,7 +3,9 @@
 #include "engine/context.h"
 #include "engine/cooperative_check.h"
 #include "engine/quirks.h"
+#include "engine/trial.h"
 #include "graph/debug.h"
+#include "shaders/spirv.h"
 
 #include <algorithm>
 #include <cctype>
@@ -27,6 +29,15 @@ DeviceType type_of(vk::PhysicalDeviceType type) {
   }
 }
 
+// In the driver's words; the bare number of its version where it has none (before Vulkan 1.2).
+std::string driver_of(const Capabilities& c) {
+  const std::string name = fmt::format("{} {}", c.driver.driverName.data(), c.driver.driverInfo.data());
+  const uint32_t version = c.properties.driverVersion;
+  return name != " " ? name
+                     : fmt::format("driver {}.{}.{}", VK_API_VERSION_MAJOR(version), VK_API_VERSION_MINOR(version),
+                                   VK_API_VERSION_PATCH(version));
+}
+
 }  // namespace
 
 DeviceInfo describe(uint32_t index, const Capabilities& c, const FeatureSet& chosen) {
@@ -35,7 +46,7 @@ DeviceInfo describe(uint32_t index, const Capabilities& c, const FeatureSet& cho
   info.name = c.properties.deviceName.data();
   for (uint8_t byte : c.uuid) info.uuid += fmt::format("{:02x}", byte);
   info.type = type_of(c.properties.deviceType);
-  info.driver = fmt::format("{} {}", c.driver.driverName.data(), c.driver.driverInfo.data());
+  info.driver = driver_of(c);
   uint32_t api = c.properties.apiVersion;
   info.api = fmt::format("{}.{}.{}", VK_API_VERSION_MAJOR(api), VK_API_VERSION_MINOR(api), VK_API_VERSION_PATCH(api));
   for (uint32_t i = 0; i < c.memory.memoryHeapCount; ++i)
@@ -113,14 +124,28 @@ void create_device(Context& context, vk::raii::PhysicalDevice physical, const Ca
   context.executable_properties = chosen.in_use("executable_properties");
   context.pipeline_cache = chosen.in_use("pipeline_cache");
   context.tuning = chosen.in_use("tuning");
+  context.creation_feedback = capabilities.properties.apiVersion >= VK_API_VERSION_1_3 ||
+                              capabilities.extensions.contains(VK_EXT_PIPELINE_CREATION_FEEDBACK_EXTENSION_NAME);
   context.debug_labels = chosen.in_use("debug_labels");
   float priority = 1;
   vk::DeviceQueueCreateInfo queue{
       .queueFamilyIndex = context.capabilities.queue_family, .queueCount = 1, .pQueuePriorities = &priority};
-  vk::StructureChain features{vk::PhysicalDeviceFeatures2{.features = chosen.enable.features}, chosen.enable.features11,
-                              chosen.enable.features12, chosen.enable.features13, chosen.enable.executables};
+  const vk::PhysicalDeviceVulkan13Features& features13 = chosen.enable.features13;
+  vk::StructureChain features{
+      vk::PhysicalDeviceFeatures2{.features = chosen.enable.features},
+      chosen.enable.features11,
+      chosen.enable.features12,
+      features13,
+      chosen.enable.executables,
+      vk::PhysicalDeviceSynchronization2Features{.synchronization2 = features13.synchronization2},
+      vk::PhysicalDeviceSubgroupSizeControlFeatures{.subgroupSizeControl = features13.subgroupSizeControl,
+                                                    .computeFullSubgroups = features13.computeFullSubgroups}};
+  const bool core = capabilities.properties.apiVersion >= VK_API_VERSION_1_3;
   if (!chosen.in_use("executable_properties"))
     features.unlink<vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>();
+  if (!core) features.unlink<vk::PhysicalDeviceVulkan13Features>();
+  if (core) features.unlink<vk::PhysicalDeviceSynchronization2Features>();
+  if (core || !chosen.in_use("subgroup_size_control")) features.unlink<vk::PhysicalDeviceSubgroupSizeControlFeatures>();
   CooperativeMatrixFeatures cooperative{.next = features.get<vk::PhysicalDeviceFeatures2>().pNext,
                                         .cooperative_matrix = true};
   if (chosen.in_use("cooperative_matrix")) features.get<vk::PhysicalDeviceFeatures2>().pNext = &cooperative;
@@ -199,7 +224,16 @@ const DeviceInfo& choose_device(std::span<const DeviceInfo> devices, const std::
                                lower(device.driver).find(wanted) != std::string::npos;
     if (matches && (!best || better(device, *best))) best = &device;
   }
-  check(best != nullptr, "no device is called '{}'; there are:{}", select, one_line_each(devices));
+  // The list names types too, and "--device=cpu" is what one writes elsewhere.
+  const auto is_of_type = [&](const DeviceInfo& device) {
+    return wanted == name(device.type) || (wanted == "gpu" && device.type != DeviceType::cpu);
+  };
+  if (best == nullptr) {
+    for (const DeviceInfo& device : devices)
+      if (is_of_type(device) && (!best || better(device, *best))) best = &device;
+  }
+  check(best != nullptr, "no device has the name, the type or the UUID '{}'; there are:{}", select,
+        one_line_each(devices));
   check(best->usable, "the device '{}' cannot run: {}. There are:{}", best->name, best->reason, one_line_each(devices));
   why = fmt::format("asked for as '{}'", select);
   return *best;
@@ -215,32 +249,98 @@ std::vector<DeviceInfo> list_devices() {
   return result;
 }
 
-Device Device::open(const DeviceOptions& options) {
-  const Validation validation = options.validation ? *options.validation : wanted_validation();
-  auto context = std::make_unique<Context>(create_instance(validation));
-  std::vector<vk::raii::PhysicalDevice> physical = physical_devices(context->instance);
-  const std::vector<std::string> without = switched_off(options.without);
+namespace {
+
+// The loader with all its devices, and the one that was chosen.
+struct Choice {
+  std::unique_ptr<Context> context;
+  std::vector<vk::raii::PhysicalDevice> physical;
   std::vector<Capabilities> capabilities;
   std::vector<FeatureSet> features;
-  std::vector<DeviceInfo> infos;
-  for (const vk::raii::PhysicalDevice& device : physical) {
-    capabilities.push_back(query(context->instance.handle, device));
-    features.push_back(choose_features(capabilities.back(), without));
-    infos.push_back(describe(uint32_t(infos.size()), capabilities.back(), features.back()));
-  }
+  DeviceInfo info;
   std::string why;
-  DeviceInfo info = choose_device(infos, options.select.empty() ? environment("SURTSEY_DEVICE") : options.select, why);
-  apply_addressing(info, options.addressing);
-  const FeatureSet& chosen = features[info.index];
-  create_device(*context, std::move(physical[info.index]), capabilities[info.index], chosen, info);
+};
+
+Choice choose(const DeviceOptions& options, Validation validation, const std::vector<std::string>& without) {
+  Choice choice{.context = std::make_unique<Context>(create_instance(validation))};
+  choice.physical = physical_devices(choice.context->instance);
+  std::vector<DeviceInfo> infos;
+  for (const vk::raii::PhysicalDevice& device : choice.physical) {
+    choice.capabilities.push_back(query(choice.context->instance.handle, device));
+    choice.features.push_back(choose_features(choice.capabilities.back(), without));
+    infos.push_back(describe(uint32_t(infos.size()), choice.capabilities.back(), choice.features.back()));
+  }
+  choice.info =
+      choose_device(infos, options.select.empty() ? environment("SURTSEY_DEVICE") : options.select, choice.why);
+  apply_addressing(choice.info, options.addressing);
+  return choice;
+}
+
+// Of a child that tries a device out (trial.h), else null.
+Progress* trying = nullptr;
+
+ChildResult try_out(DeviceOptions options, const std::vector<std::string>& without) {
+  return run_in_child({}, [&](Progress& progress) {
+    trying = &progress;
+    options.quiet = true;
+    options.validation = Validation::off;
+    options.without = without;
+    // Left alone at the end, as is all that the driver has made.
+    (void)new Device(Device::open(options));
+    return std::string();
+  });
+}
+
+// The rows that this version of the driver is known not to survive, or is found not to. On a machine with no folder to
+// keep that in, nothing is tried out.
+Trial tried(Choice& choice, const DeviceOptions& options, const std::vector<std::string>& without) {
+  const std::string directory = shaders::default_cache_directory();
+  const DeviceInfo info = choice.info;
+  if (directory.empty()) return {};
+  if (const auto kept = kept_trial(directory, info)) return *kept;
+  // No driver is loaded while the process is forked: the child would inherit locks of threads that it does not have.
+  choice = {};
+  const Trial trial = survive(info, [&](std::vector<std::string> more) {
+    more.insert(more.end(), without.begin(), without.end());
+    return try_out(options, more);
+  });
+  keep_trial(directory, info, trial);
+  if (!trial.told.empty()) fmt::print(stderr, "device: {} ({})\n", trial.told, trial_file(directory, info));
+  return trial;
+}
+
+}  // namespace
+
+Device Device::open(const DeviceOptions& options) {
+  const Validation validation = options.validation ? *options.validation : wanted_validation();
+  std::vector<std::string> without = switched_off(options.without);
+  Choice choice = choose(options, validation, without);
+  if (trying == nullptr) {
+    const Trial trial = tried(choice, options, without);
+    without.insert(without.end(), trial.without.begin(), trial.without.end());
+    if (!choice.context || !trial.without.empty()) choice = choose(options, validation, without);
+    for (const std::string& row : trial.without)
+      for (std::string& off : choice.info.off)
+        if (off == row + " (switched off)") off = row + " (this version of the driver dies of it)";
+  }
+  DeviceInfo& info = choice.info;
+  std::unique_ptr<Context>& context = choice.context;
+  create_device(*context, std::move(choice.physical[info.index]), choice.capabilities[info.index],
+                choice.features[info.index], info);
   context->unified = !options.staging && (info.type == DeviceType::cpu || info.type == DeviceType::integrated);
   open_queue(*context);
+  choice.physical.clear();
   Device device(std::move(info), std::move(context));
+  if (trying != nullptr) {
+    trying->set(kFirstKernels);
+    run_first_kernels(device);
+    trying->set(kCheckingMatrices);
+  }
   device.check_cooperative();
   if (!options.quiet) {
     const DeviceInfo& opened = device.info_;
     for (const std::string& quirk : opened.quirks) fmt::print(stderr, "quirk: {}\n", quirk);
-    fmt::print(stderr, "device: {} | {}{}\n", print(opened), why,
+    fmt::print(stderr, "device: {} | {}{}\n", print(opened), choice.why,
                validation != Validation::off ? " | validation on" : "");
     fmt::print(stderr, "paths: {}\n", print_paths(opened));
   }
@@ -250,9 +350,12 @@ Device Device::open(const DeviceOptions& options) {
 void Device::check_cooperative() {
   // No kernel for a CPU would use the answer, and Mesa 26's lavapipe takes up to 37 s to give it.
   if (info_.target.cpu || !info_.target.cooperates()) return;
-  const std::string fault = cooperative_fault(*this, info_.target);
+  // What is timed under validation says nothing of runs without it.
+  const std::string fault =
+      cooperative_verdict(*this, info_.target, validation() ? "" : shaders::default_cache_directory());
   if (fault.empty()) return;
   info_.target.cooperative = {};
+  info_.target.cooperative_off = fault;
   std::erase(info_.features, "cooperative_matrix");
   info_.off.push_back(fmt::format("cooperative_matrix ({})", fault));
 }

@@ -39,8 +39,8 @@ constexpr StatisticName kNames[] = {
     {"NVIDIA", "Binary Size", &DriverStatistics::code_bytes},
 
     {"NVK", "Number of GPRs", &DriverStatistics::registers},
+    // "Spills to reg" are moves between register files (predicates, uniforms): no memory is touched.
     {"NVK", "Spills to memory", &DriverStatistics::spills},
-    {"NVK", "Spills to reg", &DriverStatistics::spills},
     {"NVK", "SLM size", &DriverStatistics::scratch_bytes},
     {"NVK", "Code size", &DriverStatistics::code_bytes},
     {"NVK", "Instruction count", &DriverStatistics::instructions},
@@ -64,6 +64,19 @@ constexpr StatisticName kNames[] = {
     {"turnip", "Code size", &DriverStatistics::code_bytes, 4},
     {"turnip", "Instruction Count", &DriverStatistics::instructions},
     {"turnip", "Max Waves Per Core", &DriverStatistics::occupancy},
+    // What it issues and what it waits for: the nearest to a time that this driver says.
+    {"turnip", "Instruction Count", &DriverStatistics::latency},
+    {"turnip", "Estimated cycles stalled on SS", &DriverStatistics::latency},
+    {"turnip", "Estimated cycles stalled on SY", &DriverStatistics::latency},
+
+    // Registers are counted in halves of 16 bits; a core has so many threads in flight, of which 32 are a subgroup.
+    {"Honeykrisp", "GPRs", &DriverStatistics::registers, 0.5},
+    {"Honeykrisp", "Spills", &DriverStatistics::spills},
+    {"Honeykrisp", "Scratch", &DriverStatistics::scratch_bytes},
+    {"Honeykrisp", "Code size", &DriverStatistics::code_bytes},
+    {"Honeykrisp", "Instructions", &DriverStatistics::instructions},
+    {"Honeykrisp", "Threads", &DriverStatistics::occupancy, 1.0 / 32},
+    {"Honeykrisp", "ALU", &DriverStatistics::latency},
 };
 
 constexpr StatisticField kFields[] = {
@@ -86,18 +99,23 @@ double value_of(const vk::PipelineExecutableStatisticKHR& statistic) {
   }
 }
 
-// The texts are asked for twice: their sizes, then the texts.
+// Asked for three times: how many there are, how long, the texts. By the plain function, as newer versions of
+// vulkan.hpp have no other. A driver that fails to answer has none.
 std::vector<Representation> representations(const vk::raii::Device& device,
                                             const vk::PipelineExecutableInfoKHR& executable) {
-  std::vector<vk::PipelineExecutableInternalRepresentationKHR> list =
-      device.getPipelineExecutableInternalRepresentationsKHR(executable);
+  const VkPipelineExecutableInfoKHR& info = executable;
+  uint32_t count = 0;
+  const auto ask = [&](vk::PipelineExecutableInternalRepresentationKHR* list) {
+    return device.getDispatcher()->vkGetPipelineExecutableInternalRepresentationsKHR(
+        *device, &info, &count, reinterpret_cast<VkPipelineExecutableInternalRepresentationKHR*>(list));
+  };
+  if (ask(nullptr) < 0) return {};
+  std::vector<vk::PipelineExecutableInternalRepresentationKHR> list(count);
+  if (ask(list.data()) < 0) return {};
   std::vector<std::string> texts;
   for (auto& entry : list) texts.emplace_back(entry.dataSize, '\0');
   for (size_t i = 0; i < list.size(); ++i) list[i].pData = texts[i].data();
-  uint32_t count = uint32_t(list.size());
-  const VkPipelineExecutableInfoKHR& info = executable;
-  device.getDispatcher()->vkGetPipelineExecutableInternalRepresentationsKHR(
-      *device, &info, &count, reinterpret_cast<VkPipelineExecutableInternalRepresentationKHR*>(list.data()));
+  ask(list.data());
   std::vector<Representation> result;
   for (size_t i = 0; i < count; ++i) {
     if (!list[i].isText) continue;

@@ -1,5 +1,7 @@
 #include "engine/executable.h"
 
+#include "graph/platform.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -188,7 +190,7 @@ uint64_t Executable::submit(uint32_t steps) {
     ticket = context_.submitted();
     --steps;
   }
-  uint64_t start = thread_cpu_ns();
+  uint64_t start = platform::thread_cpu_ns();
   uint32_t total = uint32_t(plan_.dispatches.size());
   auto send = [&](const Segment& segment, uint32_t count) {
     batch_.assign(count, vk::CommandBufferSubmitInfo{.commandBuffer = *segment.commands});
@@ -201,7 +203,7 @@ uint64_t Executable::submit(uint32_t steps) {
     for (const Segment& segment : segments_) send(segment, count);
     steps -= count;
   }
-  host_ns_ += thread_cpu_ns() - start;
+  host_ns_ += platform::thread_cpu_ns() - start;
   return ticket;
 }
 

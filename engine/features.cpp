@@ -16,7 +16,7 @@ void nothing_to_enable(Capabilities&) {}
 constexpr FeatureRow kFeatures[] = {
     {"synchronization2", true, nullptr, "barriers and submissions",
      [](const Capabilities& c) { return bool(c.features13.synchronization2); },
-     [](Capabilities& c) { c.features13.synchronization2 = true; }, nothing},
+     [](Capabilities& c) { c.features13.synchronization2 = true; }, nothing, VK_KHR_SYNCHRONIZATION_2_EXTENSION_NAME},
     {"timeline_semaphore", true, nullptr, "tickets of submissions",
      [](const Capabilities& c) { return bool(c.features12.timelineSemaphore); },
      [](Capabilities& c) { c.features12.timelineSemaphore = true; }, nothing},
@@ -29,7 +29,8 @@ constexpr FeatureRow kFeatures[] = {
      [](Capabilities& c) { c.features12.scalarBlockLayout = true; }, nothing},
     {"subgroup_size_control", false, nullptr, "the subgroup size that a kernel was written for",
      [](const Capabilities& c) { return c.features13.subgroupSizeControl && c.features13.computeFullSubgroups; },
-     [](Capabilities& c) { c.features13.subgroupSizeControl = c.features13.computeFullSubgroups = true; }, nothing},
+     [](Capabilities& c) { c.features13.subgroupSizeControl = c.features13.computeFullSubgroups = true; }, nothing,
+     VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME},
     {"subgroup_ballot", false, nullptr, "broadcast between lanes",
      [](const Capabilities& c) {
        return (c.subgroup.supportedStages & vk::ShaderStageFlagBits::eCompute) &&
@@ -66,6 +67,9 @@ constexpr FeatureRow kFeatures[] = {
     {"tuning", false, nullptr, "products and reductions are cut as `surtsey tune` measured here",
      [](const Capabilities&) { return true; }, nothing_to_enable, nothing},
 };
+
+// VK_KHR_PORTABILITY_SUBSET_EXTENSION_NAME, which headers define among provisional extensions only.
+constexpr const char* kPortabilitySubset = "VK_KHR_portability_subset";
 
 // VkCooperativeMatrixPropertiesKHR, and the values of its enumerations that matter here.
 struct CooperativeMatrixProperties {
@@ -113,8 +117,8 @@ uint32_t estimated_processors(const Capabilities& capabilities) {
 
 std::string why_it_cannot_run(const Capabilities& c) {
   uint32_t version = c.properties.apiVersion;
-  if (version < VK_API_VERSION_1_3)
-    return fmt::format("it has Vulkan {}.{}, 1.3 is required", VK_API_VERSION_MAJOR(version),
+  if (version < VK_API_VERSION_1_2)
+    return fmt::format("it has Vulkan {}.{}, 1.2 is required", VK_API_VERSION_MAJOR(version),
                        VK_API_VERSION_MINOR(version));
   if (c.queue_family == UINT32_MAX) return "it has no compute queue";
   if (c.memory.memoryTypeCount == 0) return "it has no memory: a driver that only compiles";
@@ -134,6 +138,37 @@ bool Capabilities::fixed_subgroup_size(uint32_t size) const {
   return requires_subgroup_size() && size >= subgroup_size.minSubgroupSize && size <= subgroup_size.maxSubgroupSize;
 }
 
+namespace {
+
+// What Vulkan 1.3 made part of itself: on devices of 1.2 each of it is an extension, with a structure of its own.
+void query_1_3(const vk::raii::PhysicalDevice& device, Capabilities& result) {
+  using Features = vk::PhysicalDeviceFeatures2;
+  using Properties = vk::PhysicalDeviceProperties2;
+  using Sizes = vk::PhysicalDeviceSubgroupSizeControlProperties;
+  using SizeFeatures = vk::PhysicalDeviceSubgroupSizeControlFeatures;
+  const bool core = result.properties.apiVersion >= VK_API_VERSION_1_3;
+  const bool sizes = core || result.extensions.contains(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+  if (sizes) result.subgroup_size = device.getProperties2<Properties, Sizes>().get<Sizes>();
+  if (core) {
+    using Maintenance = vk::PhysicalDeviceMaintenance4Properties;
+    result.maintenance4 = device.getProperties2<Properties, Maintenance>().get<Maintenance>();
+    using Features13 = vk::PhysicalDeviceVulkan13Features;
+    result.features13 = device.getFeatures2<Features, Features13>().get<Features13>();
+    return;
+  }
+  if (result.extensions.contains(VK_KHR_SYNCHRONIZATION_2_EXTENSION_NAME)) {
+    using Synchronization = vk::PhysicalDeviceSynchronization2Features;
+    result.features13.synchronization2 =
+        device.getFeatures2<Features, Synchronization>().get<Synchronization>().synchronization2;
+  }
+  if (!sizes) return;
+  const auto features = device.getFeatures2<Features, SizeFeatures>().get<SizeFeatures>();
+  result.features13.subgroupSizeControl = features.subgroupSizeControl;
+  result.features13.computeFullSubgroups = features.computeFullSubgroups;
+}
+
+}  // namespace
+
 Capabilities query(const vk::raii::Instance& instance, const vk::raii::PhysicalDevice& device) {
   Capabilities result;
   result.properties = device.getProperties();
@@ -141,24 +176,25 @@ Capabilities query(const vk::raii::Instance& instance, const vk::raii::PhysicalD
     result.extensions.insert(extension.extensionName.data());
   result.debug_utils = device.getDispatcher()->vkCreateDebugUtilsMessengerEXT != nullptr;
   result.memory = device.getMemoryProperties();
-  if (result.properties.apiVersion < VK_API_VERSION_1_3) return result;  // the structures below would not be filled
+  const uint32_t version = result.properties.apiVersion;
+  const auto has = [&](const char* extension) { return result.extensions.contains(extension); };
+  // Of a device that is refused, too: the driver is what one wants to know then.
+  if (version >= VK_API_VERSION_1_2 || (version >= VK_API_VERSION_1_1 && has(VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME)))
+    result.driver = device.getProperties2<vk::PhysicalDeviceProperties2, vk::PhysicalDeviceDriverProperties>()
+                        .get<vk::PhysicalDeviceDriverProperties>();
+  if (version < VK_API_VERSION_1_2) return result;  // the structures below would not be filled
   auto properties =
       device.getProperties2<vk::PhysicalDeviceProperties2, vk::PhysicalDeviceIDProperties,
-                            vk::PhysicalDeviceDriverProperties, vk::PhysicalDeviceSubgroupProperties,
-                            vk::PhysicalDeviceSubgroupSizeControlProperties, vk::PhysicalDeviceMaintenance3Properties,
-                            vk::PhysicalDeviceMaintenance4Properties>();
+                            vk::PhysicalDeviceSubgroupProperties, vk::PhysicalDeviceMaintenance3Properties>();
   std::copy_n(properties.get<vk::PhysicalDeviceIDProperties>().deviceUUID.begin(), VK_UUID_SIZE, result.uuid.begin());
-  result.driver = properties.get<vk::PhysicalDeviceDriverProperties>();
   result.subgroup = properties.get<vk::PhysicalDeviceSubgroupProperties>();
-  result.subgroup_size = properties.get<vk::PhysicalDeviceSubgroupSizeControlProperties>();
   result.maintenance3 = properties.get<vk::PhysicalDeviceMaintenance3Properties>();
-  result.maintenance4 = properties.get<vk::PhysicalDeviceMaintenance4Properties>();
   auto features = device.getFeatures2<vk::PhysicalDeviceFeatures2, vk::PhysicalDeviceVulkan11Features,
-                                      vk::PhysicalDeviceVulkan12Features, vk::PhysicalDeviceVulkan13Features>();
+                                      vk::PhysicalDeviceVulkan12Features>();
   result.features = features.get<vk::PhysicalDeviceFeatures2>().features;
   result.features11 = features.get<vk::PhysicalDeviceVulkan11Features>();
   result.features12 = features.get<vk::PhysicalDeviceVulkan12Features>();
-  result.features13 = features.get<vk::PhysicalDeviceVulkan13Features>();
+  query_1_3(device, result);
   if (result.extensions.contains(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME))
     result.executables =
         device.getFeatures2<vk::PhysicalDeviceFeatures2, vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR>()
@@ -240,8 +276,15 @@ FeatureSet choose_features(const Capabilities& c, const std::vector<std::string>
     row.enable(result.enable);
     row.apply(target);
     if (row.extension) result.extensions.push_back(row.extension);
+    if (row.before_1_3 && c.properties.apiVersion < VK_API_VERSION_1_3) result.extensions.push_back(row.before_1_3);
     result.names.push_back(row.name);
   }
+  // A device that has it is to be asked for it: it says that Vulkan is complete but for a list of exceptions, none of
+  // which concerns compute shaders over storage buffers.
+  if (c.extensions.contains(kPortabilitySubset)) result.extensions.push_back(kPortabilitySubset);
+  if (c.properties.apiVersion < VK_API_VERSION_1_3 &&
+      c.extensions.contains(VK_EXT_PIPELINE_CREATION_FEEDBACK_EXTENSION_NAME))
+    result.extensions.push_back(VK_EXT_PIPELINE_CREATION_FEEDBACK_EXTENSION_NAME);
   if (target.subgroup_ballot) {
     uint32_t size = preferred_subgroup_size(c);
     bool controlled = result.enable.features13.subgroupSizeControl && c.requires_subgroup_size();
@@ -249,6 +292,7 @@ FeatureSet choose_features(const Capabilities& c, const std::vector<std::string>
     target.subgroup_size = controlled || only_one ? size : 0;
   }
   if (result.in_use("cooperative_matrix")) target.cooperative = c.cooperative;
+  target.cooperative_floats = quirk_effects(c).cooperative_floats;
   target.addressing = target.buffer_address ? graph::Addressing::address : graph::Addressing::descriptor;
   return result;
 }

@@ -60,6 +60,7 @@ struct FeatureRow {
   void (*enable)(Capabilities&);  // sets what vkCreateDevice is to enable in features, features11
                                   // to 13, executables
   void (*apply)(graph::Target&);
+  const char* before_1_3 = nullptr;  // the extension that devices of Vulkan 1.2 have it as
 };
 std::span<const FeatureRow> feature_table();
 

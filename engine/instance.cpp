@@ -1,6 +1,7 @@
 #include "engine/instance.h"
 
 #include "engine/quirks.h"
+#include "engine/standard_descriptors.h"
 #include "graph/debug.h"
 
 #include <cstring>
@@ -15,14 +16,16 @@ constexpr const char* kWhatToInstall =
     "runs on the CPU), or the driver of the GPU's vendor. If one is installed, see whether "
     "VK_DRIVER_FILES or VK_ICD_FILENAMES hides it";
 
-// GPU-assisted validation says of itself what it leaves out on a device without 64-bit integers.
-constexpr const char* kNoDefect = "No buffer device address checking will be attempted";
-
 VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT, VkDebugUtilsMessageTypeFlagsEXT,
                                           const VkDebugUtilsMessengerCallbackDataEXT* data, void* log) {
-  if (std::strstr(data->pMessage, kNoDefect)) return VK_FALSE;
-  static_cast<MessageLog*>(log)->add(data->pMessage);
-  if (debug_level() >= 1) fmt::print(stderr, "validation: {}\n", data->pMessage);
+  const std::string id = data->pMessageIdName ? data->pMessageIdName : "";
+  if (about_the_layer(id, data->pMessage)) return VK_FALSE;
+  std::vector<std::string> objects;
+  for (uint32_t i = 0; i < data->objectCount; ++i)
+    if (data->pObjects[i].pObjectName) objects.push_back(data->pObjects[i].pObjectName);
+  const std::string message = whole_message(id, data->pMessage, objects);
+  static_cast<MessageLog*>(log)->add(message);
+  if (debug_level() >= 1) fmt::print(stderr, "validation: {}\n", message);
   return VK_FALSE;
 }
 
@@ -48,6 +51,22 @@ vk::raii::Context load() {
 
 }  // namespace
 
+bool about_the_layer(std::string_view id, std::string_view text) {
+  // Its settings, limits that it lowers for its own use, kernels that it found slow to check; and what it leaves out
+  // on a device without 64-bit integers, for which layers of 1.3.239 have no id of its own.
+  constexpr std::string_view kIds[] = {"VALIDATION-SETTINGS", "WARNING-", "GPUAV-Compile-time-"};
+  for (const std::string_view prefix : kIds)
+    if (id.starts_with(prefix)) return true;
+  return text.find("No buffer device address checking will be attempted") != std::string_view::npos;
+}
+
+std::string whole_message(const std::string& id, const std::string& text, const std::vector<std::string>& objects) {
+  std::string message = id.empty() || text.find(id) != std::string::npos ? text : fmt::format("{}: {}", id, text);
+  for (const std::string& name : objects)
+    if (message.find(fmt::format("[{}]", name)) == std::string::npos) message += fmt::format(" [{}]", name);
+  return message;
+}
+
 void MessageLog::add(std::string message) {
   std::scoped_lock lock(mutex_);
   messages_.push_back(std::move(message));
@@ -64,6 +83,7 @@ void MessageLog::clear() {
 }
 
 Instance create_instance(Validation validation) {
+  open_standard_descriptors();
   const bool validated = validation != Validation::off;
   apply_process_quirks(validated);
   Instance result{.loader = load(), .validation = validation};
@@ -85,14 +105,21 @@ Instance create_instance(Validation validation) {
                                                  .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT,
                                                  .pfnUserCallback = on_message,
                                                  .pUserData = result.messages.get()};
-  if (has_extension(result.loader, extension)) info.setPEnabledExtensionNames(extension);
+  std::vector<const char*> extensions;
+  if (validated || has_extension(result.loader, extension)) extensions.push_back(extension);
+  // Devices over another API (MoltenVK) are listed only to those who ask for them.
+  if (has_extension(result.loader, VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME)) {
+    extensions.push_back(VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME);
+    info.flags |= vk::InstanceCreateFlagBits::eEnumeratePortabilityKHR;
+  }
+  info.setPEnabledExtensionNames(extensions);
   if (validated) {
     check(has_layer(result.loader, kValidationLayer),
           "validation was asked for, but the layer {} is not installed (Debian: apt-get install "
           "vulkan-validationlayers)",
           kValidationLayer);
     features.pNext = &messenger;
-    info.setPEnabledLayerNames(kValidationLayer).setPEnabledExtensionNames(extension).setPNext(&features);
+    info.setPEnabledLayerNames(kValidationLayer).setPNext(&features);
   }
   result.handle =
       vk_check("vkCreateInstance", {}, [&] { return vk::raii::Instance(result.loader, info); }, kWhatToInstall);

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace surtsey::engine {
@@ -22,6 +23,12 @@ class MessageLog {
   mutable std::mutex mutex_;
   std::vector<std::string> messages_;
 };
+
+// Whether a message of that id is the layer's note on itself (its settings, say) and no defect of what it checks.
+bool about_the_layer(std::string_view id, std::string_view text);
+
+// The text with the message's id and the names of its objects, which layers from 1.4 on leave out of it.
+std::string whole_message(const std::string& id, const std::string& text, const std::vector<std::string>& objects);
 
 struct Instance {
   std::unique_ptr<MessageLog> messages =

@@ -1,154 +1,37 @@
 #include "engine/offline.h"
 
 #include "engine/child.h"
-#include "engine/context.h"
-#include "engine/pipeline.h"
+#include "engine/offline_device.h"
+#include "engine/offline_drivers.h"
+#include "engine/offline_remote.h"
+#include "engine/offline_text.h"
 #include "graph/debug.h"
-#include "shaders/parallel.h"
-#include "shaders/spirv.h"
-
-#include <algorithm>
-#include <filesystem>
-#include <map>
-#include <set>
-#include <sstream>
 
 namespace surtsey::engine {
 namespace {
 
-namespace fs = std::filesystem;
-
-struct Family {
-  const char* name;
-  const char* other = nullptr;  // as other versions of the driver call it
-};
-
-// Oldest first; which of them a driver knows depends on its version.
-constexpr Family kAmdFamilies[] = {
-    {"tahiti"},
-    {"pitcairn"},
-    {"verde"},
-    {"oland"},
-    {"hainan"},
-    {"bonaire"},
-    {"kaveri"},
-    {"kabini"},
-    {"hawaii"},
-    {"tonga"},
-    {"iceland"},
-    {"carrizo"},
-    {"fiji"},
-    {"stoney"},
-    {"polaris10"},
-    {"polaris11"},
-    {"polaris12"},
-    {"vegam"},
-    {"vega10"},
-    {"vega12"},
-    {"vega20"},
-    {"raven"},
-    {"raven2"},
-    {"renoir"},
-    {"navi10"},
-    {"navi12"},
-    {"navi14"},
-    {"navi21"},
-    {"navi22"},
-    {"navi23"},
-    {"navi24"},
-    {"vangogh"},
-    {"rembrandt"},
-    {"raphael_mendocino"},
-    {"navi31", "gfx1100"},
-    {"navi32", "gfx1101"},
-    {"navi33", "gfx1102"},
-    {"gfx1103_r1"},
-    {"gfx1103_r2"},
-    {"gfx1150"},
-    {"gfx1151"},
-    {"gfx1152"},
-    {"gfx1153"},
-    {"gfx1200"},
-    {"gfx1201"},
-};
-
-// Drivers that make a null device: what names its family, and how their manifests begin.
-struct Driver {
-  const char* vendor;
-  const char* manifest;
-  const char* variable;
-  std::span<const Family> families;
-  const char* install;
-};
-constexpr Driver kDrivers[] = {
-    {"amd", "radeon_icd", "RADV_FORCE_FAMILY", kAmdFamilies,
-     "on Debian or Ubuntu `apt-get install mesa-vulkan-drivers`"},
-};
-
-std::vector<std::string> split(const std::string& text, char at) {
-  std::vector<std::string> parts;
-  std::istringstream in(text);
-  for (std::string part; std::getline(in, part, at);)
-    if (!part.empty()) parts.push_back(part);
-  return parts;
-}
-
-// The driver's manifests, one for each architecture, as the loader takes them; where the user says
-// which drivers there are, only among those.
-std::string find_manifests(const Driver& driver) {
-  std::vector<fs::path> files;
-  std::string named = environment("VK_DRIVER_FILES");
-  if (named.empty()) named = environment("VK_ICD_FILENAMES");
-  if (!named.empty()) {
-    for (const std::string& file : split(named, ':')) files.emplace_back(file);
-  } else {
-    std::vector<std::string> roots = {"/etc", "/usr/local/etc"};
-    std::string shared = environment("XDG_DATA_DIRS");
-    if (shared.empty()) shared = "/usr/local/share:/usr/share";
-    for (const std::string& root : split(shared, ':')) roots.push_back(root);
-    for (const std::string& root : roots) {
-      std::error_code error;
-      for (const auto& entry : fs::directory_iterator(root + "/vulkan/icd.d", error)) files.push_back(entry.path());
-    }
-  }
-  std::sort(files.begin(), files.end());
-  std::string found;
-  for (const fs::path& file : files)
-    if (file.filename().string().starts_with(driver.manifest) && fs::exists(file))
-      found += (found.empty() ? "" : ":") + file.string();
-  return found;
-}
+using Variables = std::vector<std::pair<std::string, std::string>>;
+using Work = std::function<std::string(OfflineDevice&)>;
 
 struct Request {
-  const Driver* driver = nullptr;
+  const OfflineDriver* driver = nullptr;
   std::string manifests, family;
 };
 
-const Driver& find_driver(const std::string& vendor) {
-  std::string known;
-  for (const Driver& driver : kDrivers) {
-    if (vendor == driver.vendor) return driver;
-    known += (known.empty() ? "" : ", ") + std::string(driver.vendor);
-  }
-  throw UserError(
-      fmt::format("no driver compiles for GPUs of '{}' that are not here; targets are VENDOR:FAMILY, as "
-                  "amd:navi21, and the vendors are: {}",
-                  vendor, known));
-}
-
-std::string manifests_of(const Driver& driver) {
+std::string manifests_of(const OfflineDriver& driver) {
   std::string manifests = find_manifests(driver);
   check(!manifests.empty(),
-        "the driver that compiles for {} is not installed: there is no {}*.json among the Vulkan "
-        "drivers ({}), or VK_DRIVER_FILES hides it",
-        driver.vendor, driver.manifest, driver.install);
+        "the driver that compiles for {} is not installed: there is no {}*.json among the Vulkan drivers (on Debian or "
+        "Ubuntu "
+        "`apt-get install mesa-vulkan-drivers`), or VK_DRIVER_FILES hides it",
+        driver.vendor, driver.manifest);
   return manifests;
 }
 
 Request parse(const std::string& device) {
   const size_t colon = device.find(':');
   Request request;
-  request.driver = &find_driver(device.substr(0, colon));
+  request.driver = &find_offline_driver(device.substr(0, colon));
   check(colon != std::string::npos && colon + 1 < device.size(),
         "'{}' names no GPU family; targets are VENDOR:FAMILY, as amd:navi21", device);
   request.family = device.substr(colon + 1);
@@ -156,135 +39,65 @@ Request parse(const std::string& device) {
   return request;
 }
 
-// Opens the null device and nothing more of it than compiling takes: no queue, no memory.
-class NullDevice : public OfflineDevice {
- public:
-  explicit NullDevice(Progress& progress) : progress_(progress), context_(create_instance(Validation::off)) {
-    std::vector<vk::raii::PhysicalDevice> devices = physical_devices(context_.instance);
-    check(!devices.empty(), "the driver offers no device");
-    const Capabilities capabilities = query(context_.instance.handle, devices[0]);
-    const FeatureSet chosen = choose_features(capabilities, {});
-    info_ = describe(0, capabilities, chosen);
-    check(!info_.usable, "{} is a device that can run, where one that only compiles was expected", info_.name);
-    check(capabilities.properties.apiVersion >= VK_API_VERSION_1_3, "{}: {}", info_.name, info_.reason);
-    create_device(context_, std::move(devices[0]), capabilities, chosen, info_);
-    check(context_.executable_properties, "{} says nothing of the kernels that it compiles", info_.name);
-  }
-
-  const DeviceInfo& info() const override { return info_; }
-
-  std::vector<DriverStatistics> compile(std::span<const shaders::Shader> shaders, const std::string& cache) override {
-    const std::vector<shaders::Spirv> spirv = shaders::compile_spirv(shaders, cache);
-    std::map<std::string, size_t> first;
-    std::vector<size_t> different, place;
-    for (const shaders::Shader& shader : shaders) {
-      const auto [found, added] = first.try_emplace(shader.glsl, different.size());
-      if (added) different.push_back(place.size());
-      place.push_back(found->second);
-    }
-    std::vector<DriverStatistics> made(different.size());
-    shaders::parallel_for(different.size(), [&](size_t i) {
-      const size_t at = different[i];
-      mark(shaders[at].name, true);
-      PipelineStore store(context_, info_.target, {}, true);
-      made[i] = store.get({&shaders[at], 1}, {&spirv[at], 1})[0]->statistics.value();
-      mark(shaders[at].name, false);
-    });
-    std::vector<DriverStatistics> result;
-    for (const size_t i : place) result.push_back(made[i]);
-    return result;
-  }
-
- private:
-  // The kernels that are being compiled, for the parent to name should the driver not survive one.
-  void mark(const std::string& kernel, bool begins) {
-    std::scoped_lock lock(mutex_);
-    if (begins)
-      under_way_.insert(kernel);
-    else
-      under_way_.erase(under_way_.find(kernel));
-    std::string names;
-    for (const std::string& name : under_way_) names += (names.empty() ? "" : ", ") + name;
-    progress_.set(names.empty() ? "" : "compiling " + names);
-  }
-
-  Progress& progress_;
-  Context context_;
-  DeviceInfo info_;
-  std::mutex mutex_;
-  std::multiset<std::string> under_way_;
-};
+// The driver alone, whatever the user's settings of the loader.
+Variables driver_alone(const Request& request) {
+  return {{"VK_DRIVER_FILES", request.manifests},
+          {"VK_ICD_FILENAMES", request.manifests},
+          {"VK_ADD_DRIVER_FILES", ""},
+          {"VK_LOADER_DRIVERS_SELECT", ""},
+          {"VK_LOADER_DRIVERS_DISABLE", ""}};
+}
 
 constexpr const char* kOpening = "opening";
 
-ChildResult try_family(const Request& request, const std::string& family,
-                       const std::function<std::string(OfflineDevice&)>& work) {
-  return run_in_child({{request.driver->variable, family},
-                       {"VK_DRIVER_FILES", request.manifests},
-                       {"VK_ICD_FILENAMES", request.manifests},
-                       {"VK_ADD_DRIVER_FILES", ""},
-                       {"VK_LOADER_DRIVERS_SELECT", ""},
-                       {"VK_LOADER_DRIVERS_DISABLE", ""}},
-                      [&](Progress& progress) {
-                        progress.set(kOpening);
-                        // Left alone at the end: a null device is not for waiting.
-                        auto* device = new NullDevice(progress);
-                        progress.set("");
-                        return work(*device);
-                      });
+ChildResult try_null(const Request& request, const std::string& family, const Work& work) {
+  Variables variables = driver_alone(request);
+  variables.emplace_back(request.driver->null_variable, family);
+  return run_in_child(variables, [&](Progress& progress) {
+    progress.set(kOpening);
+    // Left alone at the end: a null device is not for waiting.
+    OfflineDevice* device = open_offline_device(progress, true).release();
+    progress.set("");
+    return work(*device);
+  });
 }
 
-bool opens(const Request& request, const std::string& family) {
-  return try_family(request, family, [](OfflineDevice&) { return std::string(); }).finished;
+std::unique_ptr<OfflineDevice> open_shim(const Request& request, const std::string& shim, const std::string& family) {
+  Variables variables = driver_alone(request);
+  if (request.driver->shim_variable != nullptr)
+    variables.emplace_back(request.driver->shim_variable, shim_name(*request.driver, family));
+  if (request.driver->shim_switch != nullptr) variables.emplace_back(request.driver->shim_switch, "1");
+  variables.emplace_back("LD_PRELOAD", shim);
+  return open_remote_device(fmt::format("{}:{}", request.driver->vendor, family), variables);
 }
 
-std::string other_name(const Driver& driver, const std::string& family) {
-  for (const Family& row : driver.families)
-    if (row.other != nullptr && (family == row.name || family == row.other))
-      return family == row.name ? row.other : row.name;
-  return {};
-}
-
-std::string last_lines(const std::string& text, size_t count) {
-  const std::vector<std::string> lines = split(text, '\n');
-  std::string result;
-  for (size_t i = lines.size() - std::min(count, lines.size()); i < lines.size(); ++i)
-    result += (result.empty() ? "" : "; ") + lines[i];
-  return result.empty() ? "it said nothing" : "it said: " + result;
-}
-
-}  // namespace
-
-std::vector<std::string> offline_devices(const std::string& vendor) {
-  const Driver& driver = find_driver(vendor);
-  const Request request{&driver, manifests_of(driver), ""};
-  std::vector<std::string> result;
-  for (const Family& row : driver.families) {
-    if (opens(request, row.name))
-      result.push_back(fmt::format("{}:{}", vendor, row.name));
-    else if (row.other != nullptr && opens(request, row.other))
-      result.push_back(fmt::format("{}:{}", vendor, row.other));
+// The device by its shim, under either name of the family; null, and `why`, where it cannot be had.
+std::unique_ptr<OfflineDevice> find_by_shim(const Request& request, std::string& why) {
+  const std::string shim = find_shim(*request.driver, request.manifests);
+  if (shim.empty()) {
+    why = fmt::format("{} is not installed ({} has it)", request.driver->shim, request.driver->shim_package);
+    return nullptr;
   }
-  return result;
-}
-
-std::string with_offline_device(const std::string& device, const std::function<std::string(OfflineDevice&)>& work) {
-  const Request request = parse(device);
-  ChildResult result = try_family(request, request.family, work);
-  const auto opened = [&] { return result.progress != kOpening; };
+  // NVIDIA's second names are what the first ones become.
+  std::vector<std::string> names = {request.family};
   if (const std::string other = other_name(*request.driver, request.family);
-      !opened() && !result.death.empty() && !other.empty())
-    result = try_family(request, other, work);
-  if (debug_level() > 0) fmt::print(stderr, "{}", result.errors);
-  if (result.finished) return result.output;
-  if (!opened() && !result.death.empty()) {
-    std::string known;
-    for (const std::string& name : offline_devices(request.driver->vendor)) known += (known.empty() ? "" : ", ") + name;
-    check(!known.empty(), "{}: the driver ends with {} for every family; {}", device, result.death,
-          last_lines(result.errors, 2));
-    throw UserError(fmt::format("the driver on this machine does not know {} ({}; {}). It knows: {}", device,
-                                result.death, last_lines(result.errors, 1), known));
+      !other.empty() && shim_name(*request.driver, request.family) == request.family)
+    names.push_back(other);
+  for (const std::string& name : names) {
+    try {
+      return open_shim(request, shim, name);
+    } catch (const std::exception& error) {
+      if (why.empty()) why = error.what();
+    }
   }
+  return nullptr;
+}
+
+// Whether the null device never opened.
+bool failed_to_open(const ChildResult& result) { return !result.finished && result.progress == kOpening; }
+
+std::string work_with_null(const std::string& device, const ChildResult& result) {
+  if (result.finished) return result.output;
   if (!result.death.empty())
     throw DeviceError("", "", "", "",
                       fmt::format("{}: the driver ended with {}{}; {}", device, result.death,
@@ -292,6 +105,95 @@ std::string with_offline_device(const std::string& device, const std::function<s
   const std::string message = fmt::format("{}: {}", device, result.output);
   if (result.user_error) throw UserError(message);
   throw DeviceError("", "", "", "", message);
+}
+
+// A driver's own words say more than what the loader makes of them.
+std::string what_it_said(const ChildResult& result) {
+  if (result.death.empty() && result.errors.empty()) return result.output;
+  return (result.death.empty() ? "" : "it ended with " + result.death + "; ") + last_lines(result.errors, 2);
+}
+
+[[noreturn]] void refuse(const Request& request, const std::string& device, const std::string& null_why,
+                         const std::string& shim_why) {
+  std::string known;
+  for (const std::string& name : offline_devices(request.driver->vendor)) known += (known.empty() ? "" : ", ") + name;
+  std::string why;
+  if (!null_why.empty()) why += fmt::format("as a null device: {}; ", null_why);
+  why += fmt::format("by a shim: {}", shim_why);
+  throw UserError(fmt::format("the driver on this machine cannot pretend to have {} ({}). {}", device, why,
+                              known.empty() ? "It knows no other either" : "It knows: " + known));
+}
+
+std::string work_with_shim(const std::string& device, OfflineDevice& opened, const Work& work) {
+  try {
+    return work(opened);
+  } catch (const UserError& error) {
+    throw UserError(fmt::format("{}: {}", device, error.what()));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> offline_devices(const std::string& vendor) {
+  const OfflineDriver& driver = find_offline_driver(vendor);
+  const Request request{&driver, manifests_of(driver), ""};
+  const std::string shim = find_shim(driver, request.manifests);
+  const auto opens = [&](const std::string& family) {
+    if (driver.null_variable != nullptr &&
+        try_null(request, family, [](OfflineDevice&) { return std::string(); }).finished)
+      return true;
+    if (shim.empty()) return false;
+    try {
+      open_shim(request, shim, family);
+      return true;
+    } catch (const std::exception&) {
+      return false;
+    }
+  };
+  std::vector<std::string> result;
+  for (const OfflineFamily& row : driver.families) {
+    const bool two_names = row.other != nullptr && shim_name(driver, row.name) == row.name;
+    if (opens(row.name))
+      result.push_back(fmt::format("{}:{}", vendor, row.name));
+    else if (two_names && opens(row.other))
+      result.push_back(fmt::format("{}:{}", vendor, row.other));
+  }
+  return result;
+}
+
+std::vector<OfflineVendor> offline_vendors() {
+  std::vector<OfflineVendor> result;
+  for (const OfflineDriver& driver : offline_drivers()) {
+    OfflineVendor& vendor = result.emplace_back();
+    vendor.name = driver.vendor;
+    const std::string manifests = find_manifests(driver), shim = manifests.empty() ? "" : find_shim(driver, manifests);
+    if (manifests.empty())
+      vendor.why_not =
+          fmt::format("no {}*.json among the Vulkan drivers: Debian's mesa-vulkan-drivers has it", driver.manifest);
+    else if (vendor.devices = offline_devices(driver.vendor); vendor.devices.empty())
+      vendor.why_not = shim.empty() ? fmt::format("{} is not installed: {} has it", driver.shim, driver.shim_package)
+                                    : "no family that we know opens with " + shim;
+  }
+  return result;
+}
+
+std::string with_offline_device(const std::string& device, const Work& work) {
+  const Request request = parse(device);
+  std::string null_why, shim_why;
+  if (request.driver->null_variable != nullptr) {
+    ChildResult result = try_null(request, request.family, work);
+    if (const std::string other = other_name(*request.driver, request.family);
+        failed_to_open(result) && !other.empty()) {
+      const ChildResult again = try_null(request, other, work);
+      if (!failed_to_open(again)) result = again;
+    }
+    if (debug_level() > 0) fmt::print(stderr, "{}", result.errors);
+    if (!failed_to_open(result)) return work_with_null(device, result);
+    null_why = what_it_said(result);
+  }
+  const std::unique_ptr<OfflineDevice> opened = find_by_shim(request, shim_why);
+  if (!opened) refuse(request, device, null_why, shim_why);
+  return work_with_shim(device, *opened, work);
 }
 
 }  // namespace surtsey::engine

@@ -94,7 +94,8 @@ std::shared_ptr<const Pipeline> PipelineStore::create(const shaders::Shader& sha
   vk::PipelineCreationFeedbackCreateInfo feedback_info{.pPipelineCreationFeedback = &feedback,
                                                        .pipelineStageCreationFeedbackCount = 1,
                                                        .pPipelineStageCreationFeedbacks = &stage_feedback};
-  vk::ComputePipelineCreateInfo info{.pNext = &feedback_info, .stage = stage, .layout = *result->layout};
+  vk::ComputePipelineCreateInfo info{
+      .pNext = context_.creation_feedback ? &feedback_info : nullptr, .stage = stage, .layout = *result->layout};
   if (capture_)
     info.flags = vk::PipelineCreateFlagBits::eCaptureStatisticsKHR |
                  vk::PipelineCreateFlagBits::eCaptureInternalRepresentationsKHR;

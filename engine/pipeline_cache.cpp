@@ -28,6 +28,25 @@ Identity identity_of(const Capabilities& capabilities) {
   return identity;
 }
 
+// What the driver keeps in the cache; nothing when it does not give all of it. Asked at most twice, as another thread
+// may add to a cache in between: NVK can answer a size and then need more than that, for ever, which is what
+// vulkan.hpp's getData() waits out.
+std::vector<uint8_t> contents(const Context& context, const vk::raii::PipelineCache& cache) {
+  const auto get = context.device.getDispatcher()->vkGetPipelineCacheData;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    size_t bytes = 0;
+    if (get(*context.device, *cache, &bytes, nullptr) != VK_SUCCESS) return {};
+    std::vector<uint8_t> data(bytes);
+    const VkResult result = get(*context.device, *cache, &bytes, data.data());
+    data.resize(std::min(bytes, data.size()));
+    if (result == VK_SUCCESS) return data;
+    if (result != VK_INCOMPLETE) return {};
+  }
+  if (debug_level() >= 1)
+    fmt::print(stderr, "pipeline cache: the driver needs more than it says, twice; nothing is kept this time\n");
+  return {};
+}
+
 }  // namespace
 
 PipelineCache::PipelineCache(Context& context, const std::string& directory) : context_(context) {
@@ -65,12 +84,7 @@ void PipelineCache::read() {
 
 void PipelineCache::save() {
   if (!*handle_) return;
-  std::vector<uint8_t> data;
-  try {
-    data = handle_.getData();
-  } catch (const vk::SystemError&) {
-    return;
-  }
+  const std::vector<uint8_t> data = contents(context_, handle_);
   if (data.size() <= std::max(kEmptyBytes, saved_bytes_)) return;
   saved_bytes_ = data.size();
   const Identity identity = identity_of(context_.capabilities);

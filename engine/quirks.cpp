@@ -1,9 +1,9 @@
 #include "engine/quirks.h"
 
 #include "graph/debug.h"
+#include "graph/platform.h"
 
 #include <cstdio>
-#include <cstdlib>
 #include <mutex>
 
 namespace surtsey::engine {
@@ -20,6 +20,8 @@ bool wide_vectors(bool) {
 }
 
 bool is_lavapipe(const Capabilities& c) { return c.driver.driverID == vk::DriverId::eMesaLlvmpipe; }
+
+bool intel_gpu(const Capabilities& c) { return c.properties.vendorID == kVendorIntel && !c.cpu(); }
 
 // "Mesa 26.1.6-1 (LLVM 19.1.7)": {26, 1}; {0, 0} when the text says nothing of the kind.
 std::pair<int, int> mesa_version(const Capabilities& c) {
@@ -49,10 +51,24 @@ constexpr Quirk kQuirks[] = {
      "https://swiftshader.googlesource.com/SwiftShader"},
     {"lavapipe first among CPU devices", is_lavapipe, [](QuirkEffects& effects) { effects.preference += 1; },
      "the fastest CPU driver, and the one that is measured", "https://docs.mesa3d.org/drivers/llvmpipe.html"},
-    {"intel: subgroups of 16", [](const Capabilities& c) { return c.properties.vendorID == kVendorIntel && !c.cpu(); },
-     [](QuirkEffects& effects) { effects.subgroup_size = 16; },
+    {"intel: subgroups of 16", intel_gpu, [](QuirkEffects& effects) { effects.subgroup_size = 16; },
      "the compiler picks 8, 16 or 32 lanes a shader whatever subgroupSize says (32): a size has to "
      "be asked for, and 32 spills",
+     "https://docs.mesa3d.org/drivers/anv.html"},
+    // By the width of the matrices: 8 columns on DG2 and what descends from it, 16 from Xe2 on.
+    {"intel: cooperative tiles of 8 sums a lane, in subgroups of 8",
+     [](const Capabilities& c) { return intel_gpu(c) && c.cooperative.n == 8; },
+     [](QuirkEffects& effects) {
+       effects.subgroup_size = 8;
+       effects.cooperative_floats = 8;
+     },
+     "DG2's compiler spills 345 registers of our largest tile, 12 to 40 of those of 16 sums; none of 32x32x64 in "
+     "subgroups of 8",
+     "https://docs.mesa3d.org/drivers/anv.html"},
+    {"intel: cooperative tiles of 32 sums a lane",
+     [](const Capabilities& c) { return intel_gpu(c) && c.cooperative.n > 8; },
+     [](QuirkEffects& effects) { effects.cooperative_floats = 32; },
+     "the compiler for BMG and LNL spills 465 to 529 registers of a tile of 128 sums a lane, and none of 32",
      "https://docs.mesa3d.org/drivers/anv.html"},
     // Fine in 25.0.7, measured broken in 26.1.6 and 26.2.6; nothing is known of what lies between.
     {"lavapipe from Mesa 25.1 on: no 64-bit words at 512 bits",
@@ -63,8 +79,8 @@ constexpr Quirk kQuirks[] = {
        effects.without.push_back("int64_words");
        effects.without.push_back("cooperative_matrix");
      },
-     "64-bit loads and stores through addresses in 16 lanes, and cooperative matrices, overrun a buffer of the "
-     "driver's compiler: the process dies",
+     "64-bit words put together of two halves (packUint2x32) in 16 lanes overrun a buffer of the driver's compiler, "
+     "and cooperative matrices crash it: the process dies",
      "scripts/reproducers/lavapipe_int64_512"},
 };
 
@@ -74,12 +90,13 @@ std::span<const Quirk> quirk_table() { return kQuirks; }
 std::span<const ProcessQuirk> process_quirk_table() { return kProcessQuirks; }
 
 void apply_process_quirks(bool validation) {
-  // setenv is not safe next to another thread that reads the environment, so it is done at most
+  // Setting one is not safe next to another thread that reads the environment, so it is done at most
   // once a row.
   static std::mutex mutex;
   std::scoped_lock lock(mutex);
   for (const ProcessQuirk& quirk : kProcessQuirks)
-    if (quirk.match(validation) && environment(quirk.variable).empty()) setenv(quirk.variable, quirk.value, 0);
+    if (quirk.match(validation) && environment(quirk.variable).empty())
+      platform::set_variable(quirk.variable, quirk.value);
 }
 
 std::vector<std::string> quirks_in_use(const Capabilities& capabilities) {
@@ -90,7 +107,7 @@ std::vector<std::string> quirks_in_use(const Capabilities& capabilities) {
   for (const Quirk& quirk : kQuirks) {
     QuirkEffects effects;
     if (quirk.match(capabilities)) quirk.effect(effects);
-    if (effects.subgroup_size != 0 || !effects.without.empty())
+    if (effects.subgroup_size != 0 || effects.cooperative_floats != 0 || !effects.without.empty())
       lines.push_back(fmt::format("{}: {}", quirk.name, quirk.reason));
   }
   return lines;

@@ -13,6 +13,7 @@ namespace surtsey::engine {
 struct QuirkEffects {
   int preference = 0;                // among devices of one type, higher is chosen
   uint32_t subgroup_size = 0;        // 0: the one that the driver reports
+  uint32_t cooperative_floats = 0;   // graph::Target's
   std::vector<const char*> without;  // optional rows of the features that the driver cannot do
 };
 

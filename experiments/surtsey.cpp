@@ -1,5 +1,5 @@
 // build/surtsey: the umbrella tool. Reads the command line; experiments/commands/ does the work.
-// Exit status: see exit_status.h.
+// Exit status: see base/exit_status.h.
 #include "experiments/base/config.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/version.h"
@@ -9,12 +9,18 @@
 
 #include <CLI/CLI.hpp>
 
+#include <charconv>
 #include <functional>
+#include <type_traits>
 
 namespace surtsey::experiments {
 namespace {
 
 using Action = std::function<void()>;
+
+constexpr double kMostExtent = 1 << 24;  // of an axis, a list's number, a count of tokens
+constexpr double kMostMembers = 65536;
+constexpr double kMostSamples = 1e6;
 
 // The options live as long as the action that was parsed for them.
 template <typename Options>
@@ -33,7 +39,7 @@ class CommandLine {
       for (const EnvironmentVariable& variable : environment_variables()) {
         text += fmt::format("  {:22} {}\n", variable.name, variable.help);
       }
-      return text;
+      return text + exit_status_help();
     });
     add_devices();
     add_ops();
@@ -56,11 +62,10 @@ class CommandLine {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
       if (error.get_exit_code() == 0) return app_.exit(error);
-      fmt::print(stderr, "surtsey: {} (see `surtsey --help`)\n", error.what());
-      return 2;
+      throw CommandLineError(fmt::format("{} (see `surtsey --help`)", error.what()));
     }
     action_();
-    return 0;
+    return kDoneStatus;
   }
 
  private:
@@ -69,8 +74,22 @@ class CommandLine {
     for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
     const bool known = std::find(names.begin(), names.end(), name) != names.end();
     const std::string near = nearest_word(name, names);
-    check(known, "there is no command '{}'{}; there are {}", name,
-          near.empty() ? "" : fmt::format(", did you mean '{}'?", near), fmt::join(names, ", "));
+    if (known) return;
+    throw CommandLineError(fmt::format("there is no command '{}'{}; there are {}", name,
+                                       near.empty() ? "" : fmt::format(", did you mean '{}'?", near),
+                                       fmt::join(names, ", ")));
+  }
+
+  // Every number has finite limits, and is held against them before anything is built; commands know their least ones.
+  static CLI::Validator at_most(double most) {
+    return CLI::Validator(
+        [most](const std::string& text) -> std::string {
+          double number = 0;
+          const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+          const bool read = error == std::errc() && end == text.data() + text.size();
+          return read && number <= most ? "" : fmt::format("takes a number of at most {}, not '{}'", most, text);
+        },
+        "");
   }
 
   // Runs `work` with the options when this command was given.
@@ -118,7 +137,7 @@ class CommandLine {
         ->delimiter(',');
     command->add_option("--kernel", options->kernel, "GLSL and SPIR-V of kernels with this in the name");
     command->add_option("--out", options->out, "write files into this folder instead");
-    command->add_option("--members", options->members, "ensemble members");
+    command->add_option("--members", options->members, "ensemble members")->check(at_most(kMostMembers));
     command->add_option("--addressing", options->addressing, "address or descriptor");
     command->add_option("--variant", options->variant, "of matmul: lane_broadcast, shared_tile or cooperative");
     command->add_flag("--no-fusion", options->no_fusion, "a kernel for every node");
@@ -169,8 +188,9 @@ class CommandLine {
     command->add_option("--program", options->program, "train or forward");
     command->add_option("--device", options->device, "index, name or UUID");
     command->add_option("--config", options->config, "TOML file, or config.json of a checkpoint");
-    command->add_option("--members", options->members, "ensemble members");
+    command->add_option("--members", options->members, "ensemble members")->check(at_most(kMostMembers));
     command->add_option("--rounds", options->rounds, "samples of each candidate, which take turns")
+        ->check(at_most(kMostSamples))
         ->capture_default_str();
     command->add_option("-o,--output", options->format, "md, json, jsonl or csv");
     on_with_keys(command, options, commands::tune);
@@ -178,15 +198,17 @@ class CommandLine {
 
   static void add_bench_options(CLI::App* command, commands::BenchOptions& options) {
     command->add_option("-o,--output", options.format, "md, json, jsonl or csv");
-    command->add_option("-r,--repetitions", options.repetitions, "samples");
-    command->add_option("--warmup", options.warmup, "samples that are thrown away first");
+    command->add_option("-r,--repetitions", options.repetitions, "samples")->check(at_most(kMostSamples));
+    command->add_option("--warmup", options.warmup, "samples that are thrown away first")
+        ->check(at_most(kMostSamples));
     command->add_option("--device", options.device.select, "index, name or UUID");
     command->add_option("--variant", options.variant, "of matmul: lane_broadcast, shared_tile or cooperative");
   }
 
   template <typename T>
   static void add_list(CLI::App* command, const char* name, std::vector<T>& list, const char* help) {
-    command->add_option(name, list, help)->delimiter(',')->capture_default_str();
+    CLI::Option* option = command->add_option(name, list, help)->delimiter(',')->capture_default_str();
+    if constexpr (std::is_arithmetic_v<T>) option->check(at_most(kMostExtent));
   }
 
   void add_bench() {
@@ -221,7 +243,8 @@ class CommandLine {
     add_list(command, "--rows", reduce->rows, "rows, or tokens");
     add_list(command, "--width", reduce->width, "numbers in a row");
     add_list(command, "--pass", reduce->pass, "forward, backward");
-    command->add_option("--vocab_size", reduce->vocab_size, "rows of the embedding's table");
+    command->add_option("--vocab_size", reduce->vocab_size, "rows of the embedding's table")
+        ->check(at_most(kMostExtent));
     on(command, reduce, commands::bench_reduce);
 
     auto train = keep<commands::BenchTrainOptions>();
@@ -231,7 +254,7 @@ class CommandLine {
     add_models(command, *train);
     add_list(command, "--dtype", train->dtype, "of activations: f32, bf16, f16");
     add_list(command, "--memory_budget", train->memory_budget, "of a step: none, 512MiB, 2.5GiB, 0.5x of its need");
-    command->add_option("--steps", train->steps, "in a sample, which is their mean");
+    command->add_option("--steps", train->steps, "in a sample, which is their mean")->check(at_most(kMostSamples));
     on(command, train, commands::bench_train);
 
     auto startup = keep<commands::BenchStartupOptions>();
@@ -247,6 +270,7 @@ class CommandLine {
     add_bench_options(command, forward->bench);
     add_list(command, "--block_size", forward->block_size, "T");
     add_models(command, *forward);
+    add_list(command, "--weights", forward->weights, "trained, or frozen as f32, f16, bf16, int8, int4");
     command->add_flag("--profile", forward->profile, "time by kernel, on stderr");
     on_with_keys(command, forward, commands::bench_forward);
 
@@ -256,16 +280,21 @@ class CommandLine {
     add_list(command, "--prompt_length", generate->prompt_length, "tokens that are given");
     add_list(command, "--new_tokens", generate->new_tokens, "tokens that are written");
     add_models(command, *generate);
+    add_list(command, "--weights", generate->weights, "trained, or frozen as f32, f16, bf16, int8, int4");
     command->add_flag("--profile", generate->profile, "time of decode by kernel, on stderr");
     on_with_keys(command, generate, commands::bench_generate);
   }
 
   static void add_models(CLI::App* command, commands::BenchModels& models) {
-    add_list(command, "--vocab_size", models.vocab_size, "V");
-    add_list(command, "--n_layer", models.n_layer, "L");
-    add_list(command, "--n_embd", models.n_embd, "C");
-    add_list(command, "--n_head", models.n_head, "H");
-    add_list(command, "--batch_size", models.batch_size, "B");
+    add_list(command, "--model", models.model, "by name: d12, GPT-2-124M, SmolLM2-135M, Qwen2.5-0.5B, TinyLlama-1.1B");
+    const auto add = [&](const char* name, std::vector<int64_t>& list, const char* letter, int64_t unnamed) {
+      add_list(command, name, list, fmt::format("{}; without --model {}", letter, unnamed).c_str());
+    };
+    add("--vocab_size", models.vocab_size, "V", models.unnamed.vocab_size);
+    add("--n_layer", models.n_layer, "L", models.unnamed.n_layer);
+    add("--n_embd", models.n_embd, "C", models.unnamed.n_embd);
+    add("--n_head", models.n_head, "H", models.unnamed.n_head);
+    add("--batch_size", models.batch_size, "B", models.unnamed.batch_size);
     add_list(command, "--members", models.members, "ensemble members");
   }
 
@@ -311,12 +340,16 @@ class CommandLine {
     CLI::App* command = app_.add_subcommand("sample", "text from a checkpoint of train");
     command->add_option("DIR", options->directory, "run or checkpoint")->capture_default_str();
     command->add_option("--start", options->start, "what the text begins with");
-    command->add_option("--num_samples", options->num_samples, "texts")->capture_default_str();
-    command->add_option("--max_new_tokens", options->max_new_tokens)->capture_default_str();
+    command->add_option("--num_samples", options->num_samples, "texts")
+        ->capture_default_str();
+    command->add_option("--max_new_tokens", options->max_new_tokens)
+        ->capture_default_str();
     command->add_option("--temperature", options->temperature, "0: always the most likely token")
         ->capture_default_str();
-    command->add_option("--top_k", options->top_k, "of the k most likely only; 0: all")->capture_default_str();
-    command->add_option("--top_p", options->top_p, "of the fewest with this share together")->capture_default_str();
+    command->add_option("--top_k", options->top_k, "of the k most likely only; 0: all")
+        ->capture_default_str();
+    command->add_option("--top_p", options->top_p, "of the fewest with this share together")
+        ->capture_default_str();
     command->add_option("--seed", options->seed)->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");
     on(command, options, commands::sample);
@@ -353,7 +386,7 @@ class CommandLine {
     auto run = keep<commands::SweepRunOptions>();
     command = sweep->add_subcommand("run", "run packs; stop and start it as you like");
     command->add_option("DIR", run->directory, "a planned sweep")->required();
-    command->add_option("--index", run->index, "this pack");
+    command->add_option("--index", run->index, "this pack")->check(at_most(kMostExtent));
     command->add_flag("--all", run->all, "every pack that is not finished, the largest first");
     command->add_flag("--only-failed", run->only_failed, "every pack that failed");
     command->add_option("--device", run->devices, "index, name or UUID; a comma list runs on several")->delimiter(',');
@@ -378,7 +411,7 @@ class CommandLine {
     command->add_option("DIR", submit->directory, "a planned sweep")->required();
     command->add_flag("--slurm", submit->slurm, "as a Slurm job array");
     command->add_flag("--dry", submit->dry, "write the job script only");
-    command->add_option("--most", submit->most, "tasks at once; 0: all");
+    command->add_option("--most", submit->most, "tasks at once; 0: all")->check(at_most(kMostExtent));
     command->add_option("--time", submit->time, "limit of a task, as sbatch takes it");
     command->add_option("--partition", submit->partition, "of sbatch");
     command->add_option("--sbatch", submit->extra, "another option of sbatch: --sbatch=--gres=gpu:1");

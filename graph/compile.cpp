@@ -6,24 +6,54 @@
 #include "graph/verify.h"
 
 #include <chrono>
-#include <set>
+#include <type_traits>
 
 namespace surtsey::graph {
 namespace {
 
-// Verifies and shows what a pass left behind.
-Program stage(const char* pass, const Program& before, Program after, const CompileOptions& options) {
-  verify(*after.graph);
-  if (options.observe) options.observe(pass, before, after);
-  if (debug_level() >= 5 || !environment("SURTSEY_DUMP").empty()) {
-    const std::string text = print(after);
-    if (text != print(before)) {
-      if (debug_level() >= 5) fmt::print(stderr, "---- {} after {}\n{}", options.name, pass, text);
-      dump(fmt::format("{}.{}.graph", options.name, pass), text);
-    }
+void verify(const Program& program) { verify(*program.graph); }
+
+// Runs passes; what each left behind is verified, and shown where that is asked for.
+class Passes {
+ public:
+  Passes(const CompileOptions& options, const Program& program)
+      : options_(options), dumps_(debug_level() >= 5 || !environment("SURTSEY_DUMP").empty()) {
+    if (is_shown()) text_ = print(program);
   }
-  return after;
-}
+
+  // Runs a pass on a Program, a Lowering or a Plan.
+  template <typename Stage, typename Pass, typename... Arguments>
+  void run(const char* name, Pass pass, Stage& stage, const Arguments&... arguments) {
+    if constexpr (std::is_same_v<Stage, Program>) {
+      stage = pass(stage, arguments...);
+    } else {
+      pass(stage, arguments...);
+    }
+    left(name, stage);
+  }
+
+  template <typename Stage>
+  void left(const char* name, const Stage& stage) {
+    verify(stage);
+    if (is_shown()) show(name, print(stage));
+  }
+
+ private:
+  bool is_shown() const { return dumps_ || options_.observe; }
+
+  void show(const char* name, const std::string& text) {
+    const bool changed = text != text_;
+    text_ = text;
+    if (options_.observe) options_.observe(name, changed ? text : "");
+    if (!changed || !dumps_) return;
+    if (debug_level() >= 5) fmt::print(stderr, "---- {} after {}\n{}", options_.name, name, text);
+    dump(fmt::format("{}.{}.txt", options_.name, name), text);
+  }
+
+  const CompileOptions& options_;
+  const bool dumps_;
+  std::string text_;  // of the pass before
+};
 
 // Tensors of a program that no device could hold are refused before anything is built for them.
 void check_sizes(const Program& program, const Target& target) {
@@ -45,30 +75,39 @@ void check_sizes(const Program& program, const Target& target) {
 Plan compile(const Program& program, const Target& target, const CompileOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   check_sizes(program, target);
-  const auto& name = options.name;
-  Program p = stage("simplify", program, simplify(program), options);
-  p = stage("claim_regions", p, claim_regions(p, target), options);
-  p = stage("decompose", p, decompose(p, target), options);
-  p = stage("simplify_again", p, simplify(p), options);
-  p = stage("join_pads", p, join_pads(p), options);
+  Passes passes(options, program);
+  Program p = program;
+  passes.run("simplify", simplify, p);
+  passes.run("claim_regions", claim_regions, p, target);
+  passes.run("decompose", decompose, p, target);
+  passes.run("simplify_again", simplify, p);
+  passes.run("join_pads", join_pads, p);
 
   Lowering lowering = fuse(p, target);
-  lower_precision(lowering, options.storage);
-  place_stores(lowering);
-  order(lowering);
-  Plan plan = build_plan(lowering);
-  plan.name = name;
-  fit_memory(plan, options.memory, target.max_allocation);
-  place_barriers(plan);
+  passes.left("fuse", lowering);
+  passes.run("lower_precision", lower_precision, lowering, options.storage);
+  passes.run("place_state", place_state, lowering);
+  passes.run("place_concats", place_concats, lowering);
+  passes.run("place_transients", place_transients, lowering);
+  passes.run("order", order, lowering);
 
-  dump(fmt::format("{}.plan", name), print(plan));
+  Plan plan = build_plan(lowering);
+  plan.name = options.name;
+  passes.left("build_plan", plan);
+  passes.run("fit_memory", fit_memory, plan, options.memory, target.max_allocation);
+  if (target.addressing == Addressing::descriptor) plan.bound_alignment = target.storage_offset_alignment;
+  passes.run("place_barriers", place_barriers, plan);
+  const std::vector<std::string> hazards = uncovered_hazards(plan);
+  ensure(hazards.empty(), "plan {}: {}", options.name, hazards.empty() ? "" : hazards.front());
+
+  dump(fmt::format("{}.plan", options.name), print(plan));
   if (debug_level() >= 3) fmt::print(stderr, "{}", print(plan));
   if (debug_level() >= 1) {
     uint64_t unshared = 0;
     for (const Buffer& buffer : plan.buffers) unshared += buffer.kind == BufferKind::transient ? buffer.bytes : 0;
-    fmt::print(stderr, "compile {}: {} nodes -> {} kernels, {:.2f} MB -> {:.2f} MB, {} barriers, {:.1f} ms\n", name,
-               p.graph->size(), plan.kernels.size(), double(unshared) / 1e6, double(plan.transient_bytes) / 1e6,
-               plan.barriers.size(),
+    fmt::print(stderr, "compile {}: {} nodes -> {} kernels, {:.2f} MB -> {:.2f} MB, {} barriers, {:.1f} ms\n",
+               options.name, p.graph->size(), plan.kernels.size(), double(unshared) / 1e6,
+               double(plan.transient_bytes) / 1e6, plan.barriers.size(),
                std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
   }
   return plan;

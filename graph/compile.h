@@ -12,12 +12,17 @@ struct CompileOptions {
   std::string name = "program";
   DType storage = DType::f32;  // of activations: f32, f16 or bf16; see lower_precision()
   MemoryLimit memory = {};     // see fit_memory()
-  // Called after each graph pass with its name, the program before and after it.
-  std::function<void(const char* pass, const Program& before, const Program& after)> observe = {};
+  // Called after each pass with its name and the text of what it left behind: a program, kernels in the making, or the
+  // plan. The text is empty where the pass changed nothing.
+  std::function<void(const char* pass, const std::string& text)> observe = {};
 };
 
-// simplify, claim_regions, decompose, join_pads, fuse, lower_precision, place_stores, order, plan_memory,
-// place_barriers. UserError when a kernel cannot be made to fit the target.
+// The passes, in this order:
+//   on the program   simplify, claim_regions, decompose, simplify, join_pads       (passes.h)
+//   on kernels       fuse, lower_precision, place_state, place_concats, place_transients, order       (lowering.h)
+//   on the plan      build_plan, fit_memory, place_barriers       (plan.h, lowering.h)
+// What each leaves behind is verified: InternalError, which is a fault of the pass before it. UserError when a tensor
+// or a kernel cannot be made to fit the target.
 Plan compile(const Program& program, const Target& target, const CompileOptions& options = {});
 
 }  // namespace surtsey::graph

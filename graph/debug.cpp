@@ -14,8 +14,8 @@ namespace {
 
 constexpr EnvironmentVariable kVariables[] = {
     {"SURTSEY_DEBUG",
-     "1 a line per compile, 2 a line per dispatch, 3 kernels and bindings, 4 GLSL, 5 the graph "
-     "after each pass that changed it, 6 SPIR-V text"},
+     "1 a line per compile, 2 a line per dispatch, 3 kernels and bindings, 4 GLSL, 5 what each pass "
+     "left behind where it changed something, 6 SPIR-V text"},
     {"SURTSEY_DUMP", "a folder; every artefact is written there: graphs, plans, GLSL, SPIR-V"},
     {"SURTSEY_DEVICE", "index, name or UUID of the device to use"},
     {"SURTSEY_WITHOUT",

@@ -1,7 +1,7 @@
 // Debug switches. The one table of environment variables; the only place that reads them.
-//   SURTSEY_DEBUG=1..6   1 a line per compile, 2 a line per dispatch, 3 kernels and bindings, 4 GLSL, 5 the graph after
-//                        each pass that changed it, 6 SPIR-V text
-//   SURTSEY_DUMP=DIR     writes every artefact (graphs, plans, GLSL, SPIR-V) into DIR
+//   SURTSEY_DEBUG=1..6   1 a line per compile, 2 a line per dispatch, 3 kernels and bindings, 4 GLSL, 5 what each pass
+//                        left behind where it changed something, 6 SPIR-V text
+//   SURTSEY_DUMP=DIR     writes every artefact (what passes left, plans, GLSL, SPIR-V) into DIR
 //   SURTSEY_DEVICE       index, name or UUID of the device
 //   SURTSEY_WITHOUT      optional paths of the device to do without: f16_storage,fusion
 //   SURTSEY_ADDRESSING   address | descriptor

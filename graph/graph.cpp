@@ -141,6 +141,7 @@ Value Graph::add(Op op, std::vector<Value> inputs, Attr attr) {
       for (const int64_t extent : type.shape) {
         check(extent >= 1, "the result would be {}: extents must be at least 1", to_string(type));
       }
+      (void)element_count(type.shape);  // throws where that does not fit
     }
   } catch (const UserError& error) {
     complain(error.what());

@@ -1,5 +1,6 @@
-// The op table: one row says everything about an op. Every consumer (verifier, interpreter, autodiff, fusion, emission,
-// tests, documentation) loops over the table or looks a row up; there is no switch over ops anywhere else.
+// The op table: one row says everything about an op by itself, and every consumer (verifier, interpreter, autodiff,
+// fusion, emission, tests, documentation) loops over the table or looks a row up. By name only the structure between
+// ops is known: views and concats to the index algebra and to who places values, identities to simplify, state to both.
 #pragma once
 
 #include "graph/host_tensor.h"

@@ -18,8 +18,8 @@ void check_schedule(const Schedule& schedule) {
   check(schedule.warmup_steps >= 0, "[schedule] warmup_steps is {}", schedule.warmup_steps);
   check(schedule.decay == Decay::none || schedule.total_steps > 0, "[schedule] a decay needs total_steps, which is {}",
         schedule.total_steps);
-  check(schedule.final_ratio >= 0 && schedule.final_ratio <= 1, "[schedule] final_ratio is {}, not in [0, 1]",
-        schedule.final_ratio);
+  check(std::isfinite(schedule.final_ratio) && schedule.final_ratio >= 0,
+        "[schedule] final_ratio is {}, not a finite number from 0", schedule.final_ratio);
 }
 
 double decay_length(const Schedule& schedule) {
@@ -210,13 +210,16 @@ void accumulate(const Parameters& parameters, Value gradient, Value loss) {
   add_to("micro_step", scalar(graph, 1, DType::u32));
 }
 
-OptimizerStep optimize_accumulated(const Parameters& parameters, const OptimizerConfig& config) {
+OptimizerStep optimize_accumulated(const Parameters& parameters, const OptimizerConfig& config,
+                                   const std::function<Value(Value gradient)>& change) {
   Graph& graph = parameters.graph();
   ScopeGuard scope(graph, "accumulated", Phase::optimizer);
   const Value gradient = graph.parameter("gradient_accumulator", parameters.store().flat_type());
   const Value loss = graph.parameter("loss_accumulator", kScalar);
   const double share = 1 / double(config.accumulation_steps);
-  const OptimizerStep result = optimize(parameters, gradient * share, loss * share, config);
+  const Value mean_loss = loss * share;
+  const Value mean = change ? change(gradient * share) : gradient * share;
+  const OptimizerStep result = optimize(parameters, mean, mean_loss, config);
   graph.assign(gradient, constant_like(gradient, 0));
   graph.assign(loss, constant_like(loss, 0));
   return result;
@@ -247,7 +250,7 @@ State initial_optimizer_state(const ParameterStore& store, const OptimizerConfig
   if (config.weight_decay > 0 && !store.uniform_decay()) {
     state["parameters.decay_multiplier"] = store.decay_multipliers();
   }
-  if (config.accumulation_steps > 1) {
+  if (config.accumulates()) {
     zeros("gradient_accumulator", store.flat_type());
     zeros("loss_accumulator", kScalar);
     zeros("micro_step", kCounter);

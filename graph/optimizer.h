@@ -2,13 +2,13 @@
 // schedule, clipping and the decision to skip are values of the graph, so a recorded step replays
 // unchanged.
 //
-// State tensors (P = flat size, R = rows of the ring):
+// State tensors (P = flat size, of what trains alone; R = rows of the ring):
 //   parameters            f32 [P]
 //   adam.m, adam.v        f32 [P]   AdamW: moving averages of the gradient and of its square
 //   adam.ones             f32 [2]   the same averages of the constant 1. Dividing by them is Adam's
 //                                   bias correction 1 - beta^t, without its cancellation
 //   sgd.momentum          f32 [P]   SGD
-//   parameters.lr_multiplier,       f32 [P], only when a group differs (or is frozen)
+//   parameters.lr_multiplier,       f32 [P], only when a group differs
 //   parameters.decay_multiplier
 //   step                  u32 []    advanced by 1, whatever happens
 //   learning_rate         f32 []    the peak; the schedule multiplies it
@@ -67,6 +67,8 @@ struct OptimizerConfig {
   Schedule schedule;
   int64_t metrics_rows = 256;  // R
   int64_t accumulation_steps = 1;
+  bool split = false;  // accumulate() and optimize_accumulated() even for one micro-batch: something stands between
+  bool accumulates() const { return accumulation_steps > 1 || split; }
   LossScaling loss_scaling;
 };
 
@@ -92,9 +94,10 @@ OptimizerStep optimize(const Parameters& parameters, Value gradient, Value loss,
 // Accumulation over `accumulation_steps` micro-batches, as two programs over the same state:
 // accumulate() adds a micro-batch's gradient and loss to the accumulators and advances `micro_step`
 // (the counter that dropout should use); optimize_accumulated() takes their mean for a step and
-// clears them.
+// clears them. `change`, where given, has the mean gradient before the optimizer does.
 void accumulate(const Parameters& parameters, Value gradient, Value loss);
-OptimizerStep optimize_accumulated(const Parameters& parameters, const OptimizerConfig& config);
+OptimizerStep optimize_accumulated(const Parameters& parameters, const OptimizerConfig& config,
+                                   const std::function<Value(Value gradient)>& change = {});
 
 // What a fresh run starts from, `parameters` excepted: zero moments and counters.
 State initial_optimizer_state(const ParameterStore& store, const OptimizerConfig& config, double learning_rate);

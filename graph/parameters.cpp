@@ -3,6 +3,7 @@
 #include "graph/autodiff.h"
 #include "graph/random.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -12,6 +13,10 @@ namespace {
 constexpr int64_t kAlignment = 4;
 
 int64_t padded(int64_t count) { return (count + kAlignment - 1) / kAlignment * kAlignment; }
+
+// The names of a frozen tensor's parts: as a tensor of the model, and as state.
+std::string part_name(const ParameterSpec& spec, const StoredPart& part) { return spec.name + part.suffix; }
+std::string state_name(const ParameterSpec& spec, const StoredPart& part) { return kFrozen + part_name(spec, part); }
 
 double draw(const Initialisation& initialisation, uint32_t key, uint32_t index) {
   const uint32_t first = random_bits(key, 0, index);
@@ -31,6 +36,29 @@ double draw(const Initialisation& initialisation, uint32_t key, uint32_t index) 
   return 0;
 }
 
+HostTensor drawn(const ParameterSpec& spec, uint32_t seed) {
+  HostTensor tensor = HostTensor::zeros(spec.type());
+  const uint32_t key = stream_seed(seed, spec.name);
+  for (size_t i = 0; i < tensor.values.size(); ++i) {
+    tensor.values[i] = draw(spec.initialisation, key, uint32_t(i));
+  }
+  tensor.round_to_storage();
+  return tensor;
+}
+
+// Adds the state of a frozen tensor with these values.
+void store_frozen(const ParameterSpec& spec, const HostTensor& values, State& state) {
+  const std::vector<StoredPart> parts = spec.storage->parts(spec.shape);
+  std::vector<HostTensor> stored = spec.storage->pack(values);
+  ensure(stored.size() == parts.size(), "[storage] {} packs {} parts of {}", spec.storage->name, stored.size(),
+         parts.size());
+  for (size_t i = 0; i < parts.size(); ++i) {
+    ensure(stored[i].type == parts[i].type, "[storage] {} packs {} into a part of {}", spec.storage->name,
+           to_string(stored[i].type), to_string(parts[i].type));
+    state[state_name(spec, parts[i])] = std::move(stored[i]);
+  }
+}
+
 }  // namespace
 
 ParameterSpec& ParameterStore::add(std::string name, Shape shape, Initialisation initialisation) {
@@ -42,6 +70,14 @@ ParameterSpec& ParameterStore::add(std::string name, Shape shape, Initialisation
   specs_.push_back({std::move(name), std::move(shape), flat_size_, initialisation});
   flat_size_ += padded(element_count(specs_.back().shape));
   return specs_.back();
+}
+
+void ParameterStore::lay_out() {
+  flat_size_ = 0;
+  for (ParameterSpec& spec : specs_) {
+    spec.offset = spec.frozen() ? -1 : flat_size_;
+    if (!spec.frozen()) flat_size_ += padded(element_count(spec.shape));
+  }
 }
 
 const ParameterSpec& ParameterStore::spec(std::string_view name) const {
@@ -60,23 +96,64 @@ void ParameterStore::for_each(const std::function<void(ParameterSpec&)>& change)
   for (ParameterSpec& spec : specs_) change(spec);
 }
 
+void ParameterStore::freeze(const std::function<bool(const ParameterSpec&)>& which, const Storage& storage) {
+  const auto shared = std::make_shared<const Storage>(storage);
+  for (ParameterSpec& spec : specs_) {
+    if (!which(spec)) continue;
+    for (const StoredPart& part : shared->parts(spec.shape)) {
+      const Shape& shape = part.type.shape;
+      ensure(shape.size() == spec.shape.size() && std::equal(shape.begin(), shape.end() - 1, spec.shape.begin()),
+             "[storage] {} keeps {} {} in {}", shared->name, spec.name, to_string(spec.shape), to_string(shape));
+    }
+    spec.storage = shared;
+  }
+  lay_out();
+}
+
 int64_t ParameterStore::parameter_count() const {
   int64_t count = 0;
   for (const ParameterSpec& spec : specs_) count += element_count(spec.shape);
   return count;
 }
 
+int64_t ParameterStore::trained_count() const {
+  int64_t count = 0;
+  for (const ParameterSpec& spec : specs_) count += spec.frozen() ? 0 : element_count(spec.shape);
+  return count;
+}
+
 HostTensor ParameterStore::initialise(uint32_t seed) const {
   HostTensor flat = HostTensor::zeros(flat_type());
   for (const ParameterSpec& spec : specs_) {
-    const uint32_t key = stream_seed(seed, spec.name);
-    const int64_t count = element_count(spec.shape);
-    for (int64_t i = 0; i < count; ++i) {
-      flat.values[size_t(spec.offset + i)] = draw(spec.initialisation, key, uint32_t(i));
-    }
+    if (spec.frozen()) continue;
+    const HostTensor tensor = drawn(spec, seed);
+    std::copy(tensor.values.begin(), tensor.values.end(), flat.values.begin() + spec.offset);
   }
-  flat.round_to_storage();
   return flat;
+}
+
+State ParameterStore::initialise_frozen(uint32_t seed) const {
+  State state;
+  for (const ParameterSpec& spec : specs_) {
+    if (spec.frozen()) state.merge(initialise_frozen(spec, seed));
+  }
+  return state;
+}
+
+State ParameterStore::initialise_frozen(const ParameterSpec& spec, uint32_t seed) const {
+  check(spec.frozen(), "[parameters] {} is not frozen", spec.name);
+  State state;
+  store_frozen(spec, drawn(spec, seed), state);
+  return state;
+}
+
+std::vector<std::pair<std::string, Type>> ParameterStore::frozen_state() const {
+  std::vector<std::pair<std::string, Type>> list;
+  for (const ParameterSpec& spec : specs_) {
+    if (!spec.frozen()) continue;
+    for (const StoredPart& part : spec.storage->parts(spec.shape)) list.emplace_back(state_name(spec, part), part.type);
+  }
+  return list;
 }
 
 State ParameterStore::unpack(const HostTensor& flat) const {
@@ -84,8 +161,9 @@ State ParameterStore::unpack(const HostTensor& flat) const {
         to_string(flat_type()));
   State tensors;
   for (const ParameterSpec& spec : specs_) {
+    if (spec.frozen()) continue;
     const auto first = flat.values.begin() + spec.offset;
-    tensors.emplace(spec.name, HostTensor({DType::f32, spec.shape}, {first, first + element_count(spec.shape)}));
+    tensors.emplace(spec.name, HostTensor(spec.type(), {first, first + element_count(spec.shape)}));
   }
   return tensors;
 }
@@ -93,24 +171,65 @@ State ParameterStore::unpack(const HostTensor& flat) const {
 HostTensor ParameterStore::pack(const State& tensors) const {
   HostTensor flat = HostTensor::zeros(flat_type());
   for (const ParameterSpec& spec : specs_) {
+    if (spec.frozen()) continue;
     const auto found = tensors.find(spec.name);
     check(found != tensors.end(), "[parameters] the tensor {} is missing", spec.name);
-    const Type type = {DType::f32, spec.shape};
-    check(found->second.type == type, "[parameters] {} is {}, the model wants {}", spec.name,
-          to_string(found->second.type), to_string(type));
+    check(found->second.type == spec.type(), "[parameters] {} is {}, the model wants {}", spec.name,
+          to_string(found->second.type), to_string(spec.type()));
     std::copy(found->second.values.begin(), found->second.values.end(), flat.values.begin() + spec.offset);
   }
   for (const auto& [name, tensor] : tensors) {
     check(contains(name), "[parameters] the model has no parameter {}", name);
+    check(!spec(name).frozen(), "[parameters] {} is frozen: it is no part of the flat tensor", name);
   }
   return flat;
+}
+
+State ParameterStore::to_tensors(const State& state) const {
+  const auto wanted = [&](const std::string& name) -> const HostTensor& {
+    const auto found = state.find(name);
+    check(found != state.end(), "[parameters] the state tensor {} is missing", name);
+    return found->second;
+  };
+  State tensors = flat_size_ > 0 ? unpack(wanted(kParameters)) : State{};
+  for (const auto& [name, type] : frozen_state()) {
+    const HostTensor& tensor = wanted(name);
+    check(tensor.type == type, "[parameters] {} is {}, not {}", name, to_string(tensor.type), to_string(type));
+    tensors.emplace(name.substr(std::string_view(kFrozen).size()), tensor);
+  }
+  return tensors;
+}
+
+State ParameterStore::to_state(State tensors) const {
+  State state;
+  for (const ParameterSpec& spec : specs_) {
+    if (!spec.frozen()) continue;
+    const auto plain = tensors.find(spec.name);
+    if (plain != tensors.end() && plain->second.type == spec.type()) {
+      store_frozen(spec, plain->second, state);
+      tensors.erase(plain);
+      continue;
+    }
+    for (const StoredPart& part : spec.storage->parts(spec.shape)) {
+      const auto found = tensors.find(part_name(spec, part));
+      check(found != tensors.end(), "[parameters] the tensor {} is missing", part_name(spec, part));
+      check(found->second.type == part.type, "[parameters] {} is {}, the model wants {} or {}", found->first,
+            to_string(found->second.type), to_string(part.type), to_string(spec.type()));
+      state[state_name(spec, part)] = std::move(found->second);
+      tensors.erase(found);
+    }
+  }
+  HostTensor flat = pack(tensors);
+  if (flat_size_ > 0) state[kParameters] = std::move(flat);
+  return state;
 }
 
 HostTensor ParameterStore::multipliers(const std::function<double(const ParameterSpec&)>& of) const {
   HostTensor result(flat_type(), std::vector<double>(size_t(flat_size_), 1.0));
   for (const ParameterSpec& spec : specs_) {
+    if (spec.frozen()) continue;
     const auto first = result.values.begin() + spec.offset;
-    std::fill(first, first + element_count(spec.shape), spec.frozen ? 0 : of(spec));
+    std::fill(first, first + element_count(spec.shape), of(spec));
   }
   result.round_to_storage();
   return result;
@@ -126,26 +245,57 @@ HostTensor ParameterStore::decay_multipliers() const {
 
 bool ParameterStore::uniform_learning_rate() const {
   for (const ParameterSpec& spec : specs_) {
-    if (spec.frozen || spec.learning_rate_multiplier != 1) return false;
+    if (!spec.frozen() && spec.learning_rate_multiplier != 1) return false;
   }
   return true;
 }
 
 bool ParameterStore::uniform_decay() const {
   for (const ParameterSpec& spec : specs_) {
-    // A frozen tensor's learning rate is 0, and decay is scaled by the learning rate.
-    if (!spec.frozen && spec.decay_multiplier != 1) return false;
+    if (!spec.frozen() && spec.decay_multiplier != 1) return false;
   }
   return true;
 }
 
-Parameters::Parameters(Graph& graph, const ParameterStore& store)
-    : store_(&store), flat_(graph.parameter(kParameters, store.flat_type())) {}
+Parameters::Parameters(Graph& graph, const ParameterStore& store) : graph_(&graph), store_(&store) {
+  if (store.flat_size() > 0) flat_ = graph.parameter(kParameters, store.flat_type());
+}
 
-Value Parameters::get(std::string_view name) { return joined({std::string(name)}); }
+Value Parameters::flat() const {
+  check(bool(flat_), "[parameters] nothing trains: every tensor is frozen");
+  return flat_;
+}
+
+std::vector<Value> Parameters::parts(const ParameterSpec& spec) const {
+  std::vector<Value> values;
+  for (const StoredPart& part : spec.storage->parts(spec.shape)) {
+    values.push_back(graph_->parameter(state_name(spec, part), part.type));
+  }
+  return values;
+}
+
+Value Parameters::get(std::string_view name) {
+  const ParameterSpec& spec = store_->spec(name);
+  if (spec.frozen()) return spec.storage->unpack(parts(spec), spec.shape.back());
+  return view(spec, spec.offset + element_count(spec.shape), spec.shape);
+}
+
+Value Parameters::rows(std::string_view name, Value index) {
+  const ParameterSpec& spec = store_->spec(name);
+  check(spec.shape.size() >= 2, "[parameters] {} {} has no rows", spec.name, to_string(spec.shape));
+  if (!spec.frozen()) return gather(get(name), index);
+  std::vector<Value> values = parts(spec);
+  for (Value& part : values) part = gather(part, index);
+  return spec.storage->unpack(values, spec.shape.back());
+}
+
+bool Parameters::trains(const std::vector<std::string>& names) const {
+  return std::none_of(names.begin(), names.end(), [&](const auto& name) { return store_->spec(name).frozen(); });
+}
 
 Value Parameters::joined(const std::vector<std::string>& names) {
   check(!names.empty(), "[parameters] nothing to join");
+  check(trains(names), "[parameters] {} and what is joined with it are frozen, in part at least", names[0]);
   const ParameterSpec& first = store_->spec(names[0]);
   Shape shape = first.shape;
   int64_t end = first.offset + element_count(first.shape);
@@ -156,15 +306,17 @@ Value Parameters::joined(const std::vector<std::string>& names) {
               std::equal(shape.begin() + 1, shape.end(), next.shape.begin() + 1),
           "[parameters] {} {} and {} {} cannot be joined", next.name, to_string(next.shape), first.name,
           to_string(first.shape));
-    side_by_side = side_by_side && next.offset == end && next.frozen == first.frozen;
+    side_by_side = side_by_side && next.offset == end;
     shape[0] += next.shape[0];
     end += element_count(next.shape);
   }
-  if (!side_by_side) {
-    std::vector<Value> parts;
-    for (const std::string& name : names) parts.push_back(get(name));
-    return concat(parts, 0);
-  }
+  if (side_by_side) return view(first, end, shape);
+  std::vector<Value> parts;
+  for (const std::string& name : names) parts.push_back(get(name));
+  return concat(parts, 0);
+}
+
+Value Parameters::view(const ParameterSpec& first, int64_t end, const Shape& shape) {
   const auto after = views_.upper_bound(first.offset);
   bool overlaps = after != views_.end() && after->first < end;
   if (after != views_.begin()) {
@@ -172,16 +324,15 @@ Value Parameters::joined(const std::vector<std::string>& names) {
     overlaps = overlaps || (offset == first.offset ? before.end != end : before.end > first.offset);
   }
   check(!overlaps, "[parameters] {} is seen both alone and joined in one graph", first.name);
-  const Value view = reshape(slice(flat_, 0, first.offset, end), shape);
-  views_.try_emplace(first.offset, View{view, end, first.frozen});
-  return view;
+  const Value value = reshape(slice(flat_, 0, first.offset, end), shape);
+  views_.try_emplace(first.offset, View{value, end});
+  return value;
 }
 
 Value Parameters::flat_gradient(Value loss, Value coefficient) const {
+  const int64_t size = flat().dim(0);
   std::vector<Value> wrt;
-  for (const auto& [offset, view] : views_) {
-    if (!view.frozen) wrt.push_back(view.value);
-  }
+  for (const auto& [offset, view] : views_) wrt.push_back(view.value);
   const std::vector<Value> gradients = differentiate(loss, wrt, coefficient);
   ScopeGuard scope(graph(), "gradient", Phase::backward);
   std::vector<Value> pieces;
@@ -192,12 +343,11 @@ Value Parameters::flat_gradient(Value loss, Value coefficient) const {
   };
   size_t next = 0;
   for (const auto& [offset, view] : views_) {
-    if (view.frozen) continue;
     fill(offset);
     pieces.push_back(reshape(gradients[next++], {view.end - offset}));
     position = view.end;
   }
-  fill(store_->flat_size());
+  fill(size);
   return pieces.size() == 1 ? pieces[0] : concat(pieces, 0);
 }
 

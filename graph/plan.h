@@ -48,6 +48,9 @@ struct Plan {
   std::vector<Dispatch> dispatches;
   std::vector<uint32_t>
       barriers;  // a full compute barrier stands before dispatch i; dispatches.size(): at the end, for the next replay
+  // Ranges begin at multiples of it: in descriptor mode neighbours that share such a piece are bound with overlap,
+  // which is a hazard to validation and, as far as Vulkan is concerned, to the device.
+  uint64_t bound_alignment = 1;
   uint64_t transient_bytes = 0;  // size of the arena
   uint64_t flops = 0;            // per run
   uint64_t matmul_flops = 0;
@@ -55,6 +58,11 @@ struct Plan {
 };
 
 std::string print(const Plan& plan);
+
+// InternalError when an access is not that of its operand or leaves its buffer, when barriers are not in order, and,
+// once memory is planned, when a transient leaves the arena or shares bytes with one that is alive at the same time.
+// Hazards are uncovered_hazards()' to find.
+void verify(const Plan& plan);
 
 // State, outputs and arena of one program.
 uint64_t planned_bytes(const Plan& plan);

@@ -109,8 +109,9 @@ MatmulVariant Target::matmul_variant() const {
   check(matmul != MatmulVariant::cooperative || cooperates(),
         "the cooperative matmul needs cooperative matrices of f16 operands and f32 sums, 16-bit storage and a known "
         "subgroup "
-        "size; {} has {}matrices, {}storage and size {}",
-        name.empty() ? "the device" : name, cooperative.m != 0 ? "" : "no ", f16_storage ? "" : "no ", subgroup_size);
+        "size; {} has {}matrices, {}storage and size {}{}",
+        name.empty() ? "the device" : name, cooperative.m != 0 ? "" : "no ", f16_storage ? "" : "no ", subgroup_size,
+        cooperative_off.empty() ? "" : fmt::format(" (it has some that are not used: {})", cooperative_off));
   check(matmul != MatmulVariant::lane_broadcast || can_broadcast(),
         "the lane_broadcast matmul needs a known subgroup size of 4 or more and subgroup ballot; "
         "{} has size {} and {}ballot",

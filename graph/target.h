@@ -43,6 +43,9 @@ struct Target {
   bool f16_storage = false;       // 16-bit elements in buffers: f16, and bf16 as words that kernels shift
   bool int64_words = false;       // 64-bit integers in shaders
   CooperativeMatrix cooperative;  // needs a known subgroup size
+  uint32_t cooperative_floats =
+      0;                        // sums that a lane can hold of a cooperative tile, more spill; 0: any of our tiles fits
+  std::string cooperative_off;  // why the device's matrices are not used, where it has some
   // Choices, not capabilities: switches of the user and of tests.
   Addressing addressing = Addressing::address;
   MatmulVariant matmul = MatmulVariant::automatic;

@@ -37,9 +37,15 @@ int64_t storage_bytes(DType dtype) { return row(dtype).bytes; }
 bool is_float(DType dtype) { return row(dtype).is_float; }
 bool is_integer(DType dtype) { return dtype == DType::i32 || dtype == DType::u32; }
 
+// No product of sizes that somebody asked for wraps around.
+constexpr int64_t kMostElements = int64_t{1} << 48;
+
 int64_t element_count(const Shape& shape) {
   int64_t count = 1;
-  for (const int64_t extent : shape) count *= extent;
+  bool fits = true;
+  for (const int64_t extent : shape)
+    fits = fits && !__builtin_mul_overflow(count, extent, &count) && count <= kMostElements;
+  check(fits, "a tensor of shape {} has more than {} elements", to_string(shape), kMostElements);
   return count;
 }
 

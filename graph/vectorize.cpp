@@ -85,7 +85,7 @@ class Vectorizer {
       case Family::reduce:
         return reduce(graph, node, operands);
       case Family::matmul:
-        return {graph.add(node.op, promoted(operands))};
+        return matmul(graph, node, operands);
       case Family::index:
         return indexed(graph, node, operands);
       case Family::region:
@@ -139,6 +139,15 @@ class Vectorizer {
     AxesAttr attr = std::get<AxesAttr>(node.attr);
     for (int64_t& axis : attr.axes) ++axis;
     return {graph.add(node.op, promoted(operands), std::move(attr))};
+  }
+
+  // A matrix that all members share meets their rows as one product: [E, M, K] @ [K, N] is [E M, K] @ [K, N].
+  Results matmul(Graph& graph, const Node& node, const std::vector<Operand>& operands) const {
+    const Operand& x = operands[0];
+    const Operand& matrix = operands[1];
+    if (!x.owned || matrix.owned || matrix.value.rank() != 2) return {graph.add(node.op, promoted(operands))};
+    const Value rows = reshape(x.value, {-1, x.value.dim(-1)});
+    return {reshape(graph.add(node.op, {rows, matrix.value}), with_members(node.types[0].shape, members_))};
   }
 
   Results indexed(Graph& graph, const Node& node, const std::vector<Operand>& operands) const {

@@ -1,8 +1,8 @@
 #include "shaders/cache_file.h"
 
-#include <fmt/format.h>
+#include "graph/platform.h"
 
-#include <unistd.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <atomic>
@@ -55,7 +55,7 @@ bool store_cache_file(const std::string& path, const CacheKind& kind, std::span<
                       std::span<const std::byte> payload) {
   static std::atomic<uint32_t> serial = 0;
   if (payload.size() > kind.max_payload) return false;
-  const std::string temporary = fmt::format("{}.{}.{}", path, getpid(), serial++);
+  const std::string temporary = fmt::format("{}.{}.{}", path, platform::process_id(), serial++);
   const Header header = make_header(kind, identity, payload);
   std::ofstream out(temporary, std::ios::binary);
   const auto write = [&](const void* data, size_t bytes) {

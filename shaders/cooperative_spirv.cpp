@@ -70,7 +70,8 @@ class Rewriter {
  private:
   void put(uint32_t op, std::vector<uint32_t> operands) {
     result_.push_back(uint32_t(operands.size() + 1) << 16 | op);
-    result_.insert(result_.end(), operands.begin(), operands.end());
+    // One by one: of an insertion of all of them GCC 14 says that it may write past the end.
+    for (const uint32_t operand : operands) result_.push_back(operand);
   }
 
   void instruction(uint32_t op, std::span<const uint32_t> w) {

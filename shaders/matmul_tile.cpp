@@ -68,6 +68,8 @@ bool cooperative_fits(const MatmulTile& tile, const Target& target) {
   if (std::find(std::begin(kCooperativeTiles), std::end(kCooperativeTiles), tile) == std::end(kCooperativeTiles))
     return false;
   if (tile.rows % (tile.own * c.m) != 0 || tile.columns % (tile.own * c.n) != 0 || tile.depth % c.k != 0) return false;
+  const int64_t sums = tile.own * tile.own * c.m * c.n;
+  if (target.cooperative_floats != 0 && sums > int64_t(target.cooperative_floats) * target.subgroup_size) return false;
   const int64_t lanes = tile_lanes(tile, MatmulVariant::cooperative, target), bytes = c.emulated ? 4 : 2;
   if (tile.rows * tile.depth % lanes != 0 || tile.columns * tile.depth % lanes != 0) return false;
   // Both tiles with their skew, and a row of each subgroup's matrices (all of them, emulated) on the way to the

@@ -20,28 +20,36 @@ std::vector<const ParameterSpec*> chosen(const graph::ParameterStore& store, con
   for (const std::string& name : config.names) {
     list.push_back(&store.spec(name));
     check(is_matrix(*list.back()), "[quantize] {} is {}, not a matrix [out, in]", name,
-          graph::to_string(graph::Type{graph::DType::f32, list.back()->shape}));
+          graph::to_string(list.back()->type()));
+    check(!list.back()->frozen(), "[quantize] {} is frozen, kept as {}: only what trains is rounded in place", name,
+          list.back()->storage->name);
   }
   if (!config.names.empty()) return list;
   for (const ParameterSpec& spec : store.specs()) {
-    if (is_matrix(spec) && (config.embeddings || !is_embedding(spec))) list.push_back(&spec);
+    if (is_matrix(spec) && !spec.frozen() && (config.embeddings || !is_embedding(spec))) list.push_back(&spec);
   }
   return list;
 }
 
 void quantize_row(double* row, int64_t count, int bits) {
-  const auto levels = float((1 << (bits - 1)) - 1);
-  float most = 0;
-  for (int64_t i = 0; i < count; ++i) most = std::max(most, std::abs(float(row[i])));
-  if (most == 0 || !std::isfinite(most)) return;
-  const float scale = most / levels;
-  for (int64_t i = 0; i < count; ++i) {
-    const float level = std::nearbyint(float(row[i]) / scale);
-    row[i] = double(std::clamp(level, -levels, levels) * scale);
-  }
+  const float scale = row_scale(row, count, bits);
+  if (scale == 0 || !std::isfinite(scale)) return;
+  for (int64_t i = 0; i < count; ++i) row[i] = double(float(row_level(row[i], scale, bits)) * scale);
 }
 
 }  // namespace
+
+float row_scale(const double* row, int64_t count, int bits) {
+  float most = 0;
+  for (int64_t i = 0; i < count; ++i) most = std::max(most, std::abs(float(row[i])));
+  return most / float((1 << (bits - 1)) - 1);
+}
+
+int row_level(double value, float scale, int bits) {
+  const auto levels = float((1 << (bits - 1)) - 1);
+  if (scale == 0) return 0;
+  return int(std::clamp(std::nearbyint(float(value) / scale), -levels, levels));
+}
 
 std::vector<std::string> quantize(const graph::ParameterStore& store, HostTensor& parameters,
                                   const QuantizeConfig& config) {

@@ -3,7 +3,7 @@
 // Symmetric, to the nearest, one scale per output channel: with m = 2^(bits-1) - 1 levels on each
 // side, a row w of a matrix [out, in] becomes s round(w / s), s = max|w| / m, ties to even. Two
 // bits leave -s, 0 and s. The arithmetic stays f32: this shows what the precision costs, not what
-// it saves.
+// it saves. See packed.h for weights that are kept in few bits.
 #pragma once
 
 #include "engine/session.h"
@@ -14,10 +14,14 @@
 
 namespace surtsey::experiments {
 
+// The s of a row, 0 where all of it is 0, and round(w / s).
+float row_scale(const double* row, int64_t count, int bits);
+int row_level(double value, float scale, int bits);
+
 struct QuantizeConfig {
   int bits = 8;                         // 2 to 8
   bool embeddings = false;              // embed.* as well (a tied head is one of them)
-  std::vector<std::string> names = {};  // these tensors only; empty: every matrix
+  std::vector<std::string> names = {};  // these tensors only; empty: every matrix that trains
 };
 
 // `parameters` is f32 [P] or, of an ensemble, [E, P]. Returns the names of what was rounded.

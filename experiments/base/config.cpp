@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <limits>
 #include <sstream>
 #include <type_traits>
@@ -13,7 +12,10 @@
 
 #include <toml++/toml.h>
 
+#include "experiments/base/exit_status.h"
+#include "experiments/base/file.h"
 #include "experiments/base/join.h"
+#include "experiments/base/utf8.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments {
@@ -49,17 +51,44 @@ std::string field_type(const ConfigField& field) {
   return (name == "integer" ? "an " : "a ") + name;
 }
 
-std::string toml_string(std::string_view text) {
+template <class T>
+struct Element {
+  using Type = T;
+};
+template <class T>
+struct Element<std::vector<T>> {
+  using Type = T;
+};
+
+// " from 0 to 4294967295" where the type alone sets bounds that a user can meet.
+std::string type_bounds(const ConfigField& field) {
+  return std::visit(
+      [](auto* target) -> std::string {
+        using T = typename Element<Pointee<decltype(target)>>::Type;
+        if constexpr (std::is_same_v<T, int32_t> || std::is_same_v<T, uint32_t>) {
+          return fmt::format(" from {} to {}", std::numeric_limits<T>::min(), std::numeric_limits<T>::max());
+        } else {
+          return "";
+        }
+      },
+      field.target);
+}
+
+// Control characters and bytes that are not UTF-8 as escapes, which a reader sees.
+std::string toml_string(std::string_view bytes) {
+  const std::string text = bytes_to_utf8(bytes);
   std::string result = "\"";
-  for (const char letter : text) {
-    if (letter == '"' || letter == '\\') {
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint found = code_point_at(text, at);
+    if (found.point == '"' || found.point == '\\') {
       result += '\\';
-      result += letter;
-    } else if (static_cast<unsigned char>(letter) < 0x20 || letter == 0x7F) {
-      result += fmt::format("\\u{:04X}", static_cast<unsigned>(letter));
+      result += text[at];
+    } else if (found.point < 0x20 || found.point == 0x7F || stands_for_byte(found.point)) {
+      result += fmt::format("\\u{:04X}", static_cast<unsigned>(found.point));
     } else {
-      result += letter;
+      result += std::string_view(text).substr(at, found.length);
     }
+    at += found.length;
   }
   return result + '"';
 }
@@ -98,6 +127,10 @@ void check_limits(const ConfigField& field, const T& value, std::string_view whe
           near.empty() ? "" : fmt::format("; did you mean '{}'?", near));
   } else if constexpr (!std::is_same_v<T, bool>) {
     const auto number = static_cast<double>(value);
+    const double largest = std::is_integral_v<T> ? kLargestInteger : kLargestNumber;
+    check(std::isfinite(number), "{}: {} = {} is no finite number", where, field.name, value);
+    check(std::abs(number) <= largest, "{}: {} = {} is beyond {:g}, the largest number that it takes", where,
+          field.name, value, largest);
     check(!field.minimum || number >= *field.minimum, "{}: {} = {} is below its minimum of {}", where, field.name,
           value, field.minimum.value_or(0));
     check(!field.maximum || number <= *field.maximum, "{}: {} = {} is above its maximum of {}", where, field.name,
@@ -125,7 +158,7 @@ bool from_node(const toml::node& node, T& value) {
     return true;
   } else if constexpr (std::is_same_v<T, std::string>) {
     if (!node.is_string()) return false;
-    value = node.as_string()->get();
+    value = bytes_from_utf8(node.as_string()->get());
     return true;
   } else if constexpr (std::is_same_v<T, double>) {
     if (node.is_integer()) {
@@ -224,15 +257,9 @@ ConfigField& ConfigTable::find(std::string_view name, std::string_view where) {
   return fields_.front();
 }
 
-void ConfigTable::load_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  check(file.good() && !std::filesystem::is_directory(path), "[config] cannot read '{}'", path.string());
-  std::ostringstream text;
-  text << file.rdbuf();
-  load_text(text.str(), path.string());
-}
+void ConfigTable::load_file(const std::filesystem::path& path) { load_text(read_file(path), path.string()); }
 
-void ConfigTable::load_text(std::string_view text, std::string_view source) {
+void ConfigTable::load_text(std::string_view text, std::string_view source, const Known& elsewhere) {
   toml::table parsed;
   try {
     parsed = toml::parse(text, source);
@@ -241,6 +268,7 @@ void ConfigTable::load_text(std::string_view text, std::string_view source) {
                                 error.description()));
   }
   for (const auto& [key, node] : parsed) {
+    if (elsewhere && elsewhere(key.str())) continue;
     const std::string at = fmt::format("{}:{}:{}", source, key.source().begin.line, key.source().begin.column);
     ConfigField& field = find(key.str(), at);
     std::visit(
@@ -248,8 +276,8 @@ void ConfigTable::load_text(std::string_view text, std::string_view source) {
           Pointee<decltype(target)> value{};
           const std::string where =
               fmt::format("{}:{}:{}", source, node.source().begin.line, node.source().begin.column);
-          check(from_node(node, value), "{}: {} takes {}, not this {}", where, field.name, field_type(field),
-                node.is_integer() ? "integer, which is out of range" : node_type(node));
+          check(from_node(node, value), "{}: {} takes {}{}, not this {}", where, field.name, field_type(field),
+                type_bounds(field), node.is_integer() ? "integer, which is out of range" : node_type(node));
           check_limits(field, value, where);
           *target = std::move(value);
         },
@@ -260,16 +288,25 @@ void ConfigTable::load_text(std::string_view text, std::string_view source) {
 
 void ConfigTable::override_one(std::string_view argument) {
   const size_t equals = argument.find('=');
-  check(argument.starts_with("--") && equals != std::string_view::npos && equals > 2,
-        "[config] '{}' is not of the form --key=value", argument);
+  const bool has_key = argument.starts_with("--") && equals != std::string_view::npos && equals > 2;
+  if (!has_key) throw CommandLineError(fmt::format("[config] '{}' is not of the form --key=value", argument));
   const std::string_view name = argument.substr(2, equals - 2);
-  const std::string_view text = argument.substr(equals + 1);
-  ConfigField& field = find(name, argument);
+  try {
+    find(name, argument);
+  } catch (const UserError& error) {
+    throw CommandLineError(error.what());
+  }
+  set(name, argument.substr(equals + 1), argument);
+}
+
+void ConfigTable::set(std::string_view name, std::string_view text, std::string_view where) {
+  ConfigField& field = find(name, where);
   std::visit(
       [&](auto* target) {
         Pointee<decltype(target)> value{};
-        check(from_text(text, value), "{}: {} takes {}, not '{}'", argument, field.name, field_type(field), text);
-        check_limits(field, value, argument);
+        check(from_text(text, value), "{}: {} takes {}{}, not '{}'", where, field.name, field_type(field),
+              type_bounds(field), text);
+        check_limits(field, value, where);
         *target = std::move(value);
       },
       field.target);

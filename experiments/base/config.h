@@ -2,11 +2,16 @@
 //
 // Values come from defaults, then a TOML file, then --key=value overrides, in this order. A key
 // that is not in the table is a UserError with the nearest known key; a value of the wrong type or
-// out of range is a UserError that says where it stands (file:line:column, or the override itself).
+// out of range is a UserError that says where it stands (file:line:column, or the override itself). An override of a
+// key that is not there is a CommandLineError.
 //
-//   TrainingOptions options;
+// Every number has limits: those of its field, else kLargestInteger and kLargestNumber. None is infinite or no number.
+//
+// Strings have any bytes, as names of files do: in TOML those that are not UTF-8 stand as utf8.h says.
+//
+//   TrainingKeys keys;
 //   ConfigTable table;
-//   add_training_fields(table, options);
+//   add_training_fields(table, keys);
 //   table.load_file("configs/small.toml");
 //   table.override_all({"--n_layer=4", "--learning_rate=1e-3"});
 //   table.to_toml();                               // the resolved configuration
@@ -14,6 +19,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -22,6 +28,10 @@
 #include <vector>
 
 namespace surtsey::experiments {
+
+// What a number may be where its field sets no limits: integers that a double holds exactly, and what f32 holds.
+inline constexpr double kLargestInteger = 9007199254740992;
+inline constexpr double kLargestNumber = 3.4028234663852886e38;
 
 // One key. The pointer is to the caller's variable, which must outlive the table; its value when it
 // is added is the default.
@@ -50,8 +60,12 @@ class ConfigTable {
 
   // A TOML file of `key = value` lines; throws UserError also when it cannot be read.
   void load_file(const std::filesystem::path& path);
-  // The same from text; source stands for the file name in messages.
-  void load_text(std::string_view text, std::string_view source);
+  // The same from text; source stands for the file name in messages. Keys that `elsewhere` knows are others' to read.
+  using Known = std::function<bool(std::string_view key)>;
+  void load_text(std::string_view text, std::string_view source, const Known& elsewhere = {});
+
+  // A value as an override writes it, from elsewhere: `where` stands for the place in messages.
+  void set(std::string_view name, std::string_view text, std::string_view where);
 
   // One "--key=value". Lists are "a,b,c", also in brackets; strings are taken as they are.
   void override_one(std::string_view argument);

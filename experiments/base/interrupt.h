@@ -1,6 +1,13 @@
-// Ctrl-C and SIGTERM: the first asks for a clean end (finish what is in flight, save, exit), the
-// second ends the process at once.
+// Being told to stop: the first signal asks for a clean end (finish what is in flight, save, exit).
+//
+// SIGINT, SIGTERM, SIGHUP (a terminal that closes), SIGXCPU (a soft limit of CPU time) and SIGUSR1, SIGUSR2 (batch
+// systems, ahead of a time limit) ask alike; one that was ignored when the program began (nohup) stays ignored, SIGINT
+// and SIGTERM excepted. A SIGINT or SIGTERM that comes a second or more after the first signal ends the process at
+// once; sooner it is the same request, which reached the process twice (timeout, a batch system, a shell's trap signal
+// both the process and its group).
 #pragma once
+
+#include <sys/types.h>
 
 #include "graph/error.h"
 
@@ -16,5 +23,8 @@ void handle_interrupts();
 bool interrupted();
 // Sets what interrupted() says, for tests and for programs that stop for other reasons.
 void set_interrupted(bool value);
+
+// Asks a process that handles interrupts to stop. However often and whenever, it never ends at once by this.
+void ask_to_stop(pid_t process);
 
 }  // namespace surtsey::experiments

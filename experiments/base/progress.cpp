@@ -12,9 +12,12 @@ namespace {
 
 constexpr int kBarWidth = 24;
 
+// guarded() puts a stream without a descriptor of its own in the place of stderr.
+int descriptor_of(std::FILE* stream) { return stream == stderr ? STDERR_FILENO : fileno(stream); }
+
 int terminal_columns(std::FILE* stream) {
   winsize size{};
-  return ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+  return ioctl(descriptor_of(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 }  // namespace
@@ -55,7 +58,7 @@ Progress::Progress(std::string label, int64_t total, std::FILE* stream, std::opt
     : label_(std::move(label)),
       total_(total),
       stream_(stream),
-      terminal_(terminal.value_or(isatty(fileno(stream)) != 0)),
+      terminal_(terminal.value_or(isatty(descriptor_of(stream)) != 0)),
       start_(std::chrono::steady_clock::now()) {}
 
 Progress::~Progress() {

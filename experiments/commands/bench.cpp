@@ -1,6 +1,8 @@
 #include "experiments/commands/bench.h"
 
+#include "experiments/adapt/packed.h"
 #include "experiments/commands/keys.h"
+#include "experiments/models/shapes.h"
 
 #include <algorithm>
 #include <chrono>
@@ -17,22 +19,60 @@ void check_bench(const BenchOptions& options) {
 
 void for_each_model(const BenchModels& models, const std::vector<std::string>& keys,
                     const std::function<void(const BenchModel&)>& visit) {
-  ModelConfig base;
-  ConfigTable none;
-  read_keys(base, none, "", keys);
-  for_each_combination({models.vocab_size, models.block_size, models.n_layer, models.n_embd, models.n_head,
-                        models.batch_size, models.members},
-                       [&](const std::vector<int64_t>& v) {
-                         BenchModel model{base, v[5], v[6]};
-                         model.config.vocab_size = v[0];
-                         model.config.block_size = v[1];
-                         model.config.n_layer = v[2];
-                         model.config.n_embd = v[3];
-                         model.config.n_head = v[4];
-                         check_config(model.config);
-                         check(v[5] > 0 && v[6] > 0, "--batch_size and --members are at least 1");
-                         visit(model);
-                       });
+  constexpr int64_t kContext = 1024;
+  for (const std::string& name : models.model.empty() ? std::vector<std::string>{""} : models.model) {
+    ModelConfig base;
+    int64_t batch_size = 1;
+    if (!name.empty()) {
+      apply_shape(base, name);
+      base.block_size = std::min(base.block_size, kContext);
+    } else {
+      const BenchModels::Unnamed& unnamed = models.unnamed;
+      base.vocab_size = unnamed.vocab_size;
+      base.block_size = unnamed.block_size;
+      base.n_layer = unnamed.n_layer;
+      base.n_embd = unnamed.n_embd;
+      base.n_head = unnamed.n_head;
+      batch_size = unnamed.batch_size;
+    }
+    ConfigTable none;
+    read_keys(base, none, "", keys);
+    const auto list = [](const std::vector<int64_t>& given, int64_t otherwise) {
+      return given.empty() ? std::vector{otherwise} : given;
+    };
+    for (const std::string& weights : models.weights) {
+      for_each_combination({list(models.vocab_size, base.vocab_size), list(models.block_size, base.block_size),
+                            list(models.n_layer, base.n_layer), list(models.n_embd, base.n_embd),
+                            list(models.n_head, base.n_head), list(models.batch_size, batch_size), models.members},
+                           [&](const std::vector<int64_t>& v) {
+                             BenchModel model{base, v[5], v[6], weights};
+                             model.config.vocab_size = v[0];
+                             model.config.block_size = v[1];
+                             model.config.n_layer = v[2];
+                             model.config.n_embd = v[3];
+                             model.config.n_head = v[4];
+                             check_config(model.config);
+                             check(v[5] > 0 && v[6] > 0, "--batch_size and --members are at least 1");
+                             visit(model);
+                           });
+    }
+  }
+}
+
+TrainConfig BenchModel::train() const {
+  constexpr uint32_t kSeed = 1337;
+  constexpr double kLearningRate = 1e-3;
+  TrainConfig train;
+  train.batch_size = static_cast<int32_t>(batch_size);
+  train.members.clear();
+  for (int64_t e = 0; e < members; ++e) train.members.push_back({kSeed + uint32_t(e), kLearningRate});
+  return train;
+}
+
+Model BenchModel::model() const {
+  Model result(config);
+  freeze_weights(result.store(), weights);
+  return result;
 }
 
 void add_model(Record& record, const BenchModel& model, int64_t parameters) {
@@ -43,6 +83,7 @@ void add_model(Record& record, const BenchModel& model, int64_t parameters) {
   record["n_head"] = model.config.n_head;
   record["batch_size"] = model.batch_size;
   record["members"] = model.members;
+  record["weights"] = model.weights;
   record["parameters"] = parameters;
 }
 

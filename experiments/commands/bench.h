@@ -4,7 +4,7 @@
 #include "engine/session.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/records.h"
-#include "experiments/models/model_config.h"
+#include "experiments/train/train_program.h"
 
 namespace surtsey::experiments::commands {
 
@@ -17,6 +17,11 @@ struct BenchModel {
   ModelConfig config;
   int64_t batch_size = 0;
   int64_t members = 0;
+  std::string weights = "trained";
+
+  Model model() const;
+  // Of a run at a constant learning rate that no benchmark is too long for: member e has seed 1337 + e.
+  TrainConfig train() const;
 };
 void for_each_model(const BenchModels& models, const std::vector<std::string>& keys,
                     const std::function<void(const BenchModel&)>& visit);

@@ -108,7 +108,7 @@ Record measure(engine::Device& device, const Case& c, const BenchOptions& option
   record["variant"] = variant == AttentionVariant::lane_broadcast ? "lane_broadcast" : "shared_tile";
   record["runs_per_sample"] = fused_runs;
   add_samples(record, samples);
-  const double median_ns = record["median_ns"].get<double>();
+  const double median_ns = record.number("median_ns");
   record["gflops"] = double(fused.plan().matmul_flops) / median_ns;
   record["dispatches"] = fused.plan().dispatches.size();
   record["arena_bytes"] = fused.arena_bytes();

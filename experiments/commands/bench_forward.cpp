@@ -1,5 +1,6 @@
 #include "experiments/commands/bench.h"
-#include "experiments/train/step_program.h"
+#include "experiments/models/forward_program.h"
+#include "experiments/train/train_session.h"
 
 #include <chrono>
 
@@ -7,15 +8,12 @@ namespace surtsey::experiments::commands {
 namespace {
 
 Record measure(engine::Device& device, const BenchModel& benched, const BenchForwardOptions& options) {
-  constexpr uint32_t kSeed = 1337;
-  const Model model(benched.config);
-  StepConfig step;
-  step.batch_size = benched.batch_size;
-  step.members = benched.members;
+  const Model model = benched.model();
   engine::Session session(device, session_options(device, options.bench));
-  session.add_program("forward", forward_pass(model, step));
+  session.add_program("forward", forward_program(model, benched.batch_size, size_t(benched.members)));
   session.allocate();
-  write_initial_state(session, model, step, 0, kSeed);
+  write_models(session, model, benched.train().members);
+  write_uniform_tokens(session, benched.config, benched.train().members.front().seed);
   const auto samples = take_samples(options.bench.warmup, options.bench.repetitions, [&] {
     const auto start = std::chrono::steady_clock::now();
     session.run("forward");
@@ -33,7 +31,7 @@ Record measure(engine::Device& device, const BenchModel& benched, const BenchFor
   record["matmul_flops"] = plan.matmul_flops;
   record["arena_bytes"] = session.arena_bytes();
   add_samples(record, samples);
-  const double median_ns = record["median_ns"].get<double>();
+  const double median_ns = record.number("median_ns");
   const auto tokens = double(benched.members * benched.batch_size * benched.config.block_size);
   record["median_ms"] = median_ns / 1e6;
   record["tokens_per_second"] = tokens / median_ns * 1e9;

@@ -1,7 +1,6 @@
 #include "experiments/commands/bench.h"
 #include "experiments/generate/decode.h"
-#include "experiments/train/step_program.h"
-#include "experiments/train/train_program.h"
+#include "experiments/train/train_session.h"
 #include "graph/random.h"
 
 #include <algorithm>
@@ -20,7 +19,7 @@ uint64_t run_for(engine::Session& session, const char* program, int64_t steps) {
 Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt, int64_t new_tokens,
                const BenchGenerateOptions& options) {
   constexpr uint32_t kSeed = 1337;
-  const Model model(benched.config);
+  const Model model = benched.model();
   DecodeConfig config;
   config.rows = benched.batch_size;
   config.columns = prompt + new_tokens;
@@ -28,9 +27,7 @@ Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt
   engine::Session session(device, session_options(device, options.bench));
   Decoder decoder(session, model, size_t(benched.members), config);
   session.allocate();
-  StepConfig step;
-  step.members = benched.members;
-  write_initial_state(session, model, step, 0, kSeed);
+  write_models(session, model, benched.train().members);
   std::vector<uint32_t> tokens;
   for (int64_t i = 0; i < benched.members * config.rows * config.columns; ++i) {
     tokens.push_back(

@@ -73,7 +73,7 @@ Record measure(engine::Device& device, const graph::MatmulShape& c, const std::s
   record["runs_per_sample"] = runs;
   add_samples(record,
               take_samples(options.warmup, options.repetitions, [&] { return time_runs(session, "matmul", runs); }));
-  record["gflops"] = 2.0 * double(c.m) * double(c.n) * double(c.k) / record["median_ns"].get<double>();
+  record["gflops"] = 2.0 * double(c.m) * double(c.n) * double(c.k) / record.number("median_ns");
   return record;
 }
 

@@ -122,7 +122,7 @@ Record measure(engine::Device& device, const Case& c, int64_t vocab_size, const 
   record["runs_per_sample"] = runs;
   add_samples(record,
               take_samples(options.warmup, options.repetitions, [&] { return time_runs(session, "reduce", runs); }));
-  const double median_ns = record["median_ns"].get<double>();
+  const double median_ns = record.number("median_ns");
   record["bytes"] = bytes;
   record["gbs"] = double(bytes) / median_ns;
   record["dispatches"] = session.plan("reduce").dispatches.size();

@@ -1,5 +1,5 @@
 #include "experiments/commands/bench.h"
-#include "experiments/train/step_program.h"
+#include "experiments/train/train_session.h"
 
 #include <unistd.h>
 #include <chrono>
@@ -48,16 +48,14 @@ Startup start_up(engine::Device& device, const BenchModel& benched, const BenchO
     return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
   };
   const Model model(benched.config);
-  StepConfig step;
-  step.batch_size = benched.batch_size;
-  step.members = benched.members;
-  const graph::Program program = training_step(model, step);
+  const TrainConfig train = benched.train();
+  const graph::Program program = train_step(model, train);
   Startup result;
   result.graph_ms = ms_since(begin);
   engine::SessionOptions session_settings = session_options(device, options);
   session_settings.cache = cache;
   engine::Session session(device, session_settings);
-  session.add_program("train", program);
+  session.add_program("train", program, compile_options(train, "train"));
   const auto allocation = Clock::now();
   session.allocate();
   result.allocate_ms = ms_since(allocation);

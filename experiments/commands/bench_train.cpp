@@ -1,7 +1,6 @@
 #include "experiments/commands/bench.h"
 #include "experiments/train/options.h"
-#include "experiments/train/step_program.h"
-#include "experiments/train/train_program.h"
+#include "experiments/train/train_session.h"
 
 #include <algorithm>
 #include <chrono>
@@ -11,18 +10,14 @@ namespace {
 
 Record measure(engine::Device& device, const BenchModel& benched, graph::DType dtype, const std::string& budget,
                const BenchTrainOptions& options) {
-  constexpr double kLearningRate = 1e-3;
-  constexpr uint32_t kSeed = 1337;
   const Model model(benched.config);
-  StepConfig step;
-  step.batch_size = benched.batch_size;
-  step.members = benched.members;
-  step.optimizer = optimizer_for(step.optimizer, dtype);
+  TrainConfig train = benched.train();
+  train.dtype = dtype;
+  train.memory = parse_memory_budget(budget == "none" ? "" : budget);
   engine::Session session(device, session_options(device, options.bench));
-  session.add_program("train", training_step(model, step),
-                      {.storage = dtype, .memory = parse_memory_budget(budget == "none" ? "" : budget)});
+  add_train_programs(session, model, train);
   session.allocate();
-  write_initial_state(session, model, step, kLearningRate, kSeed);
+  write_uniform_start(session, model, train);
 
   const auto steps = uint32_t(options.steps);
   const auto samples = take_samples(options.bench.warmup, options.bench.repetitions, [&] {
@@ -55,8 +50,8 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
   record["arena_bytes"] = session.arena_bytes();
   record["loss"] = session.read_output_floats("train", "loss");
   add_samples(record, samples);
-  const double median_ns = record["median_ns"].get<double>();
-  const auto tokens = double(step.members * step.batch_size * benched.config.block_size);
+  const double median_ns = record.number("median_ns");
+  const auto tokens = double(benched.members * benched.batch_size * benched.config.block_size);
   record["tokens_per_second"] = tokens / median_ns * 1e9;
   record["gflops"] = double(plan.matmul_flops) / median_ns;
   return record;

@@ -114,11 +114,19 @@ struct BenchReduceOptions {
 };
 void bench_reduce(const BenchReduceOptions& options);
 
-// The models of a benchmark: decoders with learned positions, pre-LayerNorm, GELU (erf), biases
-// everywhere but in the untied head.
+// The models of a benchmark: those that `model` names (models/shapes.h), or decoders with learned positions,
+// pre-LayerNorm, GELU (erf), biases everywhere but in the untied head. An empty list is what the named model has (of
+// its context 1024 tokens at most, one sequence), or without a name what `unnamed` has.
 struct BenchModels {
-  std::vector<int64_t> vocab_size = {16}, block_size = {32}, n_layer = {2}, n_embd = {32}, n_head = {2},
-                       batch_size = {64}, members = {1};
+  struct Unnamed {
+    int64_t vocab_size = 16, block_size = 32, n_layer = 2, n_embd = 32, n_head = 2, batch_size = 64;
+  };
+  Unnamed unnamed = {};
+  std::vector<std::string> model = {};
+  std::vector<int64_t> vocab_size = {}, block_size = {}, n_layer = {}, n_embd = {}, n_head = {}, batch_size = {},
+                       members = {1};
+  // How weights are kept: trained (one f32 tensor), or frozen as f32, f16, bf16, int8, int4 (adapt/packed.h).
+  std::vector<std::string> weights = {"trained"};
 };
 
 // A full training step (forward, backward, clipping, AdamW).
@@ -132,14 +140,13 @@ void bench_train(const BenchTrainOptions& options);
 
 // From a model's description to the first submission of its training step, by stage, with an empty
 // cache of shaders and with one that the run before filled. Parameters are not initialised and
-// nothing runs, so what the driver compiles at a first run does not count. GPT-2's smallest unless
-// lists or `keys` say otherwise.
+// nothing runs, so what the driver compiles at a first run does not count. Of GPT-2's smallest size
+// unless a name, lists or `keys` say otherwise.
 struct BenchStartupOptions : BenchModels {
   BenchStartupOptions() {
     bench.repetitions = 3;
     bench.warmup = 0;
-    vocab_size = {50257}, block_size = {1024}, n_layer = {12}, n_embd = {768}, n_head = {12};
-    batch_size = {1};
+    unnamed = {.vocab_size = 50257, .block_size = 1024, .n_layer = 12, .n_embd = 768, .n_head = 12, .batch_size = 1};
   }
   BenchOptions bench;
   std::vector<std::string> keys;

@@ -1,3 +1,4 @@
+#include "experiments/base/file.h"
 #include "experiments/commands/bench.h"
 #include "experiments/commands/disassemble.h"
 #include "experiments/commands/requested_step.h"
@@ -7,7 +8,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <set>
 
 namespace surtsey::experiments::commands {
@@ -20,7 +20,7 @@ using graph::Plan;
 struct Compiled {
   Plan plan;
   std::vector<shaders::Shader> shaders;
-  std::vector<std::pair<std::string, std::string>> passes;  // name, the graph after it
+  std::vector<std::pair<std::string, std::string>> passes;  // name, what it left behind
 };
 
 class Inspection {
@@ -47,10 +47,7 @@ class Inspection {
       return;
     }
     const std::filesystem::path path = std::filesystem::path(options_.out) / file;
-    std::ofstream out(path, std::ios::binary);
-    out << text;
-    out.close();
-    check(!out.fail(), "{} cannot be written", path.string());
+    write_file_atomic(path, text);
     fmt::print("{}\n", path.string());
   }
 
@@ -184,10 +181,8 @@ void inspect(const InspectOptions& options) {
   Compiled compiled;
   graph::CompileOptions& compile = step.compile;
   if (inspection.shows("passes")) {
-    compile.observe = [&](const char* pass, const graph::Program& before, const graph::Program& after) {
-      std::string text = graph::print(after);
-      if (text == graph::print(before)) text = "(nothing changed)\n";
-      compiled.passes.emplace_back(pass, std::move(text));
+    compile.observe = [&](const char* pass, const std::string& text) {
+      compiled.passes.emplace_back(pass, text.empty() ? "(nothing changed)\n" : text);
     };
   }
   compiled.plan = graph::compile(program, target, compile);
@@ -199,7 +194,7 @@ void inspect(const InspectOptions& options) {
   if (inspection.shows("graph")) inspection.view("graph.txt", "graph", graph::print(program));
   for (size_t i = 0; i < compiled.passes.size(); ++i) {
     const auto& [pass, text] = compiled.passes[i];
-    inspection.view(fmt::format("pass_{}_{}.txt", i + 1, pass), "graph after " + pass, text);
+    inspection.view(fmt::format("pass_{}_{}.txt", i + 1, pass), "after " + pass, text);
   }
   if (inspection.shows("plan")) {
     inspection.view("plan.txt", "plan", graph::print(compiled.plan));

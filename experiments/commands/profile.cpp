@@ -1,36 +1,20 @@
 #include "experiments/profile/run.h"
 
 #include "experiments/commands/commands.h"
-#include "experiments/commands/keys.h"
+#include "experiments/commands/requested_step.h"
 #include "experiments/commands/study_program.h"
-#include "experiments/train/step_program.h"
+#include "experiments/train/train_session.h"
 
 namespace surtsey::experiments::commands {
 namespace {
 
-constexpr double kLearningRate = 1e-3;
-
-struct Subject {
-  Subject() {
-    table.add("data", &data, "text file; not read");
-    table.add("members", &members, "models of an ensemble").at_least(1);
-    add_training_fields(table, training);
-  }
-  Subject(const Subject&) = delete;
-  Subject& operator=(const Subject&) = delete;
-
-  ModelConfig model;
-  TrainingOptions training;
-  std::string data;
-  int64_t members = 1;
-  ConfigTable table;
-};
-
-std::string shape_of(const Model& model, const StepConfig& step) {
+std::string shape_of(const Model& model, const TrainConfig& train) {
   const ModelConfig& c = model.config();
-  return fmt::format("training step, {} layers of width {}, {} parameters, {} x {} tokens{}", c.n_layer, c.n_embd,
-                     model.parameter_count(), step.batch_size, c.block_size,
-                     step.members == 1 ? "" : fmt::format(", {} members", step.members));
+  const size_t members = train.members.size();
+  return fmt::format(
+      "training step, {} layers of width {}, {} parameters, {} x {} tokens{}{}", c.n_layer, c.n_embd,
+      model.parameter_count(), train.batch_size, c.block_size, members == 1 ? "" : fmt::format(", {} members", members),
+      train.dtype == graph::DType::f32 ? "" : fmt::format(", activations in {}", graph::name(train.dtype)));
 }
 
 [[noreturn]] void profile_study(const ProfileCommandOptions& options) {
@@ -56,22 +40,13 @@ void profile(const ProfileCommandOptions& options) {
                                .command = options.command};
   check_request(request);
   if (names_a_study(options.subject)) profile_study(options);
-  Subject subject;
-  read_keys(subject.model, subject.table, options.subject, options.keys);
-  const Model model(subject.model);
-  StepConfig step;
-  step.batch_size = subject.training.batch_size;
-  step.members = subject.members;
-  step.optimizer = step_optimizer(subject.training);
-  if (subject.training.gradient_accumulation_steps != 1)
-    fmt::print(stderr, "gradient_accumulation_steps is taken as 1: a batch and its update\n");
-
+  const RequestedStep step = requested_step("train", 1, options.subject, options.keys);
   engine::Device device = engine::Device::open({.select = options.device});
   engine::Session session(device, {.driver_statistics = true});
-  session.add_program("train", training_step(model, step));
+  add_train_programs(session, step.model, step.train);
   session.allocate();
-  write_initial_state(session, model, step, kLearningRate, subject.training.seed);
-  run_profile(session, "train", shape_of(model, step), to_json(subject.model).dump(), request);
+  write_uniform_start(session, step.model, step.train);
+  run_profile(session, "train", shape_of(step.model, step.train), json_text(step.model.config()), request);
 }
 
 }  // namespace surtsey::experiments::commands

@@ -1,6 +1,9 @@
 #include "experiments/commands/records.h"
 
+#include "experiments/base/json_text.h"
 #include "graph/error.h"
+
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -8,10 +11,22 @@
 namespace surtsey::experiments::commands {
 namespace {
 
-std::string cell(const Record& value) {
-  if (value.is_string()) return value.get<std::string>();
-  if (value.is_number_float()) return fmt::format("{:.4g}", value.get<double>());
-  return value.dump();
+using nlohmann::ordered_json;
+
+ordered_json to_json(const Record::Value::Content& content) {
+  return std::visit([](const auto& value) { return ordered_json(value); }, content);
+}
+
+ordered_json to_json(const Record& record) {
+  ordered_json object = ordered_json::object();
+  for (const auto& [name, value] : record.fields()) object[name] = to_json(value.content());
+  return object;
+}
+
+std::string cell(const Record::Value::Content& content) {
+  if (const auto* text = std::get_if<std::string>(&content)) return *text;
+  if (const auto* number = std::get_if<double>(&content)) return fmt::format("{:.4g}", *number);
+  return to_json(content).dump();
 }
 
 std::string duration(double ns) {
@@ -21,9 +36,9 @@ std::string duration(double ns) {
 }
 
 std::string time_cell(const Record& record) {
-  const std::string time = duration(record["median_ns"].get<double>());
+  const std::string time = duration(record.number("median_ns"));
   if (!record.contains("deviation_ns")) return time;
-  return fmt::format("{} ± {}", time, duration(record["deviation_ns"].get<double>()));
+  return fmt::format("{} ± {}", time, duration(record.number("deviation_ns")));
 }
 
 void print_markdown(const std::vector<Record>& records, const std::vector<std::string>& columns) {
@@ -35,7 +50,7 @@ void print_markdown(const std::vector<Record>& records, const std::vector<std::s
   fmt::print("{} time |\n{} ---: |\n", head, rule);
   for (const Record& record : records) {
     std::string line = "|";
-    for (const std::string& name : columns) line += fmt::format(" {} |", cell(record[name]));
+    for (const std::string& name : columns) line += fmt::format(" {} |", cell(record.at(name)));
     fmt::print("{} {} |\n", line, time_cell(record));
   }
 }
@@ -43,7 +58,8 @@ void print_markdown(const std::vector<Record>& records, const std::vector<std::s
 void print_csv(const std::vector<Record>& records) {
   for (size_t i = 0; i < records.size(); ++i) {
     std::string head, line;
-    for (const auto& [name, value] : records[i].items()) {
+    for (const auto& [name, field] : records[i].fields()) {
+      const ordered_json value = to_json(field.content());
       if (value.is_array()) continue;
       head += (head.empty() ? "" : ",") + name;
       line += (line.empty() ? "" : ",") + value.dump();
@@ -54,6 +70,33 @@ void print_csv(const std::vector<Record>& records) {
 }
 
 }  // namespace
+
+Record::Value& Record::operator[](const std::string& name) {
+  for (auto& [known, value] : fields_) {
+    if (known == name) return value;
+  }
+  return fields_.emplace_back(name, Value()).second;
+}
+
+const Record::Value::Content& Record::at(const std::string& name) const {
+  for (const auto& [known, value] : fields_) {
+    if (known == name) return value.content();
+  }
+  throw UserError(fmt::format("a record has no field '{}'", name));
+}
+
+double Record::number(const std::string& name) const {
+  return std::visit(
+      [&](const auto& value) -> double {
+        if constexpr (std::is_arithmetic_v<std::decay_t<decltype(value)>>) return double(value);
+        throw UserError(fmt::format("a record's field '{}' is not a number", name));
+      },
+      at(name));
+}
+
+bool Record::contains(const std::string& name) const {
+  return std::any_of(fields_.begin(), fields_.end(), [&](const auto& field) { return field.first == name; });
+}
 
 std::vector<uint64_t> take_samples(int64_t warmup, int64_t repetitions, const std::function<uint64_t()>& sample) {
   for (int64_t i = 0; i < warmup; ++i) sample();
@@ -83,9 +126,11 @@ void print_records(const std::vector<Record>& records, const std::string& format
                    const std::vector<std::string>& columns) {
   if (format == "md") print_markdown(records, columns);
   if (format == "csv") print_csv(records);
-  if (format == "json") fmt::print("{}\n", Record(records).dump(2));
+  ordered_json list = ordered_json::array();
+  for (const Record& record : records) list.push_back(to_json(record));
+  if (format == "json") fmt::print("{}\n", json_text(list, 2));
   if (format == "jsonl") {
-    for (const Record& record : records) fmt::print("{}\n", record.dump());
+    for (const ordered_json& record : list) fmt::print("{}\n", json_text(record));
   }
 }
 

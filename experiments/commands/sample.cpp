@@ -4,16 +4,35 @@
 #include "experiments/train/train.h"
 #include "graph/graph.h"
 
+#include <cmath>
+#include <nlohmann/json.hpp>
+
 namespace surtsey::experiments::commands {
 namespace {
 
+constexpr int64_t kMostSamples = 1 << 16;  // rows of one session
+constexpr int64_t kMostTokens = 1 << 30;
+
 void check_options(const SampleOptions& options) {
-  check(options.num_samples > 0, "--num_samples is at least 1, not {}", options.num_samples);
-  check(options.max_new_tokens >= 0, "--max_new_tokens cannot be {}", options.max_new_tokens);
-  check(options.temperature >= 0, "--temperature cannot be {}", options.temperature);
-  check(options.top_k >= 0, "--top_k cannot be {}", options.top_k);
+  check(options.num_samples > 0 && options.num_samples <= kMostSamples, "--num_samples is from 1 to {}, not {}",
+        kMostSamples, options.num_samples);
+  check(options.max_new_tokens >= 0 && options.max_new_tokens <= kMostTokens,
+        "--max_new_tokens is from 0 to {}, not {}", kMostTokens, options.max_new_tokens);
+  check(options.temperature >= 0 && std::isfinite(options.temperature), "--temperature is a number from 0, not {}",
+        options.temperature);
+  check(options.top_k >= 0 && options.top_k <= kMostTokens, "--top_k is from 0 to {}, not {}", kMostTokens,
+        options.top_k);
   check(options.top_p > 0 && options.top_p <= 1, "--top_p is above 0 and at most 1, not {}", options.top_p);
   check(!options.start.empty(), "--start cannot be empty");
+}
+
+std::vector<int32_t> encode_start(const tasks::TextSource& source, const std::string& start) {
+  try {
+    return source.encode(start);
+  } catch (const UserError& error) {
+    throw UserError(
+        fmt::format("--start{}: {}", start == "\n" ? ", a line break unless it is given" : "", error.what()));
+  }
 }
 
 using Text = std::vector<int32_t>;
@@ -53,7 +72,7 @@ void sample(const SampleOptions& options) {
   const Checkpoint checkpoint = load_checkpoint(root, model.store());
   const auto source =
       tasks::TextSource::from_vocabulary(saved["vocabulary"].get<std::string>(), int32_t(model.config().block_size));
-  const std::vector<int32_t> prompt = source.encode(options.start);
+  const std::vector<int32_t> prompt = encode_start(source, options.start);
 
   engine::Device device = engine::Device::open({.select = options.device});
   engine::Session session(device, {.quiet = true});

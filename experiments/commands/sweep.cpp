@@ -3,9 +3,11 @@
 #include "experiments/commands/study_program.h"
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <filesystem>
 
+#include "experiments/base/json_text.h"
 #include "experiments/results/record.h"
 #include "experiments/sweeps/sweep_directory.h"
 #include "graph/error.h"
@@ -93,7 +95,7 @@ void sweep_status(const SweepStatusOptions& options) {
     }
     const nlohmann::ordered_json status = {{"packs", list},
                                            {"seconds_left", left ? nlohmann::ordered_json(*left) : nullptr}};
-    fmt::print("{}\n", status.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    fmt::print("{}\n", json_text(status, 2));
     return;
   }
   size_t finished = 0;

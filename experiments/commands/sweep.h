@@ -46,7 +46,8 @@ void sweep_status(const SweepStatusOptions& options);
 void sweep_collect(const std::string& directory);
 
 // Writes DIR/slurm/job.sh, an array job with a task for every pack that is not finished, and hands
-// it to sbatch unless `dry`. A task that Slurm signals saves, and asks to be queued again.
+// it to sbatch unless `dry`. Packs from 1000 on are arrays of their own (job-1000.sh, ..), as Slurm
+// bounds the number of a task. A task that Slurm signals saves, and asks to be queued again.
 struct SweepSubmitOptions {
   std::string directory;
   bool slurm = false;

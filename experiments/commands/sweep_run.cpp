@@ -33,7 +33,7 @@ void run_one(SweepDirectory& directory, const SweepPack& pack, const SweepRunOpt
     fmt::print(stderr, "pack {} is finished already\n", pack.index);
     return;
   }
-  const std::optional<PackLock> lock = directory.lock(pack);
+  const std::optional<FolderLock> lock = directory.lock(pack);
   check(lock.has_value(), "pack {} is being run by another process", pack.index);
   const std::string device = options.devices.empty() ? "" : options.devices.front();
   engine::Device opened = engine::Device::open({.select = device});
@@ -50,7 +50,7 @@ void run_all(SweepDirectory& directory, const SweepRunOptions& options) {
     if (directory.result(pack)) continue;
     const bool failed_before = !directory.failure(pack).empty();
     if (options.only_failed && !failed_before) continue;
-    const std::optional<PackLock> lock = directory.lock(pack);
+    const std::optional<FolderLock> lock = directory.lock(pack);
     if (!lock || directory.result(pack)) continue;
     if (!device) device.emplace(engine::Device::open({.select = select}));
     try {

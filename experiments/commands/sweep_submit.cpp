@@ -1,8 +1,12 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 
+#include "experiments/base/exit_status.h"
 #include "experiments/base/join.h"
 #include "experiments/commands/sweep.h"
 #include "experiments/results/record.h"
@@ -21,16 +25,40 @@ std::string quoted(const std::string& text) {
   return result + "'";
 }
 
-// $child is trapped rather than the shell's own end, so that a pack has the time to save. A trap
-// ends `wait` early with 128 + 15, so the loop waits again until the tool has ended.
-constexpr const char* kScript = R"(#!/usr/bin/env bash
+// For sbatch, which splits a line of options at blanks that are not quoted, ends it at a '#' that is not, and takes a
+// backslash before a quote or another one.
+std::string quoted_option(const std::string& name, const std::string& value) {
+  const bool plain = std::all_of(value.begin(), value.end(), [](char letter) {
+    return std::isalnum(static_cast<unsigned char>(letter)) ||
+           std::string_view("-_./:,@%+").find(letter) != std::string_view::npos;
+  });
+  if (plain) return fmt::format("--{}={}", name, value);
+  std::string result = "--" + name + "=\"";
+  for (const char letter : value) {
+    if (letter == '\\' || letter == '"') result += '\\';
+    result += letter;
+  }
+  return result + '"';
+}
+
+// For a file name in which sbatch replaces %a and the like.
+std::string without_patterns(const std::string& path) {
+  std::string result;
+  for (const char letter : path) result += letter == '%' ? std::string("%%") : std::string(1, letter);
+  return result;
+}
+
+// $child is trapped rather than the shell's own end, so that a pack has the time to save. Slurm may signal the tool as
+// well; SIGUSR1 asks it to stop however often it was asked before. A trap ends `wait` early, so the loop waits again
+// until the tool has ended.
+constexpr const char* kScript = R"SH(#!/usr/bin/env bash
 {0}
-# One task of the array runs one pack. On SIGTERM the tool saves and ends with status 130; the task
-# then asks to be queued again, and goes on from that save. Killed outright, it goes on from its
-# last checkpoint when it is submitted again.
+# One task of the array runs one pack. Told to stop, the tool saves and ends with status {4}; the task then asks to be
+# queued again, and goes on from that save. Killed outright, it goes on from its last checkpoint when it is submitted
+# again.
 child=
-trap 'kill -TERM "$child" 2>/dev/null' TERM
-{1} sweep run {2} --index "$SLURM_ARRAY_TASK_ID" &
+trap 'kill -USR1 "$child" 2>/dev/null' TERM
+{1} sweep run {2} --index "$((SLURM_ARRAY_TASK_ID + {3}))" &
 child=$!
 status=0
 while :; do
@@ -38,11 +66,40 @@ while :; do
   wait "$child" || status=$?
   kill -0 "$child" 2>/dev/null || break
 done
-if [[ $status -eq 130 || $status -eq 143 ]]; then
+if [[ $status -eq {4} || $status -eq 143 || $status -eq 138 ]]; then
   scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}" || true
 fi
 exit "$status"
-)";
+)SH";
+
+// Slurm's MaxArraySize is 1001 unless a site raises it, and an index is below it: longer sweeps are several arrays.
+constexpr int64_t kMostTasks = 1000;
+
+// The script of the packs from `first` on; returns its path.
+fs::path write_script(const SweepDirectory& directory, const SweepSubmitOptions& options, int64_t first,
+                      const std::vector<std::string>& tasks) {
+  const std::string folder = (directory.path() / "slurm").string();
+  const std::string before = first > 0 ? fmt::format("{}+", first) : "";  // of the number in the log's name
+  std::vector<std::string> lines = {
+      quoted_option("job-name", directory.path().filename().string()),
+      fmt::format("--array={}{}", join(tasks, ","), options.most > 0 ? fmt::format("%{}", options.most) : ""),
+      quoted_option("output", fmt::format("{}/{}%a.log", without_patterns(folder), before)),
+      "--open-mode=append",
+      "--requeue",
+      "--signal=B:TERM@120"};
+  if (!options.time.empty()) lines.push_back(quoted_option("time", options.time));
+  if (!options.partition.empty()) lines.push_back(quoted_option("partition", options.partition));
+  lines.insert(lines.end(), options.extra.begin(), options.extra.end());
+  for (std::string& line : lines) {
+    check(line.find('\n') == std::string::npos, "sbatch takes no option with a line break: {}", line);
+    line.insert(0, "#SBATCH ");
+  }
+  const fs::path script = fs::path(folder) / (first > 0 ? fmt::format("job-{}.sh", first) : "job.sh");
+  const std::string self = fs::read_symlink("/proc/self/exe").string();
+  write_file_atomic(script, fmt::format(fmt::runtime(kScript), join(lines, "\n"), quoted(self),
+                                        quoted(directory.path().string()), first, kInterruptedStatus));
+  return script;
+}
 
 }  // namespace
 
@@ -50,41 +107,31 @@ void sweep_submit(const SweepSubmitOptions& options) {
   check(options.slurm, "submit takes --slurm: that is the batch system it knows");
   check(options.most >= 0, "--most is at least 0");
   const SweepDirectory directory = SweepDirectory::open(options.directory);
-  std::vector<std::string> indices;
+  std::map<int64_t, std::vector<std::string>> arrays;  // by the first pack: tasks, counted from there
   for (const SweepPack& pack : directory.packs()) {
-    if (!directory.result(pack)) indices.push_back(fmt::to_string(pack.index));
+    if (directory.result(pack)) continue;
+    arrays[pack.index / kMostTasks * kMostTasks].push_back(fmt::to_string(pack.index % kMostTasks));
   }
-  check(!indices.empty(), "every pack of '{}' is finished: there is nothing to submit", directory.path().string());
+  check(!arrays.empty(), "every pack of '{}' is finished: there is nothing to submit", directory.path().string());
+  // A backslash switches off what sbatch replaces in the name of a log.
+  check(directory.path().string().find('\\') == std::string::npos,
+        "'{}': sbatch names no logs in a folder with a backslash; rename it", directory.path().string());
 
   const fs::path folder = directory.path() / "slurm";
   std::error_code error;
   fs::create_directories(folder, error);
   check(!error, "cannot create '{}': {}", folder.string(), error.message());
-  std::vector<std::string> lines = {
-      fmt::format("--job-name={}", directory.path().filename().string()),
-      fmt::format("--array={}{}", join(indices, ","), options.most > 0 ? fmt::format("%{}", options.most) : ""),
-      fmt::format("--output={}/%a.log", folder.string()),
-      "--open-mode=append",
-      "--requeue",
-      "--signal=B:TERM@120"};
-  if (!options.time.empty()) lines.push_back("--time=" + options.time);
-  if (!options.partition.empty()) lines.push_back("--partition=" + options.partition);
-  lines.insert(lines.end(), options.extra.begin(), options.extra.end());
-  for (std::string& line : lines) {
-    check(line.find('\n') == std::string::npos, "a line of sbatch options holds a line break");
-    line.insert(0, "#SBATCH ");
+  std::vector<fs::path> scripts;
+  for (const auto& [first, tasks] : arrays) scripts.push_back(write_script(directory, options, first, tasks));
+  for (const fs::path& script : scripts) {
+    if (options.dry) {
+      fmt::print("{}\n", script.string());
+      continue;
+    }
+    std::fflush(stdout);
+    const int status = std::system(fmt::format("sbatch {}", quoted(script.string())).c_str());
+    check(status == 0, "sbatch did not take {}; --dry writes it only", script.string());
   }
-  const fs::path script = folder / "job.sh";
-  const std::string self = fs::read_symlink("/proc/self/exe").string();
-  write_file_atomic(
-      script, fmt::format(fmt::runtime(kScript), join(lines, "\n"), quoted(self), quoted(directory.path().string())));
-  if (options.dry) {
-    fmt::print("{}\n", script.string());
-    return;
-  }
-  std::fflush(stdout);
-  const int status = std::system(fmt::format("sbatch {}", quoted(script.string())).c_str());
-  check(status == 0, "sbatch did not take {}; --dry writes it only", script.string());
 }
 
 }  // namespace surtsey::experiments::commands

@@ -1,6 +1,9 @@
-#include "experiments/train/train.h"
+#include "experiments/train/driver.h"
 #include "experiments/train/options.h"
 
+#include "experiments/base/exit_status.h"
+#include "experiments/base/file.h"
+#include "experiments/base/folder_lock.h"
 #include "experiments/base/interrupt.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/keys.h"
@@ -8,10 +11,13 @@
 #include "experiments/results/environment.h"
 #include "experiments/results/metrics_export.h"
 #include "experiments/tasks/text.h"
+#include "shaders/cache_file.h"
 
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <sstream>
 
@@ -21,10 +27,13 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that may differ when a run is resumed: they change what is shown and saved, not a bit of
-// what is trained.
-const std::set<std::string> kFreeKeys = {"eval_interval", "eval_iters", "log_interval", "memory_budget"};
+// what is trained. The data may lie elsewhere: its content is compared.
+const std::set<std::string> kFreeKeys = {"data",       "divergence_patience", "eval_interval",
+                                         "eval_iters", "log_interval",        "memory_budget"};
+constexpr double kMostEvaluationTokens = 1 << 28;
 constexpr int32_t kEvaluationRows = 32;
 constexpr size_t kFinalWindows = 2000;
+constexpr const char* kValidationLoss = "val_loss";
 constexpr int64_t kUnknown = 1;  // a vocabulary that no text has
 
 // The defaults are nanoGPT's character-level model in the size it gives for a CPU.
@@ -49,7 +58,7 @@ struct Settings {
   std::string to_toml() const;
 
   ModelConfig model;
-  TrainingOptions training;
+  TrainingKeys training;
   std::string data;
   std::string from;
   ConfigTable table;
@@ -62,6 +71,11 @@ void Settings::read(const std::string& file, const std::vector<std::string>& key
   if (!table.was_set("warmup_iters")) training.warmup_iters = std::min(100, training.max_iters / 10);
   if (!table.was_set("min_lr")) training.min_lr = training.learning_rate / 10;
   training.dtype = graph::name(parse_dtype(training.dtype));  // one name each, to compare runs
+  check(double(training.eval_iters) * training.batch_size * double(model.block_size) <= kMostEvaluationTokens,
+        "eval_iters {} times batch_size {} times block_size {} is more than {:.0f} tokens an evaluation: fewer will do",
+        training.eval_iters, training.batch_size, model.block_size, kMostEvaluationTokens);
+  // A run may be resumed from another folder.
+  if (!data.empty()) data = fs::absolute(data).lexically_normal().string();
 }
 
 std::string Settings::to_toml() const {
@@ -102,24 +116,18 @@ void check_same_run(const Settings& saved, const Settings& wanted, const std::st
   }
 }
 
-TrainConfig train_config(const TrainingOptions& options) {
-  TrainConfig config;
-  graph::OptimizerConfig& optimizer = config.optimizer;
-  optimizer.beta1 = options.beta1;
-  optimizer.beta2 = options.beta2;
-  optimizer.weight_decay = options.weight_decay;
-  optimizer.clip_norm = options.grad_clip;
-  optimizer.accumulation_steps = options.gradient_accumulation_steps;
-  if (options.decay_lr) {
-    const double ratio = options.learning_rate > 0 ? options.min_lr / options.learning_rate : 0;
-    optimizer.schedule = {graph::Decay::cosine, options.warmup_iters, options.lr_decay_iters, ratio};
+// A text's content, whatever its file is called.
+std::string fingerprint(const std::string& text) { return fmt::format("{:016x}", shaders::hash64(text)); }
+
+std::string read_data(const std::string& path) {
+  check(!path.empty(), "--data FILE is needed: the text to train on");
+  try {
+    return read_file(path);
+  } catch (const UserError& error) {
+    throw UserError(
+        fmt::format("--data: {}; where it lies elsewhere now, say so: a run goes on with any file of the same content",
+                    error.what()));
   }
-  config.members = {{options.seed, options.learning_rate}};
-  config.batch_size = options.batch_size;
-  config.steps = options.max_iters;
-  config.dtype = parse_dtype(options.dtype);
-  config.memory = parse_memory_budget(options.memory_budget);
-  return config;
 }
 
 // One run, from its configuration to its last line.
@@ -129,7 +137,8 @@ class Run {
       : options_(options),
         settings_(settings),
         root_((fs::path(options.out) / "checkpoint").string()),
-        source_(open_data(settings)),
+        saved_(has_checkpoint(root_)),
+        source_(open_data()),
         model_(settings.model) {
     decay_matrices_only(model_.store());
   }
@@ -144,81 +153,111 @@ class Run {
 
  private:
   void train() {
-    const bool saved = has_checkpoint(root_);
     const bool existed = fs::exists(fs::path(options_.out) / "config.toml");
     engine::Device device = engine::Device::open({.select = options_.device});
     engine::SessionOptions session_options;
-    if (saved) {
-      const nlohmann::json config = load_checkpoint_config(root_);
-      check(config.value("vocabulary", "") == source_.vocabulary(),
-            "--resume: {} has another vocabulary than the run in {}", settings_.data, options_.out);
-      session_options.target = with_variants(device.target(), config.at("kernels"));
-    }
+    if (saved_) session_options.target = resumed_target(device.target(), root_, 1);
     engine::Session session(device, session_options);
     Trainer trainer(session, model_, train_config(settings_.training), source_);
     Evaluator evaluator(session, model_, 1, kEvaluationRows, source_.block_size());
     session.allocate();
 
-    if (saved) {
-      trainer.load(root_);
-    } else if (!settings_.from.empty()) {
-      trainer.initialise(forked_parameters());
-    } else {
-      trainer.initialise();
+    std::optional<RunDirectory> directory;
+    int64_t asked = 0;
+    Driver driver(trainer, run_options(trainer, evaluator, directory, asked));
+    if (!driver.resume()) {
+      if (settings_.from.empty()) {
+        trainer.initialise();
+      } else {
+        trainer.initialise(forked_weights());
+      }
     }
-    RunDirectory directory(options_.out, existed ? RunDirectory::Mode::kResume : RunDirectory::Mode::kFresh);
-    directory.write_config(settings_.to_toml());
-    directory.write_environment(describe_environment(device.info(), options_.command));
-    forget_after(trainer.step());
-    announce(trainer, saved);
-    steps(trainer, evaluator, directory);
+    directory.emplace(options_.out, existed ? RunDirectory::Mode::kResume : RunDirectory::Mode::kFresh);
+    directory->write_config(settings_.to_toml());
+    directory->write_environment(describe_environment(device.info(), options_.command));
+    forget_after(trainer.step(), asked);
+    announce(trainer);
+    logged_step_ = trainer.step();
+    driver.run();
+    print_line(fmt::format("done: {}", root_));
   }
 
-  static tasks::TextSource open_data(Settings& settings) {
-    check(!settings.data.empty(), "--data FILE is needed: the text to train on");
-    check(settings.model.architecture == Architecture::decoder, "text is trained with architecture decoder");
-    auto source = tasks::TextSource::from_file(settings.data, int32_t(settings.model.block_size));
-    const int64_t wanted = settings.model.vocab_size;
+  // The data, and what follows from it for the model.
+  tasks::TextSource open_data() {
+    check(settings_.model.architecture == Architecture::decoder, "text is trained with architecture decoder");
+    const std::string text = read_data(settings_.data);
+    fingerprint_ = fingerprint(text);
+    auto source = [&] {
+      try {
+        return tasks::TextSource(without_mark(text), int32_t(settings_.model.block_size));
+      } catch (const UserError& error) {
+        throw UserError(fmt::format("{}: {}", settings_.data, error.what()));
+      }
+    }();
+    if (saved_) check_same_data(source);
+    const int64_t wanted = settings_.model.vocab_size;
     check(wanted == kUnknown || wanted == source.vocab_size(),
-          "vocab_size is {}, but {} has {} different characters; leave the key out", wanted, settings.data,
+          "vocab_size is {}, but {} has {} different characters; leave the key out", wanted, settings_.data,
           source.vocab_size());
-    settings.model.vocab_size = source.vocab_size();
-    check_config(settings.model);
+    settings_.model.vocab_size = source.vocab_size();
+    check_config(settings_.model);
     return source;
   }
 
-  graph::HostTensor forked_parameters() const {
+  // A byte order mark is no letter of a text. A run that learned it as one goes on with it.
+  std::string_view without_mark(std::string_view text) const {
+    const bool learned = saved_ && load_checkpoint_config(root_).value("vocabulary", "").find(tasks::kByteOrderMark) !=
+                                       std::string::npos;
+    if (learned || !text.starts_with(tasks::kByteOrderMark)) return text;
+    fmt::print(stderr, "{} begins with a byte order mark (U+FEFF), which is left out\n", settings_.data);
+    return text.substr(tasks::kByteOrderMark.size());
+  }
+
+  // Another text is another run, even one of the same letters: what it trains on and is judged by differs.
+  void check_same_data(const tasks::TextSource& source) const {
+    const nlohmann::json saved = load_checkpoint_config(root_);
+    const bool same = saved.contains("data_hash") ? saved["data_hash"] == fingerprint_
+                                                  : saved.value("vocabulary", "") == source.vocabulary();
+    check(same,
+          "--resume: {} is not the text that the run in {} was trained on (hash {} instead of {}): give that one with "
+          "--data, or begin another run with another --out",
+          settings_.data, options_.out, fingerprint_, saved.value("data_hash", "unknown"));
+  }
+
+  graph::State forked_weights() const {
     const std::string root = checkpoint_folder(settings_.from);
     check(load_checkpoint_config(root).value("vocabulary", "") == source_.vocabulary(),
           "--from: {} has another vocabulary than {}", settings_.data, settings_.from);
-    return load_checkpoint(root, model_.store()).state.at(graph::kParameters);
+    return load_checkpoint(root, model_.store()).state;
   }
 
-  // Lines of steps that the resumed run does again.
-  void forget_after(int64_t step) const {
+  // Lines of steps and of evaluations that the resumed run does again.
+  void forget_after(int64_t step, int64_t asked) const {
     const fs::path path = fs::path(options_.out) / "metrics.jsonl";
     if (!fs::exists(path)) return;
     std::string kept;
     for (const MetricLine& line : load_metrics(path)) {
-      if (line.step <= step) kept += to_json_line(line) + "\n";
+      const bool evaluation = std::any_of(line.values.begin(), line.values.end(),
+                                          [](const auto& value) { return value.first == kValidationLoss; });
+      if (line.step <= (evaluation ? asked : step)) kept += to_json_line(line) + "\n";
     }
     write_file_atomic(path, kept);
   }
 
-  void announce(const Trainer& trainer, bool resumed) const {
-    fmt::print("data {}: {} characters, {} different; {} for training\n", settings_.data,
-               source_.train_size() + source_.validation_size(), source_.vocab_size(), source_.train_size());
-    fmt::print("model: {} parameters, {:.1f} MFLOP a step; {} steps of {} tokens\n", model_.parameter_count(),
-               trainer.flops_per_step() / 1e6, settings_.training.max_iters,
-               trainer.config().tokens_per_step(model_.config()));
-    if (resumed) {
-      fmt::print("resumed at step {} from {}\n", trainer.step(), root_);
+  void announce(const Trainer& trainer) const {
+    print_line(fmt::format("data {}: {} characters, {} different; {} for training", settings_.data,
+                           source_.train_size() + source_.validation_size(), source_.vocab_size(),
+                           source_.train_size()));
+    print_line(fmt::format("model: {} parameters, {:.1f} MFLOP a step; {} steps of {} tokens", model_.parameter_count(),
+                           trainer.flops_per_step() / 1e6, settings_.training.max_iters,
+                           trainer.config().tokens_per_step(model_.config())));
+    if (saved_) {
+      print_line(fmt::format("resumed at step {} from {}", trainer.step(), root_));
     } else if (!settings_.from.empty()) {
-      fmt::print("starting with the weights of {}\n", settings_.from);
+      print_line(fmt::format("starting with the weights of {}", settings_.from));
     } else if (options_.resume) {
-      fmt::print("{} has no checkpoint yet: starting at step 0\n", options_.out);
+      print_line(fmt::format("{} has no checkpoint yet: starting at step 0", options_.out));
     }
-    std::fflush(stdout);
   }
 
   void log(const Trainer& trainer, const TrainLog& line, RunDirectory& directory) {
@@ -226,12 +265,11 @@ class Run {
     const auto steps = double(line.step - logged_step_);
     const double seconds = std::max(1e-9, line.seconds - logged_seconds_);
     const double rate = steps * double(trainer.config().tokens_per_step(model_.config())) / seconds;
-    fmt::print(
-        "step {:5}/{} | loss {:.4f} | norm {:.4f} | lr {:.2e} | {:.2f} ms | {:.0f} tok/s | "
-        "{:.1f} GFLOP/s{}\n",
-        line.step, settings_.training.max_iters, m.loss, m.gradient_norm, m.learning_rate, seconds / steps * 1e3, rate,
-        trainer.flops_per_step() * steps / seconds / 1e9, m.skipped > 0 ? fmt::format(" | {} skipped", m.skipped) : "");
-    std::fflush(stdout);
+    print_line(fmt::format(
+        "step {:5}/{} | loss {:.4f} | norm {:.4f} | lr {:.2e} | {:.2f} ms | {:.0f} tok/s | {:.1f} GFLOP/s{}", line.step,
+        settings_.training.max_iters, m.loss, m.gradient_norm, m.learning_rate, seconds / steps * 1e3, rate,
+        trainer.flops_per_step() * steps / seconds / 1e9,
+        m.skipped > 0 ? fmt::format(" | {} skipped", m.skipped) : ""));
     directory.append(MetricLine{"train",
                                 line.step,
                                 line.tokens,
@@ -244,38 +282,39 @@ class Run {
     logged_seconds_ = line.seconds;
   }
 
-  void steps(Trainer& trainer, Evaluator& evaluator, RunDirectory& directory) {
-    const TrainingOptions& training = settings_.training;
-    const int64_t interval = std::max(1, training.eval_interval);
+  RunOptions run_options(Trainer& trainer, Evaluator& evaluator, std::optional<RunDirectory>& directory,
+                         int64_t& asked) {
+    const TrainingKeys& training = settings_.training;
     RunOptions run;
     run.log_interval = training.log_interval;
-    run.checkpoint_interval = interval;
+    run.divergence_patience = training.divergence_patience;
     run.checkpoint_root = root_;
-    run.description = {{"vocabulary", source_.vocabulary()}, {"data", settings_.data}};
-    run.on_log = [&](const TrainLog& line) { log(trainer, line, directory); };
-    while (trainer.step() < training.max_iters) {
-      run.until = std::min<int64_t>(training.max_iters, (trainer.step() / interval + 1) * interval);
-      logged_step_ = trainer.step();
-      logged_seconds_ = 0;
-      trainer.run(run);
-      // The last save, where it is no multiple of the interval.
-      if (trainer.step() % interval != 0) trainer.save(root_, run.description);
-      if (trainer.step() < training.max_iters) {
-        const int32_t rows = std::max(1, training.eval_iters) * training.batch_size;
-        validate(trainer, evaluator.validation_loss(source_, training.seed, rows)[0], size_t(rows), directory);
+    run.checkpoint_interval = training.eval_interval;
+    run.save_end = true;
+    run.describe = [this] { return nlohmann::json{{"vocabulary", source_.vocabulary()}, {"data_hash", fingerprint_}}; };
+    run.restore = [&](const nlohmann::json& saved) { asked = saved.value("asked", trainer.step() - 1); };
+    run.next_question = [&training](int64_t step) {
+      const int64_t next = (step / training.eval_interval + 1) * training.eval_interval;
+      return step < training.max_iters ? std::min<int64_t>(next, training.max_iters) : next;
+    };
+    run.ask = [&](int64_t step) {
+      if (step == training.max_iters) {
+        const tasks::Batch windows = final_windows();
+        validate(trainer, evaluator.loss(windows).mean[0], size_t(windows.batch_size), *directory);
+        return;
       }
-    }
-    const tasks::Batch windows = final_windows();
-    validate(trainer, evaluator.loss(windows).mean[0], size_t(windows.batch_size), directory);
-    fmt::print("done: {}\n", root_);
+      const int32_t rows = training.eval_iters * training.batch_size;
+      validate(trainer, evaluator.validation_loss(source_, training.seed, rows)[0], size_t(rows), *directory);
+    };
+    run.on_log = [&](const TrainLog& line) { log(trainer, line, *directory); };
+    return run;
   }
 
   void validate(const Trainer& trainer, double loss, size_t windows, RunDirectory& directory) const {
     const int64_t tokens = trainer.step() * trainer.config().tokens_per_step(model_.config());
-    fmt::print("step {:5}/{} | val loss {:.4f} ({} windows)\n", trainer.step(), settings_.training.max_iters, loss,
-               windows);
-    std::fflush(stdout);
-    directory.append(MetricLine{"train", trainer.step(), tokens, {{"val_loss", loss}}});
+    print_line(fmt::format("step {:5}/{} | val loss {:.4f} ({} windows)", trainer.step(), settings_.training.max_iters,
+                           loss, windows));
+    directory.append(MetricLine{"train", trainer.step(), tokens, {{kValidationLoss, loss}}});
     directory.flush();
     export_metrics(directory.path());
   }
@@ -296,6 +335,8 @@ class Run {
   const TrainOptions& options_;
   Settings& settings_;
   std::string root_;
+  bool saved_;
+  std::string fingerprint_;  // of the data
   tasks::TextSource source_;
   Model model_;
   int64_t logged_step_ = 0;
@@ -310,8 +351,11 @@ void train(const TrainOptions& options) {
   handle_interrupts();
   const std::string config = (fs::path(options.out) / "config.toml").string();
   Settings settings;
+  std::optional<FolderLock> lock;
   if (options.resume) {
     check(fs::exists(config), "--resume: there is no run in {} ({} is missing)", options.out, config);
+    // Before anything of the run is read: who holds it is writing.
+    lock = FolderLock::take(options.out);
     Settings saved;
     saved.read(config, {});
     settings.read(config, {});

@@ -1,33 +1,29 @@
 #include "experiments/evaluate/answers.h"
 
+#include <cmath>
+
 namespace surtsey::experiments {
 
 SampleLine answer_line(const tasks::Task& task, const std::string& cell, const tasks::Item& item, size_t index,
                        std::span<const int32_t> response) {
-  const tasks::ItemScore score = task.score(item, response);
   SampleLine line;
   line.cell = cell;
   line.arm = task.arms()[static_cast<size_t>(item.arm)];
   line.index = static_cast<int64_t>(index);
   line.prompt = task.decode(item.prompt());
   line.target = task.decode(item.answer());
-  line.response = task.decode(task.written(response));
   line.target_value = task.value(item.answer());
+  if (!is_written(response)) {
+    line.response = kNothingWritten;
+    if (!line.target_value.empty()) line.response_value = kNothingWritten;
+    return line;
+  }
+  const tasks::ItemScore score = task.score(item, response);
+  line.response = task.decode(task.written(response));
   line.response_value = task.value(response);
   line.correct = score.final_correct;
   line.chain_correct = score.chain_correct;
   return line;
-}
-
-std::vector<std::span<const int32_t>> responses_of(const ArmAnswers& answers, size_t member) {
-  std::vector<std::span<const int32_t>> responses;
-  size_t at = 0;
-  for (const tasks::Item& item : answers.items) {
-    const auto length = static_cast<size_t>(item.response_length());
-    responses.push_back(std::span(answers.responses[member]).subspan(at, length));
-    at += length;
-  }
-  return responses;
 }
 
 void add_answer_lines(const tasks::Task& task, std::span<const Cell> cells, const ArmAnswers& answers,
@@ -37,8 +33,8 @@ void add_answer_lines(const tasks::Task& task, std::span<const Cell> cells, cons
     for (size_t i = 0; i < answers.items.size(); ++i) {
       const tasks::Item& item = answers.items[i];
       SampleLine& line = lines.emplace_back(answer_line(task, cells[e].cell, item, i, responses[i]));
-      line.nll = answers.nll[e][i];
-      line.measures = task.measures(item, responses[i], answers.nll[e][i]);
+      if (std::isfinite(answers.nll[e][i])) line.nll = answers.nll[e][i];
+      if (is_written(responses[i])) line.measures = task.measures(item, responses[i], answers.nll[e][i]);
     }
   }
 }

@@ -139,13 +139,13 @@ CorruptedAnswers Evaluator::corrupt(const tasks::Task& task, const ArmAnswers& a
   std::vector<std::vector<DecodeRow>> rows(members_);
   for (size_t e = 0; e < members_; ++e) {
     auto& corruptions = result.corruptions.emplace_back();
-    size_t at = 0;
+    const auto responses = responses_of(answers, e);
     for (size_t i = 0; i < answers.items.size(); ++i) {
       const tasks::Item& item = answers.items[i];
-      const auto length = static_cast<size_t>(item.answer_length);
-      const auto response = std::span(answers.responses[e]).subspan(at, length);
-      at += length;
-      corruptions.push_back(task.corrupt(seed, static_cast<uint32_t>(i), item, response));
+      // Rows hold all that was written; the steps are where the answer's are.
+      const auto response = responses[i].first(static_cast<size_t>(item.answer_length));
+      corruptions.push_back(is_written(response) ? task.corrupt(seed, static_cast<uint32_t>(i), item, response)
+                                                 : tasks::Corruption{});
       const std::vector<int32_t>& forced = corruptions.back().forced;
       DecodeRow& row = rows[e].emplace_back();
       row.tokens.assign(block_, task.padding_token());
@@ -166,6 +166,21 @@ CorruptedAnswers Evaluator::corrupt(const tasks::Task& task, const ArmAnswers& a
     }
   }
   return result;
+}
+
+std::vector<std::span<const int32_t>> responses_of(const ArmAnswers& answers, size_t member) {
+  std::vector<std::span<const int32_t>> responses;
+  size_t at = 0;
+  for (const tasks::Item& item : answers.items) {
+    const auto length = static_cast<size_t>(item.response_length());
+    responses.push_back(std::span(answers.responses[member]).subspan(at, length));
+    at += length;
+  }
+  return responses;
+}
+
+bool is_written(std::span<const int32_t> response) {
+  return std::all_of(response.begin(), response.end(), [](int32_t token) { return token >= 0; });
 }
 
 std::vector<double> Evaluator::validation_loss(const tasks::DataSource& source, uint32_t seed, int32_t rows) {

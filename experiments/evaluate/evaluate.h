@@ -32,9 +32,15 @@ struct LossResult {
 struct ArmAnswers {
   int32_t arm = 0;
   std::vector<tasks::Item> items;
-  std::vector<std::vector<int32_t>> responses;  // [E][items x response_length()], row by row
+  std::vector<std::vector<int32_t>> responses;  // [E][items x response_length()], row by row; see is_written()
   std::vector<std::vector<double>> nll;         // [E][items], over the answer tokens
 };
+
+// The response of one member to each item in turn.
+std::vector<std::span<const int32_t>> responses_of(const ArmAnswers& answers, size_t member);
+
+// Whether a response is one: a model that diverged writes the token -1, which no task has.
+bool is_written(std::span<const int32_t> response);
 
 // The intervention on the chains of one arm (tasks::Corruption), for every member.
 struct CorruptedAnswers {

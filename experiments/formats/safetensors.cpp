@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <set>
+
+#include "experiments/base/file.h"
 
 namespace surtsey::experiments {
 namespace {
@@ -118,6 +121,15 @@ Entry read_entry(const std::string& name, const json& value, const std::string& 
   return entry;
 }
 
+// The length of the header, by the first 8 bytes of a file of `size` bytes.
+uint64_t read_length(std::span<const std::byte> first, uint64_t size, const std::string& path) {
+  uint64_t length = 0;
+  for (int i = 7; i >= 0; --i) length = length << 8 | uint64_t(first[size_t(i)]);
+  check(length <= kHeaderLimit, "{}: the header is {} bytes long, at most {} are allowed", path, length, kHeaderLimit);
+  check(length <= size - 8, "{}: the file is truncated in its header", path);
+  return length;
+}
+
 HostTensor read_tensor(const Entry& entry, const std::byte* data) {
   const std::byte* first = data + entry.begin;
   const std::byte* last = data + entry.end;
@@ -131,13 +143,9 @@ HostTensor read_tensor(const Entry& entry, const std::byte* data) {
 
 }  // namespace
 
-Safetensors parse_safetensors(const std::vector<std::byte>& file, const std::string& path) {
+Safetensors parse_safetensors(std::span<const std::byte> file, const std::string& path) {
   check(file.size() >= 8, "{}: {} bytes are too few for a safetensors file", path, file.size());
-  uint64_t header_size = 0;
-  for (int i = 7; i >= 0; --i) header_size = header_size << 8 | uint64_t(file[size_t(i)]);
-  check(header_size <= kHeaderLimit, "{}: the header is {} bytes long, at most {} are allowed", path, header_size,
-        kHeaderLimit);
-  check(header_size <= file.size() - 8, "{}: the file is truncated in its header", path);
+  const uint64_t header_size = read_length(file, file.size(), path);
   const std::string text(reinterpret_cast<const char*>(file.data()) + 8, header_size);
   const json header = parse_header(text, path);
 
@@ -174,15 +182,28 @@ Safetensors parse_safetensors(const std::vector<std::byte>& file, const std::str
 }
 
 Safetensors read_safetensors(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary | std::ios::ate);
-  check(stream.is_open(), "{}: cannot be opened: {}", path, std::strerror(errno));
-  const std::streamoff size = stream.tellg();
-  check(size >= 0, "{}: cannot be read", path);
-  std::vector<std::byte> file(static_cast<size_t>(size));
-  stream.seekg(0);
-  stream.read(reinterpret_cast<char*>(file.data()), size);
-  check(stream.good() || size == 0, "{}: cannot be read", path);
-  return parse_safetensors(file, path);
+  const std::string file = read_file(path);
+  return parse_safetensors(std::as_bytes(std::span(file)), path);
+}
+
+void check_safetensors_size(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary);
+  std::error_code error;
+  const uint64_t size = std::filesystem::file_size(path, error);
+  check(stream.is_open() && !error, "'{}' cannot be read: {}", path, error ? error.message() : std::strerror(errno));
+  std::array<char, 8> length = {};
+  stream.read(length.data(), length.size());
+  check(stream.good(), "{}: {} bytes are too few for a safetensors file", path, size);
+  const uint64_t header_size = read_length(std::as_bytes(std::span(length)), size, path);
+  std::string text(header_size, ' ');
+  stream.read(text.data(), std::streamsize(header_size));
+  check(stream.good(), "{}: the header cannot be read", path);
+  uint64_t end = 0;
+  for (const auto& [name, value] : parse_header(text, path).items()) {
+    if (name != "__metadata__") end = std::max(end, read_entry(name, value, path).end);
+  }
+  check(end == size - 8 - header_size, "{}: the tensors need {} bytes, {} are there", path, end,
+        size - 8 - header_size);
 }
 
 std::vector<std::byte> format_safetensors(const Safetensors& content) {

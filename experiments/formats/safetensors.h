@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,9 @@ struct Safetensors {
 
 // UserError, with the path, for every file that is missing, unreadable or breaks a rule above.
 Safetensors read_safetensors(const std::string& path);
-Safetensors parse_safetensors(const std::vector<std::byte>& file, const std::string& path);
+// The same for a file whose header is whole but whose length is not what the header says, without reading its tensors.
+void check_safetensors_size(const std::string& path);
+Safetensors parse_safetensors(std::span<const std::byte> file, const std::string& path);
 
 // The file's bytes: tensors in the order of their names, each rounded to its type, header padded
 // with blanks to 8 bytes. The same content always gives the same bytes.

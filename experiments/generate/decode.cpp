@@ -103,6 +103,17 @@ std::set<std::string> decode_member_state() {
   return {"decode.tokens", "decode.length", "decode.broken", "decode.source", "decode.source_mask", "cache.*"};
 }
 
+namespace {
+
+// What a draw depends on. With a single token in the vocabulary there is nothing to draw, and the compiled programs
+// have no such state.
+template <typename T>
+void write_draw_state(engine::Session& session, const std::string& name, const std::vector<T>& values) {
+  if (session.has_state(name)) session.write(name, values);
+}
+
+}  // namespace
+
 Decoder::Decoder(engine::Session& session, const Model& model, size_t members, DecodeConfig config)
     : session_(session), config_(config), members_(members) {
   check_decodes(model, config);
@@ -116,8 +127,8 @@ Decoder::Decoder(engine::Session& session, const Model& model, size_t members, D
 
 void Decoder::set_sampling(double temperature, uint32_t seed) {
   check(temperature >= 0, "[decode] the temperature cannot be {}", temperature);
-  session_.write("decode.temperature", std::vector<float>{float(temperature)});
-  session_.write("decode.seed", std::vector<uint32_t>{seed});
+  write_draw_state(session_, "decode.temperature", std::vector<float>{float(temperature)});
+  write_draw_state(session_, "decode.seed", std::vector<uint32_t>{seed});
 }
 
 void Decoder::write_rows(const std::vector<std::vector<DecodeRow>>& rows, size_t first, size_t count, int32_t padding) {
@@ -135,7 +146,7 @@ void Decoder::write_rows(const std::vector<std::vector<DecodeRow>>& rows, size_t
   for (size_t n = 0; n < N; ++n) streams.push_back(uint32_t(first + n));
   session_.write("decode.tokens", tokens);
   session_.write("decode.length", lengths);
-  session_.write("decode.stream", streams);
+  write_draw_state(session_, "decode.stream", streams);
   session_.write("decode.broken", std::vector<uint32_t>(members_ * N, 0));
 }
 
@@ -173,7 +184,7 @@ std::vector<std::vector<int32_t>> Decoder::decode(const std::vector<std::vector<
   const auto N = size_t(config_.rows);
   // The last given column is read by decode itself.
   const int64_t chunks = (start - 1 + config_.chunk() - 1) / config_.chunk();
-  session_.write("decode.origin", std::vector<uint32_t>{uint32_t(origin)});
+  write_draw_state(session_, "decode.origin", std::vector<uint32_t>{uint32_t(origin)});
   std::vector<std::vector<int32_t>> result(members_);
   for (size_t first = 0; first < count; first += N) {
     const size_t part = std::min(N, count - first);

@@ -8,6 +8,7 @@
 
 #include "engine/offline.h"
 #include "experiments/base/join.h"
+#include "experiments/base/json_text.h"
 #include "experiments/results/record.h"
 #include "shaders/emit.h"
 
@@ -150,7 +151,7 @@ std::vector<DeviceAnalysis> analyze(const graph::Program& program, const std::ve
       if (alter) alter(shaders);
       const DeviceAnalysis analysis{device, gpu.info().name, gpu.info().driver, describe(target),
                                     rows_of(plan, shaders, gpu.compile(shaders, cache))};
-      return to_json(analysis).dump(-1, ' ', false, Json::error_handler_t::replace);
+      return json_text(to_json(analysis));
     });
     result.push_back(analysis_from(Json::parse(text)));
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
@@ -185,7 +186,7 @@ std::string analysis_json(const std::vector<DeviceAnalysis>& analyses) {
     }
     list.push_back(std::move(one));
   }
-  return list.dump(2);
+  return json_text(list, 2);
 }
 
 size_t write_isa(const std::vector<DeviceAnalysis>& analyses, const std::string& folder) {

@@ -4,8 +4,7 @@
 #include <chrono>
 #include <cmath>
 
-#include "experiments/train/step_program.h"
-#include "graph/optimizer.h"
+#include "experiments/train/train_session.h"
 
 namespace surtsey::experiments {
 namespace {
@@ -18,9 +17,9 @@ constexpr double kParameterTolerance = 2e-3;
 // The training run: a decoder whose sides are multiples of nothing.
 struct Training {
   Training() : model(config()) {
-    step.batch_size = 5;
-    step.optimizer.clip_norm = 1;
-    program = training_step(model, step);
+    train.batch_size = 5;
+    train.members = {{.seed = 5, .learning_rate = 1e-2}};
+    program = train_step(model, train);
   }
   static ModelConfig config() {
     ModelConfig config;
@@ -32,7 +31,7 @@ struct Training {
     return config;
   }
   Model model;
-  StepConfig step;
+  TrainConfig train;
   graph::Program program;
 };
 
@@ -122,7 +121,7 @@ class Selftest {
     engine::Session session(device_, options);
     add_program(session, "train", training.program, options_.alter);
     session.allocate();
-    write_initial_state(session, training.model, training.step, 1e-2, 5);
+    write_uniform_start(session, training.model, training.train);
     interpret(training, session);
     for (uint32_t step = 0; step < kSteps; ++step) {
       session.run("train", 1);

@@ -64,23 +64,24 @@ class Layout {
     const bool recipe = config_.initialisation == InitialisationScheme::recipe;
     const double deviation = recipe ? 1 / std::sqrt(double(in)) : 0.02;
     store_.add(name + ".weight", {out, in}, Initialisation::normal(deviation * factor)).learning_rate_multiplier =
-        config_.hidden_rate;
+        config_.scaling.hidden_rate;
   }
 
   void bias(const std::string& name, int64_t out) { store_.add(name + ".bias", {out}, Initialisation::constant(0)); }
 
   void attention(const std::string& name) {
     const int64_t C = config_.n_embd;
+    const int64_t queries = config_.query_width();
     const int64_t kv = config_.kv_heads() * config_.head_width();
-    weight(name + "q", C, C, config_.zero_query ? 0 : 1);
+    weight(name + "q", queries, C, config_.scaling.zero_query ? 0 : 1);
     weight(name + "k", kv, C);
     weight(name + "v", kv, C);
     if (config_.has_attention_bias()) {
-      bias(name + "q", C);
+      bias(name + "q", queries);
       bias(name + "k", kv);
       bias(name + "v", kv);
     }
-    weight(name + "out", C, C, residual_);
+    weight(name + "out", C, queries, residual_);
     if (config_.has_output_bias()) bias(name + "out", C);
   }
 
@@ -117,7 +118,7 @@ Model::Model(ModelConfig config) : config_(std::move(config)) {
     const bool recipe = config_.initialisation == InitialisationScheme::recipe;
     const double deviation = recipe ? 1 / std::sqrt(double(config_.n_embd)) : 0.02;
     store_.add(stack.prefix + "head.weight", {config_.vocab_size, config_.n_embd},
-               Initialisation::normal(config_.zero_readout ? 0 : deviation));
+               Initialisation::normal(config_.scaling.zero_readout ? 0 : deviation));
   }
 }
 

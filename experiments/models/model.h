@@ -13,14 +13,17 @@
 //   norm.{weight,bias}               after the last block, pre-norm only
 //   head.weight                      [V, C], untied only
 // An encoder_decoder has two stacks, with "encoder." and "decoder." before these names (head.weight
-// is the decoder's). q, k and v lie side by side and so do up and gate: each group is one matmul.
+// is the decoder's). q, k and v lie side by side and so do up and gate: each group is one matmul, unless some of it is
+// frozen or a hook has a matrix of it. q has n_head * head_width() rows, which need not be C.
 #pragma once
 
 #include "experiments/models/model_config.h"
+#include "experiments/models/projection.h"
 #include "graph/parameters.h"
 
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace surtsey::experiments {
 
@@ -50,7 +53,12 @@ class Model {
 
   const ModelConfig& config() const { return config_; }
   const graph::ParameterStore& store() const { return store_; }
-  graph::ParameterStore& store() { return store_; }  // to set multipliers or freeze
+  graph::ParameterStore& store() { return store_; }  // to set multipliers, to freeze, to add what hooks read
+
+  // From now on every program of this model has `hook` at each of its matrices. The last one added is asked first, and
+  // its Projection::plain() is what those before it make.
+  void on_projection(ProjectionHook hook) { hooks_.push_back(std::move(hook)); }
+  const std::vector<ProjectionHook>& hooks() const { return hooks_; }
 
   // Tables that are computed on the host in double and never trained: state tensors that the graph
   // reads, the same for every member of an ensemble.
@@ -76,6 +84,7 @@ class Model {
  private:
   ModelConfig config_;
   graph::ParameterStore store_;
+  std::vector<ProjectionHook> hooks_;
 };
 
 // Excludes biases, gains and embeddings from the decay of weights, as nanoGPT does for biases and

@@ -1,10 +1,11 @@
 #include "experiments/models/model_config.h"
 
+#include <nlohmann/json.hpp>
+
 #include "graph/error.h"
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <numeric>
 #include <utility>
@@ -61,14 +62,15 @@ void read(const json& value, const char* key, bool& field) {
   field = value.get<bool>();
 }
 
-void read(const json& value, const char* key, std::optional<bool>& field) {
+template <typename T>
+void read(const json& value, const char* key, std::optional<T>& field) {
   if (value.is_null()) {
     field.reset();
     return;
   }
-  bool flag = false;
-  read(value, key, flag);
-  field = flag;
+  T given = {};
+  read(value, key, given);
+  field = given;
 }
 
 template <typename Enum>
@@ -91,7 +93,10 @@ json write(const T& field) {
     return field;
   }
 }
-json write(const std::optional<bool>& field) { return field ? json(*field) : json(); }
+template <typename T>
+json write(const std::optional<T>& field) {
+  return field ? json(*field) : json();
+}
 
 // Every key once: reading, writing and listing all come here.
 template <typename Config, typename Visit>
@@ -102,6 +107,7 @@ void visit_keys(Config& config, Visit&& visit) {
   visit("n_head", config.n_head);
   visit("n_kv_head", config.n_kv_head);
   visit("n_embd", config.n_embd);
+  visit("head_dim", config.head_dim);
   visit("n_hidden", config.n_hidden);
   visit("block_size", config.block_size);
   visit("source_size", config.source_size);
@@ -125,11 +131,11 @@ void visit_keys(Config& config, Visit&& visit) {
   visit("attention", config.attention);
   visit("window", config.window);
   visit("initialisation", config.initialisation);
-  visit("attention_scale", config.attention_scale);
-  visit("readout_multiplier", config.readout_multiplier);
-  visit("hidden_rate", config.hidden_rate);
-  visit("zero_query", config.zero_query);
-  visit("zero_readout", config.zero_readout);
+  visit("attention_scale", config.scaling.attention_scale);
+  visit("readout_multiplier", config.scaling.readout_multiplier);
+  visit("hidden_rate", config.scaling.hidden_rate);
+  visit("zero_query", config.scaling.zero_query);
+  visit("zero_readout", config.scaling.zero_readout);
 }
 
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -155,7 +161,35 @@ int64_t ModelConfig::hidden() const {
   return (8 * n_embd / 3 + 7) / 8 * 8;
 }
 
+namespace {
+
+// Nothing is built of a size that no machine has room for.
+void check_sizes(const ModelConfig& config) {
+  const auto at_most = [](const char* key, int64_t value, int64_t most) {
+    check(value <= most, "[config] {} is {}, it must be at most {}", key, value, most);
+  };
+  at_most("n_layer", config.n_layer, 1000);
+  at_most("n_encoder_layer", config.n_encoder_layer, 1000);
+  at_most("n_head", config.n_head, 65536);
+  at_most("n_kv_head", config.n_kv_head, 65536);
+  at_most("n_embd", config.n_embd, 65536);
+  at_most("n_hidden", config.n_hidden, 1 << 20);
+  at_most("block_size", config.block_size, 1 << 20);
+  at_most("source_size", config.source_size, 1 << 20);
+  at_most("window", config.window, 1 << 20);
+  at_most("vocab_size", config.vocab_size, 1 << 24);
+  at_most("input_size", config.input_size, 1 << 20);
+  const auto finite = [](const char* key, double value) {
+    check(std::abs(value) <= 1e30, "[config] {} is {}, it must be a number of at most 1e30", key, value);
+  };
+  finite("rotary_base", config.rotary_base);
+  finite("norm_epsilon", config.norm_epsilon);
+}
+
+}  // namespace
+
 void check_config(const ModelConfig& config) {
+  check_sizes(config);
   const auto positive = [](const char* key, int64_t value) {
     check(value > 0, "[config] {} is {}, it must be at least 1", key, value);
   };
@@ -177,21 +211,23 @@ void check_config(const ModelConfig& config) {
         "[config] a model that reads vectors (input_size {}) has no embedding to tie its head to", config.input_size);
   check(config.input_size == 0 || config.architecture != Architecture::encoder_decoder,
         "[config] an encoder_decoder reads tokens, input_size is {}", config.input_size);
-  check(config.n_embd % config.n_head == 0, "[config] n_head {} does not divide n_embd {}", config.n_head,
-        config.n_embd);
+  if (config.head_dim) positive("head_dim", *config.head_dim);
+  check(config.head_dim || config.n_embd % config.n_head == 0,
+        "[config] n_head {} does not divide n_embd {}: give head_dim", config.n_head, config.n_embd);
   check(config.n_head % config.kv_heads() == 0, "[config] n_kv_head {} does not divide n_head {}", config.n_kv_head,
         config.n_head);
   check(config.dropout >= 0 && config.dropout < 1, "[config] dropout is {}, it must be in [0, 1)", config.dropout);
   check(config.norm_epsilon > 0, "[config] norm_epsilon is {}, it must be positive", config.norm_epsilon);
   check(config.position != Position::rotary || config.head_width() % 2 == 0,
-        "[config] rotary positions want an even head width, n_embd / n_head is {}", config.head_width());
-  check(config.attention_scale >= 0 && std::isfinite(config.attention_scale),
-        "[config] attention_scale is {}, it must not be negative", config.attention_scale);
-  check(config.readout_multiplier > 0 && std::isfinite(config.readout_multiplier),
-        "[config] readout_multiplier is {}, it must be positive", config.readout_multiplier);
-  check(config.hidden_rate >= 0 && std::isfinite(config.hidden_rate),
-        "[config] hidden_rate is {}, it must not be negative", config.hidden_rate);
-  check(!config.zero_readout || !config.tied,
+        "[config] rotary positions want an even head width (head_dim, or n_embd / n_head), not {}",
+        config.head_width());
+  check(config.scaling.attention_scale >= 0 && std::isfinite(config.scaling.attention_scale),
+        "[config] attention_scale is {}, it must not be negative", config.scaling.attention_scale);
+  check(config.scaling.readout_multiplier > 0 && std::isfinite(config.scaling.readout_multiplier),
+        "[config] readout_multiplier is {}, it must be positive", config.scaling.readout_multiplier);
+  check(config.scaling.hidden_rate >= 0 && std::isfinite(config.scaling.hidden_rate),
+        "[config] hidden_rate is {}, it must not be negative", config.scaling.hidden_rate);
+  check(!config.scaling.zero_readout || !config.tied,
         "[config] zero_readout wants a head of its own: a tied one is the embedding");
   check(config.position != Position::rotary || config.rotary_base > 1, "[config] rotary_base is {}, it must be above 1",
         config.rotary_base);
@@ -205,6 +241,8 @@ json to_json(const ModelConfig& config) {
   });
   return result;
 }
+
+std::string json_text(const ModelConfig& config) { return to_json(config).dump(); }
 
 ModelConfig model_config_from_json(const json& source, const ModelConfig& base) {
   check(source.is_object(), "[config] the model's configuration is not an object: {}", source.dump());
@@ -231,21 +269,6 @@ std::vector<std::string> model_config_keys() {
   return keys;
 }
 
-void apply_descriptor(ModelConfig& config, std::string_view descriptor) {
-  int64_t depth = 0;
-  bool valid = descriptor.size() > 1 && descriptor[0] == 'd';
-  if (valid) {
-    const char* last = descriptor.data() + descriptor.size();
-    const auto [end, error] = std::from_chars(descriptor.data() + 1, last, depth);
-    valid = error == std::errc() && end == last && depth > 0 && depth <= 1000;
-  }
-  check(valid, "[config] a size is written d1, d2 .. d1000 (layers), not {}", descriptor);
-  config.n_layer = depth;
-  config.n_head = depth;
-  config.n_kv_head = 0;
-  config.n_embd = 64 * depth;
-}
-
 ModelConfig recipe_config(int64_t n_layer, int64_t n_embd, int64_t vocab_size, int64_t block_size) {
   ModelConfig config;
   config.n_layer = n_layer;
@@ -268,11 +291,11 @@ ModelConfig width_scaled(ModelConfig config, const ModelConfig& base) {
         "[config] the hidden layer is {} wide for n_embd {}, and {} for {}: widths are scaled alike", config.hidden(),
         config.n_embd, base.hidden(), base.n_embd);
   const double growth = double(config.n_embd) / double(base.n_embd);
-  config.attention_scale = std::sqrt(double(base.head_width())) / double(config.head_width());
-  config.readout_multiplier = 1 / growth;
-  config.hidden_rate = 1 / growth;
-  config.zero_query = true;
-  config.zero_readout = true;
+  config.scaling.attention_scale = std::sqrt(double(base.head_width())) / double(config.head_width());
+  config.scaling.readout_multiplier = 1 / growth;
+  config.scaling.hidden_rate = 1 / growth;
+  config.scaling.zero_query = true;
+  config.scaling.zero_readout = true;
   check_config(config);
   return config;
 }

@@ -1,10 +1,11 @@
-// What a transformer is made of: one flat structure, every piece a switch.
+// What a transformer is made of: one structure, every piece a switch.
 //
 // Keys are nanoGPT's where it has one (n_layer n_head n_embd block_size vocab_size dropout bias);
-// they are the keys of config.json, of TOML files and of --key=value alike.
+// they are the keys of config.json, of TOML files and of --key=value alike. A key is the member's name, those of
+// WidthScaling too: they stand beside the others.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
 #include <optional>
@@ -29,18 +30,30 @@ enum class Activation : uint8_t { gelu, gelu_tanh, swiglu };
 // Biases start at 0 and gains at 1 in both. L counts the blocks of the stack.
 enum class InitialisationScheme : uint8_t { standard, recipe };
 
+// What a width-independent learning rate takes, see width_scaled().
+struct WidthScaling {
+  double attention_scale = 0;     // of scores; 0: what `attention` says
+  double readout_multiplier = 1;  // of the logits
+  double hidden_rate = 1;         // of the learning rate, of matrices that grow both ways
+  bool zero_query = false;        // starts q.weight at 0 ..
+  bool zero_readout = false;      // .. and head.weight (an untied head)
+
+  bool operator==(const WidthScaling&) const = default;
+};
+
 struct ModelConfig {
   Architecture architecture = Architecture::decoder;
-  int64_t n_layer = 4;          // L; in an encoder_decoder, of each stack
-  int64_t n_encoder_layer = 0;  // encoder_decoder: of the encoder; 0: n_layer
-  int64_t n_head = 4;           // H
-  int64_t n_kv_head = 0;        // K, grouped key/value heads; must divide H; 0: H
-  int64_t n_embd = 128;         // C
-  int64_t n_hidden = 0;         // of the MLP; 0: 4C, for swiglu 8C/3 rounded up to a multiple of 8
-  int64_t block_size = 64;      // T at most
-  int64_t source_size = 0;      // encoder_decoder: T at most of the source; 0: block_size
-  int64_t vocab_size = 256;     // V; of a model that reads vectors, the numbers it puts out
-  int64_t input_size = 0;       // 0: reads tokens; else vectors this wide, through a linear layer
+  int64_t n_layer = 4;                   // L; in an encoder_decoder, of each stack
+  int64_t n_encoder_layer = 0;           // encoder_decoder: of the encoder; 0: n_layer
+  int64_t n_head = 4;                    // H
+  int64_t n_kv_head = 0;                 // K, grouped key/value heads; must divide H; 0: H
+  int64_t n_embd = 128;                  // C
+  std::optional<int64_t> head_dim = {};  // D, of queries, keys and values; absent: C / H
+  int64_t n_hidden = 0;                  // of the MLP; 0: 4C, for swiglu 8C/3 rounded up to a multiple of 8
+  int64_t block_size = 64;               // T at most
+  int64_t source_size = 0;               // encoder_decoder: T at most of the source; 0: block_size
+  int64_t vocab_size = 256;              // V; of a model that reads vectors, the numbers it puts out
+  int64_t input_size = 0;                // 0: reads tokens; else vectors this wide, through a linear layer
   double dropout = 0;
   // Biases: `bias` is the default of the four others. norm_bias: of LayerNorm and RMSNorm.
   // attention_bias: of q, k, v. hidden_bias: of mlp.up and mlp.gate. output_bias: of attention.out,
@@ -62,16 +75,12 @@ struct ModelConfig {
   AttentionKind attention = AttentionKind::softmax;
   int64_t window = 0;  // sliding-window self-attention; 0: the whole context
   InitialisationScheme initialisation = InitialisationScheme::standard;
-  // What a width-independent learning rate takes, see width_scaled().
-  double attention_scale = 0;     // of scores; 0: what `attention` says
-  double readout_multiplier = 1;  // of the logits
-  double hidden_rate = 1;         // of the learning rate, of matrices that grow both ways
-  bool zero_query = false;        // starts q.weight at 0 ..
-  bool zero_readout = false;      // .. and head.weight (an untied head)
+  WidthScaling scaling = {};
 
   // The values that defaults of 0 stand for.
   int64_t kv_heads() const { return n_kv_head > 0 ? n_kv_head : n_head; }
-  int64_t head_width() const { return n_embd / n_head; }
+  int64_t head_width() const { return head_dim.value_or(n_embd / n_head); }
+  int64_t query_width() const { return n_head * head_width(); }  // of all heads; C where head_dim is absent
   int64_t hidden() const;
   int64_t encoder_layers() const { return n_encoder_layer > 0 ? n_encoder_layer : n_layer; }
   int64_t source_length() const { return source_size > 0 ? source_size : block_size; }
@@ -87,15 +96,12 @@ struct ModelConfig {
 void check_config(const ModelConfig& config);
 
 nlohmann::json to_json(const ModelConfig& config);
+std::string json_text(const ModelConfig& config);  // the same as one line
 // Keys that are absent keep the values of `base`. UserError: unknown key (with a suggestion), wrong
 // type, impossible value.
 ModelConfig model_config_from_json(const nlohmann::json& json, const ModelConfig& base = {});
 // The keys, for command lines that route --key=value.
 std::vector<std::string> model_config_keys();
-
-// The size dial: "d12" is 12 layers, 64 x 12 = 768 wide, 12 heads (GPT-2's smallest); dN likewise.
-// UserError for any other text.
-void apply_descriptor(ModelConfig& config, std::string_view descriptor);
 
 // The decoder of the chain experiments: pre-LayerNorm with gain only, learned positions, GELU, bias
 // in the hidden layer alone, untied head, no dropout, heads 8 wide (two heads for d <= 16), recipe

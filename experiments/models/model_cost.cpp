@@ -15,10 +15,12 @@ struct Counts {
 Counts count_stack(const ModelConfig& config, int64_t layers, int64_t length, bool cross) {
   const int64_t C = config.n_embd;
   const int64_t F = config.hidden();
+  const int64_t queries = config.query_width();
   const int64_t kv = config.kv_heads() * config.head_width();
   const int64_t norm = config.norm == Norm::none ? 0 : C * (config.has_norm_bias() ? 2 : 1);
-  const int64_t attention_bias = (config.has_attention_bias() ? C + 2 * kv : 0) + (config.has_output_bias() ? C : 0);
-  const int64_t attention = 2 * C * C + 2 * C * kv;
+  const int64_t attention_bias =
+      (config.has_attention_bias() ? queries + 2 * kv : 0) + (config.has_output_bias() ? C : 0);
+  const int64_t attention = 2 * C * queries + 2 * C * kv;
   const int64_t up = config.activation == Activation::swiglu ? 2 : 1;
   const int64_t mlp = (up + 1) * C * F;
   const int64_t mlp_bias = (config.has_hidden_bias() ? up * F : 0) + (config.has_output_bias() ? C : 0);
@@ -31,7 +33,7 @@ Counts count_stack(const ModelConfig& config, int64_t layers, int64_t length, bo
   if (config.position == Position::learned) counts.parameters += length * C;
   if (config.norm_placement == NormPlacement::pre) counts.parameters += norm;
   if (config.embedding_norm) counts.parameters += norm;
-  counts.matmul = double(layers * (attention + (config.mlp ? mlp : 0) + (cross ? 2 * C * C : 0)));
+  counts.matmul = double(layers * (attention + (config.mlp ? mlp : 0) + (cross ? 2 * C * queries : 0)));
   counts.matmul += double(config.input_size * C);
   counts.memory = cross ? double(layers * 2 * C * kv) : 0;
   return counts;
@@ -52,7 +54,7 @@ double forward_flops(const ModelConfig& config, int64_t batch, int64_t tokens, i
   const double T = double(tokens);
   const double S = double(source);
   const auto scores = [&](double queries, double keys, int64_t layers) {
-    return 4 * B * queries * keys * C * double(layers);  // q k^T and p v
+    return 4 * B * queries * keys * double(config.query_width() * layers);  // q k^T and p v
   };
   const Counts main = count_stack(config, config.n_layer, config.block_size, two);
   double flops = 2 * B * T * (main.matmul + C * double(config.vocab_size));

@@ -17,8 +17,8 @@ using graph::Value;
 
 class Forward {
  public:
-  Forward(Parameters& parameters, const ModelConfig& config, const Stack& stack, const ForwardOptions& options)
-      : parameters_(parameters), config_(config), stack_(stack), options_(options) {}
+  Forward(Parameters& parameters, const Model& model, const Stack& stack, const ForwardOptions& options)
+      : parameters_(parameters), model_(model), config_(model.config()), stack_(stack), options_(options) {}
 
   // tokens [B, T] -> [B, T, C]. `key_mask` masks self-attention, `memory` [B, S, C] and its mask
   // are what cross-attention reads.
@@ -50,6 +50,19 @@ class Forward {
     }
     if (config_.norm_placement == NormPlacement::pre) x = norm(x, stack_.prefix + "norm");
     return x;
+  }
+
+  // x [.., in] by one matrix, through the hooks: [.., out]. The scope is the last word of its name.
+  Value project(Value x, const std::string& name, const std::string& weight, const std::string& bias,
+                std::source_location where = std::source_location::current()) {
+    ScopeGuard scope(graph(), name.substr(name.rfind('.') + 1), where);
+    const Projection one = matrix(x, name, weight, bias);
+    const Value value = hooked(one);
+    return value ? value : one.plain();
+  }
+  Value project(Value x, const std::string& name, bool biased,
+                std::source_location where = std::source_location::current()) {
+    return project(x, name, name + ".weight", biased ? name + ".bias" : "", where);
   }
 
   // Keys and values of `memory` [B, S, C] for the cross-attention of every block, into the cache.
@@ -108,8 +121,9 @@ class Forward {
   Value embed(Value tokens) {
     ScopeGuard scope(graph(), stack_.prefix + "embed");
     const int64_t length = tokens.dim(1);
-    Value x = config_.input_size > 0 ? linear(tokens, parameters_.get(stack_.prefix + "embed.input"))
-                                     : embedding(parameters_.get(stack_.prefix + "embed.token"), tokens);
+    const std::string input = stack_.prefix + "embed.input";
+    Value x = config_.input_size > 0 ? project(tokens, input, input, "")
+                                     : parameters_.rows(stack_.prefix + "embed.token", tokens);
     if (config_.position == Position::learned) {
       x = x + rows_at(parameters_.get(stack_.prefix + "embed.position"), length);
     } else if (config_.position == Position::sinusoidal) {
@@ -140,9 +154,53 @@ class Forward {
                                             : rms_norm(x, weight, bias, config_.norm_epsilon);
   }
 
+  // What the first `count` hooks make of a matrix; an empty value where all of them leave it as it is.
+  Value hooked(const Projection& matrix, size_t count) const {
+    if (count == 0) return {};
+    Projection inner = matrix;
+    inner.plain = [this, matrix, count] {
+      const Value value = hooked(matrix, count - 1);
+      return value ? value : matrix.plain();
+    };
+    const Value value = model_.hooks()[count - 1](inner);
+    return value ? value : hooked(matrix, count - 1);
+  }
+
+  Value hooked(const Projection& matrix) const { return hooked(matrix, model_.hooks().size()); }
+
+  Projection matrix(Value x, const std::string& name, const std::string& weight, const std::string& bias) const {
+    const auto plain = [&parameters = parameters_, x, weight, bias] {
+      return linear(x, parameters.get(weight), bias.empty() ? Value{} : parameters.get(bias));
+    };
+    return {parameters_, name, weight, bias, x, plain};
+  }
+
+  Projection matrix(Value x, const std::string& name, bool biased) const {
+    return matrix(x, name, name + ".weight", biased ? name + ".bias" : "");
+  }
+
+  // The projections of x by prefix + part, [.., out] each. Empty, and nothing built, where they can be one product.
+  std::vector<Value> separate(Value x, const std::string& prefix, const std::vector<std::string>& parts, bool biased) {
+    std::vector<Value> results;
+    bool apart = false;
+    for (const std::string& part : parts) {
+      ScopeGuard scope(graph(), part);
+      const Projection one = matrix(x, prefix + part, biased);
+      results.push_back(hooked(one));
+      apart =
+          apart || results.back() || !parameters_.trains({one.weight}) || (biased && !parameters_.trains({one.bias}));
+    }
+    if (!apart) return {};
+    for (size_t i = 0; i < parts.size(); ++i) {
+      ScopeGuard scope(graph(), parts[i]);
+      if (!results[i]) results[i] = matrix(x, prefix + parts[i], biased).plain();
+    }
+    return results;
+  }
+
   // One matmul for several projections that lie side by side; its scope is named after them.
-  Value project(Value x, const std::string& prefix, const std::vector<std::string>& parts, bool biased,
-                std::source_location where = std::source_location::current()) {
+  Value fused(Value x, const std::string& prefix, const std::vector<std::string>& parts, bool biased,
+              std::source_location where = std::source_location::current()) {
     ScopeGuard scope(graph(), join(parts, "_"), where);
     const auto names = [&](const char* suffix) {
       std::vector<std::string> list;
@@ -165,11 +223,36 @@ class Forward {
 
   static Value by_head(Value x) { return permute(x, {0, 2, 1, 3}); }
 
+  std::vector<Value> heads(const std::vector<Value>& list) const {
+    std::vector<Value> result;
+    for (const Value& x : list) result.push_back(heads(x));
+    return result;
+  }
+
   // The keys and the values of cross-attention, [B, S, K, D] each.
   std::vector<Value> cross_keys(Value memory, const std::string& name) {
     const int64_t K = config_.kv_heads();
-    const Value both = heads(project(memory, name + ".", {"k", "v"}, config_.has_attention_bias()));
-    return split(both, 2, {K, K});
+    const bool biased = config_.has_attention_bias();
+    const std::vector<Value> apart = separate(memory, name + ".", {"k", "v"}, biased);
+    if (!apart.empty()) return heads(apart);
+    return split(heads(fused(memory, name + ".", {"k", "v"}, biased)), 2, {K, K});
+  }
+
+  // The queries, keys and values of self-attention, turned by their positions where these are rotary:
+  // [B, T, H, D] and [B, T, K, D] twice.
+  std::vector<Value> self_heads(Value x, const std::string& name) {
+    const int64_t H = config_.n_head;
+    const int64_t K = config_.kv_heads();
+    const bool biased = config_.has_attention_bias();
+    const bool turns = config_.position == Position::rotary;
+    const std::vector<Value> apart = heads(separate(x, name + ".", {"q", "k", "v"}, biased));
+    if (!apart.empty()) return turns ? std::vector<Value>{rotate(apart[0]), rotate(apart[1]), apart[2]} : apart;
+    const Value qkv = heads(fused(x, name + ".", {"q", "k", "v"}, biased));
+    if (!turns) return split(qkv, 2, {H, K, K});
+    // Queries and keys turn by the same angles, so they turn together.
+    const std::vector<Value> parts = split(qkv, 2, {H + K, K});
+    const std::vector<Value> turned = split(rotate(parts[0]), 2, {H, K});
+    return {turned[0], turned[1], parts[1]};
   }
 
   Value cache(const std::string& name, const char* part, int64_t rows, int64_t length) const {
@@ -186,25 +269,12 @@ class Forward {
   }
 
   Value attention(Value x, Value memory, Value key_mask, const std::string& name, bool self) {
-    const int64_t H = config_.n_head;
-    const int64_t K = config_.kv_heads();
-    const bool biased = config_.has_attention_bias();
     Value q, k, v;  // [B, heads, T, D]
     if (self) {
-      const Value qkv = heads(project(x, name + ".", {"q", "k", "v"}, biased));
-      if (config_.position == Position::rotary) {
-        // Queries and keys turn by the same angles, so they turn together.
-        const std::vector<Value> parts = split(qkv, 2, {H + K, K});
-        const std::vector<Value> turned = split(rotate(parts[0]), 2, {H, K});
-        q = by_head(turned[0]);
-        k = by_head(turned[1]);
-        v = by_head(parts[1]);
-      } else {
-        const std::vector<Value> parts = split(qkv, 2, {H, K, K});
-        q = by_head(parts[0]);
-        k = by_head(parts[1]);
-        v = by_head(parts[2]);
-      }
+      const std::vector<Value> parts = self_heads(x, name);
+      q = by_head(parts[0]);
+      k = by_head(parts[1]);
+      v = by_head(parts[2]);
       if (cached()) {
         k = remember(name, kCached[0], k);
         v = remember(name, kCached[1], v);
@@ -218,7 +288,7 @@ class Forward {
         k = cache(name, kCached[0], x.dim(0), config_.source_length());
         v = cache(name, kCached[1], x.dim(0), config_.source_length());
       }
-      q = by_head(heads(project(x, name + ".", {"q"}, biased)));
+      q = by_head(heads(project(x, name + ".q", config_.has_attention_bias())));
     }
     graph::AttentionOptions options;
     options.causal = self && stack_.causal;
@@ -227,7 +297,7 @@ class Forward {
     options.key_mask = key_mask;
     const bool linear = config_.attention == AttentionKind::linear;
     if (linear) options.scale = 1 / double(config_.block_size);
-    if (config_.attention_scale > 0) options.scale = config_.attention_scale;
+    if (config_.scaling.attention_scale > 0) options.scale = config_.scaling.attention_scale;
     if (training() && !linear) {
       options.dropout = config_.dropout;
       options.seed = options_.seed;
@@ -235,7 +305,7 @@ class Forward {
       options.stream = "dropout." + name + ".probabilities";
     }
     const Value mixed = mix(q, k, v, options);
-    return project(reshape(by_head(mixed), x.shape()), name + ".", {"out"}, config_.has_output_bias());
+    return project(reshape(by_head(mixed), {x.dim(0), x.dim(1), -1}), name + ".out", config_.has_output_bias());
   }
 
   // The scores, their softmax or not, times the values.
@@ -255,17 +325,18 @@ class Forward {
     const int64_t F = config_.hidden();
     Value h;
     if (config_.activation == Activation::swiglu) {
-      const Value both = project(x, name + ".", {"up", "gate"}, biased);
-      const std::vector<Value> parts = split(both, -1, {F, F});
+      std::vector<Value> parts = separate(x, name + ".", {"up", "gate"}, biased);
+      if (parts.empty()) parts = split(fused(x, name + ".", {"up", "gate"}, biased), -1, {F, F});
       ScopeGuard scope(graph(), "activation");
       h = graph::swiglu(parts[1], parts[0]);
     } else {
-      h = activate(project(x, name + ".", {"up"}, biased));
+      h = activate(project(x, name + ".up", biased));
     }
-    return project(h, name + ".", {"down"}, config_.has_output_bias());
+    return project(h, name + ".down", config_.has_output_bias());
   }
 
   Parameters& parameters_;
+  const Model& model_;
   const ModelConfig& config_;
   const Stack& stack_;
   const ForwardOptions& options_;
@@ -281,10 +352,10 @@ Value Model::hidden(Parameters& parameters, Value tokens, const ForwardOptions& 
   Value memory;
   if (reads_source) {
     const Stack source = source_stack(config_);
-    memory = Forward(parameters, config_, source, options).run(options.source, options.source_mask, {}, {});
+    memory = Forward(parameters, *this, source, options).run(options.source, options.source_mask, {}, {});
   }
   const Stack stack = main_stack(config_);
-  return Forward(parameters, config_, stack, options).run(tokens, options.token_mask, memory, options.source_mask);
+  return Forward(parameters, *this, stack, options).run(tokens, options.token_mask, memory, options.source_mask);
 }
 
 void Model::remember_source(Parameters& parameters, Value source, Value source_mask) const {
@@ -292,15 +363,19 @@ void Model::remember_source(Parameters& parameters, Value source, Value source_m
             source.dim(1) == config_.source_length(),
         "[model] an encoder_decoder's cache takes a source u32[B,{}]", config_.source_length());
   const ForwardOptions options;
-  const Value memory = Forward(parameters, config_, source_stack(config_), options).run(source, source_mask, {}, {});
-  Forward(parameters, config_, main_stack(config_), options).remember_memory(memory);
+  const Value memory = Forward(parameters, *this, source_stack(config_), options).run(source, source_mask, {}, {});
+  Forward(parameters, *this, main_stack(config_), options).remember_memory(memory);
 }
 
 Value Model::head(Parameters& parameters, Value hidden) const {
+  const Stack stack = main_stack(config_);
+  const ForwardOptions options;
+  const std::string weight = config_.tied ? "embed.token" : "head.weight";
+  const Value logits =
+      Forward(parameters, *this, stack, options).project(hidden, stack.prefix + "head", stack.prefix + weight, "");
+  if (config_.scaling.readout_multiplier == 1) return logits;
   ScopeGuard scope(parameters.graph(), "head");
-  const std::string prefix = main_stack(config_).prefix;
-  const Value logits = linear(hidden, parameters.get(prefix + (config_.tied ? "embed.token" : "head.weight")));
-  return config_.readout_multiplier == 1 ? logits : logits * config_.readout_multiplier;
+  return logits * config_.scaling.readout_multiplier;
 }
 
 Value Model::logits(Parameters& parameters, Value tokens, const ForwardOptions& options) const {

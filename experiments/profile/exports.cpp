@@ -4,6 +4,7 @@
 #include <map>
 
 #include "experiments/base/join.h"
+#include "experiments/base/json_text.h"
 #include "experiments/profile/profile.h"
 
 namespace surtsey::experiments {
@@ -156,14 +157,14 @@ class Lane {
 
   void meta(const char* what, int thread, const std::string& name) {
     add(fmt::format(R"({{"ph":"M","pid":{},"tid":{},"name":"{}","args":{{"name":{}}}}})", process_, thread, what,
-                    ordered_json(name).dump()));
+                    json_text(ordered_json(name))));
   }
 
   void slice(const char* category, const std::string& name, uint64_t begin, uint64_t end,
              const ordered_json& arguments) {
     add(fmt::format(R"({{"ph":"X","pid":{},"tid":1,"cat":"{}","name":{},"ts":{},"dur":{},"args":{}}})", process_,
-                    category, ordered_json(name).dump(), microseconds(begin), microseconds(end - begin),
-                    arguments.is_null() ? "{}" : arguments.dump()));
+                    category, json_text(ordered_json(name)), microseconds(begin), microseconds(end - begin),
+                    arguments.is_null() ? "{}" : json_text(arguments)));
   }
 
   void counter(const char* name, uint64_t at, double value) {
@@ -208,7 +209,7 @@ std::string profile_json(const Profile& profile) {
                              {"isolated_overhead", profile.isolated_overhead()},
                              {"rows_of_step", profile.rows_of_step()},
                              {"rows", rows}};
-  return page.dump(1) + "\n";
+  return json_text(page, 1) + "\n";
 }
 
 std::string profile_csv(const Profile& profile) {
@@ -252,7 +253,7 @@ std::string profile_trace(const Profile& profile) {
   mode(2, "isolated: a barrier around every dispatch", profile.isolated_replays);
   const ordered_json about = {
       {"subject", profile.subject}, {"device", profile.device.name}, {"driver", profile.device.driver}};
-  return fmt::format("{{\"displayTimeUnit\":\"ns\",\"otherData\":{},\"traceEvents\":[{}\n]}}\n", about.dump(), events);
+  return fmt::format("{{\"displayTimeUnit\":\"ns\",\"otherData\":{},\"traceEvents\":[{}\n]}}\n", json_text(about), events);
 }
 
 std::string profile_speedscope(const Profile& profile) {

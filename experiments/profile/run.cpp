@@ -1,8 +1,6 @@
 #include "experiments/profile/run.h"
 
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "experiments/base/join.h"
 #include "experiments/base/version.h"
@@ -14,14 +12,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kMostSteps = 100'000;
-
-std::string read_base(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  check(file.good(), "--compare: {} cannot be read", path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 void write(const fs::path& folder, const char* name, const std::string& content) {
   write_file_atomic(folder / name, content);
@@ -47,12 +37,12 @@ void print_profile(const Profile& profile) {
 
 void check_request(const ProfileRequest& request) {
   check(request.steps > 0 && request.steps <= kMostSteps, "--steps is from 1 to {}, not {}", kMostSteps, request.steps);
-  if (!request.compare.empty()) check_base(read_base(request.compare), request.steps);
+  if (!request.compare.empty()) check_base(read_file(request.compare), request.steps);
 }
 
 void run_profile(engine::Session& session, const std::string& program, const std::string& subject,
                  const std::string& configuration, const ProfileRequest& request) {
-  const std::string base = request.compare.empty() ? "" : read_base(request.compare);
+  const std::string base = request.compare.empty() ? "" : read_file(request.compare);
   const std::string cache = shaders::default_cache_directory();
   Ceilings ceilings = measure_ceilings(session.device(), cache, request.measure_ceilings);
   Profile profile = profile_program(session, program, ceilings, {.steps = uint32_t(request.steps)});

@@ -6,7 +6,8 @@
 #include <array>
 #include <map>
 
-#include "experiments/report/chart.h"
+#include "experiments/base/numbers.h"
+#include "experiments/report/html.h"
 #include "experiments/report/report_figures.h"
 
 namespace surtsey::experiments {
@@ -85,7 +86,7 @@ std::string size_text(const Cell& cell) {
 
 std::string measured_text(const MeasuredAbility& found, const std::filesystem::path& link) {
   const std::string title = found.task.empty() ? found.result->study : fmt::format("{}", found.task);
-  std::string text = fmt::format("<a href=\"{}\">{}</a>: ", escape_html(link.string()), escape_html(title));
+  std::string text = fmt::format("<a href=\"{}\">{}</a>: ", link_to(link), escape_html(title));
   if (found.solved == nullptr) {
     return text + "not in every seed up to " + size_text(*found.largest);
   }

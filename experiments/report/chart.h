@@ -3,6 +3,8 @@
 // a chart carries its numbers too, and pages/plot.js lays a chart over the drawing that zooms.
 #pragma once
 
+#include "experiments/base/numbers.h"
+#include "experiments/report/html.h"
 #include "experiments/results/figure.h"
 
 #include <limits>
@@ -87,18 +89,5 @@ std::vector<Range> band(const Series& series);
 
 // <figure> with title, note, legend and drawing.
 std::string to_html(const Chart& chart);
-
-std::string escape_html(std::string_view text);
-
-// "26.2k", "1.6M": three digits.
-std::string short_number(double value);
-// "83.1 GFLOP".
-std::string flop_number(double value);
-// ".104", "1.000": shares with three decimals, no leading zero.
-std::string share_number(double value);
-// Three significant digits, scientific where that is shorter.
-std::string loss_number(double value);
-// "26,208".
-std::string whole_number(double value);
 
 }  // namespace surtsey::experiments

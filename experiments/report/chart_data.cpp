@@ -5,6 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "experiments/base/json_text.h"
 #include "experiments/report/pages/texts.h"
 
 namespace surtsey::experiments {
@@ -82,7 +83,7 @@ std::string chart_scripts() {
 }
 
 std::string embedded_json(const ordered_json& data) {
-  const std::string text = data.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  const std::string text = json_text(data);
   std::string safe;
   for (const char c : text) safe += c == '<' ? std::string("\\u003c") : std::string(1, c);
   return safe;

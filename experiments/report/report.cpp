@@ -5,13 +5,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 
+#include "experiments/base/file.h"
 #include "experiments/base/join.h"
+#include "experiments/base/json_text.h"
 #include "experiments/report/abilities.h"
 #include "experiments/report/chart.h"
 #include "experiments/report/chart_data.h"
@@ -420,12 +420,12 @@ std::string check_note(const ReportInput& input) {
 
 Facts load_environment(const fs::path& path) {
   Facts facts;
-  std::ifstream file(path);
-  if (!file.good()) return facts;
-  const auto json = nlohmann::ordered_json::parse(file, nullptr, false);
+  const std::optional<std::string> text_of_file = read_file_if_exists(path);
+  if (!text_of_file) return facts;
+  const auto json = nlohmann::ordered_json::parse(*text_of_file, nullptr, false);
   if (!json.is_object()) return facts;
   const auto text = [](const auto& value) {
-    return value.is_string() ? value.template get<std::string>() : value.dump();
+    return value.is_string() ? value.template get<std::string>() : json_text(value);
   };
   if (json.contains("commit")) facts.emplace_back("commit", text(json["commit"]));
   for (const char* part : {"versions", "host"}) {
@@ -441,8 +441,8 @@ Facts load_environment(const fs::path& path) {
 }
 
 std::string index_entry(const fs::path& link, const StudyResult& result) {
-  std::string html = fmt::format("<section class=\"study\"><div><h2><a href=\"{}\">{}</a></h2>\n",
-                                 escape_html(link.string()), escape_html(title_of(result)));
+  std::string html = fmt::format("<section class=\"study\"><div><h2><a href=\"{}\">{}</a></h2>\n", link_to(link),
+                                 escape_html(title_of(result)));
   if (!result.question.empty()) html += fmt::format("<p>{}</p>\n", escape_html(result.question));
   html += facts_list({{"scale", result.scale}, {"models", fmt::to_string(result.cells.size())}});
   html += "<ul class=\"claims\">\n";
@@ -503,6 +503,10 @@ fs::path write_reports(const fs::path& directory) {
   for (const auto& entry : fs::directory_iterator(directory)) {
     if (fs::exists(entry.path() / "result.json")) runs.push_back(entry.path());
   }
+  check(!runs.empty() || !fs::exists(directory / "metrics.jsonl"),
+        "[report] '{}' is a run that is not finished, or one of `surtsey train`, which has no page: its curves are in "
+        "metrics.csv and, for TensorBoard, in events/",
+        directory.string());
   check(!runs.empty(), "[report] there is no result.json in '{}' or one level below", directory.string());
   std::sort(runs.begin(), runs.end());
   std::string body = "<header><h1>Studies</h1>\n";

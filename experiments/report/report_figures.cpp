@@ -505,6 +505,7 @@ Chart loss_by_tokens(const TaskGroup& group, const std::vector<MetricLine>& metr
     for (const MetricLine& metric : metrics) {
       if (metric.cell != (*cell)->cell) continue;
       for (const auto& [name, value] : metric.values) {
+        if (!std::isfinite(value)) continue;
         if (name == "loss" && metric.tokens > 0) {
           series.line.push_back({static_cast<double>(metric.tokens), value});
         }

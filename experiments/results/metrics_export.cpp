@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <bit>
 #include <boost/crc.hpp>
-#include <chrono>
 #include <map>
 
 #include "graph/error.h"
@@ -58,7 +57,7 @@ void append_record(std::string& out, std::string_view event) {
 
 // Event: 1 wall_time, 2 step, 3 file_version, 5 summary. Summary: 1 value. Value: 1 tag,
 // 2 simple_value.
-std::string scalars(const MetricLine& line, double wall_time) {
+std::string scalars(const MetricLine& line, double time) {
   std::string summary;
   for (const auto& [name, number] : line.values) {
     std::string value;
@@ -68,7 +67,7 @@ std::string scalars(const MetricLine& line, double wall_time) {
     append_message(summary, 1, value);
   }
   std::string event;
-  append_double(event, 1, wall_time);
+  append_double(event, 1, time);
   append_varint(event, 2 << 3);
   append_varint(event, static_cast<uint64_t>(line.step));
   append_message(event, 5, summary);
@@ -99,13 +98,14 @@ std::string metrics_csv(const std::vector<MetricLine>& metrics) {
   return text;
 }
 
-std::string event_file(const std::vector<MetricLine>& metrics, double wall_time) {
+std::string event_file(const std::vector<MetricLine>& metrics, double now) {
+  const auto time_of = [&](const MetricLine& line) { return line.time > 0 ? line.time : now; };
   std::string version;
-  append_double(version, 1, wall_time);
+  append_double(version, 1, metrics.empty() ? now : time_of(metrics.front()));
   append_message(version, 3, "brain.Event:2");
   std::string file;
   append_record(file, version);
-  for (const MetricLine& line : metrics) append_record(file, scalars(line, wall_time));
+  for (const MetricLine& line : metrics) append_record(file, scalars(line, time_of(line)));
   return file;
 }
 
@@ -116,13 +116,12 @@ void export_metrics(const fs::path& run) {
   write_file_atomic(run / "metrics.csv", metrics_csv(metrics));
   std::map<std::string, std::vector<MetricLine>> cells;
   for (const MetricLine& line : metrics) cells[line.cell].push_back(line);
-  const double now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   for (const auto& [cell, of_cell] : cells) {
     const fs::path folder = run / "events" / cell;
     std::error_code error;
     fs::create_directories(folder, error);
     check(!error, "cannot create '{}': {}", folder.string(), error.message());
-    write_file_atomic(folder / "events.out.tfevents.surtsey", event_file(of_cell, now));
+    write_file_atomic(folder / "events.out.tfevents.surtsey", event_file(of_cell, wall_time()));
   }
 }
 

@@ -21,7 +21,8 @@ void export_metrics(const std::filesystem::path& run);
 std::string metrics_csv(const std::vector<MetricLine>& metrics);
 
 // The bytes of an event file: records of (length, masked CRC-32C, protobuf Event, masked CRC-32C),
-// the first one the file version, then one Event a line with a scalar for each value.
-std::string event_file(const std::vector<MetricLine>& metrics, double wall_time);
+// the first one the file version, then one Event a line with a scalar for each value, at the time of the line; `now`
+// stands for a time that is not known.
+std::string event_file(const std::vector<MetricLine>& metrics, double now);
 
 }  // namespace surtsey::experiments

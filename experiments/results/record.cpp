@@ -1,16 +1,15 @@
 #include "experiments/results/record.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
+#include <chrono>
+#include <cmath>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
+#include "experiments/base/exit_status.h"
+#include "experiments/base/file.h"
+#include "experiments/base/json_text.h"
 #include "experiments/results/metrics_export.h"
 #include "graph/error.h"
 
@@ -19,53 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
-
-[[noreturn]] void fail(std::string_view what, const fs::path& path) {
-  throw UserError(fmt::format("[record] cannot {} '{}': {}", what, path.string(), std::strerror(errno)));
-}
-
-// A file descriptor that closes itself.
-class Descriptor {
- public:
-  Descriptor(const fs::path& path, int flags) : path_(path), fd_(open(path.c_str(), flags, 0644)) {
-    if (fd_ < 0) fail("write", path);
-  }
-  ~Descriptor() { close(fd_); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-
-  void write_all(std::string_view content) {
-    while (!content.empty()) {
-      const ssize_t written = ::write(fd_, content.data(), content.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written <= 0) fail("write", path_);
-      content.remove_prefix(static_cast<size_t>(written));
-    }
-  }
-  void sync() {
-    // Some file systems cannot sync a directory; that is no loss of what was asked of them.
-    if (fsync(fd_) != 0 && errno != EINVAL && errno != ENOTSUP) fail("sync", path_);
-  }
-
- private:
-  fs::path path_;
-  int fd_;
-};
-
-void append_synced(const fs::path& path, std::string& lines) {
-  if (lines.empty()) return;
-  Descriptor file(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC);
-  file.write_all(lines);
-  file.sync();
-  lines.clear();
-}
-
-std::string read_if_exists(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  if (file.good()) text << file.rdbuf();
-  return text.str();
-}
 
 // Calls function(line, number) for each complete line.
 template <class Function>
@@ -90,26 +42,20 @@ constexpr const char* kResult = "result.json";
 
 }  // namespace
 
-void write_file_atomic(const fs::path& path, std::string_view content) {
-  const fs::path temporary = path.string() + ".tmp";
-  {
-    Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC);
-    file.write_all(content);
-    file.sync();
-  }
-  if (rename(temporary.c_str(), path.c_str()) != 0) fail("replace", path);
-  const fs::path parent = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  Descriptor(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC).sync();
+double wall_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 std::string to_json_line(const MetricLine& metric) {
   Json json = {{"cell", metric.cell}, {"step", metric.step}, {"tokens", metric.tokens}};
   for (const auto& [name, value] : metric.values) json[name] = value;
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (metric.time > 0) json["time"] = std::round(metric.time * 1000) / 1000;
+  return json_text(json);
 }
 
 MetricLine parse_metric(std::string_view line, std::string_view source) {
   MetricLine metric;
+  metric.time = 0;
   try {
     const Json json = Json::parse(line);
     for (const auto& [name, value] : json.items()) {
@@ -119,8 +65,13 @@ MetricLine parse_metric(std::string_view line, std::string_view source) {
         metric.step = value.get<int64_t>();
       } else if (name == "tokens") {
         metric.tokens = value.get<int64_t>();
+      } else if (name == "time") {
+        metric.time = value.get<double>();
       } else if (value.is_number()) {
         metric.values.emplace_back(name, value.get<double>());
+      } else if (value.is_null()) {
+        // JSON has no word for what is not finite.
+        metric.values.emplace_back(name, std::nan(""));
       }
     }
   } catch (const Json::exception& error) {
@@ -131,21 +82,32 @@ MetricLine parse_metric(std::string_view line, std::string_view source) {
 
 std::vector<MetricLine> load_metrics(const fs::path& path) {
   std::vector<MetricLine> metrics;
-  const std::string text = read_if_exists(path);
+  const std::string text = read_file_if_exists(path).value_or("");
   for_each_line(text, [&](std::string_view line, size_t number) {
-    metrics.push_back(parse_metric(line, fmt::format("{}:{}", path.string(), number)));
+    try {
+      metrics.push_back(parse_metric(line, fmt::format("{}:{}", path.string(), number)));
+    } catch (const UserError& error) {
+      fmt::print(stderr, "warning: a line that is no metric is left out: {}\n", error.what());
+    }
   });
   return metrics;
 }
 
-RunDirectory::RunDirectory(fs::path directory, Mode mode) : directory_(std::move(directory)) {
-  check(!directory_.empty(), "[record] the output directory has no name");
+namespace {
+
+fs::path named(fs::path directory) {
+  check(!directory.empty(), "[record] the output directory has no name");
+  return directory;
+}
+
+}  // namespace
+
+RunDirectory::RunDirectory(fs::path directory, Mode mode)
+    : directory_(named(std::move(directory))), lock_(FolderLock::take(directory_)) {
+  remove_unfinished(directory_);
+  const fs::path probe = directory_ / (std::string(kUnfinished) + "writable");
+  write_file_synced(probe, "1");
   std::error_code error;
-  fs::create_directories(directory_, error);
-  check(!error, "[record] cannot create the output directory '{}': {}", directory_.string(), error.message());
-  check(fs::is_directory(directory_), "[record] '{}' is not a directory", directory_.string());
-  const fs::path probe = directory_ / ".writable";
-  Descriptor(probe, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC).write_all("1");
   fs::remove(probe, error);
 
   if (mode == Mode::kResume) return;
@@ -153,7 +115,8 @@ RunDirectory::RunDirectory(fs::path directory, Mode mode) : directory_(std::move
     if (!fs::exists(directory_ / name)) continue;
     check(mode == Mode::kReplace, "[record] '{}' already holds a run ({}): resume it, or choose another directory",
           directory_.string(), name);
-    if (!fs::remove(directory_ / name, error)) fail("remove", directory_ / name);
+    check(fs::remove(directory_ / name, error), "'{}' cannot be removed: {}", (directory_ / name).string(),
+          error.message());
   }
 }
 
@@ -161,7 +124,7 @@ RunDirectory::~RunDirectory() {
   try {
     flush();
   } catch (const std::exception& error) {
-    fmt::print(stderr, "{}\n", error.what());
+    note_lost_output(error.what());
   }
 }
 
@@ -173,7 +136,7 @@ void RunDirectory::write_environment(const Environment& environment) {
                      {"versions", facts_json(environment.versions)},
                      {"commit", environment.commit},
                      {"command", environment.command}};
-  write_file_atomic(directory_ / "env.json", json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file_atomic(directory_ / "env.json", json_text(json, 2) + "\n");
 }
 
 void RunDirectory::append(const MetricLine& metric) { metrics_ += experiments::to_json_line(metric) + "\n"; }
@@ -181,16 +144,20 @@ void RunDirectory::append(const MetricLine& metric) { metrics_ += experiments::t
 void RunDirectory::append(const SampleLine& sample) { samples_ += experiments::to_json_line(sample) + "\n"; }
 
 void RunDirectory::flush() {
-  append_synced(directory_ / kMetrics, metrics_);
-  append_synced(directory_ / kSamples, samples_);
+  for (const auto& [name, lines] : {std::pair{kMetrics, &metrics_}, {kSamples, &samples_}}) {
+    if (lines->empty()) continue;
+    append_file_synced(directory_ / name, *lines);
+    lines->clear();
+  }
 }
 
 void RunDirectory::keep_only(const std::vector<std::string>& cells) {
   flush();
   for (const char* name : {kMetrics, kSamples}) {
     const fs::path path = directory_ / name;
-    if (!fs::exists(path)) continue;
-    const std::string text = read_if_exists(path);
+    const std::optional<std::string> content = read_file_if_exists(path);
+    if (!content) continue;
+    const std::string& text = *content;
     std::string kept;
     for_each_line(text, [&](std::string_view line, size_t) {
       const Json json = Json::parse(line, nullptr, false);

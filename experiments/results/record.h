@@ -6,10 +6,11 @@
 //   samples.jsonl   one line per evaluated item
 //   result.json     what the study found (result.h); written last, atomically
 //
-// Whole files are replaced atomically (temporary file, fsync, rename, fsync of the directory).
-// Lines are appended by flush() in one write and synced, so a killed run loses what came after the
-// last flush and at most tears its last line. Errors are UserErrors that name the path and the
-// reason.
+// Whole files are replaced atomically (base/file.h). Lines are appended by flush() in one write and synced, so a killed
+// run loses what came after the last flush and at most tears its last line. Errors are UserErrors that name the path
+// and the reason.
+//
+// A directory has one writer: it holds DIR/lock (base/folder_lock.h) for as long as the RunDirectory lives.
 #pragma once
 
 #include <filesystem>
@@ -17,24 +18,30 @@
 #include <string_view>
 #include <vector>
 
+#include "experiments/base/file.h"
+#include "experiments/base/folder_lock.h"
 #include "experiments/results/result.h"
 
 namespace surtsey::experiments {
 
-// Replaces a file so that a reader sees the old one or the new one, also after a power cut.
-void write_file_atomic(const std::filesystem::path& path, std::string_view content);
+// Seconds since the epoch.
+double wall_time();
 
-// One line of metrics.jsonl: {"cell", "step", "tokens", then the values by name}.
+// One line of metrics.jsonl: {"cell", "step", "tokens", then the values by name, "time"}. A value that is not finite
+// stands there as null.
 struct MetricLine {
   std::string cell;
   int64_t step = 0;
   int64_t tokens = 0;
   std::vector<std::pair<std::string, double>> values;  // "loss", "grad_norm", "learning_rate", ...
+  double time = wall_time();                           // when the line came about; 0 where no file says it
 };
 
 std::string to_json_line(const MetricLine& metric);
 // Throws UserError naming `source`.
 MetricLine parse_metric(std::string_view line, std::string_view source);
+// Every complete line; none where there is no file. A line that cannot be read (a crash may leave zeros) is left out
+// with a warning that names it.
 std::vector<MetricLine> load_metrics(const std::filesystem::path& path);
 
 // Content of env.json.
@@ -54,9 +61,10 @@ class RunDirectory {
     kResume,   // keeps them; see keep_only
   };
 
-  // Creates the directory and its parents and proves that it can be written.
+  // Creates the directory and its parents, takes its lock (UserError when another process has it) and proves that it
+  // can be written. What a killed writer left half done goes.
   RunDirectory(std::filesystem::path directory, Mode mode);
-  // Flushes; an error here is reported on stderr, as a destructor cannot throw.
+  // Flushes; an error here is reported on stderr, as a destructor cannot throw, and in the exit status.
   ~RunDirectory();
   RunDirectory(const RunDirectory&) = delete;
   RunDirectory& operator=(const RunDirectory&) = delete;
@@ -79,6 +87,7 @@ class RunDirectory {
 
  private:
   std::filesystem::path directory_;
+  FolderLock lock_;
   std::string metrics_;  // lines not yet on disk
   std::string samples_;
 };

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
+#include "experiments/base/file.h"
+#include "experiments/base/json_text.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments {
@@ -122,14 +122,6 @@ Json parse_json(std::string_view text, std::string_view source) {
   } catch (const Json::parse_error& error) {
     throw UserError(fmt::format("{}: not JSON: {}", source, error.what()));
   }
-}
-
-std::string read_file(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  check(file.good() && !std::filesystem::is_directory(path), "[result] cannot read '{}'", path.string());
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
 }
 
 ArmResult parse_arm(const std::string& name, const Json& json, const std::string& where) {
@@ -316,7 +308,7 @@ std::string to_json(const StudyResult& result) {
                      {"claims", claims},
                      {"caveats", result.caveats},
                      {"figures", figures}};
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return json_text(json, 2) + "\n";
 }
 
 StudyResult parse_result(std::string_view text, std::string_view source) {
@@ -373,7 +365,7 @@ std::string to_json_line(const SampleLine& sample) {
   }
   if (sample.nll) json["nll"] = *sample.nll;
   for (const auto& [name, value] : sample.measures) json["measures"][name] = value;
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return json_text(json);
 }
 
 SampleLine parse_sample(std::string_view line, std::string_view source) {

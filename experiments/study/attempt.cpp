@@ -12,11 +12,11 @@ namespace {
 
 ModelTry try_model(engine::Device& device, const Experiment& experiment, const Member& member) {
   const std::vector<Member> members = {member};
-  const PackCost cost = pack_cost(device.info().target, experiment, members);
-  ModelTry result{cell_name(experiment, member), cost.parameters, cost.bytes};
-  const Model model(first_step(experiment, members).model);
+  const Model model(model_config(experiment));
   engine::Session session(device, {.quiet = true});
   const std::unique_ptr<Trainer> trainer = make_trainer(session, model, experiment, members);
+  const PackCost cost = session_cost(session, *trainer);
+  ModelTry result{cell_name(experiment, member), cost.parameters, cost.bytes};
   session.allocate();
   trainer->initialise();
   const auto start = std::chrono::steady_clock::now();
@@ -41,7 +41,7 @@ std::vector<ModelTry> try_study(const Study& study, engine::Device& device) {
     one.steps = kTrySteps;
     one.batch_size = 1;
     // Budgets, seeds and rates make no other model.
-    const std::string kind = one.task + "\n" + to_json(first_step(one, pack.members).model).dump();
+    const std::string kind = one.task + "\n" + json_text(model_config(one));
     if (!seen.insert(kind).second) continue;
     models.push_back(try_model(device, one, pack.members.front()));
   }

@@ -2,11 +2,10 @@
 
 #include "experiments/study/plan.h"
 #include "experiments/train/train.h"
+#include "experiments/train/train_session.h"
 
 namespace surtsey::experiments {
 namespace {
-
-constexpr int64_t kRingSlots = 32;  // of the data ring: it does not change a kernel's work
 
 // Every member reads the batch of its seed in the only slot of the ring.
 void fill_ring(engine::Session& session, const PackStep& step) {
@@ -44,28 +43,21 @@ PackStep largest_step(engine::Device& device, const Study& study) {
 void profile_pack_step(engine::Device& device, const PackStep& step, const ProfileRequest& request) {
   const Model model(step.model);
   engine::Session session(device, {.driver_statistics = true});
-  const TrainPrograms programs = train_programs(model, step.train, 1);
-  const auto& [name, program] = programs.programs.front();
-  session.add_program(name, program);
+  session.add_program("train", train_step(model, step.train, 1), compile_options(step.train, "train"));
   session.allocate();
-  graph::State state = initial_train_state(model, step.train);
-  for (auto& [constant, tensor] : model.constants()) state[constant] = tensor;
-  for (const auto& [tensor, value] : state)
-    if (session.has_state(tensor)) session.write(tensor, value);
+  write_state(session, initial_train_state(model, step.train));
   if (!step.batches.empty()) fill_ring(session, step);
   run_profile(
-      session, name,
+      session, "train",
       fmt::format("{}: {} models of width {}, {} parameters each, {} x {} tokens", step.name, step.train.members.size(),
                   step.model.n_embd, model.parameter_count(), step.train.batch_size, step.train.block(step.model)),
-      to_json(step.model).dump(), request);
+      json_text(step.model), request);
 }
 
 void analyze_pack_step(const PackStep& step, const AnalysisRequest& request) {
   const Model model(step.model);
-  const TrainPrograms programs = train_programs(model, step.train, kRingSlots);
-  const auto& [name, program] = programs.programs.front();
   run_analysis(
-      program, compile_options(step.train, name), request,
+      train_step(model, step.train), compile_options(step.train, "train"), request,
       fmt::format("{}: {} models of {} parameters", step.name, step.train.members.size(), model.parameter_count()));
 }
 

@@ -102,7 +102,7 @@ std::string cost_key(const Experiment& experiment, const std::vector<Member>& me
                                 experiment.batch_size, experiment.steps, static_cast<int>(experiment.dtype),
                                 members.size(), distinct_seeds(members).size(), experiment.trained != nullptr);
   if (data != nullptr) key += fmt::format(" V{} T{}", data->vocab_size(), data->block_size());
-  if (experiment.model) key += to_json(*experiment.model).dump();
+  if (experiment.model) key += json_text(*experiment.model);
   return key;
 }
 

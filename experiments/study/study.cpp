@@ -46,13 +46,6 @@ struct Flags {
   fs::path path(const Study& study) const { return out.empty() ? fs::path("runs") / study.name : fs::path(out); }
 };
 
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 void check_scale(const std::string& scale) {
   if (has(kScales, scale)) return;
   const std::string near = nearest_word(scale, kScales);
@@ -71,7 +64,7 @@ std::set<std::string> assignments(const std::string& toml) {
 
 void check_same_config(const fs::path& path, const std::string& toml) {
   if (!fs::exists(path)) return;
-  const std::set<std::string> before = assignments(read_text(path)), now = assignments(toml);
+  const std::set<std::string> before = assignments(read_file(path)), now = assignments(toml);
   const auto first_without = [](const std::set<std::string>& lines, const std::set<std::string>& others) {
     for (const std::string& line : lines)
       if (!others.contains(line)) return line;
@@ -326,9 +319,10 @@ int run_study(int argc, char** argv, const Study& study) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);
-    fmt::print(stderr, "{}: {} (see --help)\n", study.name, error.what());
-    return 2;
+    return guarded(study.name, [&] {
+      if (error.get_exit_code() == 0) return app.exit(error);
+      throw CommandLineError(fmt::format("{} (see --help)", error.what()));
+    });
   }
   flags.keys = app.remaining();
   flags.line = {argv, argv + argc};
@@ -338,7 +332,7 @@ int run_study(int argc, char** argv, const Study& study) {
       return 0;
     });
   };
-  if (status([&] { check_scale(flags.scale); }) != 0) return 2;
+  if (status([&] { check_scale(flags.scale); }) != 0) return kCommandLineStatus;
   return status([&] { run_command(study, flags); });
 }
 

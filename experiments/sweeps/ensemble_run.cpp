@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <chrono>
+#include <nlohmann/json.hpp>
 
 #include "experiments/adapt/quantize.h"
+#include "experiments/base/exit_status.h"
 #include "experiments/base/interrupt.h"
 #include "experiments/base/progress.h"
 #include "experiments/evaluate/answers.h"
 #include "experiments/evaluate/evaluate.h"
 #include "experiments/evaluate/interview.h"
+#include "experiments/train/driver.h"
 
 namespace surtsey::experiments {
 namespace {
@@ -43,38 +46,46 @@ std::vector<tasks::Item> with_steps_given(std::vector<tasks::Item> items) {
   return items;
 }
 
+engine::SessionOptions session_options(const engine::Device& device, const PackRequest& request) {
+  engine::SessionOptions options{.quiet = true};
+  if (request.resume && request.experiment.trained == nullptr)
+    options.target = resumed_target(device.target(), request.folders.checkpoints.string(), request.members.size());
+  return options;
+}
+
 // Trains one ensemble and turns it into cells.
 class EnsembleRun {
  public:
-  EnsembleRun(engine::Device& device, const SweepOptions& options, const Experiment& experiment,
-              const std::vector<Member>& members, bool selecting, const PackFolders& folders)
-      : options_(options),
-        experiment_(experiment),
-        selecting_(selecting),
-        members_(members),
-        folders_(folders),
-        model_(first_step(experiment, members).model),
-        session_(device, {.quiet = true}) {
-    if (experiment.trained == nullptr) {
-      trainer_ = make_trainer(session_, model_, experiment, members);
+  EnsembleRun(engine::Device& device, const PackRequest& request)
+      : request_(request),
+        options_(request.options),
+        experiment_(request.experiment),
+        selecting_(request.selecting),
+        members_(request.members),
+        folders_(request.folders),
+        model_(model_config(experiment_)),
+        session_(device, session_options(device, request)) {
+    if (experiment_.trained == nullptr) {
+      trainer_ = make_trainer(session_, model_, experiment_, members_);
     }
-    if (experiment.generated != nullptr) {
-      experiment.generated->add_programs(session_, model_, members_.size());
+    if (experiment_.generated != nullptr) {
+      experiment_.generated->add_programs(session_, model_, members_.size());
     } else {
-      evaluator_.emplace(session_, model_, members_.size(), std::min(options.evaluation_rows, options.test_items),
-                         experiment.data->block_size());
+      evaluator_.emplace(session_, model_, members_.size(), std::min(options_.evaluation_rows, options_.test_items),
+                         experiment_.data->block_size());
     }
-    if (experiment.probe != nullptr) {
-      experiment.probe->add_programs(session_, model_, members_.size());
+    if (experiment_.probe != nullptr) {
+      experiment_.probe->add_programs(session_, model_, members_.size());
     }
     session_.allocate();
     for (const Member& member : members_) cells_.push_back(empty_cell(member));
   }
 
-  PackResult execute(bool resume) {
+  PackResult execute() {
+    std::optional<Driver> driver;
     try {
       if (trainer_) {
-        train(resume);
+        train(driver);
       } else {
         take_trained();
       }
@@ -85,7 +96,7 @@ class EnsembleRun {
       }
     } catch (const Interrupted&) {
       // Everything but the evaluation may be done.
-      if (trainer_) save();
+      if (driver) driver->save_or_warn();
       throw;
     } catch (const engine::DeviceError& error) {
       throw with_checkpoint(error, folders_.checkpoints.string());
@@ -139,8 +150,7 @@ class EnsembleRun {
     }
   }
 
-  // What a save says beside the state: the curve so far and the time it took, and what an interview
-  // has found on the way.
+  // What a save says beside the state: the curve so far, and what an interview has found on the way.
   Json description() const {
     Json lines = Json::array(), measures = Json::array();
     for (const MetricLine& line : metrics_) lines.push_back(to_json_line(line));
@@ -150,26 +160,13 @@ class EnsembleRun {
         own.push_back({one.name, one.mean, one.standard_error, one.n});
       }
     }
-    return {{"metrics", lines}, {"seconds", seconds_}, {"asked", asked_}, {"measures", measures}};
+    return {{"metrics", lines}, {"measures", measures}};
   }
 
-  void save() {
-    if (saved_ == trainer_->step()) return;
-    trainer_->save(folders_.checkpoints.string(), description());
-    saved_ = trainer_->step();
-  }
-
-  void load() {
-    const std::string root = folders_.checkpoints.string();
-    if (!Trainer::has_save(root, members_.size())) return;
-    const std::string first = Trainer::newest_save(root, members_.size(), 0);
-    saved_ = trainer_->load(root);
-    const Json saved = load_checkpoint_config(first);
+  void restore(const Json& saved) {
     for (const auto& line : saved.at("metrics")) {
-      metrics_.push_back(parse_metric(line.get<std::string>(), first));
+      metrics_.push_back(parse_metric(line.get<std::string>(), folders_.checkpoints.string()));
     }
-    seconds_ = saved.at("seconds").get<double>();
-    asked_ = saved.at("asked").get<int64_t>();
     for (size_t e = 0; e < cells_.size(); ++e) {
       for (const Json& one : saved.at("measures").at(e)) {
         cells_[e].measures.push_back(
@@ -179,62 +176,57 @@ class EnsembleRun {
   }
 
   // Trains to the end; an interview asks on the way.
-  void train(bool resume) {
-    trainer_->initialise();
-    if (resume) load();
+  void train(std::optional<Driver>& driver) {
     Progress progress(label(), experiment_.steps);
     std::string text;
-    for (const int64_t step : asked_steps()) {
-      if (step <= asked_) continue;
-      train_to(step, progress, text);
-      if (experiment_.interview == nullptr) continue;
-      if (interrupted()) throw Interrupted("interrupted before the questions to " + label());
-      ask(step);
+    driver.emplace(*trainer_, run_options(progress, text));
+    if (!request_.resume || !driver->resume()) trainer_->initialise();
+    try {
+      driver->run();
+    } catch (const Diverged& error) {
+      fmt::print(stderr, "warning: {}: {}\n", label(), error.what());
+      // No step changed the models since, so later questions have the same answers.
+      for (const int64_t step : asked_steps())
+        if (step > driver->asked()) ask(step);
     }
     progress.finish(text);
     for (Cell& cell : cells_) {
-      cell.train_seconds = seconds_ / static_cast<double>(members_.size());
+      cell.train_seconds = driver->seconds() / static_cast<double>(members_.size());
     }
   }
 
   std::vector<int64_t> asked_steps() const {
-    if (experiment_.interview == nullptr) return {experiment_.steps};
-    return experiment_.interview->steps(experiment_.steps);
+    return experiment_.interview == nullptr ? std::vector<int64_t>() : experiment_.interview->steps(experiment_.steps);
   }
 
-  void train_to(int64_t step, Progress& progress, std::string& text) {
-    const auto start = std::chrono::steady_clock::now();
-    const double before = seconds_;
-    const auto count_time = [&] {
-      seconds_ = before + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    };
-    RunOptions options;
-    options.until = step;
-    options.log_interval = options_.log_interval;
-    options.checkpoint_interval = options_.checkpoint_interval;
-    options.checkpoint_root = folders_.checkpoints.string();
-    options.on_step = [&](int64_t done) {
+  RunOptions run_options(Progress& progress, std::string& text) {
+    RunOptions run;
+    run.log_interval = options_.log_interval;
+    run.checkpoint_interval = options_.checkpoint_interval;
+    run.checkpoint_root = folders_.checkpoints.string();
+    run.describe = [this] { return description(); };
+    run.restore = [this](const Json& saved) { restore(saved); };
+    run.on_step = [&](int64_t done) {
       if (done < experiment_.steps) progress.update(done, text);
     };
-    options.on_log = [&](const TrainLog& line) {
+    run.on_log = [&](const TrainLog& line) {
       log(line);
       const auto [low, high] = std::minmax_element(line.members.begin(), line.members.end(),
                                                    [](const auto& a, const auto& b) { return a.loss < b.loss; });
       text = fmt::format("loss {:.3f} to {:.3f}", low->loss, high->loss);
     };
-    options.describe = [&] {
-      count_time();
-      return description();
+    if (experiment_.interview == nullptr) return run;
+    run.next_question = [steps = asked_steps()](int64_t step) {
+      const auto next = std::upper_bound(steps.begin(), steps.end(), step);
+      return next == steps.end() ? step : *next;
     };
-    options.on_checkpoint = [&](int64_t done) { saved_ = done; };
-    trainer_->run(options);
-    count_time();
+    run.ask = [this](int64_t step) { ask(step); };
+    return run;
   }
 
   void ask(int64_t step) {
     const bool last = step == experiment_.steps;
     experiment_.interview->ask(*evaluator_, step, last, cells_, samples_);
-    asked_ = step;
     if (!last) return;
     for (const Recomputed& again : recompute(samples_)) {
       for (Cell& cell : cells_) {
@@ -292,9 +284,11 @@ class EnsembleRun {
         for (size_t i = before; i < samples_.size(); ++i) samples_[i].arm = kGivenArm;
       }
     }
-    // The numbers of a cell are what its lines give, by construction.
+    // The numbers of a cell are what its lines give, by construction. Cells before `first` have theirs, with what a
+    // probe measured of them.
+    const auto evaluated = std::span(cells_).subspan(first, members_.size());
     for (const Recomputed& again : recompute(samples_)) {
-      for (Cell& cell : cells_) {
+      for (Cell& cell : evaluated) {
         if (cell.cell != again.cell) continue;
         cell.arms = again.arms;
         cell.faithfulness = again.faithfulness;
@@ -355,11 +349,12 @@ class EnsembleRun {
     }
   }
 
+  const PackRequest& request_;
   const SweepOptions& options_;
   const Experiment& experiment_;
-  bool selecting_ = false;
-  std::vector<Member> members_;
-  PackFolders folders_;
+  const bool selecting_;
+  const std::vector<Member>& members_;
+  const PackFolders& folders_;
   Model model_;
   engine::Session session_;
   std::unique_ptr<Trainer> trainer_;    // none of models that are trained already
@@ -367,16 +362,12 @@ class EnsembleRun {
   std::vector<Cell> cells_;
   std::vector<MetricLine> metrics_;
   std::vector<SampleLine> samples_;
-  double seconds_ = 0;  // of training, earlier processes included
-  int64_t asked_ = 0;   // the last step of an interview
-  int64_t saved_ = -1;  // the step of the newest save
 };
 
 }  // namespace
 
-PackResult run_pack(engine::Device& device, const SweepOptions& options, const Experiment& experiment,
-                    const std::vector<Member>& members, bool selecting, const PackFolders& folders, bool resume) {
-  return EnsembleRun(device, options, experiment, members, selecting, folders).execute(resume);
+PackResult run_pack(engine::Device& device, const PackRequest& request) {
+  return EnsembleRun(device, request).execute();
 }
 
 }  // namespace surtsey::experiments

@@ -14,9 +14,18 @@ struct PackFolders {
   std::filesystem::path models = {};
 };
 
-// Trains and evaluates. With `resume` the newest save is gone on from. `selecting`: only the
-// held-out loss is computed, never an answer. Throws Interrupted after a signal, with a save made.
-PackResult run_pack(engine::Device& device, const SweepOptions& options, const Experiment& experiment,
-                    const std::vector<Member>& members, bool selecting, const PackFolders& folders, bool resume);
+// One pack to run. References are to what outlives the call.
+struct PackRequest {
+  const SweepOptions& options;
+  const Experiment& experiment;
+  std::vector<Member> members;
+  PackFolders folders;
+  bool selecting = false;  // only the held-out loss is computed, never an answer
+  bool resume = false;     // the newest save is gone on from
+};
+
+// Trains and evaluates. Throws Interrupted after a signal, with a save made. Models that all diverge are evaluated as
+// they are when that is found, with a warning: a learning rate that is too large is a finding of a sweep.
+PackResult run_pack(engine::Device& device, const PackRequest& request);
 
 }  // namespace surtsey::experiments

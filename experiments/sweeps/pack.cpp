@@ -12,15 +12,6 @@ namespace {
 constexpr double kCpuWorkingSet = 24e6;  // bytes that the last cache of most machines holds
 constexpr double kMemoryShare = 0.6;     // of the device's memory
 
-ModelConfig model_config(const Experiment& experiment) {
-  ensure((experiment.data == nullptr) != (experiment.generated == nullptr),
-         "[pack] an experiment learns from a task or from generated data");
-  if (experiment.model) return *experiment.model;
-  ensure(experiment.data != nullptr, "[pack] generated data wants a model");
-  return recipe_config(experiment.n_layer, experiment.width, experiment.data->vocab_size(),
-                       experiment.data->block_size());
-}
-
 // How many models to train at once. The bytes of a model's step are an estimate, good to 20% for
 // the recipe: about 25 floats a token, width and layer, and as many again for a width of 1.
 size_t ensemble_size(const engine::DeviceInfo& device, const SweepOptions& options, const Experiment& experiment,
@@ -47,7 +38,35 @@ TrainConfig train_config(const Experiment& experiment, const std::vector<Member>
   return config;
 }
 
+PackCost cost_of(const Model& model, const TrainConfig& config, const std::vector<const graph::Plan*>& plans) {
+  PackCost cost;
+  cost.parameters = model.parameter_count();
+  std::map<std::string, uint64_t> state;  // programs share it
+  uint64_t transient = 0;
+  for (const graph::Plan* plan : plans) {
+    // What accumulates runs for every micro-batch.
+    const int64_t runs = plan->name == "accumulate" ? config.accumulation() : 1;
+    cost.flops += static_cast<double>(plan->flops) * static_cast<double>(runs * config.steps);
+    transient = std::max(transient, plan->transient_bytes);
+    for (const graph::Buffer& buffer : plan->buffers) {
+      if (buffer.kind != graph::BufferKind::transient) state[buffer.name] = buffer.bytes;
+    }
+  }
+  cost.bytes = transient;
+  for (const auto& [name, bytes] : state) cost.bytes += bytes;
+  return cost;
+}
+
 }  // namespace
+
+ModelConfig model_config(const Experiment& experiment) {
+  ensure((experiment.data == nullptr) != (experiment.generated == nullptr),
+         "[pack] an experiment learns from a task or from generated data");
+  if (experiment.model) return *experiment.model;
+  ensure(experiment.data != nullptr, "[pack] generated data wants a model");
+  return recipe_config(experiment.n_layer, experiment.width, experiment.data->vocab_size(),
+                       experiment.data->block_size());
+}
 
 void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection) {
   table.add("widths", &options.widths, "n_embd of each size").at_least(2);
@@ -170,23 +189,22 @@ std::unique_ptr<Trainer> make_trainer(engine::Session& session, const Model& mod
 
 PackCost pack_cost(const graph::Target& target, const Experiment& experiment, const std::vector<Member>& members) {
   const Model model(model_config(experiment));
-  PackCost cost;
-  cost.parameters = model.parameter_count();
-  if (experiment.trained != nullptr) return cost;
-  std::map<std::string, uint64_t> state;
-  uint64_t transient = 0;
+  if (experiment.trained != nullptr) return {.parameters = model.parameter_count()};
   const TrainConfig config = train_config(experiment, members);
-  for (const auto& [name, program] : trainer_programs(model, config).programs) {
-    const graph::Plan plan = graph::compile(program, target, compile_options(config, name));
-    cost.flops += static_cast<double>(plan.flops) * experiment.steps;
-    transient = std::max(transient, plan.transient_bytes);
-    for (const graph::Buffer& buffer : plan.buffers) {
-      if (buffer.kind != graph::BufferKind::transient) state[buffer.name] = buffer.bytes;
-    }
-  }
-  cost.bytes = transient;
-  for (const auto& [name, bytes] : state) cost.bytes += bytes;
-  return cost;
+  std::vector<graph::Plan> plans;
+  for (const auto& [name, program] : train_programs(model, config).programs)
+    plans.push_back(graph::compile(program, target, compile_options(config, name)));
+  std::vector<const graph::Plan*> all;
+  for (const graph::Plan& plan : plans) all.push_back(&plan);
+  return cost_of(model, config, all);
+}
+
+PackCost session_cost(const engine::Session& session, const Trainer& trainer) {
+  std::vector<const graph::Plan*> plans;
+  const bool whole = trainer.config().accumulation() == 1;
+  for (const char* name : whole ? std::vector{"train"} : std::vector{"accumulate", "apply"})
+    plans.push_back(&session.plan(name));
+  return cost_of(trainer.model(), trainer.config(), plans);
 }
 
 double measure_step(engine::Device& device, const Experiment& experiment, const std::vector<Member>& members,

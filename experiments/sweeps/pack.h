@@ -146,6 +146,9 @@ Experiment sweep_experiment(const SweepOptions& options, std::string task, std::
 std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device, const SweepOptions& options,
                                               const Experiment& experiment);
 
+// What models of an experiment look like.
+ModelConfig model_config(const Experiment& experiment);
+
 // A training step of a pack, with the first batch for each distinct seed of its ensemble; none
 // where the device makes them.
 struct PackStep {
@@ -169,6 +172,8 @@ struct PackCost {
   uint64_t bytes = 0;      // of training: state, outputs, and the largest transient arena
 };
 PackCost pack_cost(const graph::Target& target, const Experiment& experiment, const std::vector<Member>& members);
+// The same of a session that has the programs of this trainer, from the plans that it holds.
+PackCost session_cost(const engine::Session& session, const Trainer& trainer);
 
 // Seconds that a training step of the pack takes, measured over a few steps on the device.
 double measure_step(engine::Device& device, const Experiment& experiment, const std::vector<Member>& members,

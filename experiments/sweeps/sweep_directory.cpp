@@ -1,17 +1,15 @@
 #include "experiments/sweeps/sweep_directory.h"
 
 #include <fcntl.h>
+#include <nlohmann/json.hpp>
 #include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
-#include <fstream>
-#include <sstream>
 
 #include "experiments/base/interrupt.h"
 #include "experiments/base/join.h"
+#include "experiments/base/json_text.h"
 #include "experiments/results/environment.h"
 #include "experiments/sweeps/ensemble_run.h"
 #include "graph/error.h"
@@ -29,16 +27,8 @@ constexpr const char* kResult = "result.json";
 constexpr const char* kHashFact = "pack";
 constexpr const char* kSecondsFact = "seconds";
 
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  check(file.good(), "cannot read '{}'", path.string());
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 Json read_json(const fs::path& path) {
-  const Json json = Json::parse(read_text(path), nullptr, false);
+  const Json json = Json::parse(read_file(path), nullptr, false);
   check(json.is_object(), "'{}' is not a JSON object", path.string());
   return json;
 }
@@ -54,8 +44,8 @@ std::string plan_hash(const std::vector<SweepPack>& packs) {
 Json pack_json(const SweepPack& pack) {
   return {{"index", pack.index},
           {"hash", pack.hash},
-          {"spec", pack.spec},
-          {"waits_for", pack.waits_for},
+           {"spec", *pack.spec},
+           {"waits_for", pack.waits_for},
           {"estimate",
            {{"parameters", pack.cost.parameters},
             {"flops", pack.cost.flops},
@@ -78,23 +68,18 @@ SweepPack parse_pack(const fs::path& path) {
   } catch (const Json::exception& error) {
     throw UserError(fmt::format("{}: {}", path.string(), error.what()));
   }
-  check(spec_hash(pack.spec) == pack.hash,
+  check(spec_hash(*pack.spec) == pack.hash,
         "{}: the specification was changed since it was planned; plan another directory", path.string());
   return pack;
 }
 
-// A lock of the open file, not of the process: it ends when the descriptor is closed, by whatever
-// end of the process, and asking for it does not take it.
-struct flock whole_file() {
-  struct flock range = {};
-  range.l_type = F_WRLCK;
-  range.l_whence = SEEK_SET;
-  return range;
-}
-
 PackResult run_spec(engine::Device& device, const Json& spec, const fs::path& checkpoints) {
   const RunnablePack runnable(spec);
-  return run_pack(device, runnable.options, runnable.experiment, runnable.members, false, {checkpoints}, true);
+  return run_pack(device, {.options = runnable.options,
+                           .experiment = runnable.experiment,
+                           .members = runnable.members,
+                           .folders = {checkpoints},
+                           .resume = true});
 }
 
 std::string fact(const StudyResult& result, std::string_view key) {
@@ -111,10 +96,6 @@ std::string_view name(PackState state) {
   return kNames[static_cast<size_t>(state)];
 }
 
-PackLock::~PackLock() {
-  if (descriptor_ >= 0) close(descriptor_);
-}
-
 SweepDirectory SweepDirectory::create(const fs::path& path, const std::string& toml,
                                       const std::vector<SweepPack>& packs, const PlannedStudy& study) {
   const std::string hash = plan_hash(packs);
@@ -128,7 +109,7 @@ SweepDirectory SweepDirectory::create(const fs::path& path, const std::string& t
   check(!error, "cannot create '{}': {}", (path / "packs").string(), error.message());
   write_file_atomic(config(path), toml);
   for (const SweepPack& pack : packs) {
-    write_file_atomic(path / "packs" / (number(pack.index) + ".json"), pack_json(pack).dump(2) + "\n");
+    write_file_atomic(path / "packs" / (number(pack.index) + ".json"), json_text(pack_json(pack), 2) + "\n");
   }
   Json plan = {{"packs", packs.size()}, {"hash", hash}};
   if (!study.name.empty()) plan.update({{"study", study.name}, {"scale", study.scale}});
@@ -159,31 +140,11 @@ const SweepPack& SweepDirectory::pack(int64_t index) const {
 
 fs::path SweepDirectory::run_path(const SweepPack& pack) const { return path_ / "runs" / number(pack.index); }
 
-std::optional<PackLock> SweepDirectory::lock(const SweepPack& pack) const {
-  std::error_code error;
-  fs::create_directories(run_path(pack), error);
-  const fs::path path = run_path(pack) / "lock";
-  const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  check(descriptor >= 0, "cannot open '{}': {}", path.string(), std::strerror(errno));
-  struct flock range = whole_file();
-  if (fcntl(descriptor, F_OFD_SETLK, &range) != 0) {
-    const int reason = errno;
-    close(descriptor);
-    check(reason == EAGAIN || reason == EACCES, "cannot lock '{}': {}", path.string(), std::strerror(reason));
-    return {};
-  }
-  return PackLock(descriptor);
+std::optional<FolderLock> SweepDirectory::lock(const SweepPack& pack) const {
+  return FolderLock::try_take(run_path(pack));
 }
 
-bool SweepDirectory::locked(const SweepPack& pack) const {
-  const fs::path path = run_path(pack) / "lock";
-  const int descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (descriptor < 0) return false;
-  struct flock range = whole_file();
-  const bool asked = fcntl(descriptor, F_OFD_GETLK, &range) == 0;
-  close(descriptor);
-  return asked && range.l_type != F_UNLCK;
-}
+bool SweepDirectory::locked(const SweepPack& pack) const { return FolderLock::is_held(run_path(pack)); }
 
 std::optional<StudyResult> SweepDirectory::result(const SweepPack& pack) const {
   const fs::path path = run_path(pack) / kResult;
@@ -215,7 +176,7 @@ void SweepDirectory::run(const SweepPack& pack, engine::Device& device, const st
     // Lines of a run that was killed before its result: the pack says them again.
     RunDirectory directory(run, RunDirectory::Mode::kReplace);
     directory.write_environment(describe_environment(device.info(), command));
-    const PackResult found = work ? work(checkpoints) : run_spec(device, pack.spec, checkpoints);
+    const PackResult found = work ? work(checkpoints) : run_spec(device, *pack.spec, checkpoints);
     for (const MetricLine& line : found.metrics) directory.append(line);
     for (const SampleLine& line : found.samples) directory.append(line);
     StudyResult result;
@@ -236,7 +197,7 @@ void SweepDirectory::run(const SweepPack& pack, engine::Device& device, const st
     throw;
   } catch (const std::exception& problem) {
     const Json json = {{"error", problem.what()}};
-    write_file_atomic(run / kFailed, json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    write_file_atomic(run / kFailed, json_text(json, 2) + "\n");
     throw;
   }
 }
@@ -329,7 +290,7 @@ std::string sweep_table_jsonl(const StudyResult& result) {
   for (const Row& row : table_rows(result)) {
     nlohmann::ordered_json json;
     for (const auto& [name, value] : row) json[name] = value;
-    text += json.dump() + "\n";
+    text += json_text(json) + "\n";
   }
   return text;
 }

@@ -15,22 +15,10 @@
 
 #include <optional>
 
+#include "experiments/base/folder_lock.h"
 #include "experiments/sweeps/sweep_plan.h"
 
 namespace surtsey::experiments {
-
-// Exclusive, for as long as it lives or the process does.
-class PackLock {
- public:
-  ~PackLock();
-  PackLock(PackLock&& other) noexcept : descriptor_(other.descriptor_) { other.descriptor_ = -1; }
-  PackLock& operator=(PackLock&&) = delete;
-
- private:
-  friend class SweepDirectory;
-  explicit PackLock(int descriptor) : descriptor_(descriptor) {}
-  int descriptor_ = -1;
-};
 
 // Whose packs they are: a study at a scale, or (empty) the keys of `surtsey sweep`.
 struct PlannedStudy {
@@ -61,7 +49,7 @@ class SweepDirectory {
   // Stopped: it has a checkpoint and nobody works on it.
   PackState state(const SweepPack& pack) const;
   // Nothing when someone else holds it.
-  std::optional<PackLock> lock(const SweepPack& pack) const;
+  std::optional<FolderLock> lock(const SweepPack& pack) const;
   bool locked(const SweepPack& pack) const;
   std::optional<StudyResult> result(const SweepPack& pack) const;  // of a finished pack
   std::string failure(const SweepPack& pack) const;                // "" unless it failed

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "experiments/sweeps/step_time.h"
 #include "experiments/tasks/chain.h"
@@ -109,8 +110,8 @@ RunnablePack::RunnablePack(const Json& spec) {
 }
 
 std::vector<std::string> SweepPack::cells() const {
-  if (spec.contains("cells")) return spec.at("cells").get<std::vector<std::string>>();
-  const RunnablePack runnable(spec);
+  if (spec->contains("cells")) return spec->at("cells").get<std::vector<std::string>>();
+  const RunnablePack runnable(*spec);
   std::vector<std::string> names;
   for (const Member& member : runnable.members) {
     names.push_back(cell_name(runnable.experiment, member));
@@ -132,7 +133,7 @@ std::vector<SweepPack> plan_packs(const SweepKeys& keys, const engine::DeviceInf
         for (const auto& members : pack_members(device, keys.options, whole.experiment)) {
           SweepPack& pack = packs.emplace_back();
           pack.spec = spec_of(keys, task, length, width, members);
-          pack.hash = spec_hash(pack.spec);
+          pack.hash = spec_hash(*pack.spec);
           pack.cost = pack_cost(device.target, whole.experiment, members);
         }
       }
@@ -147,14 +148,14 @@ std::vector<SweepPack> plan_packs(const SweepKeys& keys, const engine::DeviceInf
 void measure_packs(std::vector<SweepPack>& packs, engine::Device& device) {
   if (packs.empty()) return;
   const auto measure = [&](const SweepPack& pack) {
-    const RunnablePack runnable(pack.spec);
+    const RunnablePack runnable(*pack.spec);
     return StepMeasurement{pack.cost.flops / runnable.experiment.steps,
                            measure_step(device, runnable.experiment, runnable.members)};
   };
   const StepMeasurement large = measure(packs.front());
   const StepTime time = fit_step_time(packs.size() > 1 ? measure(packs.back()) : large, large);
   for (SweepPack& pack : packs) {
-    pack.expected_seconds = time.seconds(pack.spec.at("steps").get<double>(), pack.cost.flops);
+    pack.expected_seconds = time.seconds(pack.spec->at("steps").get<double>(), pack.cost.flops);
   }
 }
 

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "experiments/base/json.h"
 #include "experiments/sweeps/pack.h"
 
 namespace surtsey::experiments {
@@ -24,7 +24,7 @@ void check_sweep_keys(const SweepKeys& keys);
 struct SweepPack {
   int64_t index = 0;
   std::string hash;
-  nlohmann::json spec;
+  HeldJson spec;
   PackCost cost;
   double expected_seconds = 0;  // of its training; 0: not measured
   // Packs whose cells choose its learning rate: they must be finished before it runs.

@@ -40,10 +40,15 @@ void run_workers(const std::vector<std::vector<std::string>>& arguments) {
   for (const auto& words : arguments) workers.push_back(start(self, words));
   bool told = false;
   size_t failed = 0, stopped = 0;
+  const auto was_stopped = [](int status) {
+    // One that had not come to its first line yet ends by the signal itself: it has nothing to save.
+    if (WIFSIGNALED(status)) return interrupted() && (WTERMSIG(status) == SIGUSR1 || WTERMSIG(status) == SIGINT);
+    return WIFEXITED(status) && WEXITSTATUS(status) == kInterruptedStatus;
+  };
   for (size_t left = workers.size(); left > 0;) {
     if (interrupted() && !told) {
-      // Ctrl-C has reached them already; a signal to this process alone has not.
-      for (const pid_t worker : workers) kill(worker, SIGTERM);
+      // Ctrl-C has reached them already, and must not count twice; a signal to this process alone has not.
+      for (const pid_t worker : workers) ask_to_stop(worker);
       told = true;
     }
     int status = 0;
@@ -54,7 +59,7 @@ void run_workers(const std::vector<std::vector<std::string>>& arguments) {
     }
     std::erase(workers, ended);
     --left;
-    if (WIFEXITED(status) && WEXITSTATUS(status) == kInterruptedStatus) {
+    if (was_stopped(status)) {
       ++stopped;
     } else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
       ++failed;

@@ -90,9 +90,9 @@ ChainTask::ChainTask(ChainOptions options) : options_(std::move(options)) {
       sizes[static_cast<size_t>(split_of_rank(rank, o.held_out_share))] += 1;
     }
     check(std::count(sizes.begin(), sizes.end(), 0u) == 0,
-          "[{}] a held-out share of {} splits {} prompts into {} for training, {} for validation "
-          "and {} for the test: change it or set it to 0",
-          o.name, o.held_out_share, prompt_count_, sizes[0], sizes[1], sizes[2]);
+          "[{}] length {} and modulus {} make {} prompts, of which {} fall to training, {} to validation and {} to the "
+          "test: too few; take a greater length or modulus",
+          o.name, o.length, o.modulus, prompt_count_, sizes[0], sizes[1], sizes[2]);
   }
 }
 

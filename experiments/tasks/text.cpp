@@ -1,53 +1,45 @@
 #include "experiments/tasks/text.h"
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
-#include <sstream>
 
+#include "experiments/base/utf8.h"
 #include "graph/error.h"
 #include "graph/random.h"
 
 namespace surtsey::experiments::tasks {
 namespace {
 
-// Code points of UTF-8 text; rejects overlong forms, surrogates and stray bytes.
 std::u32string code_points(std::string_view text) {
   std::u32string points;
   points.reserve(text.size());
-  for (size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
-    check(length > 0 && i + length <= text.size(), "[text] byte {} is not UTF-8", i);
-    char32_t point = length == 1 ? lead : lead & (0x7Fu >> length);
-    for (size_t k = 1; k < length; ++k) {
-      const auto next = static_cast<unsigned char>(text[i + k]);
-      check(next >> 6 == 2, "[text] byte {} is not UTF-8", i + k);
-      point = point << 6 | (next & 0x3Fu);
-    }
-    constexpr char32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    check(point >= kSmallest[length] && point <= 0x10FFFF && (point < 0xD800 || point > 0xDFFF),
-          "[text] byte {} is not UTF-8", i);
-    points.push_back(point);
-    i += length;
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint found = code_point_at(text, at);
+    check(found.length > 0, "[text] byte {} is not UTF-8", at + found.fault);
+    points.push_back(found.point);
+    at += found.length;
   }
   return points;
 }
 
-void append_utf8(std::string& text, char32_t point) {
-  const auto tail = [&](int shift) { text += static_cast<char>(0x80 | (point >> shift & 0x3F)); };
-  if (point < 0x80) {
-    text += static_cast<char>(point);
-  } else if (point < 0x800) {
-    text += static_cast<char>(0xC0 | point >> 6);
-    tail(0);
-  } else if (point < 0x10000) {
-    text += static_cast<char>(0xE0 | point >> 12);
-    tail(6), tail(0);
-  } else {
-    text += static_cast<char>(0xF0 | point >> 18);
-    tail(12), tail(6), tail(0);
+// For a message: control characters would not be seen.
+std::string shown(char32_t point) {
+  switch (point) {
+    case U'\n':
+      return "a line break";
+    case U'\r':
+      return "a carriage return";
+    case U'\t':
+      return "a tab";
+    case U' ':
+      return "a blank";
+    default:
+      break;
   }
+  std::string symbol;
+  append_utf8(symbol, point);
+  return point < 0x20 || point == 0x7F || point == 0xFEFF ? fmt::format("U+{:04X}", static_cast<uint32_t>(point))
+                                                          : fmt::format("'{}'", symbol);
 }
 
 std::vector<char32_t> sorted_set(const std::u32string& points) {
@@ -74,18 +66,6 @@ TextSource::TextSource(std::string_view text, int32_t block_size) : block_size_(
         "[text] {} characters are too few: a tenth must hold a window of {}", tokens_.size(), window);
   check(tokens_.size() < std::numeric_limits<uint32_t>::max(), "[text] {} characters are too many for 32-bit places",
         tokens_.size());
-}
-
-TextSource TextSource::from_file(const std::filesystem::path& path, int32_t block_size) {
-  std::ifstream file(path, std::ios::binary);
-  check(file.good() && !std::filesystem::is_directory(path), "[text] cannot read '{}'", path.string());
-  std::ostringstream text;
-  text << file.rdbuf();
-  try {
-    return TextSource(text.str(), block_size);
-  } catch (const UserError& error) {
-    throw UserError(fmt::format("{} (in '{}')", error.what(), path.string()));
-  }
 }
 
 TextSource TextSource::from_vocabulary(std::string_view characters, int32_t block_size) {
@@ -139,9 +119,7 @@ std::vector<int32_t> TextSource::encode(std::string_view text) const {
   for (const char32_t point : code_points(text)) {
     const auto found = std::lower_bound(vocabulary_.begin(), vocabulary_.end(), point);
     if (found == vocabulary_.end() || *found != point) {
-      std::string symbol;
-      append_utf8(symbol, point);
-      check(false, "[text] '{}' does not occur in the training text", symbol);
+      check(false, "[text] {} does not occur in the training text", shown(point));
     }
     tokens.push_back(static_cast<int32_t>(found - vocabulary_.begin()));
   }

@@ -12,15 +12,15 @@
 
 namespace surtsey::experiments::tasks {
 
+// U+FEFF, which some editors put at the head of a file.
+inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
 class TextSource : public DataSource {
  public:
   static constexpr double kTrainShare = 0.9;
 
   // Throws UserError when the text is not UTF-8 or either part is shorter than a window.
   TextSource(std::string_view text, int32_t block_size);
-
-  // Reads a whole file; throws UserError naming it.
-  static TextSource from_file(const std::filesystem::path& path, int32_t block_size);
 
   // A source with a known vocabulary (of a checkpoint) and no text: encode and decode only.
   // `characters` is what vocabulary() gave.

@@ -1,15 +1,18 @@
 #include "experiments/train/checkpoint.h"
 
+#include "experiments/base/file.h"
+#include "experiments/base/json_text.h"
+#include <nlohmann/json.hpp>
 #include "experiments/formats/safetensors.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 
 namespace surtsey::experiments {
 namespace {
@@ -22,38 +25,12 @@ using nlohmann::json;
 constexpr size_t kKeep = 2;
 constexpr const char* kFormat = "surtsey-checkpoint-1";
 constexpr const char* kPrefix = "step-";
-constexpr const char* kTemporary = ".tmp-";
+constexpr const char* kLatest = "latest";
+constexpr const char* kModel = "model.safetensors";
+constexpr const char* kRest = "optimizer.safetensors";
 
-std::span<const std::byte> bytes_of(std::string_view text) {
-  return std::as_bytes(std::span(text.data(), text.size()));
-}
-
-// Makes the names in a directory durable.
-void sync_directory(const std::string& path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_DIRECTORY);
-  check(file >= 0, "{}: cannot be opened: {}", path, std::strerror(errno));
-  const int failed = ::fsync(file);
-  const int error = errno;
-  ::close(file);
-  // Some file systems cannot sync a directory; there is nothing to do about it there.
-  check(failed == 0 || error == EINVAL, "{}: cannot be synced: {}", path, std::strerror(error));
-}
-
-void write_file(const std::string& path, std::span<const std::byte> content) {
-  const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  check(file >= 0, "{}: cannot be written: {}", path, std::strerror(errno));
-  int error = 0;
-  while (!content.empty() && error == 0) {
-    const ssize_t count = ::write(file, content.data(), content.size());
-    if (count >= 0) {
-      content = content.subspan(size_t(count));
-    } else if (errno != EINTR) {
-      error = errno;
-    }
-  }
-  if (error == 0 && ::fsync(file) != 0) error = errno;
-  if (::close(file) != 0 && error == 0) error = errno;
-  check(error == 0, "{}: cannot be written: {}", path, std::strerror(error));
+std::string_view text_of(const std::vector<std::byte>& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 void rename_path(const std::string& from, const std::string& to) {
@@ -73,83 +50,124 @@ void replace_directory(const std::string& from, const std::string& to) {
   fs::remove_all(from, error);
 }
 
-std::string parent_of(const std::string& path) {
-  const std::string parent = fs::path(path).parent_path().string();
-  return parent.empty() ? "." : parent;
-}
-
-void write_atomically(const std::string& path, std::span<const std::byte> content) {
-  const std::string temporary = path + ".tmp";
-  try {
-    write_file(temporary, content);
-    rename_path(temporary, path);
-    sync_directory(parent_of(path));
-  } catch (...) {
-    ::unlink(temporary.c_str());
-    throw;
-  }
-}
-
-std::string read_text(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary);
-  check(stream.is_open(), "{}: cannot be opened: {}", path, std::strerror(errno));
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
-bool is_save(const fs::directory_entry& entry) {
-  return entry.is_directory() && entry.path().filename().string().starts_with(kPrefix);
-}
-
-// Removes what a killed save left behind.
-void remove_unfinished(const std::string& root) {
-  std::error_code error;
-  std::vector<fs::path> found;
-  for (const fs::directory_entry& entry : fs::directory_iterator(root, error)) {
-    if (entry.path().filename().string().starts_with(kTemporary)) found.push_back(entry.path());
-  }
-  for (const fs::path& path : found) fs::remove_all(path, error);
-}
-
-// Removes all but the newest saves. Failing to is no reason to fail the save that succeeded.
-void remove_old(const std::string& root, const std::string& newest) {
-  std::error_code error;
-  std::set<std::string> names;
-  for (const fs::directory_entry& entry : fs::directory_iterator(root, error)) {
-    if (is_save(entry)) names.insert(entry.path().filename().string());
-  }
-  // The one just written stays even when a run went back in its steps.
-  names.erase(newest);
-  while (names.size() > kKeep - 1) {
-    fs::remove_all(fs::path(root) / *names.begin(), error);
-    names.erase(names.begin());
-  }
-}
-
-// A save's directory: the path itself, or what its pointer names.
-std::string resolve(const std::string& path) {
-  std::error_code error;
-  check(fs::is_directory(path, error), "{}: there is no checkpoint directory", path);
-  if (fs::exists(path + "/config.json", error)) return path;
-  const std::string pointer = path + "/latest";
-  check(fs::exists(pointer, error), "{}: there is no checkpoint: neither config.json nor latest", path);
-  std::string name = read_text(pointer);
-  while (!name.empty() && std::isspace(static_cast<unsigned char>(name.back()))) name.pop_back();
-  check(name.starts_with(kPrefix) && name.find('/') == std::string::npos, "{}: names no checkpoint: {}", pointer,
-        json(name).dump(-1, ' ', true, json::error_handler_t::replace));
-  const std::string directory = path + "/" + name;
-  check(fs::is_directory(directory, error), "{}: points to {}, which is missing", pointer, directory);
-  return directory;
+// The step of a name such as step-00001000; -1 for any other name.
+int64_t step_of(const std::string& name) {
+  if (!name.starts_with(kPrefix)) return -1;
+  const char* first = name.data() + std::string_view(kPrefix).size();
+  int64_t step = -1;
+  const auto [end, error] = std::from_chars(first, name.data() + name.size(), step);
+  return error == std::errc() && end == name.data() + name.size() ? step : -1;
 }
 
 json read_config(const std::string& directory) {
   const std::string path = directory + "/config.json";
-  const json config = json::parse(read_text(path), nullptr, false);
+  const json config = json::parse(read_file(path), nullptr, false);
   check(!config.is_discarded() && config.is_object(), "{}: is not a JSON object (truncated?)", path);
   check(config.value("format", json()) == kFormat, "{}: is not a checkpoint of this format: {}", path, kFormat);
   check(config.contains("step") && config["step"].is_number_integer() && config.contains("config") &&
             config["config"].is_object(),
         "{}: misses step or config", path);
   return config;
+}
+
+// Whether a save has all its parts, of their full length. No tensor is read.
+bool is_whole(const std::string& directory) {
+  try {
+    read_config(directory);
+    for (const char* file : {kModel, kRest}) check_safetensors_size(directory + "/" + file);
+    return true;
+  } catch (const UserError&) {
+    return false;
+  }
+}
+
+// The steps of ROOT's saves, ascending.
+std::vector<int64_t> steps_under(const std::string& root) {
+  std::vector<int64_t> steps;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(root, error)) {
+    const int64_t step = step_of(entry.path().filename().string());
+    if (step >= 0 && entry.is_directory(error)) steps.push_back(step);
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+// Removes the saves before the newest ones. Failing to is no reason to fail the save that succeeded. What stands
+// behind the one just written (a run went back in its steps) and what cannot be read is not ours to remove.
+void remove_old(const std::string& root, int64_t written) {
+  std::vector<int64_t> old;
+  for (const int64_t step : steps_under(root)) {
+    if (step < written && is_whole(checkpoint_directory(root, step))) old.push_back(step);
+  }
+  std::error_code error;
+  for (size_t i = 0; i + kKeep - 1 < old.size(); ++i) fs::remove_all(checkpoint_directory(root, old[i]), error);
+}
+
+// Makes room for a save where one stands that cannot be read: it keeps what it has under another name.
+void set_aside(const std::string& directory) {
+  std::error_code error;
+  if (!fs::exists(directory, error) || is_whole(directory)) return;
+  const fs::path path(directory);
+  for (int number = 1;; ++number) {
+    const std::string to =
+        (path.parent_path() / fmt::format("unreadable-{}-{}", path.filename().string(), number)).string();
+    if (fs::exists(to, error)) continue;
+    rename_path(directory, to);
+    fmt::print(stderr, "warning: {} is no whole save; it is now {}\n", directory, to);
+    return;
+  }
+}
+
+// The directory that ROOT/latest names; empty, with the reason, when it names none.
+std::string pointed_to(const std::string& root, std::string& why) {
+  const std::string pointer = root + "/" + kLatest;
+  std::optional<std::string> name;
+  try {
+    name = read_file_if_exists(pointer);
+  } catch (const UserError& error) {
+    why = error.what();
+    return "";
+  }
+  if (!name) {
+    why = fmt::format("{} is missing", pointer);
+    return "";
+  }
+  while (!name->empty() && std::isspace(static_cast<unsigned char>(name->back()))) name->pop_back();
+  if (step_of(*name) < 0) {
+    why = fmt::format("{} names no checkpoint: {}", pointer, json_text(json(*name)));
+    return "";
+  }
+  const std::string directory = root + "/" + *name;
+  std::error_code error;
+  if (fs::is_directory(directory, error)) return directory;
+  why = fmt::format("{} points to {}, which is missing", pointer, directory);
+  return "";
+}
+
+// A save's directory: the path itself, what its pointer names, or else the newest whole save under it. `note` says why
+// the pointer was not followed.
+std::string resolve(const std::string& path, std::string& note) {
+  std::error_code error;
+  check(fs::is_directory(path, error), "{}: there is no checkpoint directory", path);
+  if (fs::exists(path + "/config.json", error)) return path;
+  std::string why;
+  std::string directory = pointed_to(path, why);
+  if (!directory.empty()) return directory;
+  const std::vector<int64_t> steps = steps_under(path);
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    directory = checkpoint_directory(path, *step);
+    if (!is_whole(directory)) continue;
+    note = fmt::format("{}: its newest whole save is taken, {}", why, fs::path(directory).filename().string());
+    return directory;
+  }
+  throw UserError(fmt::format("{}: there is no checkpoint: no config.json, and {}{}", path, why,
+                              steps.empty() ? "" : "; none of its saves is whole"));
+}
+
+std::string resolve(const std::string& path) {
+  std::string note;
+  return resolve(path, note);
 }
 
 bool matches(const std::string& name, const std::set<std::string>& patterns) {
@@ -163,26 +181,17 @@ bool matches(const std::string& name, const std::set<std::string>& patterns) {
 
 }  // namespace
 
-void write_file_atomically(const std::string& path, const std::vector<std::byte>& content) {
-  write_atomically(path, content);
-}
-
-void write_file_atomically(const std::string& path, std::string_view content) {
-  write_atomically(path, bytes_of(content));
-}
-
 std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint, const graph::ParameterStore& store) {
-  check(checkpoint.config.is_object(), "a checkpoint's config must be an object");
-  const auto flat = checkpoint.state.find(graph::kParameters);
-  check(flat != checkpoint.state.end(), "a checkpoint needs the state tensor {}", graph::kParameters);
-  Safetensors model{store.unpack(flat->second), {{"format", "pt"}}};
+  check(checkpoint.config->is_object(), "a checkpoint's config must be an object");
+  Safetensors model{store.to_tensors(checkpoint.state), {{"format", "pt"}}};
   Safetensors rest{checkpoint.state, {{"format", kFormat}}};
   rest.tensors.erase(graph::kParameters);
-  const json config = {{"format", kFormat}, {"step", checkpoint.step}, {"config", checkpoint.config}};
+  for (const auto& [name, type] : store.frozen_state()) rest.tensors.erase(name);
+  const json config = {{"format", kFormat}, {"step", checkpoint.step}, {"config", *checkpoint.config}};
 
   const std::string directory = checkpoint_directory(root, checkpoint.step);
   const std::string name = fs::path(directory).filename().string();
-  const std::string temporary = root + "/" + kTemporary + name;
+  const std::string temporary = root + "/" + kUnfinished + name;
   std::error_code error;
   fs::create_directories(root, error);
   check(!error, "{}: cannot be created: {}", root, error.message());
@@ -191,18 +200,19 @@ std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoin
     fs::remove_all(temporary, error);
     fs::create_directory(temporary, error);
     check(!error, "{}: cannot be created: {}", temporary, error.message());
-    write_file(temporary + "/model.safetensors", format_safetensors(model));
-    write_file(temporary + "/optimizer.safetensors", format_safetensors(rest));
-    write_file(temporary + "/config.json", bytes_of(config.dump(2) + "\n"));
-    sync_directory(temporary);
+    write_file_synced(temporary + "/" + kModel, text_of(format_safetensors(model)));
+    write_file_synced(temporary + "/" + kRest, text_of(format_safetensors(rest)));
+    write_file_synced(temporary + "/config.json", json_text(config, 2) + "\n");
+    sync_folder(temporary);
+    set_aside(directory);
     replace_directory(temporary, directory);
-    sync_directory(root);
+    sync_folder(root);
   } catch (...) {
     fs::remove_all(temporary, error);
     throw;
   }
-  write_file_atomically(root + "/latest", name + "\n");
-  remove_old(root, name);
+  write_file_atomic(root + "/" + kLatest, name + "\n");
+  remove_old(root, checkpoint.step);
   return directory;
 }
 
@@ -211,16 +221,18 @@ json load_checkpoint_config(const std::string& path) { return read_config(resolv
 int64_t load_checkpoint_step(const std::string& path) { return read_config(resolve(path)).at("step").get<int64_t>(); }
 
 Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore& store) {
-  const std::string directory = resolve(path);
+  std::string note;
+  const std::string directory = resolve(path, note);
+  if (!note.empty()) fmt::print(stderr, "warning: {}\n", note);
   const json config = read_config(directory);
   Checkpoint checkpoint;
   checkpoint.config = config.at("config");
   checkpoint.step = config.at("step").get<int64_t>();
-  checkpoint.state = read_safetensors(directory + "/optimizer.safetensors").tensors;
-  const std::string model = directory + "/model.safetensors";
-  const State tensors = read_safetensors(model).tensors;
+  checkpoint.state = read_safetensors(directory + "/" + kRest).tensors;
+  const std::string model = directory + "/" + kModel;
+  State tensors = read_safetensors(model).tensors;
   try {
-    checkpoint.state[graph::kParameters] = store.pack(tensors);
+    checkpoint.state.merge(store.to_state(std::move(tensors)));
   } catch (const UserError& error) {
     throw UserError(fmt::format("{}: does not fit the model: {}", model, error.what()));
   }
@@ -234,18 +246,12 @@ std::string checkpoint_folder(const std::string& directory) {
 
 bool has_checkpoint(const std::string& root) {
   std::error_code error;
-  return fs::exists(root + "/latest", error);
+  return fs::exists(root + "/" + kLatest, error) || !steps_under(root).empty();
 }
 
 std::vector<int64_t> checkpoint_steps(const std::string& root) {
-  std::vector<int64_t> steps;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(root, error)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with(kPrefix) || !fs::exists(entry.path() / "config.json")) continue;
-    steps.push_back(std::strtoll(name.c_str() + std::string_view(kPrefix).size(), nullptr, 10));
-  }
-  std::sort(steps.begin(), steps.end());
+  std::vector<int64_t> steps = steps_under(root);
+  std::erase_if(steps, [&](int64_t step) { return !fs::exists(checkpoint_directory(root, step) + "/config.json"); });
   return steps;
 }
 

@@ -1,20 +1,21 @@
 // Checkpoints: a directory a save, whole or not there at all.
 //
 //   ROOT/step-00001000/config.json            what to rebuild the run from, as given, and "step"
-//   ROOT/step-00001000/model.safetensors      every parameter by name (see model.h), f32
+//   ROOT/step-00001000/model.safetensors      every parameter by name (see model.h), f32; frozen ones as they are kept
 //   ROOT/step-00001000/optimizer.safetensors  every other state tensor: moments, step, seed, counters,
 //                                             metrics; the padding of the flat tensors included
 //   ROOT/latest                               the name of the newest directory
 //
 // A save writes a hidden directory beside the others, syncs its files and itself, renames it, syncs
 // ROOT, and only then moves the pointer: a crash at any moment leaves the last save readable. The
-// two newest saves are kept. One ROOT holds one model; give each member of an ensemble a ROOT of
-// its own.
+// two newest saves are kept; nothing that cannot be read is ever removed, nor what stands behind the
+// newest save. Where the pointer is missing or broken the newest whole save is taken. One ROOT holds
+// one model; give each member of an ensemble a ROOT of its own, and write it under the lock of its
+// run (base/folder_lock.h).
 #pragma once
 
+#include "experiments/base/json.h"
 #include "graph/parameters.h"
-
-#include <nlohmann/json.hpp>
 
 #include <set>
 #include <string>
@@ -22,7 +23,7 @@
 namespace surtsey::experiments {
 
 struct Checkpoint {
-  nlohmann::json config;  // an object: model configuration, data position, kernel choices, ..
+  HeldJson config;  // an object: model configuration, data position, kernel choices, ..
   int64_t step = 0;
   graph::State state;  // every state tensor of the session, "parameters" included
 };
@@ -32,8 +33,9 @@ struct Checkpoint {
 // on.
 std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint, const graph::ParameterStore& store);
 
-// The newest save under ROOT, or a save's own directory. UserError that names the file when one is
-// missing, truncated or does not fit the store. The state is bit for bit what was saved.
+// The newest save under ROOT, or a save's own directory; a warning on stderr says when the pointer was of no use.
+// UserError that names the file when one is missing, truncated or does not fit the store. The state is bit for bit what
+// was saved.
 Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore& store);
 
 // config.json of the same, for building the store in the first place.
@@ -41,7 +43,7 @@ nlohmann::json load_checkpoint_config(const std::string& path);
 // And its step.
 int64_t load_checkpoint_step(const std::string& path);
 
-// Whether ROOT has a save to go on from.
+// Whether ROOT has a save, be it one that cannot be read: then it is no place for a run that begins.
 bool has_checkpoint(const std::string& root);
 
 // Where the checkpoints of a directory are that a user names: its folder "checkpoint" where it is a
@@ -58,10 +60,5 @@ std::string checkpoint_directory(const std::string& root, int64_t step);
 // And the members joined again; shared tensors are the first's.
 graph::State member_state(const graph::State& state, const std::set<std::string>& per_member, int64_t member);
 graph::State ensemble_state(const std::vector<graph::State>& members, const std::set<std::string>& per_member);
-
-// Writes a file so that it is whole or untouched: a temporary beside it, fsync, rename, fsync of
-// the directory. UserError (the temporary is removed) when that fails.
-void write_file_atomically(const std::string& path, const std::vector<std::byte>& content);
-void write_file_atomically(const std::string& path, std::string_view content);
 
 }  // namespace surtsey::experiments

@@ -6,12 +6,12 @@
 #include <string_view>
 
 #include "experiments/base/config.h"
-#include "graph/plan.h"
+#include "experiments/train/train_program.h"
 
 namespace surtsey::experiments {
 
 // What every training run has, with nanoGPT's names and meanings.
-struct TrainingOptions {
+struct TrainingKeys {
   // Model size.
   int32_t n_layer = 2;
   int32_t n_head = 2;
@@ -36,12 +36,17 @@ struct TrainingOptions {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double grad_clip = 1.0;
+  int32_t divergence_patience = 100;
   uint32_t seed = 1337;
   std::string dtype = "f32";  // see parse_dtype()
   std::string memory_budget;  // see parse_memory_budget()
 };
 
-void add_training_fields(ConfigTable& table, TrainingOptions& options);
+void add_training_fields(ConfigTable& table, TrainingKeys& keys);
+
+// What a run with these keys trains: one model a member, of seeds that count up from the key. UserError: a schedule
+// that cannot be.
+TrainConfig train_config(const TrainingKeys& keys, int64_t members = 1);
 
 // The key `dtype`: what activations are stored in. f32, bf16 or f16, or by nanoGPT's names.
 void add_dtype_field(ConfigTable& table, std::string& dtype);

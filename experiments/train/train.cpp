@@ -3,9 +3,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <deque>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
+#include "experiments/base/exit_status.h"
 #include "experiments/base/interrupt.h"
+#include "experiments/train/driver.h"
+#include "experiments/train/train_session.h"
 
 namespace surtsey::experiments {
 namespace {
@@ -14,24 +19,10 @@ using graph::DType;
 using graph::HostTensor;
 using graph::State;
 
-constexpr int64_t kRingBytes = 64 << 20;
-constexpr int64_t kRingSlots = 64;
 constexpr int64_t kMetricsColumns = 3;
 
-// Enough slots for several submissions, within a fixed amount of memory.
-int64_t ring_slots(const TrainConfig& config, int32_t block) {
-  const auto groups = static_cast<int64_t>(distinct_seeds(config.members).size());
-  const int64_t slot_bytes = groups * config.batch_size * block * 12;
-  return std::clamp<int64_t>(kRingBytes / std::max<int64_t>(slot_bytes, 1), 2, kRingSlots);
-}
-
-DataRing::Shape ring_shape(const TrainConfig& config, int32_t block) {
-  return {ring_slots(config, block), distinct_seeds(config.members), config.batch_size, block};
-}
-
-TrainConfig with_metrics(TrainConfig config) {
-  config.optimizer.metrics_rows = std::max<int64_t>(config.optimizer.metrics_rows, 64);
-  return config;
+DataRing::Shape ring_shape(const ModelConfig& model, const TrainConfig& config) {
+  return {ring_slots(model, config), distinct_seeds(config.members), config.batch_size, config.block(model)};
 }
 
 constexpr std::pair<const char*, graph::MatmulVariant> kMatmulVariants[] = {
@@ -71,7 +62,7 @@ engine::DeviceError with_checkpoint(const engine::DeviceError& error, const std:
   const std::string first = has_checkpoint(root) ? root : root + "/member-000";
   try {
     const int64_t step = load_checkpoint_step(first);
-    const auto age = fs::file_time_type::clock::now() - fs::last_write_time(first + "/latest");
+    const auto age = fs::file_time_type::clock::now() - fs::last_write_time(checkpoint_directory(first, step));
     return error.with(
         fmt::format("The newest checkpoint is of step {} and {:.0f} s old; the same command with --resume goes "
                     "on from '{}'",
@@ -105,48 +96,34 @@ graph::Target with_variants(graph::Target target, const nlohmann::json& variants
   return target;
 }
 
-TrainPrograms trainer_programs(const Model& model, TrainConfig config) {
-  config = with_metrics(std::move(config));
-  return train_programs(model, config, ring_slots(config, config.block(model.config())));
-}
-
-graph::CompileOptions compile_options(const TrainConfig& config, const std::string& program) {
-  graph::CompileOptions options{.name = program, .storage = config.dtype};
-  // What applies accumulated gradients has nothing to compute again.
-  if (program != "apply") options.memory = config.memory;
-  return options;
-}
-
 Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig config, const tasks::DataSource& source)
-    : session_(session), model_(model), config_(with_metrics(std::move(config))) {
+    : session_(session), model_(model), config_(std::move(config)) {
   ensure(config_.generated == nullptr, "[train] generated data and a source");
-  ring_.emplace(session, source, ring_shape(config_, config_.block(model.config())));
+  check(model.config().architecture == Architecture::decoder, "[train] only decoders are trained on next tokens");
   check(source.vocab_size() <= model.config().vocab_size, "[train] the data has {} symbols, the model {}",
         source.vocab_size(), model.config().vocab_size);
-  add_programs();
-  for (const char* name : {"data.tokens", "data.targets", "data.weights"}) {
-    session_.share_with_host(name);
-  }
+  ring_.emplace(session, source, ring_shape(model.config(), config_));
+  add_train_programs(session_, model_, config_);
+  begin_at(0);
 }
 
 Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig config)
-    : session_(session), model_(model), config_(with_metrics(std::move(config))) {
+    : session_(session), model_(model), config_(std::move(config)) {
   ensure(config_.generated != nullptr, "[train] neither a source nor generated data");
-  add_programs();
+  add_train_programs(session_, model_, config_);
+  begin_at(0);
 }
 
-void Trainer::add_programs() {
-  for (const auto& [name, program] : trainer_programs(model_, config_).programs) {
-    session_.add_program(name, program, compile_options(config_, name));
-  }
-  losses_.resize(config_.members.size());
+void Trainer::begin_at(int64_t step) {
+  step_ = metrics_step_ = step;
+  losses_.assign(config_.members.size(), {});
 }
 
 Trainer::~Trainer() = default;
 
 double Trainer::flops_per_step() const {
   const auto members = static_cast<double>(config_.members.size());
-  if (config_.accumulation() == 1) {
+  if (!config_.accumulates()) {
     return static_cast<double>(session_.plan("train").flops) / members;
   }
   return (static_cast<double>(session_.plan("accumulate").flops) * config_.accumulation() +
@@ -155,132 +132,106 @@ double Trainer::flops_per_step() const {
 }
 
 void Trainer::initialise() {
-  for (const auto& [name, tensor] : initial_train_state(model_, config_)) {
-    // A graph that does not need a tensor has none of that name.
-    if (session_.has_state(name)) session_.write(name, tensor);
-  }
-  step_ = metrics_step_ = 0;
-  saved_step_ = -1;
-  for (auto& losses : losses_) losses.clear();
+  write_state(session_, initial_train_state(model_, config_));
+  begin_at(0);
 }
 
-void Trainer::initialise(const graph::HostTensor& parameters) {
-  check(parameters.type == model_.store().flat_type(), "[train] a start of {}, not {}", to_string(parameters.type),
-        to_string(model_.store().flat_type()));
+void Trainer::initialise(const graph::State& weights) {
+  const auto wanted = [&](const std::string& name, const graph::Type& type) -> const HostTensor& {
+    const auto found = weights.find(name);
+    check(found != weights.end(), "[train] the start has no {}", name);
+    check(found->second.type == type, "[train] the start has {} {}, not {}", name, to_string(found->second.type),
+          to_string(type));
+    return found->second;
+  };
+  graph::State member = {{graph::kParameters, wanted(graph::kParameters, model_.store().flat_type())}};
+  graph::State start = member;
+  if (config_.members.size() > 1)
+    start = ensemble_state(std::vector(config_.members.size(), member), member_state_names());
+  for (const auto& [name, type] : model_.store().frozen_state()) start[name] = wanted(name, type);
   initialise();
-  std::vector<graph::State> members(config_.members.size());
-  for (graph::State& member : members) member[graph::kParameters] = parameters;
-  const graph::State start = members.size() == 1 ? members[0] : ensemble_state(members, member_state_names());
-  session_.write(graph::kParameters, start.at(graph::kParameters));
+  write_state(session_, start);
 }
 
-uint64_t Trainer::submit(int64_t steps) {
+void Trainer::run(const RunOptions& options) { Driver(*this, options).run(); }
+
+void Trainer::start_data(int64_t until) {
   const int64_t micro = config_.accumulation();
-  uint64_t ticket = 0;
-  if (micro == 1) {
+  if (ring_) ring_->start(step_ * micro, until * micro);
+}
+
+void Trainer::stop_data() {
+  if (ring_) ring_->stop();
+}
+
+int64_t Trainer::most_steps() const {
+  constexpr int64_t kMost = 64;
+  if (config_.accumulates()) return 1;
+  // Half of the ring is written while the other half is read.
+  return std::clamp<int64_t>(ring_slots(model_.config(), config_) / 2, 1, kMost);
+}
+
+std::optional<uint64_t> Trainer::submit(int64_t steps) {
+  ensure(steps > 0 && steps <= most_steps(), "[train] {} steps in one go", steps);
+  std::optional<uint64_t> ticket;
+  if (config_.accumulates()) {
+    ticket = accumulate();
+    if (!ticket) return {};
+  } else {
     if (ring_) ring_->wait_filled(step_ + steps);
     ticket = session_.submit("train", static_cast<uint32_t>(steps));
-    if (ring_) ring_->submitted(step_ + steps, ticket);
-  } else {
-    ensure(steps == 1, "[train] {} steps with accumulation in one go", steps);
-    for (int64_t batch = step_ * micro; batch < (step_ + 1) * micro; ++batch) {
-      if (ring_) ring_->wait_filled(batch + 1);
-      const uint64_t read = session_.submit("accumulate", 1);
-      if (ring_) ring_->submitted(batch + 1, read);
-    }
-    ticket = session_.submit("apply", 1);
+    if (ring_) ring_->submitted(step_ + steps, *ticket);
   }
   step_ += steps;
   return ticket;
 }
 
-void Trainer::read_metrics(std::vector<MemberMetrics>& sums) {
+// One step of many micro-batches, of which a few are in flight.
+std::optional<uint64_t> Trainer::accumulate() {
+  constexpr size_t kInFlight = 3;
+  const int64_t micro = config_.accumulation();
+  std::deque<uint64_t> tickets;
+  for (int64_t batch = step_ * micro; batch < (step_ + 1) * micro; ++batch) {
+    if (interrupted()) {
+      for (const char* name : {"gradient_accumulator", "loss_accumulator"})
+        session_.write(name, HostTensor::zeros(session_.state_type(name)));
+      session_.write("micro_step", std::vector<uint32_t>{static_cast<uint32_t>(step_ * micro)});
+      return {};
+    }
+    if (ring_) ring_->wait_filled(batch + 1);
+    tickets.push_back(session_.submit("accumulate", 1));
+    if (ring_) ring_->submitted(batch + 1, tickets.back());
+    if (tickets.size() < kInFlight) continue;
+    session_.wait(tickets.front());
+    tickets.pop_front();
+  }
+  if (config_.exchange) {
+    if (!tickets.empty()) session_.wait(tickets.back());
+    config_.exchange(session_);
+  }
+  return session_.submit("apply", 1);
+}
+
+std::vector<std::vector<StepMetrics>> Trainer::read_metrics() {
   const std::vector<float> ring = session_.read_floats("metrics");
-  const std::vector<uint32_t> skipped = session_.read_words("skipped");
+  const uint32_t counted = session_.read_words("step").at(0);
+  if (counted != static_cast<uint32_t>(step_))
+    throw NotComputing(
+        fmt::format("this device does not compute: {} steps were handed over and ended, its own counter stands at {}; "
+                    "run `surtsey selftest`",
+                    step_, counted));
   const int64_t rows = config_.optimizer.metrics_rows;
-  for (size_t i = 0; i < config_.members.size(); ++i) {
+  ensure(step_ - metrics_step_ <= rows, "[train] metrics of {} steps in a ring of {}", step_ - metrics_step_, rows);
+  std::vector<std::vector<StepMetrics>> metrics(config_.members.size());
+  for (size_t i = 0; i < metrics.size(); ++i) {
     for (int64_t step = metrics_step_; step < step_; ++step) {
       const size_t at = (i * static_cast<size_t>(rows) + static_cast<size_t>(step % rows)) * kMetricsColumns;
+      metrics[i].push_back({ring[at], ring[at + 1], ring[at + 2]});
       losses_[i].push_back(ring[at]);
-      sums[i].loss += ring[at];
-      // A step that was skipped has none.
-      if (std::isfinite(ring[at + 1])) {
-        sums[i].gradient_norm += ring[at + 1];
-        ++sums[i].norms;
-      }
-      sums[i].learning_rate = ring[at + 2];
     }
-    sums[i].skipped = skipped[i];
   }
   metrics_step_ = step_;
-}
-
-void Trainer::save_if_asked(const RunOptions& options) {
-  if (options.checkpoint_root.empty() || saved_step_ == step_) return;
-  try {
-    nlohmann::json description = options.description;
-    if (options.describe) description.update(options.describe());
-    save(options.checkpoint_root, description);
-    if (options.on_checkpoint) options.on_checkpoint(step_);
-  } catch (const UserError& error) {
-    // A full disk must not end a run that is hours old; the older save is whole.
-    fmt::print(stderr, "warning: no checkpoint at step {}: {}\n", step_, error.what());
-  }
-}
-
-void Trainer::run(const RunOptions& options) {
-  const int64_t until = options.until > 0 ? std::min(options.until, config_.steps) : config_.steps;
-  if (step_ >= until) return;
-  const auto start = std::chrono::steady_clock::now();
-  const int64_t micro = config_.accumulation();
-  const int64_t slots = ring_slots(config_, config_.block(model_.config()));
-  const int64_t most = micro > 1 ? 1 : std::clamp<int64_t>(std::min(options.submit_steps, slots / 2), 1, 64);
-  const int64_t log_interval = std::max<int64_t>(options.log_interval, 1);
-  std::vector<MemberMetrics> sums(config_.members.size());
-  int64_t logged = step_;
-  std::deque<uint64_t> tickets;
-  if (ring_) ring_->start(step_ * micro, until * micro);
-  while (step_ < until && !interrupted()) {
-    int64_t next = std::min(until, step_ + most);
-    const auto cut = [&](int64_t interval) {
-      if (interval > 0) next = std::min(next, (step_ / interval + 1) * interval);
-    };
-    cut(log_interval);
-    cut(options.checkpoint_interval);
-    cut(config_.optimizer.metrics_rows);
-    tickets.push_back(submit(next - step_));
-    // Two submissions in flight keep the device busy; more would only delay an interrupt.
-    if (tickets.size() > 2) {
-      session_.wait(tickets.front());
-      tickets.pop_front();
-    }
-    if (options.on_step) options.on_step(step_);
-    const bool log = step_ % log_interval == 0 || step_ == until;
-    if (log || step_ - metrics_step_ >= config_.optimizer.metrics_rows / 2) read_metrics(sums);
-    if (log) {
-      const auto count = static_cast<double>(std::max<int64_t>(step_ - logged, 1));
-      TrainLog line{step_, step_ * config_.tokens_per_step(model_.config()), 0, sums};
-      line.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      for (MemberMetrics& member : line.members) {
-        member.loss /= count;
-        member.gradient_norm /= static_cast<double>(std::max<int64_t>(member.norms, 1));
-      }
-      if (options.on_log) options.on_log(line);
-      sums.assign(sums.size(), {});
-      logged = step_;
-    }
-    if (options.checkpoint_interval > 0 && step_ % options.checkpoint_interval == 0) {
-      save_if_asked(options);
-    }
-  }
-  if (!tickets.empty()) session_.wait(tickets.back());
-  if (ring_) ring_->stop();
-  if (metrics_step_ < step_) read_metrics(sums);
-  if (step_ < until) {
-    save_if_asked(options);
-    throw Interrupted(fmt::format("interrupted at step {} of {}{}", step_, config_.steps,
-                                  saved_step_ == step_ ? ", which is saved" : ""));
-  }
+  return metrics;
 }
 
 std::string Trainer::member_root(const std::string& root, size_t member) const {
@@ -304,31 +255,28 @@ void Trainer::save(const std::string& root, const nlohmann::json& description) {
   std::vector<std::string> roots;
   for (size_t i = 0; i < config_.members.size(); ++i) roots.push_back(member_root(root, i));
   save(roots, description);
-  saved_step_ = step_;
 }
 
 void Trainer::save(const std::vector<std::string>& roots, const nlohmann::json& description) {
   ensure(roots.size() == config_.members.size(), "[train] {} places for {} models", roots.size(),
          config_.members.size());
   State state;
-  for (const auto& [name, tensor] : initial_train_state(model_, config_)) {
-    if (session_.has_state(name) && !name.starts_with("constants.") && name != "data.group") {
-      state[name] = session_.read(name);
-    }
+  for (const std::string& name : saved_state(model_, config_)) {
+    if (session_.has_state(name)) state[name] = session_.read(name);
   }
   for (size_t i = 0; i < config_.members.size(); ++i) {
     Checkpoint checkpoint;
     checkpoint.step = step_;
     checkpoint.config = description;
-    checkpoint.config["model"] = to_json(model_.config());
-    checkpoint.config["member"] = {{"seed", config_.members[i].seed},
-                                   {"learning_rate", config_.members[i].learning_rate}};
-    checkpoint.config["training"] = {{"steps", config_.steps},
-                                     {"dtype", graph::name(config_.dtype)},
-                                     {"batch_size", config_.batch_size},
-                                     {"block_size", config_.block(model_.config())},
-                                     {"accumulation_steps", config_.accumulation()}};
-    checkpoint.config["kernels"] = kernel_variants(session_.target());
+    (*checkpoint.config)["model"] = to_json(model_.config());
+    (*checkpoint.config)["member"] = {{"seed", config_.members[i].seed},
+                                      {"learning_rate", config_.members[i].learning_rate}};
+    (*checkpoint.config)["training"] = {{"steps", config_.steps},
+                                        {"dtype", graph::name(config_.dtype)},
+                                        {"batch_size", config_.batch_size},
+                                        {"block_size", config_.block(model_.config())},
+                                        {"accumulation_steps", config_.accumulation()}};
+    (*checkpoint.config)["kernels"] = kernel_variants(session_.target());
     checkpoint.state =
         config_.members.size() == 1 ? state : member_state(state, member_state_names(), static_cast<int64_t>(i));
     save_checkpoint(roots[i], checkpoint, model_.store());
@@ -343,17 +291,17 @@ int64_t Trainer::load(const std::string& root) {
     const std::string path = count == 1 ? root : newest_save(root, count, i);
     check(!path.empty(), "{}: there is no checkpoint of all {} models", root, count);
     Checkpoint checkpoint = load_checkpoint(path, model_.store());
-    const nlohmann::json member = checkpoint.config.value("member", nlohmann::json::object());
+    const nlohmann::json member = checkpoint.config->value("member", nlohmann::json::object());
     check(member.value("seed", uint32_t{0}) == config_.members[i].seed &&
               member.value("learning_rate", 0.0) == config_.members[i].learning_rate,
           "{}: is of another seed or learning rate: {}", path, member.dump());
-    const nlohmann::json training = checkpoint.config.value("training", nlohmann::json::object());
+    const nlohmann::json training = checkpoint.config->value("training", nlohmann::json::object());
     check(training.value("steps", int64_t{0}) == config_.steps && training.value("batch_size", 0) == config_.batch_size,
           "{}: is of a run with other steps or another batch: {}", path, training.dump());
     check(training.value("dtype", "f32") == graph::name(config_.dtype), "{}: was trained with dtype {}, not {}", path,
           training.value("dtype", "f32"), graph::name(config_.dtype));
     const nlohmann::json kernels = kernel_variants(session_.target());
-    nlohmann::json saved = checkpoint.config.value("kernels", kernels);
+    nlohmann::json saved = checkpoint.config->value("kernels", kernels);
     for (const char* table : {"tiles", "reduce_tiles"}) saved.emplace(table, "");
     if (i == 0 && saved != kernels) {
       fmt::print(stderr,
@@ -377,7 +325,7 @@ int64_t Trainer::load(const std::string& root) {
     check(session_.has_state(name), "{}: the saved tensor '{}' is not of this run", root, name);
     session_.write(name, tensor);
   }
-  step_ = metrics_step_ = saved_step_ = step;
+  begin_at(step);
   return step;
 }
 

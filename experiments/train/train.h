@@ -5,12 +5,12 @@
 //   Trainer trainer(session, model, train, source);  // adds its programs
 //   Evaluator evaluator(session, model, ...);        // so may others
 //   session.allocate();
-//   trainer.initialise();                            // or trainer.load(root)
+//   trainer.initialise();                            // or Driver::resume()
 //   trainer.run({.on_log = ...});
 //
 // Up to 16 steps go out in a submission; logs and checkpoints fall between submissions. The state
 // of a run is a function of its configuration and step alone, so a resumed run ends with the bits
-// of an uninterrupted one on the same device.
+// of an uninterrupted one on the same device. The loop is driver.h's.
 #pragma once
 
 #include <functional>
@@ -26,32 +26,51 @@
 
 namespace surtsey::experiments {
 
+// What the device noted of one step of one member.
+struct StepMetrics {
+  float loss = 0;
+  float gradient_norm = 0;  // before clipping; not finite where the step was skipped
+  float learning_rate = 0;
+};
+
+// Of one member, over the steps since the last log.
 struct MemberMetrics {
-  double loss = 0;           // mean over the steps since the last log
-  double gradient_norm = 0;  // mean over the steps that were not skipped, before clipping
-  int64_t norms = 0;         // how many those are
-  double learning_rate = 0;  // of the last step
-  int64_t skipped = 0;       // steps with a gradient that was not finite, since the start
+  double loss = 0;             // mean
+  double gradient_norm = 0;    // mean over the steps that were not skipped, before clipping; NaN where all were
+  double learning_rate = 0;    // of the last step
+  int64_t skipped = 0;         // steps with a gradient that was not finite, since the start
+  int64_t skipped_in_row = 0;  // the newest of them, since this process began
 };
 
 struct TrainLog {
   int64_t step = 0;    // steps done
   int64_t tokens = 0;  // of one member
-  double seconds = 0;  // since run() began
+  double seconds = 0;  // of training since run() began
   std::vector<MemberMetrics> members;
 };
 
+// What a run does beside its steps; TrainConfig says what is trained.
 struct RunOptions {
-  int64_t until = 0;                                      // stop after this step; 0: the end of the run
-  int64_t log_interval = 50;                              // steps
-  int64_t submit_steps = 16;                              // most steps in a submission
-  int64_t checkpoint_interval = 0;                        // steps; 0: only on an interrupt
-  std::string checkpoint_root;                            // empty: no checkpoints
-  nlohmann::json description = nlohmann::json::object();  // goes into config.json beside the model
-  std::function<nlohmann::json()> describe;               // more of the same, asked for at each save
-  std::function<void(const TrainLog&)> on_log;
-  std::function<void(int64_t step)> on_step;  // after each submission; steps handed over
-  std::function<void(int64_t step)> on_checkpoint;
+  int64_t until = 0;          // stop after this step; 0: the end of the run
+  int64_t log_interval = 50;  // steps
+  int64_t submit_steps = 16;  // most steps in a submission
+  // Steps in a row without a finite gradient, of every member, that end the run; 0: none do.
+  int64_t divergence_patience = 100;
+
+  std::string checkpoint_root;      // empty: no checkpoints
+  int64_t checkpoint_interval = 0;  // steps; 0: only on an interrupt
+  bool save_end = false;            // the last step too
+  // What goes into config.json beside the model, asked for at each save; and that of the save that is gone on from.
+  std::function<nlohmann::json()> describe;
+  std::function<void(const nlohmann::json&)> restore;
+
+  // The first step after `step` at which the models are asked; none where there is no function, or beyond the end. A
+  // question is asked once, also over a resumed run.
+  std::function<int64_t(int64_t step)> next_question;
+  std::function<void(int64_t step)> ask;
+
+  std::function<void(const TrainLog&)> on_log;  // every log_interval steps, before questions and at the end
+  std::function<void(int64_t step)> on_step;    // after each submission; steps handed over
 };
 
 class Trainer {
@@ -71,12 +90,26 @@ class Trainer {
 
   // Parameters by seed, optimizer at zero, step 0.
   void initialise();
-  // The same, but every member starts with these f32 [P]: the fork of a checkpoint.
-  void initialise(const graph::HostTensor& parameters);
+  // The same, but every member starts with these weights (ParameterStore::to_state(), or the state of a checkpoint,
+  // whose other tensors are not read): a fork.
+  void initialise(const graph::State& weights);
 
-  // Trains to `until`. Throws Interrupted after SIGINT or SIGTERM, when everything handed over is
-  // done and saved (if there is a checkpoint root).
+  // Driver(*this, options).run(): see driver.h.
   void run(const RunOptions& options = {});
+
+  // The parts of a run. Batches for the steps until `until` are made ahead from here on ..
+  void start_data(int64_t until);
+  void stop_data();
+  // .. this many steps, at most most_steps(), are handed over; the ticket. Nothing when an interrupt came between two
+  // micro-batches of a step: its state is then as if that step had never begun.
+  std::optional<uint64_t> submit(int64_t steps);
+  int64_t most_steps() const;
+  void wait(uint64_t ticket) { session_.wait(ticket); }
+  // .. and what the steps since the last call gave is read, [E][steps]; at least every metrics_rows steps. Waits.
+  // NotComputing when the device's own count of steps is another.
+  std::vector<std::vector<StepMetrics>> read_metrics();
+  int64_t metrics_step() const { return metrics_step_; }                      // steps whose metrics were read
+  std::vector<uint32_t> skipped() { return session_.read_words("skipped"); }  // [E], since step 0
 
   // One save a member, under ROOT/member-00i (ROOT itself when there is one member).
   void save(const std::string& root, const nlohmann::json& description);
@@ -98,26 +131,17 @@ class Trainer {
 
  private:
   std::string member_root(const std::string& root, size_t member) const;
-  void add_programs();
-  uint64_t submit(int64_t steps);
-  void read_metrics(std::vector<MemberMetrics>& sums);
-  void save_if_asked(const RunOptions& options);
+  std::optional<uint64_t> accumulate();
+  void begin_at(int64_t step);
 
   engine::Session& session_;
   const Model& model_;
   TrainConfig config_;
-  std::optional<DataRing> ring_;          // of a source
-  std::vector<std::string> saved_names_;  // the state tensors of a checkpoint
+  std::optional<DataRing> ring_;  // of a source
   int64_t step_ = 0;
-  int64_t metrics_step_ = 0;  // steps whose metrics were read
-  int64_t saved_step_ = -1;
+  int64_t metrics_step_ = 0;
   std::vector<std::vector<float>> losses_;
 };
-
-// The programs that a Trainer adds, for plans without a device.
-TrainPrograms trainer_programs(const Model& model, TrainConfig config);
-// And how the trainer compiles one of them.
-graph::CompileOptions compile_options(const TrainConfig& config, const std::string& program);
 
 // The error of a device that failed a run, with what is left of the run: the newest save under
 // `root`, its age, and how to go on.

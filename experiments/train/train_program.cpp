@@ -15,35 +15,53 @@ using graph::Program;
 using graph::State;
 using graph::Value;
 
+constexpr int64_t kRingBytes = 64 << 20;
+constexpr int64_t kRingSlots = 64;
+
 struct BatchValues {
-  Value tokens, targets, weights;
+  Value tokens, targets, weights, source;
 };
 
-BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& config, int64_t slots, int64_t block) {
+BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& config, int64_t slots,
+                      const ModelConfig& model) {
   graph::ScopeGuard scope(graph, "data");
   const auto groups = static_cast<int64_t>(distinct_seeds(config.members).size());
   const int64_t rows = config.batch_size;
   const auto whole = [&](int64_t value) { return graph::scalar(graph, static_cast<double>(value), DType::u32); };
   const Value group = graph.parameter("data.group", {DType::u32, {}});
   const Value place = graph::mod(counter, whole(slots)) * whole(groups) + group;
-  const auto read = [&](const char* name, DType dtype) {
-    const Value ring = graph.parameter(name, {dtype, {slots, groups, rows, block}});
-    return graph::gather(graph::reshape(ring, {slots * groups, rows, block}), place, 0);
+  const auto read = [&](const char* name, DType dtype, int64_t length) {
+    const Value ring = graph.parameter(name, {dtype, {slots, groups, rows, length}});
+    return graph::gather(graph::reshape(ring, {slots * groups, rows, length}), place, 0);
   };
-  return {read("data.tokens", DType::u32), read("data.targets", DType::u32), read("data.weights", DType::f32)};
+  const int64_t block = config.block(model);
+  BatchValues batch = {read("data.tokens", DType::u32, block),
+                       read("data.targets", DType::u32, block),
+                       read("data.weights", DType::f32, block),
+                       {}};
+  if (model.architecture == Architecture::encoder_decoder)
+    batch.source = read("data.source", DType::u32, model.source_length());
+  return batch;
+}
+
+graph::OptimizerConfig step_optimizer(const TrainConfig& config) {
+  graph::OptimizerConfig optimizer = optimizer_for(config.optimizer, config.dtype);
+  optimizer.split = bool(config.exchange);
+  return optimizer;
 }
 
 // Forward and loss of one batch, in the graph of `parameters`.
 Value batch_loss(const Model& model, graph::Parameters& parameters, const TrainConfig& config, int64_t slots) {
   graph::Graph& graph = parameters.graph();
-  const char* counter_name = config.accumulation() > 1 ? "micro_step" : "step";
+  const char* counter_name = config.accumulates() ? "micro_step" : "step";
   const Value counter = graph.parameter(counter_name, {DType::u32, {}});
   if (config.generated != nullptr) {
     const Value seed = graph.parameter("seed", {DType::u32, {}});
     return config.generated->training_loss(model, parameters, seed, counter, config.batch_size);
   }
-  const BatchValues batch = read_ring(graph, counter, config, slots, config.block(model.config()));
+  const BatchValues batch = read_ring(graph, counter, config, slots, model.config());
   ForwardOptions options;
+  options.source = batch.source;
   if (model.config().dropout > 0) {
     options.seed = graph.parameter("seed", {DType::u32, {}});
     options.step = counter;
@@ -97,15 +115,25 @@ std::vector<uint32_t> member_groups(const std::vector<Member>& members) {
   return groups;
 }
 
-TrainPrograms train_programs(const Model& model, const TrainConfig& config, int64_t ring_slots) {
+int64_t ring_slots(const ModelConfig& model, const TrainConfig& config) {
+  constexpr int64_t kBytesPerToken = 12;  // itself, its target and its weight
+  const auto groups = static_cast<int64_t>(distinct_seeds(config.members).size());
+  const int64_t slot_bytes = groups * config.batch_size * config.block(model) * kBytesPerToken;
+  return std::clamp<int64_t>(kRingBytes / std::max<int64_t>(slot_bytes, 1), 2, kRingSlots);
+}
+
+TrainPrograms train_programs(const Model& model, const TrainConfig& config, int64_t slots) {
   check(!config.members.empty(), "[train] there is no member to train");
   check(config.batch_size > 0, "[train] a batch of {} sequences", config.batch_size);
-  check(ring_slots > 0, "[train] a data ring of {} slots", ring_slots);
-  check(model.config().architecture == Architecture::decoder, "[train] only decoders are trained on next tokens");
+  check(slots >= 0, "[train] a data ring of {} slots", slots);
+  if (slots == 0) slots = ring_slots(model.config(), config);
   check(config.generated != nullptr || model.config().input_size == 0,
         "[train] a model that reads vectors learns from generated data");
   TrainPrograms result;
-  const graph::OptimizerConfig optimizer = optimizer_for(config.optimizer, config.dtype);
+  const graph::OptimizerConfig optimizer = step_optimizer(config);
+  const auto changed = [&](const graph::Parameters& parameters, Value gradient) {
+    return config.gradient ? config.gradient(parameters, gradient) : gradient;
+  };
   const auto gradient = [&](graph::Parameters& parameters, Value loss) {
     return parameters.flat_gradient(loss, graph::gradient_coefficient(parameters.graph(), optimizer));
   };
@@ -115,31 +143,48 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
     build(program, parameters);
     result.programs.emplace_back(name, for_members(program, config.members.size()));
   };
-  if (config.accumulation() == 1) {
+  if (!config.accumulates()) {
     add("train", [&](Program& program, graph::Parameters& parameters) {
-      const Value loss = batch_loss(model, parameters, config, ring_slots);
-      graph::optimize(parameters, gradient(parameters, loss), loss, optimizer);
+      const Value loss = batch_loss(model, parameters, config, slots);
+      graph::optimize(parameters, changed(parameters, gradient(parameters, loss)), loss, optimizer);
       program.outputs = {{"loss", loss}};
     });
   } else {
     add("accumulate", [&](Program&, graph::Parameters& parameters) {
-      const Value loss = batch_loss(model, parameters, config, ring_slots);
+      const Value loss = batch_loss(model, parameters, config, slots);
       graph::accumulate(parameters, gradient(parameters, loss), loss);
     });
-    add("apply", [&](Program&, graph::Parameters& parameters) { graph::optimize_accumulated(parameters, optimizer); });
+    add("apply", [&](Program&, graph::Parameters& parameters) {
+      graph::optimize_accumulated(parameters, optimizer, [&](Value sum) { return changed(parameters, sum); });
+    });
   }
   return result;
 }
 
+graph::CompileOptions compile_options(const TrainConfig& config, const std::string& program) {
+  graph::CompileOptions options{.name = program, .storage = config.dtype};
+  // What applies accumulated gradients has nothing to compute again.
+  if (program != "apply") options.memory = config.memory;
+  return options;
+}
+
+Program train_step(const Model& model, TrainConfig config, int64_t slots) {
+  config.optimizer.accumulation_steps = 1;
+  config.exchange = {};
+  return std::move(train_programs(model, config, slots).programs.front().second);
+}
+
 State initial_train_state(const Model& model, const TrainConfig& config) {
   std::vector<State> members;
-  const graph::OptimizerConfig optimizer = optimizer_for(config.optimizer, config.dtype);
+  const graph::OptimizerConfig optimizer = step_optimizer(config);
   const std::vector<uint32_t> groups = member_groups(config.members);
   for (size_t i = 0; i < config.members.size(); ++i) {
     const Member& member = config.members[i];
     State state = graph::initial_optimizer_state(model.store(), optimizer, member.learning_rate);
     state["learning_rate"].round_to_storage();
     state[graph::kParameters] = model.store().initialise(member.seed);
+    // What is frozen is one copy for all members: by the first's seed, until something else is written to it.
+    if (i == 0) state.merge(model.store().initialise_frozen(member.seed));
     state["data.group"] = HostTensor::scalar(DType::u32, groups[i]);
     if (model.config().dropout > 0 || config.generated != nullptr)
       state["seed"] = HostTensor::scalar(DType::u32, member.seed);
@@ -148,6 +193,15 @@ State initial_train_state(const Model& model, const TrainConfig& config) {
   }
   if (members.size() == 1) return members[0];
   return ensemble_state(members, member_state_names());
+}
+
+std::vector<std::string> saved_state(const Model& model, const TrainConfig& config) {
+  std::vector<std::string> names = {graph::kParameters, "seed"};
+  for (const auto& [name, tensor] : graph::initial_optimizer_state(model.store(), step_optimizer(config), 0)) {
+    names.push_back(name);
+  }
+  for (const auto& [name, type] : model.store().frozen_state()) names.push_back(name);
+  return names;
 }
 
 }  // namespace surtsey::experiments

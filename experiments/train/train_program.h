@@ -4,20 +4,30 @@
 //
 // Data lies in a ring that the host fills ahead (data_ring.h), shared by all members:
 //   data.tokens, data.targets   u32 [R, G, B, T]
-//   data.weights                f32 [R, G, B, T]
+//   data.weights                f32 [R, G, B, T]   of the loss: of an encoder those of its masked tokens
+//   data.source                 u32 [R, G, B, S]   of an encoder_decoder only: what its encoder reads
 //   data.group                  u32 [] a member: which of the G batches is its own
 // A step reads slot (counter mod R), the counter being `step`, or `micro_step` with accumulation:
 // members of one seed read the same bytes, and nothing is copied on the device. With generated data
 // there is no ring.
+//
+// What studies train is this graph, and `inspect`, `profile`, `analyze`, `tune`, `selftest`, the benchmarks and the
+// tests of fusion and plans look at nothing else.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "experiments/models/members.h"
 #include "experiments/models/model.h"
+#include "graph/compile.h"
 #include "graph/optimizer.h"
 #include "graph/plan.h"
+
+namespace surtsey::engine {
+class Session;
+}
 
 namespace surtsey::experiments {
 
@@ -42,7 +52,16 @@ struct TrainConfig {
   // What the device makes its batches with, instead of the ring (generated.h); must outlive the
   // run.
   const GeneratedData* generated = nullptr;
+  // The two doors between backward and optimizer.
+  // In the graph: f32 [P], the gradient of one member over the whole step (times the loss scale, where there is one),
+  // becomes what the optimizer gets.
+  std::function<graph::Value(const graph::Parameters& parameters, graph::Value gradient)> gradient = {};
+  // On the host: called once a step when everything that accumulates has been computed, before it is applied; what
+  // processes that share a step exchange is the sums in "gradient_accumulator" ([E,] P) and "loss_accumulator" ([E]).
+  // With it even a step of one micro-batch is two programs.
+  std::function<void(engine::Session& session)> exchange = {};
 
+  bool accumulates() const { return accumulation() > 1 || bool(exchange); }
   int32_t accumulation() const { return static_cast<int32_t>(optimizer.accumulation_steps); }
   // Tokens of one optimizer step of one member.
   int64_t tokens_per_step(const ModelConfig& model) const;
@@ -60,15 +79,26 @@ graph::OptimizerConfig recipe_optimizer(int64_t steps);
 std::vector<uint32_t> distinct_seeds(const std::vector<Member>& members);
 std::vector<uint32_t> member_groups(const std::vector<Member>& members);
 
+// R that a run takes: enough for several submissions, within a fixed amount of memory.
+int64_t ring_slots(const ModelConfig& model, const TrainConfig& config);
+
 struct TrainPrograms {
-  // "train", or with accumulation "accumulate" (once a micro-batch) and "apply" (once a step).
+  // "train", or with accumulation or an exchange "accumulate" (once a micro-batch) and "apply" (once a step).
   // Outputs of train: loss f32 [E] (f32 [] when E is 1).
   std::vector<std::pair<std::string, graph::Program>> programs;
 };
-TrainPrograms train_programs(const Model& model, const TrainConfig& config, int64_t ring_slots);
+// With a ring of `slots`, or of ring_slots() for 0.
+TrainPrograms train_programs(const Model& model, const TrainConfig& config, int64_t slots = 0);
+// And how a run compiles one of them.
+graph::CompileOptions compile_options(const TrainConfig& config, const std::string& program);
+
+// One model's step and its data, whatever `config` accumulates: what is inspected, profiled and measured.
+graph::Program train_step(const Model& model, TrainConfig config, int64_t slots = 0);
 
 // What a fresh run starts from, with a leading member axis on what members own (when E > 1), the
 // data ring excepted.
 graph::State initial_train_state(const Model& model, const TrainConfig& config);
+// What of it a run changes, or is built on: the names that a save holds.
+std::vector<std::string> saved_state(const Model& model, const TrainConfig& config);
 
 }  // namespace surtsey::experiments

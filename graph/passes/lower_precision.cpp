@@ -55,12 +55,8 @@ class Narrower {
   }
 
   void keep_wide(uint32_t n) {
-    if (is_terminal(l_, n)) {
-      wide_[n] = true;
-      return;
-    }
     std::set<uint32_t> terminals;
-    collect_terminals(l_, n, terminals);
+    collect_value(l_, n, terminals);
     for (const uint32_t t : terminals) wide_[t] = true;
   }
 
@@ -72,8 +68,8 @@ class Narrower {
     if (node.op == Op::select) {
       const uint32_t condition = node.inputs[0].node;
       std::set<uint32_t> read;
-      collect_terminals(l_, condition, read);
-      const bool from_memory = is_terminal(l_, condition) || !read.empty();
+      collect_value(l_, condition, read);
+      const bool from_memory = !read.empty();
       for (const size_t branch : {1, 2}) {
         const Node& value = graph_.node(behind_views(graph_, node.inputs[branch].node));
         if (from_memory && value.op == Op::constant && std::abs(std::get<LeafAttr>(value.attr).value) > kLargestF16)

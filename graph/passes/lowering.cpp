@@ -5,14 +5,16 @@
 
 namespace surtsey::graph {
 
-void collect_terminals(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found) {
-  for (const Value& input : lowering.program.graph->node(n).inputs) {
-    if (is_terminal(lowering, input.node)) {
-      found.insert(input.node);
-    } else {
-      collect_terminals(lowering, input.node, found);
-    }
+void collect_value(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found) {
+  if (is_terminal(lowering, n)) {
+    found.insert(n);
+  } else {
+    collect_expression(lowering, n, found);
   }
+}
+
+void collect_expression(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found) {
+  for (const Value& input : lowering.program.graph->node(n).inputs) collect_value(lowering, input.node, found);
 }
 
 bool same_loops(const Lowering& lowering, uint32_t n, uint32_t g) {
@@ -107,6 +109,33 @@ std::set<uint32_t> writers(const Lowering& lowering, uint32_t n) {
   return groups;
 }
 
+std::optional<View> view_behind(const Graph& graph, uint32_t n, View view) {
+  while (graph.node(n).op == Op::reshape || graph.node(n).op == Op::permute) {
+    const Node& node = graph.node(n);
+    const Shape& from = node.inputs[0].shape();
+    Strides strides(from.size());
+    if (node.op == Op::permute) {
+      const auto& axes = std::get<AxesAttr>(node.attr).axes;
+      for (size_t d = 0; d < axes.size(); ++d) strides[size_t(axes[d])] = view.strides[d];
+    } else if (!reshape_strides(view.shape, view.strides, from, strides)) {
+      return std::nullopt;
+    }
+    view.shape = from;
+    view.strides = strides;
+    n = node.inputs[0].node;
+  }
+  return view;
+}
+
+View concat_region(const Graph& graph, uint32_t concat, size_t part, const View& all) {
+  const Node& node = graph.node(concat);
+  const auto axis = size_t(std::get<AxisAttr>(node.attr).axis);
+  View region = all;
+  region.shape = node.inputs[part].shape();
+  for (size_t i = 0; i < part; ++i) region.offset += node.inputs[i].shape()[axis] * all.strides[axis];
+  return region;
+}
+
 uint32_t add_group(Lowering& lowering, Archetype archetype, uint32_t anchor, const Shape& space,
                    std::vector<int64_t> reduced) {
   for (auto& group : lowering.groups) group.depends.push_back(false);
@@ -124,11 +153,7 @@ uint32_t add_copy_group(Lowering& lowering, const Value& value) {
   const uint32_t g = add_group(lowering, Archetype::pointwise, value.node, value.shape(), {});
   lowering.groups[g].copies.push_back(value);
   std::set<uint32_t> reads;
-  if (is_terminal(lowering, value.node)) {
-    reads.insert(value.node);
-  } else {
-    collect_terminals(lowering, value.node, reads);
-  }
+  collect_value(lowering, value.node, reads);
   for (const uint32_t t : reads)
     for (const uint32_t source : writers(lowering, t)) add_source(lowering, g, source);
   return g;

@@ -1,5 +1,5 @@
-// Between the graph and the plan: which nodes share a kernel (fuse), in which order kernels run (order), where values
-// live (plan_memory). Internal to compile(); tests look at it through Plan.
+// Between the graph and the plan: which nodes share a kernel (fuse), where their values are stored (place_state and
+// on), in which order kernels run (order). Internal to compile().
 #pragma once
 
 #include "graph/index.h"
@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 namespace surtsey::graph {
@@ -20,10 +21,10 @@ struct Group {
   Shape space;              // the loops, as in Kernel
   std::vector<int64_t> reduced;
   std::vector<uint32_t> members;  // nodes whose home is here, in topological order
-  std::vector<Value> copies;   // values of elsewhere that this kernel stores as they are (state copies, concat parts)
-  std::set<uint32_t> sources;  // groups whose stored values this one reads
-  std::set<uint32_t> after;    // groups that must run before for another reason: they read state this one overwrites
-  std::vector<bool> depends;   // transitive closure of sources and after
+  std::vector<Value> copies;  // values of elsewhere that this kernel stores as they are (state copies, concat parts)
+  std::set<uint32_t>
+      sources;  // groups that must run before: this one reads what they store, or overwrites what they read
+  std::vector<bool> depends;  // transitive closure of sources
 };
 
 // One place a value is written to. A value may have several; the first is where others read it.
@@ -57,31 +58,46 @@ struct Lowering {
   std::vector<uint32_t> sequence;  // groups in the order they run
 };
 
+// InternalError when the groups disagree with `home`; when one does not wait for who writes what it reads, or waits for
+// itself; when a value leaves its buffer; and, once they are in order, when one runs before its sources or reads what
+// has no place.
+void verify(const Lowering& lowering);
+// A line a kernel, a buffer, a store, and a place where values are read; nodes by their number in the program.
+std::string print(const Lowering& lowering);
+
 // Has a kernel or a buffer of its own: where following an inlined expression ends.
 inline bool is_terminal(const Lowering& lowering, uint32_t n) {
   const Op op = lowering.program.graph->node(n).op;
   return lowering.home[n] != kNone || op == Op::parameter || op == Op::concat;
 }
 
-// Follows what element `index` of node n reads, through inlined nodes; visit(node, index) where a terminal is read.
+// Follows what somebody reads who wants element `index` of the value of node n: the terminals behind it, n itself where
+// it is one. visit(node, index) for each.
 template <typename Visit>
-void walk_terminals(const Lowering& lowering, IndexContext& context, uint32_t n, const Index& index,
-                    const Visit& visit) {
-  const Graph& graph = *lowering.program.graph;
-  for (const auto& [operand, at] : context.operands(graph.node(n), index)) {
-    if (is_terminal(lowering, operand.node)) {
-      visit(operand.node, at);
-    } else if (definition(graph.node(operand).op).family != Family::leaf) {
-      walk_terminals(lowering, context, operand.node, at, visit);
-    }
+void walk_value(const Lowering& lowering, IndexContext& context, uint32_t n, const Index& index, const Visit& visit) {
+  const Node& node = lowering.program.graph->node(n);
+  if (is_terminal(lowering, n)) {
+    visit(n, index);
+  } else if (definition(node.op).family != Family::leaf) {
+    for (const auto& [operand, at] : context.operands(node, index))
+      walk_value(lowering, context, operand.node, at, visit);
   }
 }
 
+// The same for whoever computes element `index` of node n: the terminals that its operands lead to.
+template <typename Visit>
+void walk_expression(const Lowering& lowering, IndexContext& context, uint32_t n, const Index& index,
+                     const Visit& visit) {
+  for (const auto& [operand, at] : context.operands(lowering.program.graph->node(n), index))
+    walk_value(lowering, context, operand.node, at, visit);
+}
+
+// Both without an index: the terminals alone.
+void collect_value(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found);
+void collect_expression(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found);
+
 // Would reduction n pass over its operand as the reductions of group g do: the same rows, each in the same order?
 bool same_loops(const Lowering& lowering, uint32_t n, uint32_t g);
-
-// The terminals that the expression of node n reads.
-void collect_terminals(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found);
 
 // The nodes that the kernel of group g loads, each one binding: stored values of elsewhere, each view of one a load of
 // its own. At most so many bindings, as views that strides cannot express load what is behind them.
@@ -115,13 +131,17 @@ Lowering fuse(const Program& program, const Target& target);
 // Stores activations, and copies of the weights that several matmuls read, in f16 or bf16. Storage only: arithmetic is
 // f32, a value is rounded where it is stored, and the kernel that computes it goes on with what it has. An activation
 // is what feeds a matmul, forward or backward; gradients of parameters, parameters, outputs, assigned values, results
-// of reductions and what rows share stay f32. After fuse, which decides what is stored, and before place_stores.
+// of reductions and what rows share stay f32. After fuse, which decides what is stored, and before place_state.
 // DType::f32 changes nothing. UserError when the target has no 16-bit storage.
 void lower_precision(Lowering& lowering, DType storage);
 
-// Decides where every stored value lives: in place into state where every reader of the old value runs before, directly
-// into its part of a concat, else in a buffer of its own.
-void place_stores(Lowering& lowering);
+// The three passes that decide where every stored value lives, in this order.
+// Parameters, outputs and new values of state: in place where every reader of the old value runs before, else copied.
+void place_state(Lowering& lowering);
+// Concats that kernels read: each part directly into its region, where strides can say it, else copied.
+void place_concats(Lowering& lowering);
+// Everything else that one kernel hands to another, in a buffer of its own.
+void place_transients(Lowering& lowering);
 
 // A topological order that follows the order of the graph, which keeps producers near their users.
 void order(Lowering& lowering);

@@ -20,7 +20,8 @@ std::vector<std::vector<Range>> ranges(const Plan& plan) {
       const Buffer& buffer = plan.buffers[access.buffer];
       const bool transient = buffer.kind == BufferKind::transient;
       const uint64_t begin = access.offset + (transient ? buffer.offset : 0);
-      list.push_back({transient ? kArena : access.buffer, begin, begin + access.bytes, access.write});
+      list.push_back({transient ? kArena : access.buffer, begin - begin % plan.bound_alignment, begin + access.bytes,
+                      access.write});
     }
   }
   return result;

@@ -144,7 +144,7 @@ TEST_CASE("limits and choices hold for files and overrides", "[config]") {
 }
 
 TEST_CASE("training options carry nanoGPT's names", "[config]") {
-  TrainingOptions options;
+  TrainingKeys options;
   ConfigTable table;
   add_training_fields(table, options);
   table.override_all({"--n_layer=4", "--n_head=4", "--n_embd=128", "--block_size=64", "--batch_size=12",

@@ -1,7 +1,7 @@
 // The parts of the umbrella tool that need no device.
 #include "experiments/commands/keys.h"
 #include "experiments/commands/records.h"
-#include "experiments/train/step_program.h"
+#include "experiments/train/options.h"
 
 #include "graph/error.h"
 #include "graph/interpret.h"
@@ -28,7 +28,7 @@ struct Keys {
     read_keys(model, table, file, arguments);
   }
   ModelConfig model;
-  TrainingOptions training;
+  TrainingKeys training;
   ConfigTable table;
 };
 
@@ -48,7 +48,7 @@ TEST_CASE("keys go to the model or to the table, overrides after files", "[comma
   CHECK(keys.model.norm_bias == true);
   CHECK(keys.training.batch_size == 5);
   CHECK(keys.training.learning_rate == 0.5);
-  CHECK(keys.training.n_layer == TrainingOptions().n_layer);
+  CHECK(keys.training.n_layer == TrainingKeys().n_layer);
   std::filesystem::remove(toml);
 
   Keys from_json;
@@ -103,7 +103,7 @@ TEST_CASE("lists make a cross product, the last runs fastest", "[commands]") {
   CHECK(seen == std::vector<std::vector<int64_t>>{{1, 3, 4}, {1, 3, 5}, {2, 3, 4}, {2, 3, 5}});
 }
 
-TEST_CASE("the program of bench train has the losses of a plain step, member by member", "[commands]") {
+TEST_CASE("one step graph: two members have the losses of each alone, each on the batch of its seed", "[commands]") {
   ModelConfig config;
   config.n_layer = 1;
   config.n_head = 1;
@@ -111,35 +111,32 @@ TEST_CASE("the program of bench train has the losses of a plain step, member by 
   config.block_size = 3;
   config.vocab_size = 5;
   const Model model(config);
-  StepConfig step;
-  step.batch_size = 2;
-  const graph::Program one = training_step(model, step);
-  step.members = 2;
-  const graph::Program two = training_step(model, step);
-  const auto state_for = [&](const graph::Program& program) {
-    graph::State state;
-    for (const auto& [name, value] : program.graph->parameters()) {
-      state[name] = graph::HostTensor::zeros(value.type());
-    }
+  TrainConfig train;
+  train.batch_size = 2;
+  train.members = {{.seed = 0}, {.seed = 1}};
+  const auto start = [&](const TrainConfig& of, const std::vector<double>& tokens, const std::vector<double>& targets) {
+    graph::State state = initial_train_state(model, of);
+    const graph::Shape shape = {1, int64_t(of.members.size()), 2, 3};
+    state["data.tokens"] = graph::HostTensor({graph::DType::u32, shape}, tokens);
+    state["data.targets"] = graph::HostTensor({graph::DType::u32, shape}, targets);
+    state["data.weights"] = graph::HostTensor({graph::DType::f32, shape}, std::vector<double>(tokens.size(), 1));
     return state;
   };
-  graph::State both = state_for(two);
-  std::vector<double> alone;
-  for (size_t e = 0; e < 2; ++e) {
-    graph::State state = state_for(one);
-    state[graph::kParameters] = model.store().initialise(uint32_t(e));
-    state["tokens"].values = {0, 1, 2, double(e), 4, 0};
-    state["targets"].values = {1, 2, 3, 4, 0, double(e)};
-    for (const auto& [name, tensor] : state) {
-      if (both.at(name).values.size() != 2 * tensor.values.size()) continue;
-      std::copy(tensor.values.begin(), tensor.values.end(),
-                both[name].values.begin() + std::ptrdiff_t(e * tensor.values.size()));
-    }
-    alone.push_back(graph::interpret(one, state).at("loss").values[0]);
+  std::vector<double> alone, tokens, targets;
+  for (const Member& member : train.members) {
+    TrainConfig one = train;
+    one.members = {member};
+    const double e = member.seed;
+    const std::vector<double> own_tokens = {0, 1, 2, e, 4, 0}, own_targets = {1, 2, 3, 4, 0, e};
+    tokens.insert(tokens.end(), own_tokens.begin(), own_tokens.end());
+    targets.insert(targets.end(), own_targets.begin(), own_targets.end());
+    graph::State state = start(one, own_tokens, own_targets);
+    alone.push_back(graph::interpret(train_step(model, one, 1), state).at("loss").values[0]);
   }
   CHECK(std::abs(alone[0] - std::log(5.0)) < 0.1);  // an untrained model guesses
   CHECK(alone[0] != alone[1]);
-  CHECK(graph::interpret(two, both).at("loss").values == alone);
+  graph::State both = start(train, tokens, targets);
+  CHECK(graph::interpret(train_step(model, train, 1), both).at("loss").values == alone);
 }
 
 }  // namespace

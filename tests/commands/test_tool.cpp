@@ -154,7 +154,7 @@ TEST_CASE("tool: ops and inspect need no device") {
     CAPTURE(outcome.err);
     REQUIRE(outcome.status == 0);
     CHECK(slurp(folder / target / "summary.txt").find("every hazard is covered") != std::string::npos);
-    CHECK(slurp(folder / target / "graph.txt").find("parameter \"tokens\"") != std::string::npos);
+    CHECK(slurp(folder / target / "graph.txt").find("parameter \"data.tokens\"") != std::string::npos);
     size_t glsl = 0, assembly = 0;
     for (const auto& file : fs::directory_iterator(folder / target)) {
       glsl += file.path().extension() == ".comp";
@@ -215,10 +215,11 @@ TEST_CASE("tool: selftest writes a report") {
 TEST_CASE("tool: analyze says what goes wrong") {
   const Folder folder;
   const std::string hidden = "VK_DRIVER_FILES=/no/driver VK_ICD_FILENAMES= ";
-  const auto message = [&](const std::string& arguments, const std::string& text, const std::string& environment = "") {
+  const auto message = [&](const std::string& arguments, const std::string& text, const std::string& environment = "",
+                           int status = 1) {
     const Outcome outcome = run(folder, "analyze " + arguments, environment);
     CAPTURE(arguments, outcome.err);
-    CHECK(outcome.status == 1);
+    CHECK(outcome.status == status);
     CHECK(outcome.err.find(text) != std::string::npos);
     CHECK(outcome.out.empty());
   };
@@ -228,7 +229,7 @@ TEST_CASE("tool: analyze says what goes wrong") {
   message("--target amd:navi21 -o xml", "json");
   message("--target amd:navi21 --fail-on colour", "spills");
   message("--target amd:navi21 /no/such/file.toml", "/no/such/file.toml");
-  message("--target amd:navi21 --n_layr=2", "did you mean 'n_layer'");
+  message("--target amd:navi21 --n_layr=2", "did you mean 'n_layer'", "", 2);
   message("--target amd:navi21 chain_of_thougt", "did you mean 'chain_of_thought'");
   message("--target amd:navi21 --program forward chain_of_thought", "as it trains");
 
@@ -383,6 +384,106 @@ void kill_when(const fs::path& file, const std::vector<std::string>& arguments) 
   kill(child, SIGKILL);
   waitpid(child, &status, 0);
   REQUIRE(WIFSIGNALED(status));
+}
+
+TEST_CASE("tool: a run that diverges ends early, with a status of its own") {
+  (void)open_test_device();
+  const Folder folder;
+  const std::string data = write_text(folder).string(), out = (folder / "run").string();
+  const Outcome outcome = run(folder, fmt::format("train --data {} --out {} {} --max_iters=2000 --eval_interval=1000 "
+                                                  "--learning_rate=1e9 --grad_clip=0 --divergence_patience=20",
+                                                  data, out, kTiny));
+  CAPTURE(outcome.out, outcome.err);
+  CHECK(outcome.status == 65);
+  CHECK(outcome.err.find("the model diverged") != std::string::npos);
+  CHECK(outcome.err.find("learning_rate") != std::string::npos);
+  CHECK(outcome.out.find("done:") == std::string::npos);
+  CHECK(outcome.out.find("norm nan") != std::string::npos);
+}
+
+TEST_CASE("tool: a run goes on with its data, wherever that lies, and with no other") {
+  (void)open_test_device();
+  const Folder folder;
+  const std::string data = write_text(folder).string(), out = (folder / "run").string();
+  const std::string resume = fmt::format("train --resume --out {}", out);
+  // Given as a path from where the run began, it is found from elsewhere.
+  const Outcome whole = run(folder, fmt::format("train --data text.txt --out {} {} --max_iters=20", out, kTiny),
+                            fmt::format("cd '{}' && ", folder.path().string()));
+  CAPTURE(whole.err);
+  REQUIRE(whole.status == 0);
+  CHECK(run(folder, resume).status == 0);
+
+  fs::rename(data, folder / "moved.txt");
+  const Outcome gone = run(folder, resume);
+  CHECK(gone.status == 1);
+  CHECK(gone.err.find("--data") != std::string::npos);
+  const std::string moved = fmt::format(" --data '{}'", (folder / "moved.txt").string());
+  CHECK(run(folder, resume + moved).status == 0);
+  CHECK(run(folder, resume).status == 0);  // the place is kept
+
+  std::string text = slurp(folder / "moved.txt");
+  for (const std::string& other : {std::string(text.rbegin(), text.rend()), text + "Z"}) {
+    std::ofstream(folder / "other.txt") << other;
+    const Outcome refused = run(folder, resume + fmt::format(" --data '{}'", (folder / "other.txt").string()));
+    CAPTURE(refused.err);
+    CHECK(refused.status == 1);
+    CHECK(refused.err.find("is not the text that the run") != std::string::npos);
+  }
+  CHECK(run(folder, resume).status == 0);
+}
+
+TEST_CASE("tool: numbers of a run that cannot be are told before anything is made") {
+  const Folder folder;
+  const std::string data = write_text(folder).string(), out = (folder / "run").string();
+  const std::pair<const char*, const char*> cases[] = {
+      {"--eval_iters=536870912", "eval_iters"},
+      {"--eval_iters=1000000", "eval_iters 1000000 times batch_size 4 times block_size 16"},
+      {"--learning_rate=inf", "learning_rate"},
+      {"--learning_rate=1e39", "learning_rate"},
+      {"--weight_decay=inf", "weight_decay"},
+      {"--learning_rate=0 --min_lr=1e-3", "min_lr is 0.001 where learning_rate is 0"},
+      {"--max_iters=1000000000 --gradient_accumulation_steps=1000", "gradient_accumulation_steps"},
+  };
+  for (const auto& [keys, expected] : cases) {
+    std::string own = kTiny;  // eval_iters is among those
+    if (std::string(keys).find("eval_iters") != std::string::npos) own.erase(own.find("--eval_iters=1 "), 15);
+    const Outcome outcome = run(folder, fmt::format("train --data {} --out {} {} {}", data, out, own, keys));
+    CAPTURE(keys, outcome.err);
+    CHECK(outcome.status != 0);
+    CHECK(outcome.err.find(expected) != std::string::npos);
+    CHECK_FALSE(fs::exists(folder / "run" / "metrics.jsonl"));
+  }
+  for (const char* options : {"--num_samples 9223372036854775807", "--max_new_tokens 9223372036854775807",
+                              "--temperature inf", "--top_k 9223372036854775807"}) {
+    const Outcome outcome = run(folder, fmt::format("sample {} {}", out, options));
+    CAPTURE(options, outcome.err);
+    CHECK(outcome.status != 0);
+    CHECK(outcome.err.find(std::string(options).substr(0, std::string(options).find(' '))) != std::string::npos);
+  }
+}
+
+TEST_CASE("tool: a rate may rise, a text may have one letter, a save that is in the way is an error") {
+  (void)open_test_device();
+  const Folder folder;
+  std::ofstream(folder / "a.txt") << std::string(1000, 'a');
+  const std::string out = (folder / "run").string();
+  const std::string keys = fmt::format("--data '{}' {} --max_iters=6 --learning_rate=1e-4 --min_lr=1e-2",
+                                       (folder / "a.txt").string(), kTiny);
+  const Outcome trained = run(folder, fmt::format("train --out {} {}", out, keys));
+  CAPTURE(trained.err);
+  REQUIRE(trained.status == 0);
+  const Outcome sampled = run(folder, "sample " + out + " --start aa --max_new_tokens 5");
+  CAPTURE(sampled.err);
+  CHECK(sampled.status == 0);
+  CHECK(sampled.out == "aaaaaaa\n");
+
+  fs::create_directories(folder / "full");
+  std::ofstream(folder / "full" / "checkpoint") << "no folder";
+  const Outcome full = run(folder, fmt::format("train --out {} {}", (folder / "full").string(), keys));
+  CAPTURE(full.out, full.err);
+  CHECK(full.status == 1);
+  CHECK(full.err.find("the last is not saved") != std::string::npos);
+  CHECK(full.out.find("done:") == std::string::npos);
 }
 
 TEST_CASE("tool: a run killed in the middle and resumed ends with the same bits") {

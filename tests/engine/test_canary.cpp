@@ -5,6 +5,7 @@
 #include "tests/support/support_device.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 
 using namespace surtsey;
@@ -37,6 +38,17 @@ std::vector<std::string> messages_of(Device& device, const HandMade& made, uint3
     (void)session.read_floats("total");
   }
   return device.validation_messages();
+}
+
+// In the words of layers of 1.3.239 ("access out of bounds", "Index 0x1.") and of 1.4 ("Out of bounds", "Index 1").
+bool is_overrun_of_second_dispatch(const std::string& message) {
+  const bool out = message.find("ut of bounds") != std::string::npos;
+  const size_t at = message.find("Compute Dispatch Index ");
+  if (!out || at == std::string::npos) return false;
+  const std::string_view index =
+      std::string_view(message).substr(at + std::string_view("Compute Dispatch Index ").size());
+  return index.starts_with("0x1.") ||
+         (index.starts_with("1") && index.size() > 1 && !std::isdigit(static_cast<unsigned char>(index[1])));
 }
 
 }  // namespace
@@ -103,8 +115,7 @@ TEST_CASE("GPU-assisted validation reports an overrun and nothing else", "[engin
         REQUIRE(!messages.empty());
         for (const std::string& message : messages) {
           CAPTURE(message);
-          CHECK(message.find("access out of bounds") != std::string::npos);
-          CHECK(message.find("Compute Dispatch Index 0x1.") != std::string::npos);
+          CHECK(is_overrun_of_second_dispatch(message));
         }
       }
     }
@@ -118,7 +129,7 @@ namespace {
 struct SmallTraining {
   experiments::Model model{experiments::recipe_config(1, 16, 12, 8)};
   experiments::TrainConfig config{.optimizer = experiments::recipe_optimizer(20), .batch_size = 3, .steps = 20};
-  graph::Program program = experiments::train_programs(model, config, 2).programs.at(0).second;
+  graph::Program program = experiments::train_step(model, config, 2);
 
   void initialise(Session& session) const {
     for (const auto& [name, value] : experiments::initial_train_state(model, config))

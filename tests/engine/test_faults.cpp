@@ -107,7 +107,7 @@ struct Undisturbed {
   std::map<std::string, int64_t> counts;
 };
 
-const Undisturbed& undisturbed(const std::string& limits) {
+const Undisturbed& undisturbed(const char* limits) {
   static std::map<std::string, Undisturbed> known;
   const auto [found, added] = known.try_emplace(limits);
   if (!added) return found->second;

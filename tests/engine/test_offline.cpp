@@ -1,7 +1,10 @@
 // What drivers say of kernels, and null devices: GPUs that are not here, in a child process.
 #include "engine/child.h"
 #include "engine/offline.h"
+#include "engine/offline_drivers.h"
+#include "engine/offline_text.h"
 #include "graph/debug.h"
+#include "tests/support/folder.h"
 #include "tests/support/support_device.h"
 
 #include <catch2/matchers/catch_matchers_exception.hpp>
@@ -61,7 +64,27 @@ TEST_CASE("every driver's statistics come under one set of names", "[offline]") 
         {"Code size", "", 100},
         {"Instruction Count", "", 50},
         {"Max Waves Per Core", "", 8}},
-       {12, 1, -1, -1, 400, 50, 8, -1}},
+       {12, 1, -1, -1, 400, 50, 8, 50}},
+      // Moves to other registers are no spills.
+      {"NVK",
+       {{"Number of GPRs", "", 24},
+        {"Spills to memory", "", 0},
+        {"Spills to reg", "", 7},
+        {"SLM size", "", 0},
+        {"Code size", "", 288},
+        {"Instruction count", "", 18},
+        {"Max warps/SM", "", 48},
+        {"Static cycle count", "", 132}},
+       {24, 0, 0, -1, 288, 18, 48, 132}},
+      {"Honeykrisp",
+       {{"Instructions", "", 14},
+        {"ALU", "", 9},
+        {"Code size", "", 92},
+        {"GPRs", "", 5},
+        {"Scratch", "", 0},
+        {"Threads", "", 1024},
+        {"Spills", "", 0}},
+       {2.5, 0, 0, -1, 92, 14, 32, 9}},
       // A driver that is not in the table keeps its list and nothing else.
       {"a new driver", {{"VGPRs", "", 24}}, {-1, -1, -1, -1, -1, -1, -1, -1}},
   };
@@ -127,7 +150,7 @@ TEST_CASE("a null device compiles kernels and says what became of them", "[offli
     INFO(family);
     const std::string answer = engine::with_offline_device(fmt::format("amd:{}", family), [](engine::OfflineDevice& d) {
       const graph::Target& target = d.info().target;
-      check(!d.info().usable && !target.cpu && target.shared_memory_bytes >= 32768 && target.max_allocation > 0,
+      check(!target.cpu && target.shared_memory_bytes >= 32768 && target.max_allocation > 0,
             "limits are those of a GPU: {}", engine::print(d.info()));
       const shaders::Shader plain = hand_shader("plain", target, 2, 64, "a1[i] = a0[i] + 1.0;");
       const shaders::Shader greedy = hand_shader("greedy", target, 2, 64, spilling_statement());
@@ -150,6 +173,85 @@ TEST_CASE("a null device compiles kernels and says what became of them", "[offli
     });
     CHECK(answer == "compiled");
   }
+}
+
+TEST_CASE("what crosses between the processes of an offline device arrives as it was", "[offline]") {
+  engine::DeviceInfo info{
+      .name = "gpu", .features = {"fusion", "tuning"}, .off = {"f16_storage (the device lacks it)"}};
+  info.target = graph::target_preset("nvidia");
+  info.target.addressing = graph::Addressing::descriptor;
+  info.target.max_allocation = uint64_t(1) << 40;
+  const engine::DeviceInfo got = engine::info_from_text(engine::to_text(info));
+  CHECK(engine::to_text(got) == engine::to_text(info));
+  CHECK(engine::print(got) == engine::print(info));
+  CHECK(got.target.cooperative == info.target.cooperative);
+  CHECK(got.target.max_allocation == info.target.max_allocation);
+
+  const std::vector<shaders::Shader> list = {hand_shader("plain", info.target, 2, 64, "a1[i] = a0[i];")};
+  const std::vector<shaders::Shader> same = engine::shaders_from_text(engine::to_text(list));
+  REQUIRE(same.size() == 1);
+  CHECK(same[0].glsl == list[0].glsl);
+  CHECK(same[0].local_size == list[0].local_size);
+  CHECK(same[0].bindings == 2);
+
+  DriverStatistics statistics{.spills = 0, .latency = 12.5, .subgroup_size = 32};
+  statistics.raw = {{"Code size", "in bytes", 400}};
+  statistics.representations = {{"ISA", "final", std::string("not UTF-8: \xff\xfe")}};
+  const DriverStatistics back = engine::statistics_from_text(engine::to_text(statistics));
+  CHECK(back.spills == 0);
+  CHECK(back.latency == 12.5);
+  CHECK_FALSE(back.registers.has_value());
+  CHECK(back.subgroup_size == 32);
+  CHECK(back.raw.at(0).value == 400);
+  CHECK(back.isa() == statistics.isa());
+}
+
+TEST_CASE("a driver's shim is looked for beside the driver", "[offline]") {
+  const Folder folder;
+  const engine::OfflineDriver& driver = engine::find_offline_driver("nvidia");
+  const std::string manifest = (folder / "nouveau_icd.json").string();
+  const std::string library = (folder / "libvulkan_nouveau.so").string();
+  std::ofstream(manifest) << fmt::format("{{\"ICD\": {{\"library_path\": \"{}\"}}}}", library);
+  CHECK(engine::find_shim(driver, manifest) == "");
+  const std::string shim = (folder / driver.shim).string();
+  std::ofstream(shim) << "a library";
+  CHECK(engine::find_shim(driver, manifest) == shim);
+  CHECK(engine::shim_name(driver, "ampere") == "0x172");
+  CHECK(engine::shim_name(driver, "0x166") == "0x166");
+  CHECK(engine::shim_name(engine::find_offline_driver("amd"), "navi21") == "navi21");
+}
+
+// A fake GPU of each vendor, where Mesa's drm-shim is installed.
+TEST_CASE("a driver that believes in a GPU compiles kernels and says what became of them", "[offline]") {
+  size_t tried = 0;
+  for (const char* name : {"amd:navi31", "nvidia:turing", "nvidia:ampere", "adreno:740", "apple:m1", "intel:tgl"}) {
+    INFO(name);
+    const engine::OfflineDriver& driver =
+        engine::find_offline_driver(std::string_view(name).substr(0, std::string_view(name).find(':')));
+    const std::string manifests = engine::find_manifests(driver);
+    if (manifests.empty() || engine::find_shim(driver, manifests).empty()) continue;
+    ++tried;
+    const std::string answer = engine::with_offline_device(name, [](engine::OfflineDevice& device) {
+      const graph::Target& target = device.info().target;
+      const shaders::Shader plain = hand_shader("plain", target, 2, 64, "a1[i] = a0[i] + 1.0;");
+      const shaders::Shader greedy = hand_shader("greedy", target, 2, 64, spilling_statement());
+      const std::vector<DriverStatistics> s = device.compile(std::vector{plain, greedy, plain}, "");
+      check(s.size() == 3 && s[0].raw.size() > 3, "one for each shader, with the driver's list");
+      check(s[0].code_bytes && s[0].instructions && *s[1].instructions > *s[0].instructions,
+            "400 values take more code");
+      check(s[0].registers && s[0].spills && *s[0].spills == 0, "the plain kernel is small: {} {}",
+            s[0].registers.value_or(-1), s[0].spills.value_or(-1));
+      check(s[0].occupancy && s[0].latency, "occupancy and latency: {} {}", s[0].occupancy.value_or(-1),
+            s[0].latency.value_or(-1));
+      check(s[0].raw.size() == s[2].raw.size() && s[0].isa() == s[2].isa(), "equal shaders, equal code");
+      return std::string("compiled");
+    });
+    CHECK(answer == "compiled");
+    CHECK_THROWS_MATCHES(
+        engine::with_offline_device(name, [](auto&) -> std::string { throw UserError("an unlikely width"); }),
+        UserError, MessageMatches(ContainsSubstring(std::string(name) + ": an unlikely width")));
+  }
+  if (tried == 0) SKIP("mesa-drm-shim is not installed");
 }
 
 TEST_CASE("what goes wrong with a null device is one message", "[offline]") {

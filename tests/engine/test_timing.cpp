@@ -2,7 +2,7 @@
 // ceilings, and the pieces of a profile that need no device.
 #include "experiments/profile/ceilings.h"
 #include "experiments/profile/figures.h"
-#include "experiments/train/step_program.h"
+#include "experiments/train/train_program.h"
 #include "graph/compile.h"
 #include "shaders/emit.h"
 #include "shaders/reflect.h"
@@ -59,13 +59,12 @@ TEST_CASE("profile: every kernel of a training step knows its scope, line and ph
     for (const int64_t members : {1, 2}) {
       for (const bool fusion : {true, false}) {
         CAPTURE(name, members, fusion);
-        experiments::StepConfig step;
-        step.batch_size = 2;
-        step.members = members;
-        step.optimizer.clip_norm = 1;
+        experiments::TrainConfig train;
+        train.batch_size = 2;
+        if (members == 2) train.members.push_back({.seed = 1});
         Target target = target_preset("lavapipe");
         target.fusion = fusion;
-        const Plan plan = compile(experiments::training_step(Model(config), step), target);
+        const Plan plan = compile(experiments::train_step(Model(config), train), target);
         std::set<Phase> phases;
         std::set<std::string> scopes;
         bool forward_is_over = false;
@@ -204,10 +203,10 @@ TEST_CASE("profile: squarified rectangles fill their frame in proportion") {
 }
 
 TEST_CASE("profile: SPIR-V shown with lines has the instructions of the module that runs", "[shaders]") {
-  experiments::StepConfig step;
-  step.batch_size = 2;
+  experiments::TrainConfig train;
+  train.batch_size = 2;
   const Target target = target_preset("nvidia");
-  const Plan plan = compile(experiments::training_step(Model(small()), step), target);
+  const Plan plan = compile(experiments::train_step(Model(small()), train), target);
   const std::vector<shaders::Shader> all = shaders::emit(plan, target);
   const std::vector<shaders::Spirv> modules = shaders::compile_spirv(all, "");
   const std::set<uint32_t> about = {3, 4, 5, 6, 7, 8, 317, 330};  // names, sources and lines

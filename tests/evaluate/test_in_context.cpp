@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <set>
 
@@ -302,7 +303,7 @@ TEST_CASE("a pack learns from generated data, the same alone and in company", "[
   experiment.learning_rates = {0.02};
   const std::filesystem::path nowhere;  // no checkpoints are asked for
   const auto run = [&](const std::vector<Member>& members) {
-    return run_pack(device, options, experiment, members, false, {nowhere}, false);
+    return run_pack(device, {.options = options, .experiment = experiment, .members = members, .folders = {nowhere}});
   };
   const PackResult company = run({{0, 0.02}, {1, 0.02}, {0, 0.002}});
   const PackResult alone = run({{1, 0.02}});

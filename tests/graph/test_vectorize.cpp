@@ -1,6 +1,7 @@
 // The ensemble axis: one vectorized run equals the runs of its members, exactly.
 #include "graph/autodiff.h"
 #include "graph/interpret.h"
+#include "graph/rewrite.h"
 #include "graph/vectorize.h"
 #include "graph/verify.h"
 
@@ -132,6 +133,47 @@ TEST_CASE("members with their own seed and learning rate train as single runs do
   const Program starred = vectorize(program, kMembers, {"seed", "rate", "weights.*"});
   CHECK(starred.graph->parameters().at("weights.hidden").shape() == Shape{3, 6, 6});
   CHECK(starred.graph->parameters().at("step").shape().empty());
+}
+
+TEST_CASE("members' rows meet a matrix that they share in one product, which is never copied", "[vectorize]") {
+  Program program{std::make_shared<Graph>(), {}};
+  Graph& graph = *program.graph;
+  const Value x = graph.parameter("x", f32({5, 4}));
+  const Value base = graph.parameter("base", {DType::f16, {6, 4}});
+  const Value table = graph.parameter("table", {DType::f16, {9, 4}});
+  const Value own = graph.parameter("own", f32({8, 4}));
+  const Value token = graph.parameter("token", {DType::u32, {5}});
+  const Value h = x + cast(gather(table, token), DType::f32);
+  const Value y = matmul(h, transpose(cast(base, DType::f32)));
+  const Value z = matmul(h, transpose(own));
+  const Value loss = sum(y * y, {0, 1}, false) + sum(z * z, {0, 1}, false);
+  graph.assign(own, own - 0.1 * differentiate(loss, std::vector{own})[0]);
+  const Value input_gradient = differentiate(loss, std::vector{x})[0];
+  program.outputs = {{"loss", loss}, {"x", input_gradient}};
+  const std::set<std::string> names = {"x", "own", "token"};
+  check_members(
+      program, names,
+      [](const std::string& name, const Type& type, int64_t member) {
+        return HostTensor::random(type, type.dtype == DType::u32 ? 0 : -1, type.dtype == DType::u32 ? 9 : 1,
+                                  static_cast<uint32_t>(name.size() * 7 + static_cast<size_t>(member)));
+      },
+      3);
+
+  const Program many = vectorize(program, kMembers, names);
+  int shared = 0;
+  for (const uint32_t index : reachable(*many.graph, roots(many))) {
+    const Node& node = many.graph->node(index);
+    if (node.op == Op::matmul && node.inputs[1].rank() == 2) {
+      ++shared;
+      CHECK(node.inputs[0].dim(0) == kMembers * 5);
+    }
+    // Neither the base nor the table exists once a member.
+    if (node.types[0].shape.size() == 3 && node.types[0].shape[0] == kMembers && node.op == Op::broadcast) {
+      const Shape& from = node.inputs[0].shape();
+      CHECK_FALSE((from == Shape{1, 6, 4} || from == Shape{1, 4, 6} || from == Shape{1, 9, 4}));
+    }
+  }
+  CHECK(shared == 2);  // forward, and the gradient of x
 }
 
 TEST_CASE("assignments: shared values widen, per-member values do not fit shared tensors", "[vectorize]") {

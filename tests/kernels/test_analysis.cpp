@@ -2,7 +2,6 @@
 #include "engine/offline.h"
 #include "experiments/kernels/analysis.h"
 #include "experiments/tasks/chain.h"
-#include "experiments/train/step_program.h"
 #include "experiments/train/train_program.h"
 #include "tests/support/support_device.h"
 
@@ -41,10 +40,9 @@ graph::Program decoder_step(int64_t vocab, int64_t block, int64_t layers, int64_
   config.n_layer = layers;
   config.n_embd = width;
   config.n_head = heads;
-  StepConfig step;
-  step.batch_size = batch;
-  step.optimizer.clip_norm = 1;
-  return training_step(Model(config), step);
+  TrainConfig train;
+  train.batch_size = int32_t(batch);
+  return train_step(Model(config), train);
 }
 
 // The joint model of the study on chain of thought: an ensemble of 2 seeds and 2 learning rates,
@@ -57,7 +55,7 @@ graph::Program chain_of_thought_step() {
   config.batch_size = 192;
   config.steps = 600;
   const Model model(recipe_config(2, 32, task.vocab_size(), task.block_size()));
-  return train_programs(model, config, 32).programs.at(0).second;
+  return train_step(model, config);
 }
 
 void check_analyses(const std::vector<DeviceAnalysis>& analyses) {

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <vector>
 
 namespace surtsey::layer {
@@ -24,6 +25,8 @@ struct Device {
   std::atomic<bool> lost = false, fired = false;
   std::atomic<uint64_t> reached = ~uint64_t(0);  // what the timeline shows at most; less: it hangs
   PipelineBlobs blobs;
+  std::mutex deadly_mutex;
+  std::set<VkShaderModule> deadly;  // modules with 64-bit integers, with die_of_int64
   std::mutex values_mutex;
   std::map<VkSemaphore, uint64_t> values;  // of timeline semaphores, with wait_idle
 
@@ -272,12 +275,27 @@ VKAPI_ATTR VkResult VKAPI_CALL query_results(VkDevice handle, VkQueryPool pool, 
                                                                           stride, flags);
 }
 
+// Whether a SPIR-V module declares the capability Int64; capabilities come first.
+bool has_int64(const uint32_t* code, size_t words) {
+  constexpr uint32_t kCapability = 17, kInt64 = 11;
+  for (size_t at = 5; at + 1 < words && (code[at] & 0xffff) == kCapability; at += code[at] >> 16)
+    if (code[at + 1] == kInt64) return true;
+  return false;
+}
+
 VKAPI_ATTR VkResult VKAPI_CALL create_module(VkDevice handle, const VkShaderModuleCreateInfo* info,
                                              const VkAllocationCallbacks* allocator, VkShaderModule* module) {
   Device& device = device_of(handle);
   const VkResult result =
       device.below<PFN_vkCreateShaderModule>("vkCreateShaderModule")(handle, info, allocator, module);
   if (result == VK_SUCCESS) device.blobs.add_module(*module, info->pCode, info->codeSize);
+  const bool deadly = device.settings.die_of_pipelines != 0 ||
+                      (device.settings.die_of_int64 != 0 && has_int64(info->pCode, info->codeSize / 4));
+  if (result == VK_SUCCESS) {
+    std::scoped_lock lock(device.deadly_mutex);
+    device.deadly.erase(*module);  // drivers give the handles of destroyed modules again
+    if (deadly) device.deadly.insert(*module);
+  }
   return result;
 }
 
@@ -290,6 +308,12 @@ VKAPI_ATTR VkResult VKAPI_CALL create_pipelines(VkDevice handle, VkPipelineCache
       std::fill(pipelines, pipelines + count, VkPipeline(VK_NULL_HANDLE));
       return VK_ERROR_OUT_OF_HOST_MEMORY;
     }
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    std::scoped_lock lock(device.deadly_mutex);
+    if (!device.deadly.contains(infos[i].stage.module)) continue;
+    std::fprintf(stderr, "test layer: a driver that does not survive this pipeline\n");
+    std::abort();
   }
   const VkResult result = device.below<PFN_vkCreateComputePipelines>("vkCreateComputePipelines")(
       handle, cache, count, infos, allocator, pipelines);
@@ -332,7 +356,7 @@ VKAPI_ATTR VkResult VKAPI_CALL cache_data(VkDevice handle, VkPipelineCache cache
     *size = bytes.size();
     return VK_SUCCESS;
   }
-  const bool whole = *size >= bytes.size();
+  const bool whole = *size >= bytes.size() && device.settings.grow_cache == 0;
   *size = std::min(*size, bytes.size());
   std::memcpy(data, bytes.data(), *size);
   return whole ? VK_SUCCESS : VK_INCOMPLETE;

@@ -174,8 +174,8 @@ VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL get_instance_function(VkInstance instan
 }  // namespace
 }  // namespace surtsey::layer
 
-// The one symbol that the loader looks for.
-extern "C" VK_LAYER_EXPORT VKAPI_ATTR VkResult VKAPI_CALL
+// The one symbol that the loader looks for. Newer headers of Vulkan have no macro that exports it.
+extern "C" __attribute__((visibility("default"))) VKAPI_ATTR VkResult VKAPI_CALL
 vkNegotiateLoaderLayerInterfaceVersion(VkNegotiateLayerInterface* interface) {
   if (interface->loaderLayerInterfaceVersion < CURRENT_LOADER_LAYER_INTERFACE_VERSION)
     return VK_ERROR_INITIALIZATION_FAILED;

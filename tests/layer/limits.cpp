@@ -46,6 +46,7 @@ VkDeviceSize max_allocation(const Settings& settings) {
 void lower_properties(const Settings& settings, VkPhysicalDeviceProperties& properties) {
   lower_limits(settings, properties.limits);
   lower_type(settings, properties.deviceType);
+  if (settings.vulkan12 != 0) lower(properties.apiVersion, VK_MAKE_API_VERSION(0, 1, 2, 300));
 }
 
 void lower_properties(const Settings& settings, VkPhysicalDeviceProperties2& properties) {

@@ -13,16 +13,13 @@ bool parse_settings(const std::string& text, Settings& settings) {
   const struct {
     const char* name;
     uint64_t* value;
-  } numbers[] = {{"max_allocation", &settings.max_allocation},
-                 {"no_timestamps", &settings.no_timestamps},
-                 {"fail_allocation", &settings.fail_allocation},
-                 {"fail_pipeline", &settings.fail_pipeline},
-                 {"fail_map", &settings.fail_map},
-                 {"lose_submit", &settings.lose_submit},
-                 {"lose_wait", &settings.lose_wait},
-                 {"hang_submit", &settings.hang_submit},
-                 {"pipeline_cache", &settings.pipeline_cache},
-                 {"wait_idle", &settings.wait_idle}};
+  } numbers[] = {{"max_allocation", &settings.max_allocation}, {"vulkan12", &settings.vulkan12},
+                 {"no_timestamps", &settings.no_timestamps},   {"fail_allocation", &settings.fail_allocation},
+                 {"fail_pipeline", &settings.fail_pipeline},   {"fail_map", &settings.fail_map},
+                 {"lose_submit", &settings.lose_submit},       {"lose_wait", &settings.lose_wait},
+                 {"hang_submit", &settings.hang_submit},       {"pipeline_cache", &settings.pipeline_cache},
+                 {"die_of_int64", &settings.die_of_int64},     {"die_of_pipelines", &settings.die_of_pipelines},
+                 {"grow_cache", &settings.grow_cache},         {"wait_idle", &settings.wait_idle}};
   std::istringstream words(text);
   for (std::string word; std::getline(words, word, ',');) {
     const size_t equals = word.find('=');

@@ -5,6 +5,7 @@
 // Keys, all optional:
 //   limits           minimum | mobile | discrete: the device reports less than it has (limits.h)
 //   max_allocation   bytes: the largest allocation that the device reports
+//   vulkan12         1: the device has Vulkan 1.2, and what it uses of 1.3 as extensions
 //   no_timestamps    1: queues have no timestamps, as Vulkan allows
 //   fail_allocation  n: the n-th vkAllocateMemory finds no memory
 //   fail_pipeline    n: the n-th compute pipeline is not created
@@ -15,6 +16,9 @@
 //                    out at once. What destroys an object from then on ends the process
 //   pipeline_cache   1: pipelines are kept in VkPipelineCache, and damaged data ends the process,
 //                    as with drivers that trust what they are given
+//   grow_cache       1: with pipeline_cache, its data never fits the size that was told
+//   die_of_int64     1: a pipeline whose shader has 64-bit integers ends the process
+//   die_of_pipelines 1: any pipeline does
 //   wait_idle        1: a submission is waited for before it returns, and timeline semaphores are
 //                    kept by this layer. For GPU-assisted validation below it: layers of 1.3.239
 //                    do not follow submissions in that mode, and wait ten seconds for each value
@@ -32,6 +36,7 @@ namespace surtsey::layer {
 struct Settings {
   std::string limits;
   uint64_t max_allocation = 0;
+  uint64_t vulkan12 = 0;
   uint64_t no_timestamps = 0;
   uint64_t fail_allocation = 0;
   uint64_t fail_pipeline = 0;
@@ -40,6 +45,9 @@ struct Settings {
   uint64_t lose_wait = 0;
   uint64_t hang_submit = 0;
   uint64_t pipeline_cache = 0;
+  uint64_t grow_cache = 0;
+  uint64_t die_of_int64 = 0;
+  uint64_t die_of_pipelines = 0;
   uint64_t wait_idle = 0;
   std::string report;
 };

@@ -4,7 +4,7 @@
 #include "tests/support/device_suite.h"
 
 #include "experiments/models/model.h"
-#include "experiments/train/step_program.h"
+#include "experiments/train/train_session.h"
 #include "graph/optimizer.h"
 
 using namespace surtsey;
@@ -24,10 +24,10 @@ void check_training(engine::Device& device, const Variant& variant) {
   config.block_size = 9;
   config.vocab_size = 7;
   const experiments::Model model(config);
-  experiments::StepConfig step;
-  step.batch_size = 5;
-  step.optimizer.clip_norm = 1;
-  const Program program = experiments::training_step(model, step);
+  experiments::TrainConfig train_config;
+  train_config.batch_size = 5;
+  train_config.members = {{.seed = 5, .learning_rate = 1e-2}};
+  const Program program = experiments::train_step(model, train_config, 1);  // the same batch at every step
 
   const auto train = [&](bool poison) {
     engine::SessionOptions options;
@@ -37,7 +37,7 @@ void check_training(engine::Device& device, const Variant& variant) {
     engine::Session session(device, options);
     session.add_program("train", program);
     session.allocate();
-    experiments::write_initial_state(session, model, step, 1e-2, 5);
+    experiments::write_uniform_start(session, model, train_config);
     std::vector<float> losses;
     for (uint32_t done = 0; done < kSteps; done += kChunk) {
       session.run("train", kChunk);

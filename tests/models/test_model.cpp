@@ -1,5 +1,6 @@
 // The transformer: names, counts, switches, what a token may see, and training under dropout.
 #include "experiments/models/model.h"
+#include "experiments/models/shapes.h"
 #include "graph/autodiff.h"
 #include "graph/functions.h"
 #include "graph/optimizer.h"
@@ -7,6 +8,7 @@
 
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
+#include <nlohmann/json.hpp>
 
 #include <cmath>
 
@@ -75,6 +77,16 @@ std::vector<ModelConfig> variants() {
     c.output_bias = true;
     c.n_embd = 6;  // padding between tensors
     c.n_hidden = 5;
+  });
+  add([](ModelConfig& c) {
+    c.head_dim = 6;  // 2 heads of 6 in 8 channels
+    c.n_kv_head = 1;
+    c.position = Position::rotary;
+  });
+  add([](ModelConfig& c) {
+    c.n_head = 3;  // which does not divide 8
+    c.head_dim = 2;
+    c.architecture = Architecture::encoder_decoder;
   });
   add([](ModelConfig& c) {
     c.architecture = Architecture::encoder_decoder;
@@ -216,14 +228,53 @@ TEST_CASE("the recipe's model has the recipe's size and scales") {
   REQUIRE_FALSE(model.store().contains("blocks.0.mlp.down.bias"));
 }
 
+TEST_CASE("published models are known by name, as they were published") {
+  // Parameters as their authors count them, without building the model and with it.
+  const std::pair<const char*, int64_t> published[] = {{"GPT-2-124M", 124439808},
+                                                       {"SmolLM2-135M", 134515008},
+                                                       {"Qwen2.5-0.5B", 494032768},
+                                                       {"TinyLlama-1.1B", 1100048384}};
+  std::vector<std::string> names;
+  for (const auto& [name, parameters] : published) {
+    CAPTURE(name);
+    names.emplace_back(name);
+    ModelConfig config;
+    config.head_dim = 3;  // of another shape
+    apply_shape(config, name);
+    CHECK(config.head_width() == 64);
+    CHECK(analytic_parameter_count(config) == parameters);
+    CHECK(Model(config).parameter_count() == parameters);
+    CHECK(model_config_from_json(to_json(config)) == config);
+  }
+  CHECK(shape_names() == names);
+  ModelConfig config;
+  apply_shape(config, "smollm2-135m");
+  CHECK(config.n_kv_head == 3);
+}
+
+TEST_CASE("head_dim stands apart from n_embd / n_head, and is absent where it is not given") {
+  ModelConfig config = tiny();
+  CHECK_FALSE(to_json(config).contains("head_dim"));  // configurations read as they did
+  CHECK(config.head_width() == 4);
+  config = model_config_from_json({{"head_dim", 6}}, config);
+  CHECK(config.head_width() == 6);
+  CHECK(to_json(config)["head_dim"] == 6);
+  const Model model(config);
+  CHECK(model.store().spec("blocks.0.attention.q.weight").shape == Shape{12, 8});
+  CHECK(model.store().spec("blocks.0.attention.out.weight").shape == Shape{8, 12});
+  CHECK_THROWS_AS(model_config_from_json({{"head_dim", 0}}, config), UserError);
+  CHECK_THROWS_AS(model_config_from_json({{"n_head", 3}}, tiny()), UserError);
+  CHECK(model_config_from_json({{"n_head", 3}, {"head_dim", 4}}, tiny()).query_width() == 12);
+}
+
 TEST_CASE("descriptors, cost and names") {
   ModelConfig config;
-  apply_descriptor(config, "d12");
+  apply_shape(config, "d12");
   REQUIRE(config.n_layer == 12);
   REQUIRE(config.n_embd == 768);
   REQUIRE(config.n_head == 12);
   for (const char* wrong : {"12", "d", "d0", "dx", "d12x", ""}) {
-    REQUIRE_THROWS_AS(apply_descriptor(config, wrong), UserError);
+    REQUIRE_THROWS_AS(apply_shape(config, wrong), UserError);
   }
   // GPT-2 small: 124 439 808 parameters with a tied head.
   config.block_size = 1024;

@@ -5,6 +5,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "experiments/evaluate/coordinates.h"
 #include "experiments/tasks/markov.h"
@@ -85,14 +86,14 @@ TEST_CASE("a width scaled to another takes its learning rate: multipliers and sc
     CHECK(model.store().spec("head.weight").initialisation.scale == 0);
     CHECK(model.store().spec("blocks.1.attention.q.weight").initialisation.scale == 0);
     CHECK(model.store().spec("blocks.1.attention.k.weight").initialisation.scale > 0);
-    CHECK(config.readout_multiplier == Approx(1.0 / double(growth)));
-    CHECK(config.attention_scale == Approx(1 / std::sqrt(8.0)));
+    CHECK(config.scaling.readout_multiplier == Approx(1.0 / double(growth)));
+    CHECK(config.scaling.attention_scale == Approx(1 / std::sqrt(8.0)));
     CHECK(model_config_from_json(to_json(config)) == config);
   }
   // Heads that grow with the width: 1/D, not 1/sqrt(D).
   ModelConfig wide = recipe_config(2, 64, kVocab, kBlock);
   wide.n_head = 2;
-  CHECK(width_scaled(wide, base).attention_scale == Approx(std::sqrt(8.0) / 32));
+  CHECK(width_scaled(wide, base).scaling.attention_scale == Approx(std::sqrt(8.0) / 32));
 
   ModelConfig tied = base;
   tied.tied = true;
@@ -120,12 +121,12 @@ TEST_CASE("the keys of scales do to logits what they say", "[width]") {
   };
   const auto expected = logits(plain);
   ModelConfig changed = plain;
-  changed.attention_scale = 1 / std::sqrt(8.0);
+  changed.scaling.attention_scale = 1 / std::sqrt(8.0);
   CHECK(logits(changed) == expected);
-  changed.attention_scale = 2;
+  changed.scaling.attention_scale = 2;
   CHECK(logits(changed) != expected);
   changed = plain;
-  changed.readout_multiplier = 0.25;
+  changed.scaling.readout_multiplier = 0.25;
   const auto quarter = logits(changed);
   for (size_t i = 0; i < expected.size(); ++i) CHECK(quarter[i] == 0.25 * expected[i]);
 }

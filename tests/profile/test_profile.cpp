@@ -1,7 +1,7 @@
 // Where a step's time goes: the rows of a profile, and what is written about them.
 #include "experiments/profile/profile.h"
 #include "experiments/report/pages/texts.h"
-#include "experiments/train/step_program.h"
+#include "experiments/train/train_session.h"
 #include "tests/support/support_device.h"
 
 #include <catch2/catch_approx.hpp>
@@ -56,13 +56,12 @@ const Profile& four_layer_profile() {
   static const Profile profile = [] {
     engine::Device device = open_test_device();
     const Model model(four_layers());
-    experiments::StepConfig step;
-    step.batch_size = kBatch;
-    step.optimizer.clip_norm = 1;
+    experiments::TrainConfig train;
+    train.batch_size = kBatch;
     engine::Session session(device, {.driver_statistics = true, .quiet = true});
-    session.add_program("train", experiments::training_step(model, step));
+    experiments::add_train_programs(session, model, train);
     session.allocate();
-    experiments::write_initial_state(session, model, step, 1e-3, 1);
+    experiments::write_uniform_start(session, model, train);
     Profile result = experiments::profile_program(session, "train", plausible_ceilings(), {.steps = kSteps});
     result.subject = "four layers <of> \"little\" width";
     result.facts = {{"command", "surtsey profile"}};

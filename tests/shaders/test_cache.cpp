@@ -162,6 +162,16 @@ TEST_CASE("a file of measured tiles with a flipped bit is detected and replaced"
   CHECK_FALSE(store_tiles("/proc/no/such/folder", who, target, tiles));
 }
 
+TEST_CASE("a driver whose pipeline cache never fits what it said is asked twice, not for ever", "[engine][device]") {
+  const Folder folder;
+  const std::string cache = (folder / "cache").string();
+  const Layered growing("pipeline_cache=1,grow_cache=1");
+  const engine::Device device = open_test_device();
+  const std::vector<shaders::Shader> list = hand_shaders(device.target());
+  engine::PipelineStore(device.context(), device.target(), cache).get(list, shaders::compile_spirv(list, ""));
+  CHECK_FALSE(fs::exists(cache));
+}
+
 // CPU drivers keep nothing in VkPipelineCache; the test layer does, and ends the process when
 // damaged data reaches it.
 TEST_CASE("a pipeline cache file with a flipped bit is detected and replaced", "[engine][device]") {

@@ -9,7 +9,7 @@
 #include "engine/cooperative_check.h"
 #include "engine/offline.h"
 #include "experiments/kernels/tune.h"
-#include "experiments/train/step_program.h"
+#include "experiments/train/train_session.h"
 #include "graph/compile.h"
 #include "graph/functions.h"
 #include "shaders/cooperative_spirv.h"
@@ -17,6 +17,7 @@
 #include "shaders/matmul_tile.h"
 #include "shaders/spirv.h"
 #include "tests/support/device_suite.h"
+#include "tests/support/folder.h"
 
 using namespace surtsey;
 using namespace surtsey::graph;
@@ -237,11 +238,11 @@ TEST_CASE("a model in f16 trains alike with cooperative matrices and without, ea
   config.block_size = 16;
   config.vocab_size = 16;
   const experiments::Model model(config);
-  experiments::StepConfig step;
-  step.batch_size = 4;
-  step.optimizer.clip_norm = 1;
-  step.optimizer.loss_scaling.enabled = true;
-  const Program program = experiments::training_step(model, step);
+  experiments::TrainConfig train_config;
+  train_config.batch_size = 4;
+  train_config.members = {{.seed = 5, .learning_rate = 1e-2}};
+  train_config.dtype = DType::f16;
+  const Program program = experiments::train_step(model, train_config, 1);  // the same batch at every step
   const auto train = [&](const Target& target, size_t least_cooperative) {
     engine::SessionOptions options{.target = target, .poison = true, .quiet = true};
     engine::Session session(device, options);
@@ -250,7 +251,7 @@ TEST_CASE("a model in f16 trains alike with cooperative matrices and without, ea
     for (const shaders::Shader& shader : session.shaders("train")) cooperative += shader.variant == "cooperative";
     CHECK(cooperative >= least_cooperative);
     session.allocate();
-    experiments::write_initial_state(session, model, step, 1e-2, 5);
+    experiments::write_uniform_start(session, model, train_config);
     std::vector<float> losses;
     for (int i = 0; i < 4; ++i) {
       session.run("train", 5);
@@ -291,6 +292,53 @@ TEST_CASE("the check of a device's cooperative matrices finds wrong sums", "[dev
              ContainsSubstring("instead of"));
   CHECK_THAT(planted("staged[own_staged + e] = total;", "staged[own_staged + e] = floor(total * 512.0 + 0.5) / 512.0;"),
              ContainsSubstring("instead of"));
+}
+
+TEST_CASE("the verdict on a device's matrices is kept for its driver's version, and for our kernels", "[cooperative]") {
+  const Folder folder;
+  const std::string at = folder.path().string(), who = "gpu\nuuid\ndriver 1.0";
+  const Target target = target_preset("nvidia");
+  CHECK_FALSE(engine::kept_verdict(at, who, target).has_value());
+  engine::keep_verdict(at, who, target, "");
+  CHECK(engine::kept_verdict(at, who, target) == "");
+  engine::keep_verdict(at, who, target, "a product has 3 instead of 4");
+  CHECK(engine::kept_verdict(at, who, target) == "a product has 3 instead of 4");
+  CHECK_FALSE(engine::kept_verdict(at, who + ".1", target).has_value());
+  Target other = target;
+  other.cooperative = {.m = 8, .n = 16, .k = 16};
+  CHECK_FALSE(engine::kept_verdict(at, who, other).has_value());
+  CHECK_FALSE(engine::kept_verdict("", who, target).has_value());
+
+  // Where times are as good as equal the plain kernels stay: one measurement and the next would differ.
+  CHECK(engine::slow_products(0.5) == "");
+  CHECK_THAT(engine::slow_products(1.0), ContainsSubstring("products take 1.00 times as long"));
+  CHECK_THAT(engine::slow_products(1.3), ContainsSubstring("1.30"));
+}
+
+TEST_CASE("a variant that is not used says why", "[cooperative]") {
+  Target target = target_preset("nvidia");
+  target.cooperative = {};
+  target.cooperative_off = "products take 1.30 times as long with them";
+  target.matmul = MatmulVariant::cooperative;
+  CHECK_THROWS_MATCHES(target.matmul_variant(), UserError,
+                       MessageMatches(ContainsSubstring("not used: products take 1.30 times as long")));
+}
+
+TEST_CASE("a device that holds few sums a lane gets tiles that do not spill", "[cooperative]") {
+  const MatmulShape shape{.variant = MatmulVariant::cooperative, .m = 2048, .n = 1152, .k = 384};
+  Target target = target_preset("nvidia");
+  target.cooperative = {.m = 8, .n = 16, .k = 16};
+  target.subgroup_size = 16;
+  const auto sums = [&](const MatmulTile& tile) {
+    return tile.own * tile.own * target.cooperative.m * target.cooperative.n / target.subgroup_size;
+  };
+  CHECK(sums(shaders::default_tile(shape, target)) == 128);
+  for (const uint32_t most : {32u, 8u}) {
+    target.cooperative_floats = most;
+    const auto list = shaders::tile_candidates(shape, target);
+    CHECK(list.size() > (most == 32 ? 1 : 0));
+    for (const MatmulTile& tile : list) CHECK(sums(tile) <= most);
+  }
 }
 
 TEST_CASE("a GPU with matrix units gets kernels that use them", "[offline][cooperative]") {

@@ -36,7 +36,10 @@ inline const Layered::Variables kGpuAssisted = {
     {"VK_INSTANCE_LAYERS", "VK_LAYER_SURTSEY_test:VK_LAYER_KHRONOS_validation"},
     {"VK_LAYER_ENABLES",
      "VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_EXT:"
-     "VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_RESERVE_BINDING_SLOT_EXT"}};
+     "VK_VALIDATION_FEATURE_ENABLE_GPU_ASSISTED_RESERVE_BINDING_SLOT_EXT"},
+    // Layers from 1.4 on stop after ten messages of a kind, and without safe mode they report an overrun and carry it out.
+    {"VK_KHRONOS_VALIDATION_ENABLE_MESSAGE_LIMIT", "false"},
+    {"VK_KHRONOS_VALIDATION_GPUAV_SAFE_MODE", "true"}};
 
 // The same for a command of a shell; to stand before it.
 inline std::string layered_command(const std::string& settings) {

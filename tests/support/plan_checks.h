@@ -4,7 +4,6 @@
 #include "graph/error.h"
 #include "graph/plan.h"
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -117,27 +116,5 @@ class Memory {
   std::vector<uint32_t> arena_;
   std::vector<std::vector<uint8_t>> written_;
 };
-
-// Buffers whose lives overlap and that share bytes.
-inline std::string shared_bytes(const graph::Plan& plan) {
-  struct Life {
-    uint32_t first = ~0u, last = 0;
-  };
-  std::vector<Life> lives(plan.buffers.size());
-  for (uint32_t d = 0; d < plan.dispatches.size(); ++d)
-    for (const graph::Access& access : plan.dispatches[d].accesses) {
-      lives[access.buffer].first = std::min(lives[access.buffer].first, d);
-      lives[access.buffer].last = d;
-    }
-  for (size_t a = 0; a < lives.size(); ++a)
-    for (size_t b = a + 1; b < lives.size(); ++b) {
-      const graph::Buffer &x = plan.buffers[a], &y = plan.buffers[b];
-      if (x.kind != graph::BufferKind::transient || y.kind != graph::BufferKind::transient) continue;
-      if (lives[a].first > lives[b].last || lives[b].first > lives[a].last) continue;
-      if (x.offset < y.offset + y.bytes && y.offset < x.offset + x.bytes)
-        return fmt::format("{} and {} share bytes", x.name, y.name);
-    }
-  return {};
-}
 
 }  // namespace surtsey::tests

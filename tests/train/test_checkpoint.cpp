@@ -1,9 +1,11 @@
 // safetensors and checkpoints: what is written comes back, what is broken is refused by name.
+#include "experiments/base/file.h"
 #include "experiments/formats/safetensors.h"
 #include "experiments/train/checkpoint.h"
 #include "graph/optimizer.h"
 
 #include <catch2/catch_test_macros.hpp>
+#include <nlohmann/json.hpp>
 
 #include <unistd.h>
 
@@ -62,7 +64,7 @@ ParameterStore make_store() {
 
 Checkpoint make_checkpoint(const ParameterStore& store, int64_t step) {
   Checkpoint checkpoint;
-  checkpoint.config = {{"n_layer", 2}};
+  *checkpoint.config = {{"n_layer", 2}};
   checkpoint.step = step;
   checkpoint.state = initial_optimizer_state(store, {}, 0.1);
   checkpoint.state[kParameters] = store.initialise(uint32_t(step));
@@ -155,8 +157,8 @@ TEST_CASE("checkpoints come back bit for bit, two are kept, the pointer is the n
   const Checkpoint saved = make_checkpoint(store, 30);
   const Checkpoint loaded = load_checkpoint(folder.path, store);
   REQUIRE(loaded.step == 30);
-  REQUIRE(loaded.config == saved.config);
-  REQUIRE(load_checkpoint_config(folder.path) == saved.config);
+  REQUIRE(*loaded.config == *saved.config);
+  REQUIRE(load_checkpoint_config(folder.path) == *saved.config);
   REQUIRE(loaded.state.size() == saved.state.size());
   for (const auto& [key, tensor] : saved.state) {
     INFO(key);
@@ -164,7 +166,7 @@ TEST_CASE("checkpoints come back bit for bit, two are kept, the pointer is the n
     REQUIRE(loaded.state.at(key).to_bytes() == tensor.to_bytes());
   }
   REQUIRE(load_checkpoint(folder.path + "/step-00000020", store).step == 20);
-  // The same step once more replaces it; an older one becomes the newest save.
+  // The same step once more replaces it; an older one becomes the newest save, and what stands behind it stays.
   save_checkpoint(folder.path, make_checkpoint(store, 30), store);
   save_checkpoint(folder.path, make_checkpoint(store, 5), store);
   REQUIRE(load_checkpoint(folder.path, store).step == 5);
@@ -173,7 +175,7 @@ TEST_CASE("checkpoints come back bit for bit, two are kept, the pointer is the n
     ++entries;
     REQUIRE_FALSE(entry.path().filename().string().starts_with("."));
   }
-  REQUIRE(entries == 3);  // two saves and the pointer
+  REQUIRE(entries == 4);  // three saves and the pointer
 }
 
 TEST_CASE("missing, truncated and foreign checkpoints are refused by name") {
@@ -201,17 +203,62 @@ TEST_CASE("missing, truncated and foreign checkpoints are refused by name") {
   CHECK(says(load(), "which is missing"));
 }
 
+TEST_CASE("no save that cannot be read is removed, and none is missed without its pointer") {
+  const Folder folder;
+  const ParameterStore store = make_store();
+  const auto step = [&](int64_t number) { return folder.path + fmt::format("/step-{:08}", number); };
+  const auto content = [](const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  for (const int64_t number : {10, 20}) save_checkpoint(folder.path, make_checkpoint(store, number), store);
+  // One is of a later version, one was cut by the disk: both may be all that somebody has.
+  fs::copy(step(10), step(11));
+  std::ofstream(step(11) + "/config.json") << R"({"format": "surtsey-checkpoint-2"})";
+  fs::copy(step(10), step(12));
+  fs::resize_file(step(12) + "/model.safetensors", 100);
+  for (const int64_t number : {30, 40, 50}) save_checkpoint(folder.path, make_checkpoint(store, number), store);
+  CHECK(fs::exists(step(11) + "/model.safetensors"));
+  CHECK(fs::file_size(step(12) + "/model.safetensors") == 100);
+  for (const int64_t number : {10, 20, 30}) CHECK_FALSE(fs::exists(step(number)));
+  CHECK(checkpoint_steps(folder.path) == std::vector<int64_t>{11, 12, 40, 50});
+
+  // A new save of the same step sets it aside.
+  const std::string cut = "half of a configuration";
+  std::ofstream(step(60).c_str());  // a file of that name is no save
+  CHECK(has_checkpoint(folder.path));
+  fs::remove(step(60));
+  fs::create_directories(step(60));
+  std::ofstream(step(60) + "/config.json") << cut;
+  save_checkpoint(folder.path, make_checkpoint(store, 60), store);
+  CHECK(load_checkpoint(folder.path, store).step == 60);
+  CHECK(content(folder.path + "/unreadable-step-00000060-1/config.json") == cut);
+
+  // The newest whole one is taken where the pointer says nothing.
+  fs::resize_file(step(60) + "/optimizer.safetensors", 10);
+  for (const char* pointer : {"", "step-00000099\n", "elsewhere\n"}) {
+    std::ofstream(folder.path + "/latest") << pointer;
+    CHECK(load_checkpoint(folder.path, store).step == 50);
+    CHECK(load_checkpoint_step(folder.path) == 50);
+  }
+  fs::remove(folder.path + "/latest");
+  CHECK(load_checkpoint(folder.path, store).step == 50);
+  // What the pointer does name is not passed over: its steps would be lost in silence.
+  std::ofstream(folder.path + "/latest") << "step-00000060\n";
+  CHECK(says(failure([&] { load_checkpoint(folder.path, store); }), "step-00000060/optimizer.safetensors"));
+}
+
 TEST_CASE("a save that fails leaves the older ones whole and nothing half done") {
   const Folder folder;
   const ParameterStore store = make_store();
   const std::string file = folder.path + "/file";
-  write_file_atomically(file, std::string_view("content"));
+  write_file_atomic(file, "content");
   CHECK(says(failure([&] { save_checkpoint(file + "/root", make_checkpoint(store, 1), store); }), "file/root"));
-  CHECK(says(failure([&] { write_file_atomically(folder.path + "/no/file", std::string_view("x")); }), "no/file"));
+  CHECK(says(failure([&] { write_file_atomic(folder.path + "/no/file", "x"); }), "no/file"));
   const std::string root = folder.path + "/root";
   save_checkpoint(root, make_checkpoint(store, 1), store);
   // A file stands where the next save's directory must go.
-  write_file_atomically(root + "/.tmp-step-00000002", std::string_view("in the way"));
+  write_file_atomic(root + "/.tmp-step-00000002", "in the way");
   save_checkpoint(root, make_checkpoint(store, 2), store);
   REQUIRE(load_checkpoint(root, store).step == 2);
   Checkpoint broken = make_checkpoint(store, 3);

@@ -1,5 +1,6 @@
 // One ensemble: interviews on the way, over interrupts; models that an earlier run kept.
 #include <catch2/catch_test_macros.hpp>
+#include <cmath>
 #include <filesystem>
 #include <set>
 
@@ -80,17 +81,25 @@ TEST_CASE("ensemble: an interrupted interview goes on with what it had found") {
   experiment.interview = &losses;
   const std::vector<Member> members = {{1, 0.02}, {2, 0.02}};
 
-  const PackResult whole = run_pack(device, options, experiment, members, false, {folder / "whole"}, true);
+  const PackResult whole = run_pack(device, {.options = options,
+                                             .experiment = experiment,
+                                             .members = members,
+                                             .folders = {folder / "whole"},
+                                             .resume = true});
   REQUIRE(losses.asked == std::vector<int64_t>{8, 11, 80});
 
   losses.asked.clear();
   task.stop = true;
   const PackFolders parts{folder / "parts"};
-  REQUIRE_THROWS_AS(run_pack(device, options, experiment, members, false, parts, true), Interrupted);
+  REQUIRE_THROWS_AS(
+      run_pack(device,
+               {.options = options, .experiment = experiment, .members = members, .folders = parts, .resume = true}),
+      Interrupted);
   set_interrupted(false);
   task.stop = false;
   REQUIRE(losses.asked == std::vector<int64_t>{8, 11});
-  const PackResult resumed = run_pack(device, options, experiment, members, false, parts, true);
+  const PackResult resumed = run_pack(
+      device, {.options = options, .experiment = experiment, .members = members, .folders = parts, .resume = true});
   REQUIRE(losses.asked == std::vector<int64_t>{8, 11, 80});  // none asked twice
 
   REQUIRE(whole.cells.size() == 2);
@@ -126,8 +135,10 @@ TEST_CASE("ensemble: models that an earlier run kept are asked and rounded, and 
   Experiment experiment = sweep_experiment(options, "", "joint", &task, 8);
   experiment.bits = {3};
   const std::vector<Member> members = {{1, 0.02}, {2, 0.02}};
-  const PackResult trained =
-      run_pack(device, options, experiment, members, false, {folder / "checkpoints", folder / "models"}, false);
+  const PackResult trained = run_pack(device, {.options = options,
+                                               .experiment = experiment,
+                                               .members = members,
+                                               .folders = {folder / "checkpoints", folder / "models"}});
   REQUIRE(trained.cells.size() == 4);
 
   TrainedModels models;
@@ -135,7 +146,8 @@ TEST_CASE("ensemble: models that an earlier run kept are asked and rounded, and 
   models.cells = {trained.cells[0], trained.cells[1]};
   experiment.trained = &models;
   experiment.variant = "f32";
-  const PackResult taken = run_pack(device, options, experiment, members, false, {folder / "none"}, false);
+  const PackResult taken = run_pack(
+      device, {.options = options, .experiment = experiment, .members = members, .folders = {folder / "none"}});
   REQUIRE(taken.cells.size() == 4);
   REQUIRE(taken.metrics.empty());
   REQUIRE_FALSE(fs::exists(folder / "none"));
@@ -156,7 +168,89 @@ TEST_CASE("ensemble: models that an earlier run kept are asked and rounded, and 
   // Another width, or no weights at all, is refused.
   Experiment wider = sweep_experiment(options, "", "f32", &task, 16);
   wider.trained = &models;
-  REQUIRE_THROWS_AS(run_pack(device, options, wider, members, false, {folder / "none"}, false), UserError);
+  REQUIRE_THROWS_AS(
+      run_pack(device, {.options = options, .experiment = wider, .members = members, .folders = {folder / "none"}}),
+      UserError);
   models.folder = folder / "nowhere";
-  REQUIRE_THROWS_AS(run_pack(device, options, experiment, members, false, {folder / "none"}, false), UserError);
+  REQUIRE_THROWS_AS(
+      run_pack(device,
+               {.options = options, .experiment = experiment, .members = members, .folders = {folder / "none"}}),
+      UserError);
+}
+
+TEST_CASE("ensemble: what a probe measured stays with its cells when rounded weights are asked") {
+  // The mean of what a model's weights are, which rounding changes.
+  class Weights : public Probe {
+   public:
+    void add_programs(engine::Session&, const Model&, size_t) const override {}
+    std::vector<std::vector<Measure>> measure(engine::Session& session, size_t members, uint32_t) const override {
+      const std::vector<float> all = session.read_floats(graph::kParameters);
+      std::vector<std::vector<Measure>> result;
+      const size_t size = all.size() / members;
+      for (size_t e = 0; e < members; ++e) {
+        double sum = 0;
+        for (size_t i = 0; i < size; ++i) sum += std::abs(double(all[e * size + i]));
+        result.push_back({{"mean weight", sum / double(size), 0, int64_t(size)}});
+      }
+      return result;
+    }
+  };
+  engine::Device device = tests::open_test_device();
+  const tests::Folder folder;
+  SweepOptions options = small_options();
+  options.steps = 20;
+  const StoppingTask task;
+  const Weights weights;
+  Experiment experiment = sweep_experiment(options, "", "joint", &task, 8);
+  experiment.bits = {3, 2};
+  experiment.probe = &weights;
+  const PackResult result = run_pack(device, {.options = options,
+                                              .experiment = experiment,
+                                              .members = {{1, 0.02}, {2, 0.02}},
+                                              .folders = {folder / "checkpoints"}});
+  REQUIRE(result.cells.size() == 6);
+  std::set<double> different;
+  for (const Cell& cell : result.cells) {
+    CAPTURE(cell.cell);
+    CHECK(std::count_if(cell.measures.begin(), cell.measures.end(),
+                        [](const Measure& one) { return one.name == "mean weight"; }) == 1);
+    if (const Measure* found = cell.find_measure("mean weight")) different.insert(found->mean);
+    CHECK(cell.arms.size() == 2);
+  }
+  CHECK(different.size() == 6);
+}
+
+TEST_CASE("ensemble: a member that diverges is asked like any other and answers nothing") {
+  engine::Device device = tests::open_test_device();
+  const tests::Folder folder;
+  SweepOptions options = small_options();
+  options.steps = 300;
+  const StoppingTask task;
+  Experiment experiment = sweep_experiment(options, "", "joint", &task, 8);
+  experiment.corrupt_arm = "cot";
+  const auto ask = [&](std::vector<Member> members) {
+    return run_pack(device, {.options = options,
+                             .experiment = experiment,
+                             .members = std::move(members),
+                             .folders = {folder / "checkpoints"}});
+  };
+  const PackResult mixed = ask({{1, 0.02}, {1, 1e15}});
+  REQUIRE(mixed.cells.size() == 2);
+  const PackResult alone = ask({{1, 0.02}});
+  REQUIRE(alone.cells.size() == 1);
+  for (size_t arm = 0; arm < 2; ++arm) {
+    CHECK(mixed.cells[0].arms.at(arm).exact_match == alone.cells[0].arms.at(arm).exact_match);
+    CHECK(mixed.cells[1].arms.at(arm).exact_match == 0);
+    CHECK(mixed.cells[1].arms.at(arm).n == 20);
+  }
+  CHECK(mixed.cells[0].validation_loss.value() < 2);
+  CHECK_FALSE(std::isfinite(mixed.cells[1].validation_loss.value()));
+  size_t nothing = 0;
+  for (const SampleLine& line : mixed.samples)
+    nothing += line.cell == mixed.cells[1].cell && line.response == kNothingWritten;
+  CHECK(nothing == 40);
+  // All of them: the pack ends early, and is a result.
+  const PackResult none = ask({{1, 1e15}, {2, 1e15}});
+  CHECK(none.cells.at(0).arms.at(0).exact_match == 0);
+  CHECK(none.metrics.back().step < 300);
 }

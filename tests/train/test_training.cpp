@@ -258,6 +258,43 @@ TEST_CASE("evaluation: greedy answers and losses are the interpreter's") {
   }
 }
 
+TEST_CASE("evaluation: steps are corrupted where they are, also where a response has more room than its answer") {
+  // The same questions, with and without room for two tokens more.
+  class Roomy : public tasks::ChainTask {
+   public:
+    explicit Roomy(int32_t more) : ChainTask({.modulus = 5, .length = 3, .held_out_share = 0}), more_(more) {}
+    int32_t block_size() const override { return ChainTask::block_size() + 2; }
+    std::vector<tasks::Item> test_items(int32_t arm, int32_t count, uint32_t seed) const override {
+      auto items = ChainTask::test_items(arm, count, seed);
+      for (tasks::Item& item : items) item.room = item.answer_length + more_;
+      return items;
+    }
+
+   private:
+    int32_t more_;
+  };
+  engine::Device device = tests::open_test_device();
+  const Roomy exact(0), roomy(2);
+  const Model model = small_model(exact);
+  Rig rig(device, model, small_config(60, {{1, 0.02}, {2, 0.02}}), exact);
+  rig.trainer.run();
+  const ArmAnswers of_exact = rig.evaluator.answer(exact, 0, 20, 3), of_roomy = rig.evaluator.answer(roomy, 0, 20, 3);
+  REQUIRE(of_exact.responses[0].size() == 60);
+  REQUIRE(of_roomy.responses[0].size() == 100);
+  const CorruptedAnswers a = rig.evaluator.corrupt(exact, of_exact, 3), b = rig.evaluator.corrupt(roomy, of_roomy, 3);
+  CHECK(a.final_tokens == b.final_tokens);
+  size_t possible = 0;
+  for (size_t e = 0; e < 2; ++e) {
+    for (size_t i = 0; i < 20; ++i) {
+      CAPTURE(e, i);
+      CHECK(a.corruptions[e][i].forced == b.corruptions[e][i].forced);
+      CHECK(a.corruptions[e][i].expected_final_token == b.corruptions[e][i].expected_final_token);
+      possible += a.corruptions[e][i].possible;
+    }
+  }
+  CHECK(possible > 10);
+}
+
 TEST_CASE("training: a resumed run ends with the same bits") {
   engine::Device device = tests::open_test_device();
   const auto task = small_task();
