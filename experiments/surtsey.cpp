@@ -199,8 +199,7 @@ class CommandLine {
   static void add_bench_options(CLI::App* command, commands::BenchOptions& options) {
     command->add_option("-o,--output", options.format, "md, json, jsonl or csv");
     command->add_option("-r,--repetitions", options.repetitions, "samples")->check(at_most(kMostSamples));
-    command->add_option("--warmup", options.warmup, "samples that are thrown away first")
-        ->check(at_most(kMostSamples));
+    command->add_option("--warmup", options.warmup, "samples that are thrown away first")->check(at_most(kMostSamples));
     command->add_option("--device", options.device.select, "index, name or UUID");
     command->add_option("--variant", options.variant, "of matmul: lane_broadcast, shared_tile or cooperative");
   }
@@ -340,16 +339,12 @@ class CommandLine {
     CLI::App* command = app_.add_subcommand("sample", "text from a checkpoint of train");
     command->add_option("DIR", options->directory, "run or checkpoint")->capture_default_str();
     command->add_option("--start", options->start, "what the text begins with");
-    command->add_option("--num_samples", options->num_samples, "texts")
-        ->capture_default_str();
-    command->add_option("--max_new_tokens", options->max_new_tokens)
-        ->capture_default_str();
+    command->add_option("--num_samples", options->num_samples, "texts")->capture_default_str();
+    command->add_option("--max_new_tokens", options->max_new_tokens)->capture_default_str();
     command->add_option("--temperature", options->temperature, "0: always the most likely token")
         ->capture_default_str();
-    command->add_option("--top_k", options->top_k, "of the k most likely only; 0: all")
-        ->capture_default_str();
-    command->add_option("--top_p", options->top_p, "of the fewest with this share together")
-        ->capture_default_str();
+    command->add_option("--top_k", options->top_k, "of the k most likely only; 0: all")->capture_default_str();
+    command->add_option("--top_p", options->top_p, "of the fewest with this share together")->capture_default_str();
     command->add_option("--seed", options->seed)->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");
     on(command, options, commands::sample);

@@ -11,7 +11,7 @@ namespace surtsey::experiments {
 // A value: copies are deep. `*held` and `held->` are what it holds.
 class HeldJson {
  public:
-  HeldJson();  // an empty object
+  HeldJson();                             // an empty object
   HeldJson(const nlohmann::json& value);  // NOLINT: a json is a HeldJson
   HeldJson(const HeldJson& other);
   HeldJson(HeldJson&& other) noexcept;

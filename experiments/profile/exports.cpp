@@ -253,7 +253,8 @@ std::string profile_trace(const Profile& profile) {
   mode(2, "isolated: a barrier around every dispatch", profile.isolated_replays);
   const ordered_json about = {
       {"subject", profile.subject}, {"device", profile.device.name}, {"driver", profile.device.driver}};
-  return fmt::format("{{\"displayTimeUnit\":\"ns\",\"otherData\":{},\"traceEvents\":[{}\n]}}\n", json_text(about), events);
+  return fmt::format("{{\"displayTimeUnit\":\"ns\",\"otherData\":{},\"traceEvents\":[{}\n]}}\n", json_text(about),
+                     events);
 }
 
 std::string profile_speedscope(const Profile& profile) {

@@ -1,11 +1,11 @@
 #include "experiments/sweeps/sweep_directory.h"
 
 #include <fcntl.h>
-#include <nlohmann/json.hpp>
 #include <unistd.h>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "experiments/base/interrupt.h"
 #include "experiments/base/join.h"

@@ -1,8 +1,8 @@
 #include "experiments/train/checkpoint.h"
 
+#include <nlohmann/json.hpp>
 #include "experiments/base/file.h"
 #include "experiments/base/json_text.h"
-#include <nlohmann/json.hpp>
 #include "experiments/formats/safetensors.h"
 
 #include <fcntl.h>

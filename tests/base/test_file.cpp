@@ -72,7 +72,8 @@ TEST_CASE("a file is replaced or stays as it was", "[file]") {
           try {
             write_file_atomic(file, std::string(5000, 'x'));
           } catch (const UserError& error) {
-            return std::string(error.what()).find("a.json' cannot be written: File too large") == std::string::npos ? 4 : 0;
+            return std::string(error.what()).find("a.json' cannot be written: File too large") == std::string::npos ? 4
+                                                                                                                    : 0;
           }
           return 2;
         }) == 0);

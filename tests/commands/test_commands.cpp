@@ -89,9 +89,9 @@ TEST_CASE("samples become a median and a deviation", "[commands]") {
   CHECK(median({4, 1, 3, 2}) == 2.5);
   Record record;
   add_samples(record, {1000, 3000, 2000});
-  CHECK(record["median_ns"] == 2000);
-  CHECK(record["deviation_ns"] == 1000);
-  CHECK(record["samples_ns"] == std::vector<uint64_t>{1000, 3000, 2000});
+  CHECK(record.number("median_ns") == 2000);
+  CHECK(record.number("deviation_ns") == 1000);
+  CHECK(std::get<std::vector<uint64_t>>(record.at("samples_ns")) == std::vector<uint64_t>{1000, 3000, 2000});
   int calls = 0;
   const auto samples = take_samples(2, 3, [&] { return uint64_t(++calls); });
   CHECK(samples == std::vector<uint64_t>{3, 4, 5});

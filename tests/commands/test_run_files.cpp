@@ -6,6 +6,7 @@
 #include "tests/support/tool.h"
 
 #include <catch2/catch_test_macros.hpp>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -251,8 +252,8 @@ std::string plan_of(const Folder& folder, const std::string& name, int64_t packs
   for (int64_t i = 0; i < packs; ++i) {
     SweepPack& pack = list.emplace_back();
     pack.index = i;
-    pack.spec = {{"number", i}};
-    pack.hash = spec_hash(pack.spec);
+    pack.spec = nlohmann::json{{"number", i}};
+    pack.hash = spec_hash(*pack.spec);
   }
   SweepDirectory::create(folder / name, "", list);
   return (folder / name).string();

@@ -14,6 +14,7 @@
 #include <catch2/catch_approx.hpp>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
 using namespace surtsey;

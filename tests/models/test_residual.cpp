@@ -2,6 +2,7 @@
 // and on the device.
 #include "tests/support/device_suite.h"
 
+#include <nlohmann/json.hpp>
 #include "experiments/formats/safetensors.h"
 #include "experiments/models/residual.h"
 #include "experiments/train/train_program.h"

@@ -8,6 +8,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <set>
 
 namespace surtsey::tests {

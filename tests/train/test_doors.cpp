@@ -3,6 +3,7 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 
+#include <nlohmann/json.hpp>
 #include "experiments/formats/safetensors.h"
 #include "experiments/tasks/chain.h"
 #include "experiments/train/train.h"

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include <nlohmann/json.hpp>
 #include "experiments/base/exit_status.h"
 #include "experiments/base/interrupt.h"
 #include "experiments/tasks/chain.h"

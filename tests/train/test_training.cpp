@@ -5,6 +5,7 @@
 #include <catch2/generators/catch_generators.hpp>
 #include <cmath>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "experiments/base/interrupt.h"
 #include "experiments/evaluate/evaluate.h"
