@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <thread>
 
@@ -30,7 +31,7 @@ Json spec_of(const Study& study, const PlannedPack& pack, size_t order, const st
           {"selecting", pack.selecting}, {"steps", pack.experiment.steps}};
 }
 
-size_t order_of(const SweepPack& pack) { return pack.spec.at("order").get<size_t>(); }
+size_t order_of(const SweepPack& pack) { return pack.spec->at("order").get<size_t>(); }
 
 // The packs of a plan as things to run. Packs are cut for the device that planned them: experiments come from the study,
 // members from the plan.
@@ -77,13 +78,13 @@ class Work {
 
  private:
   PlannedPack planned_pack(const SweepPack& pack) const {
-    const bool selecting = pack.spec.at("selecting").get<bool>();
+    const bool selecting = pack.spec->at("selecting").get<bool>();
     const auto at = by_cell_.find(pack.cells().front() + (selecting ? " (selecting)" : ""));
     check(at != by_cell_.end(), "pack {} trains {}, which this version of {} does not: plan another directory",
           pack.index, pack.cells().front(), study_.name);
     PlannedPack planned = *at->second;
     planned.members.clear();
-    for (const Json& member : pack.spec.at("members"))
+    for (const Json& member : pack.spec->at("members"))
       planned.members.push_back({member.at("seed").get<uint32_t>(), member.at("learning_rate").get<double>()});
     return planned;
   }
@@ -106,7 +107,7 @@ SweepDirectory shard_study(const Study& study, engine::Device& device, const fs:
   for (size_t i = 0; i < planned.size(); ++i) {
     SweepPack& pack = packs.emplace_back();
     pack.spec = spec_of(study, planned[i], i, toml);
-    pack.hash = spec_hash(pack.spec);
+    pack.hash = spec_hash(*pack.spec);
     pack.cost = costs[i];
   }
   std::vector<size_t> order(packs.size());
@@ -129,7 +130,7 @@ SweepDirectory shard_study(const Study& study, engine::Device& device, const fs:
     std::map<std::pair<std::string, bool>, double> seconds;
     for (const PackPlan& one : plan.packs) seconds[{one.cell, one.selecting}] = one.expected_seconds;
     for (SweepPack& pack : sorted)
-      pack.expected_seconds = seconds[{pack.cells().front(), pack.spec.at("selecting").get<bool>()}];
+      pack.expected_seconds = seconds[{pack.cells().front(), pack.spec->at("selecting").get<bool>()}];
   }
   return SweepDirectory::create(path, toml, sorted, {study.name, std::string(study.keys->scale())});
 }

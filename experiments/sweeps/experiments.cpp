@@ -183,7 +183,12 @@ PackResult run_planned(engine::Device& device, const SweepOptions& options, cons
   if (pack.experiment.procedure) return pack.experiment.procedure(device, pack.experiment, pack.members);
   PackFolders folders{checkpoints};
   if (options.save_models) folders.models = run / kModelsFolder;
-  return run_pack(device, options, pack.experiment, pack.members, pack.selecting, folders, resume);
+  return run_pack(device, {.options = options,
+                           .experiment = pack.experiment,
+                           .members = pack.members,
+                           .folders = folders,
+                           .selecting = pack.selecting,
+                           .resume = resume});
 }
 
 void run_packs(StudyRun& run, const SweepOptions& options, const std::vector<PlannedPack>& packs) {

@@ -13,6 +13,7 @@
 #include "experiments/base/exit_status.h"
 #include "experiments/base/interrupt.h"
 #include "graph/error.h"
+#include "graph/platform.h"
 
 namespace surtsey::experiments {
 namespace {
@@ -35,7 +36,7 @@ pid_t start(const std::string& program, std::vector<std::string> words) {
 }  // namespace
 
 void run_workers(const std::vector<std::vector<std::string>>& arguments) {
-  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+  const std::string self = platform::program_path().string();
   std::vector<pid_t> workers;
   for (const auto& words : arguments) workers.push_back(start(self, words));
   bool told = false;
