@@ -14,10 +14,10 @@ namespace surtsey::experiments::commands {
 std::vector<std::string> normalise_keys(const std::vector<std::string>& arguments);
 
 // A model configuration and a table of further keys from a file (TOML, or JSON by its name; may be
-// empty) and then from `arguments`. Keys that both know go to the model; "model" takes a shape
-// by name (shapes.h: d12, SmolLM2-135M), before all other keys. UserError that says where: a key that neither knows (with the
-// nearest one, or what stands for one of nanoGPT's here; a CommandLineError when it is an argument),
-// a value of the wrong type, an impossible model.
+// empty) and then from `arguments`. Keys that both know go to the model; "model" takes a shape by
+// name (shapes.h: d12, SmolLM2-135M), before all other keys. UserError that says where: a key that
+// neither knows (with the nearest one, or what stands for one of nanoGPT's here; a CommandLineError
+// when it is an argument), a value of the wrong type, an impossible model.
 void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
                const std::vector<std::string>& arguments);
 

@@ -198,8 +198,9 @@ void check_safetensors_size(const std::string& path) {
   std::string text(header_size, ' ');
   stream.read(text.data(), std::streamsize(header_size));
   check(stream.good(), "{}: the header cannot be read", path);
+  const json header = parse_header(text, path);  // items() refers to it, and would not keep a temporary alive
   uint64_t end = 0;
-  for (const auto& [name, value] : parse_header(text, path).items()) {
+  for (const auto& [name, value] : header.items()) {
     if (name != "__metadata__") end = std::max(end, read_entry(name, value, path).end);
   }
   check(end == size - 8 - header_size, "{}: the tensors need {} bytes, {} are there", path, end,

@@ -231,8 +231,9 @@ TEST_CASE("kernels of a whole training step", "[fusion]") {
     const Plan plan = compile(experiments::train_step(experiments::Model(small_decoder()), train), target);
     INFO(e.preset << ":\n" << kernels(plan));
     CHECK(plan.dispatches.size() == e.dispatches);
-    // Attention's scores are never stored, forward or backward.
-    for (const Buffer& buffer : plan.buffers) CHECK(element_count(buffer.type.shape) != 64 * 2 * 32 * 32);
+    // Attention's scores are never stored, forward or backward. (The data ring is state of as many elements.)
+    for (const Buffer& buffer : plan.buffers)
+      if (buffer.kind == BufferKind::transient) CHECK(element_count(buffer.type.shape) != 64 * 2 * 32 * 32);
   }
 }
 
