@@ -367,6 +367,8 @@ class CommandLine {
         sweep->add_subcommand("plan", "cells, parameters, FLOPs, memory and expected time; writes the directory");
     command->add_option("FILE", plan->file, "SWEEP.toml; keys may also follow as --key=value");
     command->add_option("--out", plan->directory, "the sweep's directory")->required();
+    command->add_option("--study", plan->study, "plan the packs of this study, with its keys");
+    command->add_option("--scale", plan->scale, "with --study: quick, full or paper");
     command->add_option("--device", plan->device, "that packs are cut for and measured on");
     command->add_flag("!--no-measure", plan->measure, "run no steps to estimate the time");
     command->footer(commands::sweep_help);

@@ -1,5 +1,7 @@
 #include "experiments/commands/sweep.h"
 
+#include "experiments/commands/study_program.h"
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -48,6 +50,15 @@ void print_plan(const std::vector<SweepPack>& packs) {
 
 void sweep_plan(const SweepPlanOptions& options) {
   check(!options.directory.empty(), "--out: say where the sweep's directory is to be");
+  if (!options.study.empty()) {
+    names_a_study(options.study);
+    std::vector<std::string> words = {"shard", "--out", options.directory, "--scale", options.scale};
+    if (!options.file.empty()) words.insert(words.end(), {"--config", options.file});
+    if (!options.device.empty()) words.insert(words.end(), {"--device", options.device});
+    if (!options.measure) words.push_back("--no-timing");
+    words.insert(words.end(), options.keys.begin(), options.keys.end());
+    run_study_program(options.study, std::move(words));
+  }
   SweepKeys keys;
   ConfigTable table;
   add_sweep_keys(table, keys);
@@ -100,6 +111,7 @@ void sweep_status(const SweepStatusOptions& options) {
 
 void sweep_collect(const std::string& path) {
   const SweepDirectory directory = SweepDirectory::open(path);
+  if (!directory.study().name.empty()) run_study_program(directory.study().name, {"collect", "--out", path});
   const StudyResult all = directory.collect();
   const std::string table = sweep_table_csv(all);
   write_file_atomic(directory.path() / "table.csv", table);

@@ -12,10 +12,12 @@ namespace surtsey::experiments::commands {
 
 // Prints cells, parameters, FLOPs, memory and expected time, and writes the directory.
 struct SweepPlanOptions {
-  std::string file;       // SWEEP.toml; empty: keys alone
-  std::string directory;  // --out
-  std::string device;     // index, name or UUID: packs are cut for it and measured on it
-  bool measure = true;    // a few steps of the largest and the smallest pack
+  std::string study;  // --study: the packs of this study, which its own program plans; empty: the keys of a sweep
+  std::string scale = "quick";  // of the study
+  std::string file;             // SWEEP.toml; empty: keys alone
+  std::string directory;        // --out
+  std::string device;           // index, name or UUID: packs are cut for it and measured on it
+  bool measure = true;          // a few steps of the largest and the smallest pack
   std::vector<std::string> keys;
 };
 void sweep_plan(const SweepPlanOptions& options);

@@ -1,18 +1,10 @@
 #include <fmt/format.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <chrono>
-#include <csignal>
-#include <cstring>
-#include <filesystem>
-#include <thread>
-
-#include "experiments/base/exit_status.h"
 #include "experiments/base/interrupt.h"
+#include "experiments/commands/study_program.h"
 #include "experiments/commands/sweep.h"
 #include "experiments/sweeps/sweep_directory.h"
+#include "experiments/sweeps/workers.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments::commands {
@@ -20,51 +12,20 @@ namespace {
 
 // One process a device; the locks of the packs divide the work.
 void run_on_devices(const SweepRunOptions& options) {
-  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
-  std::vector<pid_t> workers;
-  for (const std::string& device : options.devices) {
-    std::vector<std::string> words = {
-        self, "sweep", "run", options.directory, options.only_failed ? "--only-failed" : "--all", "--device", device};
-    std::vector<char*> arguments;
-    for (std::string& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    const pid_t worker = fork();
-    check(worker >= 0, "cannot start a process for device '{}': {}", device, std::strerror(errno));
-    if (worker == 0) {
-      execv(self.c_str(), arguments.data());
-      _exit(127);
-    }
-    workers.push_back(worker);
-  }
-  bool told = false;
-  size_t failed = 0, stopped = 0;
-  const auto was_stopped = [](int status) {
-    // One that had not come to its first line yet ends by the signal itself: it has nothing to save.
-    if (WIFSIGNALED(status)) return interrupted() && (WTERMSIG(status) == SIGUSR1 || WTERMSIG(status) == SIGINT);
-    return WIFEXITED(status) && WEXITSTATUS(status) == kInterruptedStatus;
-  };
-  for (size_t left = workers.size(); left > 0;) {
-    if (interrupted() && !told) {
-      // Ctrl-C has reached them already, and must not count twice; a signal to this process alone has not.
-      for (const pid_t worker : workers) ask_to_stop(worker);
-      told = true;
-    }
-    int status = 0;
-    const pid_t ended = waitpid(-1, &status, WNOHANG);
-    if (ended <= 0) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      continue;
-    }
-    std::erase(workers, ended);
-    --left;
-    if (was_stopped(status)) {
-      ++stopped;
-    } else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-      ++failed;
-    }
-  }
-  if (stopped > 0) throw Interrupted("interrupted; every pack that ran is saved");
-  check(failed == 0, "{} of {} processes failed; see above", failed, options.devices.size());
+  std::vector<std::vector<std::string>> workers;
+  for (const std::string& device : options.devices)
+    workers.push_back(
+        {"sweep", "run", options.directory, options.only_failed ? "--only-failed" : "--all", "--device", device});
+  run_workers(workers);
+}
+
+// The packs of a study are run by its own program.
+[[noreturn]] void run_by_study(const SweepDirectory& directory, const SweepRunOptions& options) {
+  std::vector<std::string> words = {"work", "--out", options.directory};
+  if (options.index >= 0) words.push_back(fmt::format("--index={}", options.index));
+  if (options.only_failed) words.push_back("--only-failed");
+  if (!options.devices.empty()) words.insert(words.end(), {"--device", options.devices.front()});
+  run_study_program(directory.study().name, std::move(words));
 }
 
 void run_one(SweepDirectory& directory, const SweepPack& pack, const SweepRunOptions& options) {
@@ -115,8 +76,9 @@ void sweep_run(const SweepRunOptions& options) {
         "say which packs: --index I, --all or --only-failed");
   handle_interrupts();
   SweepDirectory directory = SweepDirectory::open(options.directory);
+  check(options.index < 0 || options.devices.size() <= 1, "--index runs one pack on one device");
+  if (!directory.study().name.empty() && options.devices.size() <= 1) run_by_study(directory, options);
   if (options.index >= 0) {
-    check(options.devices.size() <= 1, "--index runs one pack on one device");
     run_one(directory, directory.pack(options.index), options);
   } else if (options.devices.size() > 1) {
     run_on_devices(options);

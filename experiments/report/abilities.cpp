@@ -20,8 +20,11 @@ struct Ability {
   // Wei et al. 2022 (Emergent abilities of large language models), table 1: the smallest model
   // above chance, and its training compute.
   const char* published;
-  // Task and arm in the studies here; "" is the task of a study that has one.
-  std::vector<std::pair<const char*, const char*>> tasks;
+  // Task, arm and variant of models here. A task without a name is told by its variant; else any variant will do.
+  struct Source {
+    const char *task, *arm, *variant = "";
+  };
+  std::vector<Source> sources;
 };
 
 const std::array<Ability, 5>& all_abilities() {
@@ -33,7 +36,7 @@ const std::array<Ability, 5>& all_abilities() {
       {"chain of thought",
        "~60B",
        "2.9e23 FLOP, 62B (questions that need a strategy, StrategyQA)",
-       {{"", "cot"}, {"chain", "cot"}}},
+       {{"", "cot", "joint"}, {"chain", "cot"}}},
       {"word unscrambling", "~60B", "–", {{"unscramble", ""}}},
       {"multi-step mathematics",
        "~100B",
@@ -100,10 +103,9 @@ std::vector<MeasuredAbility> measured(const std::string& ability, const std::vec
     if (one.name != ability) continue;
     for (size_t run = 0; run < results.size(); ++run) {
       for (const TaskGroup& group : group_by_task(results[run])) {
-        for (const auto& [task, arm] : one.tasks) {
+        for (const auto& [task, arm, variant] : one.sources) {
           if (group.task != task || group.variants.empty()) continue;
-          // A task without a name is its study: only one is about chains of thought.
-          if (group.task.empty() && results[run].study != "chain_of_thought") continue;
+          if (*variant != 0 && group.variants.front() != variant) continue;
           MeasuredAbility found = measure(group, arm);
           found.result = &results[run];
           found.run = run;

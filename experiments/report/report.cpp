@@ -18,6 +18,7 @@
 #include "experiments/report/pages/texts.h"
 #include "experiments/report/report_figures.h"
 #include "experiments/report/report_style.h"
+#include "experiments/results/arms.h"
 #include "experiments/results/claims.h"
 #include "graph/error.h"
 
@@ -43,13 +44,12 @@ std::string badge(Verdict verdict) {
   return fmt::format("<span class=\"badge {}\">{}</span>", kind, name);
 }
 
-// The verdict and what it rests on.
-std::string verdict(const StudyResult& result, const Claim& claim) {
-  if (!claim.demonstration) {
-    return fmt::format("<div>{}<p class=\"evidence\">{} seeds</p></div>", badge(claim.verdict), claim.seeds);
-  }
-  return fmt::format("<div class=\"demonstration\">{}<p class=\"evidence\">demonstration: {}</p></div>",
-                     badge(claim.verdict), escape_html(demonstration_text(result, claim)));
+// The verdict and what it rests on; that it demonstrates stands above all of them.
+std::string verdict(const Claim& claim) {
+  return fmt::format("<div{}>{}<p class=\"evidence\">{}</p></div>",
+                     claim.demonstration ? " class=\"demonstration\"" : "", badge(claim.verdict),
+                     claim.seeds == 0 ? "no training"
+                                      : fmt::format("{} seed{}", claim.seeds, claim.seeds == 1 ? "" : "s"));
 }
 
 std::string page(const std::string& title, const std::string& body) {
@@ -92,10 +92,10 @@ struct Extremes {
   const ArmResult* best = nullptr;
 };
 
-std::map<int64_t, Extremes> ranges(const TaskGroup& group, std::string_view arm, const std::string& variant) {
+std::map<int64_t, Extremes> ranges(const TaskGroup& group, ArmRole role, const std::string& variant) {
   std::map<int64_t, Extremes> result;
   for (const Cell* cell : group.cells) {
-    const ArmResult* found = cell->find_arm(arm);
+    const ArmResult* found = find_arm(*cell, role);
     if (found == nullptr || cell->variant != variant) continue;
     Extremes& range = result[cell->parameters];
     if (!range.worst || found->exact_match < range.worst->exact_match) range.worst = found;
@@ -110,8 +110,8 @@ std::string tiles(const StudyResult& result, const std::vector<TaskGroup>& group
   for (const TaskGroup& group : groups) {
     if (group.variants.empty()) continue;
     const std::string& variant = group.variants.front();
-    const auto chain = ranges(group, "cot", variant);
-    const auto direct = ranges(group, "direct", variant);
+    const auto chain = ranges(group, ArmRole::steps, variant);
+    const auto direct = ranges(group, ArmRole::direct, variant);
     int64_t size = 0;
     double gap = -2;
     for (const auto& [parameters, range] : chain) {
@@ -122,10 +122,12 @@ std::string tiles(const StudyResult& result, const std::vector<TaskGroup>& group
     if (size == 0) continue;
     const std::string of = group.task.empty() ? "" : group.task + ": ";
     const std::string at = whole_number(static_cast<double>(size)) + " parameters";
-    const double worst = chain.at(size).worst->exact_match;
-    const double best = direct.at(size).best->exact_match;
-    html += tile("c0", data(worst, share_number(worst)), of + "chain of thought at " + at + ", worst seed");
-    html += tile("c1", data(best, share_number(best)), of + "direct answer of the same weights, best seed");
+    const ArmResult &worst = *chain.at(size).worst, &best = *direct.at(size).best;
+    const ArmKind steps = arm_kind(worst.arm), at_once = arm_kind(best.arm);
+    html += tile(steps.color, data(worst.exact_match, share_number(worst.exact_match)),
+                 fmt::format("{}{} at {}, worst seed", of, steps.label, at));
+    html += tile(at_once.color, data(best.exact_match, share_number(best.exact_match)),
+                 fmt::format("{}{} of the same weights, best seed", of, at_once.label));
     double least = 2;
     for (const Cell* cell : group.cells) {
       if (cell->parameters == size && cell->faithfulness) {
@@ -163,7 +165,7 @@ std::string claims(const StudyResult& result) {
   html += "<ul class=\"claims\">\n";
   for (const Claim& claim : result.claims) {
     html += fmt::format("<li class=\"claim\">{}<div><p><b>{}</b> {}</p><p class=\"evidence\">{}</p></div></li>\n",
-                        verdict(result, claim), escape_html(claim.name), escape_html(claim.statement),
+                        verdict(claim), escape_html(claim.name), escape_html(claim.statement),
                         escape_html(claim.evidence));
   }
   return html + "</ul>\n";
@@ -271,7 +273,7 @@ std::string cells_table(const StudyResult& result) {
       "class=\"text\">cell</th><th>parameters</th><th>L</th><th>d</th>"
       "<th>seed</th><th>learning rate</th><th>steps</th><th>tokens</th><th>FLOPs</th>"
       "<th>train s</th>";
-  for (const std::string& arm : arms) html += fmt::format("<th>{}</th>", escape_html(arm_label(arm)));
+  for (const std::string& arm : arms) html += fmt::format("<th>{}</th>", escape_html(arm_kind(arm).label));
   if (!result.benchmark) html += "<th>faithfulness</th>";
   html += "</tr></thead><tbody>\n";
   const auto number = [](double value, const std::string& text) { return "<td>" + data(value, text) + "</td>"; };
@@ -445,7 +447,7 @@ std::string index_entry(const fs::path& link, const StudyResult& result) {
   html += facts_list({{"scale", result.scale}, {"models", fmt::to_string(result.cells.size())}});
   html += "<ul class=\"claims\">\n";
   for (const Claim& claim : result.claims) {
-    html += fmt::format("<li class=\"claim\">{}<p>{}</p></li>\n", verdict(result, claim), escape_html(claim.statement));
+    html += fmt::format("<li class=\"claim\">{}<p>{}</p></li>\n", verdict(claim), escape_html(claim.statement));
   }
   html += "</ul></div>\n";
   const auto groups = group_by_task(result);

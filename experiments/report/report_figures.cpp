@@ -8,6 +8,7 @@
 #include <set>
 
 #include "experiments/base/join.h"
+#include "experiments/results/arms.h"
 
 namespace surtsey::experiments {
 namespace {
@@ -27,7 +28,7 @@ std::string size_name(const Cell& cell) {
 
 std::string tip(const Cell& cell, const ArmResult& arm) {
   return fmt::format("{}\n{}, seed {}, learning rate {:.3g}\nexact match {} [{}, {}] of {}\nloss per token {}",
-                     arm_label(arm.arm), size_name(cell), cell.seed, cell.learning_rate, share_number(arm.exact_match),
+                     arm_kind(arm.arm).label, size_name(cell), cell.seed, cell.learning_rate, share_number(arm.exact_match),
                      share_number(arm.ci95.low), share_number(arm.ci95.high), arm.n, loss_number(arm.loss_per_token));
 }
 
@@ -58,9 +59,9 @@ std::vector<Series> series_by_arm(const TaskGroup& group, Getter get_x, Getter g
     for (const std::string& arm : group.arms) {
       const std::string& variant = group.variants[v];
       Series series;
-      series.color = arm_color(arm);
+      series.color = arm_kind(arm).color;
       series.dashed = v > 0;
-      series.name = arm_label(arm);
+      series.name = arm_kind(arm).label;
       if (group.variants.size() > 1 && !variant.empty()) series.name += ", " + variant;
       const auto add = [&](const Cell* cell, bool chosen) {
         const ArmResult* found = cell->find_arm(arm);
@@ -136,7 +137,7 @@ void budget_caveats(const StudyResult& result, std::vector<std::string>& caveats
   // may the models that choose a learning rate.
   const auto own_budget = [&](const Cell& cell) {
     const bool control = cell.variant != result.cells.front().variant;
-    return cell.validation_only || (control && cell.find_arm("filler") != nullptr);
+    return cell.validation_only || (control && find_arm(cell, ArmRole::filler) != nullptr);
   };
   std::set<int64_t> tokens;
   for (const Cell& cell : result.cells) {
@@ -154,21 +155,21 @@ void budget_caveats(const StudyResult& result, std::vector<std::string>& caveats
         "read the figure against training FLOPs beside the one against parameters.",
         whole_number(static_cast<double>(*tokens.begin())), whole_number(static_cast<double>(*tokens.rbegin()))));
   }
-  std::map<std::pair<std::string, int32_t>, std::pair<double, double>> flops;  // with cot, without
-  bool has_cot = false, has_direct = false;
+  std::map<std::pair<std::string, int32_t>, std::pair<double, double>> flops;  // with steps, without
+  bool has_steps = false, has_direct = false;
   for (const Cell& cell : result.cells) {
     if (own_budget(cell)) continue;
-    if (!counts(&cell) || cell.find_arm("direct") == nullptr) {
-      has_cot = has_cot || cell.find_arm("cot") != nullptr;
+    if (!counts(&cell) || find_arm(cell, ArmRole::direct) == nullptr) {
+      has_steps = has_steps || find_arm(cell, ArmRole::steps) != nullptr;
       continue;
     }
     has_direct = true;
-    has_cot = has_cot || cell.find_arm("cot") != nullptr;
-    auto& [with_cot, alone] = flops[{cell.task, cell.n_embd}];
-    double& slot = cell.find_arm("cot") != nullptr ? with_cot : alone;
+    has_steps = has_steps || find_arm(cell, ArmRole::steps) != nullptr;
+    auto& [with_steps, alone] = flops[{cell.task, cell.n_embd}];
+    double& slot = find_arm(cell, ArmRole::steps) != nullptr ? with_steps : alone;
     slot = std::max(slot, cell.flops);
   }
-  if (!has_cot || !has_direct) return;
+  if (!has_steps || !has_direct) return;
   double least = std::numeric_limits<double>::infinity();
   for (const auto& [key, pair] : flops) {
     if (pair.first > 0 && pair.second > 0) least = std::min(least, pair.second / pair.first);
@@ -241,7 +242,7 @@ void seed_caveats(const StudyResult& result, std::vector<std::string>& caveats) 
     if (!seeds.empty()) fewest = std::min(fewest, seeds.size());
     for (const auto& [arm, ends] : reach) {
       if (ends.second - ends.first < 0.3) continue;
-      split.push_back(fmt::format("{} at {} parameters ({} to {})", arm_label(arm),
+      split.push_back(fmt::format("{} at {} parameters ({} to {})", arm_kind(arm).label,
                                   whole_number(static_cast<double>(std::get<2>(key))), share_number(ends.first),
                                   share_number(ends.second)));
     }
@@ -267,7 +268,7 @@ void metric_caveats(const StudyResult& result, std::vector<std::string>& caveats
     if (!counts(&cell)) continue;
     if (cell.chance > 0) chances.insert(share_number(cell.chance));
     for (const ArmResult& arm : cell.arms) {
-      fillers = fillers || arm.arm == "filler";
+      fillers = fillers || arm_kind(arm.arm).role == ArmRole::filler;
       const auto& steps = arm.position_accuracy;
       if (steps.size() < 3) continue;
       chains = true;
@@ -275,7 +276,7 @@ void metric_caveats(const StudyResult& result, std::vector<std::string>& caveats
       std::sort(sorted.begin(), sorted.end());
       const auto worst = std::min_element(steps.begin(), steps.end());
       // One step far below all others, while those are learned.
-      if (arm.arm != "cot" || sorted[1] < 0.7 || sorted[1] - *worst < 0.2) continue;
+      if (arm_kind(arm.arm).role != ArmRole::steps || sorted[1] < 0.7 || sorted[1] - *worst < 0.2) continue;
       collapsed.push_back(fmt::format("step {} of cell {} ({} where the others reach {} or more)",
                                       worst - steps.begin() + 1, cell.cell, share_number(*worst),
                                       share_number(sorted[1])));
@@ -332,23 +333,6 @@ TaskGroup as_trained(const TaskGroup& group) {
   }
   std::erase_if(kept.variants, is_rounded_variant);
   return kept;
-}
-
-std::string arm_label(std::string_view arm) {
-  if (arm == "cot") return "chain of thought";
-  if (arm == "direct") return "direct answer";
-  if (arm == "filler") return "filler tokens";
-  if (arm == "permuted") return "permuted chain";
-  if (arm == kGivenArm) return "right steps given";
-  return std::string(arm);
-}
-
-std::string arm_color(std::string_view arm) {
-  constexpr std::string_view kKnown[] = {"cot", "direct", "filler", "permuted"};
-  for (size_t i = 0; i < std::size(kKnown); ++i) {
-    if (arm == kKnown[i]) return fmt::format("c{}", i);
-  }
-  return arm.size() % 2 == 0 ? "c4" : "c5";
 }
 
 double position_product(const ArmResult& arm) {
@@ -442,7 +426,7 @@ std::vector<Chart> metrics_by_parameters(const TaskGroup& group) {
     });
     if (!several) continue;
     Chart chart;
-    chart.title = with_task(group, fmt::format("Metrics against parameters, {}", arm_label(arm)));
+    chart.title = with_task(group, fmt::format("Metrics against parameters, {}", arm_kind(arm).label));
     chart.note =
         "The same answers: exact match multiplies the errors of positions, the last two do not. "
         "The probability is that of the geometric mean over right tokens, teacher-forced.";
@@ -491,7 +475,7 @@ std::vector<Chart> accuracy_by_position(const TaskGroup& group) {
         chart.series.push_back(std::move(series));
       }
       if (chart.series.empty()) continue;
-      chart.title = with_task(group, fmt::format("Accuracy by position, {}", arm_label(arm)));
+      chart.title = with_task(group, fmt::format("Accuracy by position, {}", arm_kind(arm).label));
       if (group.variants.size() > 1 && !variant.empty()) chart.title += ", " + variant;
       chart.note = "Greedy decoding from the prompt; means over seeds.";
       chart.x = position_axis("position in the answer", static_cast<int>(length));

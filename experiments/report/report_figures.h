@@ -26,12 +26,6 @@ std::vector<TaskGroup> group_by_task(const StudyResult& result);
 // Without the cells of rounded weights, which are no models of another size.
 TaskGroup as_trained(const TaskGroup& group);
 
-// "chain of thought" for "cot", and so on; other names as they are.
-std::string arm_label(std::string_view arm);
-
-// The CSS class of an arm: the same in every figure of every report.
-std::string arm_color(std::string_view arm);
-
 // Product of the position accuracies.
 double position_product(const ArmResult& arm);
 

@@ -51,14 +51,15 @@ void judge_claims(StudyResult& result, const std::vector<DeclaredClaim>& claims,
 }
 
 std::string demonstration_note(const StudyResult& result) {
-  const bool any = std::any_of(result.claims.begin(), result.claims.end(),
-                               [](const Claim& claim) { return claim.demonstration && claim.seeds > 0; });
-  if (!any) return "";
+  const Claim* most = nullptr;  // of those that demonstrate
+  for (const Claim& claim : result.claims)
+    if (claim.demonstration && claim.seeds > 0 && (most == nullptr || claim.seeds > most->seeds)) most = &claim;
+  if (most == nullptr) return "";
   return fmt::format(
-      "A demonstration trains too few models, for too few steps, to decide a claim: FAIL says that "
-      "these few did not show it, not that the build is broken. The full scale decides, with "
+      "Demonstration: {}. It trains too few models, for too few steps, to decide a claim: FAIL says that these few did "
+      "not show it, not that the build is broken. The full scale decides, with "
       "experiments/configs/{}/reference.toml where there is one.",
-      result.study);
+      demonstration_text(result, *most), result.study);
 }
 
 std::string demonstration_text(const StudyResult& result, const Claim& claim) {
@@ -83,6 +84,16 @@ std::string claims_toml(const std::vector<DeclaredClaim>& claims, double error_r
     text += fmt::format("#   {}: {}\n", claim.name, claim.statement);
   }
   return text;
+}
+
+std::vector<const Cell*> claim_cells(const StudyResult& result, std::string_view task, std::string_view variant) {
+  std::vector<const Cell*> cells;
+  for (const Cell& cell : result.cells) {
+    if (cell.task == task && cell.variant == variant && cell.selected && !cell.validation_only) {
+      cells.push_back(&cell);
+    }
+  }
+  return cells;
 }
 
 int64_t count_seeds(const std::vector<const Cell*>& cells) {

@@ -31,7 +31,8 @@ std::vector<DeclaredClaim> choose_claims(const std::vector<DeclaredClaim>& decla
 // demonstration when result.demonstration says so or it rests on fewer than five seeds.
 void judge_claims(StudyResult& result, const std::vector<DeclaredClaim>& claims, double error_rate);
 
-// What a reader of such a verdict must know: a FAIL among demonstrations is no broken build.
+// What a reader of such verdicts must know, once a page: what they rest on, and that a FAIL among them is no broken
+// build.
 std::string demonstration_note(const StudyResult& result);
 // Why a verdict demonstrates and does not establish, in a few words: "quick scale, 2 seeds, 1200
 // steps"; "no training" where a verdict rests on none. Empty for a claim in earnest.
@@ -41,6 +42,9 @@ std::string demonstration_text(const StudyResult& result, const Claim& claim);
 std::string claims_toml(const std::vector<DeclaredClaim>& claims, double error_rate);
 
 // ---- For rules -----------------------------------------------------------------------------
+
+// Cells that a claim may rest on: of this task and variant, selected, not validation only.
+std::vector<const Cell*> claim_cells(const StudyResult& result, std::string_view task, std::string_view variant);
 
 // Different seeds among these cells.
 int64_t count_seeds(const std::vector<const Cell*>& cells);

@@ -268,6 +268,12 @@ const ArmResult* Cell::find_arm(std::string_view name) const {
   return nullptr;
 }
 
+const ArmResult& Cell::arm(std::string_view name) const {
+  const ArmResult* found = find_arm(name);
+  ensure(found != nullptr, "[result] {} was not asked '{}'", cell, name);
+  return *found;
+}
+
 const Measure* Cell::find_measure(std::string_view name) const {
   for (const Measure& measure : measures) {
     if (measure.name == name) return &measure;

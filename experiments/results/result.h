@@ -67,7 +67,8 @@ struct Cell {
 
   std::vector<Measure> measures;  // what the task measures beside exact match
 
-  const ArmResult* find_arm(std::string_view arm) const;
+  const ArmResult* find_arm(std::string_view arm) const;  // null where the model was not asked so
+  const ArmResult& arm(std::string_view arm) const;       // InternalError there
   const Measure* find_measure(std::string_view name) const;
 };
 

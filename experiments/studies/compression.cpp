@@ -1,340 +1,151 @@
 // E18, the part on quantization: how many bits do the weights of a trained model need?
 //
-// Models of E01 (one model, two prompts: the chain of running sums, and the answer alone) are
-// trained in f32, or taken from a run of chain_of_thought that kept its models, which costs no
-// training:
+// Models of E01 (one model, two prompts: the chain of running sums, and the answer alone) are trained in f32, or taken
+// from a run of chain_of_thought that kept its models, which costs no training:
 //
 //   build/experiments/compression --trained=runs/chain_of_thought
 //
-// Then every matrix but the embeddings is rounded in place, symmetric, to the
-// nearest, one scale per output channel (quantize.h), and asked the same questions. The variants of
-// a model are "f32" and "int8" .. "int2"; all numbers of claims are of the prompt for a chain.
+// Then every matrix but the embeddings is rounded in place, symmetric, to the nearest, one scale per output channel
+// (quantize.h), and asked the same questions. The variants of a model are "f32" and "int8" .. "int2"; all numbers of
+// claims are of the prompt for a chain.
 //
-// Loss of exact match is a difference within a seed, on the same items; the seed is the unit, so
-// claims on it rest on t intervals over seeds.
-#include <algorithm>
-#include <map>
-
-#include "experiments/base/join.h"
+// Loss of exact match is a difference within a seed, on the same items; the seed is the unit, so claims on it rest on t
+// intervals over seeds.
 #include "experiments/report/chart.h"
+#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
-#include "experiments/sweeps/sweep.h"
 #include "experiments/tasks/chain.h"
 
 namespace surtsey::experiments {
 namespace {
 
-constexpr const char* kTrained = "f32";
-constexpr const char* kArm = "cot";
-
-struct Options {
-  SweepOptions sweep;
-  std::string trained;  // a run of chain_of_thought; empty: the study trains its own models
-  int32_t modulus = 10;
-  int32_t length = 8;
-  std::vector<int32_t> bits = {8, 6, 5, 4, 3, 2};
-  // Claims are about the largest width.
-  double solved = 0.95;
-  int32_t lossless_bits = 5;
-  double lossless = 0.01;
-  int32_t lossy_bits = 3;
-  double lossy = 0.2;
-  int32_t destroyed_bits = 2;
-  double chance_margin = 0.05;
+struct Keys : StudyKeys {
+  Keys()
+      : StudyKeys({.widths = {{32}, {16, 32, 64, 128, 256}, {16, 32, 64, 128, 256, 512}},
+                   .n_layer = {2, 2, 4},
+                   .learning_rates = {{.16}, {.32, .16, .08}},
+                   .steps = {600, 2000},
+                   .batch_size = {64, 256},
+                   .seeds = {{0, 1}, seeds(5), seeds(10)},
+                   .test_items = {1000, 1000, 10'000},
+                   .evaluation_rows = {256, 1000},
+                   .checkpoint_interval = {0, 500}}) {}
+  Key<std::string> trained{this,
+                           "trained",
+                           {""},
+                           "a run of chain_of_thought with save_models, whose joint models of the chosen learning rate "
+                           "are rounded instead: widths count, what else is said of training does not"};
+  Key<int32_t> modulus{this, "modulus", {10}, "running sums are taken modulo this", 2, 1000};
+  Key<int32_t> length{this, "length", {8}, "digits in a problem", 2, 1000};
+  Key<std::vector<int32_t>> bits{
+      this, "bits", {{8, 6, 5, 4, 3, 2}, {8, 7, 6, 5, 4, 3, 2}}, "bits of a weight after rounding", 2, 8};
+  Key<double> solved{this, "solved", {.95}, "claims: exact match from which the task is solved", 0, 1};
+  Key<int32_t> lossless_bits{this, "lossless_bits", {5}, "claims: so many bits lose nothing"};
+  Key<double> lossless{this, "lossless", {.01}, "claims: largest loss of exact match that is nothing", 0, 1};
+  Key<int32_t> lossy_bits{this, "lossy_bits", {3}, "claims: so many bits lose much"};
+  Key<double> lossy{this, "lossy", {.2}, "claims: smallest loss of exact match that is much", 0, 1};
+  Key<int32_t> destroyed_bits{this, "destroyed_bits", {2}, "claims: so many bits leave guessing"};
+  Key<double> chance_margin{
+      this, "chance_margin", {.05}, "claims: exact match so far above chance is still at chance", 0, 1};
 };
 
-// Cells of the largest width of a variant, by seed.
-std::map<uint32_t, const Cell*> largest(const StudyResult& result, const std::string& variant) {
-  int32_t width = 0;
-  std::map<uint32_t, const Cell*> seeds;
-  for (const Cell* cell : claim_cells(result, "", variant)) {
-    if (cell->n_embd < width) continue;
-    if (cell->n_embd > width) seeds.clear();
-    width = cell->n_embd;
-    seeds[cell->seed] = cell;
-  }
-  return seeds;
+void check_keys(const Keys& k) {
+  check_sweep_options(k.sweep);
+  check_once(*k.bits, "bits");
+  for (const char* key : {"lossless_bits", "lossy_bits", "destroyed_bits"})
+    check(has(*k.bits, std::stoi(k.text(key))), "{}: {} is not among bits ({})", key, k.text(key), k.text("bits"));
 }
 
-// What rounding to `bits` takes from each seed's exact match.
-struct Losses {
-  std::vector<double> values;
-  std::string evidence;
-};
-
-Losses losses(const StudyResult& result, int32_t bits) {
-  const auto trained = largest(result, kTrained);
-  Losses found;
-  std::vector<std::string> parts;
-  for (const auto& [seed, cell] : largest(result, rounded_variant(bits))) {
-    const auto whole = trained.find(seed);
-    if (whole == trained.end()) continue;
-    const ArmResult *before = whole->second->find_arm(kArm), *after = cell->find_arm(kArm);
-    found.values.push_back(before->exact_match - after->exact_match);
-    parts.push_back(fmt::format("seed {}: {:.3f} to {:.3f} (loss {:.3g} to {:.3g})", seed, before->exact_match,
-                                after->exact_match, before->loss_per_token, after->loss_per_token));
+std::vector<Experiment> experiments(const Keys& k) {
+  const auto task = std::make_shared<tasks::ChainTask>(tasks::ChainOptions{.modulus = k.modulus, .length = k.length});
+  std::vector<Experiment> list;
+  for (const int32_t width : k.sweep.widths) {
+    Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "", "f32", task, width));
+    one.bits = k.bits;
+    one.trained_by = k.trained;
+    one.trained_variant = "joint";
   }
-  found.evidence = join(parts, "; ");
-  return found;
+  return list;
 }
 
-Judgement judge_loss(const StudyResult& result, int32_t bits, double confidence,
-                     Verdict (*rule)(const Interval&, double), double bound) {
-  const Losses found = losses(result, bits);
-  if (found.values.empty()) return {Verdict::kInconclusive, "nothing was rounded so", 0};
-  const Interval interval = t_interval(found.values, confidence);
-  return {rule(interval, bound),
-          fmt::format("mean loss of exact match {:.4f} ({:.4f} to {:.4f} over seeds); {}", mean(found.values),
-                      interval.low, interval.high, found.evidence),
-          static_cast<int64_t>(found.values.size())};
+std::vector<ClaimRow> claims(const Keys& k) {
+  const Score match = exact_match("cot");
+  const auto rounded = [](int32_t bits) { return cells("", rounded_variant(bits)).largest(); };
+  const Pick whole = cells("", "f32").largest();
+  const auto lost = [&](int32_t bits, Bound bound) {
+    return mean_difference(whole, rounded(bits), match, bound, {loss("cot").named("loss")});
+  };
+  return {{"trained",
+           "Before rounding, every seed of the largest size has exact match of at least {solved} with a chain of "
+           "thought.",
+           every_seed(whole, is(match, at_least(k.solved)))},
+          {"lossless", "Weights of {lossless_bits} bits lose at most {lossless} of exact match in the mean over seeds.",
+           lost(k.lossless_bits, at_most(k.lossless))},
+          {"lossy", "Weights of {lossy_bits} bits lose at least {lossy} of exact match in the mean over seeds.",
+           lost(k.lossy_bits, at_least(k.lossy))},
+          {"destroyed",
+           "Weights of {destroyed_bits} bits leave exact match within {chance_margin} of chance in every seed.",
+           every_seed(rounded(k.destroyed_bits), is(match, near_chance(k.chance_margin)))}};
 }
 
-Judgement judge_destroyed(const StudyResult& result, const Options& options, double confidence) {
-  std::vector<Verdict> verdicts;
-  std::vector<const Cell*> cells;
-  for (const auto& [seed, cell] : largest(result, rounded_variant(options.destroyed_bits))) {
-    verdicts.push_back(
-        at_chance(exact_match_interval(*cell->find_arm(kArm), confidence), cell->chance, options.chance_margin));
-    cells.push_back(cell);
-  }
-  return {all_of(verdicts), losses(result, options.destroyed_bits).evidence, count_seeds(cells)};
-}
-
-Judgement judge_solved(const StudyResult& result, const Options& options, double confidence) {
-  std::vector<Verdict> verdicts;
-  std::vector<const Cell*> cells;
-  std::vector<std::string> evidence;
-  for (const auto& [seed, cell] : largest(result, kTrained)) {
-    const ArmResult* arm = cell->find_arm(kArm);
-    verdicts.push_back(at_least(exact_match_interval(*arm, confidence), options.solved));
-    cells.push_back(cell);
-    evidence.push_back(fmt::format("seed {}: {:.3f}", seed, arm->exact_match));
-  }
-  return {all_of(verdicts), join(evidence, ", "), count_seeds(cells)};
-}
-
-// A figure over bits: for each size the mean over seeds, and the seeds themselves.
-Figure bits_figure(Figure figure, const StudyResult& result, const std::vector<int32_t>& all_bits,
-                   double (*value)(const ArmResult&)) {
-  std::map<int64_t, std::map<int32_t, std::vector<double>>> sizes;
-  for (const int32_t bits : all_bits) {
-    for (const Cell* cell : claim_cells(result, "", rounded_variant(bits))) {
-      sizes[cell->parameters][bits].push_back(value(*cell->find_arm(kArm)));
-    }
-  }
-  std::map<int64_t, std::vector<double>> trained;
-  for (const Cell* cell : claim_cells(result, "", kTrained)) {
-    trained[cell->parameters].push_back(value(*cell->find_arm(kArm)));
-  }
-  for (const auto& [parameters, list] : trained) {
-    figure.references.emplace_back(fmt::format("f32, {}", short_number(double(parameters))), mean(list));
-  }
-  for (const auto& [parameters, by_bits] : sizes) {
+// For each size the mean over seeds, and the seeds themselves.
+Figure against_bits(Figure frame, const Keys& k, const StudyResult& result, const Score& score) {
+  Curves curves(std::move(frame));
+  std::map<int64_t, std::vector<double>> whole;
+  for (const Cell* cell : cells("", "f32").of(result)) whole[cell->parameters].push_back(score.value(*cell));
+  for (const auto& [parameters, values] : whole)
+    curves.reference(fmt::format("f32, {}", short_number(double(parameters))), mean(values));
+  for (const auto& [parameters, values] : whole) {
     const std::string size = short_number(double(parameters)) + " parameters";
-    FigureSeries means{size + ", mean over seeds", {}}, seeds{size + ", a dot a seed", {}};
-    means.marks = false;
-    seeds.joined = false;
-    for (const auto& [bits, list] : by_bits) {
-      means.points.push_back({double(bits), mean(list)});
-      for (const double one : list) seeds.points.push_back({double(bits), one});
-    }
-    figure.series.push_back(std::move(means));
-    figure.series.push_back(std::move(seeds));
-  }
-  return figure;
-}
-
-Figure match_figure(const StudyResult& result, const std::vector<int32_t>& bits) {
-  return bits_figure({"Exact match with a chain of thought against bits of a weight",
-                      "Every model once a number of bits: rounded from what was trained.",
-                      {"bits of a weight", false},
-                      {"exact match of the final answer", false},
-                      {}},
-                     result, bits, [](const ArmResult& arm) { return arm.exact_match; });
-}
-
-Figure loss_figure(const StudyResult& result, const std::vector<int32_t>& bits) {
-  return bits_figure({"Loss of a chain of thought against bits of a weight",
-                      "Teacher-forced, over the answer tokens of the test items.",
-                      {"bits of a weight", false},
-                      {"nats per answer token", true},
-                      {}},
-                     result, bits, [](const ArmResult& arm) { return arm.loss_per_token; });
-}
-
-class Compression : public Study {
- public:
-  std::string_view name() const override { return "compression"; }
-  std::string_view title() const override { return "Weights of fewer bits"; }
-  std::string_view question() const override {
-    return "How far can the weights of a trained model be rounded before the chain of thought that "
-           "they carry breaks?";
-  }
-  std::vector<std::string> scales() const override { return {"quick", "full", "paper"}; }
-
-  void set_scale(std::string_view scale) override {
-    options_ = {};
-    SweepOptions& sweep = options_.sweep;
-    sweep.learning_rates = {0.16};
-    if (scale != "quick") {
-      sweep.widths = {16, 32, 64, 128, 256};
-      sweep.seeds = {0, 1, 2, 3, 4};
-      sweep.learning_rates = {0.32, 0.16, 0.08};
-      sweep.steps = 2000;
-      sweep.batch_size = 256;
-      sweep.checkpoint_interval = 500;
-      sweep.evaluation_rows = 1000;
-      options_.bits = {8, 7, 6, 5, 4, 3, 2};
-      if (scale == "full") return;
-      sweep.widths = {16, 32, 64, 128, 256, 512};
-      sweep.n_layer = 4;
-      sweep.seeds = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
-      sweep.test_items = 10'000;
-    } else {
-      sweep.widths = {32};
-      sweep.batch_size = 64;
-    }
-  }
-
-  void add_fields(ConfigTable& table) override {
-    add_sweep_fields(table, options_.sweep);
-    table.add("trained", &options_.trained,
-              "a run of chain_of_thought with save_models, whose joint models of the chosen "
-              "learning rate are rounded instead: widths count, what else is said of training does "
-              "not");
-    table.add("modulus", &options_.modulus, "running sums are taken modulo this").at_least(2).at_most(1000);
-    table.add("length", &options_.length, "digits in a problem").at_least(2).at_most(1000);
-    table.add("bits", &options_.bits, "bits of a weight after rounding").at_least(2).at_most(8);
-    table.add("solved", &options_.solved, "claims: exact match from which the task is solved").at_least(0).at_most(1);
-    table.add("lossless_bits", &options_.lossless_bits, "claims: so many bits lose nothing");
-    table.add("lossless", &options_.lossless, "claims: largest loss of exact match that is nothing")
-        .at_least(0)
-        .at_most(1);
-    table.add("lossy_bits", &options_.lossy_bits, "claims: so many bits lose much");
-    table.add("lossy", &options_.lossy, "claims: smallest loss of exact match that is much").at_least(0).at_most(1);
-    table.add("destroyed_bits", &options_.destroyed_bits, "claims: so many bits leave guessing");
-    table.add("chance_margin", &options_.chance_margin, "claims: exact match so far above chance is still at chance")
-        .at_least(0)
-        .at_most(1);
-  }
-
-  void check_options() const override {
-    check_sweep_options(options_.sweep);
-    const auto& bits = options_.bits;
-    for (size_t i = 0; i < bits.size(); ++i) {
-      check(std::find(bits.begin(), bits.begin() + static_cast<std::ptrdiff_t>(i), bits[i]) ==
-                bits.begin() + static_cast<std::ptrdiff_t>(i),
-            "bits: {} is there twice", bits[i]);
-    }
-    for (const auto& [key, value] : {std::pair{"lossless_bits", options_.lossless_bits},
-                                     {"lossy_bits", options_.lossy_bits},
-                                     {"destroyed_bits", options_.destroyed_bits}}) {
-      check(std::find(bits.begin(), bits.end(), value) != bits.end(), "{}: {} is not among bits ({})", key, value,
-            fmt::join(bits, ", "));
-    }
-  }
-
-  void check_inputs() const override {
-    if (options_.trained.empty()) return;
-    for (const int32_t width : options_.sweep.widths) {
-      load_trained_models(options_.trained, "", "joint", width);
-    }
-  }
-
-  void run(StudyRun& run) override {
-    tasks::ChainOptions chain;
-    chain.modulus = options_.modulus;
-    chain.length = options_.length;
-    const tasks::ChainTask task(chain);
-    if (run.scouting() && !options_.trained.empty()) return;  // there is nothing to train
-    for (const int32_t width : options_.sweep.widths) {
-      Experiment experiment = sweep_experiment(options_.sweep, "", kTrained, &task, width);
-      experiment.bits = options_.bits;
-      if (options_.trained.empty()) {
-        run_experiment(run, options_.sweep, experiment);
-      } else {
-        round_trained(run, experiment);
+    curves.line(size + ", mean over seeds", {.marks = false});
+    for (const int32_t bits : *k.bits) {
+      for (const Cell* cell : cells("", rounded_variant(bits)).of(result)) {
+        if (cell->parameters != parameters) continue;
+        curves.add(size + ", mean over seeds", bits, score.value(*cell));
+        const std::string seed = fmt::format("{}, seed {}", size, cell->seed);
+        curves.line(seed, {.joined = false});
+        curves.add(seed, bits, score.value(*cell));
       }
     }
   }
+  return curves.figure();
+}
 
-  std::vector<DeclaredClaim> claims() const override {
-    const Options options = options_;
-    return {
-        {"trained",
-         fmt::format("Before rounding, every seed of the largest size has exact match of at least "
-                     "{} with a chain of thought.",
-                     options.solved),
-         [options](const StudyResult& result, double confidence) { return judge_solved(result, options, confidence); }},
-        {"lossless",
-         fmt::format("Weights of {} bits lose at most {} of exact match in the mean over seeds.", options.lossless_bits,
-                     options.lossless),
-         [options](const StudyResult& result, double confidence) {
-           return judge_loss(result, options.lossless_bits, confidence, at_most, options.lossless);
-         }},
-        {"lossy",
-         fmt::format("Weights of {} bits lose at least {} of exact match in the mean over seeds.", options.lossy_bits,
-                     options.lossy),
-         [options](const StudyResult& result, double confidence) {
-           return judge_loss(result, options.lossy_bits, confidence, at_least, options.lossy);
-         }},
-        {"destroyed",
-         fmt::format("Weights of {} bits leave exact match within {} of chance in every seed.", options.destroyed_bits,
-                     options.chance_margin),
-         [options](const StudyResult& result, double confidence) {
-           return judge_destroyed(result, options, confidence);
-         }}};
-  }
+std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
+  return {against_bits({"Exact match with a chain of thought against bits of a weight",
+                        "Every model once a number of bits: rounded from what was trained.",
+                        {"bits of a weight"},
+                        {"exact match of the final answer"},
+                        {}},
+                       k, result, exact_match("cot")),
+          against_bits({"Loss of a chain of thought against bits of a weight",
+                        "Teacher-forced, over the answer tokens of the test items.",
+                        {"bits of a weight"},
+                        {"nats per answer token", true},
+                        {}},
+                       k, result, loss("cot"))};
+}
 
-  void describe(StudyResult& result) const override {
-    const SweepOptions& sweep = options_.sweep;
-    result.settings = {
-        {"task", fmt::format("running sums of {} digits modulo {}, with a chain of thought or without, half "
-                             "of the sequences each",
-                             options_.length, options_.modulus)},
-        {"rounding", fmt::format("all matrices but the embeddings, symmetric, to the nearest, one scale per "
-                                 "output channel, to {} bits",
-                                 fmt::join(options_.bits, ", "))},
-        {"test items", fmt::to_string(sweep.test_items)}};
-    const Facts training = options_.trained.empty()
-                               ? Facts{{"steps", fmt::to_string(sweep.steps)},
-                                       {"batch", fmt::format("{} sequences", sweep.batch_size)},
-                                       {"learning rates", fmt::format("{} / d", fmt::join(sweep.learning_rates, ", "))},
-                                       {"seeds", fmt::format("{}", fmt::join(sweep.seeds, ", "))}}
-                               : Facts{{"models", "the joint models of " + options_.trained}};
-    result.settings.insert(result.settings.end(), training.begin(), training.end());
-    result.figures = {match_figure(result, options_.bits), loss_figure(result, options_.bits)};
-    result.caveats = {
-        "The arithmetic stays f32 and weights stay in memory as f32: this shows what precision "
-        "costs, not what it saves.",
-        "Weights are rounded after training, with no calibration data and no training at low "
-        "precision; either would lose less.",
-        "A cell of rounded weights repeats parameters, steps and tokens of the training that it "
-        "comes from, and counts no FLOPs: they are those of the cell that was trained.",
-        "Claims are about the largest size. Chance is one in ten for a sum modulo ten."};
-  }
-
- private:
-  void round_trained(StudyRun& run, Experiment experiment) const {
-    const TrainedModels models = load_trained_models(options_.trained, "", "joint", experiment.width);
-    experiment.trained = &models;
-    experiment.steps = static_cast<int32_t>(models.cells[0].steps);
-    experiment.n_layer = models.cells[0].n_layer;
-    experiment.learning_rates = {models.cells[0].learning_rate};
-    experiment.seeds.clear();
-    for (const Cell& cell : models.cells) {
-      experiment.seeds.push_back(static_cast<int32_t>(cell.seed));
-    }
-    run_experiment(run, options_.sweep, experiment);
-  }
-
-  Options options_;
-};
+const StudyOf<Keys> kStudy = {
+    .name = "compression",
+    .title = "Weights of fewer bits",
+    .question =
+        "How far can the weights of a trained model be rounded before the chain of thought that they carry "
+        "breaks?",
+    .check = check_keys,
+    .experiments = experiments,
+    .claims = claims,
+    .figures = figures,
+    .caveats = {
+        "The arithmetic stays f32 and weights stay in memory as f32: this shows what precision costs, not what "
+        "it saves.",
+        "Weights are rounded after training, with no calibration data and no training at low precision; either "
+        "would lose less.",
+        "A cell of rounded weights repeats parameters, steps and tokens of the training that it comes from, and "
+        "counts no FLOPs: they are those of the cell that was trained.",
+        "Claims are about the largest size. Chance is one in {modulus} for a sum modulo {modulus}."}};
 
 }  // namespace
 }  // namespace surtsey::experiments
 
-int main(int argc, char** argv) {
-  surtsey::experiments::Compression study;
-  return surtsey::experiments::run_study(argc, argv, study);
-}
+int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

@@ -1,178 +1,203 @@
 // What decoders learn of linear functions in their context (context_regression.h):
 //
-//   functions   Garg et al. 2022: is a decoder that has seen functions without end as good as least
-//               squares on a new one, and better than averaging or its nearest neighbours?
-//   diversity   E15, Raventos et al. 2023: from how many training tasks on does it answer new ones
-//               as ridge regression does, and no longer as a Bayesian over the tasks it knows?
+//   functions  Garg et al. 2022: is a decoder that has seen functions without end as good as least squares on a new
+//              one, and better than averaging or its nearest neighbours?
+//   diversity  E15, Raventos et al. 2023: from how many training tasks on does it answer new ones as ridge regression
+//              does, and no longer as a Bayesian over the tasks it knows?
 #include <algorithm>
 #include <cmath>
-#include <map>
+#include <numeric>
 
-#include "experiments/base/join.h"
 #include "experiments/device_data/context_regression.h"
+#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
-#include "experiments/sweeps/sweep.h"
 
 namespace surtsey::experiments {
 namespace {
 
-constexpr const char* kFunctions = "functions";
-constexpr const char* kDiversity = "diversity";
+std::vector<int32_t> up_to(int32_t last) {
+  std::vector<int32_t> list(static_cast<size_t>(last) + 1);
+  std::iota(list.begin(), list.end(), 0);
+  return list;
+}
 
-struct Options {
-  SweepOptions sweep;  // seeds, logging
-  std::vector<std::string> parts;
-
-  // One model for each number of dimensions.
-  std::vector<int32_t> dimensions = {5, 20};
-  std::vector<int32_t> widths = {64, 128};
-  std::vector<int32_t> layers = {3, 6};
-  std::vector<int32_t> heads = {2, 4};
-  std::vector<double> function_rates = {1e-3};
-  int32_t function_steps = 20'000;
-  int32_t function_batch_size = 64;
-  int32_t curriculum_steps = 0;
-  bool decay = true;
-
-  std::vector<int32_t> log_tasks = {4, 10, 20};
-  int32_t diversity_dimension = 8;
-  int32_t diversity_examples = 16;
-  double noise = 0.5;
-  int32_t diversity_width = 128;
-  int32_t diversity_layers = 8;
-  int32_t diversity_heads = 2;
-  std::vector<double> diversity_rates = {1e-3};
-  int32_t diversity_steps = 20'000;
-  int32_t diversity_batch_size = 256;
-
-  int32_t test_sequences = 1024;
-  // Bounds of the claims.
-  double line_margin = 0.05;
-
-  // Examples of Garg et al.: 11 for 5 dimensions, 41 for 20.
-  static int32_t examples_of(int32_t dimension) { return 2 * dimension + 1; }
+struct Keys : StudyKeys {
+  // The paper's scale has the published settings, with five seeds.
+  Keys()
+      : StudyKeys(
+            {.seeds = {{0}, {0}, seeds(5)}, .log_interval = {50, 500}, .checkpoint_interval = {0, 2000, 10'000}}) {}
+  Key<std::vector<std::string>> parts{
+      this, "parts", {{}, {"functions", "diversity"}}, "what is studied", {"functions", "diversity"}};
+  Key<std::vector<int32_t>> dimensions{this, "dimensions", {{2}, {5, 20}, {20}}, "of the functions; one model each", 1};
+  Key<std::vector<int32_t>> widths{this, "widths", {{32}, {64, 128}, {256}}, "n_embd of each of them", 2};
+  Key<std::vector<int32_t>> layers{this, "layers", {{2}, {3, 6}, {12}}, "its blocks", 1};
+  Key<std::vector<int32_t>> heads{this, "heads", {{2}, {2, 4}, {8}}, "its n_head", 1};
+  Key<std::vector<double>> function_rates{this, "function_rates", {{5e-3}, {1e-3}, {1e-4}}, "peak learning rates", 0};
+  Key<int32_t> function_steps{this, "function_steps", {6000, 20'000, 500'001}, "optimizer steps", 1};
+  Key<int32_t> function_batch_size{this, "function_batch_size", {64}, "sequences a step", 1};
+  Key<int32_t> curriculum_steps{this,
+                                "curriculum_steps",
+                                {0, 500, 2000},
+                                "one dimension (from 5) and two examples (from 11) more every so many steps; 0: all "
+                                "from the start",
+                                0};
+  Key<bool> decay{this, "decay", {true, true, false}, "the learning rate falls linearly to 0, else it stays"};
+  Key<std::vector<int32_t>> log_tasks{
+      this, "log_tasks", {{1, 10}, {4, 10, 20}, up_to(20)}, "log2 of the training tasks; one model each", 0, 24};
+  Key<int32_t> diversity_dimension{this, "diversity_dimension", {2, 8}, "d", 1};
+  Key<int32_t> diversity_examples{this, "diversity_examples", {6, 16}, "in a sequence", 2};
+  Key<double> noise{this, "noise", {.5}, "standard deviation of y given x and task", 1e-3};
+  Key<int32_t> diversity_width{this, "diversity_width", {32, 128}, "n_embd", 2};
+  Key<int32_t> diversity_layers{this, "diversity_layers", {2, 8}, "blocks", 1};
+  Key<int32_t> diversity_heads{this, "diversity_heads", {2}, "n_head", 1};
+  Key<std::vector<double>> diversity_rates{this, "diversity_rates", {{1e-3}}, "peak learning rates", 0};
+  Key<int32_t> diversity_steps{this, "diversity_steps", {1000, 20'000, 500'000}, "optimizer steps", 1};
+  Key<int32_t> diversity_batch_size{this, "diversity_batch_size", {64, 256}, "sequences a step", 1};
+  Key<int32_t> test_sequences{this, "test_sequences", {1024, 1024, 4096}, "of every measure", 2};
+  Key<double> line_margin{this, "line_margin", {.05}, "claims: distance from the error of least squares", 0, 1};
 };
 
-std::string functions_name(int32_t dimension) { return fmt::format("functions_{}", dimension); }
-std::string tasks_name(int32_t log_tasks) { return fmt::format("2^{} tasks", log_tasks); }
-
-bool has(const std::vector<std::string>& list, const char* word) {
-  return std::find(list.begin(), list.end(), word) != list.end();
+void check_keys(const Keys& k) {
+  check_sweep_options(k.sweep);
+  for (const auto* list : {&k.widths, &k.layers, &k.heads})
+    check((*list)->size() == k.dimensions->size(),
+          "dimensions has {} numbers and widths, layers or heads {}: they go together", k.dimensions->size(),
+          (*list)->size());
+  check(!k.function_rates->empty() && !k.diversity_rates->empty(),
+        "a list of learning rates is empty: there is nothing to train");
+  check_once(*k.log_tasks, "log_tasks");
 }
 
-const Measure& measure_of(const Cell& cell, const std::string& name) {
-  const Measure* found = cell.find_measure(name);
-  ensure(found != nullptr, "[linear_functions] {} has no {}", cell.cell, name);
-  return *found;
+Pick of_dimension(int32_t d) { return cells(fmt::format("functions_{}", d), "decoder"); }
+Pick of_tasks(int32_t log_tasks) { return cells("diversity", fmt::format("2^{} tasks", log_tasks)); }
+
+std::vector<Experiment> experiments(const Keys& k) {
+  std::vector<Experiment> list;
+  const auto add = [&](std::string task, std::string variant, ContextRegressionOptions options, int32_t width,
+                       int32_t layers, int32_t heads, const std::vector<double>& rates, int32_t steps,
+                       int32_t batch_size) -> Experiment& {
+    options.test_sequences = k.test_sequences;
+    options.validation_sequences = k.sweep.validation_items;
+    options.evaluation_rows = k.sweep.evaluation_rows;
+    Experiment& one = list.emplace_back(sweep_experiment(k.sweep, task, variant, nullptr, width));
+    one.generated = std::make_shared<ContextRegression>(options);
+    one.model = context_regression_config(options, layers, width, heads);
+    one.n_layer = layers;
+    one.learning_rates = rates;
+    one.steps = steps;
+    one.batch_size = batch_size;
+    one.optimizer = recipe_optimizer(steps);
+    one.optimizer->beta2 = .999;
+    one.optimizer->weight_decay = 0;
+    return one;
+  };
+  for (size_t i = 0; has(*k.parts, "functions") && i < k.dimensions->size(); ++i) {
+    const int32_t d = k.dimensions->at(i);
+    // Examples of Garg et al.: 11 for 5 dimensions, 41 for 20.
+    Experiment& one =
+        add(fmt::format("functions_{}", d), "decoder",
+            {.dimension = d, .examples = 2 * d + 1, .curriculum_steps = k.curriculum_steps}, k.widths->at(i),
+            k.layers->at(i), k.heads->at(i), k.function_rates, k.function_steps, k.function_batch_size);
+    if (!k.decay) one.optimizer->schedule = {};
+  }
+  for (size_t i = 0; has(*k.parts, "diversity") && i < k.log_tasks->size(); ++i) {
+    const int32_t log_tasks = k.log_tasks->at(i);
+    Experiment& one = add("diversity", fmt::format("2^{} tasks", log_tasks),
+                          {.dimension = k.diversity_dimension,
+                           .examples = k.diversity_examples,
+                           .noise = k.noise,
+                           .tasks = int64_t{1} << log_tasks},
+                          k.diversity_width, k.diversity_layers, k.diversity_heads, k.diversity_rates,
+                          k.diversity_steps, k.diversity_batch_size);
+    // A triangle: half of the steps up, half of them down.
+    one.optimizer->schedule = {graph::Decay::linear, std::max(1, k.diversity_steps / 2), k.diversity_steps, 0};
+  }
+  return list;
 }
 
-const Measure& after(const Cell& cell, const char* rule, int32_t examples) {
-  return measure_of(cell, fmt::format("{}.{}", rule, examples));
+Score after(const char* rule, int32_t examples) { return measure(fmt::format("{}.{}", rule, examples)); }
+
+// A test of each number of dimensions, and of all of them as one claim.
+Judge every_dimension(const Keys& k, Test (*test_of)(const Keys&, int32_t d)) {
+  return [&k, test_of](const StudyResult& result, double confidence) {
+    Judgement whole{Verdict::kInconclusive, "", 0};
+    std::vector<Verdict> verdicts;
+    Cells all;
+    for (const int32_t d : *k.dimensions) {
+      const Judgement one = every_seed(of_dimension(d), test_of(k, d), "this part was not trained")(result, confidence);
+      verdicts.push_back(one.verdict);
+      whole.evidence += fmt::format("{}d={}: {}", whole.evidence.empty() ? "" : "; ", d, one.evidence);
+      for (const Cell* cell : of_dimension(d).of(result)) all.push_back(cell);
+    }
+    whole.verdict = all_of(verdicts);
+    whole.seeds = count_seeds(all);
+    return whole;
+  };
 }
 
 // After every k < d examples, and after 2d.
-Judgement judge_line(const StudyResult& result, const Options& options, double confidence) {
-  std::vector<Verdict> verdicts;
-  std::vector<std::string> evidence;
-  std::vector<const Cell*> cells;
-  for (const int32_t d : options.dimensions) {
-    for (const Cell* cell : claim_cells(result, functions_name(d), "decoder")) {
-      cells.push_back(cell);
-      double farthest = 0;
-      int32_t where = 0;
-      const auto hold = [&](int32_t k, double target) {
-        const Measure& error = after(*cell, "error", k);
-        const Interval interval = measure_interval(error, confidence);
-        verdicts.push_back(at_most(interval, target + options.line_margin));
-        verdicts.push_back(at_least(interval, target - options.line_margin));
-        if (std::abs(error.mean - target) >= std::abs(farthest)) {
-          farthest = error.mean - target;
-          where = k;
-        }
-      };
-      for (int32_t k = 0; k < d; ++k) hold(k, 1 - double(k) / d);
-      hold(2 * d, 0);
-      evidence.push_back(fmt::format("d={} seed {}: farthest {:+.4f} after {} examples, {:.4f} after {}", d, cell->seed,
-                                     farthest, where, after(*cell, "error", 2 * d).mean, 2 * d));
+Test on_the_line(const Keys& keys, int32_t d) {
+  std::vector<Test> tests;
+  for (int32_t k = 0; k < d; ++k)
+    tests.push_back(is(after("error", k), within(1 - double(k) / d, keys.line_margin)).hidden());
+  tests.push_back(is(after("error", 2 * d).named(fmt::format("after {}", 2 * d)), within(0, keys.line_margin)));
+  const Score farthest = {"farthest",
+                          [d](const Cell& cell) {
+                            double most = after("error", 2 * d).value(cell);
+                            for (int32_t k = 0; k < d; ++k) {
+                              const double here = after("error", k).value(cell) - (1 - double(k) / d);
+                              if (std::abs(here) > std::abs(most)) most = here;
+                            }
+                            return most;
+                          },
+                          {}};
+  return all_of(std::move(tests)).beside(farthest);
+}
+
+// After every number of examples from 1 to 2d. After one example the best rule is hardly better: there overlap counts as
+// below.
+Test better_than_rules(const Keys&, int32_t d) {
+  std::vector<Test> tests;
+  for (const char* rule : {"averaging", "neighbours"}) {
+    for (int32_t k = 1; k <= 2 * d; ++k) {
+      tests.push_back({{}, [=](const Cell& cell, double confidence) {
+                         const Interval model = after("error", k).interval(cell, confidence);
+                         const Interval other = after(rule, k).interval(cell, confidence);
+                         return k < 2 && !disjoint(model, other) ? Verdict::kPass : above(other, model);
+                       }});
     }
   }
-  return {all_of(verdicts), join(evidence, "; "), count_seeds(cells)};
+  const Score below = {"below in",
+                       [d](const Cell& cell) {
+                         int count = 0;
+                         for (const char* rule : {"averaging", "neighbours"})
+                           for (int32_t k = 1; k <= 2 * d; ++k)
+                             count += after("error", k).value(cell) < after(rule, k).value(cell) ? 1 : 0;
+                         return double(count);
+                       },
+                       {}};
+  return all_of(std::move(tests)).beside(below);
 }
 
-// After every number of examples from 1 to 2d.
-Judgement judge_rules(const StudyResult& result, const Options& options, double confidence) {
-  std::vector<Verdict> verdicts;
-  std::vector<std::string> evidence;
-  std::vector<const Cell*> cells;
-  for (const int32_t d : options.dimensions) {
-    for (const Cell* cell : claim_cells(result, functions_name(d), "decoder")) {
-      cells.push_back(cell);
-      int32_t below = 0, asked = 0;
-      for (const char* rule : {"averaging", "neighbours"}) {
-        for (int32_t k = 1; k <= 2 * d; ++k) {
-          const Interval model = measure_interval(after(*cell, "error", k), confidence);
-          const Interval other = measure_interval(after(*cell, rule, k), confidence);
-          // After one example the best rule is hardly better: there overlap counts as below.
-          const bool overlaps = !disjoint(model, other);
-          verdicts.push_back(k < 2 && overlaps ? Verdict::kPass : above(other, model));
-          below += model.high < other.low ? 1 : 0;
-          ++asked;
-        }
-      }
-      evidence.push_back(fmt::format("d={} seed {}: below in {} of {} comparisons", d, cell->seed, below, asked));
-    }
+// From each number of tasks to the next.
+Judge from_step_to_step(const Keys& k, const char* name, bool rises) {
+  std::vector<std::pair<Pick, Pick>> pairs;
+  for (size_t i = 1; i < k.log_tasks->size(); ++i) {
+    const Pick before = of_tasks(k.log_tasks->at(i - 1)), now = of_tasks(k.log_tasks->at(i));
+    pairs.push_back(rises ? std::pair{now, before} : std::pair{before, now});
   }
-  return {all_of(verdicts), join(evidence, "; "), count_seeds(cells)};
+  return above_in_pairs(pairs, measure(name));
 }
 
-// Cells by the number of tasks.
-std::map<int32_t, std::vector<const Cell*>> by_tasks(const StudyResult& result, const Options& options) {
-  std::map<int32_t, std::vector<const Cell*>> cells;
-  for (const int32_t log_tasks : options.log_tasks) {
-    const auto found = claim_cells(result, kDiversity, tasks_name(log_tasks));
-    if (!found.empty()) cells[log_tasks] = found;
-  }
-  return cells;
-}
-
-// From each number of tasks to the next, in every seed.
-Judgement judge_distance(const StudyResult& result, const Options& options, const std::string& measure, bool rises,
-                         double confidence) {
-  const auto cells = by_tasks(result, options);
-  std::vector<Verdict> verdicts;
-  std::vector<std::string> evidence;
-  std::vector<const Cell*> counted;
-  const std::vector<const Cell*>* before = nullptr;
-  for (const auto& [log_tasks, current] : cells) {
-    std::vector<std::string> parts;
-    for (const Cell* cell : current) {
-      const Measure& distance = measure_of(*cell, measure);
-      parts.push_back(fmt::format("{:.4f}", distance.mean));
-      counted.push_back(cell);
-      if (before == nullptr) continue;
-      for (const Cell* earlier : *before) {
-        if (earlier->seed != cell->seed) continue;
-        const Interval now = measure_interval(distance, confidence);
-        const Interval then = measure_interval(measure_of(*earlier, measure), confidence);
-        verdicts.push_back(rises ? above(now, then) : above(then, now));
-      }
-    }
-    evidence.push_back(fmt::format("{}: {}", tasks_name(log_tasks), join(parts, ", ")));
-    before = &current;
-  }
-  return {all_of(verdicts), join(evidence, "; "), count_seeds(counted)};
-}
-
-// Where, in log2 of the number of tasks, a seed's answers to new tasks come nearer to ridge
-// regression than to the posterior; none where they never do.
-std::vector<double> crossings(const StudyResult& result, const Options& options) {
+// Where, in log2 of the number of tasks, a seed's answers to new tasks come nearer to ridge regression than to the
+// posterior: that every seed crosses, and where.
+Judgement judge_crossing(const Keys& k, const StudyResult& result, double confidence) {
   std::map<uint32_t, std::vector<std::pair<double, double>>> seeds;  // log2 M, difference
-  for (const auto& [log_tasks, cells] : by_tasks(result, options)) {
-    for (const Cell* cell : cells) {
+  for (const int32_t log_tasks : *k.log_tasks)
+    for (const Cell* cell : of_tasks(log_tasks).of(result))
       seeds[cell->seed].emplace_back(log_tasks,
-                                     measure_of(*cell, "to_posterior").mean - measure_of(*cell, "to_ridge").mean);
-    }
-  }
+                                     measure("to_posterior").value(*cell) - measure("to_ridge").value(*cell));
+  if (seeds.empty()) return {Verdict::kInconclusive, "this part was not trained", 0};
   std::vector<double> found;
   for (const auto& [seed, points] : seeds) {
     for (size_t i = 1; i < points.size(); ++i) {
@@ -183,312 +208,105 @@ std::vector<double> crossings(const StudyResult& result, const Options& options)
       break;
     }
   }
-  return found;
-}
-
-// That every seed crosses, and where.
-Judgement judge_crossing(const StudyResult& result, const Options& options, double confidence) {
-  const auto cells = by_tasks(result, options);
-  if (cells.empty()) return {};
-  const auto seeds = count_seeds(cells.begin()->second);
-  const auto found = crossings(result, options);
   const Interval interval = t_interval(found, confidence);
-  const bool all = std::ssize(found) == seeds;
-  return {all ? Verdict::kPass : Verdict::kFail,
+  return {found.size() == seeds.size() ? Verdict::kPass : Verdict::kFail,
           found.empty() ? "no seed crosses"
-                        : fmt::format("{} of {} seeds cross, in the mean at 2^{:.2f} tasks (2^{:.2f} "
-                                      "to 2^{:.2f})",
-                                      found.size(), seeds, mean(found), interval.low, interval.high),
-          seeds};
+                        : fmt::format("{} of {} seeds cross, in the mean at 2^{:.2f} tasks (2^{:.2f} to 2^{:.2f})",
+                                      found.size(), seeds.size(), mean(found), interval.low, interval.high),
+          std::ssize(seeds)};
 }
 
-Figure functions_figure(const StudyResult& result, int32_t d) {
-  Figure figure{fmt::format("{} dimensions: error after k examples", d),
-                "Squared error in units of the variance of y, means over seeds and 95% intervals of "
-                "the first seed's items. The expectation of least squares is 1 - k/d, then 0.",
-                {"examples in the context"},
-                {"squared error"},
-                {}};
-  const auto cells = claim_cells(result, functions_name(d), "decoder");
-  if (cells.empty()) return figure;
-  for (const char* rule : {"error", "least_squares", "averaging", "neighbours"}) {
-    const bool model = std::string_view(rule) == "error";
-    FigureSeries series{model ? "decoder" : rule, {}};
-    series.dashed = !model;
-    series.marks = model;
-    for (int32_t k = model ? 0 : 1; k <= 2 * d; ++k) {
-      std::vector<double> values;
-      for (const Cell* cell : cells) values.push_back(after(*cell, rule, k).mean);
-      FigurePoint point{static_cast<double>(k), mean(values)};
-      if (model) {
-        const Interval interval = measure_interval(after(*cells[0], rule, k), 0.95);
-        point.low = interval.low;
-        point.high = interval.high;
+std::vector<ClaimRow> claims(const Keys& k) {
+  return {
+      {"least_squares",
+       "Without noise, the squared error after k < d examples is within {line_margin} of 1 - k/d of the variance of "
+       "y, and after 2d at most {line_margin}, in every seed.",
+       every_dimension(k, on_the_line)},
+      {"rules",
+       "It is below that of averaging and of three nearest neighbours after every number of examples from 2 to 2d, "
+       "and not above it after 1, in every seed.",
+       every_dimension(k, better_than_rules)},
+      {"nearer_to_ridge",
+       "On new tasks, the distance of predictions from ridge regression falls with every larger number of training "
+       "tasks, in every seed.",
+       from_step_to_step(k, "to_ridge", false)},
+      {"farther_from_posterior",
+       "The distance from the posterior over the training tasks rises with every larger number of them, in every "
+       "seed.",
+       from_step_to_step(k, "to_posterior", true)},
+      {"crossing",
+       "In every seed there is a number of training tasks from which on predictions on new tasks are nearer to ridge "
+       "regression than to the posterior.",
+       [&k](const StudyResult& result, double confidence) { return judge_crossing(k, result, confidence); }}};
+}
+
+std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
+  std::vector<Figure> list;
+  for (const int32_t d : *k.dimensions) {
+    if (!has(*k.parts, "functions")) break;
+    Curves curves(
+        {fmt::format("{} dimensions: error after k examples", d),
+         "Squared error in units of the variance of y, means over seeds and 95% intervals of the first seed's "
+         "items. The expectation of least squares is 1 - k/d, then 0.",
+         {"examples in the context"},
+         {"squared error"},
+         {}});
+    const Cells models = of_dimension(d).of(result);
+    for (const char* rule : {"error", "least_squares", "averaging", "neighbours"}) {
+      const bool model = std::string_view(rule) == "error";
+      const std::string line = model ? "decoder" : rule;
+      curves.line(line, {.marks = model, .dashed = !model});
+      for (int32_t count = model ? 0 : 1; count <= 2 * d && !models.empty(); ++count) {
+        const Score score = after(rule, count);
+        std::vector<double> values;
+        for (const Cell* cell : models) values.push_back(score.value(*cell));
+        FigurePoint point{double(count), mean(values)};
+        if (const Interval first = score.interval(*models.front(), .95); model) {
+          point.low = first.low;
+          point.high = first.high;
+        }
+        curves.add(line, point);
       }
-      series.points.push_back(point);
     }
-    figure.series.push_back(std::move(series));
+    list.push_back(curves.figure());
   }
-  return figure;
+  if (!has(*k.parts, "diversity")) return list;
+  Curves curves({"New tasks: whom do predictions resemble?",
+                 "Mean squared distance of predictions on new tasks, in units of the variance of y, means over seeds.",
+                 {"tasks in training", true},
+                 {"squared distance", true},
+                 {}});
+  for (const int32_t log_tasks : *k.log_tasks) {
+    for (const Cell* cell : of_tasks(log_tasks).of(result)) {
+      curves.add("to ridge regression", std::exp2(log_tasks), measure("to_ridge").value(*cell));
+      curves.add("to the posterior over training tasks", std::exp2(log_tasks), measure("to_posterior").value(*cell));
+    }
+  }
+  list.push_back(curves.figure());
+  return list;
 }
 
-Figure diversity_figure(const StudyResult& result, const Options& options) {
-  Figure figure{"New tasks: whom do predictions resemble?",
-                "Mean squared distance of predictions on new tasks, in units of the variance of y, "
-                "means over seeds.",
-                {"tasks in training", true},
-                {"squared distance", true},
-                {}};
-  for (const auto& [measure, name] :
-       {std::pair{"to_ridge", "to ridge regression"}, {"to_posterior", "to the posterior over training tasks"}}) {
-    FigureSeries series{name, {}};
-    for (const auto& [log_tasks, cells] : by_tasks(result, options)) {
-      std::vector<double> values;
-      for (const Cell* cell : cells) values.push_back(measure_of(*cell, measure).mean);
-      series.points.push_back({std::exp2(log_tasks), mean(values)});
-    }
-    figure.series.push_back(std::move(series));
-  }
-  return figure;
-}
-
-class LinearFunctions : public Study {
- public:
-  std::string_view name() const override { return "linear_functions"; }
-  std::string_view title() const override { return "Linear functions in context"; }
-  std::string_view question() const override {
-    return "Does a decoder learn to regress, or only the regressions it was trained on?";
-  }
-  std::vector<std::string> scales() const override { return {"quick", "full", "paper"}; }
-
-  void set_scale(std::string_view scale) override {
-    options_ = {};
-    Options& o = options_;
-    o.sweep.seeds = {0};
-    o.sweep.log_interval = 500;
-    if (scale == "quick") {
-      // Nothing unless it is asked for: `--parts=functions` is a run to see that all works.
-      o.dimensions = {2};
-      o.widths = {32};
-      o.layers = {2};
-      o.heads = {2};
-      o.function_rates = {5e-3};
-      o.function_steps = 6000;
-      o.log_tasks = {1, 10};
-      o.diversity_dimension = 2;
-      o.diversity_examples = 6;
-      o.diversity_width = 32;
-      o.diversity_layers = 2;
-      o.diversity_steps = 1000;
-      o.diversity_batch_size = 64;
-      o.sweep.log_interval = 50;
-      return;
-    }
-    o.parts = {kFunctions, kDiversity};
-    o.sweep.checkpoint_interval = 2000;
-    if (scale == "full") {
-      o.curriculum_steps = 500;
-      return;
-    }
-    // The published settings, with five seeds.
-    o.sweep.seeds = {0, 1, 2, 3, 4};
-    o.dimensions = {20};
-    o.widths = {256};
-    o.layers = {12};
-    o.heads = {8};
-    o.function_rates = {1e-4};
-    o.function_steps = 500'001;
-    o.curriculum_steps = 2000;
-    o.decay = false;
-    o.log_tasks.clear();
-    for (int32_t one = 0; one <= 20; ++one) o.log_tasks.push_back(one);
-    o.diversity_steps = 500'000;
-    o.sweep.checkpoint_interval = 10'000;
-    o.test_sequences = 4096;
-  }
-
-  void add_fields(ConfigTable& table) override {
-    Options& o = options_;
-    table.add("parts", &o.parts, "what is studied").one_of({kFunctions, kDiversity});
-    add_run_fields(table, o.sweep);
-    table.add("dimensions", &o.dimensions, "of the functions; one model each").at_least(1);
-    table.add("widths", &o.widths, "n_embd of each of them").at_least(2);
-    table.add("layers", &o.layers, "its blocks").at_least(1);
-    table.add("heads", &o.heads, "its n_head").at_least(1);
-    table.add("function_rates", &o.function_rates, "peak learning rates").at_least(0);
-    table.add("function_steps", &o.function_steps, "optimizer steps").at_least(1);
-    table.add("function_batch_size", &o.function_batch_size, "sequences a step").at_least(1);
-    table
-        .add("curriculum_steps", &o.curriculum_steps,
-             "one dimension (from 5) and two examples (from 11) more every so many steps; 0: all "
-             "from the start")
-        .at_least(0);
-    table.add("decay", &o.decay, "the learning rate falls linearly to 0, else it stays");
-    table.add("log_tasks", &o.log_tasks, "log2 of the training tasks; one model each").at_least(0).at_most(24);
-    table.add("diversity_dimension", &o.diversity_dimension, "d").at_least(1);
-    table.add("diversity_examples", &o.diversity_examples, "in a sequence").at_least(2);
-    table.add("noise", &o.noise, "standard deviation of y given x and task").at_least(1e-3);
-    table.add("diversity_width", &o.diversity_width, "n_embd").at_least(2);
-    table.add("diversity_layers", &o.diversity_layers, "blocks").at_least(1);
-    table.add("diversity_heads", &o.diversity_heads, "n_head").at_least(1);
-    table.add("diversity_rates", &o.diversity_rates, "peak learning rates").at_least(0);
-    table.add("diversity_steps", &o.diversity_steps, "optimizer steps").at_least(1);
-    table.add("diversity_batch_size", &o.diversity_batch_size, "sequences a step").at_least(1);
-    table.add("test_sequences", &o.test_sequences, "of every measure").at_least(2);
-    table.add("line_margin", &o.line_margin, "claims: distance from the error of least squares").at_least(0).at_most(1);
-  }
-
-  void check_options() const override {
-    const Options& o = options_;
-    check_sweep_options(o.sweep);
-    for (const auto* list : {&o.widths, &o.layers, &o.heads}) {
-      check(list->size() == o.dimensions.size(),
-            "dimensions has {} numbers and widths, layers or heads {}: they go together", o.dimensions.size(),
-            list->size());
-    }
-    check(!o.function_rates.empty() && !o.diversity_rates.empty(),
-          "a list of learning rates is empty: there is nothing to train");
-    for (const int32_t one : o.log_tasks) {
-      check(std::count(o.log_tasks.begin(), o.log_tasks.end(), one) == 1, "log_tasks: {} is there twice", one);
-    }
-  }
-
-  void run(StudyRun& run) override {
-    const Options& o = options_;
-    check(run.scouting() || !o.parts.empty(),
-          "parts is empty: this scale trains only what it is told to, such as --parts=functions");
-    if (has(o.parts, kFunctions)) {
-      for (size_t i = 0; i < o.dimensions.size(); ++i) run_functions(run, i);
-    }
-    if (has(o.parts, kDiversity)) {
-      for (const int32_t log_tasks : o.log_tasks) run_diversity(run, log_tasks);
-    }
-  }
-
-  std::vector<DeclaredClaim> claims() const override {
-    const Options o = options_;
-    const auto with = [o](auto rule) {
-      return [o, rule](const StudyResult& result, double confidence) {
-        Judgement judgement = rule(result, o, confidence);
-        if (judgement.evidence.empty()) judgement.evidence = "this part was not trained";
-        return judgement;
-      };
-    };
-    const auto distance = [&](const char* measure, bool rises) {
-      return with([=](const StudyResult& result, const Options& options, double confidence) {
-        return judge_distance(result, options, measure, rises, confidence);
-      });
-    };
-    return {{"least_squares",
-             fmt::format("Without noise, the squared error after k < d examples is within {0} of "
-                         "1 - k/d of the variance of y, and after 2d at most {0}, in every seed.",
-                         o.line_margin),
-             with(judge_line)},
-            {"rules",
-             "It is below that of averaging and of three nearest neighbours after every number of "
-             "examples from 2 to 2d, and not above it after 1, in every seed.",
-             with(judge_rules)},
-            {"nearer_to_ridge",
-             "On new tasks, the distance of predictions from ridge regression falls with every "
-             "larger number of training tasks, in every seed.",
-             distance("to_ridge", false)},
-            {"farther_from_posterior",
-             "The distance from the posterior over the training tasks rises with every larger "
-             "number of them, in every seed.",
-             distance("to_posterior", true)},
-            {"crossing",
-             "In every seed there is a number of training tasks from which on predictions on new "
-             "tasks are nearer to ridge regression than to the posterior.",
-             with(judge_crossing)}};
-  }
-
-  void describe(StudyResult& result) const override {
-    const Options& o = options_;
-    result.settings = {
-        {"functions",
-         fmt::format("d = {}, {} layers, widths {}, {} steps of {} sequences of 2d + 1 examples, "
-                     "rates {}, {}",
-                     fmt::join(o.dimensions, " and "), fmt::join(o.layers, " and "), fmt::join(o.widths, " and "),
-                     o.function_steps, o.function_batch_size, fmt::join(o.function_rates, ", "),
-                     o.curriculum_steps > 0 ? fmt::format("a dimension more every {} steps", o.curriculum_steps)
-                                            : "all dimensions from the start")},
-        {"diversity", fmt::format("d = {}, {} examples, noise {}, 2^({}) tasks, {} layers of width {}, {} steps "
-                                  "of {} sequences, rates {}",
-                                  o.diversity_dimension, o.diversity_examples, o.noise, fmt::join(o.log_tasks, ", "),
-                                  o.diversity_layers, o.diversity_width, o.diversity_steps, o.diversity_batch_size,
-                                  fmt::join(o.diversity_rates, ", "))},
-        {"seeds", fmt::format("{}", fmt::join(o.sweep.seeds, ", "))},
-        {"test sequences", fmt::to_string(o.test_sequences)}};
-    result.caveats = {
-        "Least squares is the best that can be done without noise only from d examples on; before, "
-        "it is the best for weights of this distribution.",
-        "Weights start as in the recipe of this project, not as GPT-2's do: from those a small "
-        "model stays for long at predictions that use its examples little.",
-        "A model that predicts as ridge regression does need not compute it so.",
-        "Where the posterior and ridge regression agree, as they do for many tasks, a distance "
-        "cannot tell who is imitated: read both curves.",
-        "With the same number of steps, models of more tasks see each of them less often."};
-    for (const int32_t d : o.dimensions) {
-      if (has(o.parts, kFunctions)) result.figures.push_back(functions_figure(result, d));
-    }
-    if (has(o.parts, kDiversity)) result.figures.push_back(diversity_figure(result, o));
-  }
-
- private:
-  Experiment base(const std::string& task, const std::string& variant, int32_t width, int32_t layers,
-                  const std::vector<double>& rates, int32_t steps, int32_t batch_size) const {
-    Experiment experiment = sweep_experiment(options_.sweep, task, variant, nullptr, width);
-    experiment.n_layer = layers;
-    experiment.learning_rates = rates;
-    experiment.steps = steps;
-    experiment.batch_size = batch_size;
-    experiment.optimizer = recipe_optimizer(steps);
-    experiment.optimizer->beta2 = 0.999;
-    experiment.optimizer->weight_decay = 0;
-    return experiment;
-  }
-
-  void run_functions(StudyRun& run, size_t i) const {
-    const Options& o = options_;
-    const ContextRegression data({.dimension = o.dimensions[i],
-                                  .examples = Options::examples_of(o.dimensions[i]),
-                                  .curriculum_steps = o.curriculum_steps,
-                                  .test_sequences = o.test_sequences,
-                                  .validation_sequences = o.sweep.validation_items,
-                                  .evaluation_rows = o.sweep.evaluation_rows});
-    Experiment one = base(functions_name(o.dimensions[i]), "decoder", o.widths[i], o.layers[i], o.function_rates,
-                          o.function_steps, o.function_batch_size);
-    one.generated = &data;
-    one.model = context_regression_config(data.options(), o.layers[i], o.widths[i], o.heads[i]);
-    if (!o.decay) one.optimizer->schedule = {};
-    run_experiment(run, o.sweep, one);
-  }
-
-  void run_diversity(StudyRun& run, int32_t log_tasks) const {
-    const Options& o = options_;
-    const ContextRegression data({.dimension = o.diversity_dimension,
-                                  .examples = o.diversity_examples,
-                                  .noise = o.noise,
-                                  .tasks = int64_t{1} << log_tasks,
-                                  .test_sequences = o.test_sequences,
-                                  .validation_sequences = o.sweep.validation_items,
-                                  .evaluation_rows = o.sweep.evaluation_rows});
-    Experiment one = base(kDiversity, tasks_name(log_tasks), o.diversity_width, o.diversity_layers, o.diversity_rates,
-                          o.diversity_steps, o.diversity_batch_size);
-    one.generated = &data;
-    one.model = context_regression_config(data.options(), o.diversity_layers, o.diversity_width, o.diversity_heads);
-    // A triangle: half of the steps up, half of them down.
-    one.optimizer->schedule = {graph::Decay::linear, std::max(1, o.diversity_steps / 2), o.diversity_steps, 0};
-    run_experiment(run, o.sweep, one);
-  }
-
-  Options options_;
-};
+const StudyOf<Keys> kStudy = {
+    .name = "linear_functions",
+    .title = "Linear functions in context",
+    .question = "Does a decoder learn to regress, or only the regressions it was trained on?",
+    .check = check_keys,
+    .experiments = experiments,
+    .claims = claims,
+    .figures = figures,
+    .caveats =
+        {"Least squares is the best that can be done without noise only from d examples on; before, it is the best for "
+         "weights of this distribution.",
+         "Weights start as in the recipe of this project, not as GPT-2's do: from those a small model stays for long "
+         "at "
+         "predictions that use its examples little.",
+         "A model that predicts as ridge regression does need not compute it so.",
+         "Where the posterior and ridge regression agree, as they do for many tasks, a distance cannot tell who is "
+         "imitated: read both curves.",
+         "With the same number of steps, models of more tasks see each of them less often."},
+    .on_request = [](const Keys& k) { return k.parts->empty() ? "--parts=functions" : nullptr; }};
 
 }  // namespace
 }  // namespace surtsey::experiments
 
-int main(int argc, char** argv) {
-  surtsey::experiments::LinearFunctions study;
-  return surtsey::experiments::run_study(argc, argv, study);
-}
+int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

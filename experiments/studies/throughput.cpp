@@ -3,19 +3,17 @@
 //   build/experiments/throughput --scale quick --models=27.5k,104k --members=1,8
 //   build/experiments/throughput --models='V64 T64 L4 C128 H4 B12'
 //
-// Each entry is a cell: a decoder's whole step (data ring, forward, backward, clipping, AdamW), as
-// every study trains it. A sample is the mean of as many steps as make sample_gflop; numbers are
-// medians of samples. metrics.jsonl has every sample, throughput.csv a line an entry. An entry that
-// is finished is never measured again.
+// Each entry is a cell: a decoder's whole step (data ring, forward, backward, clipping, AdamW), as every study trains
+// it. A sample is the mean of as many steps as make sample_gflop; numbers are medians of samples. metrics.jsonl has
+// every sample, throughput.csv a line an entry. An entry that is finished is never measured again.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <map>
-#include <set>
 #include <sstream>
 
 #include "experiments/base/join.h"
 #include "experiments/profile/ceilings.h"
+#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/markov.h"
 #include "shaders/spirv.h"
@@ -29,14 +27,31 @@ constexpr double kMebibyte = 1 << 20;
 // In f16 the first steps look for the loss scale, which is halved at each that is skipped.
 constexpr int64_t kMostSkipped = 16;
 
-struct Options {
-  std::vector<std::string> models;
-  std::vector<std::string> dtypes = {"f32", "bf16", "f16"};
-  std::vector<int32_t> members;
-  int32_t repetitions = 5;
-  int32_t warm_up = 1;
-  double sample_gflop = 4;
-  double most_gflop = 0;
+struct Keys : KeySet {
+  Keys() { sweep.ensemble_size = std::numeric_limits<int32_t>::max(); }  // an entry is one ensemble, whatever its size
+  SweepOptions sweep;
+  Key<std::vector<std::string>> models{this,
+                                       "models",
+                                       {{"27.5k", "104k", "818k", "10.8M"},
+                                        {"27.5k", "104k", "818k", "10.8M", "124M"},
+                                        {"27.5k", "104k", "818k", "10.8M", "124M", "355M", "774M", "1558M"}},
+                                       "names, or sizes such as 'V16 T32 L2 C32 H2 B64': vocabulary, tokens, layers, "
+                                       "width, heads, sequences of a step"};
+  Key<std::vector<std::string>> dtypes{this,
+                                       "dtypes",
+                                       {{"f32", "bf16", "f16"}},
+                                       "of activations, as far as the device stores them",
+                                       {"f32", "bf16", "f16"}};
+  Key<std::vector<int32_t>> members{this, "members", {{1, 4}, {1, 8}, {1, 8, 64}}, "models of an ensemble", 1, 4096};
+  Key<int32_t> repetitions{this, "repetitions", {3, 5, 9}, "samples of which the median is taken", 1};
+  Key<int32_t> warm_up{this, "warm_up", {1, 1, 2}, "samples before them", 1};
+  Key<double> sample_gflop{
+      this, "sample_gflop", {2, 4, 1000}, "steps of a sample: as many as make this, from 1 to 64", 0};
+  Key<double> most_gflop{this,
+                         "most_gflop",
+                         {10, 1200, 0},
+                         "of a step: larger ones are left out, but for single models in f32; 0: none",
+                         0};
 };
 
 struct Rung {
@@ -65,10 +80,9 @@ std::vector<Rung> named_rungs() {
                              rung("818k", {64, 64, 4, 128, 4, 12}), rung("10.8M", {65, 256, 6, 384, 6, 8})};
   for (const auto& [name, layers, width] : {std::tuple{"124M", 12, 768}, std::tuple{"355M", 24, 1024},
                                             std::tuple{"774M", 36, 1280}, std::tuple{"1558M", 48, 1600}}) {
-    Rung gpt2 = rung(name, {50257, 1024, layers, width, width / 64, 1});
+    Rung& gpt2 = rungs.emplace_back(rung(name, {50257, 1024, layers, width, width / 64, 1}));
     gpt2.model.activation = Activation::gelu_tanh;
     gpt2.model.tied = true;
-    rungs.push_back(std::move(gpt2));
   }
   return rungs;
 }
@@ -81,8 +95,9 @@ Rung parse_rung(const std::string& text) {
     names.push_back(known.name);
   }
   const std::string expected = fmt::format(
-      "models: '{}' is none of {}, nor a size such as 'V16 T32 L2 C32 H2 B64' (vocabulary, tokens, "
-      "layers, width, heads, sequences)",
+      "models: '{}' is none of {}, nor a size such as 'V16 T32 L2 C32 H2 B64' (vocabulary, tokens, layers, width, "
+      "heads, "
+      "sequences)",
       text, join(names, ", "));
   std::map<char, int64_t> values;
   std::istringstream words(text);
@@ -104,9 +119,18 @@ Rung parse_rung(const std::string& text) {
   return parsed;
 }
 
+void check_keys(const Keys& k) {
+  check(!k.models->empty() && !k.dtypes->empty() && !k.members->empty(),
+        "models, dtypes and members each want one entry at the least");
+  check_once(*k.models, "models");
+  check_once(*k.dtypes, "dtypes");
+  check_once(*k.members, "members");
+  for (const std::string& model : *k.models) parse_rung(model);
+}
+
 // One measurement: a rung, a type, a number of members.
 struct Entry {
-  const Rung& rung;
+  Rung rung;
   std::string dtype;
   int32_t members = 1;
   int64_t parameters = 0;
@@ -117,37 +141,7 @@ struct Entry {
   int64_t sample_steps(double gigaflops) const {
     return std::clamp(static_cast<int64_t>(gigaflops * 1e9 / step_flops()), int64_t{1}, kMostSteps);
   }
-  std::vector<Member> list() const {
-    std::vector<Member> list;
-    for (int32_t i = 0; i < members; ++i) list.push_back({static_cast<uint32_t>(i), kLearningRate});
-    return list;
-  }
 };
-
-Experiment experiment_of(const Entry& entry, const tasks::Task& data, const Options& options) {
-  Experiment experiment;
-  experiment.variant = entry.rung.name + " " + entry.variant();
-  experiment.data = &data;
-  experiment.model = entry.rung.model;
-  experiment.width = static_cast<int32_t>(entry.rung.model.n_embd);
-  experiment.n_layer = static_cast<int32_t>(entry.rung.model.n_layer);
-  experiment.batch_size = entry.rung.batch_size;
-  experiment.dtype = parse_dtype(entry.dtype);
-  experiment.steps =
-      static_cast<int32_t>(entry.sample_steps(options.sample_gflop) * (options.warm_up + options.repetitions));
-  return experiment;
-}
-
-// Cheap to draw, and of any length; what the text says does not matter here.
-tasks::MarkovTask text_for(const Rung& rung) {
-  constexpr int64_t kMostSymbols = 256;
-  tasks::MarkovOptions options;
-  options.symbols = static_cast<int32_t>(std::min(rung.model.vocab_size, kMostSymbols));
-  options.order = 1;
-  options.shares = {0.5, 0.5};
-  options.block_size = static_cast<int32_t>(rung.model.block_size);
-  return tasks::MarkovTask(options);
-}
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -157,25 +151,15 @@ double median(std::vector<double> values) {
 
 // The standard error is that of the median of normal samples, sqrt(pi / 2) times the mean's.
 Measure median_of(const std::string& name, const std::vector<double>& values) {
-  const auto n = static_cast<double>(values.size());
-  double mean = 0, squares = 0;
-  for (const double value : values) mean += value / n;
-  for (const double value : values) squares += (value - mean) * (value - mean);
-  const double error = values.size() < 2 ? 0 : 1.2533 * std::sqrt(squares / (n - 1) / n);
-  return {name, median(values), error, static_cast<int64_t>(values.size())};
+  return {name, median(values), values.size() < 2 ? 0 : 1.2533 * standard_error(values),
+          static_cast<int64_t>(values.size())};
 }
 
-// What the plan of an entry says, and the seconds of a step in every sample.
-struct Timed {
-  graph::Plan plan;
-  double host_seconds = 0;  // of a submission
-  std::vector<double> step_seconds;
-};
-
-Timed time_steps(engine::Device& device, const Entry& entry, const Experiment& experiment, const Options& options) {
+PackResult time_steps(const Keys& k, const Entry& entry, double peak_gflops, engine::Device& device,
+                      const Experiment& experiment, const std::vector<Member>& members) {
   const Model model(entry.rung.model);
   engine::Session session(device, {.quiet = true});
-  const std::unique_ptr<Trainer> trainer = make_trainer(session, model, experiment, entry.list());
+  const std::unique_ptr<Trainer> trainer = make_trainer(session, model, experiment, members);
   session.allocate();
   trainer->initialise();
   RunOptions run;
@@ -186,267 +170,187 @@ Timed time_steps(engine::Device& device, const Entry& entry, const Experiment& e
             member.skipped);
     }
   };
-  const int64_t steps = entry.sample_steps(options.sample_gflop);
-  run.until = steps * options.warm_up;
+  const int64_t steps = entry.sample_steps(k.sample_gflop);
+  run.until = steps * k.warm_up;
   trainer->run(run);
-  Timed timed;
-  for (int32_t i = 0; i < options.repetitions; ++i) {
-    run.until += steps;
-    const auto start = std::chrono::steady_clock::now();
-    trainer->run(run);
-    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-    timed.step_seconds.push_back(spent.count() / static_cast<double>(steps));
-  }
-  timed.plan = session.plan("train");
-  timed.host_seconds = static_cast<double>(session.host_ns_per_submission("train")) / 1e9;
-  return timed;
-}
+  const graph::Plan& plan = session.plan("train");
+  const double gflop = static_cast<double>(plan.matmul_flops) / 1e9;
 
-Cell measure(StudyRun& run, const Entry& entry, const Experiment& experiment, const Options& options,
-             double peak_gflops) {
-  const Timed timed = time_steps(run.device(), entry, experiment, options);
-  const auto tokens = static_cast<double>(entry.tokens_per_step());
-  const double gflop = static_cast<double>(timed.plan.matmul_flops) / 1e9;
-  const int64_t steps = entry.sample_steps(options.sample_gflop);
-
-  Cell cell;
-  cell.cell = cell_name(experiment, entry.list().front());
+  PackResult result;
+  Cell& cell = result.cells.emplace_back();
+  cell.cell = cell_name(experiment, members.front());
   cell.variant = entry.variant();
   cell.parameters = entry.parameters;
   cell.n_layer = experiment.n_layer;
   cell.n_embd = experiment.width;
   cell.learning_rate = kLearningRate;
-  cell.steps = steps * options.repetitions;
+  cell.steps = steps * k.repetitions;
   cell.tokens = cell.steps * entry.tokens_per_step();
-  cell.flops = static_cast<double>(timed.plan.flops) * static_cast<double>(cell.steps);
+  cell.flops = static_cast<double>(plan.flops) * static_cast<double>(cell.steps);
   std::vector<double> milliseconds, rates, gflops, percents;
-  for (const double seconds : timed.step_seconds) {
-    cell.train_seconds += seconds * static_cast<double>(steps);
+  for (int64_t done = steps; done <= cell.steps; done += steps) {
+    run.until += steps;
+    const auto start = std::chrono::steady_clock::now();
+    trainer->run(run);
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+    const double seconds = spent.count() / static_cast<double>(steps);
+    cell.train_seconds += spent.count();
     milliseconds.push_back(1e3 * seconds);
-    rates.push_back(tokens / seconds);
+    rates.push_back(static_cast<double>(entry.tokens_per_step()) / seconds);
     gflops.push_back(gflop / seconds);
     percents.push_back(100 * gflops.back() / peak_gflops);
-    const auto done = static_cast<int64_t>(rates.size()) * steps;
-    run.directory().append(MetricLine{
-        cell.cell,
-        done,
-        done * entry.tokens_per_step(),
-        {{"step_ms", milliseconds.back()}, {"tokens_per_second", rates.back()}, {"percent_of_peak", percents.back()}}});
+    result.metrics.push_back({cell.cell,
+                              done,
+                              done * entry.tokens_per_step(),
+                              {{"step_ms", milliseconds.back()},
+                               {"tokens_per_second", rates.back()},
+                               {"percent_of_peak", percents.back()}}});
   }
   const auto planned = [](const char* name, double value) { return Measure{name, value, 0, 1}; };
-  cell.measures = {median_of("tokens_per_second", rates),
-                   median_of("step_ms", milliseconds),
-                   median_of("gflops", gflops),
-                   median_of("percent_of_peak", percents),
-                   planned("planned_mib", static_cast<double>(planned_bytes(timed.plan)) / kMebibyte),
-                   planned("dispatches", static_cast<double>(timed.plan.dispatches.size())),
-                   planned("barriers", static_cast<double>(timed.plan.barriers.size())),
-                   planned("host_us_per_submission", 1e6 * timed.host_seconds)};
-  return cell;
+  cell.measures = {
+      median_of("tokens_per_second", rates),
+      median_of("step_ms", milliseconds),
+      median_of("gflops", gflops),
+      median_of("percent_of_peak", percents),
+      planned("planned_mib", static_cast<double>(planned_bytes(plan)) / kMebibyte),
+      planned("dispatches", static_cast<double>(plan.dispatches.size())),
+      planned("barriers", static_cast<double>(plan.barriers.size())),
+      planned("host_us_per_submission", static_cast<double>(session.host_ns_per_submission("train")) / 1e3)};
+  fmt::print(stderr, "{}: {:.4g} tokens/s\n", experiment.variant, cell.measures.front().mean);
+  return result;
 }
 
-// A line a cell, numbers in full; the same columns, rounded, for the terminal.
-std::string cells_csv(const StudyResult& result) {
-  std::string text = "cell,parameters,n_layer,n_embd,variant,steps,tokens,flops,seconds";
-  for (const Cell& cell : result.cells) {
-    if (&cell == result.cells.data()) {
-      for (const Measure& one : cell.measures) {
-        text += "," + one.name;
-        if (one.n > 1) text += "," + one.name + "_standard_error";
+// Cheap to draw, and of any length; what the text says does not matter here.
+std::shared_ptr<tasks::MarkovTask> text_for(const Rung& rung) {
+  tasks::MarkovOptions options;
+  options.symbols = static_cast<int32_t>(std::min(rung.model.vocab_size, int64_t{256}));
+  options.order = 1;
+  options.shares = {.5, .5};
+  options.block_size = static_cast<int32_t>(rung.model.block_size);
+  return std::make_shared<tasks::MarkovTask>(options);
+}
+
+std::string left_out(const Keys& k, const Entry& entry, const Experiment& experiment,
+                     const engine::DeviceInfo& device) {
+  const bool single = experiment.dtype == graph::DType::f32;
+  if (!single && !device.target.f16_storage) return "the device has no 16-bit storage";
+  if (!(single && entry.members == 1) && k.most_gflop > 0 && entry.step_flops() > 1e9 * k.most_gflop)
+    return fmt::format("{:.0f} GFLOP a step", entry.step_flops() / 1e9);
+  try {
+    const std::vector<Member> members(static_cast<size_t>(entry.members), Member{0, kLearningRate});
+    const auto bytes = static_cast<double>(pack_cost(device.target, experiment, members).bytes);
+    return bytes <= static_cast<double>(device.memory_bytes)
+               ? ""
+               : fmt::format("it takes {:.1f} GiB", bytes / kMebibyte / 1024);
+  } catch (const UserError& error) {
+    return error.what();  // a tensor is more than the device allocates at once
+  }
+}
+
+std::vector<Experiment> experiments(const Keys& k) {
+  std::vector<Experiment> list;
+  const auto peak = std::make_shared<double>(0);  // measured when it is first needed
+  for (const std::string& name : *k.models) {
+    const Rung rung = parse_rung(name);
+    const auto text = text_for(rung);
+    const int64_t parameters = Model(rung.model).parameter_count();
+    for (const std::string& dtype : *k.dtypes) {
+      for (const int32_t members : *k.members) {
+        const Entry entry{rung, dtype, members, parameters};
+        Experiment& one = list.emplace_back();
+        one.variant = rung.name + " " + entry.variant();
+        one.data = text;
+        one.model = rung.model;
+        one.width = static_cast<int32_t>(rung.model.n_embd);
+        one.n_layer = static_cast<int32_t>(rung.model.n_layer);
+        one.batch_size = rung.batch_size;
+        one.dtype = parse_dtype(dtype);
+        one.steps = static_cast<int32_t>(entry.sample_steps(k.sample_gflop) * (k.warm_up + k.repetitions));
+        one.seeds = seeds(members);
+        one.learning_rates = {kLearningRate};
+        one.left_out = [&k, entry, experiment = one](const auto& device) {
+          return left_out(k, entry, experiment, device);
+        };
+        one.procedure = [&k, entry, peak](auto& device, const auto& experiment, const auto& list) {
+          if (*peak == 0) *peak = measure_ceilings(device, shaders::default_cache_directory()).f32_gflops;
+          return time_steps(k, entry, *peak, device, experiment, list);
+        };
       }
-      text += "\n";
     }
-    text += fmt::format("{},{},{},{},{},{},{},{},{}", cell.cell, cell.parameters, cell.n_layer, cell.n_embd,
-                        cell.variant, cell.steps, cell.tokens, cell.flops, cell.train_seconds);
-    for (const Measure& one : cell.measures) {
-      text += fmt::format(",{}", one.mean);
-      if (one.n > 1) text += fmt::format(",{}", one.standard_error);
-    }
-    text += "\n";
   }
-  return text;
+  return list;
 }
 
-std::string cells_table(const StudyResult& result) {
-  const std::vector<std::string> names = {"tokens_per_second", "step_ms",     "gflops",
-                                          "percent_of_peak",   "planned_mib", "dispatches"};
-  std::string text = fmt::format("{:>12}  {:<9}", "parameters", "variant");
-  for (const std::string& name : names) text += fmt::format("  {:>17}", name);
-  text += "\n";
+// A line a cell, numbers in full; then the same columns, rounded, for the terminal.
+void write_tables(const Keys&, StudyRun& run) {
+  StudyResult& result = run.result();
+  result.benchmark = true;
+  check(!result.cells.empty(), "nothing was measured: {}", join(result.caveats, " "));
+  std::string csv = "cell,parameters,n_layer,n_embd,variant,steps,tokens,flops,seconds";
+  for (const Measure& one : result.cells.front().measures)
+    csv += "," + one.name + (one.n > 1 ? "," + one.name + "_standard_error" : "");
+  std::string table = fmt::format("{:>12}  {:<9}", "parameters", "variant");
+  const char* shown[] = {"tokens_per_second", "step_ms", "gflops", "percent_of_peak", "planned_mib", "dispatches"};
+  for (const char* name : shown) table += fmt::format("  {:>17}", name);
   for (const Cell& cell : result.cells) {
-    text += fmt::format("{:12}  {:<9}", cell.parameters, cell.variant);
-    for (const std::string& name : names) text += fmt::format("  {:>17.4g}", cell.find_measure(name)->mean);
-    text += "\n";
+    csv += fmt::format("\n{},{},{},{},{},{},{},{},{}", cell.cell, cell.parameters, cell.n_layer, cell.n_embd,
+                       cell.variant, cell.steps, cell.tokens, cell.flops, cell.train_seconds);
+    for (const Measure& one : cell.measures)
+      csv += fmt::format(",{}", one.mean) + (one.n > 1 ? fmt::format(",{}", one.standard_error) : "");
+    table += fmt::format("\n{:12}  {:<9}", cell.parameters, cell.variant);
+    for (const char* name : shown) table += fmt::format("  {:>17.4g}", cell.find_measure(name)->mean);
   }
-  return text;
+  write_file_atomic(run.directory().path() / "throughput.csv", csv + "\n");
+  fmt::print("{}\n", table);
 }
 
 // A measure against size, a line a variant.
-Figure figure_of(const StudyResult& result, const std::string& measure, const std::string& title,
-                 const std::string& note, FigureAxis axis) {
-  Figure figure{title, note, {"parameters", true}, std::move(axis), {}};
+Figure against_size(const StudyResult& result, const std::string& measure, Figure frame) {
+  Curves curves(std::move(frame));
   for (const Cell& cell : result.cells) {
-    auto series = std::find_if(figure.series.begin(), figure.series.end(),
-                               [&](const FigureSeries& one) { return one.name == cell.variant; });
-    if (series == figure.series.end()) {
-      series = figure.series.insert(series, FigureSeries{cell.variant, {}});
-    }
     const Measure& one = *cell.find_measure(measure);
     const double error = one.n > 1 ? one.standard_error : kNoValue;
-    series->points.push_back({static_cast<double>(cell.parameters), one.mean, one.mean - error, one.mean + error});
+    curves.add(cell.variant, {static_cast<double>(cell.parameters), one.mean, one.mean - error, one.mean + error});
   }
-  return figure;
+  return curves.figure();
 }
 
-class Throughput : public Study {
- public:
-  std::string_view name() const override { return "throughput"; }
-  std::string_view title() const override { return "How fast a training step is, by size"; }
-  std::string_view question() const override {
-    return "What do size, ensembles and 16-bit activations do to tokens per second, to the share "
-           "of the device's peak, and to memory?";
-  }
-  std::vector<std::string> scales() const override { return {"quick", "full", "paper"}; }
+std::vector<Figure> figures(const Keys&, const StudyResult& result) {
+  const FigureAxis size{"parameters", true};
+  return {
+      against_size(result, "tokens_per_second",
+                   {"Tokens per second by size",
+                    "All members together, data and optimizer included; whiskers are standard errors.",
+                    size,
+                    {"tokens per second", true},
+                    {}}),
+      against_size(result, "percent_of_peak",
+                   {"Share of the measured peak by size",
+                    "Products alone over what f32 multiply-adds reach on this device at best.",
+                    size,
+                    {"% of the f32 peak", true},
+                    {}}),
+      against_size(result, "planned_mib",
+                   {"Planned memory by size", "State, outputs and the arena of a step.", size, {"MiB", true}, {}}),
+      against_size(result, "dispatches", {"Dispatches of a step by size", "From the plan.", size, {"dispatches"}, {}})};
+}
 
-  void set_scale(std::string_view scale) override {
-    options_ = {};
-    options_.models = {"27.5k", "104k", "818k", "10.8M"};
-    if (scale == "quick") {
-      options_.members = {1, 4};
-      options_.repetitions = 3;
-      options_.sample_gflop = 2;
-      options_.most_gflop = 10;
-      return;
-    }
-    options_.models.push_back("124M");
-    options_.members = {1, 8};
-    options_.most_gflop = 1200;
-    if (scale == "full") return;
-    options_.models.insert(options_.models.end(), {"355M", "774M", "1558M"});
-    options_.members = {1, 8, 64};
-    options_.repetitions = 9;
-    options_.warm_up = 2;
-    options_.sample_gflop = 1000;
-    options_.most_gflop = 0;
-  }
-
-  void add_fields(ConfigTable& table) override {
-    table.add("models", &options_.models,
-              "names, or sizes such as 'V16 T32 L2 C32 H2 B64': vocabulary, tokens, layers, width, "
-              "heads, sequences of a step");
-    table.add("dtypes", &options_.dtypes, "of activations, as far as the device stores them")
-        .one_of({"f32", "bf16", "f16"});
-    table.add("members", &options_.members, "models of an ensemble").at_least(1).at_most(4096);
-    table.add("repetitions", &options_.repetitions, "samples of which the median is taken").at_least(1);
-    table.add("warm_up", &options_.warm_up, "samples before them").at_least(1);
-    table.add("sample_gflop", &options_.sample_gflop, "steps of a sample: as many as make this, from 1 to 64")
-        .at_least(0);
-    table
-        .add("most_gflop", &options_.most_gflop,
-             "of a step: larger ones are left out, but for single models in f32; 0: none")
-        .at_least(0);
-  }
-
-  void check_options() const override {
-    check(!options_.models.empty() && !options_.dtypes.empty() && !options_.members.empty(),
-          "models, dtypes and members each want one entry at the least");
-    const auto once = [](const auto& list, const char* key) {
-      for (size_t i = 0; i < list.size(); ++i)
-        check(std::find(list.begin(), list.begin() + static_cast<std::ptrdiff_t>(i), list[i]) ==
-                  list.begin() + static_cast<std::ptrdiff_t>(i),
-              "{}: {} is there twice", key, list[i]);
-    };
-    once(options_.models, "models");
-    once(options_.dtypes, "dtypes");
-    once(options_.members, "members");
-    for (const std::string& model : options_.models) parse_rung(model);
-  }
-
-  void run(StudyRun& run) override {
-    left_out_.clear();
-    for (const std::string& name : options_.models) {
-      const Rung rung = parse_rung(name);
-      const tasks::MarkovTask text = text_for(rung);
-      const int64_t parameters = Model(rung.model).parameter_count();
-      for (const std::string& dtype : options_.dtypes)
-        for (const int32_t members : options_.members) visit(run, {rung, dtype, members, parameters}, text);
-    }
-    if (run.scouting()) return;
-    run.result().benchmark = true;
-    check(!run.result().cells.empty(), "nothing was measured: {}", join(left_out_, "; "));
-    write_file_atomic(run.directory().path() / "throughput.csv", cells_csv(run.result()));
-    fmt::print("{}", cells_table(run.result()));
-  }
-
-  // It measures; what is fast enough is for its reader to say.
-  std::vector<DeclaredClaim> claims() const override { return {}; }
-
-  void describe(StudyResult& result) const override {
-    result.settings = {{"models", join(options_.models, ", ")},
-                       {"samples", fmt::format("median of {}, after {} to warm up; {} GFLOP each or one step",
-                                               options_.repetitions, options_.warm_up, options_.sample_gflop)}};
-    result.figures = {
-        figure_of(result, "tokens_per_second", "Tokens per second by size",
-                  "All members together, data and optimizer included; whiskers are standard errors.",
-                  {"tokens per second", true}),
-        figure_of(result, "percent_of_peak", "Share of the measured peak by size",
-                  "Products alone over what f32 multiply-adds reach on this device at best.",
-                  {"% of the f32 peak", true}),
-        figure_of(result, "planned_mib", "Planned memory by size", "State, outputs and the arena of a step.",
-                  {"MiB", true}),
-        figure_of(result, "dispatches", "Dispatches of a step by size", "From the plan.", {"dispatches", false})};
-    result.caveats = {"Times are wall clock: whatever else ran on the machine is in them.",
-                      "The peak is that of f32 multiply-adds, whatever activations are stored in.",
-                      "Sizes differ in depth, length and batch as well: a line joins models, it is no law."};
-    for (const std::string& one : left_out_) result.caveats.push_back(one + " was left out.");
-  }
-
- private:
-  void visit(StudyRun& run, const Entry& entry, const tasks::Task& text) {
-    const engine::DeviceInfo& device = run.device().info();
-    const Experiment experiment = experiment_of(entry, text, options_);
-    const auto leave_out = [&](const std::string& why) {
-      left_out_.push_back(fmt::format("{} ({})", experiment.variant, why));
-      if (said_.insert(experiment.variant).second) {
-        fmt::print(stderr, "left out: {}\n", left_out_.back());
-      }
-    };
-    if (experiment.dtype != graph::DType::f32 && !device.target.f16_storage) {
-      return leave_out("the device has no 16-bit storage");
-    }
-    const bool plain = entry.members == 1 && experiment.dtype == graph::DType::f32;
-    if (!plain && options_.most_gflop > 0 && entry.step_flops() > 1e9 * options_.most_gflop) {
-      return leave_out(fmt::format("{:.0f} GFLOP a step", entry.step_flops() / 1e9));
-    }
-    const std::vector<Member> members = entry.list();
-    if (run.finished(cell_name(experiment, members.front()))) return;
-    try {
-      const auto bytes = static_cast<double>(pack_cost(device.target, experiment, members).bytes);
-      if (bytes > static_cast<double>(device.memory_bytes)) {
-        return leave_out(fmt::format("it takes {:.1f} GiB", bytes / kMebibyte / 1024));
-      }
-    } catch (const UserError& error) {
-      return leave_out(error.what());  // a tensor is more than the device allocates at once
-    }
-    if (run.scouting()) return run.scouting()({experiment, members});
-    if (peak_gflops_ == 0) {
-      peak_gflops_ = measure_ceilings(run.device(), shaders::default_cache_directory()).f32_gflops;
-    }
-    const Cell cell = measure(run, entry, experiment, options_, peak_gflops_);
-    run.add({cell});
-    fmt::print(stderr, "{}: {:.4g} tokens/s\n", experiment.variant, cell.find_measure("tokens_per_second")->mean);
-  }
-
-  Options options_;
-  double peak_gflops_ = 0;             // measured when it is first needed
-  std::vector<std::string> left_out_;  // entries, and why
-  std::set<std::string> said_;         // of these, on stderr: a plan visits all of them twice
-};
+// It measures and claims nothing; what is fast enough is for its reader to say.
+const StudyOf<Keys> kStudy = {
+    .name = "throughput",
+    .title = "How fast a training step is, by size",
+    .question =
+        "What do size, ensembles and 16-bit activations do to tokens per second, to the share of the device's "
+        "peak, and to memory?",
+    .check = check_keys,
+    .experiments = experiments,
+    .figures = figures,
+    .caveats = {"Times are wall clock: whatever else ran on the machine is in them.",
+                "The peak is that of f32 multiply-adds, whatever activations are stored in.",
+                "Sizes differ in depth, length and batch as well: a line joins models, it is no law."},
+    .finish = write_tables};
 
 }  // namespace
 }  // namespace surtsey::experiments
 
-int main(int argc, char** argv) {
-  surtsey::experiments::Throughput study;
-  return surtsey::experiments::run_study(argc, argv, study);
-}
+int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

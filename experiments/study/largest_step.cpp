@@ -1,5 +1,7 @@
 #include "experiments/study/largest_step.h"
 
+#include "experiments/study/plan.h"
+#include "experiments/train/train.h"
 #include "experiments/train/train_session.h"
 
 namespace surtsey::experiments {
@@ -21,20 +23,20 @@ void fill_ring(engine::Session& session, const PackStep& step) {
 
 }  // namespace
 
-PackStep largest_step(engine::Device& device, Study& study) {
+PackStep largest_step(engine::Device& device, const Study& study) {
   PackStep largest;
   double most = 0;
-  StudyRun run(device, [&](const ScoutedPack& pack) {
+  for (const PlannedPack& pack : packs_of(study, device.info())) {
+    if (!pack.counts()) continue;
     PackStep step = first_step(pack.experiment, pack.members);
     const auto tokens =
         static_cast<double>(step.train.tokens_per_step(step.model)) * static_cast<double>(step.train.members.size());
     const double flops = estimated_training_flops(Model(step.model).parameter_count(), tokens);
-    if (flops <= most) return;
+    if (flops <= most) continue;
     most = flops;
     largest = std::move(step);
-  });
-  study.run(run);
-  check(most > 0, "{} would train nothing", study.name());
+  }
+  check(most > 0, "{} would train nothing", study.name);
   return largest;
 }
 

@@ -8,7 +8,7 @@
 namespace surtsey::experiments {
 
 // The step with the most arithmetic of all that the study would run. UserError: it would train nothing.
-PackStep largest_step(engine::Device& device, Study& study);
+PackStep largest_step(engine::Device& device, const Study& study);
 
 // run_profile() of that step, with the batches it would see.
 void profile_pack_step(engine::Device& device, const PackStep& step, const ProfileRequest& request);

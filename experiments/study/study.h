@@ -1,67 +1,104 @@
-// What every study binary shares: the command line, the run directory, resume, the report.
+// A study is a value: what it is called and asks, its keys, its experiments, claims, figures and caveats. README.md has
+// an example. Everything that can be done with a study reads this value:
 //
-//   int main(int argc, char** argv) {
-//     ChainOfThought study;
-//     return run_study(argc, argv, study);
-//   }
+//   STUDY [run]                      trains what is not finished, judges, writes the report
+//   STUDY plan | try                 what it would train and cost (plan.h); three steps of each model (attempt.h)
+//   STUDY --profile | --analyze T    the step of its largest cell (largest_step.h)
+//   STUDY --shards N                 the same run by N processes; STUDY shard, work and collect are its parts, for
+//                                    machines that share a directory (shards.h)
 //
-// Flags: --scale --config --device --seeds --out --resume --replace, and --key=value for every key
-// of the study. The order is scale, file, overrides. A finished run holds result.json; while it
-// runs, cells.json holds the cells that are done, which is what --resume starts from.
+// Flags: --scale --config --device --seeds --out --resume --replace, and --key=value for every key of the study. The
+// order is scale, file, overrides. A finished run holds result.json; while it runs, cells.json holds the cells that
+// are done, which is what --resume starts from.
 //
-// The word `plan` tells what the study would train and what that costs, and trains nothing
-// (study_plan.h); `try` trains three steps of each model with one sequence a step (study_try.h).
-// --profile looks at the training step of the largest cell instead (profile/),
-// --analyze at its kernels on GPUs that are not here (analysis_run.h).
-//
-// Exit status: 0; 1 after an error, with one message on stderr; 2 for a wrong command line or a
-// scale that the study does not define; 130 after an interrupt.
+// Exit status: 0; 1 after an error, with one message on stderr; 2 for a wrong command line or a scale that there is
+// not; 130 after an interrupt.
 #pragma once
 
-#include <functional>
-#include <string>
-#include <string_view>
-#include <vector>
-
-#include "engine/device.h"
-#include "experiments/base/config.h"
 #include "experiments/results/claims.h"
-#include "experiments/results/record.h"
-#include "experiments/results/result.h"
-#include "experiments/sweeps/study_run.h"
+#include "experiments/study/keys.h"
+#include "experiments/sweeps/experiments.h"
 
 namespace surtsey::experiments {
 
-class Study {
- public:
-  virtual ~Study() = default;
+// A claim with its bounds as {keys}.
+using ClaimRow = DeclaredClaim;
 
-  virtual std::string_view name() const = 0;
-  virtual std::string_view title() const = 0;
-  virtual std::string_view question() const = 0;
-  // The scales that are defined, out of quick, full and paper.
-  virtual std::vector<std::string> scales() const = 0;
-  // Sets every option to its value at this scale.
-  virtual void set_scale(std::string_view scale) = 0;
-  // Adds the options to the table; "seeds" must be among them.
-  virtual void add_fields(ConfigTable& table) = 0;
-  // UserError for options that do not go together. Before anything is trained.
-  virtual void check_options() const = 0;
-  // UserError for files that the study reads and that are not there. Before a run, not before a
-  // plan, which may come before what they are made by.
-  virtual void check_inputs() const {}
-  // Whether verdicts at this scale demonstrate rather than establish.
-  virtual bool demonstration(std::string_view scale) const { return scale == "quick"; }
-
-  // Trains and evaluates every cell; may be interrupted and called again.
-  virtual void run(StudyRun& run) = 0;
-  // Every claim that this study can judge, with its bounds from the options. The key `claims` of
-  // the configuration chooses among them; all by default.
-  virtual std::vector<DeclaredClaim> claims() const = 0;
-  // Caveats and settings.
-  virtual void describe(StudyResult& result) const = 0;
+// A study whose keys are of type K. What it has not it leaves out.
+template <class K>
+struct StudyOf {
+  const char* name;
+  const char* title;
+  const char* question;
+  // UserError for keys that do not go together. Before anything is built of them.
+  void (*check)(const K& keys) = nullptr;
+  // UserError for files that the study reads and that are not there. Before a run, not before a plan, which may come
+  // before what they are made by.
+  void (*check_inputs)(const K& keys) = nullptr;
+  std::vector<Experiment> (*experiments)(const K& keys) = nullptr;
+  // Every claim that the study can judge; the key `claims` chooses among them.
+  std::vector<ClaimRow> (*claims)(const K& keys) = nullptr;
+  std::vector<Figure> (*figures)(const K& keys, const StudyResult& result) = nullptr;
+  // What a reader must know beside the keys and what the report derives; {keys} are filled in.
+  std::vector<std::string> caveats = {};
+  // Beside the keys: what follows from them, or from the result.
+  Facts (*settings)(const K& keys, const StudyResult& result) = nullptr;
+  // After the last experiment: files of the study's own, or cells that nobody trains.
+  void (*finish)(const K& keys, StudyRun& run) = nullptr;
+  // What this scale trains only on request, in a hint such as "--problems=arithmetic"; null: all of it.
+  const char* (*on_request)(const K& keys) = nullptr;
 };
 
-int run_study(int argc, char** argv, Study& study);
+// The same with its keys bound: what every command works with.
+struct Study {
+  std::string name, title, question;
+  KeySet* keys = nullptr;
+  const SweepOptions* options = nullptr;
+  std::function<void()> check, check_inputs;
+  std::function<std::vector<Experiment>()> experiments;
+  std::function<std::vector<DeclaredClaim>()> claims;  // statements filled in
+  // Settings, figures and caveats into a result whose cells are there.
+  std::function<void(StudyResult&)> describe;
+  std::function<void(StudyRun&)> finish;
+  std::function<const char*()> on_request;
+};
+
+template <class K>
+Study bind(const StudyOf<K>& of, K& keys) {
+  Study study{of.name, of.title, of.question, &keys, &keys.sweep};
+  const auto call = [&of, &keys](auto member, auto... arguments) {
+    if (of.*member != nullptr) (of.*member)(keys, arguments...);
+  };
+  study.check = [=] { call(&StudyOf<K>::check); };
+  study.check_inputs = [=] { call(&StudyOf<K>::check_inputs); };
+  study.experiments = [&] { return of.experiments == nullptr ? std::vector<Experiment>() : of.experiments(keys); };
+  study.claims = [&] {
+    std::vector<DeclaredClaim> rows;
+    if (of.claims != nullptr) rows = of.claims(keys);
+    for (DeclaredClaim& row : rows) row.statement = keys.fill(row.statement);
+    return rows;
+  };
+  study.describe = [&](StudyResult& result) {
+    result.settings = keys.settings();
+    if (of.settings != nullptr)
+      for (auto& fact : of.settings(keys, result)) result.settings.push_back(std::move(fact));
+    if (of.figures != nullptr) result.figures = of.figures(keys, result);
+    for (const std::string& caveat : of.caveats) result.caveats.push_back(keys.fill(caveat));
+  };
+  study.finish = [&](StudyRun& run) {
+    if (of.finish != nullptr) of.finish(keys, run);
+  };
+  study.on_request = [&] { return of.on_request == nullptr ? nullptr : of.on_request(keys); };
+  return study;
+}
+
+int run_study(int argc, char** argv, const Study& study);
+
+// The whole program of a study.
+template <class K>
+int run_study(int argc, char** argv, const StudyOf<K>& of) {
+  K keys;
+  return run_study(argc, argv, bind(of, keys));
+}
 
 }  // namespace surtsey::experiments

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <map>
 
+#include "experiments/results/claims.h"
+
 namespace surtsey::experiments {
 namespace {
 
@@ -35,22 +37,6 @@ std::optional<int32_t> budget_steps(const Budget& budget, int32_t steps, double 
   const double count = std::round(budget.flops / step_flops);
   if (count < kLeastBudgetSteps || count > kMostBudgetSteps) return {};
   return static_cast<int32_t>(count);
-}
-
-void run_budgets(StudyRun& run, const SweepOptions& options, Experiment experiment, double rate,
-                 const std::vector<Budget>& budgets) {
-  if (budgets.empty()) return;
-  const PackCost cost = pack_cost(run.device().info().target, experiment, {Member{}});
-  const std::string variant = experiment.variant;
-  const int32_t steps = experiment.steps;
-  experiment.learning_rates = {rate};
-  for (const Budget& budget : budgets) {
-    const auto count = budget_steps(budget, steps, cost.flops / steps);
-    if (!count) continue;
-    experiment.variant = budget_variant(variant, budget);
-    experiment.steps = *count;
-    run_experiment(run, options, experiment);
-  }
 }
 
 std::optional<ThresholdFit> threshold_of(const std::vector<const Cell*>& cells, std::string_view arm,

@@ -8,15 +8,9 @@
 
 #include "experiments/results/figure.h"
 #include "experiments/statistics/threshold.h"
-#include "experiments/sweeps/sweep.h"
+#include "experiments/sweeps/pack.h"
 
 namespace surtsey::experiments {
-
-// One of the two.
-struct Budget {
-  double share = 0;  // of the steps that the study trains
-  double flops = 0;  // of each model
-};
 
 // Models that would take fewer or more steps at equal FLOPs are left out.
 inline constexpr int32_t kLeastBudgetSteps = 20;
@@ -26,11 +20,6 @@ std::vector<Budget> budgets_of(const std::vector<double>& shares, const std::vec
 
 // Of the cells of a budget: "cot, 0.5 of the steps", "cot at 20 GFLOP".
 std::string budget_variant(const std::string& variant, const Budget& budget);
-
-// Trains the experiment under every budget, with one learning rate: the one that was chosen for its
-// own steps. FLOPs are those of its plan.
-void run_budgets(StudyRun& run, const SweepOptions& options, Experiment experiment, double rate,
-                 const std::vector<Budget>& budgets);
 
 // The steps of a budget for a study's own steps and the FLOPs of one; nothing when it is left out.
 std::optional<int32_t> budget_steps(const Budget& budget, int32_t steps, double step_flops);

@@ -2,16 +2,9 @@
 // written down as cells. The one training loop of all studies.
 #pragma once
 
-#include "experiments/results/record.h"
 #include "experiments/sweeps/pack.h"
 
 namespace surtsey::experiments {
-
-struct PackResult {
-  std::vector<Cell> cells;
-  std::vector<MetricLine> metrics;
-  std::vector<SampleLine> samples;
-};
 
 // Where a pack keeps what it writes beside its result.
 struct PackFolders {

@@ -30,7 +30,7 @@ size_t ensemble_size(const engine::DeviceInfo& device, const SweepOptions& optio
 TrainConfig train_config(const Experiment& experiment, const std::vector<Member>& members) {
   TrainConfig config;
   config.optimizer = experiment.optimizer.value_or(recipe_optimizer(experiment.steps));
-  config.generated = experiment.generated;
+  config.generated = experiment.generated.get();
   config.members = members;
   config.batch_size = experiment.batch_size;
   config.steps = experiment.steps;
@@ -125,12 +125,12 @@ std::vector<double> learning_rates(const SweepOptions& options, int32_t width) {
   return rates;
 }
 
-Experiment sweep_experiment(const SweepOptions& options, std::string task, std::string variant, const tasks::Task* data,
-                            int32_t width) {
+Experiment sweep_experiment(const SweepOptions& options, std::string task, std::string variant,
+                            Shared<tasks::Task> data, int32_t width) {
   Experiment experiment;
   experiment.task = std::move(task);
   experiment.variant = std::move(variant);
-  experiment.data = data;
+  experiment.data = std::move(data);
   experiment.width = width;
   experiment.n_layer = options.n_layer;
   experiment.steps = options.steps;

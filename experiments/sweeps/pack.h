@@ -11,11 +11,12 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 
 #include "engine/device.h"
 #include "experiments/device_data/generated.h"
-#include "experiments/results/result.h"
+#include "experiments/results/record.h"
 #include "experiments/tasks/task.h"
 #include "experiments/train/options.h"
 #include "experiments/train/train.h"
@@ -51,6 +52,7 @@ void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection 
 void check_sweep_options(const SweepOptions& options);
 
 class Interview;  // interview.h
+struct Experiment;
 
 // Models that an earlier run trained and kept, one a seed at one learning rate.
 struct TrainedModels {
@@ -58,15 +60,44 @@ struct TrainedModels {
   std::vector<Cell> cells;       // of the earlier run
 };
 
+// What an experiment rests on: its own (std::make_shared), or what outlives it (a pointer).
+template <class T>
+class Shared : public std::shared_ptr<const T> {
+ public:
+  Shared() = default;
+  Shared(std::nullptr_t) {}
+  Shared(const T* borrowed) : std::shared_ptr<const T>(std::shared_ptr<const T>(), borrowed) {}
+  template <class U>
+  Shared(std::shared_ptr<U> owned) : std::shared_ptr<const T>(std::move(owned)) {}
+};
+
+// Other budgets than the steps of an experiment: one of the two.
+struct Budget {
+  double share = 0;  // of the steps that the study trains
+  double flops = 0;  // of each model
+};
+
+// What an ensemble of a pack leaves behind.
+struct PackResult {
+  std::vector<Cell> cells;
+  std::vector<MetricLine> metrics;
+  std::vector<SampleLine> samples;
+};
+
+// What is done with a pack in place of training and questions.
+using Procedure =
+    std::function<PackResult(engine::Device& device, const Experiment& experiment, const std::vector<Member>& members)>;
+
+// Models of one size that learn one thing, as a value that owns what it learns from.
 struct Experiment {
   std::string task;     // Cell::task
   std::string variant;  // Cell::variant
   // One of the two. Generated data wants a `model`.
-  const tasks::Task* data = nullptr;
-  const GeneratedData* generated = nullptr;
-  const Probe* probe = nullptr;                     // of models that learn a task
-  const Interview* interview = nullptr;             // instead of every study's questions
-  const TrainedModels* trained = nullptr;           // asked, and not trained again
+  Shared<tasks::Task> data;
+  Shared<GeneratedData> generated;
+  Shared<Probe> probe;                              // of models that learn a task
+  Shared<Interview> interview;                      // instead of every study's questions
+  Shared<TrainedModels> trained;                    // asked, and not trained again
   std::optional<ModelConfig> model;                 // instead of recipe_config()
   std::optional<graph::OptimizerConfig> optimizer;  // instead of recipe_optimizer()
   int32_t width = 0;
@@ -83,6 +114,20 @@ struct Experiment {
   // questions; what they answer is a cell of variant rounded_variant(), which took no time to
   // train.
   std::vector<int32_t> bits;
+
+  // Follow-up stages. The learning rate is the one that the experiment of this variant, and of the same task and size,
+  // has chosen; empty: that of `learning_rates`.
+  std::string rate_of;
+  // The experiment is trained again under each of these, at the learning rate that it has chosen.
+  std::vector<Budget> budgets;
+  // A run with `save_models` whose models of the variant `trained_variant` and this task and width are asked; they say
+  // seeds, steps, depth and learning rate.
+  std::string trained_by, trained_variant;
+
+  // In place of training and questions. What has no `steps` is not in a plan.
+  Procedure procedure;
+  // Why a device leaves it out, asked before anything of it is compiled; empty: it does not.
+  std::function<std::string(const engine::DeviceInfo&)> left_out;
 };
 
 // The grid of a width: factor / width, in the order of the options.
@@ -93,8 +138,8 @@ std::string cell_name(const Experiment& experiment, const Member& member);
 
 // What the options say of every experiment of one width: steps, batch, seeds, learning rates.
 // `data` may be null.
-Experiment sweep_experiment(const SweepOptions& options, std::string task, std::string variant, const tasks::Task* data,
-                            int32_t width);
+Experiment sweep_experiment(const SweepOptions& options, std::string task, std::string variant,
+                            Shared<tasks::Task> data, int32_t width);
 
 // Every seed with every learning rate of the experiment, the learning rate running fastest, cut
 // into packs of about equal size.

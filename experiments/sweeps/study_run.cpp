@@ -8,7 +8,7 @@ namespace surtsey::experiments {
 namespace fs = std::filesystem;
 
 StudyRun::StudyRun(engine::Device& device, RunDirectory& directory, StudyResult header, bool resume)
-    : device_(device), directory_(&directory), result_(std::move(header)), resuming_(resume) {
+    : device_(device), directory_(directory), result_(std::move(header)), resuming_(resume) {
   if (!resume) return;
   std::vector<std::string> names;
   for (const char* file : {kCellsFile, kResultFile}) {
@@ -21,28 +21,19 @@ StudyRun::StudyRun(engine::Device& device, RunDirectory& directory, StudyResult 
   directory.keep_only(names);
 }
 
-StudyRun::StudyRun(engine::Device& device, Scout scout) : device_(device), scout_(std::move(scout)) {
-  ensure(static_cast<bool>(scout_), "[study] a run without a directory and without a scout");
-}
-
-RunDirectory& StudyRun::directory() {
-  ensure(directory_ != nullptr, "[study] a scouting run has no directory");
-  return *directory_;
-}
-
 bool StudyRun::finished(const std::string& cell) const {
   return std::any_of(result_.cells.begin(), result_.cells.end(), [&](const Cell& one) { return one.cell == cell; });
 }
 
 void StudyRun::add(const std::vector<Cell>& cells) {
   result_.cells.insert(result_.cells.end(), cells.begin(), cells.end());
-  directory().flush();
-  write_file_atomic(directory().path() / kCellsFile, to_json(result_));
+  directory_.flush();
+  write_file_atomic(directory_.path() / kCellsFile, to_json(result_));
 }
 
 void StudyRun::close() {
   std::error_code error;  // left behind it only says what result.json says
-  fs::remove(directory().path() / kCellsFile, error);
+  fs::remove(directory_.path() / kCellsFile, error);
 }
 
 }  // namespace surtsey::experiments

@@ -44,7 +44,8 @@ std::string plan_hash(const std::vector<SweepPack>& packs) {
 Json pack_json(const SweepPack& pack) {
   return {{"index", pack.index},
           {"hash", pack.hash},
-          {"spec", *pack.spec},
+           {"spec", *pack.spec},
+           {"waits_for", pack.waits_for},
           {"estimate",
            {{"parameters", pack.cost.parameters},
             {"flops", pack.cost.flops},
@@ -63,12 +64,22 @@ SweepPack parse_pack(const fs::path& path) {
     pack.cost = {estimate.at("parameters").get<int64_t>(), estimate.at("flops").get<double>(),
                  estimate.at("bytes").get<uint64_t>()};
     pack.expected_seconds = estimate.at("seconds").get<double>();
+    pack.waits_for = json.value("waits_for", std::vector<int64_t>());
   } catch (const Json::exception& error) {
     throw UserError(fmt::format("{}: {}", path.string(), error.what()));
   }
   check(spec_hash(*pack.spec) == pack.hash,
         "{}: the specification was changed since it was planned; plan another directory", path.string());
   return pack;
+}
+
+PackResult run_spec(engine::Device& device, const Json& spec, const fs::path& checkpoints) {
+  const RunnablePack runnable(spec);
+  return run_pack(device, {.options = runnable.options,
+                           .experiment = runnable.experiment,
+                           .members = runnable.members,
+                           .folders = {checkpoints},
+                           .resume = true});
 }
 
 std::string fact(const StudyResult& result, std::string_view key) {
@@ -86,7 +97,7 @@ std::string_view name(PackState state) {
 }
 
 SweepDirectory SweepDirectory::create(const fs::path& path, const std::string& toml,
-                                      const std::vector<SweepPack>& packs) {
+                                      const std::vector<SweepPack>& packs, const PlannedStudy& study) {
   const std::string hash = plan_hash(packs);
   if (fs::exists(path / kPlan)) {
     check(read_json(path / kPlan).value("hash", "") == hash, "'{}' holds another plan: choose another directory",
@@ -96,11 +107,12 @@ SweepDirectory SweepDirectory::create(const fs::path& path, const std::string& t
   std::error_code error;
   fs::create_directories(path / "packs", error);
   check(!error, "cannot create '{}': {}", (path / "packs").string(), error.message());
-  write_file_atomic(path / "sweep.toml", toml);
+  write_file_atomic(config(path), toml);
   for (const SweepPack& pack : packs) {
     write_file_atomic(path / "packs" / (number(pack.index) + ".json"), json_text(pack_json(pack), 2) + "\n");
   }
-  const Json plan = {{"packs", packs.size()}, {"hash", hash}};
+  Json plan = {{"packs", packs.size()}, {"hash", hash}};
+  if (!study.name.empty()) plan.update({{"study", study.name}, {"scale", study.scale}});
   write_file_atomic(path / kPlan, plan.dump(2) + "\n");
   return open(path);
 }
@@ -109,6 +121,7 @@ SweepDirectory SweepDirectory::open(const fs::path& path) {
   check(fs::exists(path / kPlan), "'{}' holds no plan: make one with `surtsey sweep plan`", path.string());
   const Json plan = read_json(path / kPlan);
   SweepDirectory directory(fs::absolute(path));
+  directory.study_ = {plan.value("study", ""), plan.value("scale", "")};
   for (int64_t i = 0; i < plan.value("packs", int64_t{0}); ++i) {
     directory.packs_.push_back(parse_pack(path / "packs" / (number(i) + ".json")));
     check(directory.packs_.back().index == i, "{}: pack {} stands in the place of pack {}", path.string(),
@@ -154,20 +167,16 @@ PackState SweepDirectory::state(const SweepPack& pack) const {
   return fs::exists(run / "checkpoints") ? PackState::kStopped : PackState::kWaiting;
 }
 
-void SweepDirectory::run(const SweepPack& pack, engine::Device& device, const std::vector<std::string>& command) {
+void SweepDirectory::run(const SweepPack& pack, engine::Device& device, const std::vector<std::string>& command,
+                         const Work& work) {
   const fs::path run = run_path(pack), checkpoints = run / "checkpoints";
   std::error_code error;
   const auto start = std::chrono::steady_clock::now();
   try {
-    const RunnablePack runnable(*pack.spec);
     // Lines of a run that was killed before its result: the pack says them again.
     RunDirectory directory(run, RunDirectory::Mode::kReplace);
     directory.write_environment(describe_environment(device.info(), command));
-    const PackResult found = run_pack(device, {.options = runnable.options,
-                                               .experiment = runnable.experiment,
-                                               .members = runnable.members,
-                                               .folders = {checkpoints},
-                                               .resume = true});
+    const PackResult found = work ? work(checkpoints) : run_spec(device, *pack.spec, checkpoints);
     for (const MetricLine& line : found.metrics) directory.append(line);
     for (const SampleLine& line : found.samples) directory.append(line);
     StudyResult result;

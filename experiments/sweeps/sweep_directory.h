@@ -3,7 +3,7 @@
 //
 //   DIR/sweep.toml            the resolved configuration
 //   DIR/packs/003.json        {"index", "hash", "spec", "estimate"}: a pack, the largest first
-//   DIR/plan.json             how many packs there are, and the hash of all; written last
+//   DIR/plan.json             how many packs there are, the hash of all, and whose study they are; written last
 //   DIR/runs/003/             the run of a pack: result.json, samples.jsonl, metrics.jsonl (and as
 //                             CSV and TensorBoard events), env.json, checkpoints, lock, failed.json
 //   DIR/result.json, table.csv, table.jsonl     what collect() gathers
@@ -20,6 +20,11 @@
 
 namespace surtsey::experiments {
 
+// Whose packs they are: a study at a scale, or (empty) the keys of `surtsey sweep`.
+struct PlannedStudy {
+  std::string name, scale;
+};
+
 enum class PackState { kWaiting, kRunning, kStopped, kFailed, kFinished };
 std::string_view name(PackState state);  // "waiting", ...
 
@@ -28,11 +33,15 @@ class SweepDirectory {
   // Writes the plan. A directory that holds the same plan is left as it is; UserError when it
   // holds another one.
   static SweepDirectory create(const std::filesystem::path& path, const std::string& toml,
-                               const std::vector<SweepPack>& packs);
+                               const std::vector<SweepPack>& packs, const PlannedStudy& study = {});
   // UserError when there is no plan, or a specification was changed since.
   static SweepDirectory open(const std::filesystem::path& path);
 
+  // The resolved configuration of a planned directory.
+  static std::filesystem::path config(const std::filesystem::path& path) { return path / "sweep.toml"; }
+
   const std::filesystem::path& path() const { return path_; }
+  const PlannedStudy& study() const { return study_; }
   const std::vector<SweepPack>& packs() const { return packs_; }
   const SweepPack& pack(int64_t index) const;  // UserError out of range
   std::filesystem::path run_path(const SweepPack& pack) const;
@@ -46,8 +55,11 @@ class SweepDirectory {
   std::string failure(const SweepPack& pack) const;                // "" unless it failed
 
   // Runs a pack that the caller has locked and writes its result; goes on from its newest
-  // checkpoint. An exception other than Interrupted is also left in failed.json.
-  void run(const SweepPack& pack, engine::Device& device, const std::vector<std::string>& command);
+  // checkpoint. An exception other than Interrupted is also left in failed.json. `work` is what the pack is, where it
+  // is that of a study; checkpoints go where it is told.
+  using Work = std::function<PackResult(const std::filesystem::path& checkpoints)>;
+  void run(const SweepPack& pack, engine::Device& device, const std::vector<std::string>& command,
+           const Work& work = {});
 
   // Seconds that are left for these packs: what was expected, times how much longer the finished
   // ones took than expected. Nothing before the first is finished, unless plan measured.
@@ -60,6 +72,7 @@ class SweepDirectory {
   explicit SweepDirectory(std::filesystem::path path) : path_(std::move(path)) {}
 
   std::filesystem::path path_;
+  PlannedStudy study_;
   std::vector<SweepPack> packs_;
 };
 

@@ -110,6 +110,7 @@ RunnablePack::RunnablePack(const Json& spec) {
 }
 
 std::vector<std::string> SweepPack::cells() const {
+  if (spec->contains("cells")) return spec->at("cells").get<std::vector<std::string>>();
   const RunnablePack runnable(*spec);
   std::vector<std::string> names;
   for (const Member& member : runnable.members) {

@@ -1,4 +1,5 @@
-// What a sweep consists of: cells from keys, packs from cells, and what each pack costs.
+// What a sweep consists of: cells from keys, packs from cells, and what each pack costs. The packs of a study
+// (study/shards.h) have specifications of their own, with their study and cells in it.
 #pragma once
 
 #include <memory>
@@ -26,6 +27,8 @@ struct SweepPack {
   HeldJson spec;
   PackCost cost;
   double expected_seconds = 0;  // of its training; 0: not measured
+  // Packs whose cells choose its learning rate: they must be finished before it runs.
+  std::vector<int64_t> waits_for = {};
 
   std::vector<std::string> cells() const;
 };

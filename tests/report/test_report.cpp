@@ -249,6 +249,8 @@ TEST_CASE("a demonstration says what it rests on", "[report]") {
         fmt::format("{} scale, {} seeds, {} steps", result.scale, claim.seeds, result.cells[0].steps));
   const std::string html = render_report(input);
   CHECK(count_of(html, "<div class=\"demonstration\"><span class=\"badge") == result.claims.size());
+  CHECK(count_of(html, "Demonstration: ") == 1);  // once a page, with what the verdicts rest on
+  CHECK_THAT(html, ContainsSubstring("Demonstration: " + demonstration_text(result, claim)));
   CHECK_THAT(html, ContainsSubstring("not that the build is broken"));
   CHECK_THAT(html, ContainsSubstring("experiments/configs/horizon/reference.toml"));
   // Arithmetic alone: a verdict without training leaves nothing to warn of.

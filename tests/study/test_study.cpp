@@ -9,9 +9,10 @@
 
 #include "experiments/base/exit_status.h"
 #include "experiments/base/interrupt.h"
-#include "experiments/study/study_plan.h"
-#include "experiments/study/study_try.h"
-#include "experiments/sweeps/sweep.h"
+#include "experiments/study/attempt.h"
+#include "experiments/study/plan.h"
+#include "experiments/study/rules.h"
+#include "experiments/study/shards.h"
 #include "experiments/tasks/chain.h"
 #include "tests/support/support_device.h"
 
@@ -37,76 +38,66 @@ class TinyTask : public tasks::ChainTask {
   }
 };
 
-// Two sizes of a small task.
-class TinyStudy : public Study {
- public:
+// Two sizes of a small task; a control at half the steps, and another budget, take the rate that the first has chosen.
+struct TinyKeys : StudyKeys {
+  TinyKeys()
+      : StudyKeys({.widths = {{4, 8}},
+                   .n_layer = {2},
+                   .learning_rates = {{.16, .08}},
+                   .steps = {80},
+                   .batch_size = {16},
+                   .seeds = {{1, 2}},
+                   .selection_steps = {20},
+                   .test_items = {30},
+                   .log_interval = {10}}) {
+  }
+  Key<double> learned{this, "learned", {.5, .6}, "claims: exact match from which a model has learned", 0, 1};
+  Key<bool> follow_ups{this, "follow_ups", {false}, "train the control and the other budget"};
   TinyTask task;
-
-  std::string_view name() const override { return "tiny"; }
-  std::string_view title() const override { return "A tiny study"; }
-  std::string_view question() const override { return "Does the frame hold?"; }
-  std::vector<std::string> scales() const override { return {"quick"}; }
-  void set_scale(std::string_view) override {
-    options_ = {};
-    options_.widths = {4, 8};
-    options_.seeds = {1, 2};
-    options_.steps = 80;
-    options_.selection_steps = 20;
-    options_.batch_size = 16;
-    options_.test_items = 30;
-    options_.validation_items = 20;
-    options_.log_interval = 10;
-    options_.ensemble_size = 2;
-  }
-  void add_fields(ConfigTable& table) override { add_sweep_fields(table, options_); }
-  void check_options() const override { check_sweep_options(options_); }
-  void run(StudyRun& run) override {
-    for (const int32_t width : options_.widths) {
-      Experiment experiment;
-      experiment.variant = "joint";
-      experiment.data = &task;
-      experiment.width = width;
-      experiment.steps = options_.steps;
-      experiment.batch_size = options_.batch_size;
-      experiment.seeds = options_.seeds;
-      experiment.learning_rates = learning_rates(options_, width);
-      experiment.corrupt_arm = "cot";
-      experiment.given_arm = "cot";
-      experiment.bits = {2, 8};
-      run_experiment(run, options_, experiment);
-    }
-  }
-  std::vector<DeclaredClaim> claims() const override {
-    return {{"scored", "Every model of the larger size was scored.",
-             [](const StudyResult& result, double) {
-               const auto cells = claim_cells(result, "", "joint");
-               std::vector<Verdict> verdicts;
-               for (const Cell* cell : cells) {
-                 verdicts.push_back(cell->arms.empty() ? Verdict::kFail : Verdict::kPass);
-               }
-               return Judgement{all_of(verdicts), "by construction", count_seeds(cells)};
-             }},
-            {"learned", "Every model is right at least every second time.",
-             [](const StudyResult& result, double confidence) {
-               const auto cells = claim_cells(result, "", "joint");
-               std::vector<Verdict> verdicts;
-               for (const Cell* cell : cells) {
-                 verdicts.push_back(at_least(exact_match_interval(*cell->find_arm("cot"), confidence), 0.5));
-               }
-               return Judgement{all_of(verdicts), "", count_seeds(cells)};
-             }}};
-  }
-  void describe(StudyResult& result) const override { result.caveats = {"Tiny."}; }
-
- private:
-  SweepOptions options_;
 };
 
-int run_tiny(TinyStudy& study, std::vector<std::string> words) {
+void check_tiny(const TinyKeys& k) { check_sweep_options(k.sweep); }
+
+std::vector<Experiment> tiny_experiments(const TinyKeys& k) {
+  std::vector<Experiment> list;
+  for (const int32_t width : k.sweep.widths) {
+    Experiment one = sweep_experiment(k.sweep, "", "joint", &k.task, width);
+    one.corrupt_arm = one.given_arm = "cot";
+    one.bits = {2, 8};
+    if (k.follow_ups) one.budgets = {{.share = .5}};
+    list.push_back(one);
+    if (!k.follow_ups) continue;
+    Experiment control = sweep_experiment(k.sweep, "", "control", &k.task, width);
+    control.rate_of = "joint";
+    control.steps = 40;
+    list.push_back(control);
+  }
+  return list;
+}
+
+std::vector<ClaimRow> tiny_claims(const TinyKeys& k) {
+  return {{"scored", "Every model was scored.",
+           every_seed(cells("", "joint"), {{}, [](const Cell& cell, double) {
+                        return cell.arms.empty() ? Verdict::kFail : Verdict::kPass;
+                      }})},
+          {"learned", "Every model is right in a share of at least {learned}.",
+           every_seed(cells("", "joint"), is(exact_match("cot"), at_least(k.learned)))}};
+}
+
+const StudyOf<TinyKeys> kTiny = {.name = "tiny",
+                                 .title = "A tiny study",
+                                 .question = "Does the frame hold?",
+                                 .check = check_tiny,
+                                 .experiments = tiny_experiments,
+                                 .claims = tiny_claims,
+                                 .caveats = {"Tiny: {widths}."}};
+
+int run_tiny(TinyKeys& keys, std::vector<std::string> words) {
   words.insert(words.begin(), "tiny");
+  words.insert(words.end(), {"--ensemble_size=2", "--validation_items=20"});
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
-  return run_study(static_cast<int>(argv.size()), argv.data(), study);
+  return run_study(static_cast<int>(argv.size()), argv.data(), bind(kTiny, keys));
 }
 
 struct Scratch {
@@ -138,10 +129,10 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
   const Scratch scratch;
   const std::string whole = (scratch.path / "whole").string();
   const std::string parts = (scratch.path / "parts").string();
-  TinyStudy study;
+  TinyKeys study;
   REQUIRE(run_tiny(study, {"--out", whole}) == 0);
 
-  TinyStudy stopped;
+  TinyKeys stopped;
   stopped.task.stop_at = fs::path(parts) / "cells.json";
   REQUIRE(run_tiny(stopped, {"--out", parts}) == kInterruptedStatus);
   set_interrupted(false);
@@ -229,7 +220,7 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
   // Claims stood in the configuration before the run; two seeds demonstrate.
   const std::string declared = content(fs::path(whole) / "config.toml");
   REQUIRE(declared.find("claims = [\"scored\", \"learned\"]") != std::string::npos);
-  REQUIRE(declared.find("learned: Every model is right") != std::string::npos);
+  REQUIRE(declared.find("learned: Every model is right in a share of at least 0.5") != std::string::npos);
   REQUIRE(first.claims.size() == 2);
   REQUIRE(first.claims[0].verdict == Verdict::kPass);
   for (const Claim& claim : first.claims) {
@@ -240,7 +231,7 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
 
   // The plan says beforehand what was then trained, in packs of two.
   engine::Device device = tests::open_test_device();
-  const StudyPlan plan = plan_study(study, device);
+  const StudyPlan plan = plan_study(bind(kTiny, study), device);
   REQUIRE(plan.packs.size() == 6);
   REQUIRE(plan.cells() == 12);
   double flops = 0;
@@ -264,7 +255,7 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
   REQUIRE(std::count(table.begin(), table.end(), '\n') == 9);
 
   // Three steps of each size, by the study's own kernels.
-  const std::vector<ModelTry> tries = try_study(study, device);
+  const std::vector<ModelTry> tries = try_study(bind(kTiny, study), device);
   REQUIRE(tries.size() == 2);
   for (const ModelTry& one : tries) {
     REQUIRE(one.losses.size() == kTrySteps);
@@ -286,18 +277,19 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
 TEST_CASE("study: wrong command lines end with a status and leave no directory") {
   const Scratch scratch;
   const fs::path out = scratch.path / "run";
-  TinyStudy study;
+  TinyKeys study;
   const auto run = [&](std::vector<std::string> words) {
     words.insert(words.end(), {"--out", out.string()});
     return run_tiny(study, words);
   };
   REQUIRE(run({"plan"}) == 0);
-  REQUIRE(run({"plan", "--scale", "paper"}) == 2);
   REQUIRE(run({"plan", "--steps=0"}) == 1);
   REQUIRE(run({"plan", "--no-timing"}) == 0);
   REQUIRE(run({"try", "--steps=0"}) == 1);
   REQUIRE(run({"plam"}) == 2);
-  REQUIRE(run({"--scale", "paper"}) == 2);
+  REQUIRE(run({"work"}) == 1);
+  REQUIRE(run({"collect"}) == 1);
+  REQUIRE(run({"--shards=0"}) == 2);
   REQUIRE(run({"--scale", "quik"}) == 2);
   REQUIRE(run({"--scale"}) != 0);
   REQUIRE(run({"--step=4"}) == 1);
@@ -311,4 +303,54 @@ TEST_CASE("study: wrong command lines end with a status and leave no directory")
   REQUIRE(run({"--config", (scratch.path / "none.toml").string()}) == 1);
   REQUIRE(run({"--device", "no such device"}) == 1);
   REQUIRE_FALSE(fs::exists(out));
+}
+
+TEST_CASE("study: packs that are worked off one by one, in any order, give the files of the plain run") {
+  {
+    const engine::Device device = tests::open_test_device();
+  }
+  const Scratch scratch;
+  const std::string whole = (scratch.path / "whole").string(), shards = (scratch.path / "shards").string();
+  TinyKeys study;
+  const std::vector<std::string> keys = {"--follow_ups=true", "--widths=4"};
+  const auto run = [&](std::vector<std::string> words) {
+    if (words.empty() || words[0] == "shard") words.insert(words.end(), keys.begin(), keys.end());
+    words.insert(words.end(), {"--out", words.size() == keys.size() ? whole : shards});
+    return run_tiny(study, words);
+  };
+  REQUIRE(run({}) == 0);
+  REQUIRE(run({"shard", "--no-timing"}) == 0);
+  // The last pack waits for those that choose its rate, and has them run.
+  const SweepDirectory directory = SweepDirectory::open(shards);
+  REQUIRE(directory.study().name == "tiny");
+  REQUIRE(directory.packs().size() == 5);  // one that chooses, two of the size, a control, a budget
+  REQUIRE(directory.packs().back().waits_for.size() == 1);
+  REQUIRE(run({"collect"}) == 1);
+  REQUIRE(run({"work", "--index=4"}) == 0);
+  size_t finished = 0;
+  for (const SweepPack& pack : directory.packs()) finished += directory.result(pack) ? 1 : 0;
+  REQUIRE(finished == 2);
+  REQUIRE(run({"work"}) == 0);
+  REQUIRE(run({"collect"}) == 0);
+  CHECK(content(fs::path(shards) / "samples.jsonl") == content(fs::path(whole) / "samples.jsonl"));
+  CHECK(content(fs::path(shards) / "metrics.jsonl") == content(fs::path(whole) / "metrics.jsonl"));
+  const StudyResult plain = load_result(fs::path(whole) / "result.json");
+  const StudyResult collected = load_result(fs::path(shards) / "result.json");
+  REQUIRE(collected.cells.size() == plain.cells.size());
+  CHECK(sweep_table_csv(collected) == sweep_table_csv(plain));
+  for (size_t i = 0; i < plain.cells.size(); ++i) CHECK(collected.cells[i].selected == plain.cells[i].selected);
+  REQUIRE(collected.claims.size() == plain.claims.size());
+  for (size_t i = 0; i < plain.claims.size(); ++i) {
+    CHECK(collected.claims[i].verdict == plain.claims[i].verdict);
+    CHECK(collected.claims[i].evidence == plain.claims[i].evidence);
+  }
+  // Follow-ups have the learning rate that was chosen.
+  double rate = 0;
+  for (const Cell& cell : plain.cells)
+    if (cell.variant == "joint" && cell.selected) rate = cell.learning_rate;
+  for (const char* variant : {"control", "joint, 0.5 of the steps"}) {
+    const Cells own = cells("", variant).of(plain);
+    REQUIRE(own.size() == 2);
+    for (const Cell* cell : own) CHECK((cell->learning_rate == rate && cell->steps == 40));
+  }
 }

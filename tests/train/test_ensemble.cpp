@@ -8,7 +8,7 @@
 #include "experiments/evaluate/answers.h"
 #include "experiments/evaluate/interview.h"
 #include "experiments/sweeps/ensemble_run.h"
-#include "experiments/sweeps/sweep.h"
+#include "experiments/sweeps/experiments.h"
 #include "experiments/tasks/chain.h"
 #include "tests/support/folder.h"
 #include "tests/support/support_device.h"

@@ -33,8 +33,15 @@ struct StudyPlan {
   uint64_t most_bytes() const;  // of the largest pack; packs run one after the other
 };
 
-// The options of the study must be set and checked. Without timing nothing runs on the device.
-StudyPlan plan_study(Study& study, engine::Device& device, bool timing = true);
+// The packs of a study's experiments on this device. Its keys must be set and checked.
+std::vector<PlannedPack> packs_of(const Study& study, const engine::DeviceInfo& device,
+                                  std::vector<std::string>* left_out = nullptr);
+
+// What each pack costs, those that cost the same compiled once.
+std::vector<PackCost> costs_of(const std::vector<PlannedPack>& packs, const graph::Target& target);
+
+// Without timing nothing runs on the device.
+StudyPlan plan_study(const Study& study, engine::Device& device, bool timing = true);
 
 // A table with totals.
 std::string plan_text(const StudyPlan& plan, const engine::DeviceInfo& device);

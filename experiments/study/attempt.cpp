@@ -1,10 +1,11 @@
-#include "experiments/study/study_try.h"
+#include "experiments/study/attempt.h"
 
 #include <chrono>
 #include <cmath>
 #include <set>
 
 #include "experiments/base/join.h"
+#include "experiments/study/plan.h"
 
 namespace surtsey::experiments {
 namespace {
@@ -31,20 +32,19 @@ ModelTry try_model(engine::Device& device, const Experiment& experiment, const M
 
 }  // namespace
 
-std::vector<ModelTry> try_study(Study& study, engine::Device& device) {
+std::vector<ModelTry> try_study(const Study& study, engine::Device& device) {
   std::vector<ModelTry> models;
   std::set<std::string> seen;
-  StudyRun run(device, [&](const ScoutedPack& pack) {
+  for (const PlannedPack& pack : packs_of(study, device.info())) {
+    if (!pack.counts()) continue;
     Experiment one = pack.experiment;
-    if (one.trained != nullptr) return;
     one.steps = kTrySteps;
     one.batch_size = 1;
     // Budgets, seeds and rates make no other model.
     const std::string kind = one.task + "\n" + json_text(model_config(one));
-    if (!seen.insert(kind).second) return;
+    if (!seen.insert(kind).second) continue;
     models.push_back(try_model(device, one, pack.members.front()));
-  });
-  study.run(run);
+  }
   return models;
 }
 

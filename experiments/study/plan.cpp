@@ -1,4 +1,4 @@
-#include "experiments/study/study_plan.h"
+#include "experiments/study/plan.h"
 
 #include <algorithm>
 #include <map>
@@ -41,28 +41,22 @@ Yardsticks choose(const std::vector<PackPlan>& packs, const engine::DeviceInfo& 
 
 // Where every step is too large: one model and one sequence of the smallest, which gives a rate
 // that a whole batch hardly falls below.
-void expect_from_one_sequence(StudyPlan& plan, Study& study, engine::Device& device) {
+void expect_from_one_sequence(StudyPlan& plan, const std::vector<PlannedPack>& packs, engine::Device& device) {
   size_t smallest = 0;
   for (size_t i = 0; i < plan.packs.size(); ++i) {
     const double least = step_flops(plan.packs[smallest]), flops = step_flops(plan.packs[i]);
     if (flops > 0 && (least == 0 || flops < least)) smallest = i;
   }
+  Experiment one = packs[smallest].experiment;
+  one.batch_size = 1;
+  const std::vector<Member> member = {packs[smallest].members.front()};
   StepMeasurement measured;
-  size_t index = 0;
-  StudyRun run(device, [&](const ScoutedPack& pack) {
-    if (index++ != smallest || pack.experiment.trained != nullptr) return;
-    Experiment one = pack.experiment;
-    one.batch_size = 1;
-    const std::vector<Member> member = {pack.members.front()};
-    measured.flops = pack_cost(device.info().target, one, member).flops / one.steps;
-    if (measured.flops > most_step_flops(device.info())) return;
-    measured.seconds = measure_step(device, one, member, kLeastSteps);
-  });
-  study.run(run);
-  if (measured.seconds == 0) {
+  measured.flops = pack_cost(device.info().target, one, member).flops / one.steps;
+  if (measured.flops > most_step_flops(device.info())) {
     plan.timing = "no step of this study is small enough to be measured on this device";
     return;
   }
+  measured.seconds = measure_step(device, one, member, kLeastSteps);
   const StepTime time = fit_step_time(measured, measured);
   for (PackPlan& pack : plan.packs) {
     pack.expected_seconds = time.seconds(static_cast<double>(pack.steps), pack.cost.flops);
@@ -71,30 +65,24 @@ void expect_from_one_sequence(StudyPlan& plan, Study& study, engine::Device& dev
                             measured.seconds);
 }
 
-void expect_times(StudyPlan& plan, Study& study, engine::Device& device) {
+void expect_times(StudyPlan& plan, const std::vector<PlannedPack>& packs, engine::Device& device) {
   const Yardsticks chosen = choose(plan.packs, device.info());
   if (!chosen.small) {
     if (plan.flops() > 0) {
-      expect_from_one_sequence(plan, study, device);
+      expect_from_one_sequence(plan, packs, device);
     } else {
       plan.timing = "nothing is trained";
     }
     return;
   }
-  // Experiments live while the study shows them, so it shows them once more.
-  StepMeasurement small, large;
-  size_t index = 0;
-  StudyRun run(device, [&](const ScoutedPack& pack) {
-    const size_t at = index++;
-    if (at != *chosen.small && at != *chosen.large) return;
+  const auto measure = [&](size_t at) {
     const double flops = step_flops(plan.packs[at]);
     const auto steps =
         std::clamp(static_cast<int64_t>(2 * most_step_flops(device.info()) / flops), kLeastSteps, kMostSteps);
-    const StepMeasurement measured{flops, measure_step(device, pack.experiment, pack.members, steps)};
-    if (at == *chosen.small) small = measured;
-    if (at == *chosen.large) large = measured;
-  });
-  study.run(run);
+    return StepMeasurement{flops, measure_step(device, packs[at].experiment, packs[at].members, steps)};
+  };
+  const StepMeasurement small = measure(*chosen.small);
+  const StepMeasurement large = *chosen.large == *chosen.small ? small : measure(*chosen.large);
   const StepTime time = fit_step_time(small, large);
   for (PackPlan& pack : plan.packs) {
     pack.expected_seconds = time.seconds(static_cast<double>(pack.steps), pack.cost.flops);
@@ -108,7 +96,7 @@ void expect_times(StudyPlan& plan, Study& study, engine::Device& device) {
 // Packs of one key cost the same: they differ in seeds and learning rates only, and compiling them
 // all is what would take time.
 std::string cost_key(const Experiment& experiment, const std::vector<Member>& members) {
-  const tasks::Task* data = experiment.data;
+  const tasks::Task* data = experiment.data.get();
   std::string key = fmt::format("{} {} d{} L{} B{} x{} {} {} of {} {}", experiment.task,
                                 data == nullptr ? experiment.variant : "", experiment.width, experiment.n_layer,
                                 experiment.batch_size, experiment.steps, static_cast<int>(experiment.dtype),
@@ -146,22 +134,33 @@ uint64_t StudyPlan::most_bytes() const {
   return most;
 }
 
-StudyPlan plan_study(Study& study, engine::Device& device, bool timing) {
-  StudyPlan plan;
+std::vector<PlannedPack> packs_of(const Study& study, const engine::DeviceInfo& device,
+                                  std::vector<std::string>* left_out) {
+  return packs_of(study.experiments(), *study.options, device, left_out);
+}
+
+std::vector<PackCost> costs_of(const std::vector<PlannedPack>& packs, const graph::Target& target) {
   std::map<std::string, PackCost> known;
-  StudyRun run(device, [&](const ScoutedPack& pack) {
-    PackPlan& one = plan.packs.emplace_back();
-    one.cell = cell_name(pack.experiment, pack.members.front());
-    one.models = pack.members.size();
-    one.selecting = pack.selecting;
-    one.steps = pack.experiment.trained == nullptr ? pack.experiment.steps : 0;
+  std::vector<PackCost> costs;
+  for (const PlannedPack& pack : packs) {
     const auto [at, fresh] = known.try_emplace(cost_key(pack.experiment, pack.members));
-    if (fresh) at->second = pack_cost(device.info().target, pack.experiment, pack.members);
-    one.cost = at->second;
-  });
-  study.run(run);
+    if (fresh && pack.counts()) at->second = pack_cost(target, pack.experiment, pack.members);
+    costs.push_back(at->second);
+  }
+  return costs;
+}
+
+StudyPlan plan_study(const Study& study, engine::Device& device, bool timing) {
+  StudyPlan plan;
+  std::vector<PlannedPack> packs = packs_of(study, device.info());
+  std::erase_if(packs, [](const PlannedPack& pack) { return !pack.counts(); });
+  const std::vector<PackCost> costs = costs_of(packs, device.info().target);
+  for (size_t i = 0; i < packs.size(); ++i) {
+    const PlannedPack& pack = packs[i];
+    plan.packs.push_back({pack.name(), pack.members.size(), pack.selecting, pack.experiment.steps, costs[i]});
+  }
   if (timing) {
-    expect_times(plan, study, device);
+    expect_times(plan, packs, device);
   } else {
     plan.timing = "no step was measured";
   }

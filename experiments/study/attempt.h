@@ -24,7 +24,7 @@ struct ModelTry {
 };
 
 // The options of the study must be set and checked. UserError for a loss that is not finite.
-std::vector<ModelTry> try_study(Study& study, engine::Device& device);
+std::vector<ModelTry> try_study(const Study& study, engine::Device& device);
 
 std::string try_text(const std::vector<ModelTry>& models);
 

@@ -1,0 +1,125 @@
+#include "experiments/study/keys.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "experiments/base/join.h"
+#include "graph/error.h"
+
+namespace surtsey::experiments {
+namespace {
+
+// Keys that say how a run is done, not what it trains.
+const std::set<std::string_view> kHow = {"test_seed",     "validation_items",    "evaluation_rows", "log_interval",
+                                         "checkpoint_interval", "ensemble_size", "save_models"};
+
+struct Printed {
+  template <class T>
+  std::string operator()(const T* value) const {
+    return fmt::format("{}", *value);
+  }
+  template <class T>
+  std::string operator()(const std::vector<T>* list) const {
+    std::vector<std::string> words;
+    for (const T& one : *list) words.push_back(fmt::format("{}", one));
+    return join(words, ", ");
+  }
+};
+
+}  // namespace
+
+void KeySet::set_scale(std::string_view scale) {
+  const auto at = std::find(kScales.begin(), kScales.end(), scale);
+  ensure(at != kScales.end(), "[keys] no scale '{}'", scale);
+  scale_ = static_cast<size_t>(at - kScales.begin());
+  for (const Row& row : rows_) row.set(scale_);
+}
+
+void KeySet::add_fields(ConfigTable& table) const {
+  for (const Row& row : rows_) {
+    ConfigField& field = table.add(row.name, row.target, row.help);
+    if (row.low == row.low) field.at_least(row.low);
+    if (row.high == row.high) field.at_most(row.high);
+    if (!row.words.empty()) field.one_of(row.words);
+  }
+}
+
+std::string KeySet::text(std::string_view key) const {
+  for (const Row& row : rows_)
+    if (row.name == key) return std::visit(Printed(), row.target);
+  ensure(false, "[keys] a text names the key '{}', which this study has not", key);
+  return "";
+}
+
+std::string KeySet::fill(std::string_view text) const {
+  std::string filled;
+  for (size_t at = 0; at < text.size();) {
+    const size_t brace = std::min(text.find('{', at), text.size());
+    filled += text.substr(at, brace - at);
+    if (brace == text.size()) break;
+    if (text.substr(brace, 2) == "{{") {
+      filled += '{';
+      at = brace + 2;
+      continue;
+    }
+    const size_t end = text.find('}', brace);
+    ensure(end != std::string_view::npos, "[keys] a brace is open in '{}'", text);
+    filled += this->text(text.substr(brace + 1, end - brace - 1));
+    at = end + 1;
+  }
+  return filled;
+}
+
+Facts KeySet::settings() const {
+  Facts facts;
+  for (const Row& row : rows_) {
+    if (kHow.contains(row.name) || row.help.starts_with("claims:")) continue;
+    const std::string value = std::visit(Printed(), row.target);
+    if (!value.empty()) facts.emplace_back(row.name, value);
+  }
+  return facts;
+}
+
+void KeySet::explain(std::string_view key, std::string help) {
+  for (Row& row : rows_)
+    if (row.name == key) row.help = help;
+}
+
+StudyKeys::StudyKeys(const StudyScales& scales) {
+  add("widths", &sweep.widths, scales.widths, "n_embd of each size", 2);
+  add("n_layer", &sweep.n_layer, scales.n_layer, "blocks", 1);
+  add("learning_rates", &sweep.learning_rates, scales.learning_rates, "peak learning rates, times 1 / n_embd", 0);
+  add("steps", &sweep.steps, scales.steps, "optimizer steps", 1);
+  add("batch_size", &sweep.batch_size, scales.batch_size, "sequences a step", 1);
+  add("seeds", &sweep.seeds, scales.seeds, "one model each: initialisation and data", 0);
+  add("selection_seed", &sweep.selection_seed, {1000},
+      "seed of the held-out sequences, and of the models that choose a learning rate", 0);
+  if (scales.selection)
+    add("selection_steps", &sweep.selection_steps, scales.selection_steps,
+        "optimizer steps of the models that choose a learning rate; 0: as many as the others", 0);
+  add("test_items", &sweep.test_items, scales.test_items, "questions of each arm and cell", 1);
+  add("test_seed", &sweep.test_seed, {1}, "seed of the questions", 0);
+  add("validation_items", &sweep.validation_items, {1024}, "sequences of the held-out loss", 1);
+  add("evaluation_rows", &sweep.evaluation_rows, scales.evaluation_rows, "rows that are decoded at once", 1);
+  add("log_interval", &sweep.log_interval, scales.log_interval, "steps between lines of metrics.jsonl", 1);
+  add("checkpoint_interval", &sweep.checkpoint_interval, scales.checkpoint_interval,
+      "steps between checkpoints; 0: only when interrupted", 0);
+  add("ensemble_size", &sweep.ensemble_size, {0}, "most models trained at once; 0: as many as are fast", 0);
+  add("save_models", &sweep.save_models, scales.save_models,
+      "keep the weights of every model, under models/ of the run");
+  ConfigTable known;
+  std::string unused;
+  add_dtype_field(known, unused);
+  const ConfigField& dtype = known.fields().front();
+  add("dtype", &sweep.dtype, {std::string("f32")}, dtype.help, kNone, kNone, dtype.choices);
+}
+
+std::vector<int32_t> seeds(int32_t count) {
+  std::vector<int32_t> list;
+  for (int32_t seed = 0; seed < count; ++seed) list.push_back(seed);
+  return list;
+}
+
+}  // namespace surtsey::experiments

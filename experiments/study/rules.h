@@ -1,0 +1,131 @@
+// The vocabulary of claims: which cells, what is measured on each, what must hold of it, and of how many.
+//
+//   {"start", "The smallest size has exact match of at most {unsolved} in every seed.",
+//    every_seed(cells("", "joint").smallest(), is(exact_match("cot"), at_most(k.unsolved)))}
+//
+// A rule writes its own evidence: what it looked at, model by model. Where one of several chances suffices, it corrects
+// for their number. A judge that no rule fits is a function of (StudyResult, confidence).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "experiments/results/claims.h"
+#include "experiments/statistics/threshold.h"
+
+namespace surtsey::experiments {
+
+using Cells = std::vector<const Cell*>;
+using Judge = std::function<Judgement(const StudyResult&, double confidence)>;
+
+// ---- What is measured on a model -----------------------------------------------------------
+
+struct Score {
+  std::string name;  // in evidence beside another; empty: said by the claim
+  std::function<double(const Cell&)> value;
+  std::function<Interval(const Cell&, double confidence)> interval;
+
+  Score named(std::string text) const;
+};
+// Of an arm; of the only one that a model is asked, where it has no name.
+Score exact_match(std::string arm);   // share of right final answers
+Score whole_answer(std::string arm);  // share of answers with every token right
+Score loss(std::string arm);          // nats a token
+Score measure(std::string name);      // InternalError where a cell lacks it
+Score measured(std::function<Measure(const Cell&)> of);
+Score faithfulness(std::string arm);  // share of corrupted steps of that arm that move the answer as they should
+
+// ---- Which models --------------------------------------------------------------------------
+
+// Cells that count, of a task and a variant: learning rate chosen, not for validation only.
+class Pick {
+ public:
+  Pick(std::string task, std::string variant) : task_(std::move(task)), variant_(std::move(variant)) {}
+
+  Pick layers(int32_t n_layer) const;
+  Pick largest() const;   // of the largest width alone
+  Pick smallest() const;  // of the fewest parameters alone
+  // Of which a score is within bounds, ends included.
+  Pick where(Score score, double low, double high = 1) const;
+
+  Cells of(const StudyResult& result) const;
+  std::string name() const { return task_.empty() ? variant_ : task_ + " " + variant_; }
+
+ private:
+  enum class Size { kAll, kLargest, kSmallest };
+  std::string task_, variant_;
+  int32_t layers_ = 0;
+  Size size_ = Size::kAll;
+  std::vector<std::function<bool(const Cell&)>> conditions_;
+};
+Pick cells(std::string task, std::string variant);
+
+// ---- What must hold of a model -------------------------------------------------------------
+
+struct Test {
+  std::vector<Score> shown;  // what evidence tells of each model
+  std::function<Verdict(const Cell&, double confidence)> judge;
+
+  Test beside(Score score) const;  // shows more
+  Test hidden() const;             // shows nothing: its scores are shown already
+};
+
+using Bound = std::function<Verdict(const Interval&, const Cell&)>;
+Bound at_least(double bound);
+Bound at_most(double bound);
+Bound within(double center, double margin);
+Bound near_chance(double margin);  // guessing, or so far above it at most
+Bound positive();                  // FAIL already when nothing is gained
+
+Test is(Score score, Bound bound);
+Test above(Score first, Score second);  // with disjoint intervals
+Test all_of(std::vector<Test> tests);
+Test any_of(std::vector<Test> tests);  // each at the confidence that so many chances ask for
+
+// ---- Of how many ---------------------------------------------------------------------------
+
+// Of every model of every pick. A pick without models leaves the claim open; evidence then says `missing`.
+Judge every_seed(std::vector<Pick> picks, Test test, std::string missing = "nothing of this was trained");
+Judge every_seed(Pick pick, Test test, std::string missing = "nothing of this was trained");
+// Of every model of some size, sizes being chances.
+Judge some_size(Pick pick, Test test);
+// Of this share of the seeds of some size.
+Judge share_of_seeds(Pick pick, Test test, double share);
+// Of the mean over seeds of first - second, models of both picks paired by seed: a t interval.
+Judge mean_difference(Pick first, Pick second, Score score, Bound bound, std::vector<Score> beside = {});
+
+// In every pair and every seed the first has the higher score, with disjoint intervals.
+Judge above_in_pairs(std::vector<std::pair<Pick, Pick>> pairs, Score score);
+
+// ---- Thresholds in size --------------------------------------------------------------------
+
+// How right answers grow with a dial: parameters, examples.
+struct Growth {
+  std::string name;
+  int place = 0;  // in the order of appearance
+  std::string dial = "parameters";
+  std::function<std::vector<SizeCount>(const StudyResult&)> counts;
+  std::function<int64_t(const StudyResult&)> seeds;
+  std::function<double(const StudyResult&)> chance;
+};
+// Of the exact match of one arm against parameters.
+Growth growth(std::string name, Pick pick, std::string arm, int place = 0);
+std::optional<ThresholdFit> fit(const Growth& growth, const StudyResult& result, double confidence);
+
+// It rises sharply, by statistics/threshold.h.
+Judge rises_sharply(Growth growth);
+// Thresholds of later places are higher, with disjoint intervals.
+Judge thresholds_in_order(std::vector<Growth> growths);
+
+// ---- For judges that no rule fits ----------------------------------------------------------
+
+// "d=16 seed 1: 0.998, 0.104" of each model; what all have in common is left out of the names.
+std::string evidence_of(const Cells& cells, const std::vector<Score>& shown);
+// The least number of seeds that stand behind a verdict over several groups; 0 is none yet.
+int64_t fewest(int64_t seeds, int64_t own);
+// Confidence of each of so many chances.
+double corrected(double confidence, size_t chances);
+
+}  // namespace surtsey::experiments

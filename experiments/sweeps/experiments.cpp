@@ -1,0 +1,229 @@
+#include "experiments/sweeps/experiments.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "experiments/base/interrupt.h"
+#include "experiments/results/claims.h"
+#include "experiments/sweeps/budgets.h"
+#include "experiments/sweeps/ensemble_run.h"
+
+namespace surtsey::experiments {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Cells of one size of one kind of model: they differ in seed and learning rate only.
+using SizeKey = std::tuple<std::string, std::string, int32_t, int32_t>;
+
+SizeKey key_of(const Experiment& experiment) {
+  return {experiment.task, experiment.variant, experiment.width, experiment.n_layer};
+}
+
+bool chooses(const Experiment& experiment) {
+  return experiment.choose_rate && experiment.learning_rates.size() > 1 && experiment.rate_of.empty();
+}
+
+// The rate with the least held-out loss on the selection seed; a loss that is not finite never wins. Without any, the
+// first of the grid.
+class Choice {
+ public:
+  explicit Choice(double first) : rate_(first) {}
+  void consider(const Cell& cell) {
+    if (!cell.validation_only || !cell.validation_loss || !(*cell.validation_loss < loss_)) return;
+    loss_ = *cell.validation_loss;
+    rate_ = cell.learning_rate;
+  }
+  double rate() const { return rate_; }
+
+ private:
+  double rate_;
+  double loss_ = std::numeric_limits<double>::infinity();
+};
+
+// Adds packs to the list, and remembers which of them choose the rate of what.
+class Planner {
+ public:
+  Planner(const SweepOptions& options, const engine::DeviceInfo& device) : options_(options), device_(device) {}
+
+  void add(Experiment experiment) {
+    if (chooses(experiment)) {
+      Experiment selection = experiment;
+      selection.seeds = {options_.selection_seed};
+      if (options_.selection_steps > 0) selection.steps = options_.selection_steps;
+      auto& choosing = choosers_[key_of(experiment)];
+      for (auto& members : pack_members(device_, options_, selection)) {
+        choosing.push_back(packs_.size());
+        packs_.push_back({selection, std::move(members), true});
+      }
+    }
+    rates_[key_of(experiment)] = experiment.learning_rates;
+    PlannedPack pack{experiment, {}};
+    if (!experiment.rate_of.empty()) {
+      SizeKey source = key_of(experiment);
+      std::get<1>(source) = experiment.rate_of;
+      ensure(rates_.contains(source), "[experiments] '{}' takes the rate of '{}', which is not before it",
+             experiment.variant, experiment.rate_of);
+      pack.rates = rates_.at(source);
+      pack.chosen_by = choosers_[source];
+      pack.experiment.choose_rate = false;
+      pack.experiment.learning_rates = {pack.rates.front()};
+    }
+    for (auto& members : pack_members(device_, options_, pack.experiment)) {
+      packs_.push_back(pack);
+      packs_.back().members = std::move(members);
+    }
+    if (!experiment.budgets.empty()) add_budgets(std::move(experiment));
+  }
+
+  std::vector<PlannedPack> packs() && { return std::move(packs_); }
+
+ private:
+  void add_budgets(Experiment experiment) {
+    double step_flops = 0;  // those of the plan; compiled where a budget asks for them
+    const std::vector<Budget> budgets = std::exchange(experiment.budgets, {});
+    const std::string variant = experiment.variant;
+    const int32_t steps = experiment.steps;
+    experiment.rate_of = variant;
+    for (const Budget& budget : budgets) {
+      if (budget.flops > 0 && step_flops == 0) {
+        Experiment own = experiment;
+        own.variant = variant;
+        own.steps = steps;
+        step_flops = pack_cost(device_.target, own, {Member{}}).flops / steps;
+      }
+      const auto count = budget_steps(budget, steps, step_flops);
+      if (!count) continue;
+      experiment.variant = budget_variant(variant, budget);
+      experiment.steps = *count;
+      add(experiment);
+    }
+  }
+
+  const SweepOptions& options_;
+  const engine::DeviceInfo& device_;
+  std::vector<PlannedPack> packs_;
+  std::map<SizeKey, std::vector<size_t>> choosers_;
+  std::map<SizeKey, std::vector<double>> rates_;
+};
+
+}  // namespace
+
+std::vector<std::string> PlannedPack::cells() const {
+  std::vector<std::string> names;
+  for (const Member& member : members) names.push_back(cell_name(experiment, member));
+  return names;
+}
+
+std::vector<PlannedPack> packs_of(std::span<const Experiment> experiments, const SweepOptions& options,
+                                  const engine::DeviceInfo& device, std::vector<std::string>* left_out) {
+  Planner planner(options, device);
+  for (const Experiment& experiment : experiments) {
+    if (!experiment.trained_by.empty() && experiment.trained == nullptr) continue;
+    const std::string why = experiment.left_out ? experiment.left_out(device) : "";
+    if (why.empty()) {
+      planner.add(experiment);
+    } else if (left_out != nullptr) {
+      left_out->push_back(fmt::format("{} ({})", experiment.variant, why));
+    }
+  }
+  return std::move(planner).packs();
+}
+
+TrainedModels load_trained_models(const fs::path& run, std::string_view task, std::string_view variant, int32_t width) {
+  const StudyResult result = load_result(run / "result.json");
+  TrainedModels models;
+  models.folder = run / kModelsFolder;
+  for (const Cell* cell : claim_cells(result, task, variant)) {
+    if (width == 0 || cell->n_embd == width) models.cells.push_back(*cell);
+  }
+  if (width == 0) {
+    int32_t largest = 0;
+    for (const Cell& cell : models.cells) largest = std::max(largest, cell.n_embd);
+    std::erase_if(models.cells, [&](const Cell& cell) { return cell.n_embd < largest; });
+  }
+  check(!models.cells.empty(), "'{}' has no chosen models of '{}'{}", run.string(), variant,
+        width == 0 ? "" : fmt::format(" with n_embd = {}", width));
+  for (const Cell& cell : models.cells) {
+    check(has_checkpoint((models.folder / cell.cell).string()),
+          "'{}' did not keep the weights of {}: run it with save_models = true", run.string(), cell.cell);
+  }
+  return models;
+}
+
+std::vector<Experiment> with_trained_models(std::vector<Experiment> experiments) {
+  for (Experiment& one : experiments) {
+    if (one.trained_by.empty()) continue;
+    const auto models = std::make_shared<TrainedModels>(
+        load_trained_models(one.trained_by, one.task, one.trained_variant, one.width));
+    one.steps = static_cast<int32_t>(models->cells[0].steps);
+    one.n_layer = models->cells[0].n_layer;
+    one.learning_rates = {models->cells[0].learning_rate};
+    one.seeds.clear();
+    for (const Cell& cell : models->cells) one.seeds.push_back(static_cast<int32_t>(cell.seed));
+    one.trained = models;
+  }
+  return experiments;
+}
+
+void set_chosen_rate(PlannedPack& pack, std::span<const Cell> cells) {
+  if (pack.chosen_by.empty()) return;
+  SizeKey source = key_of(pack.experiment);
+  std::get<1>(source) = pack.experiment.rate_of;
+  Choice choice(pack.rates.front());
+  for (const Cell& cell : cells)
+    if (SizeKey{cell.task, cell.variant, cell.n_embd, cell.n_layer} == source) choice.consider(cell);
+  pack.experiment.learning_rates = {choice.rate()};
+  for (Member& member : pack.members) member.learning_rate = choice.rate();
+}
+
+PackResult run_planned(engine::Device& device, const SweepOptions& options, const PlannedPack& pack,
+                       const fs::path& checkpoints, const fs::path& run, bool resume) {
+  if (pack.experiment.procedure) return pack.experiment.procedure(device, pack.experiment, pack.members);
+  PackFolders folders{checkpoints};
+  if (options.save_models) folders.models = run / kModelsFolder;
+  return run_pack(device, {.options = options,
+                           .experiment = pack.experiment,
+                           .members = pack.members,
+                           .folders = folders,
+                           .selecting = pack.selecting,
+                           .resume = resume});
+}
+
+void run_packs(StudyRun& run, const SweepOptions& options, const std::vector<PlannedPack>& packs) {
+  for (PlannedPack pack : packs) {
+    set_chosen_rate(pack, run.result().cells);
+    // The cells of a pack are written at once, so one of them speaks for all.
+    if (run.finished(pack.name())) continue;
+    if (interrupted()) throw Interrupted("interrupted between two ensembles");
+    const fs::path& path = run.directory().path();
+    const fs::path checkpoints = path / "checkpoints" / pack.name();
+    const PackResult found = run_planned(run.device(), options, pack, checkpoints, path, run.resuming());
+    for (const MetricLine& line : found.metrics) run.directory().append(line);
+    for (const SampleLine& line : found.samples) run.directory().append(line);
+    run.add(found.cells);
+    std::error_code error;
+    fs::remove_all(checkpoints, error);
+  }
+  mark_chosen(run.result().cells, packs);
+}
+
+void mark_chosen(std::vector<Cell>& cells, const std::vector<PlannedPack>& packs) {
+  for (const PlannedPack& pack : packs) {
+    if (!pack.selecting) continue;
+    std::vector<Cell*> own;
+    Choice choice(pack.experiment.learning_rates.front());
+    for (Cell& cell : cells) {
+      SizeKey key{cell.task, cell.variant, cell.n_embd, cell.n_layer};
+      for (const int32_t bits : pack.experiment.bits)
+        if (cell.variant == rounded_variant(bits)) std::get<1>(key) = pack.experiment.variant;
+      if (key != key_of(pack.experiment)) continue;
+      own.push_back(&cell);
+      choice.consider(cell);
+    }
+    for (Cell* cell : own) cell->selected = cell->learning_rate == choice.rate();
+  }
+}
+
+}  // namespace surtsey::experiments

@@ -1,0 +1,123 @@
+// Keys and rules of studies on planted cells: each rule passes, fails, and stays open where it should.
+#include <catch2/catch_approx.hpp>
+#include <catch2/catch_test_macros.hpp>
+
+#include "experiments/study/curves.h"
+#include "experiments/study/keys.h"
+#include "graph/error.h"
+
+using namespace surtsey;
+using namespace surtsey::experiments;
+using Catch::Approx;
+
+namespace {
+
+struct Planted {
+  const char* variant;
+  int32_t width;
+  uint32_t seed;
+  double cot, direct;
+};
+
+// A thousand questions each, chance one in ten.
+StudyResult planted(const std::vector<Planted>& rows) {
+  StudyResult result;
+  for (const Planted& row : rows) {
+    Cell& cell = result.cells.emplace_back();
+    cell.cell = fmt::format("{}-d{}-s{}", row.variant, row.width, row.seed);
+    cell.variant = row.variant;
+    cell.n_embd = row.width;
+    cell.parameters = row.width * 100;
+    cell.seed = row.seed;
+    cell.chance = .1;
+    for (const auto& [arm, share] : {std::pair{"cot", row.cot}, {"direct", row.direct}}) {
+      cell.arms.push_back({arm, share, share, 1000});
+      cell.arms.back().loss_per_token = 1 - share;
+    }
+  }
+  return result;
+}
+
+Verdict verdict(const Judge& judge, const StudyResult& result) { return judge(result, .95).verdict; }
+
+}  // namespace
+
+TEST_CASE("keys have a value for each scale, fill texts, and print as settings", "[study]") {
+  struct Keys : StudyKeys {
+    Keys() : StudyKeys({.widths = {{4}, {4, 8}}, .steps = {10, 20}}) {}
+    Key<double> solved{this, "solved", {.5, .5, .9}, "claims: bound", 0, 1};
+    Key<std::vector<std::string>> parts{this, "parts", {{"a"}, {"a", "b"}}, "parts", {"a", "b"}};
+  } keys;
+  CHECK(keys.fill("{widths} at {solved} {{x}") == "4 at 0.5 {x}");
+  keys.set_scale("full");
+  CHECK(keys.sweep.steps == 20);
+  CHECK(keys.fill("{widths}; {parts}") == "4, 8; a, b");
+  keys.set_scale("paper");
+  CHECK((keys.solved == .9 && keys.sweep.steps == 20 && has(*keys.parts, "b")));
+  CHECK_THROWS_AS(keys.fill("{solvd}"), InternalError);
+  ConfigTable table;
+  keys.add_fields(table);
+  CHECK_THROWS_AS(table.override_one("--solved=2"), UserError);
+  CHECK_THROWS_AS(table.override_one("--parts=c"), UserError);
+  bool steps = false;
+  for (const auto& [name, value] : keys.settings()) {
+    CHECK((name != "solved" && name != "log_interval"));
+    steps = steps || (name == "steps" && value == "20");
+  }
+  CHECK(steps);
+  CHECK_THROWS_AS(check_once(std::vector{1, 2, 1}, "list"), UserError);
+}
+
+TEST_CASE("rules of every seed, some size, and a share of the seeds", "[study]") {
+  const StudyResult result = planted({{"joint", 4, 0, .1, .1}, {"joint", 4, 1, .11, .1}, {"joint", 16, 0, 1, .1},
+                                      {"joint", 16, 1, .999, .12}, {"joint", 16, 2, .3, .1}});
+  const Pick joint = cells("", "joint");
+  const Score cot = exact_match("cot"), direct = exact_match("direct");
+  CHECK(verdict(every_seed(joint.smallest(), is(cot, near_chance(.05))), result) == Verdict::kPass);
+  CHECK(verdict(every_seed(joint.largest(), is(cot, at_least(.95))), result) == Verdict::kFail);
+  CHECK(verdict(every_seed(joint.where(cot, .95), is(cot, at_least(.95))), result) == Verdict::kPass);
+  CHECK(verdict(every_seed(joint, is(direct, at_most(.1))), result) == Verdict::kInconclusive);
+  CHECK(verdict(every_seed(cells("", "none"), is(cot, at_least(0))), result) == Verdict::kInconclusive);
+  CHECK(verdict(share_of_seeds(joint, is(cot, at_least(.95)), .6), result) == Verdict::kPass);
+  CHECK(verdict(share_of_seeds(joint, is(cot, at_least(.95)), .8), result) == Verdict::kFail);
+  CHECK(verdict(some_size(joint, is(cot, at_least(.95))), result) == Verdict::kFail);
+  CHECK(verdict(some_size(joint.where(cot, .05, .2), all_of({is(cot, near_chance(.05)), is(direct, at_most(.2))})),
+                result) == Verdict::kPass);
+  CHECK(verdict(every_seed(joint.where(cot, .25), above(cot, direct)), result) == Verdict::kPass);
+  CHECK(verdict(every_seed(joint.smallest(), any_of({is(cot, at_least(.9)), is(direct, at_most(.2))})), result) ==
+        Verdict::kPass);
+  const Judgement told = every_seed(joint.largest(), is(cot, at_least(.95)).beside(direct.named("direct")))(result, .95);
+  CHECK(told.evidence == "seed 0: 1, direct 0.1000; seed 1: 0.9990, direct 0.1200; seed 2: 0.3000, direct 0.1000");
+  CHECK(told.seeds == 3);
+  // As many chances as sizes: each is judged at a higher confidence.
+  CHECK(corrected(.95, 5) == Approx(.99));
+  CHECK_THROWS_AS(result.cells[0].arm("filler"), InternalError);
+}
+
+TEST_CASE("rules of pairs take models of the same seed", "[study]") {
+  const StudyResult result = planted({{"f32", 8, 0, .99, .1}, {"f32", 8, 1, .98, .1}, {"f32", 8, 2, 1, .1},
+                                      {"int2", 8, 0, .5, .1}, {"int2", 8, 1, .48, .1}, {"int2", 8, 2, .52, .1}});
+  const Score cot = exact_match("cot");
+  const auto lost = [&](Bound bound) { return mean_difference(cells("", "f32"), cells("", "int2"), cot, bound); };
+  CHECK(verdict(lost(at_least(.4)), result) == Verdict::kPass);
+  CHECK(verdict(lost(at_most(.4)), result) == Verdict::kFail);
+  CHECK(verdict(lost(positive()), result) == Verdict::kPass);
+  CHECK(verdict(above_in_pairs({{cells("", "f32"), cells("", "int2")}}, cot), result) == Verdict::kPass);
+  CHECK(verdict(above_in_pairs({{cells("", "int2"), cells("", "f32")}}, cot), result) == Verdict::kFail);
+  CHECK(verdict(above_in_pairs({{cells("", "f32"), cells("", "int3")}}, cot), result) == Verdict::kInconclusive);
+}
+
+TEST_CASE("curves average points that fall together", "[study]") {
+  Curves curves({"t", "n", {"x"}, {"y"}, {}});
+  curves.line("later", {.dashed = true});
+  curves.line("means", {.spread = true});
+  curves.add("means", 2, 1);
+  curves.add("means", 1, 0);
+  curves.add("means", 2, 3);
+  const Figure figure = curves.figure();
+  REQUIRE(figure.series.size() == 1);  // lines without points are left out
+  REQUIRE(figure.series[0].points.size() == 2);
+  CHECK(figure.series[0].points[0].x == 1);
+  CHECK(figure.series[0].points[1].y == 2);
+  CHECK(figure.series[0].points[1].low < 1);
+}
