@@ -46,10 +46,10 @@ std::string badge(Verdict verdict) {
 
 // The verdict and what it rests on; that it demonstrates stands above all of them.
 std::string verdict(const Claim& claim) {
-  return fmt::format("<div{}>{}<p class=\"evidence\">{}</p></div>",
-                     claim.demonstration ? " class=\"demonstration\"" : "", badge(claim.verdict),
-                     claim.seeds == 0 ? "no training"
-                                      : fmt::format("{} seed{}", claim.seeds, claim.seeds == 1 ? "" : "s"));
+  return fmt::format(
+      "<div{}>{}<p class=\"evidence\">{}</p></div>", claim.demonstration ? " class=\"demonstration\"" : "",
+      badge(claim.verdict),
+      claim.seeds == 0 ? "no training" : fmt::format("{} seed{}", claim.seeds, claim.seeds == 1 ? "" : "s"));
 }
 
 std::string page(const std::string& title, const std::string& body) {
@@ -164,9 +164,9 @@ std::string claims(const StudyResult& result) {
   }
   html += "<ul class=\"claims\">\n";
   for (const Claim& claim : result.claims) {
-    html += fmt::format("<li class=\"claim\">{}<div><p><b>{}</b> {}</p><p class=\"evidence\">{}</p></div></li>\n",
-                        verdict(claim), escape_html(claim.name), escape_html(claim.statement),
-                        escape_html(claim.evidence));
+    html +=
+        fmt::format("<li class=\"claim\">{}<div><p><b>{}</b> {}</p><p class=\"evidence\">{}</p></div></li>\n",
+                    verdict(claim), escape_html(claim.name), escape_html(claim.statement), escape_html(claim.evidence));
   }
   return html + "</ul>\n";
 }

@@ -28,8 +28,9 @@ std::string size_name(const Cell& cell) {
 
 std::string tip(const Cell& cell, const ArmResult& arm) {
   return fmt::format("{}\n{}, seed {}, learning rate {:.3g}\nexact match {} [{}, {}] of {}\nloss per token {}",
-                     arm_kind(arm.arm).label, size_name(cell), cell.seed, cell.learning_rate, share_number(arm.exact_match),
-                     share_number(arm.ci95.low), share_number(arm.ci95.high), arm.n, loss_number(arm.loss_per_token));
+                     arm_kind(arm.arm).label, size_name(cell), cell.seed, cell.learning_rate,
+                     share_number(arm.exact_match), share_number(arm.ci95.low), share_number(arm.ci95.high), arm.n,
+                     loss_number(arm.loss_per_token));
 }
 
 using Getter = double (*)(const Cell&, const ArmResult&);

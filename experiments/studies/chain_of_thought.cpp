@@ -3,8 +3,8 @@
 //
 //   joint          one model, two prompts: C (write the running sums, then the answer) and D (answer now), half of the
 //                  sequences each. The headline is this model at every width.
-//   direct_only    D alone, at one width, on as many sequences as the joint model saw of both: at least the FLOPs of the
-//                  chain-of-thought arm. Every learning rate and seed counts.
+//   direct_only    D alone, at one width, on as many sequences as the joint model saw of both: at least the FLOPs of
+//                  the chain-of-thought arm. Every learning rate and seed counts.
 //   with_filler    C, D and F at one width, where F answers after as many filler tokens as a chain has steps. A model
 //                  of its own, so that the headline keeps its exact mixture; it trains half as long again, so that each
 //                  prompt kind is seen as often as there.

@@ -13,9 +13,9 @@
 //   variables     four assignments, asked for the value of each
 //   false_belief  where an agent believes the ball to be; judged on false beliefs alone
 //
-// Accuracy can jump where nothing jumps underneath (Schaeffer et al. 2023): exact match is about the product of the step
-// accuracies, so the loss per token and the accuracy by position stand beside it, and a claim asks whether the loss
-// leaves its plateau where the accuracy does.
+// Accuracy can jump where nothing jumps underneath (Schaeffer et al. 2023): exact match is about the product of the
+// step accuracies, so the loss per token and the accuracy by position stand beside it, and a claim asks whether the
+// loss leaves its plateau where the accuracy does.
 #include <algorithm>
 #include <deque>
 
@@ -196,8 +196,8 @@ Judge emerges(const Keys& k, const Ability& ability) {
   };
 }
 
-// Every size that solves the task has left the loss of the smallest size by a factor: the jump is not made by the metric
-// alone.
+// Every size that solves the task has left the loss of the smallest size by a factor: the jump is not made by the
+// metric alone.
 Judge leaves_its_plateau(const Keys& k, const Ability& ability) {
   return [arm = ability.arm, pick = ability.pick(), solved = *k.solved, most = *k.loss_ratio](const StudyResult& result,
                                                                                               double confidence) {

@@ -30,8 +30,8 @@ struct Keys : StudyKeys {
   Key<int32_t> shots{this, "shots", {4}, "most examples before a question", 0};
   Key<double> excess_loss{this, "excess_loss", {.1}, "claims: nats that a model may lose to Bayes", 0, 1};
   Key<double> regret{this, "regret", {.02}, "claims: posterior probability that its answers may lack", 0, 1};
-  Key<double> vector_share{
-      this, "vector_share", {.8}, "claims: share of few-shot accuracy that a task vector keeps", 0, 1};
+  Key<double> vector_share{this, "vector_share", {.8}, "claims: share of few-shot accuracy that a task vector keeps", 0,
+                           1};
   Key<double> control_margin{
       this, "control_margin", {.05}, "claims: accuracy above zero shots that another task's vector may have", 0, 1};
 };
@@ -59,12 +59,12 @@ std::vector<Experiment> experiments(const Keys& k) {
 Test holds_the_task(const Keys& k, int32_t depth) {
   const Score patched = measure(fmt::format("patched.{}", depth)), control = measure(fmt::format("control.{}", depth)),
               few = measure("few_shot"), none = measure("zero_shot");
-  const Test keeps = {{patched.named(fmt::format("patched at depth {}", depth)), control.named("control")},
-                      [=, share = *k.vector_share, margin = *k.control_margin](const Cell& cell, double confidence) {
-                        return all_of(std::vector{
-                            at_least(patched.interval(cell, confidence), share * few.value(cell)),
-                            at_most(control.interval(cell, confidence), none.value(cell) + margin)});
-                      }};
+  const Test keeps = {
+      {patched.named(fmt::format("patched at depth {}", depth)), control.named("control")},
+      [=, share = *k.vector_share, margin = *k.control_margin](const Cell& cell, double confidence) {
+        return all_of(std::vector{at_least(patched.interval(cell, confidence), share * few.value(cell)),
+                                  at_most(control.interval(cell, confidence), none.value(cell) + margin)});
+      }};
   return all_of({keeps, above(patched, none).hidden()});
 }
 
@@ -72,8 +72,9 @@ Test holds_the_task(const Keys& k, int32_t depth) {
 Test some_depth(const Keys& k) {
   std::vector<Test> depths;
   for (int32_t depth = 1; depth < k.sweep.n_layer; ++depth) depths.push_back(holds_the_task(k, depth));
-  return any_of(std::move(depths)).beside(measure("few_shot").named("few shots")).beside(
-      measure("zero_shot").named("none"));
+  return any_of(std::move(depths))
+      .beside(measure("few_shot").named("few shots"))
+      .beside(measure("zero_shot").named("none"));
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {

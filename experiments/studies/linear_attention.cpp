@@ -52,16 +52,17 @@ std::vector<Experiment> experiments(const Keys& k) {
 
 std::vector<ClaimRow> claims(const Keys& k) {
   const Pick models = cells("regression", "one_layer");
-  return {{"gradient_step_loss",
-           fmt::format("One layer of linear attention has the loss of the best step of gradient descent, d(d+1)/(N+d+1) "
-                       "= {:.4f}, within {{loss_margin}} of it on both sides, in every seed.",
-                       gradient_step_loss(k.regression())),
-           every_seed(models, is(measure("loss_over_optimum").named("loss over the optimum's"), within(1, k.loss_margin))
-                                  .beside(measure("loss").named("loss"))
-                                  .beside(measure("gradient_step_loss").named("the gradient step on the same sequences")))},
-          {"gradient_step_prediction",
-           "Its predictions have a cosine of at least {cosine} with those of that step, in every seed.",
-           every_seed(models, is(measure("cosine"), at_least(k.cosine)))}};
+  return {
+      {"gradient_step_loss",
+       fmt::format("One layer of linear attention has the loss of the best step of gradient descent, d(d+1)/(N+d+1) "
+                   "= {:.4f}, within {{loss_margin}} of it on both sides, in every seed.",
+                   gradient_step_loss(k.regression())),
+       every_seed(models, is(measure("loss_over_optimum").named("loss over the optimum's"), within(1, k.loss_margin))
+                              .beside(measure("loss").named("loss"))
+                              .beside(measure("gradient_step_loss").named("the gradient step on the same sequences")))},
+      {"gradient_step_prediction",
+       "Its predictions have a cosine of at least {cosine} with those of that step, in every seed.",
+       every_seed(models, is(measure("cosine"), at_least(k.cosine)))}};
 }
 
 const StudyOf<Keys> kStudy = {

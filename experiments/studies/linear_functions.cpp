@@ -154,8 +154,8 @@ Test on_the_line(const Keys& keys, int32_t d) {
   return all_of(std::move(tests)).beside(farthest);
 }
 
-// After every number of examples from 1 to 2d. After one example the best rule is hardly better: there overlap counts as
-// below.
+// After every number of examples from 1 to 2d. After one example the best rule is hardly better: there overlap counts
+// as below.
 Test better_than_rules(const Keys&, int32_t d) {
   std::vector<Test> tests;
   for (const char* rule : {"averaging", "neighbours"}) {

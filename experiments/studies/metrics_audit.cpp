@@ -2,10 +2,10 @@
 //
 //   build/experiments/metrics_audit --runs=runs/chain_of_thought,runs/emergence
 //
-// Exact match of an answer of many tokens is about a product, so it can jump where each token gets better slowly. Beside
-// it stand the product of the position accuracies, the token edit distance, the loss and the Brier score of the right
-// answer (audit.csv); every cell and answer is shown again with its own study's charts. A jump counts as a transition of
-// the model when the loss, too, leaves what a power law through the smaller half of the sizes forecasts.
+// Exact match of an answer of many tokens is about a product, so it can jump where each token gets better slowly.
+// Beside it stand the product of the position accuracies, the token edit distance, the loss and the Brier score of the
+// right answer (audit.csv); every cell and answer is shown again with its own study's charts. A jump counts as a
+// transition of the model when the loss, too, leaves what a power law through the smaller half of the sizes forecasts.
 #include <algorithm>
 #include <filesystem>
 #include <set>

@@ -1,8 +1,8 @@
 // E12: key-value recall from the context. One layer cannot, two layers can (Olsson et al. 2022, Sanford et al. 2024):
 // accuracy by how often the key occurred before.
+#include "experiments/tasks/recall.h"
 #include "experiments/study/rules.h"
 #include "experiments/study/study.h"
-#include "experiments/tasks/recall.h"
 
 namespace surtsey::experiments {
 namespace {
@@ -27,8 +27,8 @@ struct Keys : StudyKeys {
 };
 
 std::vector<Experiment> experiments(const Keys& k) {
-  const auto task = std::make_shared<tasks::RecallTask>(
-      tasks::RecallOptions{.keys = k.keys, .values = k.values, .pairs = k.pairs});
+  const auto task =
+      std::make_shared<tasks::RecallTask>(tasks::RecallOptions{.keys = k.keys, .values = k.values, .pairs = k.pairs});
   std::vector<Experiment> list;
   for (const int32_t width : k.sweep.widths)
     for (const int32_t layers : *k.layers)
@@ -39,13 +39,14 @@ std::vector<Experiment> experiments(const Keys& k) {
 std::vector<ClaimRow> claims(const Keys& k) {
   const Pick models = cells("recall", "dense");
   const Score once = exact_match("1_prior");
-  return {{"one_layer",
-           "One layer, of any width here, recalls the value of a key that occurred exactly once before in at most "
-           "{one_layer} of cases, in every seed.",
-           every_seed(models.layers(1), is(once, at_most(k.one_layer)))},
-          {"two_layers",
-           "Two layers of some width recall it in at least {two_layers} of cases, in at least {seed_share} of the seeds.",
-           share_of_seeds(models.layers(2), is(once, at_least(k.two_layers)), k.seed_share)}};
+  return {
+      {"one_layer",
+       "One layer, of any width here, recalls the value of a key that occurred exactly once before in at most "
+       "{one_layer} of cases, in every seed.",
+       every_seed(models.layers(1), is(once, at_most(k.one_layer)))},
+      {"two_layers",
+       "Two layers of some width recall it in at least {two_layers} of cases, in at least {seed_share} of the seeds.",
+       share_of_seeds(models.layers(2), is(once, at_least(k.two_layers)), k.seed_share)}};
 }
 
 const StudyOf<Keys> kStudy = {
@@ -56,7 +57,8 @@ const StudyOf<Keys> kStudy = {
     .experiments = experiments,
     .claims = claims,
     .caveats = {
-        "That one layer cannot recall is a theorem about growing contexts; here it is measured at one recipe and budget. "
+        "That one layer cannot recall is a theorem about growing contexts; here it is measured at one recipe and "
+        "budget. "
         "Two layers need a schedule that is long enough: with half the steps few seeds form the induction head, and a "
         "seed that fails is slow, not unable.",
         "Guessing among the values that stand in the context already beats one in all values: compare recall with the "

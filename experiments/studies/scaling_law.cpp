@@ -10,8 +10,8 @@
 //
 //   1  the envelope of the least loss at each budget, as a figure
 //   2  a parabola over log N at each budget, and the exponent of the best size
-//   3  the five constants by a Huber fit of log L, with intervals from leaving out a size, an octave of tokens, a budget
-//      or a seed at a time: what the law misses is shared by all runs of one
+//   3  the five constants by a Huber fit of log L, with intervals from leaving out a size, an octave of tokens, a
+//      budget or a seed at a time: what the law misses is shared by all runs of one
 //
 // All models are tested on the same text, which happens to cost the source a little more or less than its entropy rate.
 // The source is known, so a loss is counted as h plus what the model pays beyond the source on the same symbols (a
@@ -37,8 +37,8 @@ constexpr double kHoffmann[] = {1.69, 406.4, 0.34, 410.7, 0.28};
 constexpr double kExact = 1e-3;  // relative
 
 struct Keys : StudyKeys {
-  // The paper's scale has up to 50 million parameters. Published laws are of text, whose entropy nobody knows; the source
-  // stays what it is.
+  // The paper's scale has up to 50 million parameters. Published laws are of text, whose entropy nobody knows; the
+  // source stays what it is.
   Keys()
       : StudyKeys({.widths = {{8, 12, 16, 24, 32},
                               {16, 32, 64, 128, 192, 256, 384, 512},

@@ -63,9 +63,8 @@ struct Keys : StudyKeys {
   }
 
   ModelConfig model(std::string_view variant, int32_t width) const {
-    const auto recipe = [&](int32_t wide) {
-      return recipe_config(sweep.n_layer, wide, tasks::MarkovOptions().symbols, block_size);
-    };
+    const tasks::MarkovOptions source;
+    const auto recipe = [&](int32_t wide) { return recipe_config(sweep.n_layer, wide, source.symbols, block_size); };
     return variant == kTransfer ? width_scaled(recipe(width), recipe(base_width)) : recipe(width);
   }
 };

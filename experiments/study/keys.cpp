@@ -12,8 +12,8 @@ namespace surtsey::experiments {
 namespace {
 
 // Keys that say how a run is done, not what it trains.
-const std::set<std::string_view> kHow = {"test_seed",     "validation_items",    "evaluation_rows", "log_interval",
-                                         "checkpoint_interval", "ensemble_size", "save_models"};
+const std::set<std::string_view> kHow = {"test_seed",           "validation_items", "evaluation_rows", "log_interval",
+                                         "checkpoint_interval", "ensemble_size",    "save_models"};
 
 struct Printed {
   template <class T>

@@ -52,9 +52,8 @@ class KeySet {
   void add(std::string name, T* value, Scaled<T> scales, std::string help, double low = kNone, double high = kNone,
            std::vector<std::string> words = {}) {
     if (scales.empty()) return;
-    rows_.push_back({name, value, std::move(help), low, high, std::move(words), [value, scales](size_t scale) {
-                       *value = scales[std::min(scale, scales.size() - 1)];
-                     }});
+    rows_.push_back({name, value, std::move(help), low, high, std::move(words),
+                     [value, scales](size_t scale) { *value = scales[std::min(scale, scales.size() - 1)]; }});
     rows_.back().set(scale_);
   }
   // Says of a key what it means in this study.

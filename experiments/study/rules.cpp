@@ -79,10 +79,9 @@ Score exact_match(std::string arm) {
 }
 
 Score whole_answer(std::string arm) {
-  return of_arm(std::move(arm), [](const ArmResult& one) { return one.chain_exact_match; },
-                [](const ArmResult& one, double confidence) {
-                  return share_interval(one.chain_exact_match, one.n, confidence);
-                });
+  return of_arm(
+      std::move(arm), [](const ArmResult& one) { return one.chain_exact_match; },
+      [](const ArmResult& one, double confidence) { return share_interval(one.chain_exact_match, one.n, confidence); });
 }
 
 Score loss(std::string arm) {

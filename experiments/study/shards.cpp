@@ -26,15 +26,21 @@ Json spec_of(const Study& study, const PlannedPack& pack, size_t order, const st
   Json members = Json::array();
   for (const Member& member : pack.members)
     members.push_back({{"seed", member.seed}, {"learning_rate", member.learning_rate}});
-  return {{"format", kFormat},           {"study", study.name},   {"scale", study.keys->scale()}, {"config", toml},
-          {"order", order},              {"cells", pack.cells()}, {"members", members},
-          {"selecting", pack.selecting}, {"steps", pack.experiment.steps}};
+  return {{"format", kFormat},
+          {"study", study.name},
+          {"scale", study.keys->scale()},
+          {"config", toml},
+          {"order", order},
+          {"cells", pack.cells()},
+          {"members", members},
+          {"selecting", pack.selecting},
+          {"steps", pack.experiment.steps}};
 }
 
 size_t order_of(const SweepPack& pack) { return pack.spec->at("order").get<size_t>(); }
 
-// The packs of a plan as things to run. Packs are cut for the device that planned them: experiments come from the study,
-// members from the plan.
+// The packs of a plan as things to run. Packs are cut for the device that planned them: experiments come from the
+// study, members from the plan.
 class Work {
  public:
   Work(const Study& study, SweepDirectory& directory, engine::Device& device, std::vector<std::string> command)

@@ -153,8 +153,8 @@ void conclude(const Study& study, const Set& set, StudyRun& run) {
 
 void check_trains(const Study& study, const std::vector<Experiment>& experiments) {
   const char* hint = study.on_request();
-  check(hint == nullptr || !experiments.empty(),
-        "this scale trains only what it is told to, such as {}", hint == nullptr ? "" : hint);
+  check(hint == nullptr || !experiments.empty(), "this scale trains only what it is told to, such as {}",
+        hint == nullptr ? "" : hint);
 }
 
 // What the whole run is made of, before a directory is touched.
@@ -313,8 +313,7 @@ int run_study(int argc, char** argv, const Study& study) {
   app.allow_extras();
   app.footer([&] {
     study.keys->set_scale(kScales.front());
-    return fmt::format("Keys, with their values at the scale '{}':\n{}", kScales.front(),
-                       Settings(study).table.help());
+    return fmt::format("Keys, with their values at the scale '{}':\n{}", kScales.front(), Settings(study).table.help());
   });
   try {
     app.parse(argc, argv);

@@ -155,8 +155,8 @@ TrainedModels load_trained_models(const fs::path& run, std::string_view task, st
 std::vector<Experiment> with_trained_models(std::vector<Experiment> experiments) {
   for (Experiment& one : experiments) {
     if (one.trained_by.empty()) continue;
-    const auto models = std::make_shared<TrainedModels>(
-        load_trained_models(one.trained_by, one.task, one.trained_variant, one.width));
+    const auto models =
+        std::make_shared<TrainedModels>(load_trained_models(one.trained_by, one.task, one.trained_variant, one.width));
     one.steps = static_cast<int32_t>(models->cells[0].steps);
     one.n_layer = models->cells[0].n_layer;
     one.learning_rates = {models->cells[0].learning_rate};

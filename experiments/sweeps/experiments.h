@@ -34,8 +34,8 @@ struct PlannedPack {
 std::vector<PlannedPack> packs_of(std::span<const Experiment> experiments, const SweepOptions& options,
                                   const engine::DeviceInfo& device, std::vector<std::string>* left_out = nullptr);
 
-// The models of a run with `save_models` that its result.json holds under this task, variant and width (0: the largest),
-// at the chosen learning rate. UserError when there are none.
+// The models of a run with `save_models` that its result.json holds under this task, variant and width (0: the
+// largest), at the chosen learning rate. UserError when there are none.
 TrainedModels load_trained_models(const std::filesystem::path& run, std::string_view task, std::string_view variant,
                                   int32_t width);
 

@@ -44,8 +44,8 @@ std::string plan_hash(const std::vector<SweepPack>& packs) {
 Json pack_json(const SweepPack& pack) {
   return {{"index", pack.index},
           {"hash", pack.hash},
-           {"spec", *pack.spec},
-           {"waits_for", pack.waits_for},
+          {"spec", *pack.spec},
+          {"waits_for", pack.waits_for},
           {"estimate",
            {{"parameters", pack.cost.parameters},
             {"flops", pack.cost.flops},

@@ -69,8 +69,11 @@ TEST_CASE("keys have a value for each scale, fill texts, and print as settings",
 }
 
 TEST_CASE("rules of every seed, some size, and a share of the seeds", "[study]") {
-  const StudyResult result = planted({{"joint", 4, 0, .1, .1}, {"joint", 4, 1, .11, .1}, {"joint", 16, 0, 1, .1},
-                                      {"joint", 16, 1, .999, .12}, {"joint", 16, 2, .3, .1}});
+  const StudyResult result = planted({{"joint", 4, 0, .1, .1},
+                                      {"joint", 4, 1, .11, .1},
+                                      {"joint", 16, 0, 1, .1},
+                                      {"joint", 16, 1, .999, .12},
+                                      {"joint", 16, 2, .3, .1}});
   const Pick joint = cells("", "joint");
   const Score cot = exact_match("cot"), direct = exact_match("direct");
   CHECK(verdict(every_seed(joint.smallest(), is(cot, near_chance(.05))), result) == Verdict::kPass);
@@ -86,7 +89,8 @@ TEST_CASE("rules of every seed, some size, and a share of the seeds", "[study]")
   CHECK(verdict(every_seed(joint.where(cot, .25), above(cot, direct)), result) == Verdict::kPass);
   CHECK(verdict(every_seed(joint.smallest(), any_of({is(cot, at_least(.9)), is(direct, at_most(.2))})), result) ==
         Verdict::kPass);
-  const Judgement told = every_seed(joint.largest(), is(cot, at_least(.95)).beside(direct.named("direct")))(result, .95);
+  const Judgement told =
+      every_seed(joint.largest(), is(cot, at_least(.95)).beside(direct.named("direct")))(result, .95);
   CHECK(told.evidence == "seed 0: 1, direct 0.1000; seed 1: 0.9990, direct 0.1200; seed 2: 0.3000, direct 0.1000");
   CHECK(told.seeds == 3);
   // As many chances as sizes: each is judged at a higher confidence.
@@ -95,8 +99,12 @@ TEST_CASE("rules of every seed, some size, and a share of the seeds", "[study]")
 }
 
 TEST_CASE("rules of pairs take models of the same seed", "[study]") {
-  const StudyResult result = planted({{"f32", 8, 0, .99, .1}, {"f32", 8, 1, .98, .1}, {"f32", 8, 2, 1, .1},
-                                      {"int2", 8, 0, .5, .1}, {"int2", 8, 1, .48, .1}, {"int2", 8, 2, .52, .1}});
+  const StudyResult result = planted({{"f32", 8, 0, .99, .1},
+                                      {"f32", 8, 1, .98, .1},
+                                      {"f32", 8, 2, 1, .1},
+                                      {"int2", 8, 0, .5, .1},
+                                      {"int2", 8, 1, .48, .1},
+                                      {"int2", 8, 2, .52, .1}});
   const Score cot = exact_match("cot");
   const auto lost = [&](Bound bound) { return mean_difference(cells("", "f32"), cells("", "int2"), cot, bound); };
   CHECK(verdict(lost(at_least(.4)), result) == Verdict::kPass);

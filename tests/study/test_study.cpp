@@ -49,8 +49,7 @@ struct TinyKeys : StudyKeys {
                    .seeds = {{1, 2}},
                    .selection_steps = {20},
                    .test_items = {30},
-                   .log_interval = {10}}) {
-  }
+                   .log_interval = {10}}) {}
   Key<double> learned{this, "learned", {.5, .6}, "claims: exact match from which a model has learned", 0, 1};
   Key<bool> follow_ups{this, "follow_ups", {false}, "train the control and the other budget"};
   TinyTask task;
@@ -76,12 +75,12 @@ std::vector<Experiment> tiny_experiments(const TinyKeys& k) {
 }
 
 std::vector<ClaimRow> tiny_claims(const TinyKeys& k) {
-  return {{"scored", "Every model was scored.",
-           every_seed(cells("", "joint"), {{}, [](const Cell& cell, double) {
-                        return cell.arms.empty() ? Verdict::kFail : Verdict::kPass;
-                      }})},
-          {"learned", "Every model is right in a share of at least {learned}.",
-           every_seed(cells("", "joint"), is(exact_match("cot"), at_least(k.learned)))}};
+  return {
+      {"scored", "Every model was scored.",
+       every_seed(cells("", "joint"),
+                  {{}, [](const Cell& cell, double) { return cell.arms.empty() ? Verdict::kFail : Verdict::kPass; }})},
+      {"learned", "Every model is right in a share of at least {learned}.",
+       every_seed(cells("", "joint"), is(exact_match("cot"), at_least(k.learned)))}};
 }
 
 const StudyOf<TinyKeys> kTiny = {.name = "tiny",
