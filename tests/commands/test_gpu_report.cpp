@@ -35,11 +35,10 @@ TEST_CASE("gpu_report measures everything once, on one page, and goes on where i
   }
   CHECK(page.find("profile/profile.html") != std::string::npos);
 
-  // A step that ended is not run again.
+  // A step that passed is not run again.
   const Outcome again = run_program(folder, script, arguments + " --minutes 60");
   CHECK(again.status == 0);
-  CHECK(again.err.find("gpu_report: selftest: passed") != std::string::npos);
-  CHECK(again.err.find("gpu_report: selftest: Is the device right?") == std::string::npos);
+  CHECK(again.err.find("gpu_report: selftest:") == std::string::npos);
 }
 
 }  // namespace

@@ -413,8 +413,10 @@ TEST_CASE("from what size an ability is solved", "[report]") {
   CHECK(solved("code") == std::vector<int64_t>{7152});
   CHECK_THAT(abilities_section(results, {"one/report.html", "two/report.html"}),
              ContainsSubstring("not in every seed up to <data value=\"26560\">"));
-  // A task without a name, in a study that is not about chains of thought, says nothing of them.
-  results[0].study = "scaling_law";
+  // What is asked without a chain says nothing of them, whatever the study is called.
+  for (Cell& cell : results[0].cells)
+    for (ArmResult& arm : cell.arms)
+      if (arm.arm == "cot") arm.arm = "answer";
   CHECK(solved("chain of thought").empty());
 }
 

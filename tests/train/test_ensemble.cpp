@@ -20,24 +20,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Interrupts the run when batch 75 of 80 is made: the ring is 64 batches ahead at most.
-class StoppingTask : public tasks::ChainTask {
- public:
-  StoppingTask() : ChainTask({.modulus = 5, .length = 3, .held_out_share = 0}) {}
-  bool stop = false;
+tasks::ChainTask small_chain() { return tasks::ChainTask({.modulus = 5, .length = 3, .held_out_share = 0}); }
 
-  void write_sample(tasks::Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
-                    std::span<int32_t> targets, std::span<float> weights) const override {
-    if (stop && split == tasks::Split::kTrain && step == 75) set_interrupted(true);
-    ChainTask::write_sample(split, seed, step, index, tokens, targets, weights);
-  }
-};
-
-// The loss of the chain at three steps.
+// The loss of the chain at three steps; may interrupt the run after one of them.
 class Losses : public Interview {
  public:
   explicit Losses(const tasks::Task& task) : task_(task) {}
   mutable std::vector<int64_t> asked;
+  int64_t interrupt_after = 0;  // a step that is asked; 0: none
 
   std::vector<int64_t> steps(int64_t last) const override { return {8, 11, last}; }
 
@@ -51,6 +41,7 @@ class Losses : public Interview {
       cells[e].measures.push_back({fmt::format("at {}", step), sum, 0, 20});
     }
     if (last) add_answer_lines(task_, cells, answers, samples);
+    if (step == interrupt_after) set_interrupted(true);
   }
 
  private:
@@ -75,8 +66,8 @@ TEST_CASE("ensemble: an interrupted interview goes on with what it had found") {
   engine::Device device = tests::open_test_device();
   const tests::Folder folder;
   const SweepOptions options = small_options();
-  StoppingTask task;
-  const Losses losses(task);
+  const tasks::ChainTask task = small_chain();
+  Losses losses(task);
   Experiment experiment = sweep_experiment(options, "", "chain", &task, 8);
   experiment.interview = &losses;
   const std::vector<Member> members = {{1, 0.02}, {2, 0.02}};
@@ -89,14 +80,14 @@ TEST_CASE("ensemble: an interrupted interview goes on with what it had found") {
   REQUIRE(losses.asked == std::vector<int64_t>{8, 11, 80});
 
   losses.asked.clear();
-  task.stop = true;
+  losses.interrupt_after = 11;
   const PackFolders parts{folder / "parts"};
   REQUIRE_THROWS_AS(
       run_pack(device,
                {.options = options, .experiment = experiment, .members = members, .folders = parts, .resume = true}),
       Interrupted);
   set_interrupted(false);
-  task.stop = false;
+  losses.interrupt_after = 0;
   REQUIRE(losses.asked == std::vector<int64_t>{8, 11});
   const PackResult resumed = run_pack(
       device, {.options = options, .experiment = experiment, .members = members, .folders = parts, .resume = true});
@@ -131,7 +122,7 @@ TEST_CASE("ensemble: models that an earlier run kept are asked and rounded, and 
   engine::Device device = tests::open_test_device();
   const tests::Folder folder;
   const SweepOptions options = small_options();
-  const StoppingTask task;
+  const tasks::ChainTask task = small_chain();
   Experiment experiment = sweep_experiment(options, "", "joint", &task, 8);
   experiment.bits = {3};
   const std::vector<Member> members = {{1, 0.02}, {2, 0.02}};
@@ -199,7 +190,7 @@ TEST_CASE("ensemble: what a probe measured stays with its cells when rounded wei
   const tests::Folder folder;
   SweepOptions options = small_options();
   options.steps = 20;
-  const StoppingTask task;
+  const tasks::ChainTask task = small_chain();
   const Weights weights;
   Experiment experiment = sweep_experiment(options, "", "joint", &task, 8);
   experiment.bits = {3, 2};
@@ -225,7 +216,7 @@ TEST_CASE("ensemble: a member that diverges is asked like any other and answers 
   const tests::Folder folder;
   SweepOptions options = small_options();
   options.steps = 300;
-  const StoppingTask task;
+  const tasks::ChainTask task = small_chain();
   Experiment experiment = sweep_experiment(options, "", "joint", &task, 8);
   experiment.corrupt_arm = "cot";
   const auto ask = [&](std::vector<Member> members) {
