@@ -7,6 +7,8 @@
 #include "graph/debug.h"
 #include "shaders/spirv.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cctype>
 #include <sstream>
@@ -310,6 +312,17 @@ Trial tried(Choice& choice, const DeviceOptions& options, const std::vector<std:
 }
 
 }  // namespace
+
+// A CPU driver keeps device memory in files of memory, and dies of a signal where it cannot make one as large.
+void check_file_limit(const DeviceInfo& info) {
+  constexpr rlim_t kLeast = 1 << 20;
+  rlimit limit = {};
+  if (info.type != DeviceType::cpu || getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur >= kLeast) return;
+  throw DeviceError("", "", "", "",
+                    fmt::format("File too large: this process may write files of {} bytes at most (ulimit -f), and the "
+                                "driver of {} keeps its memory in files: at least {} bytes are needed",
+                                limit.rlim_cur, info.name, kLeast));
+}
 
 Device Device::open(const DeviceOptions& options) {
   const Validation validation = options.validation ? *options.validation : wanted_validation();

@@ -55,7 +55,9 @@ void let_stderr_fail() {
 void flush_stdout() {
   errno = 0;
   if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && stdout_error == 0) {
-    stdout_error = errno != 0 ? errno : EIO;
+    // The reason is gone where another stream over this one met it first: a byte more gets it again.
+    if (errno == 0 && ::write(STDOUT_FILENO, "\n", 1) >= 0) errno = EIO;
+    stdout_error = errno;
   }
 }
 
@@ -92,8 +94,9 @@ int guarded(const std::string& program, const std::function<int()>& work) {
     fmt::print(stderr, "{}: {}\n", program, error.what());
     status = status_of(error);
   }
-  std::cout.flush();
+  // C's stream first: std::cout writes through it, and its own flush would take the reason of a failure away.
   flush_stdout();
+  std::cout.flush();
   if (stdout_error != 0)
     fmt::print(stderr, "{}: stdout could not be written: {}\n", program, std::strerror(stdout_error));
   const bool all_written = stdout_error == 0 && !output_lost;

@@ -141,6 +141,8 @@ const SweepPack& SweepDirectory::pack(int64_t index) const {
 fs::path SweepDirectory::run_path(const SweepPack& pack) const { return path_ / "runs" / number(pack.index); }
 
 std::optional<FolderLock> SweepDirectory::lock(const SweepPack& pack) const {
+  // A pack has one owner, in one process too.
+  if (FolderLock::is_held(run_path(pack))) return {};
   return FolderLock::try_take(run_path(pack));
 }
 

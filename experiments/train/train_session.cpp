@@ -42,9 +42,16 @@ void write_uniform_tokens(engine::Session& session, const ModelConfig& model, ui
   for (const char* name : {"tokens", "source", "data.tokens", "data.targets", "data.source"}) {
     if (!session.has_state(name)) continue;
     const uint32_t stream = graph::stream_seed(seed, name);
+    // [R, G, B, T] of a ring: what a group reads does not depend on how many groups there are.
+    const graph::Shape shape = session.state_type(name).shape;
+    const size_t groups = shape.size() == 4 ? static_cast<size_t>(shape[1]) : 1;
     std::vector<uint32_t> words(count(name));
-    for (size_t i = 0; i < words.size(); ++i)
-      words[i] = graph::random_range(stream, 0, static_cast<uint32_t>(i), static_cast<uint32_t>(model.vocab_size));
+    const size_t slots = shape.size() == 4 ? static_cast<size_t>(shape[0]) : 1, batch = words.size() / (groups * slots);
+    for (size_t i = 0; i < words.size(); ++i) {
+      const size_t slot = i / (groups * batch), group = i / batch % groups, inside = slot * batch + i % batch;
+      words[i] = graph::random_range(stream, static_cast<uint32_t>(group), static_cast<uint32_t>(inside),
+                                     static_cast<uint32_t>(model.vocab_size));
+    }
     session.write(name, words);
   }
   if (session.has_state("data.weights")) session.write("data.weights", std::vector<float>(count("data.weights"), 1.0f));

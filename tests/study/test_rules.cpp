@@ -72,7 +72,7 @@ TEST_CASE("rules of every seed, some size, and a share of the seeds", "[study]")
   const StudyResult result = planted({{"joint", 4, 0, .1, .1},
                                       {"joint", 4, 1, .11, .1},
                                       {"joint", 16, 0, 1, .1},
-                                      {"joint", 16, 1, .999, .12},
+                                      {"joint", 16, 1, .999, .11},
                                       {"joint", 16, 2, .3, .1}});
   const Pick joint = cells("", "joint");
   const Score cot = exact_match("cot"), direct = exact_match("direct");
@@ -91,7 +91,7 @@ TEST_CASE("rules of every seed, some size, and a share of the seeds", "[study]")
         Verdict::kPass);
   const Judgement told =
       every_seed(joint.largest(), is(cot, at_least(.95)).beside(direct.named("direct")))(result, .95);
-  CHECK(told.evidence == "seed 0: 1, direct 0.1000; seed 1: 0.9990, direct 0.1200; seed 2: 0.3000, direct 0.1000");
+  CHECK(told.evidence == "seed 0: 1, direct 0.1000; seed 1: 0.9990, direct 0.1100; seed 2: 0.3000, direct 0.1000");
   CHECK(told.seeds == 3);
   // As many chances as sizes: each is judged at a higher confidence.
   CHECK(corrected(.95, 5) == Approx(.99));
