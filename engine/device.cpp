@@ -328,6 +328,7 @@ Device Device::open(const DeviceOptions& options) {
   const Validation validation = options.validation ? *options.validation : wanted_validation();
   std::vector<std::string> without = switched_off(options.without);
   Choice choice = choose(options, validation, without);
+  check_file_limit(choice.info);
   if (trying == nullptr) {
     const Trial trial = tried(choice, options, without);
     without.insert(without.end(), trial.without.begin(), trial.without.end());
