@@ -378,7 +378,9 @@ void kill_when(const fs::path& file, const std::vector<std::string>& arguments) 
   }
   int status = 0;
   for (int i = 0; i < 60'000 && !fs::exists(file); ++i) {
-    REQUIRE(waitpid(child, &status, WNOHANG) == 0);
+    const pid_t ended = waitpid(child, &status, WNOHANG);
+    CAPTURE(status);
+    REQUIRE(ended == 0);
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   kill(child, SIGKILL);
