@@ -439,7 +439,7 @@ TEST_CASE("tool: numbers of a run that cannot be are told before anything is mad
   const std::string data = write_text(folder).string(), out = (folder / "run").string();
   const std::pair<const char*, const char*> cases[] = {
       {"--eval_iters=536870912", "eval_iters"},
-      {"--eval_iters=1000000", "eval_iters 1000000 times batch_size 4 times block_size 16"},
+      {"--eval_iters=1000000 --batch_size=64", "eval_iters 1000000 times batch_size 64 times block_size 16"},
       {"--learning_rate=inf", "learning_rate"},
       {"--learning_rate=1e39", "learning_rate"},
       {"--weight_decay=inf", "weight_decay"},
