@@ -62,13 +62,16 @@ constexpr Quirk kQuirks[] = {
        effects.subgroup_size = 8;
        effects.cooperative_floats = 8;
      },
-     "DG2's compiler spills 345 registers of our largest tile, 12 to 40 of those of 16 sums; none of 32x32x64 in "
-     "subgroups of 8",
+     "DG2's compiler spills 345 registers of our largest tile, 12 to 81 of those of 16 sums or twice the depth; of "
+     "tiles "
+     "of 32x32x32 in subgroups of 8 none, but 3 to 9 of one product that fills no tile",
      "https://docs.mesa3d.org/drivers/anv.html"},
-    {"intel: cooperative tiles of 32 sums a lane",
+    {"intel: cooperative tiles of 8 sums a lane",
      [](const Capabilities& c) { return intel_gpu(c) && c.cooperative.n > 8; },
-     [](QuirkEffects& effects) { effects.cooperative_floats = 32; },
-     "the compiler for BMG and LNL spills 465 to 529 registers of a tile of 128 sums a lane, and none of 32",
+     [](QuirkEffects& effects) { effects.cooperative_floats = 8; },
+     "the compiler for BMG and LNL spills 465 to 529 registers of a tile of 128 sums a lane; of 32 sums none in Mesa "
+     "26.1, "
+     "23 to 44 in 26.2; of 8 none",
      "https://docs.mesa3d.org/drivers/anv.html"},
     // Fine in 25.0.7, measured broken in 26.1.6 and 26.2.6; nothing is known of what lies between.
     {"lavapipe from Mesa 25.1 on: no 64-bit words at 512 bits",

@@ -36,6 +36,9 @@ constexpr MatmulTile kCooperativeTiles[] = {
     {.rows = 64, .columns = 128, .depth = 32, .own = 4},  {.rows = 64, .columns = 64, .depth = 64, .own = 2},
     {.rows = 128, .columns = 128, .depth = 64, .own = 4}, {.rows = 32, .columns = 64, .depth = 32, .own = 2}};
 constexpr size_t kCooperativeDefaults = 3;
+// The default, and the only tile, where a lane holds fewer sums than the list's last default has (Intel): what it loads ahead
+// counts there too, and twice the depth spills.
+constexpr MatmulTile kFrugalTile = {.rows = 32, .columns = 32, .depth = 32, .own = 1};
 
 // 18 rows are two tiles of 9, not one of 16 and one of 2.
 int64_t even_rows(int64_t extent, int64_t most) { return divide_up(extent, divide_up(extent, most)); }
@@ -65,8 +68,9 @@ constexpr int64_t kGroupsPerProcessor = 2;
 
 bool cooperative_fits(const MatmulTile& tile, const Target& target) {
   const CooperativeMatrix& c = target.cooperative;
-  if (std::find(std::begin(kCooperativeTiles), std::end(kCooperativeTiles), tile) == std::end(kCooperativeTiles))
-    return false;
+  const bool listed =
+      std::find(std::begin(kCooperativeTiles), std::end(kCooperativeTiles), tile) != std::end(kCooperativeTiles);
+  if (target.cooperative_floats != 0 ? !(tile == kFrugalTile) : !listed) return false;
   if (tile.rows % (tile.own * c.m) != 0 || tile.columns % (tile.own * c.n) != 0 || tile.depth % c.k != 0) return false;
   const int64_t sums = tile.own * tile.own * c.m * c.n;
   if (target.cooperative_floats != 0 && sums > int64_t(target.cooperative_floats) * target.subgroup_size) return false;
@@ -122,6 +126,7 @@ MatmulTile default_shared_tile(const MatmulShape& shape, const Target& target) {
 
 // The largest tile that leaves every processor work, else the smallest; none where none fits.
 const MatmulTile* default_cooperative(const MatmulShape& shape, const Target& target) {
+  if (target.cooperative_floats != 0) return cooperative_fits(kFrugalTile, target) ? &kFrugalTile : nullptr;
   const MatmulTile* best = nullptr;
   for (size_t i = 0; i < kCooperativeDefaults; ++i) {
     const MatmulTile& tile = kCooperativeTiles[i];
