@@ -241,7 +241,9 @@ TEST_CASE("a driver that believes in a GPU compiles kernels and says what became
             "400 values take more code");
       check(s[0].registers && s[0].spills && *s[0].spills == 0, "the plain kernel is small: {} {}",
             s[0].registers.value_or(-1), s[0].spills.value_or(-1));
-      check(s[0].occupancy && s[0].latency, "occupancy and latency: {} {}", s[0].occupancy.value_or(-1),
+      // ANV says nothing of occupancy.
+      const bool intel = device.info().driver.starts_with("Intel");
+      check((s[0].occupancy || intel) && s[0].latency, "occupancy and latency: {} {}", s[0].occupancy.value_or(-1),
             s[0].latency.value_or(-1));
       check(s[0].raw.size() == s[2].raw.size() && s[0].isa() == s[2].isa(), "equal shaders, equal code");
       return std::string("compiled");
