@@ -294,14 +294,13 @@ std::string profile_speedscope(const Profile& profile) {
   };
   mode("grouped", profile.grouped_replays);
   mode("isolated", profile.isolated_replays);
-  return ordered_json{{"$schema", "https://www.speedscope.app/file-format-schema.json"},
-                      {"name", profile.subject},
-                      {"exporter", "surtsey"},
-                      {"activeProfileIndex", 1},
-                      {"shared", {{"frames", frames}}},
-                      {"profiles", profiles}}
-             .dump() +
-         "\n";
+  const ordered_json page = {{"$schema", "https://www.speedscope.app/file-format-schema.json"},
+                             {"name", profile.subject},
+                             {"exporter", "surtsey"},
+                             {"activeProfileIndex", 1},
+                             {"shared", {{"frames", frames}}},
+                             {"profiles", profiles}};
+  return json_text(page) + "\n";
 }
 
 }  // namespace surtsey::experiments
