@@ -36,8 +36,8 @@ constexpr MatmulTile kCooperativeTiles[] = {
     {.rows = 64, .columns = 128, .depth = 32, .own = 4},  {.rows = 64, .columns = 64, .depth = 64, .own = 2},
     {.rows = 128, .columns = 128, .depth = 64, .own = 4}, {.rows = 32, .columns = 64, .depth = 32, .own = 2}};
 constexpr size_t kCooperativeDefaults = 3;
-// The default, and the only tile, where a lane holds fewer sums than the list's last default has (Intel): what it loads ahead
-// counts there too, and twice the depth spills.
+// The default, and the only tile, where a lane holds fewer sums than the list's last default has (Intel): what it loads
+// ahead counts there too, and twice the depth spills.
 constexpr MatmulTile kFrugalTile = {.rows = 32, .columns = 32, .depth = 32, .own = 1};
 
 // 18 rows are two tiles of 9, not one of 16 and one of 2.
