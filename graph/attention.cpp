@@ -184,6 +184,38 @@ void check_operands(Value q, Value k, Value v, const AttentionOptions& options) 
   check(!options.key_mask || options.key_mask.type() == Type{DType::boolean, {k.dim(0), k.dim(2)}},
         "[attention] the key mask is {}, not [B, S] boolean",
         options.key_mask ? to_string(options.key_mask.type()) : "");
+  const auto fits = [](int64_t extent, int64_t whole) { return extent == 1 || extent == whole; };
+  check(!options.bias ||
+            (options.bias.rank() == 4 && options.bias.dtype() == DType::f32 && fits(options.bias.dim(0), q.dim(0)) &&
+             fits(options.bias.dim(1), q.dim(1)) && options.bias.dim(2) == q.dim(2) && options.bias.dim(3) == k.dim(2)),
+        "[attention] the bias is {}, not f32 [1 or B, 1 or H, T, S]",
+        options.bias ? to_string(options.bias.type()) : "");
+}
+
+// With a bias on the scores: plain products and a softmax, whose gradients are those of the primitives.
+Attention biased_attention(const AttentionOperands& operands, const AttentionOptions& options,
+                           const AttentionForm& form) {
+  const Inner heads = grouped(operands);
+  const int64_t groups = operands.q.dim(1) / operands.k.dim(1);
+  Value scores = matmul(heads.q, transpose(heads.k)) * form.scale;
+  Shape shape = options.bias.shape();
+  if (groups > 1) {
+    shape[1] = shape[1] == 1 ? 1 : operands.k.dim(1);
+    shape.insert(shape.begin() + 2, options.bias.dim(1) == 1 ? 1 : groups);
+  }
+  scores = scores + reshape(options.bias, shape);
+  if (const Value visible = visible_keys(operands, form, groups)) {
+    scores = select(visible, scores, scalar(*scores.graph, kMaskedScore, scores.dtype()));
+  }
+  Value probabilities = softmax(scores);
+  if (form.dropout > 0) {
+    const Value keep =
+        keep_mask(*scores.graph, scores.shape(), form.dropout, operands.seed, operands.step, form.stream);
+    probabilities = dropped(probabilities, keep, form.dropout);
+  }
+  const Shape& q = operands.q.shape();
+  return {reshape(matmul(probabilities, heads.v), {q[0], q[1], q[2], operands.v.dim(3)}),
+          reshape(logsumexp(scores), {q[0], q[1], q[2], 1})};
 }
 
 AttentionForm form_of(const AttentionOptions& options, Value q) {
@@ -202,6 +234,7 @@ AttentionForm form_of(const AttentionOptions& options, Value q) {
 
 Value linear_attention(Value q, Value k, Value v, const AttentionOptions& options) {
   check_operands(q, k, v, options);
+  check(!options.bias, "[attention] linear attention takes no bias on its scores");
   check(options.dropout == 0, "[attention] linear attention has no probabilities to drop");
   const AttentionForm form = form_of(options, q);
   const AttentionOperands operands{q, k, v, options.position, options.key_mask};
@@ -242,6 +275,9 @@ Attention scaled_dot_product_attention(Value q, Value k, Value v, const Attentio
     inputs.push_back(options.step);
   }
   const AttentionForm form = form_of(options, q);
+  if (options.bias) {
+    return biased_attention({q, k, v, options.position, options.key_mask, options.seed, options.step}, options, form);
+  }
   const std::shared_ptr<Region> attention = make_region(form, inputs);
   attention->gradient = [form](std::span<const Value> operands, std::span<const Value> results,
                                std::span<const Value> gradients) {

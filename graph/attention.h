@@ -27,7 +27,10 @@ struct AttentionOptions {
   int64_t window = 0;   // > 0: position - j < window, and for a bidirectional one j - position < window
   Value position = {};  // u32 []: of the first query (a key/value cache); 0 when empty
   Value key_mask = {};  // boolean [B, S]: keys that exist (padding is false); all when empty
-  double scale = 0;     // 0: 1 / sqrt(D)
+  // Added to the scaled scores, f32 [1 or B, 1 or H, T, S] (Raffel et al. 2020). Such an attention is no region: its
+  // scores are written out.
+  Value bias = {};
+  double scale = 0;  // 0: 1 / sqrt(D)
   // Dropout on the probabilities; seed and step are u32 [].
   double dropout = 0;
   Value seed = {};

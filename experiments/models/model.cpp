@@ -1,5 +1,6 @@
 #include "experiments/models/model.h"
 
+#include "experiments/models/rotary.h"
 #include "experiments/models/stack.h"
 
 #include <cmath>
@@ -31,13 +32,17 @@ class Layout {
     if (config_.input_size > 0) {
       const double deviation = recipe ? 1 / std::sqrt(double(config_.input_size)) : 0.02;
       store_.add(stack_.prefix + "embed.input", {C, config_.input_size}, Initialisation::normal(deviation));
-    } else {
+    } else if (!config_.shared_embedding || stack_.cross) {
       store_.add(stack_.prefix + "embed.token", {config_.vocab_size, C}, embedding);
     }
+    if (config_.n_types > 0) store_.add(stack_.prefix + "embed.type", {config_.n_types, C}, embedding);
     if (config_.position == Position::learned) {
       store_.add(stack_.prefix + "embed.position", {stack_.length, C}, embedding);
     }
     if (config_.embedding_norm) norm(stack_.prefix + "embed.norm");
+    if (config_.position == Position::relative) {
+      store_.add(stack_.prefix + "relative.weight", {config_.relative_buckets, config_.n_head}, embedding);
+    }
     for (int64_t i = 0; i < stack_.layers; ++i) {
       const std::string block = fmt::format("{}blocks.{}.", stack_.prefix, i);
       norm(block + "norm1");
@@ -51,6 +56,29 @@ class Layout {
       mlp(block + "mlp.");
     }
     if (config_.norm_placement == NormPlacement::pre) norm(stack_.prefix + "norm");
+  }
+
+  // What stands on the blocks of this stack.
+  void build_head() {
+    const int64_t C = config_.n_embd;
+    const std::string head = stack_.prefix + "head";
+    if (config_.head == HeadKind::masked_language) {
+      weight(head + ".transform", C, C);
+      bias(head + ".transform", C);
+      norm(head + ".norm");
+    }
+    if (config_.has_pooler()) {
+      weight(stack_.prefix + "pooler", C, C);
+      bias(stack_.prefix + "pooler", C);
+    }
+    if (!config_.has_logits()) return;
+    const int64_t out = config_.head == HeadKind::classify ? config_.n_labels : config_.vocab_size;
+    if (!config_.tied) {
+      const bool recipe = config_.initialisation == InitialisationScheme::recipe;
+      const double deviation = recipe ? 1 / std::sqrt(double(C)) : 0.02;
+      store_.add(head + ".weight", {out, C}, Initialisation::normal(config_.scaling.zero_readout ? 0 : deviation));
+    }
+    if (config_.has_head_bias()) bias(head, out);
   }
 
  private:
@@ -81,13 +109,17 @@ class Layout {
       bias(name + "k", kv);
       bias(name + "v", kv);
     }
+    if (config_.qk_norm) {
+      store_.add(name + "q_norm.weight", {config_.head_width()}, Initialisation::constant(1));
+      store_.add(name + "k_norm.weight", {config_.head_width()}, Initialisation::constant(1));
+    }
     weight(name + "out", C, queries, residual_);
-    if (config_.has_output_bias()) bias(name + "out", C);
+    if (config_.has_attention_output_bias()) bias(name + "out", C);
   }
 
   void mlp(const std::string& name) {
     const int64_t C = config_.n_embd;
-    const bool gated = config_.activation == Activation::swiglu;
+    const bool gated = config_.is_gated();
     weight(name + "up", config_.hidden(), C);
     if (gated) weight(name + "gate", config_.hidden(), C);
     if (config_.has_hidden_bias()) {
@@ -113,14 +145,30 @@ Model::Model(ModelConfig config) : config_(std::move(config)) {
     Layout(store_, config_, source).build();
   }
   const Stack stack = main_stack(config_);
-  Layout(store_, config_, stack).build();
-  if (!config_.tied) {
-    const bool recipe = config_.initialisation == InitialisationScheme::recipe;
-    const double deviation = recipe ? 1 / std::sqrt(double(config_.n_embd)) : 0.02;
-    store_.add(stack.prefix + "head.weight", {config_.vocab_size, config_.n_embd},
-               Initialisation::normal(config_.scaling.zero_readout ? 0 : deviation));
-  }
+  Layout layout(store_, config_, stack);
+  layout.build();
+  layout.build_head();
 }
+
+namespace {
+
+// The row of the table of distances that a key `offset` positions after its query has (Raffel et al. 2020): one a
+// distance up to half of the rows there are, then by the logarithm. In f32, as the reference has it.
+int64_t relative_bucket(int64_t offset, int64_t buckets, int64_t most, bool both_directions) {
+  int64_t first = 0;
+  int64_t distance = std::max<int64_t>(0, -offset);
+  if (both_directions) {
+    buckets /= 2;
+    first = offset > 0 ? buckets : 0;
+    distance = std::abs(offset);
+  }
+  const int64_t exact = buckets / 2;
+  if (distance < exact) return first + distance;
+  const float share = std::log(float(distance) / float(exact)) / std::log(float(most) / float(exact));
+  return first + std::min(buckets - 1, exact + int64_t(share * float(buckets - exact)));
+}
+
+}  // namespace
 
 graph::State Model::constants() const {
   graph::State state;
@@ -137,18 +185,29 @@ graph::State Model::constants() const {
     state.emplace(name, std::move(tensor));
   };
   if (config_.position == Position::rotary) {
-    const int64_t width = config_.head_width();
-    const auto angle = [&](double t, int64_t i) {
-      return t * std::pow(config_.rotary_base, -2.0 * double(i) / double(width));
-    };
-    table("constants.rotary_cos", width / 2, [&](double t, int64_t i) { return std::cos(angle(t, i)); });
-    table("constants.rotary_sin", width / 2, [&](double t, int64_t i) { return std::sin(angle(t, i)); });
+    const RotaryAngles angles = rotary_angles(config_, config_.block_size);
+    const auto pairs = int64_t(angles.frequencies.size());
+    const auto angle = [&](double t, int64_t i) { return t * angles.frequencies[size_t(i)]; };
+    table("constants.rotary_cos", pairs, [&](double t, int64_t i) { return std::cos(angle(t, i)) * angles.amplitude; });
+    table("constants.rotary_sin", pairs, [&](double t, int64_t i) { return std::sin(angle(t, i)) * angles.amplitude; });
   }
   if (config_.position == Position::sinusoidal) {
     table("constants.sinusoidal", config_.n_embd, [&](double t, int64_t i) {
       const double rate = std::pow(10000.0, -double(i / 2 * 2) / double(config_.n_embd));
       return i % 2 == 0 ? std::sin(t * rate) : std::cos(t * rate);
     });
+  }
+  if (config_.position == Position::relative) {
+    const auto distances = [&](const Stack& stack) {
+      HostTensor tensor = HostTensor::zeros({DType::u32, {2 * rows - 1}});
+      for (int64_t i = 0; i < 2 * rows - 1; ++i) {
+        tensor.values[size_t(i)] = double(
+            relative_bucket(i - (rows - 1), config_.relative_buckets, config_.relative_distance, !stack.causal));
+      }
+      state.emplace(fmt::format("constants.{}relative", stack.prefix), std::move(tensor));
+    };
+    if (config_.architecture == Architecture::encoder_decoder) distances(source_stack(config_));
+    distances(main_stack(config_));
   }
   return state;
 }

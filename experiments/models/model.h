@@ -4,15 +4,21 @@
 //   embed.token                      [V, C]
 //   embed.input                      [C, input_size]   in its place, of a model that reads vectors
 //   embed.position                   [block_size, C]   learned positions
+//   embed.type                       [n_types, C]      kinds of tokens
 //   embed.norm.{weight,bias}         [C]   with embedding_norm
+//   relative.weight                  [relative_buckets, H]   relative positions
 //   blocks.{i}.norm1.{weight,bias}   [C]
 //   blocks.{i}.attention.{q,k,v,out}.{weight,bias}
+//   blocks.{i}.attention.{q,k}_norm.weight   [D]   with qk_norm
 //   blocks.{i}.norm_cross.*, blocks.{i}.cross.{q,k,v,out}.*      decoder of an encoder_decoder
 //   blocks.{i}.norm2.*               these and the next unless `mlp` is off
-//   blocks.{i}.mlp.{up,gate,down}.*  gate with swiglu: down(silu(gate(x)) * up(x))
+//   blocks.{i}.mlp.{up,gate,down}.*  gate where gated: down(silu(gate(x)) * up(x))
 //   norm.{weight,bias}               after the last block, pre-norm only
-//   head.weight                      [V, C], untied only
-// An encoder_decoder has two stacks, with "encoder." and "decoder." before these names (head.weight
+//   head.transform.{weight,bias}     [C, C]   masked_language, and head.norm.*
+//   pooler.{weight,bias}             [C, C]   classify, pooled
+//   head.weight                      [V, C], untied only; classify: [n_labels, C]
+//   head.bias                        masked_language, classify
+// An encoder_decoder has two stacks, with "encoder." and "decoder." before these names (the head
 // is the decoder's). q, k and v lie side by side and so do up and gate: each group is one matmul, unless some of it is
 // frozen or a hook has a matrix of it. q has n_head * head_width() rows, which need not be C.
 #pragma once
@@ -29,7 +35,10 @@ namespace surtsey::experiments {
 
 struct ForwardOptions {
   graph::Value source = {};       // u32 [B, S]: what the encoder of an encoder_decoder reads
-  graph::Value token_mask = {};   // boolean [B, T]: which tokens exist; encoder only, all when empty
+  graph::Value token_mask = {};   // boolean [B, T]: which tokens exist; all when empty
+  graph::Value token_types = {};  // u32 [B, T], of a model with n_types; all of kind 0 when empty
+  // u32 [B, T]: where each token stands, for learned and rotary positions; 0 .. T - 1 when empty. Without a cache.
+  graph::Value positions = {};
   graph::Value source_mask = {};  // boolean [B, S], encoder_decoder
   // u32 []. Dropout is on when both are given, off otherwise (evaluation).
   graph::Value seed = {};
@@ -62,18 +71,23 @@ class Model {
 
   // Tables that are computed on the host in double and never trained: state tensors that the graph
   // reads, the same for every member of an ensemble.
-  //   constants.rotary_cos, constants.rotary_sin   [block_size, D/2]   angle t base^(-2i/D)
+  //   constants.rotary_cos, constants.rotary_sin   [block_size, D/2]   rotary.h, for a text of block_size tokens
   //   constants.sinusoidal                         [block_size, C]     Vaswani et al. 2017, 3.5
-  // The longer of block_size and source_length() rows.
+  // The longer of block_size and source_length() rows, R.
+  //   constants.{encoder,decoder}.relative         u32 [2R - 1]        the row of relative.weight by j - i + R - 1
   graph::State constants() const;
 
   // tokens u32 [B, T], or f32 [B, T, input_size] of a model that reads vectors; T <= block_size.
   // The activations after the last norm, [B, T, C] ..
   graph::Value hidden(graph::Parameters& parameters, graph::Value tokens, const ForwardOptions& options = {}) const;
-  // .. what the head makes of them, [.., V] ..
+  // .. what the head makes of them, [.., V]; of the first token, [B, n_labels], where it classifies; UserError for a
+  // model without logits ..
   graph::Value head(graph::Parameters& parameters, graph::Value hidden) const;
   // .. and both.
   graph::Value logits(graph::Parameters& parameters, graph::Value tokens, const ForwardOptions& options = {}) const;
+
+  // tanh(dense(x of the first token)), [B, C], of a model that has a pooler.
+  graph::Value pooled(graph::Parameters& parameters, graph::Value hidden) const;
 
   // Encodes a source u32 [B, S] (mask: boolean [B, S], may be empty) into the caches of
   // cross-attention.

@@ -24,7 +24,7 @@ struct Words<Architecture> {
 };
 template <>
 struct Words<Position> {
-  static constexpr std::array list = {"learned", "sinusoidal", "rotary", "none"};
+  static constexpr std::array list = {"learned", "sinusoidal", "rotary", "relative", "none"};
 };
 template <>
 struct Words<Norm> {
@@ -40,7 +40,15 @@ struct Words<AttentionKind> {
 };
 template <>
 struct Words<Activation> {
-  static constexpr std::array list = {"gelu", "gelu_tanh", "swiglu"};
+  static constexpr std::array list = {"gelu", "gelu_tanh", "relu", "swiglu", "geglu"};
+};
+template <>
+struct Words<HeadKind> {
+  static constexpr std::array list = {"language", "masked_language", "classify", "pooled", "none"};
+};
+template <>
+struct Words<RotaryKind> {
+  static constexpr std::array list = {"plain", "linear", "dynamic", "yarn", "longrope", "llama3"};
 };
 template <>
 struct Words<InitialisationScheme> {
@@ -85,6 +93,39 @@ void read(const json& value, const char* key, Enum& field) {
   field = Enum(found - words.begin());
 }
 
+void read(const json& value, const char* key, std::vector<double>& field) {
+  check(value.is_array() && value.size() <= 4096, "[config] {} wants a list of numbers, not {}", key, value.dump());
+  field.clear();
+  for (const json& one : value) read(one, key, field.emplace_back());
+}
+
+template <typename Scaling, typename Visit>
+void visit_scaling(Scaling& scaling, Visit&& visit) {
+  visit("kind", scaling.kind);
+  visit("factor", scaling.factor);
+  visit("original", scaling.original);
+  visit("low_frequency", scaling.low_frequency);
+  visit("high_frequency", scaling.high_frequency);
+  visit("beta_fast", scaling.beta_fast);
+  visit("beta_slow", scaling.beta_slow);
+  visit("attention_factor", scaling.attention_factor);
+  visit("short_factors", scaling.short_factors);
+  visit("long_factors", scaling.long_factors);
+}
+
+void read(const json& value, const char* key, RotaryScaling& field) {
+  check(value.is_object(), "[config] {} wants a table (kind, factor, ..), not {}", key, value.dump());
+  RotaryScaling scaling;
+  size_t known = 0;
+  visit_scaling(scaling, [&](const char* name, auto& part) {
+    if (!value.contains(name)) return;
+    ++known;
+    read(value.at(name), fmt::format("{}.{}", key, name).c_str(), part);
+  });
+  check(known == value.size(), "[config] {} has a key that it does not know: {}", key, value.dump());
+  field = std::move(scaling);
+}
+
 template <typename T>
 json write(const T& field) {
   if constexpr (std::is_enum_v<T>) {
@@ -96,6 +137,15 @@ json write(const T& field) {
 template <typename T>
 json write(const std::optional<T>& field) {
   return field ? json(*field) : json();
+}
+json write(const RotaryScaling& field) {
+  if (field == RotaryScaling{}) return {};
+  json result = json::object();
+  visit_scaling(field, [&](const char* key, const auto& part) {
+    json value = write(part);
+    if (!value.is_null()) result[key] = std::move(value);
+  });
+  return result;
 }
 
 // Every key once: reading, writing and listing all come here.
@@ -113,14 +163,20 @@ void visit_keys(Config& config, Visit&& visit) {
   visit("source_size", config.source_size);
   visit("vocab_size", config.vocab_size);
   visit("input_size", config.input_size);
+  visit("n_types", config.n_types);
+  visit("n_labels", config.n_labels);
   visit("dropout", config.dropout);
   visit("bias", config.bias);
   visit("norm_bias", config.norm_bias);
   visit("attention_bias", config.attention_bias);
   visit("hidden_bias", config.hidden_bias);
   visit("output_bias", config.output_bias);
+  visit("attention_output_bias", config.attention_output_bias);
   visit("position", config.position);
   visit("rotary_base", config.rotary_base);
+  visit("rotary_scaling", config.rotary_scaling);
+  visit("relative_buckets", config.relative_buckets);
+  visit("relative_distance", config.relative_distance);
   visit("norm", config.norm);
   visit("norm_epsilon", config.norm_epsilon);
   visit("norm_placement", config.norm_placement);
@@ -128,6 +184,9 @@ void visit_keys(Config& config, Visit&& visit) {
   visit("activation", config.activation);
   visit("mlp", config.mlp);
   visit("tied", config.tied);
+  visit("shared_embedding", config.shared_embedding);
+  visit("qk_norm", config.qk_norm);
+  visit("head", config.head);
   visit("attention", config.attention);
   visit("window", config.window);
   visit("initialisation", config.initialisation);
@@ -157,7 +216,7 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 int64_t ModelConfig::hidden() const {
   if (n_hidden > 0) return n_hidden;
-  if (activation != Activation::swiglu) return 4 * n_embd;
+  if (!is_gated()) return 4 * n_embd;
   return (8 * n_embd / 3 + 7) / 8 * 8;
 }
 
@@ -179,11 +238,55 @@ void check_sizes(const ModelConfig& config) {
   at_most("window", config.window, 1 << 20);
   at_most("vocab_size", config.vocab_size, 1 << 24);
   at_most("input_size", config.input_size, 1 << 20);
+  at_most("n_types", config.n_types, 1 << 16);
+  at_most("n_labels", config.n_labels, 1 << 20);
+  at_most("relative_buckets", config.relative_buckets, 1 << 16);
+  at_most("relative_distance", config.relative_distance, 1 << 20);
+  at_most("rotary_scaling.original", config.rotary_scaling.original, 1 << 24);
   const auto finite = [](const char* key, double value) {
     check(std::abs(value) <= 1e30, "[config] {} is {}, it must be a number of at most 1e30", key, value);
   };
   finite("rotary_base", config.rotary_base);
   finite("norm_epsilon", config.norm_epsilon);
+}
+
+void check_rotary_scaling(const ModelConfig& config) {
+  const RotaryScaling& scaling = config.rotary_scaling;
+  if (scaling.kind == RotaryKind::plain) return;
+  check(config.position == Position::rotary, "[config] rotary_scaling wants position = rotary");
+  check(scaling.factor >= 1 && scaling.factor <= 1e6,
+        "[config] rotary_scaling.factor is {}, it must be between 1 and 1e6", scaling.factor);
+  check(scaling.original >= 0, "[config] rotary_scaling.original is {}, it must not be negative", scaling.original);
+  check(scaling.kind != RotaryKind::llama3 || scaling.low_frequency < scaling.high_frequency,
+        "[config] rotary_scaling: low_frequency {} must be below high_frequency {}", scaling.low_frequency,
+        scaling.high_frequency);
+  check(scaling.kind != RotaryKind::yarn || scaling.beta_slow < scaling.beta_fast,
+        "[config] rotary_scaling: beta_slow {} must be below beta_fast {}", scaling.beta_slow, scaling.beta_fast);
+  if (scaling.kind != RotaryKind::longrope) return;
+  const auto pairs = size_t(config.head_width() / 2);
+  check(scaling.short_factors.size() == pairs && scaling.long_factors.size() == pairs,
+        "[config] rotary_scaling: longrope wants {} short_factors and {} long_factors, half a head, not {} and {}", pairs,
+        pairs, scaling.short_factors.size(), scaling.long_factors.size());
+  for (const auto& list : {scaling.short_factors, scaling.long_factors}) {
+    for (const double factor : list) {
+      check(factor > 0 && factor <= 1e6, "[config] rotary_scaling has a factor of {}, it must be positive", factor);
+    }
+  }
+}
+
+void check_heads(const ModelConfig& config) {
+  check(config.head != HeadKind::classify || config.n_labels > 0,
+        "[config] a head that classifies wants n_labels, the number of classes");
+  check(!config.tied || config.head == HeadKind::language || config.head == HeadKind::masked_language,
+        "[config] only a head over the vocabulary can be tied");
+  check(!config.has_pooler() || config.architecture == Architecture::encoder,
+        "[config] a head on the first token wants an encoder");
+  check(!config.shared_embedding || config.architecture == Architecture::encoder_decoder,
+        "[config] shared_embedding is of an encoder_decoder");
+  check(config.position != Position::relative || config.relative_buckets >= 4,
+        "[config] relative_buckets is {}, it must be at least 4", config.relative_buckets);
+  check(config.position != Position::relative || config.relative_distance > config.relative_buckets / 2,
+        "[config] relative_distance is {}, it must be above half of relative_buckets", config.relative_distance);
 }
 
 }  // namespace
@@ -207,6 +310,10 @@ void check_config(const ModelConfig& config) {
   not_negative("source_size", config.source_size);
   not_negative("window", config.window);
   not_negative("input_size", config.input_size);
+  not_negative("n_types", config.n_types);
+  not_negative("n_labels", config.n_labels);
+  check_rotary_scaling(config);
+  check_heads(config);
   check(config.input_size == 0 || !config.tied,
         "[config] a model that reads vectors (input_size {}) has no embedding to tie its head to", config.input_size);
   check(config.input_size == 0 || config.architecture != Architecture::encoder_decoder,

@@ -16,13 +16,22 @@
 namespace surtsey::experiments {
 
 enum class Architecture : uint8_t { decoder, encoder, encoder_decoder };
-enum class Position : uint8_t { learned, sinusoidal, rotary, none };
+// relative: a learned bias on the scores by bucket of distance (Raffel et al. 2020), one table a stack
+enum class Position : uint8_t { learned, sinusoidal, rotary, relative, none };
 enum class Norm : uint8_t { layer_norm, rms_norm, none };
 enum class NormPlacement : uint8_t { pre, post };
 // softmax  softmax(mask(q k^T / sqrt(D))) v
 // linear   mask(q k^T / block_size) v, masked scores 0 (graph::linear_attention)
 enum class AttentionKind : uint8_t { softmax, linear };
-enum class Activation : uint8_t { gelu, gelu_tanh, swiglu };
+// swiglu and geglu are gated: down(f(gate(x)) * up(x)) with f silu and the tanh form of gelu (Shazeer 2020).
+enum class Activation : uint8_t { gelu, gelu_tanh, relu, swiglu, geglu };
+// What stands on the last block.
+//   language         logits over the vocabulary
+//   masked_language  the same behind one more layer: norm(gelu(dense(x))), and with a bias (Devlin et al. 2019)
+//   classify         logits over n_labels: a linear layer on tanh(dense(x of the first token))
+//   pooled           that tanh, no logits
+//   none             the activations themselves
+enum class HeadKind : uint8_t { language, masked_language, classify, pooled, none };
 
 // standard  nanoGPT: every matrix and embedding N(0, .02^2), residual outputs divided by sqrt(2L)
 // recipe    of the chain experiments: embeddings N(0, .5^2), matrices N(0, 1/fan_in), residual outputs divided by
@@ -41,6 +50,22 @@ struct WidthScaling {
   bool operator==(const WidthScaling&) const = default;
 };
 
+// Rotary positions beyond the length that a model was trained at. The angle of pair i at position t is t f_i; `kind`
+// says what becomes of f_i = base^(-2i/D), and what cosine and sine are multiplied with. As Hugging Face computes them
+// (modeling_rope_utils): see rotary.h.
+enum class RotaryKind : uint8_t { plain, linear, dynamic, yarn, longrope, llama3 };
+struct RotaryScaling {
+  RotaryKind kind = RotaryKind::plain;
+  double factor = 1;
+  int64_t original = 0;                       // positions of training; 0: block_size
+  double low_frequency = 1, high_frequency = 4;  // llama3: low_freq_factor, high_freq_factor
+  double beta_fast = 32, beta_slow = 1;       // yarn
+  std::optional<double> attention_factor = {};   // yarn, longrope: of cosine and sine; absent: by the factor
+  std::vector<double> short_factors = {}, long_factors = {};  // longrope: one a pair
+
+  bool operator==(const RotaryScaling&) const = default;
+};
+
 struct ModelConfig {
   Architecture architecture = Architecture::decoder;
   int64_t n_layer = 4;                   // L; in an encoder_decoder, of each stack
@@ -55,16 +80,23 @@ struct ModelConfig {
   int64_t vocab_size = 256;              // V; of a model that reads vectors, the numbers it puts out
   int64_t input_size = 0;                // 0: reads tokens; else vectors this wide, through a linear layer
   double dropout = 0;
+  int64_t n_types = 0;                   // kinds of tokens, each with an embedding (token types of BERT); 0: none
+  int64_t n_labels = 0;                  // of a head that classifies
   // Biases: `bias` is the default of the four others. norm_bias: of LayerNorm and RMSNorm.
   // attention_bias: of q, k, v. hidden_bias: of mlp.up and mlp.gate. output_bias: of attention.out,
-  // cross.out and mlp.down. The head never has one.
+  // cross.out and mlp.down; attention_output_bias: of the first two alone, where they differ. Of heads only
+  // masked_language and classify have one.
   bool bias = true;
   std::optional<bool> norm_bias = {};
   std::optional<bool> attention_bias = {};
   std::optional<bool> hidden_bias = {};
   std::optional<bool> output_bias = {};
+  std::optional<bool> attention_output_bias = {};
   Position position = Position::learned;
   double rotary_base = 10000;
+  RotaryScaling rotary_scaling = {};
+  int64_t relative_buckets = 32;     // position = relative: rows of the table, half of them for each direction where ..
+  int64_t relative_distance = 128;   // .. both are seen; distances from here on share the last
   Norm norm = Norm::layer_norm;
   double norm_epsilon = 1e-5;
   NormPlacement norm_placement = NormPlacement::pre;  // post has no norm after the last block
@@ -72,6 +104,9 @@ struct ModelConfig {
   Activation activation = Activation::gelu;           // gelu is the erf form
   bool mlp = true;                                    // false: blocks of attention alone
   bool tied = false;                                  // head.weight is embed.token (of the decoder)
+  bool shared_embedding = false;                      // encoder_decoder: the encoder reads the decoder's embed.token
+  bool qk_norm = false;                               // an RMSNorm over each head of q and of k, before they turn
+  HeadKind head = HeadKind::language;
   AttentionKind attention = AttentionKind::softmax;
   int64_t window = 0;  // sliding-window self-attention; 0: the whole context
   InitialisationScheme initialisation = InitialisationScheme::standard;
@@ -88,6 +123,11 @@ struct ModelConfig {
   bool has_attention_bias() const { return attention_bias.value_or(bias); }
   bool has_hidden_bias() const { return hidden_bias.value_or(bias); }
   bool has_output_bias() const { return output_bias.value_or(bias); }
+  bool has_attention_output_bias() const { return attention_output_bias.value_or(has_output_bias()); }
+  bool is_gated() const { return activation == Activation::swiglu || activation == Activation::geglu; }
+  bool has_logits() const { return head != HeadKind::pooled && head != HeadKind::none; }
+  bool has_head_bias() const { return head == HeadKind::masked_language || head == HeadKind::classify; }
+  bool has_pooler() const { return head == HeadKind::classify || head == HeadKind::pooled; }
 
   bool operator==(const ModelConfig&) const = default;
 };

@@ -19,17 +19,22 @@ Counts count_stack(const ModelConfig& config, int64_t layers, int64_t length, bo
   const int64_t kv = config.kv_heads() * config.head_width();
   const int64_t norm = config.norm == Norm::none ? 0 : C * (config.has_norm_bias() ? 2 : 1);
   const int64_t attention_bias =
-      (config.has_attention_bias() ? queries + 2 * kv : 0) + (config.has_output_bias() ? C : 0);
+      (config.has_attention_bias() ? queries + 2 * kv : 0) + (config.has_attention_output_bias() ? C : 0);
+  const int64_t qk_norm = config.qk_norm ? 2 * config.head_width() : 0;
   const int64_t attention = 2 * C * queries + 2 * C * kv;
-  const int64_t up = config.activation == Activation::swiglu ? 2 : 1;
+  const int64_t up = config.is_gated() ? 2 : 1;
   const int64_t mlp = (up + 1) * C * F;
   const int64_t mlp_bias = (config.has_hidden_bias() ? up * F : 0) + (config.has_output_bias() ? C : 0);
   const int64_t attentions = cross ? 2 : 1;
 
   Counts counts;
-  counts.parameters = layers * attentions * (attention + attention_bias + norm);
+  counts.parameters = layers * attentions * (attention + attention_bias + qk_norm + norm);
   if (config.mlp) counts.parameters += layers * (norm + mlp + mlp_bias);
-  counts.parameters += (config.input_size > 0 ? config.input_size : config.vocab_size) * C;
+  // The stack that reads a source is the one without cross-attention of two.
+  const bool borrows = config.shared_embedding && !cross;
+  if (!borrows) counts.parameters += (config.input_size > 0 ? config.input_size : config.vocab_size) * C;
+  counts.parameters += config.n_types * C;
+  if (config.position == Position::relative) counts.parameters += config.relative_buckets * config.n_head;
   if (config.position == Position::learned) counts.parameters += length * C;
   if (config.norm_placement == NormPlacement::pre) counts.parameters += norm;
   if (config.embedding_norm) counts.parameters += norm;
@@ -37,6 +42,20 @@ Counts count_stack(const ModelConfig& config, int64_t layers, int64_t length, bo
   counts.matmul += double(config.input_size * C);
   counts.memory = cross ? double(layers * 2 * C * kv) : 0;
   return counts;
+}
+
+int64_t count_head(const ModelConfig& config) {
+  const int64_t C = config.n_embd;
+  int64_t count = 0;
+  if (config.head == HeadKind::masked_language) {
+    count += C * C + C + (config.norm == Norm::none ? 0 : C * (config.has_norm_bias() ? 2 : 1));
+  }
+  if (config.has_pooler()) count += C * C + C;
+  if (!config.has_logits()) return count;
+  const int64_t out = config.head == HeadKind::classify ? config.n_labels : config.vocab_size;
+  if (!config.tied) count += out * C;
+  if (config.has_head_bias()) count += out;
+  return count;
 }
 
 }  // namespace
@@ -57,7 +76,13 @@ double forward_flops(const ModelConfig& config, int64_t batch, int64_t tokens, i
     return 4 * B * queries * keys * double(config.query_width() * layers);  // q k^T and p v
   };
   const Counts main = count_stack(config, config.n_layer, config.block_size, two);
-  double flops = 2 * B * T * (main.matmul + C * double(config.vocab_size));
+  double flops = 2 * B * T * main.matmul;
+  if (config.head == HeadKind::language || config.head == HeadKind::masked_language) {
+    flops += 2 * B * T * C * double(config.vocab_size);
+  }
+  if (config.head == HeadKind::masked_language) flops += 2 * B * T * C * C;
+  if (config.has_pooler()) flops += 2 * B * C * C;
+  if (config.head == HeadKind::classify) flops += 2 * B * C * double(config.n_labels);
   flops += scores(T, T, config.n_layer);
   if (two) {
     const int64_t layers = config.encoder_layers();
@@ -74,8 +99,7 @@ int64_t analytic_parameter_count(const ModelConfig& config) {
   if (two) {
     count += count_stack(config, config.encoder_layers(), config.source_length(), false).parameters;
   }
-  if (!config.tied) count += config.vocab_size * config.n_embd;
-  return count;
+  return count + count_head(config);
 }
 
 std::string hugging_face_name(std::string_view name) {

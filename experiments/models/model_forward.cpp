@@ -13,6 +13,7 @@ namespace {
 using graph::DType;
 using graph::Parameters;
 using graph::ScopeGuard;
+using graph::Shape;
 using graph::Value;
 
 class Forward {
@@ -34,6 +35,7 @@ class Forward {
           stack_.length, stack_.prefix.empty() ? "model" : stack_.prefix);
     check_cache(tokens.dim(1));
     Value x = point("embed", embed(tokens));
+    if (config_.position == Position::relative) bias_ = relative_bias(tokens.dim(1));
     for (int64_t i = 0; i < stack_.layers; ++i) {
       const std::string block = fmt::format("{}blocks.{}", stack_.prefix, i);
       ScopeGuard scope(graph(), block);
@@ -50,6 +52,12 @@ class Forward {
     }
     if (config_.norm_placement == NormPlacement::pre) x = norm(x, stack_.prefix + "norm");
     return x;
+  }
+
+  // The activations [.., C] behind the layer that a masked language model has before its logits.
+  Value transform(Value x) {
+    ScopeGuard scope(graph(), "head");
+    return norm(graph::gelu_erf(project(x, stack_.prefix + "head.transform", true)), stack_.prefix + "head.norm");
   }
 
   // x [.., in] by one matrix, through the hooks: [.., out]. The scope is the last word of its name.
@@ -106,8 +114,10 @@ class Forward {
     return dropout(x, config_.dropout, options_.seed, options_.step, "dropout." + place);
   }
 
-  // The rows of a table by position that `length` tokens stand at.
+  // The rows of a table by position that `length` tokens stand at: [length, ..], or [B, length, ..] where each row of
+  // the batch has positions of its own.
   Value rows_at(Value table, int64_t length) const {
+    if (options_.positions) return gather(table, options_.positions);
     if (!cached()) return slice(table, 0, 0, length);
     return gather(table, iota(graph(), {DType::u32, {length}}, 0) + options_.position);
   }
@@ -122,8 +132,13 @@ class Forward {
     ScopeGuard scope(graph(), stack_.prefix + "embed");
     const int64_t length = tokens.dim(1);
     const std::string input = stack_.prefix + "embed.input";
-    Value x = config_.input_size > 0 ? project(tokens, input, input, "")
-                                     : parameters_.rows(stack_.prefix + "embed.token", tokens);
+    const std::string owner = config_.shared_embedding ? main_stack(config_).prefix : stack_.prefix;
+    Value x = config_.input_size > 0 ? project(tokens, input, input, "") : parameters_.rows(owner + "embed.token", tokens);
+    if (config_.n_types > 0) {
+      const std::string types = stack_.prefix + "embed.type";
+      x = x + (options_.token_types ? parameters_.rows(types, options_.token_types)
+                                    : slice(parameters_.get(types), 0, 0, 1));
+    }
     if (config_.position == Position::learned) {
       x = x + rows_at(parameters_.get(stack_.prefix + "embed.position"), length);
     } else if (config_.position == Position::sinusoidal) {
@@ -131,6 +146,20 @@ class Forward {
     }
     if (config_.embedding_norm) x = norm(x, stack_.prefix + "embed.norm");
     return drop(x, stack_.prefix + "embed");
+  }
+
+  // What a key's distance adds to its scores, [1, H, T, S].
+  Value relative_bias(int64_t queries) {
+    ScopeGuard scope(graph(), stack_.prefix + "relative");
+    const int64_t rows = table_rows();
+    const int64_t keys = cached() ? options_.cache_length : queries;
+    const Value buckets =
+        graph().parameter(fmt::format("constants.{}relative", stack_.prefix), {DType::u32, {2 * rows - 1}});
+    const Value by_distance = gather(parameters_.get(stack_.prefix + "relative.weight"), buckets);  // [2R - 1, H]
+    Value query = iota(graph(), {DType::u32, {queries, 1}}, 0);
+    if (cached()) query = query + options_.position;
+    const Value key = iota(graph(), {DType::u32, {1, keys}}, 1) + graph::scalar(graph(), double(rows - 1), DType::u32);
+    return reshape(permute(gather(by_distance, key - query), {2, 0, 1}), {1, config_.n_head, queries, keys});
   }
 
   // x + f(norm(x)), or norm(x + f(x)).
@@ -216,7 +245,10 @@ class Forward {
   Value rotate(Value x) const {
     const int64_t half = config_.head_width() / 2;
     const auto read = [&](const char* name) {
-      return reshape(table(name, table_rows(), half, x.dim(1)), {x.dim(1), 1, half});
+      const Value rows = table(name, table_rows(), half, x.dim(1));
+      Shape shape = rows.shape();
+      shape.insert(shape.end() - 1, 1);
+      return reshape(rows, shape);
     };
     return rotary(x, read("constants.rotary_cos"), read("constants.rotary_sin"));
   }
@@ -238,6 +270,13 @@ class Forward {
     return split(heads(fused(memory, name + ".", {"k", "v"}, biased)), 2, {K, K});
   }
 
+  // The RMSNorm over each head that qk_norm asks for.
+  Value normed(Value x, const std::string& name, const char* part) {
+    if (!config_.qk_norm) return x;
+    ScopeGuard scope(graph(), part);
+    return rms_norm(x, parameters_.get(fmt::format("{}.{}.weight", name, part)), {}, config_.norm_epsilon);
+  }
+
   // The queries, keys and values of self-attention, turned by their positions where these are rotary:
   // [B, T, H, D] and [B, T, K, D] twice.
   std::vector<Value> self_heads(Value x, const std::string& name) {
@@ -245,10 +284,14 @@ class Forward {
     const int64_t K = config_.kv_heads();
     const bool biased = config_.has_attention_bias();
     const bool turns = config_.position == Position::rotary;
+    const auto turned_apart = [&](const std::vector<Value>& parts) {
+      const Value q = normed(parts[0], name, "q_norm"), k = normed(parts[1], name, "k_norm");
+      return turns ? std::vector<Value>{rotate(q), rotate(k), parts[2]} : std::vector<Value>{q, k, parts[2]};
+    };
     const std::vector<Value> apart = heads(separate(x, name + ".", {"q", "k", "v"}, biased));
-    if (!apart.empty()) return turns ? std::vector<Value>{rotate(apart[0]), rotate(apart[1]), apart[2]} : apart;
+    if (!apart.empty()) return turned_apart(apart);
     const Value qkv = heads(fused(x, name + ".", {"q", "k", "v"}, biased));
-    if (!turns) return split(qkv, 2, {H, K, K});
+    if (config_.qk_norm || !turns) return turned_apart(split(qkv, 2, {H, K, K}));
     // Queries and keys turn by the same angles, so they turn together.
     const std::vector<Value> parts = split(qkv, 2, {H + K, K});
     const std::vector<Value> turned = split(rotate(parts[0]), 2, {H, K});
@@ -295,6 +338,7 @@ class Forward {
     options.window = self ? config_.window : 0;
     if (self && cached()) options.position = options_.position;
     options.key_mask = key_mask;
+    if (self) options.bias = bias_;
     const bool linear = config_.attention == AttentionKind::linear;
     if (linear) options.scale = 1 / double(config_.block_size);
     if (config_.scaling.attention_scale > 0) options.scale = config_.scaling.attention_scale;
@@ -305,7 +349,8 @@ class Forward {
       options.stream = "dropout." + name + ".probabilities";
     }
     const Value mixed = mix(q, k, v, options);
-    return project(reshape(by_head(mixed), {x.dim(0), x.dim(1), -1}), name + ".out", config_.has_output_bias());
+    return project(reshape(by_head(mixed), {x.dim(0), x.dim(1), -1}), name + ".out",
+                   config_.has_attention_output_bias());
   }
 
   // The scores, their softmax or not, times the values.
@@ -317,6 +362,7 @@ class Forward {
 
   Value activate(Value x) {
     ScopeGuard scope(graph(), "activation");
+    if (config_.activation == Activation::relu) return graph::max(x, graph::scalar(graph(), 0, x.dtype()));
     return config_.activation == Activation::gelu ? gelu_erf(x) : graph::gelu_tanh(x);
   }
 
@@ -324,11 +370,12 @@ class Forward {
     const bool biased = config_.has_hidden_bias();
     const int64_t F = config_.hidden();
     Value h;
-    if (config_.activation == Activation::swiglu) {
+    if (config_.is_gated()) {
       std::vector<Value> parts = separate(x, name + ".", {"up", "gate"}, biased);
       if (parts.empty()) parts = split(fused(x, name + ".", {"up", "gate"}, biased), -1, {F, F});
       ScopeGuard scope(graph(), "activation");
-      h = graph::swiglu(parts[1], parts[0]);
+      h = config_.activation == Activation::swiglu ? graph::swiglu(parts[1], parts[0])
+                                                   : graph::gelu_tanh(parts[1]) * parts[0];
     } else {
       h = activate(project(x, name + ".up", biased));
     }
@@ -340,6 +387,7 @@ class Forward {
   const ModelConfig& config_;
   const Stack& stack_;
   const ForwardOptions& options_;
+  Value bias_;  // of the scores of self-attention, with relative positions
 };
 
 }  // namespace
@@ -367,12 +415,24 @@ void Model::remember_source(Parameters& parameters, Value source, Value source_m
   Forward(parameters, *this, main_stack(config_), options).remember_memory(memory);
 }
 
-Value Model::head(Parameters& parameters, Value hidden) const {
+Value Model::pooled(Parameters& parameters, Value hidden) const {
+  check(config_.has_pooler(), "[model] a model without a pooler");
   const Stack stack = main_stack(config_);
   const ForwardOptions options;
+  const Value first = reshape(slice(hidden, 1, 0, 1), {hidden.dim(0), hidden.dim(2)});
+  return tanh(Forward(parameters, *this, stack, options).project(first, stack.prefix + "pooler", true));
+}
+
+Value Model::head(Parameters& parameters, Value hidden) const {
+  check(config_.has_logits(), "[model] a model without logits");
+  const Stack stack = main_stack(config_);
+  const ForwardOptions options;
+  Forward forward(parameters, *this, stack, options);
+  if (config_.head == HeadKind::masked_language) hidden = forward.transform(hidden);
+  if (config_.head == HeadKind::classify) hidden = pooled(parameters, hidden);
   const std::string weight = config_.tied ? "embed.token" : "head.weight";
-  const Value logits =
-      Forward(parameters, *this, stack, options).project(hidden, stack.prefix + "head", stack.prefix + weight, "");
+  const Value logits = forward.project(hidden, stack.prefix + "head", stack.prefix + weight,
+                                       config_.has_head_bias() ? stack.prefix + "head.bias" : "");
   if (config_.scaling.readout_multiplier == 1) return logits;
   ScopeGuard scope(parameters.graph(), "head");
   return logits * config_.scaling.readout_multiplier;

@@ -99,6 +99,47 @@ std::vector<ModelConfig> variants() {
     c.n_kv_head = 1;
     c.tied = true;
   });
+  // T5's: distances in buckets, one embedding, scores as they are, a tied head scaled down; and its gated successor.
+  add([](ModelConfig& c) {
+    c.architecture = Architecture::encoder_decoder;
+    c.position = Position::relative;
+    c.relative_buckets = 6;
+    c.relative_distance = 5;
+    c.shared_embedding = true;
+    c.tied = true;
+    c.head_dim = 3;
+    c.norm = Norm::rms_norm;
+    c.activation = Activation::relu;
+    c.bias = false;
+    c.scaling.attention_scale = 1;
+    c.scaling.readout_multiplier = .5;
+    c.source_size = 9;
+  });
+  add([](ModelConfig& c) {
+    c.position = Position::relative;
+    c.n_head = 4;
+    c.n_kv_head = 2;
+    c.activation = Activation::geglu;
+  });
+  // Qwen3's norms of heads, and a bias of attention's output alone.
+  add([](ModelConfig& c) {
+    c.position = Position::rotary;
+    c.rotary_scaling = {.kind = RotaryKind::yarn, .factor = 2, .original = 4};
+    c.norm = Norm::rms_norm;
+    c.qk_norm = true;
+    c.n_kv_head = 1;
+    c.bias = false;
+    c.attention_output_bias = true;
+  });
+  // BERT's: kinds of tokens, and a layer before the logits.
+  add([](ModelConfig& c) {
+    c.architecture = Architecture::encoder;
+    c.norm_placement = NormPlacement::post;
+    c.embedding_norm = true;
+    c.n_types = 2;
+    c.head = HeadKind::masked_language;
+    c.tied = true;
+  });
   return list;
 }
 
@@ -312,7 +353,7 @@ TEST_CASE("a configuration goes through JSON and refuses what it does not know")
   REQUIRE(message(R"({"n_layer": "3"})") == "[config] n_layer wants an integer, not \"3\"");
   REQUIRE(message(R"({"n_layer": 0})").find("n_layer is 0") != std::string::npos);
   REQUIRE(message(R"({"n_head": 3})").find("does not divide") != std::string::npos);
-  REQUIRE(message(R"({"position": "absolute"})").find("learned, sinusoidal, rotary, none") != std::string::npos);
+  REQUIRE(message(R"({"position": "absolute"})").find("learned, sinusoidal, rotary, relative, none") != std::string::npos);
   REQUIRE(message(R"({"dropout": 1})").find("dropout") != std::string::npos);
   REQUIRE(message(R"([])").find("not an object") != std::string::npos);
 }
