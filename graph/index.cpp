@@ -207,13 +207,17 @@ std::vector<std::pair<Value, Index>> IndexContext::operands(const Node& node, co
         Index update = index;
         update[axis] = variable(fmt::format("row{}", variables_.size()), node.inputs[1].shape()[axis]);
         result.emplace_back(node.inputs[1], update);
-        result.emplace_back(node.inputs[2], Index(node.inputs[2].shape().size()));
+        result.emplace_back(node.inputs[2], start_index(node, index));
       }
       break;
     default:
       ensure(node.inputs.empty(), "{} cannot be inlined", definition(node.op).name);
   }
   return result;
+}
+
+Index start_index(const Node& node, const Index& index) {
+  return {index.begin(), index.begin() + std::ptrdiff_t(node.inputs[2].shape().size())};
 }
 
 GatherIndex gather_index(const Node& node, const Index& index) {

@@ -76,6 +76,7 @@ class IndexContext {
 struct GatherIndex {
   Index table, index;
 };
+Index start_index(const Node& node, const Index& index);  // of the start of the slice_update `node`
 GatherIndex gather_index(const Node& node, const Index& index);
 
 }  // namespace surtsey::graph

@@ -37,7 +37,7 @@ struct View {
 // How far a view is moved at run time: by min(start, last) * stride elements. For a slice_update of state in place,
 // which writes its window and nothing else.
 struct Moved {
-  Value start;  // u32 []; empty: the view stays where it is
+  Value start;  // u32 [], or of the view's first axes; empty: the view stays where it is
   int64_t last = 0;
   int64_t stride = 0;
 };

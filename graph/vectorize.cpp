@@ -160,8 +160,9 @@ class Vectorizer {
     const int64_t axis = std::get<AxisAttr>(node.attr).axis + 1;
     const Value x = promoted(operands[0]);
     const Value update = promoted(operands[1]);
-    if (!operands[2].owned) return {slice_update(x, update, operands[2].value, axis)};
-    return {update_at_own_starts(graph, x, update, operands[2].value, axis)};
+    // One start for all, or each member its own.
+    const bool each = operands[2].owned || operands[2].value.rank() > 0;
+    return {slice_update(x, update, each ? promoted(operands[2]) : operands[2].value, axis)};
   }
 
   Value gather_rows(const Operand& x, const Operand& index, const GatherAttr& attr) const {
@@ -171,23 +172,6 @@ class Vectorizer {
     }
     if (!x.owned && attr.batch == 0 && attr.axis == 0) return gather(x.value, index.value, 0, 0);
     return gather(promoted(x), promoted(index), attr.axis + 1, attr.batch + 1);
-  }
-
-  // Each member writes at a place of its own: element r of the axis takes update[r - start] where
-  // that is inside.
-  Value update_at_own_starts(Graph& graph, Value x, Value update, Value start, int64_t axis) const {
-    const int64_t rows = x.dim(axis);
-    const int64_t extent = update.dim(axis);
-    const Value first = min(start, constant_like(start, static_cast<double>(rows - extent)));
-    const Type type{DType::u32, {members_, rows}};
-    // Wraps to a large number before the start.
-    const Value offset = iota(graph, type, 1) - broadcast(reshape(first, {members_, 1}), type.shape);
-    const Value inside = less(offset, constant_like(offset, static_cast<double>(extent)));
-    const Value candidate = gather(update, offset, axis, 1);
-    Shape shape(x.shape().size(), 1);
-    shape[0] = members_;
-    shape[static_cast<size_t>(axis)] = rows;
-    return select(reshape(inside, std::move(shape)), candidate, x);
   }
 
   // A region of many members is a region again, so that a kernel can still claim it.

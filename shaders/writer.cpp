@@ -293,7 +293,7 @@ Expression Writer::gathered(const Node& node, const Index& at) {
 Expression Writer::updated(const Node& node, const Index& at) {
   const auto axis = size_t(std::get<AxisAttr>(node.attr).axis);
   const int64_t rows = node.inputs[0].shape()[axis], length = node.inputs[1].shape()[axis];
-  const Expression start = value(node.inputs[2], Index(node.inputs[2].shape().size()));
+  const Expression start = value(node.inputs[2], graph::start_index(node, at));
   const std::string begin = keep("uint", fmt::format("min(uint({}), {}u)", start.text, rows - length));
   const Expression old = value(node.inputs[0], at);
   const std::string result = keep(glsl_type(node.types[0].dtype), old.text);
@@ -335,7 +335,8 @@ void Writer::store(const Affine& full, const std::vector<const KernelOperand*>& 
     if (output->view.dtype == DType::bf16) text = "uint16_t(surtsey_bf16(" + text + "))";
     std::string place = index(context.linearize(at, output->view.strides));
     if (output->moved.start) {
-      const Expression start = value(output->moved.start, Index(output->moved.start.shape().size()));
+      const size_t lead = output->moved.start.shape().size();
+      const Expression start = value(output->moved.start, {at.begin(), at.begin() + std::ptrdiff_t(lead)});
       const std::string by =
           fmt::format("min(uint({}), {}u) * {}u", start.text, output->moved.last, output->moved.stride);
       place += " + " + emit(start.depth, "uint", by).text;

@@ -129,7 +129,11 @@ std::vector<Type> infer_slice_update(std::span<const Type> inputs, const Attr& a
   const int64_t axis = attribute<AxisAttr>(attr).axis;
   const Type& x = inputs[0];
   const Type& update = inputs[1];
-  check(inputs[2] == Type{DType::u32, {}}, "[slice_update] the start must be u32[], not {}", to_string(inputs[2]));
+  const Shape& lead = inputs[2].shape;
+  check(inputs[2].dtype == DType::u32 && static_cast<int64_t>(lead.size()) <= axis &&
+            lead.size() <= x.shape.size() && std::equal(lead.begin(), lead.end(), x.shape.begin()),
+        "[slice_update] the start must be u32[], or u32 of the first axes of {}, not {}", to_string(x),
+        to_string(inputs[2]));
   bool good = x.dtype == update.dtype && x.shape.size() == update.shape.size() && axis >= 0 &&
               axis < static_cast<int64_t>(x.shape.size());
   for (size_t i = 0; good && i < x.shape.size(); ++i) {
@@ -147,20 +151,26 @@ std::vector<Value> gradient_slice_update(std::span<const Value> inputs, const At
   Graph& graph = *g.graph;
   const int64_t extent = update.dim(axis);
   const Value first = min(start, scalar(graph, static_cast<double>(g.dim(axis) - extent), DType::u32));
-  const Value window = iota(graph, u32_type({extent}), 0) + first;
-  return {slice_update(g, constant_like(update, 0), start, axis), gather(g, window, axis), Value{}};
+  const auto lead = static_cast<int64_t>(start.rank());
+  Shape column = start.shape(), windows = start.shape();
+  column.push_back(1);
+  windows.push_back(extent);
+  const Value window = iota(graph, u32_type(windows), lead) + reshape(first, column);
+  return {slice_update(g, constant_like(update, 0), start, axis), gather(g, window, axis, lead), Value{}};
 }
 
 HostTensor interpret_slice_update(std::span<const HostTensor* const> inputs, const Attr& attr, const Type& type) {
   const auto axis = static_cast<size_t>(std::get<AxisAttr>(attr).axis);
   const Shape& shape = inputs[1]->type.shape;
   HostTensor result(type, inputs[0]->values);
-  const int64_t start = std::min(static_cast<int64_t>(inputs[2]->values[0]), type.shape[axis] - shape[axis]);
   const auto before = product(shape, 0, axis);
   const auto block = product(shape, axis, shape.size());
   const auto whole = product(type.shape, axis, type.shape.size());
   const auto row = product(shape, axis + 1, shape.size());
+  const int64_t each = before / static_cast<int64_t>(inputs[2]->values.size());  // that share a start
   for (int64_t b = 0; b < before; ++b) {
+    const auto given = static_cast<int64_t>(inputs[2]->values[static_cast<size_t>(b / each)]);
+    const int64_t start = std::min(given, type.shape[axis] - shape[axis]);
     std::copy_n(inputs[1]->values.begin() + b * block, block, result.values.begin() + b * whole + start * row);
   }
   return result;
@@ -183,10 +193,10 @@ Sample scatter_sample(Shape index, Shape updates, int64_t rows, int64_t batch) {
           Ranges{{0.0, static_cast<double>(rows + 1)}, {-2.0, 2.0}}};
 }
 
-Sample update_sample(Type x, Type update, int64_t axis) {
+Sample update_sample(Type x, Type update, int64_t axis, Shape starts = {}) {
   const auto rows = static_cast<double>(x.shape[static_cast<size_t>(axis)]);
   const std::pair<double, double> values = x.dtype == DType::u32 ? std::pair(0.0, 100.0) : std::pair(-2.0, 2.0);
-  return {{x, update, u32_type({})}, AxisAttr{axis}, -2, 2, Ranges{values, values, {0.0, rows + 1}}};
+  return {{x, update, u32_type(std::move(starts))}, AxisAttr{axis}, -2, 2, Ranges{values, values, {0.0, rows + 1}}};
 }
 
 }  // namespace
@@ -225,7 +235,7 @@ std::vector<OpDef> index_rows() {
        .name = "slice_update",
        .family = Family::index,
        .arity = 3,
-       .doc = "x with a window along an axis replaced; its start is a u32 scalar, clamped to fit",
+       .doc = "x with a window along an axis replaced; its start is u32, clamped to fit: one, or one a place of the first axes",
        .infer = infer_slice_update,
        .gradient = gradient_slice_update,
        .interpret = interpret_slice_update,
@@ -233,7 +243,9 @@ std::vector<OpDef> index_rows() {
                    update_sample(f32_type({2, 33, 17}), f32_type({2, 5, 17}), 1),
                    update_sample(f32_type({1, 5}), f32_type({1, 5}), 1),
                    update_sample(i32_type({5, 3}), i32_type({2, 3}), 0),
-                   update_sample(u32_type({4, 3}), u32_type({4, 2}), 1)}},
+                   update_sample(u32_type({4, 3}), u32_type({4, 2}), 1),
+                   update_sample(f32_type({3, 2, 9, 5}), f32_type({3, 2, 2, 5}), 2, {3}),
+                   update_sample(f32_type({3, 2, 9}), f32_type({3, 2, 1}), 2, {3, 2})}},
   };
 }
 
