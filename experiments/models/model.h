@@ -40,6 +40,7 @@ struct ForwardOptions {
   // u32 [B, T]: where each token stands, for learned and rotary positions; 0 .. T - 1 when empty. Without a cache.
   graph::Value positions = {};
   graph::Value source_mask = {};  // boolean [B, S], encoder_decoder
+  graph::Value memory = {};       // f32 [B, S, C] in place of `source`: what encode() made of it
   // u32 []. Dropout is on when both are given, off otherwise (evaluation).
   graph::Value seed = {};
   graph::Value step = {};
@@ -88,6 +89,9 @@ class Model {
 
   // tanh(dense(x of the first token)), [B, C], of a model that has a pooler.
   graph::Value pooled(graph::Parameters& parameters, graph::Value hidden) const;
+
+  // What an encoder_decoder's encoder makes of a source u32 [B, S], [B, S, C]; mask: boolean [B, S], may be empty.
+  graph::Value encode(graph::Parameters& parameters, graph::Value source, graph::Value source_mask = {}) const;
 
   // Encodes a source u32 [B, S] (mask: boolean [B, S], may be empty) into the caches of
   // cross-attention.

@@ -392,12 +392,18 @@ class Forward {
 
 }  // namespace
 
+Value Model::encode(Parameters& parameters, Value source, Value source_mask) const {
+  check(config_.architecture == Architecture::encoder_decoder, "[model] only an encoder_decoder encodes a source");
+  const ForwardOptions options;
+  return Forward(parameters, *this, source_stack(config_), options).run(source, source_mask, {}, {});
+}
+
 Value Model::hidden(Parameters& parameters, Value tokens, const ForwardOptions& options) const {
   const bool two = config_.architecture == Architecture::encoder_decoder;
-  const bool reads_source = two && options.cache_length == 0;
+  const bool reads_source = two && options.cache_length == 0 && !options.memory;
   check(reads_source == bool(options.source), "[model] {}",
         reads_source ? "an encoder_decoder needs a source" : "only an encoder_decoder without a cache reads a source");
-  Value memory;
+  Value memory = options.memory;
   if (reads_source) {
     const Stack source = source_stack(config_);
     memory = Forward(parameters, *this, source, options).run(options.source, options.source_mask, {}, {});
@@ -411,7 +417,7 @@ void Model::remember_source(Parameters& parameters, Value source, Value source_m
             source.dim(1) == config_.source_length(),
         "[model] an encoder_decoder's cache takes a source u32[B,{}]", config_.source_length());
   const ForwardOptions options;
-  const Value memory = Forward(parameters, *this, source_stack(config_), options).run(source, source_mask, {}, {});
+  const Value memory = encode(parameters, source, source_mask);
   Forward(parameters, *this, main_stack(config_), options).remember_memory(memory);
 }
 
