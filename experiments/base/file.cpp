@@ -102,6 +102,10 @@ std::string read_file(const fs::path& path) {
 std::optional<std::string> read_file_if_exists(const fs::path& path) { return read(path); }
 
 void write_file_atomic(const fs::path& path, std::string_view content) {
+  write_file_atomic(path, [&](const ContentWriter& write) { write(content); });
+}
+
+void write_file_atomic(const fs::path& path, const std::function<void(const ContentWriter&)>& content) {
   std::error_code error;
   if (fs::is_symlink(path, error)) {
     const fs::path target = fs::weakly_canonical(path, error);
@@ -111,7 +115,7 @@ void write_file_atomic(const fs::path& path, std::string_view content) {
   if (fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status)) {
     Descriptor file(path, O_WRONLY);
     if (!file.is_open()) fail(path, "written", errno);
-    file.write_all(content);
+    content([&](std::string_view part) { file.write_all(part); });
     return file.finish();
   }
   const fs::path temporary = temporary_beside(path);
@@ -119,7 +123,7 @@ void write_file_atomic(const fs::path& path, std::string_view content) {
     // The reader of the message knows the file, not the temporary.
     Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC, path);
     if (!file.is_open()) fail(path, "written", errno);
-    file.write_all(content);
+    content([&](std::string_view part) { file.write_all(part); });
     file.finish();
     if (rename(temporary.c_str(), path.c_str()) != 0) fail(path, "replaced", errno);
   } catch (...) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,6 +19,10 @@ std::optional<std::string> read_file_if_exists(const std::filesystem::path& path
 // fsync, rename, fsync of the folder. A link is followed; what is no file (a pipe, /dev/null) is written into.
 // When it fails the old file is as it was and the temporary is gone.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
+// The same for more than memory holds: `content` is called once and hands over the parts, in order. What it throws
+// leaves the old file as it was.
+using ContentWriter = std::function<void(std::string_view part)>;
+void write_file_atomic(const std::filesystem::path& path, const std::function<void(const ContentWriter&)>& content);
 
 // Writes a new file of a folder that nobody reads yet, and syncs it.
 void write_file_synced(const std::filesystem::path& path, std::string_view content);

@@ -4,38 +4,40 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <set>
+#include <utility>
 
 #include "experiments/base/file.h"
+#include "experiments/formats/strict_json.h"
 
 namespace surtsey::experiments {
 namespace {
 
 using graph::DType;
 using graph::HostTensor;
-using graph::Shape;
 using graph::Type;
 using nlohmann::json;
 
 constexpr uint64_t kHeaderLimit = 100'000'000;
 constexpr int kDepthLimit = 3;  // header, tensor, shape
 
+// What tensors of our own are.
 struct Format {
   const char* name;
   DType dtype;
-  uint64_t bytes;
 };
 constexpr std::array<Format, 6> kFormats = {{
-    {"F32", DType::f32, 4},
-    {"F16", DType::f16, 2},
-    {"BF16", DType::bf16, 2},
-    {"I32", DType::i32, 4},
-    {"U32", DType::u32, 4},
-    {"BOOL", DType::boolean, 1},
+    {"F32", DType::f32},
+    {"F16", DType::f16},
+    {"BF16", DType::bf16},
+    {"I32", DType::i32},
+    {"U32", DType::u32},
+    {"BOOL", DType::boolean},
 }};
+
+// What a header may name: a model's file has buffers beside its weights.
+constexpr std::pair<const char*, uint64_t> kElementBytes[] = {
+    {"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I64", 8}, {"I32", 4},
+    {"I16", 2}, {"I8", 1},  {"U64", 8}, {"U32", 4},  {"U16", 2},     {"U8", 1},      {"BOOL", 1}};
 
 const Format& format_of(DType dtype) {
   for (const Format& format : kFormats) {
@@ -45,79 +47,39 @@ const Format& format_of(DType dtype) {
   return kFormats[0];
 }
 
-json parse_header(const std::string& text, const std::string& path) {
-  std::vector<std::set<std::string>> keys;
-  std::string fault;
-  const auto watch = [&](int depth, json::parse_event_t event, json& value) {
-    if (event == json::parse_event_t::object_start) keys.emplace_back();
-    if (event == json::parse_event_t::object_end && !keys.empty()) keys.pop_back();
-    if (depth > kDepthLimit && fault.empty()) fault = "is nested too deeply";
-    if (event == json::parse_event_t::key && !keys.empty() && !keys.back().insert(value.get<std::string>()).second &&
-        fault.empty()) {
-      fault = fmt::format("names {} twice", value.dump());
-    }
-    return true;
-  };
-  // The parser itself recurses no deeper than the brackets, which are counted before it runs.
-  int depth = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char letter = text[i];
-    if (quoted) {
-      if (letter == '\\') ++i;
-      if (letter == '"') quoted = false;
-    } else if (letter == '"') {
-      quoted = true;
-    } else if (letter == '{' || letter == '[') {
-      check(++depth <= kDepthLimit, "{}: the header is nested too deeply", path);
-    } else if (letter == '}' || letter == ']') {
-      --depth;
-    }
-  }
-  const json header = json::parse(text, watch, false);
-  check(!header.is_discarded() && header.is_object(), "{}: the header is not a JSON object", path);
-  check(fault.empty(), "{}: the header {}", path, fault);
-  return header;
-}
-
 uint64_t whole_number(const json& value, const std::string& path, const std::string& tensor) {
   check(value.is_number_unsigned(), "{}: tensor {} has {} where a whole number belongs", path, tensor, value.dump());
   return value.get<uint64_t>();
 }
 
-struct Entry {
-  std::string name;
-  Type type;
-  uint64_t begin = 0;
-  uint64_t end = 0;
-};
-
-Entry read_entry(const std::string& name, const json& value, const std::string& path) {
-  Entry entry{name};
+SafetensorsEntry read_entry(const std::string& name, const json& value, const std::string& path) {
+  SafetensorsEntry entry{name};
   check(value.is_object() && value.size() == 3 && value.contains("dtype") && value.contains("shape") &&
             value.contains("data_offsets"),
         "{}: tensor {} must have exactly dtype, shape and data_offsets", path, name);
   const json& dtype = value.at("dtype");
-  const auto format = std::find_if(kFormats.begin(), kFormats.end(), [&](const Format& f) { return dtype == f.name; });
-  check(format != kFormats.end(), "{}: tensor {} has the dtype {}, which is not supported", path, name, dtype.dump());
-  entry.type.dtype = format->dtype;
+  uint64_t bytes = 0;
+  for (const auto& [word, width] : kElementBytes) {
+    if (dtype == word) bytes = width;
+  }
+  check(bytes > 0, "{}: tensor {} has the dtype {}, which is not supported", path, name, dtype.dump());
+  entry.dtype = dtype.get<std::string>();
 
   const json& shape = value.at("shape");
   check(shape.is_array(), "{}: the shape of tensor {} is not a list", path, name);
-  uint64_t bytes = format->bytes;
   for (const json& extent : shape) {
     const uint64_t n = whole_number(extent, path, name);
     check(n <= uint64_t(INT64_MAX) && !__builtin_mul_overflow(bytes, n, &bytes), "{}: the shape of tensor {} overflows",
           path, name);
-    entry.type.shape.push_back(int64_t(n));
+    entry.shape.push_back(int64_t(n));
   }
   const json& offsets = value.at("data_offsets");
   check(offsets.is_array() && offsets.size() == 2, "{}: tensor {} must have two data_offsets", path, name);
   entry.begin = whole_number(offsets[0], path, name);
   entry.end = whole_number(offsets[1], path, name);
   check(entry.begin <= entry.end && entry.end - entry.begin == bytes,
-        "{}: tensor {} is {} and needs {} bytes, its offsets are [{}, {}]", path, name, to_string(entry.type), bytes,
-        entry.begin, entry.end);
+        "{}: tensor {} is {}{} and needs {} bytes, its offsets are [{}, {}]", path, name, entry.dtype,
+        to_string(entry.shape), bytes, entry.begin, entry.end);
   return entry;
 }
 
@@ -130,30 +92,14 @@ uint64_t read_length(std::span<const std::byte> first, uint64_t size, const std:
   return length;
 }
 
-HostTensor read_tensor(const Entry& entry, const std::byte* data) {
-  const std::byte* first = data + entry.begin;
-  const std::byte* last = data + entry.end;
-  if (entry.type.dtype != DType::boolean) {
-    return HostTensor::from_bytes(entry.type, std::vector<std::byte>(first, last));
-  }
-  std::vector<double> values;
-  for (const std::byte* at = first; at != last; ++at) values.push_back(*at == std::byte{0} ? 0 : 1);
-  return HostTensor(entry.type, std::move(values));
-}
-
-}  // namespace
-
-Safetensors parse_safetensors(std::span<const std::byte> file, const std::string& path) {
-  check(file.size() >= 8, "{}: {} bytes are too few for a safetensors file", path, file.size());
-  const uint64_t header_size = read_length(file, file.size(), path);
-  const std::string text(reinterpret_cast<const char*>(file.data()) + 8, header_size);
-  const json header = parse_header(text, path);
-
-  Safetensors content;
-  std::vector<Entry> entries;
+// A header of `text`, before `available` bytes of data.
+SafetensorsHeader parse_header(const std::string& text, uint64_t available, const std::string& path) {
+  const json header = parse_strict_json(text, path + ": the header", kDepthLimit);
+  SafetensorsHeader content;
+  content.data = 8 + text.size();
   for (const auto& [name, value] : header.items()) {
     if (name != "__metadata__") {
-      entries.push_back(read_entry(name, value, path));
+      content.entries.push_back(read_entry(name, value, path));
       continue;
     }
     check(value.is_object(), "{}: __metadata__ is not an object", path);
@@ -162,11 +108,11 @@ Safetensors parse_safetensors(std::span<const std::byte> file, const std::string
       content.metadata[key] = word.get<std::string>();
     }
   }
-  std::sort(entries.begin(), entries.end(),
-            [](const Entry& a, const Entry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
-  const uint64_t available = file.size() - 8 - header_size;
+  std::sort(content.entries.begin(), content.entries.end(), [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
   uint64_t position = 0;
-  for (const Entry& entry : entries) {
+  for (const SafetensorsEntry& entry : content.entries) {
     check(entry.begin == position, "{}: tensor {} begins at {}, not at {}: a gap or an overlap", path, entry.name,
           entry.begin, position);
     check(entry.end <= available, "{}: the file is truncated: tensor {} ends at {} of {} bytes", path, entry.name,
@@ -174,9 +120,44 @@ Safetensors parse_safetensors(std::span<const std::byte> file, const std::string
     position = entry.end;
   }
   check(position == available, "{}: {} bytes follow the last tensor", path, available - position);
-  const std::byte* data = file.data() + 8 + header_size;
-  for (const Entry& entry : entries) {
-    content.tensors.emplace(entry.name, read_tensor(entry, data));
+  return content;
+}
+
+HostTensor read_tensor(const SafetensorsEntry& entry, const std::byte* data, const std::string& path) {
+  const auto format =
+      std::find_if(kFormats.begin(), kFormats.end(), [&](const Format& f) { return entry.dtype == f.name; });
+  check(format != kFormats.end(), "{}: tensor {} has the dtype {}, which is not supported here", path, entry.name,
+        entry.dtype);
+  const Type type{format->dtype, entry.shape};
+  const std::byte* first = data + entry.begin;
+  const std::byte* last = data + entry.end;
+  if (type.dtype != DType::boolean) {
+    return HostTensor::from_bytes(type, std::vector<std::byte>(first, last));
+  }
+  std::vector<double> values;
+  for (const std::byte* at = first; at != last; ++at) values.push_back(*at == std::byte{0} ? 0 : 1);
+  return HostTensor(type, std::move(values));
+}
+
+}  // namespace
+
+SafetensorsHeader read_safetensors_header(const RangedFile& file) {
+  std::array<std::byte, 8> first = {};
+  check(file.size() >= first.size(), "{}: {} bytes are too few for a safetensors file", file.path(), file.size());
+  file.read(0, first);
+  std::string text(read_length(first, file.size(), file.path()), ' ');
+  file.read(first.size(), std::as_writable_bytes(std::span(text)));
+  return parse_header(text, file.size() - first.size() - text.size(), file.path());
+}
+
+Safetensors parse_safetensors(std::span<const std::byte> file, const std::string& path) {
+  check(file.size() >= 8, "{}: {} bytes are too few for a safetensors file", path, file.size());
+  const std::string text(reinterpret_cast<const char*>(file.data()) + 8, read_length(file, file.size(), path));
+  SafetensorsHeader header = parse_header(text, file.size() - 8 - text.size(), path);
+  Safetensors content;
+  content.metadata = std::move(header.metadata);
+  for (const SafetensorsEntry& entry : header.entries) {
+    content.tensors.emplace(entry.name, read_tensor(entry, file.data() + header.data, path));
   }
   return content;
 }
@@ -186,26 +167,7 @@ Safetensors read_safetensors(const std::string& path) {
   return parse_safetensors(std::as_bytes(std::span(file)), path);
 }
 
-void check_safetensors_size(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary);
-  std::error_code error;
-  const uint64_t size = std::filesystem::file_size(path, error);
-  check(stream.is_open() && !error, "'{}' cannot be read: {}", path, error ? error.message() : std::strerror(errno));
-  std::array<char, 8> length = {};
-  stream.read(length.data(), length.size());
-  check(stream.good(), "{}: {} bytes are too few for a safetensors file", path, size);
-  const uint64_t header_size = read_length(std::as_bytes(std::span(length)), size, path);
-  std::string text(header_size, ' ');
-  stream.read(text.data(), std::streamsize(header_size));
-  check(stream.good(), "{}: the header cannot be read", path);
-  const json header = parse_header(text, path);  // items() refers to it, and would not keep a temporary alive
-  uint64_t end = 0;
-  for (const auto& [name, value] : header.items()) {
-    if (name != "__metadata__") end = std::max(end, read_entry(name, value, path).end);
-  }
-  check(end == size - 8 - header_size, "{}: the tensors need {} bytes, {} are there", path, end,
-        size - 8 - header_size);
-}
+void check_safetensors_size(const std::string& path) { read_safetensors_header(RangedFile(path)); }
 
 std::vector<std::byte> format_safetensors(const Safetensors& content) {
   json header = json::object();
