@@ -51,6 +51,7 @@ class CommandLine {
     add_profile();
     add_train();
     add_sample();
+    add_logits();
     add_report();
     add_sweep();
   }
@@ -348,6 +349,16 @@ class CommandLine {
     command->add_option("--seed", options->seed)->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");
     on(command, options, commands::sample);
+  }
+
+  void add_logits() {
+    auto options = keep<commands::LogitsOptions>();
+    CLI::App* command = app_.add_subcommand("logits", "what a model that others trained puts out for token ids");
+    command->add_option("MODEL", options->model, "Hugging Face folder, safetensors or GGUF file")->required();
+    command->add_option("--input", options->input, "JSON with input_ids, and what else the model takes")->required();
+    command->add_option("-o", options->format, "json or text")->capture_default_str();
+    command->add_option("--device", options->device, "index, name or UUID");
+    on(command, options, commands::logits);
   }
 
   void add_report() {

@@ -24,6 +24,16 @@ void devices(const DevicesOptions& options);
 // The op table as a page: text, md or html.
 void ops(const std::string& format);
 
+// What a model that others trained puts out for a batch: `input` is a JSON file with input_ids (token_type_ids,
+// attention_mask, decoder_input_ids), one row or a list of rows; see evaluate/model_outputs.h.
+struct LogitsOptions {
+  std::string model;  // a folder of Hugging Face's form, a safetensors file, a GGUF file
+  std::string input;
+  std::string format = "text";  // text: the beginning of each output; json: all of it
+  std::string device;
+};
+void logits(const LogitsOptions& options);
+
 // What the compiler makes of a model, without running it.
 struct InspectOptions {
   std::string program = "train";  // train, forward
