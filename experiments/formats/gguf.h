@@ -7,8 +7,8 @@
 //
 // The reader takes nothing on trust: every length and count is held against what is left of the file before anything is
 // allocated; at most 65,536 keys and tensors, none twice; arrays are not nested; tensors follow each other without gaps
-// in the order of the directory, and the file ends behind the last one or its padding. Types that are not in quant.h are
-// refused by name.
+// in the order of the directory, and the file ends behind the last one or its padding. Types that are not in quant.h
+// are refused by name.
 #pragma once
 
 #include "experiments/formats/tensor_directory.h"

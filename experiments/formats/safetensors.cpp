@@ -79,7 +79,7 @@ SafetensorsEntry read_entry(const std::string& name, const json& value, const st
   entry.end = whole_number(offsets[1], path, name);
   check(entry.begin <= entry.end && entry.end - entry.begin == bytes,
         "{}: tensor {} is {}{} and needs {} bytes, its offsets are [{}, {}]", path, name, entry.dtype,
-        to_string(entry.shape), bytes, entry.begin, entry.end);
+        graph::to_string(entry.shape), bytes, entry.begin, entry.end);
   return entry;
 }
 

@@ -64,13 +64,6 @@ Activation activation(const std::string& word, const std::string& where, std::in
 constexpr std::initializer_list<Activation> kAnyActivation = {Activation::gelu, Activation::gelu_tanh, Activation::relu,
                                                               Activation::silu};
 
-const char* word_of(Activation activation) {
-  for (const ActivationName& row : kActivations) {
-    if (row.activation == activation) return row.name;
-  }
-  return "";
-}
-
 // What stands after the name of a model in "architectures", for each model_type.
 struct HeadName {
   const char* suffix;

@@ -100,7 +100,9 @@ inline double number_element(const Fields& fields, std::string_view key, const n
 }
 
 inline int64_t token_element(const Fields& fields, std::string_view key, const nlohmann::json& value) {
-  const bool whole = value.is_number_unsigned() && value.get<uint64_t>() <= uint64_t(INT32_MAX);
+  // An integer that is unsigned to the parser may be above what a signed one holds.
+  const bool small = value.is_number_integer() && (!value.is_number_unsigned() || value.get<uint64_t>() <= INT32_MAX);
+  const bool whole = small && value.get<int64_t>() >= 0 && value.get<int64_t>() <= INT32_MAX;
   check(whole, "{}: {} has {}, which is no index of a token", fields.where(), key, Fields::shown(value));
   return value.get<int64_t>();
 }

@@ -59,7 +59,8 @@ class Keys {
   std::vector<double> factors(const char* tensor) const {
     const FileTensor& from = file_.tensors.at(tensor);
     check(from.shape.size() == 1 && from.type == StoredType::f32 && from.bytes <= (1u << 20),
-          "{}: tensor {} is {}{}, and no short list of F32", where_, tensor, from.type_name, to_string(from.shape));
+          "{}: tensor {} is {}{}, and no short list of F32", where_, tensor, from.type_name,
+          graph::to_string(from.shape));
     std::vector<float> numbers(size_t(from.shape[0]));
     from.file->read(from.offset, std::as_writable_bytes(std::span(numbers)));
     return {numbers.begin(), numbers.end()};

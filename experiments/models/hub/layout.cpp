@@ -44,8 +44,8 @@ std::vector<Placement> place(const Layout& layout, const TensorDirectory& direct
     // Blocks are cut along rows: a vector has none, and columns cannot be taken out of them.
     const bool typed = from.type && (!is_block_type(*from.type) || (row.shape.size() == 2 && !row.transposed));
     if (!fits && first) {
-      misshapen.push_back(
-          fmt::format("{} is {} and not {}", row.file_name, to_string(from.shape), to_string(row.file_shape())));
+      misshapen.push_back(fmt::format("{} is {} and not {}", row.file_name, graph::to_string(from.shape),
+                                      graph::to_string(row.file_shape())));
     }
     if (!typed && first) untyped.push_back(fmt::format("{} is {}", row.file_name, from.type_name));
     if (fits && typed) placements.push_back({row, from});

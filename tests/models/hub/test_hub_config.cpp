@@ -34,7 +34,7 @@ std::string refusal(json object, const json& changes) {
   return refusal(object);
 }
 
-LlamaConfig llama_with(const json& changes) {
+LlamaConfig llama_with(const json& changes = json::object()) {
   json object = llama();
   object.update(changes);
   return parse_config(object, "FILE").llama();
@@ -89,11 +89,11 @@ TEST_CASE("hub: a configuration that is written reads back the same", "[hub]") {
 }
 
 TEST_CASE("hub: defaults are those of the model's type", "[hub]") {
-  CHECK(llama_with({}).head_dim == 8);
+  CHECK(llama_with().head_dim == 8);
   CHECK(llama_with({{"head_dim", 16}}).head_dim == 16);
   CHECK(llama_with({{"num_key_value_heads", nullptr}}).kv_heads == 4);
-  CHECK(llama_with({}).windows == std::vector<int64_t>{0, 0, 0});
-  CHECK_FALSE(llama_with({}).query_key_value_bias);
+  CHECK(llama_with().windows == std::vector<int64_t>{0, 0, 0});
+  CHECK_FALSE(llama_with().query_key_value_bias);
   CHECK(llama_with({{"attention_bias", true}}).output_bias);
 
   const json mistral = {{"model_type", "mistral"}, {"architectures", nullptr}};
