@@ -2,6 +2,7 @@
 // (ensemble_run.h): while they train, or in other ways than one greedy answer.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -22,6 +23,17 @@ class Interview {
   // measures of its lines, follow from the lines.
   virtual void ask(Evaluator& evaluator, int64_t step, bool last, std::span<Cell> cells,
                    std::vector<SampleLine>& samples) const = 0;
+};
+
+// Questions about one task that a study's keys decide; the keys outlive them.
+template <class Keys, class Task = tasks::Task>
+class InterviewOf : public Interview {
+ public:
+  InterviewOf(const Keys& keys, std::shared_ptr<const Task> task) : k_(keys), task_(std::move(task)) {}
+
+ protected:
+  const Keys& k_;
+  std::shared_ptr<const Task> task_;
 };
 
 }  // namespace surtsey::experiments

@@ -90,14 +90,14 @@ class Prompts {
 
 }  // namespace
 
-TaskVectors::TaskVectors(const tasks::PermutationTask& task, int32_t rows, int32_t layers)
-    : task_(task), rows_(rows), layers_(layers) {
-  check(task.options().tasks > 1, "[task_vectors] one task has no other to compare with");
+TaskVectors::TaskVectors(std::shared_ptr<const tasks::PermutationTask> task, int32_t rows, int32_t layers)
+    : task_(std::move(task)), rows_(rows), layers_(layers) {
+  check(task_->options().tasks > 1, "[task_vectors] one task has no other to compare with");
   check(rows > 0 && layers > 0, "[task_vectors] {} rows of {} layers", rows, layers);
 }
 
 std::vector<TaskVectors::Pair> TaskVectors::draw(uint32_t seed) const {
-  const tasks::PermutationOptions& o = task_.options();
+  const tasks::PermutationOptions& o = task_->options();
   const uint32_t key = graph::stream_seed(seed, "task_vectors");
   const auto symbols = static_cast<uint32_t>(o.symbols);
   std::vector<Pair> pairs;
@@ -106,7 +106,7 @@ std::vector<TaskVectors::Pair> TaskVectors::draw(uint32_t seed) const {
     const uint32_t own = graph::random_bits(key, 0, n);
     Pair& pair = pairs.emplace_back();
     pair.permutation = static_cast<int32_t>(random_range(own, 0, 0, static_cast<uint32_t>(o.tasks)));
-    const auto& image = task_.permutations()[static_cast<size_t>(pair.permutation)];
+    const auto& image = task_->permutations()[static_cast<size_t>(pair.permutation)];
     std::vector<int32_t> inputs;
     for (uint32_t drawn = 0; inputs.size() <= static_cast<size_t>(o.shots); ++drawn) {
       const auto input = static_cast<int32_t>(random_range(own, 1, drawn, symbols));
@@ -142,7 +142,7 @@ std::vector<std::vector<Measure>> TaskVectors::measure(engine::Session& session,
   const std::vector<Pair> pairs = draw(seed);
   const size_t count = pairs.size();
   const auto prompts = [&](bool few_shot) {
-    return Prompts(session, members, pairs, few_shot, task_.block_size(), task_.padding_token());
+    return Prompts(session, members, pairs, few_shot, task_->block_size(), task_->padding_token());
   };
   std::vector<std::vector<Measure>> all(members);
   const auto add = [&](const std::string& name, const std::vector<int64_t>& right) {

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "experiments/statistics/intervals.h"
 #include "graph/text.h"
 
 namespace surtsey::experiments {
@@ -15,19 +16,11 @@ void add_once(std::vector<T>& list, const T& item) {
   if (std::find(list.begin(), list.end(), item) == list.end()) list.push_back(item);
 }
 
-double median_of(const std::vector<double>& values) {
-  std::vector<double> sorted = values;
-  std::sort(sorted.begin(), sorted.end());
-  if (sorted.empty()) return 0;
-  const size_t half = sorted.size() / 2;
-  return sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-}
-
 double overhead(const ModeTimes& timed, const ModeTimes& whole) {
   std::vector<double> ratios;
   for (size_t i = 0; i < timed.host.size(); ++i)
     ratios.push_back(double(timed.host[i]) / double(std::max<uint64_t>(1, whole.host[i])) - 1);
-  return median_of(ratios);
+  return ratios.empty() ? 0 : median(ratios);
 }
 
 // The node's line of the graph's text form, up to its scope.
@@ -227,7 +220,7 @@ double Profile::rows_of_step() const {
     for (const KernelRow& row : rows) sum += row.isolated.totals[i];
     ratios.push_back(double(sum) / double(std::max<uint64_t>(1, whole.busy[i])));
   }
-  return median_of(ratios);
+  return ratios.empty() ? 0 : median(ratios);
 }
 
 Profile profile_program(engine::Session& session, const std::string& program, const Ceilings& ceilings,

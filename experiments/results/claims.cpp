@@ -102,6 +102,10 @@ int64_t count_seeds(const std::vector<const Cell*>& cells) {
   return static_cast<int64_t>(seeds.size());
 }
 
+SizeCount size_count(double dial, const ArmResult& arm) {
+  return {dial, std::llround(arm.exact_match * static_cast<double>(arm.n)), arm.n};
+}
+
 Interval exact_match_interval(const ArmResult& arm, double confidence) {
   const auto successes = std::llround(arm.exact_match * static_cast<double>(arm.n));
   return clopper_pearson(successes, arm.n, confidence);

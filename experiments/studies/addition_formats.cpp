@@ -8,7 +8,6 @@
 
 #include "experiments/evaluate/answers.h"
 #include "experiments/evaluate/interview.h"
-#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/addition_text.h"
 
@@ -30,8 +29,8 @@ const std::vector<Published> kPublished = {
     {5000, {.811, .998, 1, .999}},    {10'000, {.874, 1, 1, 1}},     {20'000, {.901, 1, 1, 1}},
 };
 
-std::vector<int32_t> published_examples() {
-  std::vector<int32_t> list;
+Integers published_examples() {
+  Integers list;
   for (const Published& row : kPublished) list.push_back(row.examples);
   return list;
 }
@@ -43,23 +42,22 @@ struct Keys : StudyKeys {
                    .seeds = {{0}},
                    .test_items = {500, 2000, 9900},
                    .evaluation_rows = {256, 500},
-                   .log_interval = {50, 100},
-                   .checkpoint_interval = {0, 500}}) {
+                   .log_interval = {50, 100}}) {
     explain("batch_size", "windows a step");
   }
-  Key<std::vector<std::string>> formats{this,
-                                        "formats",
-                                        {{}, {"plain", "reverse", "simplified"}, tasks::addition_format_names()},
-                                        "how sums are written",
-                                        tasks::addition_format_names()};
-  Key<std::vector<int32_t>> examples{
+  Key<Words> formats{this,
+                     "formats",
+                     {{}, {"plain", "reverse", "simplified"}, tasks::addition_format_names()},
+                     "how sums are written",
+                     tasks::addition_format_names()};
+  Key<Integers> examples{
       this, "examples", {{2000, 8000}, {1000, 3000, 5000, 10'000}, published_examples()}, "in each training set",
       200,  100'000};
   Key<int32_t> width{this, "width", {64, 192, 384}, "n_embd", 2};
   Key<int32_t> layers{this, "layers", {2, 6}, "blocks", 1};
   Key<int32_t> heads{this, "heads", {4, 6}, "n_head", 1};
   Key<double> dropout{this, "dropout", {0, 0, .2}, "share of activations that are dropped", 0};
-  Key<std::vector<double>> learning_rates{this, "learning_rates", {{3e-3}, {1e-3}}, "peak learning rates", 0};
+  Key<Numbers> learning_rates{this, "learning_rates", {{3e-3}, {1e-3}}, "peak learning rates", 0};
   Key<int32_t> context{this, "context", {96, 256}, "characters in a window of text", 16};
   Key<int32_t> warmup_steps{this, "warmup_steps", {50, 100}, "of them, with a rising rate", 0};
   Key<int32_t> scratchpad_context{this, "scratchpad_context", {96, 256, 1024}, "context of formats with steps", 16};
@@ -69,25 +67,23 @@ struct Keys : StudyKeys {
   Key<bool> newline_before{
       this, "newline_before", {false}, "prompts of the test start with the newline that ends an example"};
   Key<double> temperature{this, "temperature", {.8}, "of the sampled answers beside the greedy ones; 0: none", 0};
-  Key<std::vector<int32_t>> compared{
-      this, "compared", {{3000, 5000}}, "claims: examples at which plain and reverse are compared"};
+  Key<Integers> compared{this, "compared", {{3000, 5000}}, "claims: examples at which plain and reverse are compared"};
   Key<int32_t> published{this, "published_examples", {10'000}, "claims: examples of a published share"};
   Key<double> published_low{this, "published_low", {.8}, "claims: least share of plain sums there", 0, 1};
   Key<double> published_high{this, "published_high", {.97}, "claims: largest share there", 0, 1};
 };
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
-  check(!k.examples->empty(), "examples is empty: there is nothing to train");
-  check(!k.learning_rates->empty(), "learning_rates is empty: there is nothing to train");
-  check(k.width % k.heads == 0, "heads: {} does not divide the width {}", *k.heads, *k.width);
+  check_some(*k.examples, "examples");
+  check_some(*k.learning_rates, "learning_rates");
+  check_heads(k.heads, k.width);
   check_once(*k.formats, "formats");
 }
 
 // Greedy answers, and sampled ones to the same questions.
-class TwoWays : public Interview {
+class TwoWays : public InterviewOf<Keys> {
  public:
-  TwoWays(const Keys& k, std::shared_ptr<const tasks::Task> task) : k_(k), task_(std::move(task)) {}
+  using InterviewOf::InterviewOf;
 
   void ask(Evaluator& evaluator, int64_t, bool, std::span<Cell> cells,
            std::vector<SampleLine>& samples) const override {
@@ -101,10 +97,6 @@ class TwoWays : public Interview {
     evaluator.decoder().set_sampling(0, seed);
     for (size_t i = first; i < samples.size(); ++i) samples[i].arm = kSampled;
   }
-
- private:
-  const Keys& k_;
-  std::shared_ptr<const tasks::Task> task_;
 };
 
 Pick trained(const std::string& format, int32_t examples) { return cells(format, fmt::format("n{}", examples)); }
@@ -113,11 +105,9 @@ Experiment experiment(const Keys& k, const std::string& name, int32_t examples) 
   const auto format = tasks::parse_addition_format(name);
   // Formats that write steps down are trained otherwise.
   const bool steps = format == tasks::AdditionFormat::simplified || format == tasks::AdditionFormat::detailed;
-  const auto data = std::make_shared<tasks::AdditionText>(
-      tasks::AdditionTextOptions{.format = format,
-                                 .examples = examples,
-                                 .context = steps ? k.scratchpad_context : k.context,
-                                 .newline_before = k.newline_before});
+  tasks::AdditionTextOptions options{.format = format, .examples = examples, .newline_before = k.newline_before};
+  options.context = steps ? k.scratchpad_context : k.context;
+  const auto data = std::make_shared<tasks::AdditionText>(options);
   Experiment one = sweep_experiment(k.sweep, name, fmt::format("n{}", examples), data, k.width);
   one.interview = std::make_shared<TwoWays>(k, data);
   one.n_layer = k.layers;
@@ -126,12 +116,7 @@ Experiment experiment(const Keys& k, const std::string& name, int32_t examples) 
     one.steps = k.scratchpad_steps;
     one.batch_size = k.scratchpad_batch_size;
   }
-  one.model.emplace();
-  one.model->n_layer = k.layers;
-  one.model->n_head = k.heads;
-  one.model->n_embd = k.width;
-  one.model->block_size = data->block_size();
-  one.model->vocab_size = data->vocab_size();
+  one.model = decoder_config(k.layers, k.width, k.heads, data->vocab_size(), data->block_size());
   one.model->dropout = k.dropout;
   one.model->bias = false;
   one.model->tied = true;
@@ -154,12 +139,9 @@ Growth growth_of(const Keys& k, const std::string& format, int place) {
   Growth made{format, place, "examples"};
   made.counts = [&k, format](const StudyResult& result) {
     std::vector<SizeCount> counts;
-    for (const int32_t examples : *k.examples) {
-      for (const Cell* cell : trained(format, examples).of(result)) {
-        const ArmResult& arm = cell->arm("direct");
-        counts.push_back({double(examples), std::llround(arm.exact_match * static_cast<double>(arm.n)), arm.n});
-      }
-    }
+    for (const int32_t examples : *k.examples)
+      for (const Cell* cell : trained(format, examples).of(result))
+        counts.push_back(size_count(examples, cell->arm("direct")));
     return counts;
   };
   made.seeds = [&k, format](const StudyResult& result) {
@@ -184,8 +166,7 @@ std::vector<ClaimRow> claims(const Keys& k) {
   return {
       {"order",
        fmt::format("The more of its steps a format shows, the fewer examples solve half of the test: detailed < "
-                   "simplified < reverse < plain of those trained, with disjoint intervals; at least {} training "
-                   "sets.",
+                   "simplified < reverse < plain of those trained, with disjoint intervals; at least {} training sets.",
                    kThresholdSizes),
        thresholds_in_order(growths)},
       {"reverse",
@@ -193,25 +174,21 @@ std::vector<ClaimRow> claims(const Keys& k) {
        "intervals.",
        above_in_pairs(pairs, exact_match("direct"))},
       {"published",
-       "After {published_examples} examples, accuracy of plain sums is between {published_low} and {published_high} "
-       "in every seed.",
+       "After {published_examples} examples, accuracy of plain sums is between {published_low} and {published_high} in "
+       "every seed.",
        every_seed(trained("plain", k.published),
                   all_of({is(exact_match("direct"), at_least(k.published_low)),
                           is(exact_match("direct"), at_most(k.published_high)).hidden()}))}};
 }
 
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
-  Curves curves({"Accuracy against examples",
-                 "Means over seeds. Published: one run each, sampled at temperature .8.",
-                 {"examples in the training set", true},
-                 {"share of right sums"},
-                 {}});
+  Curves curves("Accuracy against examples", "Means over seeds. Published: one run each, sampled at temperature .8.",
+                {"examples in the training set", true}, {"share of right sums"});
   const auto names = tasks::addition_format_names();
   for (size_t i = 0; i < names.size(); ++i) {
     if (!has(*k.formats, names[i])) continue;
     for (const int32_t examples : *k.examples)
-      for (const Cell* cell : trained(names[i], examples).of(result))
-        curves.add(names[i], examples, cell->arm("direct").exact_match);
+      curves.add(names[i], trained(names[i], examples).of(result), examples, exact_match("direct"));
     curves.line(names[i] + ", published", {.marks = false, .dashed = true});
     for (const Published& row : kPublished) curves.add(names[i] + ", published", row.examples, row.share[i]);
   }
@@ -222,21 +199,17 @@ const StudyOf<Keys> kStudy = {
     .name = "addition_formats",
     .title = "Ways to write a sum",
     .question =
-        "How many examples of addition does a model need, when sums are written plainly, backwards, or with "
-        "their steps?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
-    .figures = figures,
-    .caveats =
-        {"Examples are cut at the ends of windows, and all but the first character of a window have something before "
-         "them. A test prompt has nothing: a newline before it alone moved one published accuracy from .87 to .96 "
-         "(newline_before asks so).",
-         "A format with steps spends more characters on an example: it sees each less often in as many windows.",
-         "Training sets are drawn by the published rule (all pairs of one digit, 9% of two, carries balanced), not "
-         "copied; pairs of the test are never in them, where 77 published ones are.",
-         "Weight decay reaches gains of norms too, and the vocabulary holds only characters that occur.",
-         "With one seed the order is all that may be read, and no more than the published runs say."},
+        "How many examples of addition does a model need, when sums are written plainly, backwards, or with their "
+        "steps?",
+    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+    .caveats = {"Examples are cut at the ends of windows, and all but the first character of a window have something "
+                "before them. A test prompt has nothing: a newline before it alone moved one published accuracy from "
+                ".87 to .96 (newline_before asks so).",
+                "A format with steps spends more characters on an example: it sees each less often in as many windows.",
+                "Training sets are drawn by the published rule (all pairs of one digit, 9% of two, carries balanced), "
+                "not copied; pairs of the test are never in them, where 77 published ones are.",
+                "Weight decay reaches gains of norms too, and the vocabulary holds only characters that occur.",
+                "With one seed the order is all that may be read, and no more than the published runs say."},
     .on_request = [](const Keys& k) { return k.formats->empty() ? "--formats=reverse" : nullptr; }};
 
 }  // namespace

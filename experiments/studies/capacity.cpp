@@ -9,7 +9,6 @@
 #include <cmath>
 
 #include "experiments/base/join.h"
-#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/facts.h"
 
@@ -31,13 +30,12 @@ struct Keys : StudyKeys {
                    .checkpoint_interval = {0, 2000}}) {
     explain("batch_size", "facts a step");
   }
-  Key<std::vector<int32_t>> facts{this,
-                                  "facts",
-                                  {{512}, {1024, 4096, 16'384, 65'536}, {16'384, 65'536, 262'144, 1'048'576}},
-                                  "to memorise; models of each width for each",
-                                  1};
-  Key<std::vector<int32_t>> exposures{
-      this, "exposures", {{500}, {100, 1000}}, "how often a fact is seen in the mean", 1};
+  Key<Integers> facts{this,
+                      "facts",
+                      {{512}, {1024, 4096, 16'384, 65'536}, {16'384, 65'536, 262'144, 1'048'576}},
+                      "to memorise; models of each width for each",
+                      1};
+  Key<Integers> exposures{this, "exposures", {{500}, {100, 1000}}, "how often a fact is seen in the mean", 1};
   Key<int32_t> relations{this, "relations", {4}, "facts of an entity", 1, 64};
   Key<int32_t> values{this, "values", {32}, "that a fact can have", 2, 1024};
   Key<double> ceiling{this, "ceiling", {kPublished}, "claims: most bits a parameter", 0};
@@ -55,8 +53,8 @@ auto task_of(const Keys& k, int32_t facts) {
 std::string variant_of(int32_t facts, int32_t exposures) { return fmt::format("{} facts x {}", facts, exposures); }
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
-  check(!k.facts->empty() && !k.exposures->empty(), "facts or exposures is empty: there is nothing to train");
+  check_some(*k.facts, "facts");
+  check_some(*k.exposures, "exposures");
   for (const int32_t facts : *k.facts) task_of(k, facts);
 }
 
@@ -107,11 +105,11 @@ std::vector<Pick> models_of(const Keys& k, const std::vector<int32_t>& exposures
 std::map<int64_t, std::vector<double>> plateaus(const Keys& k, const StudyResult& result) {
   std::map<int64_t, std::vector<double>> most;
   for (const Pick& pick : models_of(k, {k.most_exposures()})) {
-    std::map<int64_t, std::vector<double>> sizes;
-    for (const Cell* cell : pick.of(result))
-      if (asked(k, *cell) > kPublished) sizes[cell->parameters].push_back(bits_known().value(*cell));
-    for (const auto& [parameters, bits] : sizes)
+    for (const auto& [parameters, models] : by_size(pick.of(result))) {
+      if (asked(k, *models.front()) <= kPublished) continue;
+      const std::vector<double> bits = values(models, bits_known());
       if (auto& best = most[parameters]; best.empty() || mean(bits) > mean(best)) best = bits;
+    }
   }
   return most;
 }
@@ -120,21 +118,16 @@ Judgement judge_plateau(const Keys& k, const StudyResult& result, double confide
   const auto most = plateaus(k, result);
   if (most.size() < 2) return {Verdict::kInconclusive, "fewer than two sizes have more than enough to learn", 0};
   std::vector<double> means;
-  std::vector<std::string> evidence;
-  for (const auto& [parameters, bits] : most) {
-    means.push_back(mean(bits));
-    evidence.push_back(fmt::format("{} parameters: {:.3f}", parameters, means.back()));
-  }
-  std::vector<Verdict> verdicts;
-  int64_t seeds = 0;
-  for (const auto& [parameters, bits] : most) {
-    const double middle = mean(means);
-    verdicts.push_back(within(middle, k.flat * middle)(t_interval(bits, confidence), {}));
-    seeds = fewest(seeds, std::ssize(bits));
-  }
+  for (const auto& [parameters, bits] : most) means.push_back(mean(bits));
+  const Bound near_the_mean = within(mean(means), k.flat * mean(means));
+  Parts parts;
+  for (const auto& [parameters, bits] : most)
+    parts.add(near_the_mean(t_interval(bits, confidence), {}),
+              fmt::format("{} parameters: {:.3f}", parameters, mean(bits)), std::ssize(bits));
   const double span = static_cast<double>(most.rbegin()->first) / static_cast<double>(most.begin()->first);
-  if (span < k.span) verdicts.push_back(Verdict::kInconclusive);
-  return {all_of(verdicts), fmt::format("{}; sizes span a factor of {:.1f}", join(evidence, "; "), span), seeds};
+  parts.add(span < k.span ? Verdict::kInconclusive : Verdict::kPass,
+            fmt::format("sizes span a factor of {:.1f}", span));
+  return parts.judgement();
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {
@@ -150,15 +143,13 @@ std::vector<ClaimRow> claims(const Keys& k) {
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   std::vector<Figure> list;
   for (const int32_t exposures : *k.exposures) {
-    Curves curves({fmt::format("Bits known, {} exposures of a fact", exposures),
-                   "Means over seeds. Along the diagonal everything is known; a ceiling is what a parameter holds.",
-                   {"bits to know, a parameter", true},
-                   {"bits known, a parameter", true},
-                   {}});
-    curves.reference("published for 1000 exposures", kPublished);
+    Curves curves(fmt::format("Bits known, {} exposures of a fact", exposures),
+                  "Means over seeds. Along the diagonal everything is known; a ceiling is what a parameter holds.",
+                  {"bits to know, a parameter", true}, {"bits known, a parameter", true},
+                  {{"published for 1000 exposures", kPublished}});
     for (const Pick& pick : models_of(k, {exposures}))
-      for (const Cell* cell : pick.of(result))
-        curves.add(fmt::format("{} parameters", cell->parameters), asked(k, *cell), bits_known().value(*cell));
+      for (const auto& [parameters, models] : by_size(pick.of(result)))
+        curves.add(fmt::format("{} parameters", parameters), models, asked(k, *models.front()), bits_known());
     list.push_back(curves.figure());
   }
   return list;
@@ -168,17 +159,13 @@ const StudyOf<Keys> kStudy = {
     .name = "capacity",
     .title = "Bits a parameter",
     .question = "How many bits of random facts does a model hold for each of its parameters?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
-    .figures = figures,
-    .caveats = {
-        "Bits are counted by the loss on what was trained: there is nothing to generalise. A model that is sure and "
-        "wrong counts against itself.",
-        "Facts are drawn at random, so exposures differ: of a fact that is seen a hundred times in the mean, one in a "
-        "thousand is seen fewer than seventy times.",
-        "Embeddings count as parameters, though few facts can stand in the smallest vocabularies.",
-        "A plateau that one learning rate and schedule reached is a lower bound of what fits in."}};
+    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+    .caveats = {"Bits are counted by the loss on what was trained: there is nothing to generalise. A model that is "
+                "sure and wrong counts against itself.",
+                "Facts are drawn at random, so exposures differ: of a fact that is seen a hundred times in the mean, "
+                "one in a thousand is seen fewer than seventy times.",
+                "Embeddings count as parameters, though few facts can stand in the smallest vocabularies.",
+                "A plateau that one learning rate and schedule reached is a lower bound of what fits in."}};
 
 }  // namespace
 }  // namespace surtsey::experiments

@@ -4,7 +4,6 @@
 
 #include "experiments/base/join.h"
 #include "experiments/evaluate/task_vectors.h"
-#include "experiments/study/rules.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/permutation.h"
 
@@ -21,11 +20,8 @@ struct Keys : StudyKeys {
                    .steps = {900, 5000, 50'000},
                    .batch_size = {128, 256},
                    .seeds = {{0}, seeds(5)},
-                   .test_items = {2000, 10'000},
-                   .evaluation_rows = {256, 1000},
-                   .checkpoint_interval = {0, 500}}) {}
-  Key<std::vector<int32_t>> tasks{
-      this, "tasks", {{8}, {2, 8, 32, 128, 512}}, "K: permutations to memorise; one model each", 1};
+                   .test_items = {2000, 10'000}}) {}
+  Key<Integers> tasks{this, "tasks", {{8}, {2, 8, 32, 128, 512}}, "K: permutations to memorise; one model each", 1};
   Key<int32_t> symbols{this, "symbols", {10}, "symbols that are permuted", 2};
   Key<int32_t> shots{this, "shots", {4}, "most examples before a question", 0};
   Key<double> excess_loss{this, "excess_loss", {.1}, "claims: nats that a model may lose to Bayes", 0, 1};
@@ -46,10 +42,7 @@ std::vector<Experiment> experiments(const Keys& k) {
           tasks::PermutationOptions{.symbols = k.symbols, .tasks = count, .shots = k.shots});
       Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "few_shot", variant_of(count), task, width));
       if (count < 2) continue;  // one task has no other to compare with
-      // The probe reads the task, which lives as long as it does.
-      one.probe = std::shared_ptr<TaskVectors>(
-          new TaskVectors(*task, std::min(k.sweep.test_items, kVectorPrompts), one.n_layer),
-          [task](TaskVectors* vectors) { delete vectors; });
+      one.probe = std::make_shared<TaskVectors>(task, std::min(k.sweep.test_items, kVectorPrompts), one.n_layer);
     }
   }
   return list;
@@ -107,16 +100,13 @@ const StudyOf<Keys> kStudy = {
     .name = "few_shot",
     .title = "Inference among known tasks",
     .question = "Is a model a Bayesian over the tasks that it knows, and does its residual stream hold the task?",
-    .check = [](const Keys& k) { check_sweep_options(k.sweep); },
-    .experiments = experiments,
-    .claims = claims,
-    .caveats = {
-        "The K permutations are memorised in training. This is inference among known tasks, not learning of a new one; "
-        "with more tasks than a model can store the optimum is another.",
-        "Task vectors are read and patched at learned absolute positions that differ, and few blocks are left after a "
-        "task is inferred: with three blocks the transfer is not expected.",
-        "Excess loss is an average over test items and estimates KL(Bayes || model); single prompts can lie farther "
-        "away."}};
+    .functions = {.experiments = experiments, .claims = claims},
+    .caveats = {"The K permutations are memorised in training. This is inference among known tasks, not learning of a "
+                "new one; with more tasks than a model can store the optimum is another.",
+                "Task vectors are read and patched at learned absolute positions that differ, and few blocks are left "
+                "after a task is inferred: with three blocks the transfer is not expected.",
+                "Excess loss is an average over test items and estimates KL(Bayes || model); single prompts can lie "
+                "farther away."}};
 
 }  // namespace
 }  // namespace surtsey::experiments

@@ -9,7 +9,6 @@
 #include "experiments/base/join.h"
 #include "experiments/evaluate/answers.h"
 #include "experiments/evaluate/interview.h"
-#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/modular.h"
 
@@ -31,7 +30,8 @@ struct Keys : StudyKeys {
                    .selection = false,
                    .test_items = {10'000},
                    .evaluation_rows = {256, 2500},
-                   .log_interval = {50, 500}}) {
+                   .log_interval = {50, 500},
+                   .checkpoint_interval = {0}}) {
     explain("widths", "n_embd, one");
     explain("learning_rates", "of AdamW after the warm-up, one");
     explain("batch_size", "pairs a step");
@@ -46,12 +46,7 @@ struct Keys : StudyKeys {
   Key<double> understood{this, "understood", {.95}, "claims: accuracy on held-out pairs that counts", 0, 1};
   Key<double> ratio{this, "ratio", {5}, "claims: so many times later", 1};
 
-  tasks::ModularOptions table() const {
-    tasks::ModularOptions options;
-    options.modulus = modulus;
-    options.trained_share = trained_share;
-    return options;
-  }
+  tasks::ModularOptions table() const { return {.modulus = modulus, .trained_share = trained_share}; }
 
   ModelConfig model() const {
     ModelConfig config = recipe_config(sweep.n_layer, sweep.widths.front(), modulus + 2, 5);
@@ -70,7 +65,6 @@ struct Keys : StudyKeys {
 };
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
   check(k.sweep.widths.size() == 1 && k.sweep.learning_rates.size() == 1,
         "widths and learning_rates take one value each here");
   tasks::ModularTask task(k.table());
@@ -80,9 +74,9 @@ void check_keys(const Keys& k) {
 std::string at_step(const std::string& arm, int64_t step) { return fmt::format("{} at {}", arm, step); }
 
 // How much of either half of the table the models know, as training goes on.
-class Watching : public Interview {
+class Watching : public InterviewOf<Keys, tasks::ModularTask> {
  public:
-  Watching(const Keys& k, std::shared_ptr<const tasks::ModularTask> task) : k_(k), task_(std::move(task)) {}
+  using InterviewOf::InterviewOf;
 
   std::vector<int64_t> steps(int64_t) const override { return k_.asked(); }
 
@@ -105,10 +99,6 @@ class Watching : public Interview {
       }
     }
   }
-
- private:
-  const Keys& k_;
-  std::shared_ptr<const tasks::ModularTask> task_;
 };
 
 std::vector<Experiment> experiments(const Keys& k) {
@@ -139,7 +129,7 @@ Judgement judge_delay(const Keys& k, const StudyResult& result) {
   const Cells models = cells("", kVariants[0]).of(result);
   std::vector<double> ratios;
   std::vector<std::string> evidence;
-  bool memorised = true;
+  bool memorised = !models.empty();
   for (const Cell* cell : models) {
     const double trained = moment(*cell, 0), held_out = moment(*cell, 1);
     memorised = memorised && std::isfinite(trained);
@@ -148,35 +138,30 @@ Judgement judge_delay(const Keys& k, const StudyResult& result) {
   }
   std::sort(ratios.begin(), ratios.end());
   const std::string text = "steps: " + join(evidence, "; ");
-  if (ratios.empty() || !memorised || !std::isfinite(ratios[ratios.size() / 2]))
+  const double median = memorised ? ratios[ratios.size() / 2] : std::numeric_limits<double>::infinity();
+  if (!std::isfinite(median))
     return {Verdict::kInconclusive, text + " (inf: not within the budget)", count_seeds(models)};
-  const double median = ratios[ratios.size() / 2];
-  return {median >= k.ratio ? Verdict::kPass : Verdict::kFail, fmt::format("{}; median ratio {:.1f}", text, median),
-          count_seeds(models)};
+  return {pass_if(median >= k.ratio), fmt::format("{}; median ratio {:.1f}", text, median), count_seeds(models)};
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {
   const Test by_heart = {{}, [](const Cell& cell, double) {
                            return std::isfinite(moment(cell, 0)) ? Verdict::kPass : Verdict::kInconclusive;
                          }};
-  return {
-      {"delay",
-       "With weight decay, in the median over seeds, accuracy on held-out pairs reaches {understood} at no less than "
-       "{ratio} times the step at which accuracy on trained pairs reaches {by_heart}.",
-       [&k](const StudyResult& result, double) { return judge_delay(k, result); }},
-      {"needs_decay",
-       "Without weight decay every model learns the trained pairs and stays below {understood} on held-out pairs to "
-       "the end of the run.",
-       every_seed(cells("", kVariants[1]), all_of({is(exact_match("held_out"), at_most(k.understood)), by_heart})
-                                               .beside(exact_match("trained").named("trained")))}};
+  return {{"delay",
+           "With weight decay, in the median over seeds, accuracy on held-out pairs reaches {understood} at no less "
+           "than {ratio} times the step at which accuracy on trained pairs reaches {by_heart}.",
+           [&k](const StudyResult& result, double) { return judge_delay(k, result); }},
+          {"needs_decay",
+           "Without weight decay every model learns the trained pairs and stays below {understood} on held-out pairs "
+           "to the end of the run.",
+           every_seed(cells("", kVariants[1]), all_of({is(exact_match("held_out"), at_most(k.understood)), by_heart})
+                                                   .beside(exact_match("trained").named("trained")))}};
 }
 
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
-  Curves curves({"Accuracy while training goes on",
-                 "Means over seeds; dashed: pairs that training never shows.",
-                 {"steps", true},
-                 {"accuracy"},
-                 {}});
+  Curves curves("Accuracy while training goes on", "Means over seeds; dashed: pairs that training never shows.",
+                {"steps", true}, {"accuracy"});
   for (const char* variant : kVariants) {
     for (const char* arm : {"trained", "held_out"}) {
       const std::string line = fmt::format("{}, {}", variant, arm);
@@ -194,12 +179,9 @@ const StudyOf<Keys> kStudy = {
     .name = "grokking",
     .title = "By heart first, understood later",
     .question =
-        "Does the accuracy on pairs that training never shows follow that on trained pairs, long after, and "
-        "only with weight decay?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
-    .figures = figures,
+        "Does the accuracy on pairs that training never shows follow that on trained pairs, long after, and only with "
+        "weight decay?",
+    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
     .caveats = {"Guessing is right once in as many times as there are numbers.",
                 "Batches are drawn with replacement from the trained pairs, not in epochs.",
                 "A moment is known to a factor of {growth}: models are asked at such steps.",

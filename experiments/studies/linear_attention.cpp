@@ -1,7 +1,6 @@
 // E14: one layer of linear attention against one step of gradient descent, whose loss has a closed form (von Oswald et
 // al. 2023).
 #include "experiments/device_data/regression.h"
-#include "experiments/study/rules.h"
 #include "experiments/study/study.h"
 
 namespace surtsey::experiments {
@@ -14,7 +13,7 @@ struct Keys : StudyKeys {
                    .steps = {2000, 10'000, 100'000},
                    .batch_size = {512},
                    .seeds = {{0}, seeds(5)},
-                   .checkpoint_interval = {0, 500}}) {
+                   .evaluation_rows = {256}}) {
     explain("widths", "channels of the layer");
     explain("learning_rates", "peak learning rates");
   }
@@ -30,7 +29,6 @@ struct Keys : StudyKeys {
 };
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
   for (const int32_t width : k.sweep.widths)
     check(width > k.dimension, "widths: {} channels cannot hold a token, which has {} numbers", width, k.dimension + 1);
 }
@@ -54,8 +52,8 @@ std::vector<ClaimRow> claims(const Keys& k) {
   const Pick models = cells("regression", "one_layer");
   return {
       {"gradient_step_loss",
-       fmt::format("One layer of linear attention has the loss of the best step of gradient descent, d(d+1)/(N+d+1) "
-                   "= {:.4f}, within {{loss_margin}} of it on both sides, in every seed.",
+       fmt::format("One layer of linear attention has the loss of the best step of gradient descent, d(d+1)/(N+d+1) = "
+                   "{:.4f}, within {{loss_margin}} of it on both sides, in every seed.",
                    gradient_step_loss(k.regression())),
        every_seed(models, is(measure("loss_over_optimum").named("loss over the optimum's"), within(1, k.loss_margin))
                               .beside(measure("loss").named("loss"))
@@ -69,9 +67,7 @@ const StudyOf<Keys> kStudy = {
     .name = "linear_attention",
     .title = "A step of gradient descent in the context",
     .question = "Does one layer of linear attention take a step of gradient descent on the examples in its context?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
+    .functions = {.check = check_keys, .experiments = experiments, .claims = claims},
     .caveats = {
         "A regression layer with few more channels than its tokens have numbers can stand for long at a saddle that "
         "lacks one direction (d = 10, 16 channels, rate .01: 5 of 10 seeds after 2000 steps, 1.09 times the optimum); "

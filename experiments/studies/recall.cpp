@@ -1,7 +1,6 @@
 // E12: key-value recall from the context. One layer cannot, two layers can (Olsson et al. 2022, Sanford et al. 2024):
 // accuracy by how often the key occurred before.
 #include "experiments/tasks/recall.h"
-#include "experiments/study/rules.h"
 #include "experiments/study/study.h"
 
 namespace surtsey::experiments {
@@ -14,10 +13,8 @@ struct Keys : StudyKeys {
                    .steps = {1200, 2400, 10'000},
                    .batch_size = {48, 64},
                    .seeds = {{0}, seeds(5)},
-                   .test_items = {2000, 10'000},
-                   .evaluation_rows = {256, 1000},
-                   .checkpoint_interval = {0, 500}}) {}
-  Key<std::vector<int32_t>> layers{this, "layers", {{1, 2}, {1, 2, 3, 4}}, "n_layer of the models of each width", 1};
+                   .test_items = {2000, 10'000}}) {}
+  Key<Integers> layers{this, "layers", {{1, 2}, {1, 2, 3, 4}}, "n_layer of the models of each width", 1};
   Key<int32_t> keys{this, "keys", {8, 8, 32}, "different keys", 2};
   Key<int32_t> values{this, "values", {16}, "different values", 2};
   Key<int32_t> pairs{this, "pairs", {16, 16, 64}, "pairs in a sequence", 4};
@@ -53,16 +50,12 @@ const StudyOf<Keys> kStudy = {
     .name = "recall",
     .title = "Recall from the context",
     .question = "From which depth can a model recall what stands in its context?",
-    .check = [](const Keys& k) { check_sweep_options(k.sweep); },
-    .experiments = experiments,
-    .claims = claims,
-    .caveats = {
-        "That one layer cannot recall is a theorem about growing contexts; here it is measured at one recipe and "
-        "budget. "
-        "Two layers need a schedule that is long enough: with half the steps few seeds form the induction head, and a "
-        "seed that fails is slow, not unable.",
-        "Guessing among the values that stand in the context already beats one in all values: compare recall with the "
-        "one-layer models, not with blind chance."}};
+    .functions = {.experiments = experiments, .claims = claims},
+    .caveats = {"That one layer cannot recall is a theorem about growing contexts; here it is measured at one recipe "
+                "and budget. Two layers need a schedule that is long enough: with half the steps few seeds form the "
+                "induction head, and a seed that fails is slow, not unable.",
+                "Guessing among the values that stand in the context already beats one in all values: compare recall "
+                "with the one-layer models, not with blind chance."}};
 
 }  // namespace
 }  // namespace surtsey::experiments

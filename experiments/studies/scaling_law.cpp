@@ -25,7 +25,6 @@
 #include "experiments/base/join.h"
 #include "experiments/report/chart.h"
 #include "experiments/statistics/scaling_law.h"
-#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/markov.h"
 
@@ -50,7 +49,7 @@ struct Keys : StudyKeys {
                    .test_items = {4000, 8000},
                    .evaluation_rows = {1000, 2000},
                    .checkpoint_interval = {0, 1000}}) {}
-  Key<std::vector<double>> budgets{
+  Key<Numbers> budgets{
       this,
       "budgets",
       {{8e9, 16e9, 32e9, 64e9}, {3e12, 1e13, 3e13, 1e14, 3e14, 1e15}, {1e14, 3e14, 1e15, 3e15, 1e16, 3e16}},
@@ -62,11 +61,11 @@ struct Keys : StudyKeys {
   Key<int32_t> order{this, "order", {tasks::MarkovOptions().order, 3}, "symbols that the next one depends on", 1};
   Key<int32_t> block_size{this, "block_size", {tasks::MarkovOptions().block_size, 16, 64}, "symbols in a sequence", 2};
   Key<double> exponent{this, "exponent", {tasks::MarkovOptions().exponent}, "of Zipf's law at each context", 0};
-  Key<std::vector<double>> shares{this,
-                                  "shares",
-                                  {tasks::MarkovOptions().shares, {.4, .25, .2, .15}},
-                                  "of the distributions after the last 0, 1 .. symbols",
-                                  0};
+  Key<Numbers> shares{this,
+                      "shares",
+                      {tasks::MarkovOptions().shares, {.4, .25, .2, .15}},
+                      "of the distributions after the last 0, 1 .. symbols",
+                      0};
   Key<uint32_t> source_seed{
       this, "source_seed", {tasks::MarkovOptions().source_seed}, "of the source: another tree, another h"};
   Key<int32_t> resamples{
@@ -75,14 +74,8 @@ struct Keys : StudyKeys {
       this, "half_width", {.05}, "claims: widest interval of E to each side, share of the entropy rate", 0, 1};
 
   std::shared_ptr<tasks::MarkovTask> source() const {
-    tasks::MarkovOptions options;
-    options.symbols = symbols;
-    options.order = order;
-    options.block_size = block_size;
-    options.exponent = exponent;
-    options.shares = shares;
-    options.source_seed = source_seed;
-    return std::make_shared<tasks::MarkovTask>(options);
+    return std::make_shared<tasks::MarkovTask>(
+        tasks::MarkovOptions{symbols, order, block_size, exponent, shares, source_seed});
   }
 };
 
@@ -106,7 +99,6 @@ std::vector<Experiment> experiments(const Keys& k) {
 }
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
   const std::vector<Experiment> runs = experiments(k);
   check(runs.size() >= 6, "budgets, widths and tokens leave {} runs, a law of five constants takes 6 or more",
         runs.size());
@@ -186,7 +178,7 @@ Judgement judge_noise_free(const StudyResult&, double) {
                           law.tokens.exponent};
   double worst = 0;
   for (size_t i = 0; i < std::size(found); ++i) worst = std::max(worst, std::abs(found[i] / kHoffmann[i] - 1));
-  return {worst <= kExact ? Verdict::kPass : Verdict::kFail,
+  return {pass_if(worst <= kExact),
           fmt::format("(E, A, alpha, B, beta) = ({:.6g}, {:.6g}, {:.6g}, {:.6g}, {:.6g}), at most {:.1e} off; no model "
                       "is trained for this",
                       found[0], found[1], found[2], found[3], found[4], worst),
@@ -197,12 +189,11 @@ std::vector<ClaimRow> claims(const Keys& k) {
   return {
       {"known_entropy",
        "The 95% interval of E in L(N, D) = E + A / N^alpha + B / D^beta, fitted by approach 3 to every run, with the "
-       "variance that leaving out a size, an octave of tokens, a budget or a seed shows, holds the exact entropy "
-       "rate of the source, and reaches at most {half_width} of it to each side.",
+       "variance that leaving out a size, an octave of tokens, a budget or a seed shows, holds the exact entropy rate "
+       "of the source, and reaches at most {half_width} of it to each side.",
        [&k](const StudyResult& result, double) { return judge_entropy(k, result); }},
       {"noise_free",
-       fmt::format("Approach 3 on a noise-free grid gives back E {}, A {}, B {}, alpha {} and beta {} to {} "
-                   "relative.",
+       fmt::format("Approach 3 on a noise-free grid gives back E {}, A {}, B {}, alpha {} and beta {} to {} relative.",
                    kHoffmann[0], kHoffmann[1], kHoffmann[3], kHoffmann[2], kHoffmann[4], kExact),
        judge_noise_free}};
 }
@@ -244,18 +235,12 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   const std::vector<ScalingPoint> points = points_of(k, result), means = means_of(points);
   const ScalingLaw law = fit_scaling_law(points);
   const double h = k.source()->entropy_rate();
-  Curves envelope({"Approach 1: loss against compute",
-                   "A line a size, means over seeds; dashed: the least loss at each budget.",
-                   {"training FLOPs of the budget", true},
-                   {"nats a symbol"},
-                   {},
-                   {{"entropy rate", h}}});
-  Curves parabolas({"Approaches 2 and 3: loss against parameters at equal compute",
-                    "Dots: means over seeds at one budget. Dashed: the law of approach 3.",
-                    {"parameters", true},
-                    {"nats a symbol"},
-                    {},
-                    {{"entropy rate", h}, {"E of the fit", law.floor}}});
+  Curves envelope("Approach 1: loss against compute",
+                  "A line a size, means over seeds; dashed: the least loss at each budget.",
+                  {"training FLOPs of the budget", true}, {"nats a symbol"}, {{"entropy rate", h}});
+  Curves parabolas("Approaches 2 and 3: loss against parameters at equal compute",
+                   "Dots: means over seeds at one budget. Dashed: the law of approach 3.", {"parameters", true},
+                   {"nats a symbol"}, {{"entropy rate", h}, {"E of the fit", law.floor}});
   std::map<double, double> least;
   for (const ScalingPoint& one : means) {
     envelope.add(short_number(one.parameters) + " parameters", one.flops, one.loss);
@@ -276,10 +261,7 @@ const StudyOf<Keys> kStudy = {
     .name = "scaling_law",
     .title = "A scaling law with a known answer",
     .question = "Does the irreducible loss of a fitted scaling law find the entropy of a source that is known exactly?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
-    .figures = figures,
+    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
     .caveats =
         {"The source is random: exact match of greedy text with the text that was drawn stays near guessing for every "
          "model. The loss is the score.",
@@ -288,8 +270,7 @@ const StudyOf<Keys> kStudy = {
          "figures count a loss as the entropy rate plus what is paid beyond the source on the same symbols; tables of "
          "cells hold the losses as they were measured.",
          "No power law is exact. The interval of E leaves out a size, an octave of tokens, a budget and a seed at a "
-         "time "
-         "and adds the four variances; it sees what the law misses only as far as the grid shows it.",
+         "time and adds the four variances; it sees what the law misses only as far as the grid shows it.",
          "A source of finite order is learned to the end by a large enough model: the power law holds in between, not "
          "for ever."},
     .settings = settings};

@@ -8,7 +8,6 @@
 #include "experiments/report/chart.h"
 #include "experiments/statistics/curves.h"
 #include "experiments/statistics/scaling_law.h"
-#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
 
 namespace surtsey::experiments {
@@ -21,6 +20,7 @@ struct Keys : StudyKeys {
                    .steps = {2000, 25'000, 200'000},
                    .batch_size = {500, 10'000, 20'000},
                    .seeds = {{0, 1}, seeds(5)},
+                   .evaluation_rows = {256},
                    .log_interval = {100, 500},
                    .checkpoint_interval = {0, 5000}}) {
     explain("learning_rates", "of Adam, constant, times 1 / n_embd");
@@ -36,19 +36,16 @@ struct Keys : StudyKeys {
   Key<double> explained{this, "explained", {.97}, "claims: least R^2 of the power law", 0, 1};
 
   auto data() const {
-    SparseParityOptions options;
-    options.tasks = tasks;
-    options.bits = bits;
-    options.subset = subset;
-    options.exponent = exponent;
-    options.items = sweep.test_items;
-    options.validation_samples = sweep.validation_items;
-    return std::make_shared<SparseParity>(options);
+    return std::make_shared<SparseParity>(SparseParityOptions{.tasks = tasks,
+                                                              .bits = bits,
+                                                              .subset = subset,
+                                                              .exponent = exponent,
+                                                              .items = sweep.test_items,
+                                                              .validation_samples = sweep.validation_items});
   }
 };
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
   for (const int32_t width : k.sweep.widths) k.data()->model(width);
 }
 
@@ -75,14 +72,12 @@ struct Law {
 };
 
 Law law_of(const StudyResult& result) {
-  std::map<int64_t, std::vector<double>> sizes;
-  for (const Cell* cell : models(result)) sizes[cell->parameters].push_back(measure("loss").value(*cell));
   Law found;
-  for (const auto& [parameters, list] : sizes) {
+  for (const auto& [parameters, cells] : by_size(models(result))) {
     found.parameters.push_back(static_cast<double>(parameters));
-    found.losses.push_back(mean(list));
+    found.losses.push_back(mean(values(cells, measure("loss"))));
   }
-  if (sizes.size() >= 3) found.law = fit_power_law(found.parameters, found.losses, false);
+  if (found.losses.size() >= 3) found.law = fit_power_law(found.parameters, found.losses, false);
   return found;
 }
 
@@ -115,7 +110,7 @@ Judgement judge_power_law(const Keys& k, const StudyResult& result) {
     points.push_back(fmt::format("{:.4f} at {:.0f}", found.losses[i], found.parameters[i]));
   }
   const double share = explained_variance(logs, fitted);
-  return {share >= k.explained ? Verdict::kPass : Verdict::kFail,
+  return {pass_if(share >= k.explained),
           fmt::format("exponent {:.3f}, R^2 {:.3f} over {}", found.law->term.exponent, share, join(points, ", ")),
           seeds};
 }
@@ -131,26 +126,19 @@ std::vector<ClaimRow> claims(const Keys& k) {
 }
 
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
-  Curves tasks({"Accuracy of each task against its frequency",
-                "Means over seeds; the most frequent task is on the right.",
-                {"probability of the task", true},
-                {"accuracy"},
-                {},
-                {{"guessing", .5}}});
-  Curves losses({"Loss of the mixture against parameters",
-                 "Dots: models. Dashed: the power law of the means.",
-                 {"parameters", true},
-                 {"nats", true},
-                 {},
-                 {{"guessing", std::log(2.0)}}});
+  Curves tasks("Accuracy of each task against its frequency",
+               "Means over seeds; the most frequent task is on the right.", {"probability of the task", true},
+               {"accuracy"}, {{"guessing", .5}});
+  Curves losses("Loss of the mixture against parameters", "Dots: models. Dashed: the power law of the means.",
+                {"parameters", true}, {"nats", true}, {{"guessing", std::log(2.0)}});
   const auto data = k.data();
   for (const Cell* cell : models(result)) {
     const auto parameters = static_cast<double>(cell->parameters);
     for (int32_t task = 0; task < k.tasks; ++task)
       tasks.add(short_number(parameters) + " parameters", data->probability(task), accuracy(*cell, task));
-    const std::string models = fmt::format("models of seed {}", cell->seed);
-    losses.line(models, {.joined = false});
-    losses.add(models, parameters, measure("loss").value(*cell));
+    const std::string seed = fmt::format("models of seed {}", cell->seed);
+    losses.line(seed, {.joined = false});
+    losses.add(seed, {cell}, parameters, measure("loss"));
   }
   if (const Law found = law_of(result); found.law) {
     const std::string line = fmt::format("N^-{:.2f}", found.law->term.exponent);
@@ -164,19 +152,15 @@ const StudyOf<Keys> kStudy = {
     .name = "sparse_parity",
     .title = "A smooth curve of sudden abilities",
     .question =
-        "When many small tasks are learned by one model, is each one known or unknown while the mean loss falls "
-        "as a power law?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
-    .figures = figures,
-    .caveats = {
-        "Guessing is right every second time.",
-        "The model is one transformer block at a single position, an MLP with a linear bypass, not the ReLU network of "
-        "the paper; the bits of a task come from equal blocks.",
-        "Tasks of one model are not independent: the interval of the bimodal share takes them as if they were.",
-        "How many tasks are learned depends on the steps as much as on the size: this is a curve at one budget of "
-        "samples."}};
+        "When many small tasks are learned by one model, is each one known or unknown while the mean loss falls as a "
+        "power law?",
+    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+    .caveats = {"Guessing is right every second time.",
+                "The model is one transformer block at a single position, an MLP with a linear bypass, not the ReLU "
+                "network of the paper; the bits of a task come from equal blocks.",
+                "Tasks of one model are not independent: the interval of the bimodal share takes them as if they were.",
+                "How many tasks are learned depends on the steps as much as on the size: this is a curve at one budget "
+                "of samples."}};
 
 }  // namespace
 }  // namespace surtsey::experiments

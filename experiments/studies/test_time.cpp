@@ -10,7 +10,6 @@
 #include "experiments/evaluate/interview.h"
 #include "experiments/results/voting.h"
 #include "experiments/statistics/curves.h"
-#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/chain.h"
 #include "experiments/tasks/paths.h"
@@ -25,21 +24,20 @@ struct Keys : StudyKeys {
                    .learning_rates = {{.16}},
                    .steps = {300},
                    .batch_size = {192},
-                   .seeds = {{0, 1}, seeds(5), seeds(10)},
                    .selection = false,
                    .test_items = {500, 1000, 5000},
-                   .evaluation_rows = {500, 4000}}) {}
+                   .evaluation_rows = {500, 4000},
+                   .checkpoint_interval = {0}}) {}
   Key<int32_t> length{this, "length", {8}, "digits in a chain problem", 2, 1000};
   Key<int32_t> paths_length{this, "paths_length", {5}, "digits in a paths problem", 2, 26};
   Key<int32_t> paths_steps{this, "paths_steps", {500}, "optimizer steps of the paths task", 1};
-  Key<std::vector<int32_t>> samples{this,
-                                    "samples",
-                                    {{1, 2, 4, 8, 16}, {1, 2, 4, 8, 16, 32, 64}},
-                                    "answers to a question: each k of maj@k and pass@k",
-                                    1};
+  Key<Integers> samples{this,
+                        "samples",
+                        {{1, 2, 4, 8, 16}, {1, 2, 4, 8, 16, 32, 64}},
+                        "answers to a question: each k of maj@k and pass@k",
+                        1};
   // Wang et al. (2022) draw 40 samples at 0.5 to 0.7, the usual harness 64 at 0.2.
-  Key<std::vector<double>> temperatures{
-      this, "temperatures", {{.5, 1}, {.5, 1}, {.2, .5, .7, 1}}, "of the samples", .01};
+  Key<Numbers> temperatures{this, "temperatures", {{.5, 1}, {.5, 1}, {.2, .5, .7, 1}}, "of the samples", .01};
   // A model that knows something and not all: the others are not in the claims.
   Key<double> least{this, "least", {.2}, "claims: greedy accuracy from which a model is in them", 0, 1};
   Key<double> most{this, "most", {.9}, "claims: greedy accuracy up to which a model is in them", 0, 1};
@@ -58,7 +56,6 @@ void check_rising(const std::vector<T>& list, const char* name) {
 }
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
   check(k.sweep.learning_rates.size() == 1,
         "learning_rates: these models stop early on purpose, one rate is not chosen among others");
   check_rising(*k.samples, "samples");
@@ -71,9 +68,9 @@ std::string vote(int32_t count) { return fmt::format("maj@{}", count); }
 std::string pass(int32_t count) { return fmt::format("pass@{}", count); }
 
 // The greedy answer, and k samples of every question.
-class Asking : public Interview {
+class Asking : public InterviewOf<Keys> {
  public:
-  Asking(const Keys& k, std::shared_ptr<const tasks::Task> task) : k_(k), task_(std::move(task)) {}
+  using InterviewOf::InterviewOf;
 
   void ask(Evaluator& evaluator, int64_t, bool, std::span<Cell> cells,
            std::vector<SampleLine>& samples) const override {
@@ -142,9 +139,6 @@ class Asking : public Interview {
     line.measures.emplace_back(most + " - single", voted - static_cast<double>(right) / static_cast<double>(count));
     return line;
   }
-
-  const Keys& k_;
-  std::shared_ptr<const tasks::Task> task_;
 };
 
 std::vector<Experiment> experiments(const Keys& k) {
@@ -168,12 +162,11 @@ std::vector<ClaimRow> claims(const Keys& k) {
                       "no model knows something and not all");
   };
   const auto beats_single = [&](const char* task) {
-    return ClaimRow{
-        fmt::format("{}_beats_single", task),
-        fmt::format("{}, models whose greedy accuracy is in [{{least}}, {{most}}]: the vote over {} samples "
-                    "at temperature {} is right more often than one sample, in every such model.",
-                    task, k.samples->back(), k.temperatures->back()),
-        every_model(task, " - single", positive())};
+    return ClaimRow{fmt::format("{}_beats_single", task),
+                    fmt::format("{}, models whose greedy accuracy is in [{{least}}, {{most}}]: the vote over {} "
+                                "samples at temperature {} is right more often than one sample, in every such model.",
+                                task, k.samples->back(), k.temperatures->back()),
+                    every_model(task, " - single", positive())};
   };
   return {beats_single("chain"),
           beats_single("paths"),
@@ -186,16 +179,12 @@ std::vector<ClaimRow> claims(const Keys& k) {
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   std::vector<Figure> list;
   for (const char* task : {"chain", "paths"}) {
-    Curves curves({fmt::format("{}: accuracy against tokens spent on a question", task),
-                   "Means over seeds and questions. Solid: a vote. Dashed: at least one sample is right.",
-                   {"tokens of the answers", true},
-                   {"share of questions"},
-                   {}});
+    Curves curves(fmt::format("{}: accuracy against tokens spent on a question", task),
+                  "Means over seeds and questions. Solid: a vote. Dashed: at least one sample is right.",
+                  {"tokens of the answers", true}, {"share of questions"});
     const Cells models = cells(task, "cot").of(result);
-    std::vector<double> greedy;
-    for (const Cell* cell : models) greedy.push_back(cell->arm("cot").exact_match);
     if (!models.empty()) {
-      curves.reference("greedy, one answer", mean(greedy));
+      curves.reference("greedy, one answer", mean(values(models, exact_match("cot"))));
       curves.reference("guessing", models.front()->chance);
     }
     for (const double temperature : *k.temperatures) {
@@ -203,9 +192,8 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
         const std::string line = arm_of(temperature) + (name == vote ? " maj@k" : " pass@k");
         curves.line(line, {.dashed = name == pass});
         for (const int32_t count : *k.samples)
-          for (const Cell* cell : models)
-            curves.add(line, double(count) * k.task(task)->answer_length(0),
-                       measure(arm_of(temperature) + "." + name(count)).value(*cell));
+          curves.add(line, models, double(count) * k.task(task)->answer_length(0),
+                     measure(arm_of(temperature) + "." + name(count)));
       }
     }
     list.push_back(curves.figure());
@@ -217,16 +205,11 @@ const StudyOf<Keys> kStudy = {
     .name = "test_time",
     .title = "More answers to one question",
     .question =
-        "Does a vote over sampled chains of thought beat one chain, and does it take several paths to the "
-        "answer?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
-    .figures = figures,
+        "Does a vote over sampled chains of thought beat one chain, and does it take several paths to the answer?",
+    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
     .caveats = {
         "These models are stopped early: a model that is always right, or always guesses, gains nothing from a vote, "
-        "and "
-        "is left out of the claims.",
+        "and is left out of the claims.",
         "pass@k knows which sample is right, which no vote does: it bounds what choosing among the samples could "
         "reach.",
         "Differences are paired by question; the unit of their intervals is the question, not the training.",

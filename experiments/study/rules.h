@@ -121,10 +121,30 @@ Judge thresholds_in_order(std::vector<Growth> growths);
 
 // ---- For judges that no rule fits ----------------------------------------------------------
 
+// PASS or FAIL of what is known without sampling error.
+Verdict pass_if(bool holds);
+
+// A claim of several parts, all of which must hold; it rests on the fewest seeds of any.
+class Parts {
+ public:
+  // Seeds 0: of no training of its own.
+  void add(Verdict verdict, std::string evidence = "", int64_t seeds = 0);
+  void say(std::string evidence, int64_t seeds = 0);  // what is no verdict
+  // Without evidence it says what is missing; without parts it is open.
+  Judgement judgement(std::string missing = "nothing of this was trained") const;
+
+ private:
+  std::vector<Verdict> verdicts_;
+  std::vector<std::string> evidence_;
+  int64_t seeds_ = 0;
+};
+// Named judges as one; what a judge leaves open for want of models does not count.
+Judge every_part(std::vector<std::pair<std::string, Judge>> parts);
+
+std::vector<double> values(const Cells& cells, const Score& score);
+std::map<int64_t, Cells> by_size(const Cells& cells);  // by their number of parameters
 // "d=16 seed 1: 0.998, 0.104" of each model; what all have in common is left out of the names.
 std::string evidence_of(const Cells& cells, const std::vector<Score>& shown);
-// The least number of seeds that stand behind a verdict over several groups; 0 is none yet.
-int64_t fewest(int64_t seeds, int64_t own);
 // Confidence of each of so many chances.
 double corrected(double confidence, size_t chances);
 

@@ -15,7 +15,7 @@
 // not; 130 after an interrupt.
 #pragma once
 
-#include "experiments/results/claims.h"
+#include "experiments/study/curves.h"
 #include "experiments/study/keys.h"
 #include "experiments/sweeps/experiments.h"
 
@@ -24,13 +24,11 @@ namespace surtsey::experiments {
 // A claim with its bounds as {keys}.
 using ClaimRow = DeclaredClaim;
 
-// A study whose keys are of type K. What it has not it leaves out.
+// What a study makes of its keys. What it has not it leaves out.
 template <class K>
-struct StudyOf {
-  const char* name;
-  const char* title;
-  const char* question;
-  // UserError for keys that do not go together. Before anything is built of them.
+struct StudyFunctions {
+  // UserError for keys that do not go together. Before anything is built of them, and after check_sweep_options() of
+  // StudyKeys.
   void (*check)(const K& keys) = nullptr;
   // UserError for files that the study reads and that are not there. Before a run, not before a plan, which may come
   // before what they are made by.
@@ -39,14 +37,23 @@ struct StudyOf {
   // Every claim that the study can judge; the key `claims` chooses among them.
   std::vector<ClaimRow> (*claims)(const K& keys) = nullptr;
   std::vector<Figure> (*figures)(const K& keys, const StudyResult& result) = nullptr;
-  // What a reader must know beside the keys and what the report derives; {keys} are filled in.
-  std::vector<std::string> caveats = {};
   // Beside the keys: what follows from them, or from the result.
   Facts (*settings)(const K& keys, const StudyResult& result) = nullptr;
   // After the last experiment: files of the study's own, or cells that nobody trains.
   void (*finish)(const K& keys, StudyRun& run) = nullptr;
   // What this scale trains only on request, in a hint such as "--problems=arithmetic"; null: all of it.
   const char* (*on_request)(const K& keys) = nullptr;
+};
+
+// A study whose keys are of type K.
+template <class K>
+struct StudyOf {
+  const char* name;
+  const char* title;
+  const char* question;
+  StudyFunctions<K> functions;
+  // What a reader must know beside the keys and what the report derives; {keys} are filled in.
+  std::vector<std::string> caveats = {};
 };
 
 // The same with its keys bound: what every command works with.
@@ -66,29 +73,32 @@ struct Study {
 template <class K>
 Study bind(const StudyOf<K>& of, K& keys) {
   Study study{of.name, of.title, of.question, &keys, &keys.sweep};
-  const auto call = [&of, &keys](auto member, auto... arguments) {
-    if (of.*member != nullptr) (of.*member)(keys, arguments...);
+  const auto call = [&keys](auto function, auto&... arguments) {
+    if (function != nullptr) function(keys, arguments...);
   };
-  study.check = [=] { call(&StudyOf<K>::check); };
-  study.check_inputs = [=] { call(&StudyOf<K>::check_inputs); };
-  study.experiments = [&] { return of.experiments == nullptr ? std::vector<Experiment>() : of.experiments(keys); };
+  study.check = [=, &of, &keys] {
+    if constexpr (std::is_base_of_v<StudyKeys, K>) check_sweep_options(keys.sweep);
+    call(of.functions.check);
+  };
+  study.check_inputs = [=, &of] { call(of.functions.check_inputs); };
+  study.experiments = [&] {
+    return of.functions.experiments == nullptr ? std::vector<Experiment>() : of.functions.experiments(keys);
+  };
   study.claims = [&] {
     std::vector<DeclaredClaim> rows;
-    if (of.claims != nullptr) rows = of.claims(keys);
+    if (of.functions.claims != nullptr) rows = of.functions.claims(keys);
     for (DeclaredClaim& row : rows) row.statement = keys.fill(row.statement);
     return rows;
   };
   study.describe = [&](StudyResult& result) {
     result.settings = keys.settings();
-    if (of.settings != nullptr)
-      for (auto& fact : of.settings(keys, result)) result.settings.push_back(std::move(fact));
-    if (of.figures != nullptr) result.figures = of.figures(keys, result);
+    if (of.functions.settings != nullptr)
+      for (auto& fact : of.functions.settings(keys, result)) result.settings.push_back(std::move(fact));
+    if (of.functions.figures != nullptr) result.figures = of.functions.figures(keys, result);
     for (const std::string& caveat : of.caveats) result.caveats.push_back(keys.fill(caveat));
   };
-  study.finish = [&](StudyRun& run) {
-    if (of.finish != nullptr) of.finish(keys, run);
-  };
-  study.on_request = [&] { return of.on_request == nullptr ? nullptr : of.on_request(keys); };
+  study.finish = [=, &of](StudyRun& run) { call(of.functions.finish, run); };
+  study.on_request = [&] { return of.functions.on_request == nullptr ? nullptr : of.functions.on_request(keys); };
   return study;
 }
 

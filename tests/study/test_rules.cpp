@@ -116,7 +116,7 @@ TEST_CASE("rules of pairs take models of the same seed", "[study]") {
 }
 
 TEST_CASE("curves average points that fall together", "[study]") {
-  Curves curves({"t", "n", {"x"}, {"y"}, {}});
+  Curves curves("t", "n", {"x"}, {"y"});
   curves.line("later", {.dashed = true});
   curves.line("means", {.spread = true});
   curves.add("means", 2, 1);

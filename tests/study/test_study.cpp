@@ -56,8 +56,6 @@ struct TinyKeys : StudyKeys {
   TinyTask task;
 };
 
-void check_tiny(const TinyKeys& k) { check_sweep_options(k.sweep); }
-
 std::vector<Experiment> tiny_experiments(const TinyKeys& k) {
   std::vector<Experiment> list;
   for (const int32_t width : k.sweep.widths) {
@@ -87,9 +85,7 @@ std::vector<ClaimRow> tiny_claims(const TinyKeys& k) {
 const StudyOf<TinyKeys> kTiny = {.name = "tiny",
                                  .title = "A tiny study",
                                  .question = "Does the frame hold?",
-                                 .check = check_tiny,
-                                 .experiments = tiny_experiments,
-                                 .claims = tiny_claims,
+                                 .functions = {.experiments = tiny_experiments, .claims = tiny_claims},
                                  .caveats = {"Tiny: {widths}."}};
 
 int run_tiny(TinyKeys& keys, std::vector<std::string> words) {
