@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "experiments/evaluate/evaluate.h"
+#include "experiments/evaluate/answers.h"
 #include "experiments/results/result.h"
 
 namespace surtsey::experiments {
@@ -27,13 +27,11 @@ class Interview {
 
 // Questions about one task that a study's keys decide; the keys outlive them.
 template <class Keys, class Task = tasks::Task>
-class InterviewOf : public Interview {
- public:
-  InterviewOf(const Keys& keys, std::shared_ptr<const Task> task) : k_(keys), task_(std::move(task)) {}
+struct InterviewOf : Interview {
+  InterviewOf(const Keys& keys, std::shared_ptr<const Task> task) : k(keys), task(std::move(task)) {}
 
- protected:
-  const Keys& k_;
-  std::shared_ptr<const Task> task_;
+  const Keys& k;
+  std::shared_ptr<const Task> task;
 };
 
 }  // namespace surtsey::experiments

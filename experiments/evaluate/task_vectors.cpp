@@ -41,12 +41,6 @@ Program probe_program(const Model& model, int64_t rows) {
   return program;
 }
 
-Measure share(std::string name, int64_t right, size_t count) {
-  const auto n = static_cast<double>(count);
-  const double mean = static_cast<double>(right) / n;
-  return {std::move(name), mean, std::sqrt(mean * (1 - mean) / n), static_cast<int64_t>(count)};
-}
-
 // One kind of prompt of all pairs, and how answers to it are scored.
 class Prompts {
  public:
@@ -146,7 +140,7 @@ std::vector<std::vector<Measure>> TaskVectors::measure(engine::Session& session,
   };
   std::vector<std::vector<Measure>> all(members);
   const auto add = [&](const std::string& name, const std::vector<int64_t>& right) {
-    for (size_t e = 0; e < members; ++e) all[e].push_back(share(name, right[e], count));
+    for (size_t e = 0; e < members; ++e) all[e].push_back(share_measure(name, right[e], count));
   };
   add("few_shot", prompts(true).run(kNoPatch));
   std::vector<std::vector<float>> vectors;  // [depth]: [E, N, C]

@@ -50,6 +50,9 @@ std::vector<const Cell*> claim_cells(const StudyResult& result, std::string_view
 // Different seeds among these cells.
 int64_t count_seeds(const std::vector<const Cell*>& cells);
 
+// A measure that is a share of right items.
+Measure share_measure(std::string name, int64_t right, int64_t items);
+
 // The right answers of one arm of one model, at this place of a dial such as its size.
 SizeCount size_count(double dial, const ArmResult& arm);
 

@@ -5,10 +5,6 @@
 //
 // More facts than a model can hold leave its bits at a ceiling in proportion to its size; published: two bits a
 // parameter when every fact is seen a thousand times, one at a hundred (Allen-Zhu and Li 2024).
-#include <algorithm>
-#include <cmath>
-
-#include "experiments/base/join.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/facts.h"
 
@@ -30,16 +26,14 @@ struct Keys : StudyKeys {
                    .checkpoint_interval = {0, 2000}}) {
     explain("batch_size", "facts a step");
   }
-  Key<Integers> facts{this,
-                      "facts",
-                      {{512}, {1024, 4096, 16'384, 65'536}, {16'384, 65'536, 262'144, 1'048'576}},
-                      "to memorise; models of each width for each",
-                      1};
+  Key<Integers> facts =
+      Key<Integers>(this, "facts", {{512}, {1024, 4096, 16'384, 65'536}, {16'384, 65'536, 262'144, 1'048'576}},
+                    "to memorise; models of each width for each", 1);
   Key<Integers> exposures{this, "exposures", {{500}, {100, 1000}}, "how often a fact is seen in the mean", 1};
   Key<int32_t> relations{this, "relations", {4}, "facts of an entity", 1, 64};
   Key<int32_t> values{this, "values", {32}, "that a fact can have", 2, 1024};
   Key<double> ceiling{this, "ceiling", {kPublished}, "claims: most bits a parameter", 0};
-  Key<double> flat{this, "flat", {.2}, "claims: largest distance from the mean ceiling, as a share of it", 0, 1};
+  Share flat{this, "flat", {.2}, "claims: largest distance from the mean ceiling, as a share of it"};
   Key<double> span{this, "span", {4}, "claims: by what factor sizes differ at least", 1};
 
   int32_t most_exposures() const { return *std::max_element(exposures->begin(), exposures->end()); }
@@ -155,11 +149,12 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   return list;
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "capacity",
-    .title = "Bits a parameter",
-    .question = "How many bits of random facts does a model hold for each of its parameters?",
-    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"capacity", "Bits a parameter",
+             "How many bits of random facts does a model hold for each of its parameters?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
     .caveats = {"Bits are counted by the loss on what was trained: there is nothing to generalise. A model that is "
                 "sure and wrong counts against itself.",
                 "Facts are drawn at random, so exposures differ: of a fact that is seen a hundred times in the mean, "
@@ -167,7 +162,4 @@ const StudyOf<Keys> kStudy = {
                 "Embeddings count as parameters, though few facts can stand in the smallest vocabularies.",
                 "A plateau that one learning rate and schedule reached is a lower bound of what fits in."}};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

@@ -42,9 +42,9 @@ struct Keys : StudyKeys {
   // 8,184 and 7,764 parameters where the joint model of two layers of width 16 has 7,088.
   Key<Integers> depths{this, "depths", {{1, 4}}, "n_layer of each model of the control 'depth'", 1};
   Key<Integers> depth_widths{this, "depth_widths", {{24, 12}}, "n_embd of each of them", 2};
-  Key<double> solved{this, "solved", {.95}, "claims: exact match from which the task is solved", 0, 1};
-  Key<double> unsolved{this, "unsolved", {.05}, "claims: exact match so far above guessing is unsolved", 0, 1};
-  Key<double> start{this, "near_chance", {.1}, "claims: the same for the smallest size", 0, 1};
+  Share solved{this, "solved", {.95}, "claims: exact match from which the task is solved"};
+  Share unsolved{this, "unsolved", {.05}, "claims: exact match so far above guessing is unsolved"};
+  Share start{this, "near_chance", {.1}, "claims: the same for the smallest size"};
 };
 
 void check_keys(const Keys& k) {
@@ -130,13 +130,13 @@ std::vector<ClaimRow> claims(const Keys& k) {
   return rows;
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "chain_of_thought",
-    .title = "Chain of thought against direct answers",
-    .question =
-        "Does a prompt that asks for steps unlock a computation that the same weights cannot do directly, and from "
-        "what size?",
-    .functions = {.check = check_keys, .experiments = experiments, .claims = claims},
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"chain_of_thought", "Chain of thought against direct answers",
+             "Does a prompt that asks for steps unlock a computation that the same weights cannot do directly, and "
+             "from what size?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims},
     .caveats = {
         "Fresh random problems at every step: training and test loss are the same quantity, and memory plays no part.",
         "The chain starts with a copy of the first digit. Without it the first step is a lookup of two operands unlike "
@@ -151,7 +151,4 @@ const StudyOf<Keys> kStudy = {
         "sizes are about equal.",
         "A chain that is causal here says nothing about chains of models that learned from text."}};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

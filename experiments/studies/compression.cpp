@@ -26,23 +26,21 @@ struct Keys : StudyKeys {
                    .steps = {600, 2000},
                    .batch_size = {64, 256},
                    .test_items = {1000, 1000, 10'000}}) {}
-  Key<std::string> trained{this,
-                           "trained",
-                           {""},
-                           "a run of chain_of_thought with save_models, whose joint models of the chosen learning rate "
-                           "are rounded instead: widths count, what else is said of training does not"};
+  Key<std::string> trained =
+      Key<std::string>(this, "trained", {""},
+                       "a run of chain_of_thought with save_models, whose joint models of the chosen learning rate are "
+                       "rounded instead: widths count, what else is said of training does not");
   Key<int32_t> modulus{this, "modulus", {10}, "running sums are taken modulo this", 2, 1000};
   Key<int32_t> length{this, "length", {8}, "digits in a problem", 2, 1000};
   Key<Integers> bits{this, "bits", {{8, 6, 5, 4, 3, 2}, {8, 7, 6, 5, 4, 3, 2}}, "bits of a weight after rounding",
                      2,    8};
-  Key<double> solved{this, "solved", {.95}, "claims: exact match from which the task is solved", 0, 1};
+  Share solved{this, "solved", {.95}, "claims: exact match from which the task is solved"};
   Key<int32_t> lossless_bits{this, "lossless_bits", {5}, "claims: so many bits lose nothing"};
-  Key<double> lossless{this, "lossless", {.01}, "claims: largest loss of exact match that is nothing", 0, 1};
+  Share lossless{this, "lossless", {.01}, "claims: largest loss of exact match that is nothing"};
   Key<int32_t> lossy_bits{this, "lossy_bits", {3}, "claims: so many bits lose much"};
-  Key<double> lossy{this, "lossy", {.2}, "claims: smallest loss of exact match that is much", 0, 1};
+  Share lossy{this, "lossy", {.2}, "claims: smallest loss of exact match that is much"};
   Key<int32_t> destroyed_bits{this, "destroyed_bits", {2}, "claims: so many bits leave guessing"};
-  Key<double> chance_margin{
-      this, "chance_margin", {.05}, "claims: exact match so far above chance is still at chance", 0, 1};
+  Share chance_margin{this, "chance_margin", {.05}, "claims: exact match so far above chance is still at chance"};
 };
 
 void check_keys(const Keys& k) {
@@ -115,12 +113,13 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   return {against_bits(matches, k, result, exact_match("cot")), against_bits(losses, k, result, loss("cot"))};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "compression",
-    .title = "Weights of fewer bits",
-    .question =
-        "How far can the weights of a trained model be rounded before the chain of thought that they carry breaks?",
-    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head =
+        {"compression", "Weights of fewer bits",
+         "How far can the weights of a trained model be rounded before the chain of thought that they carry breaks?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
     .caveats = {"The arithmetic stays f32 and weights stay in memory as f32: this shows what precision costs, not what "
                 "it saves.",
                 "Weights are rounded after training, with no calibration data and no training at low precision; either "
@@ -129,7 +128,4 @@ const StudyOf<Keys> kStudy = {
                 "and counts no FLOPs: they are those of the cell that was trained.",
                 "Claims are about the largest size. Chance is one in {modulus} for a sum modulo {modulus}."}};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

@@ -16,9 +16,6 @@
 // Accuracy can jump where nothing jumps underneath (Schaeffer et al. 2023): exact match is about the product of the
 // step accuracies, so the loss per token and the accuracy by position stand beside it, and a claim asks whether the
 // loss leaves its plateau where the accuracy does.
-#include <algorithm>
-
-#include "experiments/base/join.h"
 #include "experiments/study/study.h"
 #include "experiments/sweeps/budgets.h"
 #include "experiments/tasks/addition.h"
@@ -50,7 +47,7 @@ struct Ability {
   int32_t steps = 0, batch_size = 0;
 
   Pick pick() const { return cells(name, variant); }
-  Growth growth() const { return experiments::growth(name, pick(), arm, place); }
+  Growth growth() const { return {name, {pick()}, arm, place}; }
 };
 
 std::vector<Ability> all_abilities();
@@ -85,21 +82,16 @@ struct Keys : StudyKeys {
   Key<int32_t> parity_bits{this, "parity_bits", {12, 16}, "bits in a parity problem", 2, 1000};
   Key<bool> balanced_beliefs{
       this, "balanced_beliefs", {false}, "half of the training sequences of false_belief hold one; else as they come"};
-  Key<Numbers> step_shares{this,
-                           "step_shares",
-                           {{}, {.25, .5, 2}},
-                           "every size is trained again for these shares of its steps: thresholds against tokens",
-                           1e-3};
-  Key<Numbers> equal_gigaflops{this,
-                               "equal_gigaflops",
-                               {{}, {50, 200, 800}},
-                               "and again with so many GFLOP for every size: thresholds at equal FLOPs",
-                               1e-3};
-  Key<double> solved{this, "solved", {.95}, "claims: exact match from which a task is solved", 0, 1};
-  Key<double> chance_margin{
-      this, "chance_margin", {.1}, "claims: exact match so far above chance is still at chance", 0, 1};
-  Key<double> loss_ratio{
-      this, "loss_ratio", {.1}, "claims: share of the smallest size's loss below which it has left its plateau", 0, 1};
+  Key<Numbers> step_shares =
+      Key<Numbers>(this, "step_shares", {{}, {.25, .5, 2}},
+                   "every size is trained again for these shares of its steps: thresholds against tokens", 1e-3);
+  Key<Numbers> equal_gigaflops =
+      Key<Numbers>(this, "equal_gigaflops", {{}, {50, 200, 800}},
+                   "and again with so many GFLOP for every size: thresholds at equal FLOPs", 1e-3);
+  Share solved{this, "solved", {.95}, "claims: exact match from which a task is solved"};
+  Share chance_margin{this, "chance_margin", {.1}, "claims: exact match so far above chance is still at chance"};
+  Share loss_ratio{
+      this, "loss_ratio", {.1}, "claims: share of the smallest size's loss below which it has left its plateau"};
 
   std::vector<Budget> budgets() const { return budgets_of(step_shares, equal_gigaflops); }
   // Abilities that are trained, in the order of `tasks`.
@@ -231,27 +223,25 @@ std::vector<ClaimRow> claims(const Keys& k) {
 
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   std::vector<Figure> list;
-  for (const Ability& one : k.chosen()) {
+  for (const Ability& one : k.chosen())
     std::ranges::move(budget_figures(result, one.name, one.variant, one.arm, k.budgets()), std::back_inserter(list));
-    return list;
-  }
-
-  const StudyOf<Keys> kStudy = {
-      .name = "emergence",
-      .title = "Abilities against size",
-      .question = "From what size do models answer by steps, and does their loss turn where their accuracy does?",
-      .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
-      .caveats = {"Chance differs between tasks, from one in two (parity) to one in thousands (addition): compare each "
-                  "with its own line.",
-                  "Prompts that a test asks are kept out of training, except where there are too many to meet one "
-                  "twice. Unscramble holds out scrambles, not words: it asks for words that the model has learned.",
-                  "A program counts as right when it computes the right number; the exact program is the whole answer. "
-                  "False beliefs are judged alone: on the mixture, a model that answers where the ball is looks good.",
-                  "Under other budgets a size keeps the learning rate that was chosen for its own steps.",
-                  "These sizes say when an ability appears at this recipe and budget, not what a task needs: smaller "
-                  "models succeed with more steps, and tasks differ in steps."}};
+  return list;
+}
 
 }  // namespace
-}  // namespace surtsey::experiments
 
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"emergence", "Abilities against size",
+             "From what size do models answer by steps, and does their loss turn where their accuracy does?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+    .caveats = {"Chance differs between tasks, from one in two (parity) to one in thousands (addition): compare each "
+                "with its own line.",
+                "Prompts that a test asks are kept out of training, except where there are too many to meet one twice. "
+                "Unscramble holds out scrambles, not words: it asks for words that the model has learned.",
+                "A program counts as right when it computes the right number; the exact program is the whole answer. "
+                "False beliefs are judged alone: on the mixture, a model that answers where the ball is looks good.",
+                "Under other budgets a size keeps the learning rate that was chosen for its own steps.",
+                "These sizes say when an ability appears at this recipe and budget, not what a task needs: smaller "
+                "models succeed with more steps, and tasks differ in steps."}};
+
+}  // namespace surtsey::experiments

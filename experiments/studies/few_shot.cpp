@@ -1,8 +1,5 @@
 // E13: which of K memorised permutations? Zero, one and few shots against the exact Bayes posterior; and whether the
 // residual stream holds the task (H3, evaluate/task_vectors.h).
-#include <algorithm>
-
-#include "experiments/base/join.h"
 #include "experiments/evaluate/task_vectors.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/permutation.h"
@@ -24,12 +21,11 @@ struct Keys : StudyKeys {
   Key<Integers> tasks{this, "tasks", {{8}, {2, 8, 32, 128, 512}}, "K: permutations to memorise; one model each", 1};
   Key<int32_t> symbols{this, "symbols", {10}, "symbols that are permuted", 2};
   Key<int32_t> shots{this, "shots", {4}, "most examples before a question", 0};
-  Key<double> excess_loss{this, "excess_loss", {.1}, "claims: nats that a model may lose to Bayes", 0, 1};
-  Key<double> regret{this, "regret", {.02}, "claims: posterior probability that its answers may lack", 0, 1};
-  Key<double> vector_share{this, "vector_share", {.8}, "claims: share of few-shot accuracy that a task vector keeps", 0,
-                           1};
-  Key<double> control_margin{
-      this, "control_margin", {.05}, "claims: accuracy above zero shots that another task's vector may have", 0, 1};
+  Share excess_loss{this, "excess_loss", {.1}, "claims: nats that a model may lose to Bayes"};
+  Share regret{this, "regret", {.02}, "claims: posterior probability that its answers may lack"};
+  Share vector_share{this, "vector_share", {.8}, "claims: share of few-shot accuracy that a task vector keeps"};
+  Share control_margin{
+      this, "control_margin", {.05}, "claims: accuracy above zero shots that another task's vector may have"};
 };
 
 std::string variant_of(int32_t tasks) { return fmt::format("K{}", tasks); }
@@ -96,11 +92,12 @@ std::vector<ClaimRow> claims(const Keys& k) {
            every_seed(several, some_depth(k))}};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "few_shot",
-    .title = "Inference among known tasks",
-    .question = "Is a model a Bayesian over the tasks that it knows, and does its residual stream hold the task?",
-    .functions = {.experiments = experiments, .claims = claims},
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"few_shot", "Inference among known tasks",
+             "Is a model a Bayesian over the tasks that it knows, and does its residual stream hold the task?"},
+    .parts = {.experiments = experiments, .claims = claims},
     .caveats = {"The K permutations are memorised in training. This is inference among known tasks, not learning of a "
                 "new one; with more tasks than a model can store the optimum is another.",
                 "Task vectors are read and patched at learned absolute positions that differ, and few blocks are left "
@@ -108,7 +105,4 @@ const StudyOf<Keys> kStudy = {
                 "Excess loss is an average over test items and estimates KL(Bayes || model); single prompts can lie "
                 "farther away."}};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

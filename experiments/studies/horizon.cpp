@@ -22,33 +22,30 @@ struct Keys : StudyKeys {
                    .steps = {1200, 2000, 10'000},
                    .batch_size = {64, 256},
                    .test_items = {1000, 1000, 10'000}}) {}
-  Key<Integers> lengths{
-      this, "lengths", {{2, 3, 4, 8}, {2, 3, 4, 6, 8, 12, 16}}, "digits of the sums that direct models are asked",
-      2,    1000};
+  Key<Integers> lengths = Key<Integers>(this, "lengths", {{2, 3, 4, 8}, {2, 3, 4, 6, 8, 12, 16}},
+                                        "digits of the sums that direct models are asked", 2, 1000);
   Key<Integers> cot_lengths{this, "cot_lengths", {{8}, {2, 3, 4, 6, 8, 12, 16}}, "digits of the sums by steps",
                             2,    1000};
-  Key<int32_t> long_length{this,
-                           "long_length",
-                           {8},
-                           "from so many digits on direct models train long_steps, at every learning rate, and are "
-                           "claimed not to solve the task"};
+  Key<int32_t> long_length = Key<int32_t>(this, "long_length", {8},
+                                          "from so many digits on direct models train long_steps, at every learning "
+                                          "rate, and are claimed not to solve the task");
   Key<int32_t> long_steps{
       this, "long_steps", {600, 2000, 10'000}, "optimizer steps of those, and of all models that write steps down", 1};
   // Never a grid: direct models get more tries.
   Key<double> cot_learning_rate{
       this, "cot_learning_rate", {.16}, "peak learning rate, times 1 / n_embd, of models that write steps down"};
   // The quick one: see configs/horizon/reference.toml.
-  Key<double> held_out_share{this,      "held_out_share",
-                             {.1, .25}, "share of the prompts that tests ask, where there are fewer than a million",
-                             0,         .5};
+  Key<double> held_out_share =
+      Key<double>(this, "held_out_share", {.1, .25},
+                  "share of the prompts that tests ask, where there are fewer than a million", 0, .5);
   Key<int32_t> parity_bits{this, "parity_bits", {16, 16, 32}, "bits of the parity by steps", 2, 1000};
   Key<int32_t> parity_width{this, "parity_width", {8}, "n_embd of its model", 2};
   Key<int32_t> parity_steps{this, "parity_steps", {1200, 1000, 5000}, "optimizer steps of its model", 1};
   Key<double> parity_rate{this, "parity_learning_rate", {.08}, "its peak learning rate, times 1 / parity_width", 0};
   Key<int32_t> short_length{this, "short_length", {3}, "claims: so many digits are summed at once"};
-  Key<double> solved{this, "solved", {.95}, "claims: exact match from which a task is solved", 0, 1};
-  Key<double> unsolved{this, "unsolved", {.05}, "claims: exact match so far above guessing is unsolved", 0, 1};
-  Key<double> seed_share{this, "seed_share", {.8}, "claims: share of the seeds that must sum the short length", 0, 1};
+  Share solved{this, "solved", {.95}, "claims: exact match from which a task is solved"};
+  Share unsolved{this, "unsolved", {.05}, "claims: exact match so far above guessing is unsolved"};
+  Share seed_share{this, "seed_share", {.8}, "claims: share of the seeds that must sum the short length"};
 };
 
 void check_keys(const Keys& k) {
@@ -113,11 +110,12 @@ std::vector<ClaimRow> claims(const Keys& k) {
            every_seed(cells(parity_name(k), "cot"), solved)}};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "horizon",
-    .title = "How far without writing steps down",
-    .question = "Up to what length does a model add at once, and how far does the same size get by steps?",
-    .functions = {.check = check_keys, .experiments = experiments, .claims = claims},
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"horizon", "How far without writing steps down",
+             "Up to what length does a model add at once, and how far does the same size get by steps?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims},
     .caveats = {
         "A direct model that stays at chance does so within this budget: it is not shown that the task is impossible "
         "without steps.",
@@ -127,7 +125,4 @@ const StudyOf<Keys> kStudy = {
         "Models that write steps down train at one learning rate, direct models at the whole grid: where that favours "
         "one side, it is the direct one."}};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

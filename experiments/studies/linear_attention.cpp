@@ -20,8 +20,8 @@ struct Keys : StudyKeys {
   Key<int32_t> dimension{this, "dimension", {10, 10, 20}, "d: numbers in an input", 1};
   Key<int32_t> context{this, "context", {10, 10, 40}, "N: examples before the query", 1};
   Key<int32_t> test_sequences{this, "test_sequences", {262'144, 1 << 20}, "of the test loss", 1};
-  Key<double> loss_margin{this, "loss_margin", {.02}, "claims: relative distance from the closed form", 0, 1};
-  Key<double> cosine{this, "cosine", {.99}, "claims: of predictions with those of a gradient step", 0, 1};
+  Share loss_margin{this, "loss_margin", {.02}, "claims: relative distance from the closed form"};
+  Share cosine{this, "cosine", {.99}, "claims: of predictions with those of a gradient step"};
 
   RegressionOptions regression() const {
     return {.dimension = dimension, .context = context, .test_sequences = test_sequences};
@@ -63,11 +63,12 @@ std::vector<ClaimRow> claims(const Keys& k) {
        every_seed(models, is(measure("cosine"), at_least(k.cosine)))}};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "linear_attention",
-    .title = "A step of gradient descent in the context",
-    .question = "Does one layer of linear attention take a step of gradient descent on the examples in its context?",
-    .functions = {.check = check_keys, .experiments = experiments, .claims = claims},
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"linear_attention", "A step of gradient descent in the context",
+             "Does one layer of linear attention take a step of gradient descent on the examples in its context?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims},
     .caveats = {
         "A regression layer with few more channels than its tokens have numbers can stand for long at a saddle that "
         "lacks one direction (d = 10, 16 channels, rate .01: 5 of 10 seeds after 2000 steps, 1.09 times the optimum); "
@@ -75,7 +76,4 @@ const StudyOf<Keys> kStudy = {
         "The closed form holds for Gaussian inputs and weights without noise. Only the linear layers of these models "
         "were trained; nothing here shows that softmax attention in language models descends gradients."}};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

@@ -4,9 +4,6 @@
 //              one, and better than averaging or its nearest neighbours?
 //   diversity  E15, Raventos et al. 2023: from how many training tasks on does it answer new ones as ridge regression
 //              does, and no longer as a Bayesian over the tasks it knows?
-#include <algorithm>
-#include <cmath>
-
 #include "experiments/device_data/context_regression.h"
 #include "experiments/study/study.h"
 
@@ -28,12 +25,9 @@ struct Keys : StudyKeys {
   Key<Numbers> function_rates{this, "function_rates", {{5e-3}, {1e-3}, {1e-4}}, "peak learning rates", 0};
   Key<int32_t> function_steps{this, "function_steps", {6000, 20'000, 500'001}, "optimizer steps", 1};
   Key<int32_t> function_batch_size{this, "function_batch_size", {64}, "sequences a step", 1};
-  Key<int32_t> curriculum_steps{
-      this,
-      "curriculum_steps",
-      {0, 500, 2000},
-      "one dimension (from 5) and two examples (from 11) more every so many steps; 0: all from the start",
-      0};
+  Key<int32_t> curriculum_steps = Key<int32_t>(
+      this, "curriculum_steps", {0, 500, 2000},
+      "one dimension (from 5) and two examples (from 11) more every so many steps; 0: all from the start", 0);
   Key<bool> decay{this, "decay", {true, true, false}, "the learning rate falls linearly to 0, else it stays"};
   Key<Integers> log_tasks{
       this, "log_tasks", {{1, 10}, {4, 10, 20}, up_to(20)}, "log2 of the training tasks; one model each", 0, 24};
@@ -47,7 +41,7 @@ struct Keys : StudyKeys {
   Key<int32_t> diversity_steps{this, "diversity_steps", {1000, 20'000, 500'000}, "optimizer steps", 1};
   Key<int32_t> diversity_batch_size{this, "diversity_batch_size", {64, 256}, "sequences a step", 1};
   Key<int32_t> test_sequences{this, "test_sequences", {1024, 1024, 4096}, "of every measure", 2};
-  Key<double> line_margin{this, "line_margin", {.05}, "claims: distance from the error of least squares", 0, 1};
+  Share line_margin{this, "line_margin", {.05}, "claims: distance from the error of least squares"};
 };
 
 void check_keys(const Keys& k) {
@@ -111,7 +105,7 @@ Score after(const char* rule, int32_t examples) { return measure(fmt::format("{}
 
 // A test of each number of dimensions, and of all of them as one claim.
 Judge every_dimension(const Keys& k, Test (*test_of)(const Keys&, int32_t d)) {
-  std::vector<std::pair<std::string, Judge>> parts;
+  std::vector<NamedJudge> parts;
   for (const int32_t d : *k.dimensions)
     parts.emplace_back(fmt::format("d={}:", d),
                        every_seed(of_dimension(d), test_of(k, d), "this part was not trained"));
@@ -247,22 +241,20 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   return list;
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "linear_functions",
-    .title = "Linear functions in context",
-    .question = "Does a decoder learn to regress, or only the regressions it was trained on?",
-    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
-    .caveats = {"Least squares is the best that can be done without noise only from d examples on; before, it is the "
-                "best for weights of this distribution.",
-                "Weights start as in the recipe of this project, not as GPT-2's do: from those a small model stays for "
-                "long at predictions that use its examples little.",
-                "A model that predicts as ridge regression does need not compute it so.",
-                "Where the posterior and ridge regression agree, as they do for many tasks, a distance cannot tell who "
-                "is imitated: read both curves.",
-                "With the same number of steps, models of more tasks see each of them less often."},
-    .on_request = [](const Keys& k) { return k.parts->empty() ? "--parts=functions" : nullptr; }};
-
 }  // namespace
-}  // namespace surtsey::experiments
 
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }
+const StudyProgram kStudy =
+    StudyOf<Keys>{.head = {"linear_functions", "Linear functions in context",
+                           "Does a decoder learn to regress, or only the regressions it was trained on?"},
+                  .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+                  .caveats = {"Least squares is the best that can be done without noise only from d examples on; "
+                              "before, it is the best for weights of this distribution.",
+                              "Weights start as in the recipe of this project, not as GPT-2's do: from those a small "
+                              "model stays for long at predictions that use its examples little.",
+                              "A model that predicts as ridge regression does need not compute it so.",
+                              "Where the posterior and ridge regression agree, as they do for many tasks, a distance "
+                              "cannot tell who is imitated: read both curves.",
+                              "With the same number of steps, models of more tasks see each of them less often."},
+                  .on_request = [](const Keys& k) { return k.parts->empty() ? "--parts=functions" : nullptr; }};
+
+}  // namespace surtsey::experiments

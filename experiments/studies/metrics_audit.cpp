@@ -6,11 +6,9 @@
 // Beside it stand the product of the position accuracies, the token edit distance, the loss and the Brier score of the
 // right answer (audit.csv); every cell and answer is shown again with its own study's charts. A jump counts as a
 // transition of the model when the loss, too, leaves what a power law through the smaller half of the sizes forecasts.
-#include <algorithm>
 #include <filesystem>
 #include <set>
 
-#include "experiments/base/join.h"
 #include "experiments/results/audit.h"
 #include "experiments/study/study.h"
 
@@ -29,10 +27,9 @@ struct Audited {
 struct Keys : KeySet {
   SweepOptions sweep;  // nothing is trained
   Key<Words> runs{this, "runs", {{}}, "directories of runs that are done"};
-  Key<double> solved{this, "solved", {.9}, "claims: share of whole answers from which a size has an ability", 0, 1};
-  Key<double> unsolved{this, "unsolved", {.5}, "claims: share of whole answers up to which it has not", 0, 1};
-  Key<double> explained{this, "explained", {.9}, "claims: share of the variance of accuracy that the loss explains", 0,
-                        1};
+  Share solved{this, "solved", {.9}, "claims: share of whole answers from which a size has an ability"};
+  Share unsolved{this, "unsolved", {.5}, "claims: share of whole answers up to which it has not"};
+  Share explained{this, "explained", {.9}, "claims: share of the variance of accuracy that the loss explains"};
   std::shared_ptr<Audited> audited = std::make_shared<Audited>();  // once the runs are read
 };
 
@@ -154,22 +151,21 @@ std::vector<ClaimRow> claims(const Keys& k) {
            every_jump(k, judge_loss_axis)}};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "metrics_audit",
-    .title = "The same answers under other metrics",
-    .question = "Is a jump in exact match a jump of the model, or of the metric?",
-    .functions = {.check = check_keys, .check_inputs = check_inputs, .claims = claims},
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"metrics_audit", "The same answers under other metrics",
+             "Is a jump in exact match a jump of the model, or of the metric?"},
+    .parts = {.check = check_keys, .claims = claims},
     .caveats = {"Nothing was trained: cells are those of the audited runs, and so are their budgets, seeds and "
                 "learning rates. audit.csv holds every metric of every cell.",
                 "A forecast rests on the smaller half of the sizes: with two or three of them its interval says little "
                 "about where a power law breaks.",
                 "The Brier score is that of the right answer alone; probabilities of wrong answers are not recorded."},
+    .check_inputs = check_inputs,
     .settings = [](const Keys& k, const StudyResult& result) -> Facts {
       return {{"models", fmt::to_string(result.cells.size())}, {"answers", fmt::to_string(k.audited->lines)}};
     },
     .finish = read_runs};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

@@ -18,9 +18,9 @@ struct Keys : StudyKeys {
   Key<int32_t> keys{this, "keys", {8, 8, 32}, "different keys", 2};
   Key<int32_t> values{this, "values", {16}, "different values", 2};
   Key<int32_t> pairs{this, "pairs", {16, 16, 64}, "pairs in a sequence", 4};
-  Key<double> one_layer{this, "one_layer", {.3}, "claims: recall that one layer does not exceed", 0, 1};
-  Key<double> two_layers{this, "two_layers", {.95}, "claims: recall from which two layers can", 0, 1};
-  Key<double> seed_share{this, "seed_share", {.8}, "claims: in so many of the seeds", 0, 1};
+  Share one_layer{this, "one_layer", {.3}, "claims: recall that one layer does not exceed"};
+  Share two_layers{this, "two_layers", {.95}, "claims: recall from which two layers can"};
+  Share seed_share{this, "seed_share", {.8}, "claims: in so many of the seeds"};
 };
 
 std::vector<Experiment> experiments(const Keys& k) {
@@ -46,18 +46,15 @@ std::vector<ClaimRow> claims(const Keys& k) {
        share_of_seeds(models.layers(2), is(once, at_least(k.two_layers)), k.seed_share)}};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "recall",
-    .title = "Recall from the context",
-    .question = "From which depth can a model recall what stands in its context?",
-    .functions = {.experiments = experiments, .claims = claims},
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"recall", "Recall from the context", "From which depth can a model recall what stands in its context?"},
+    .parts = {.experiments = experiments, .claims = claims},
     .caveats = {"That one layer cannot recall is a theorem about growing contexts; here it is measured at one recipe "
                 "and budget. Two layers need a schedule that is long enough: with half the steps few seeds form the "
                 "induction head, and a seed that fails is slow, not unable.",
                 "Guessing among the values that stand in the context already beats one in all values: compare recall "
                 "with the one-layer models, not with blind chance."}};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

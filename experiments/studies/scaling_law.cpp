@@ -19,12 +19,10 @@
 //
 // Approach 2 is biased even without noise where the two exponents differ; the page says by how much on the law that
 // approach 3 found.
-#include <algorithm>
-#include <cmath>
-
-#include "experiments/base/join.h"
-#include "experiments/report/chart.h"
 #include "experiments/statistics/scaling_law.h"
+#include <set>
+
+#include "experiments/report/chart.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/markov.h"
 
@@ -49,29 +47,23 @@ struct Keys : StudyKeys {
                    .test_items = {4000, 8000},
                    .evaluation_rows = {1000, 2000},
                    .checkpoint_interval = {0, 1000}}) {}
-  Key<Numbers> budgets{
-      this,
-      "budgets",
+  Key<Numbers> budgets = Key<Numbers>(
+      this, "budgets",
       {{8e9, 16e9, 32e9, 64e9}, {3e12, 1e13, 3e13, 1e14, 3e14, 1e15}, {1e14, 3e14, 1e15, 3e15, 1e16, 3e16}},
-      "FLOPs that train a model: lines of equal compute",
-      1};
+      "FLOPs that train a model: lines of equal compute", 1);
   Key<double> least_tokens{this, "least_tokens", {1.2e5, 4e6, 1e7}, "a budget leaves out sizes that see fewer", 1};
   Key<double> most_tokens{this, "most_tokens", {1.05e6, 4e9, 2e10}, "a budget leaves out sizes that see more", 1};
   Key<int32_t> symbols{this, "symbols", {tasks::MarkovOptions().symbols}, "of the source", 2};
   Key<int32_t> order{this, "order", {tasks::MarkovOptions().order, 3}, "symbols that the next one depends on", 1};
   Key<int32_t> block_size{this, "block_size", {tasks::MarkovOptions().block_size, 16, 64}, "symbols in a sequence", 2};
   Key<double> exponent{this, "exponent", {tasks::MarkovOptions().exponent}, "of Zipf's law at each context", 0};
-  Key<Numbers> shares{this,
-                      "shares",
-                      {tasks::MarkovOptions().shares, {.4, .25, .2, .15}},
-                      "of the distributions after the last 0, 1 .. symbols",
-                      0};
+  Key<Numbers> shares = Key<Numbers>(this, "shares", {tasks::MarkovOptions().shares, {.4, .25, .2, .15}},
+                                     "of the distributions after the last 0, 1 .. symbols", 0);
   Key<uint32_t> source_seed{
       this, "source_seed", {tasks::MarkovOptions().source_seed}, "of the source: another tree, another h"};
   Key<int32_t> resamples{
       this, "resamples", {400, 1000}, "of the runs, for the interval that takes them to be independent", 20};
-  Key<double> half_width{
-      this, "half_width", {.05}, "claims: widest interval of E to each side, share of the entropy rate", 0, 1};
+  Share half_width{this, "half_width", {.05}, "claims: widest interval of E to each side, share of the entropy rate"};
 
   std::shared_ptr<tasks::MarkovTask> source() const {
     return std::make_shared<tasks::MarkovTask>(
@@ -133,16 +125,16 @@ std::vector<ScalingPoint> points_of(const Keys& k, const StudyResult& result) {
 
 // Seeds of one size and budget are one run of the law: the mean of their losses.
 std::vector<ScalingPoint> means_of(const std::vector<ScalingPoint>& points) {
-  std::map<std::pair<double, double>, std::pair<ScalingPoint, std::vector<double>>> runs;
+  std::map<std::pair<double, double>, std::vector<double>> losses;
+  std::map<std::pair<double, double>, ScalingPoint> means;
   for (const ScalingPoint& point : points) {
-    auto& [first, losses] =
-        runs.try_emplace({point.flops, point.parameters}, point, std::vector<double>()).first->second;
-    losses.push_back(point.loss);
+    const std::pair run(point.flops, point.parameters);
+    losses[run].push_back(point.loss);
+    means[run] = {point.parameters, point.tokens, mean(losses[run]), point.flops};
   }
-  std::vector<ScalingPoint> means;
-  for (const auto& [key, run] : runs)
-    means.push_back({run.first.parameters, run.first.tokens, mean(run.second), run.first.flops});
-  return means;
+  std::vector<ScalingPoint> list;
+  for (const auto& [run, one] : means) list.push_back(one);
+  return list;
 }
 
 std::string interval_text(double value, const Interval& interval) {
@@ -153,9 +145,8 @@ Judgement judge_entropy(const Keys& k, const StudyResult& result) {
   const auto source = k.source();
   const double h = source->entropy_rate();
   const std::vector<ScalingPoint> points = points_of(k, result);
-  int64_t seeds = 0;
-  for (const double budget : *k.budgets)
-    seeds = std::max(seeds, count_seeds(cells("", budget_name(budget)).of(result)));
+  std::set<int64_t> seeds;
+  for (const ScalingPoint& point : points) seeds.insert(point.seed);
   const ScalingLaw law = fit_scaling_law(points);
   const Interval floor = jackknife_scaling_law(points).floor;
   const double half = floor.width() / 2 / h;
@@ -164,7 +155,7 @@ Judgement judge_entropy(const Keys& k, const StudyResult& result) {
           fmt::format("E = {} nats from {} runs, half-width {:.3f} of h; h = {:.4f} nats, and the source itself pays "
                       "{:.4f} on the test items, which losses are measured from",
                       interval_text(law.floor, floor), points.size(), half, h, source_loss(k, *source)),
-          seeds};
+          std::ssize(seeds)};
 }
 
 Judgement judge_noise_free(const StudyResult&, double) {
@@ -257,11 +248,12 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   return {envelope.figure(), parabolas.figure()};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "scaling_law",
-    .title = "A scaling law with a known answer",
-    .question = "Does the irreducible loss of a fitted scaling law find the entropy of a source that is known exactly?",
-    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"scaling_law", "A scaling law with a known answer",
+             "Does the irreducible loss of a fitted scaling law find the entropy of a source that is known exactly?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
     .caveats =
         {"The source is random: exact match of greedy text with the text that was drawn stays near guessing for every "
          "model. The loss is the score.",
@@ -275,7 +267,4 @@ const StudyOf<Keys> kStudy = {
          "for ever."},
     .settings = settings};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

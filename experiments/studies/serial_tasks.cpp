@@ -8,10 +8,8 @@
 //
 // One model each, "cot" or "direct". As in the published code, the first two are right when their final answer is
 // (whatever the steps), the last two only when every token is.
-#include <algorithm>
 #include <array>
 
-#include "experiments/base/join.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/arithmetic.h"
 #include "experiments/tasks/edit_distance.h"
@@ -96,20 +94,17 @@ struct Keys : StudyKeys {
   Key<Integers> direct_layers{this, "direct_layers", {{3}, {3, 4, 5}}, "blocks of each model that answers at once", 1};
   Key<Numbers> learning_rates{this, "learning_rates", {{2.5e-3}, {1e-3}, {1e-4}}, "peak learning rates", 0};
   Key<int32_t> warmup_steps{this, "warmup_steps", {75, 488, 9766}, "of them, with a rising rate", 0};
-  Key<double> beta2{this, "beta2", {.98, .98, .999}, "of AdamW", 0, 1};
+  Share beta2{this, "beta2", {.98, .98, .999}, "of AdamW"};
   Key<double> clip_norm{this, "clip_norm", {1, 1, 0}, "largest norm of a gradient; 0: any", 0};
   Key<double> dropout{this, "dropout", {0, 0, .1}, "share of activations that are dropped", 0};
-  Key<int32_t> training_problems{this,
-                                 "training_problems",
-                                 {0, 0, 1'000'000},
-                                 "different problems in the training set; 0: new ones at every step",
-                                 0};
+  Key<int32_t> training_problems = Key<int32_t>(this, "training_problems", {0, 0, 1'000'000},
+                                                "different problems in the training set; 0: new ones at every step", 0);
   Key<bool> shorter{this, "shorter", {true}, "training mixes shorter arithmetic expressions in"};
-  Key<double> solved{this, "solved", {.99}, "claims: accuracy from which a problem is solved", 0, 1};
+  Share solved{this, "solved", {.99}, "claims: accuracy from which a problem is solved"};
   Key<double> floor{this, "floor", {.05}, "claims: depth is judged where accuracy is so far from 0 and 1", 0, .5};
-  Key<double> published_margin{this, "published_margin",
-                               {.1}, "claims: distance from published means, or two of their deviations if more",
-                               0,    1};
+  Key<double> published_margin =
+      Key<double>(this, "published_margin", {.1},
+                  "claims: distance from published means, or two of their deviations if more", 0, 1);
 
   std::vector<Problem> chosen() const {
     std::vector<Problem> list;
@@ -165,7 +160,7 @@ std::vector<Experiment> experiments(const Keys& k) {
 }
 
 Judge every_problem(const Keys& k, const std::function<Judge(const Problem&)>& rule) {
-  std::vector<std::pair<std::string, Judge>> parts;
+  std::vector<NamedJudge> parts;
   for (const Problem& one : k.chosen()) parts.emplace_back(one.name(), rule(one));
   return every_part(std::move(parts));
 }
@@ -228,7 +223,7 @@ std::vector<ClaimRow> claims(const Keys& k) {
                                 1 - k.floor),
                     every_problem(k, [&](const Problem& one) { return depth_helps(k, one); })});
   if (k.training_problems == 0) return rows;
-  std::vector<std::pair<std::string, Judge>> compared;
+  std::vector<NamedJudge> compared;
   for (const Problem& one : k.chosen())
     for (const int32_t layers : *k.direct_layers) compared.emplace_back(one.name(), as_published(k, one, layers));
   rows.push_back({"published",
@@ -257,11 +252,12 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   return list;
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "serial_tasks",
-    .title = "Steps in series, written down or not",
-    .question = "Do three layers that write their steps down solve problems that deeper models cannot answer at once?",
-    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"serial_tasks", "Steps in series, written down or not",
+             "Do three layers that write their steps down solve problems that deeper models cannot answer at once?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
     .caveats =
         {"Arithmetic and equations count by their final answer alone, subsequences and edit distances only with every "
          "token right, as in the published evaluation: compare them with themselves, not with each other.",
@@ -274,7 +270,4 @@ const StudyOf<Keys> kStudy = {
          "would find them."},
     .on_request = [](const Keys& k) { return k.problems->empty() ? "--problems=arithmetic" : nullptr; }};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

@@ -1,9 +1,6 @@
 // Is a smooth scaling curve made of sudden abilities? Many parities of uneven frequency, learned by one model
 // (sparse_parity.h): each task should be known or unknown, and the mean loss should fall with the size as a power law
 // all the same (Michaud et al. 2023).
-#include <cmath>
-
-#include "experiments/base/join.h"
 #include "experiments/device_data/sparse_parity.h"
 #include "experiments/report/chart.h"
 #include "experiments/statistics/curves.h"
@@ -30,10 +27,10 @@ struct Keys : StudyKeys {
   Key<int32_t> bits{this, "bits", {SparseParityOptions().bits, 51, 102}, "bits of a sample", 1};
   Key<int32_t> subset{this, "subset", {SparseParityOptions().subset, 3}, "bits that a parity takes", 1};
   Key<double> exponent{this, "exponent", {SparseParityOptions().exponent}, "of the tasks' frequencies", 0};
-  Key<double> unlearned{this, "unlearned", {.6}, "claims: accuracy up to which a task is not learned", 0, 1};
-  Key<double> learned{this, "learned", {.95}, "claims: accuracy from which a task is learned", 0, 1};
-  Key<double> bimodal{this, "bimodal", {.9}, "claims: least share of tasks that are either", 0, 1};
-  Key<double> explained{this, "explained", {.97}, "claims: least R^2 of the power law", 0, 1};
+  Share unlearned{this, "unlearned", {.6}, "claims: accuracy up to which a task is not learned"};
+  Share learned{this, "learned", {.95}, "claims: accuracy from which a task is learned"};
+  Share bimodal{this, "bimodal", {.9}, "claims: least share of tasks that are either"};
+  Share explained{this, "explained", {.97}, "claims: least R^2 of the power law"};
 
   auto data() const {
     return std::make_shared<SparseParity>(SparseParityOptions{.tasks = tasks,
@@ -148,13 +145,13 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   return {tasks.figure(), losses.figure()};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "sparse_parity",
-    .title = "A smooth curve of sudden abilities",
-    .question =
-        "When many small tasks are learned by one model, is each one known or unknown while the mean loss falls as a "
-        "power law?",
-    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"sparse_parity", "A smooth curve of sudden abilities",
+             "When many small tasks are learned by one model, is each one known or unknown while the mean loss falls "
+             "as a power law?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
     .caveats = {"Guessing is right every second time.",
                 "The model is one transformer block at a single position, an MLP with a linear bypass, not the ReLU "
                 "network of the paper; the bits of a task come from equal blocks.",
@@ -162,7 +159,4 @@ const StudyOf<Keys> kStudy = {
                 "How many tasks are learned depends on the steps as much as on the size: this is a curve at one budget "
                 "of samples."}};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

@@ -4,9 +4,6 @@
 //   chain  running sums, one path to the answer: what is not known is not known the same way in every sample
 //   paths  the same sum in an order that the answer chooses (tasks/paths.h): samples go different ways, and err in
 //          different places
-#include <algorithm>
-
-#include "experiments/evaluate/answers.h"
 #include "experiments/evaluate/interview.h"
 #include "experiments/results/voting.h"
 #include "experiments/statistics/curves.h"
@@ -31,17 +28,14 @@ struct Keys : StudyKeys {
   Key<int32_t> length{this, "length", {8}, "digits in a chain problem", 2, 1000};
   Key<int32_t> paths_length{this, "paths_length", {5}, "digits in a paths problem", 2, 26};
   Key<int32_t> paths_steps{this, "paths_steps", {500}, "optimizer steps of the paths task", 1};
-  Key<Integers> samples{this,
-                        "samples",
-                        {{1, 2, 4, 8, 16}, {1, 2, 4, 8, 16, 32, 64}},
-                        "answers to a question: each k of maj@k and pass@k",
-                        1};
+  Key<Integers> samples = Key<Integers>(this, "samples", {{1, 2, 4, 8, 16}, {1, 2, 4, 8, 16, 32, 64}},
+                                        "answers to a question: each k of maj@k and pass@k", 1);
   // Wang et al. (2022) draw 40 samples at 0.5 to 0.7, the usual harness 64 at 0.2.
   Key<Numbers> temperatures{this, "temperatures", {{.5, 1}, {.5, 1}, {.2, .5, .7, 1}}, "of the samples", .01};
   // A model that knows something and not all: the others are not in the claims.
-  Key<double> least{this, "least", {.2}, "claims: greedy accuracy from which a model is in them", 0, 1};
-  Key<double> most{this, "most", {.9}, "claims: greedy accuracy up to which a model is in them", 0, 1};
-  Key<double> margin{this, "margin", {.05}, "claims: a difference of accuracies that counts", 0, 1};
+  Share least{this, "least", {.2}, "claims: greedy accuracy from which a model is in them"};
+  Share most{this, "most", {.9}, "claims: greedy accuracy up to which a model is in them"};
+  Share margin{this, "margin", {.05}, "claims: a difference of accuracies that counts"};
 
   std::shared_ptr<tasks::Task> task(std::string_view name) const {
     if (name == "paths") return std::make_shared<tasks::PathsTask>(tasks::PathsOptions{.length = paths_length});
@@ -68,51 +62,39 @@ std::string vote(int32_t count) { return fmt::format("maj@{}", count); }
 std::string pass(int32_t count) { return fmt::format("pass@{}", count); }
 
 // The greedy answer, and k samples of every question.
-class Asking : public InterviewOf<Keys> {
- public:
+struct Asking : InterviewOf<Keys> {
   using InterviewOf::InterviewOf;
 
   void ask(Evaluator& evaluator, int64_t, bool, std::span<Cell> cells,
            std::vector<SampleLine>& samples) const override {
-    const ArmAnswers greedy =
-        evaluator.answer(*task_, 0, k_.sweep.test_items, static_cast<uint32_t>(k_.sweep.test_seed));
-    add_answer_lines(*task_, cells, greedy, samples);
-    for (const double temperature : *k_.temperatures) sample(evaluator.decoder(), temperature, cells, greedy, samples);
+    const auto seed = static_cast<uint32_t>(k.sweep.test_seed);
+    const ArmAnswers greedy = evaluator.answer(*task, 0, k.sweep.test_items, seed);
+    add_answer_lines(*task, cells, greedy, samples);
+    std::vector<tasks::Item> asked;
+    for (const tasks::Item& item : greedy.items) asked.insert(asked.end(), most(), item);
+    for (const double temperature : *k.temperatures) {
+      evaluator.decoder().set_sampling(temperature, seed);
+      const ArmAnswers drawn = evaluator.write(*task, asked);
+      evaluator.decoder().set_sampling(0, 0);
+      for (size_t e = 0; e < cells.size(); ++e) add_lines(cells[e].cell, temperature, greedy, drawn, e, samples);
+    }
   }
 
  private:
+  size_t most() const { return static_cast<size_t>(k.samples->back()); }
+
   // A line a sample, and a line a question with its votes.
-  void sample(Decoder& decoder, double temperature, std::span<Cell> cells, const ArmAnswers& greedy,
-              std::vector<SampleLine>& samples) const {
-    const auto most = static_cast<size_t>(k_.samples->back());
-    const auto block = static_cast<size_t>(task_->block_size());
-    std::vector<DecodeRow> rows;
-    for (const tasks::Item& item : greedy.items) {
-      DecodeRow row;
-      row.tokens.assign(block, task_->padding_token());
-      std::copy(item.prompt().begin(), item.prompt().end(), row.tokens.begin());
-      row.length = item.prompt_length;
-      rows.insert(rows.end(), most, row);
-    }
-    const int32_t start = greedy.items.front().prompt_length;
-    const int32_t length = greedy.items.front().answer_length;
-    decoder.set_sampling(temperature, static_cast<uint32_t>(k_.sweep.test_seed));
-    const auto written = decoder.decode(std::vector(cells.size(), rows), start, start + length, task_->padding_token());
-    decoder.set_sampling(0, 0);
-    for (size_t e = 0; e < cells.size(); ++e) {
-      const auto greedy_responses = responses_of(greedy, e);
-      for (size_t i = 0; i < greedy.items.size(); ++i) {
-        std::vector<int32_t> finals;
-        for (size_t s = 0; s < most; ++s) {
-          const size_t first = (i * most + s) * block + static_cast<size_t>(start);
-          const auto response = std::span(written[e]).subspan(first, static_cast<size_t>(length));
-          finals.push_back(response.back());
-          samples.push_back(answer_line(*task_, cells[e].cell, greedy.items[i], i, response));
-          samples.back().arm = arm_of(temperature) + " sample";
-        }
-        samples.push_back(
-            voted_line(cells[e].cell, temperature, greedy.items[i], i, finals, greedy_responses[i].back()));
+  void add_lines(const std::string& cell, double temperature, const ArmAnswers& greedy, const ArmAnswers& drawn,
+                 size_t member, std::vector<SampleLine>& samples) const {
+    const auto sure = responses_of(greedy, member), responses = responses_of(drawn, member);
+    for (size_t i = 0; i < greedy.items.size(); ++i) {
+      std::vector<int32_t> finals;
+      for (size_t s = i * most(); s < (i + 1) * most(); ++s) {
+        finals.push_back(responses[s].back());
+        samples.push_back(answer_line(*task, cell, greedy.items[i], i, responses[s]));
+        samples.back().arm = arm_of(temperature) + " sample";
       }
+      samples.push_back(voted_line(cell, temperature, greedy.items[i], i, finals, sure[i].back()));
     }
   }
 
@@ -125,16 +107,16 @@ class Asking : public InterviewOf<Keys> {
     line.cell = cell;
     line.arm = arm_of(temperature);
     line.index = static_cast<int64_t>(index);
-    line.prompt = task_->decode(item.prompt());
-    line.target = task_->decode(std::vector{target});
-    line.response = task_->decode(std::vector{winner});
+    line.prompt = task->decode(item.prompt());
+    line.target = task->decode(std::vector{target});
+    line.response = task->decode(std::vector{winner});
     line.correct = line.chain_correct = winner == target;
-    for (const int32_t k : *k_.samples) {
+    for (const int32_t k : *k.samples) {
       line.measures.emplace_back(vote(k), majority_at_k(finals, target, k));
       line.measures.emplace_back(pass(k), pass_at_k(count, right, k));
     }
     const double voted = line.correct ? 1 : 0;
-    const std::string most = vote(k_.samples->back());
+    const std::string most = vote(k.samples->back());
     line.measures.emplace_back(most + " - greedy", voted - (greedy == target ? 1 : 0));
     line.measures.emplace_back(most + " - single", voted - static_cast<double>(right) / static_cast<double>(count));
     return line;
@@ -201,12 +183,13 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   return list;
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "test_time",
-    .title = "More answers to one question",
-    .question =
-        "Does a vote over sampled chains of thought beat one chain, and does it take several paths to the answer?",
-    .functions = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head =
+        {"test_time", "More answers to one question",
+         "Does a vote over sampled chains of thought beat one chain, and does it take several paths to the answer?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
     .caveats = {
         "These models are stopped early: a model that is always right, or always guesses, gains nothing from a vote, "
         "and is left out of the claims.",
@@ -215,7 +198,4 @@ const StudyOf<Keys> kStudy = {
         "Differences are paired by question; the unit of their intervals is the question, not the training.",
         "The greedy answer costs one answer's tokens, a vote k of them: compare at the same place of the axis."}};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

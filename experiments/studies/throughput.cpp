@@ -6,14 +6,11 @@
 // Each entry is a cell: a decoder's whole step (data ring, forward, backward, clipping, AdamW), as every study trains
 // it. A sample is the mean of as many steps as make sample_gflop; numbers are medians of samples. metrics.jsonl has
 // every sample, throughput.csv a line an entry. An entry that is finished is never measured again.
-#include <algorithm>
 #include <charconv>
 #include <chrono>
-#include <cmath>
 #include <cstring>
 #include <sstream>
 
-#include "experiments/base/join.h"
 #include "experiments/profile/ceilings.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/markov.h"
@@ -31,28 +28,21 @@ constexpr int64_t kMostSkipped = 16;
 struct Keys : KeySet {
   Keys() { sweep.ensemble_size = std::numeric_limits<int32_t>::max(); }  // an entry is one ensemble, whatever its size
   SweepOptions sweep;
-  Key<Words> models{
-      this,
-      "models",
+  Key<Words> models = Key<Words>(
+      this, "models",
       {{"27.5k", "104k", "818k", "10.8M"},
        {"27.5k", "104k", "818k", "10.8M", "124M"},
        {"27.5k", "104k", "818k", "10.8M", "124M", "355M", "774M", "1558M"}},
-      "names, or sizes such as 'V16 T32 L2 C32 H2 B64': vocabulary, tokens, layers, width, heads, sequences of a step"};
-  Key<Words> dtypes{this,
-                    "dtypes",
-                    {{"f32", "bf16", "f16"}},
-                    "of activations, as far as the device stores them",
-                    {"f32", "bf16", "f16"}};
+      "names, or sizes such as 'V16 T32 L2 C32 H2 B64': vocabulary, tokens, layers, width, heads, sequences of a step");
+  Key<Words> dtypes = Key<Words>(this, "dtypes", {{"f32", "bf16", "f16"}},
+                                 "of activations, as far as the device stores them", {"f32", "bf16", "f16"});
   Key<Integers> members{this, "members", {{1, 4}, {1, 8}, {1, 8, 64}}, "models of an ensemble", 1, 4096};
   Key<int32_t> repetitions{this, "repetitions", {3, 5, 9}, "samples of which the median is taken", 1};
   Key<int32_t> warm_up{this, "warm_up", {1, 1, 2}, "samples before them", 1};
   Key<double> sample_gflop{
       this, "sample_gflop", {2, 4, 1000}, "steps of a sample: as many as make this, from 1 to 64", 0};
-  Key<double> most_gflop{this,
-                         "most_gflop",
-                         {10, 1200, 0},
-                         "of a step: larger ones are left out, but for single models in f32; 0: none",
-                         0};
+  Key<double> most_gflop = Key<double>(this, "most_gflop", {10, 1200, 0},
+                                       "of a step: larger ones are left out, but for single models in f32; 0: none", 0);
 };
 
 struct Rung {
@@ -275,43 +265,37 @@ void write_tables(const Keys&, StudyRun& run) {
 }
 
 // A measure against size, a line a variant.
-Figure against_size(Curves curves, const StudyResult& result, const std::string& measure) {
-  for (const Cell& cell : result.cells) {
-    const Measure& one = *cell.find_measure(measure);
-    const double error = one.n > 1 ? one.standard_error : kNoValue;
-    curves.add(cell.variant, {static_cast<double>(cell.parameters), one.mean, one.mean - error, one.mean + error});
-  }
-  return curves.figure();
-}
-
 std::vector<Figure> figures(const Keys&, const StudyResult& result) {
-  const FigureAxis size{"parameters", true};
-  const Curves tokens("Tokens per second by size",
-                      "All members together, data and optimizer included; whiskers are standard errors.", size,
-                      {"tokens per second", true});
-  const Curves peak("Share of the measured peak by size",
-                    "Products alone over what f32 multiply-adds reach on this device at best.", size,
-                    {"% of the f32 peak", true});
-  const Curves memory("Planned memory by size", "State, outputs and the arena of a step.", size, {"MiB", true});
-  const Curves dispatches("Dispatches of a step by size", "From the plan.", size, {"dispatches"});
-  return {against_size(tokens, result, "tokens_per_second"), against_size(peak, result, "percent_of_peak"),
-          against_size(memory, result, "planned_mib"), against_size(dispatches, result, "dispatches")};
+  const auto figure = [&](const char* measure, const char* title, const char* note, const FigureAxis& y) {
+    Curves curves(title, note, {"parameters", true}, y);
+    for (const Cell& cell : result.cells) {
+      const Measure& one = *cell.find_measure(measure);
+      const double error = one.n > 1 ? one.standard_error : kNoValue;
+      curves.add(cell.variant, {static_cast<double>(cell.parameters), one.mean, one.mean - error, one.mean + error});
+    }
+    return curves.figure();
+  };
+  return {
+      figure("tokens_per_second", "Tokens per second by size",
+             "All members together, data and optimizer included; whiskers are standard errors.",
+             {"tokens per second", true}),
+      figure("percent_of_peak", "Share of the measured peak by size",
+             "Products alone over what f32 multiply-adds reach on this device at best.", {"% of the f32 peak", true}),
+      figure("planned_mib", "Planned memory by size", "State, outputs and the arena of a step.", {"MiB", true}),
+      figure("dispatches", "Dispatches of a step by size", "From the plan.", {"dispatches"})};
 }
-
-// It measures and claims nothing; what is fast enough is for its reader to say.
-const StudyOf<Keys> kStudy = {
-    .name = "throughput",
-    .title = "How fast a training step is, by size",
-    .question =
-        "What do size, ensembles and 16-bit activations do to tokens per second, to the share of the device's peak, "
-        "and to memory?",
-    .functions = {.check = check_keys, .experiments = experiments, .figures = figures},
-    .caveats = {"Times are wall clock: whatever else ran on the machine is in them.",
-                "The peak is that of f32 multiply-adds, whatever activations are stored in.",
-                "Sizes differ in depth, length and batch as well: a line joins models, it is no law."},
-    .finish = write_tables};
 
 }  // namespace
-}  // namespace surtsey::experiments
 
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }
+// It measures and claims nothing; what is fast enough is for its reader to say.
+const StudyProgram kStudy =
+    StudyOf<Keys>{.head = {"throughput", "How fast a training step is, by size",
+                           "What do size, ensembles and 16-bit activations do to tokens per second, to the share of "
+                           "the device's peak, and to memory?"},
+                  .parts = {.check = check_keys, .experiments = experiments, .figures = figures},
+                  .caveats = {"Times are wall clock: whatever else ran on the machine is in them.",
+                              "The peak is that of f32 multiply-adds, whatever activations are stored in.",
+                              "Sizes differ in depth, length and batch as well: a line joins models, it is no law."},
+                  .finish = write_tables};
+
+}  // namespace surtsey::experiments

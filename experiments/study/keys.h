@@ -106,6 +106,12 @@ class Key {
 Integers up_to(int32_t last);   // 0 .. last
 Integers seeds(int32_t count);  // so many seeds of a study, from 0 on
 
+// A number from 0 to 1.
+struct Share : Key<double> {
+  Share(KeySet* set, std::string name, std::initializer_list<double> scales, std::string help)
+      : Key(set, std::move(name), scales, std::move(help), 0, 1) {}
+};
+
 // What the keys that every sweep has are at each scale. Those of the model and its training are keys only where they
 // have a value here; the others always are, with what most studies have.
 struct StudyScales {

@@ -286,35 +286,30 @@ Judge above_in_pairs(std::vector<std::pair<Pick, Pick>> pairs, Score score) {
   };
 }
 
-Growth growth(std::string name, Pick pick, std::string arm, int place) {
-  Growth made{std::move(name), place};
-  made.counts = [=](const StudyResult& result) {
-    std::vector<SizeCount> counts;
-    for (const Cell* cell : pick.of(result))
-      counts.push_back(size_count(static_cast<double>(cell->parameters), cell->arm(arm)));
-    return counts;
-  };
-  made.seeds = [=](const StudyResult& result) { return count_seeds(pick.of(result)); };
-  made.chance = [=](const StudyResult& result) {
-    const Cells own = pick.of(result);
-    return own.empty() ? 0 : own.front()->chance;
-  };
-  return made;
+Cells Growth::of(const StudyResult& result) const {
+  Cells all;
+  for (const Pick& pick : picks)
+    for (const Cell* cell : pick.of(result)) all.push_back(cell);
+  return all;
 }
 
 std::optional<ThresholdFit> fit(const Growth& growth, const StudyResult& result, double confidence) {
-  const std::vector<SizeCount> counts = growth.counts(result);
-  std::set<double> sizes;
-  for (const SizeCount& one : counts) sizes.insert(one.size);
-  if (sizes.size() < 2) return {};
-  return fit_threshold(counts, growth.chance(result), confidence);
+  const Cells cells = growth.of(result);
+  std::vector<SizeCount> counts;
+  std::set<double> places;
+  for (const Cell* cell : cells) {
+    counts.push_back(size_count(growth.value(*cell), cell->arm(growth.arm)));
+    places.insert(counts.back().size);
+  }
+  if (places.size() < 2) return {};
+  return fit_threshold(counts, cells.front()->chance, confidence);
 }
 
 Judge rises_sharply(Growth growth) {
   return [=](const StudyResult& result, double confidence) {
     const auto found = fit(growth, result, confidence);
     if (!found) return Judgement{Verdict::kInconclusive, "fewer than two sizes", 0};
-    return Judgement{sharp(*found), text_of(growth, *found), growth.seeds(result)};
+    return Judgement{sharp(*found), text_of(growth, *found), count_seeds(growth.of(result))};
   };
 }
 
@@ -326,7 +321,7 @@ Judge thresholds_in_order(std::vector<Growth> growths) {
       const auto found = fit(one, result, corrected(confidence, growths.size()));
       if (!found) continue;
       fits.emplace_back(one.place, *found);
-      parts.say(one.name + " " + text_of(one, *found), one.seeds(result));
+      parts.say(one.name + " " + text_of(one, *found), count_seeds(one.of(result)));
     }
     for (const auto& [place, early] : fits) {
       for (const auto& [later, late] : fits) {
@@ -381,7 +376,7 @@ Judgement Parts::judgement(std::string missing) const {
   return {all_of(verdicts_), evidence_.empty() ? std::move(missing) : join(evidence_, "; "), seeds_};
 }
 
-Judge every_part(std::vector<std::pair<std::string, Judge>> parts) {
+Judge every_part(std::vector<NamedJudge> parts) {
   return [=](const StudyResult& result, double confidence) {
     Parts whole;
     for (const auto& [name, judge] : parts) {

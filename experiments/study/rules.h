@@ -101,17 +101,18 @@ Judge above_in_pairs(std::vector<std::pair<Pick, Pick>> pairs, Score score);
 
 // ---- Thresholds in size --------------------------------------------------------------------
 
-// How right answers grow with a dial: parameters, examples.
+// How right answers of an arm grow with a dial: parameters, examples.
 struct Growth {
   std::string name;
+  std::vector<Pick> picks;
+  std::string arm;
   int place = 0;  // in the order of appearance
   std::string dial = "parameters";
-  std::function<std::vector<SizeCount>(const StudyResult&)> counts;
-  std::function<int64_t(const StudyResult&)> seeds;
-  std::function<double(const StudyResult&)> chance;
+  std::function<double(const Cell&)> value = &Cell::parameters;  // where a model stands on the dial
+
+  Cells of(const StudyResult& result) const;
 };
-// Of the exact match of one arm against parameters.
-Growth growth(std::string name, Pick pick, std::string arm, int place = 0);
+// Nothing for fewer than two places on the dial.
 std::optional<ThresholdFit> fit(const Growth& growth, const StudyResult& result, double confidence);
 
 // It rises sharply, by statistics/threshold.h.
@@ -139,7 +140,8 @@ class Parts {
   int64_t seeds_ = 0;
 };
 // Named judges as one; what a judge leaves open for want of models does not count.
-Judge every_part(std::vector<std::pair<std::string, Judge>> parts);
+using NamedJudge = std::pair<std::string, Judge>;
+Judge every_part(std::vector<NamedJudge> parts);
 
 std::vector<double> values(const Cells& cells, const Score& score);
 std::map<int64_t, Cells> by_size(const Cells& cells);  // by their number of parameters

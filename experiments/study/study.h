@@ -13,8 +13,14 @@
 //
 // Exit status: 0; 1 after an error, with one message on stderr; 2 for a wrong command line or a scale that there is
 // not; 130 after an interrupt.
+//
+// A study includes this for the whole vocabulary: keys, rules, curves.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+
+#include "experiments/base/join.h"
 #include "experiments/study/curves.h"
 #include "experiments/study/keys.h"
 #include "experiments/sweeps/experiments.h"
@@ -26,34 +32,40 @@ using ClaimRow = DeclaredClaim;
 
 // What a study makes of its keys. What it has not it leaves out.
 template <class K>
-struct StudyFunctions {
+struct StudyParts {
   // UserError for keys that do not go together. Before anything is built of them, and after check_sweep_options() of
   // StudyKeys.
   void (*check)(const K& keys) = nullptr;
-  // UserError for files that the study reads and that are not there. Before a run, not before a plan, which may come
-  // before what they are made by.
-  void (*check_inputs)(const K& keys) = nullptr;
   std::vector<Experiment> (*experiments)(const K& keys) = nullptr;
   // Every claim that the study can judge; the key `claims` chooses among them.
   std::vector<ClaimRow> (*claims)(const K& keys) = nullptr;
   std::vector<Figure> (*figures)(const K& keys, const StudyResult& result) = nullptr;
-  // Beside the keys: what follows from them, or from the result.
-  Facts (*settings)(const K& keys, const StudyResult& result) = nullptr;
-  // After the last experiment: files of the study's own, or cells that nobody trains.
-  void (*finish)(const K& keys, StudyRun& run) = nullptr;
-  // What this scale trains only on request, in a hint such as "--problems=arithmetic"; null: all of it.
-  const char* (*on_request)(const K& keys) = nullptr;
+};
+
+struct StudyHead {
+  const char* name;      // of its program
+  const char* title;     // of its page
+  const char* question;  // one or two sentences
 };
 
 // A study whose keys are of type K.
 template <class K>
 struct StudyOf {
-  const char* name;
-  const char* title;
-  const char* question;
-  StudyFunctions<K> functions;
+  StudyHead head;
+  StudyParts<K> parts;
   // What a reader must know beside the keys and what the report derives; {keys} are filled in.
   std::vector<std::string> caveats = {};
+
+  // What few studies have.
+  // UserError for files that the study reads and that are not there. Before a run, not before a plan, which may come
+  // before what they are made by.
+  void (*check_inputs)(const K& keys) = nullptr;
+  // Settings beside the keys: what follows from them, or from the result.
+  Facts (*settings)(const K& keys, const StudyResult& result) = nullptr;
+  // After the last experiment: files of the study's own, or cells that nobody trains.
+  void (*finish)(const K& keys, StudyRun& run) = nullptr;
+  // What this scale trains only on request, in a hint such as "--problems=arithmetic"; null: all of it.
+  const char* (*on_request)(const K& keys) = nullptr;
 };
 
 // The same with its keys bound: what every command works with.
@@ -72,43 +84,55 @@ struct Study {
 
 template <class K>
 Study bind(const StudyOf<K>& of, K& keys) {
-  Study study{of.name, of.title, of.question, &keys, &keys.sweep};
+  Study study{of.head.name, of.head.title, of.head.question, &keys, &keys.sweep};
   const auto call = [&keys](auto function, auto&... arguments) {
     if (function != nullptr) function(keys, arguments...);
   };
   study.check = [=, &of, &keys] {
     if constexpr (std::is_base_of_v<StudyKeys, K>) check_sweep_options(keys.sweep);
-    call(of.functions.check);
+    call(of.parts.check);
   };
-  study.check_inputs = [=, &of] { call(of.functions.check_inputs); };
+  study.check_inputs = [=, &of] { call(of.check_inputs); };
   study.experiments = [&] {
-    return of.functions.experiments == nullptr ? std::vector<Experiment>() : of.functions.experiments(keys);
+    return of.parts.experiments == nullptr ? std::vector<Experiment>() : of.parts.experiments(keys);
   };
   study.claims = [&] {
     std::vector<DeclaredClaim> rows;
-    if (of.functions.claims != nullptr) rows = of.functions.claims(keys);
+    if (of.parts.claims != nullptr) rows = of.parts.claims(keys);
     for (DeclaredClaim& row : rows) row.statement = keys.fill(row.statement);
     return rows;
   };
   study.describe = [&](StudyResult& result) {
     result.settings = keys.settings();
-    if (of.functions.settings != nullptr)
-      for (auto& fact : of.functions.settings(keys, result)) result.settings.push_back(std::move(fact));
-    if (of.functions.figures != nullptr) result.figures = of.functions.figures(keys, result);
+    if (of.settings != nullptr)
+      for (auto& fact : of.settings(keys, result)) result.settings.push_back(std::move(fact));
+    if (of.parts.figures != nullptr) result.figures = of.parts.figures(keys, result);
     for (const std::string& caveat : of.caveats) result.caveats.push_back(keys.fill(caveat));
   };
-  study.finish = [=, &of](StudyRun& run) { call(of.functions.finish, run); };
-  study.on_request = [&] { return of.functions.on_request == nullptr ? nullptr : of.functions.on_request(keys); };
+  study.finish = [=, &of](StudyRun& run) { call(of.finish, run); };
+  study.on_request = [&] { return of.on_request == nullptr ? nullptr : of.on_request(keys); };
   return study;
 }
 
 int run_study(int argc, char** argv, const Study& study);
 
-// The whole program of a study.
-template <class K>
-int run_study(int argc, char** argv, const StudyOf<K>& of) {
-  K keys;
-  return run_study(argc, argv, bind(of, keys));
-}
+// A study whatever its keys: a whole program.
+class StudyProgram {
+ public:
+  template <class K>
+  StudyProgram(StudyOf<K> study)
+      : main_([study = std::move(study)](int argc, char** argv) {
+          K keys;
+          return run_study(argc, argv, bind(study, keys));
+        }) {}
+
+  int main(int argc, char** argv) const { return main_(argc, argv); }
+
+ private:
+  std::function<int(int, char**)> main_;
+};
+
+// Every file of studies/ has one; main() in main.cpp runs it.
+extern const StudyProgram kStudy;
 
 }  // namespace surtsey::experiments

@@ -51,7 +51,7 @@ struct TinyKeys : StudyKeys {
                    .selection_steps = {20},
                    .test_items = {30},
                    .log_interval = {10}}) {}
-  Key<double> learned{this, "learned", {.5, .6}, "claims: exact match from which a model has learned", 0, 1};
+  Share learned{this, "learned", {.5, .6}, "claims: exact match from which a model has learned"};
   Key<bool> follow_ups{this, "follow_ups", {false}, "train the control and the other budget"};
   TinyTask task;
 };
@@ -82,10 +82,8 @@ std::vector<ClaimRow> tiny_claims(const TinyKeys& k) {
        every_seed(cells("", "joint"), is(exact_match("cot"), at_least(k.learned)))}};
 }
 
-const StudyOf<TinyKeys> kTiny = {.name = "tiny",
-                                 .title = "A tiny study",
-                                 .question = "Does the frame hold?",
-                                 .functions = {.experiments = tiny_experiments, .claims = tiny_claims},
+const StudyOf<TinyKeys> kTiny = {.head = {"tiny", "A tiny study", "Does the frame hold?"},
+                                 .parts = {.experiments = tiny_experiments, .claims = tiny_claims},
                                  .caveats = {"Tiny: {widths}."}};
 
 int run_tiny(TinyKeys& keys, std::vector<std::string> words) {
