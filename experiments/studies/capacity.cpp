@@ -56,13 +56,11 @@ std::vector<Experiment> experiments(const Keys& k) {
   std::vector<Experiment> list;
   for (const int32_t facts : *k.facts) {
     const auto data = task_of(k, facts);
-    for (const int32_t exposures : *k.exposures) {
+    for (const int32_t often : *k.exposures) {
       for (const int32_t width : k.sweep.widths) {
-        Experiment& one =
-            list.emplace_back(sweep_experiment(k.sweep, "facts", variant_of(facts, exposures), data, width));
-        one.steps = std::max(1, static_cast<int32_t>(std::lround(double(facts) * exposures / k.sweep.batch_size)));
-        one.optimizer = recipe_optimizer(one.steps);
-        one.optimizer->weight_decay = 0;
+        Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "facts", variant_of(facts, often), data, width));
+        one.steps = std::max(1, static_cast<int32_t>(std::lround(double(facts) * often / k.sweep.batch_size)));
+        one.optimizer = recipe_optimizer(one.steps, 0);
       }
     }
   }

@@ -51,8 +51,7 @@ void check_keys(const Keys& k) {
   for (const int32_t width : *k.control_widths)
     check(has(k.sweep.widths, width),
           "control_widths: {} is not among widths; a control is compared with the joint model of its size", width);
-  check(k.depths->size() == k.depth_widths->size(), "depths has {} numbers and depth_widths {}: they go together",
-        k.depths->size(), k.depth_widths->size());
+  check_together(*k.depths, "depths", *k.depth_widths, "depth_widths");
 }
 
 std::vector<Experiment> experiments(const Keys& k) {

@@ -61,8 +61,7 @@ struct Keys : StudyKeys {
              .steps = {500, 1000, 4000},
              .batch_size = {128, 256},
              .test_items = {1000, 1000, 10'000}}) {
-    std::vector<std::string> names;
-    for (const Ability& one : abilities) names.push_back(one.name);
+    const Words names = names_of(abilities);
     add("tasks", &tasks, {{"chain", "parity", "unscramble"}, names}, "abilities to train, one model each", kNone, kNone,
         names);
     for (Ability& one : abilities) {
@@ -195,21 +194,22 @@ std::vector<ClaimRow> claims(const Keys& k) {
   std::map<int, std::vector<std::string>> places;
   std::vector<Growth> growths;
   for (const Ability& one : k.chosen()) {
-    rows.push_back({one.name + "_emerges",
-                    one.name + ": the smallest size is within {chance_margin} of chance and the largest has exact "
-                               "match of at least {solved}, in every seed.",
-                    emerges(k, one)});
-    rows.push_back({one.name + "_loss",
-                    one.name + ": wherever exact match is at least {solved}, the loss per answer token is at most "
-                               "{loss_ratio} of the smallest size's in every seed.",
-                    leaves_its_plateau(k, one)});
-    rows.push_back(
-        {one.name + "_threshold",
-         fmt::format(
-             "{}: exact match rises sharply, from 10% to 90% of its rise in less than {} decades of parameters, and a "
-             "threshold explains it better than a constant or a line in log N; at least {} sizes.",
-             one.name, kSharpWidth, kThresholdSizes),
-         rises_sharply(one.growth())});
+    const auto claim = [&](const char* about, const std::string& statement, Judge judge) {
+      rows.push_back({one.name + about, one.name + ": " + statement, std::move(judge)});
+    };
+    claim("_emerges",
+          "the smallest size is within {chance_margin} of chance and the largest has exact match of at least {solved}, "
+          "in every seed.",
+          emerges(k, one));
+    claim("_loss",
+          "wherever exact match is at least {solved}, the loss per answer token is at most {loss_ratio} of the "
+          "smallest size's in every seed.",
+          leaves_its_plateau(k, one));
+    claim("_threshold",
+          fmt::format("exact match rises sharply, from 10% to 90% of its rise in less than {} decades of parameters, "
+                      "and a threshold explains it better than a constant or a line in log N; at least {} sizes.",
+                      kSharpWidth, kThresholdSizes),
+          rises_sharply(one.growth()));
     places[one.place].push_back(one.name);
     growths.push_back(one.growth());
   }

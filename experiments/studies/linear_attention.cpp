@@ -42,8 +42,7 @@ std::vector<Experiment> experiments(const Keys& k) {
     one.learning_rates = k.sweep.learning_rates;
     one.generated = data;
     one.model = linear_attention_config(k.regression(), 1, width);
-    one.optimizer = recipe_optimizer(one.steps);
-    one.optimizer->weight_decay = 0;  // it would pull the predictions below the optimum's
+    one.optimizer = recipe_optimizer(one.steps, 0);  // weight decay would pull the predictions below the optimum's
   }
   return list;
 }

@@ -45,10 +45,9 @@ struct Keys : StudyKeys {
 };
 
 void check_keys(const Keys& k) {
-  for (const auto* list : {&k.widths, &k.layers, &k.heads})
-    check((*list)->size() == k.dimensions->size(),
-          "dimensions has {} numbers and widths, layers or heads {}: they go together", k.dimensions->size(),
-          (*list)->size());
+  check_together(*k.dimensions, "dimensions", *k.widths, "widths");
+  check_together(*k.dimensions, "dimensions", *k.layers, "layers");
+  check_together(*k.dimensions, "dimensions", *k.heads, "heads");
   check_some(*k.function_rates, "function_rates");
   check_some(*k.diversity_rates, "diversity_rates");
   check_once(*k.log_tasks, "log_tasks");
@@ -74,9 +73,8 @@ std::vector<Experiment> experiments(const Keys& k) {
     one.learning_rates = rates;
     one.steps = steps;
     one.batch_size = batch_size;
-    one.optimizer = recipe_optimizer(steps);
+    one.optimizer = recipe_optimizer(steps, 0);
     one.optimizer->beta2 = .999;
-    one.optimizer->weight_decay = 0;
   };
   for (size_t i = 0; has(*k.parts, "functions") && i < k.dimensions->size(); ++i) {
     const int32_t d = k.dimensions->at(i);

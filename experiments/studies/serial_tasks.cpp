@@ -50,12 +50,6 @@ const std::vector<Published> kPublished = {
     {"edit_distance", 20, {{{.4255, .0530}, {.5792, .0298}, {.6395, .0476}}}},
 };
 
-Words family_names() {
-  Words names;
-  for (const Family& family : kFamilies) names.push_back(family.name);
-  return names;
-}
-
 // One problem of one size.
 struct Problem {
   const Family* family;
@@ -87,7 +81,8 @@ struct Keys : StudyKeys {
     }
   }
   std::array<Integers, 4> sizes;  // of each family
-  Key<Words> problems{this, "problems", {{}, {"arithmetic"}, family_names()}, "which are trained", family_names()};
+  Key<Words> problems{
+      this, "problems", {{}, {"arithmetic"}, names_of(kFamilies)}, "which are trained", names_of(kFamilies)};
   Key<int32_t> width{this, "width", {64, 256}, "n_embd", 2};
   Key<int32_t> heads{this, "heads", {4}, "n_head", 1};
   Key<int32_t> steps_layers{this, "steps_layers", {3}, "blocks of models that write steps down", 1};
@@ -142,9 +137,7 @@ Experiment experiment(const Keys& k, const Problem& problem, std::shared_ptr<tas
   one.model->embedding_norm = true;
   one.model->activation = Activation::gelu_tanh;
   one.model->initialisation = InitialisationScheme::recipe;
-  one.optimizer = recipe_optimizer(k.sweep.steps);
-  one.optimizer->beta2 = k.beta2;
-  one.optimizer->clip_norm = k.clip_norm;
+  one.optimizer = graph::OptimizerConfig{.beta2 = k.beta2, .clip_norm = k.clip_norm};
   one.optimizer->schedule = {graph::Decay::linear, k.warmup_steps, k.sweep.steps, 0};
   return one;
 }

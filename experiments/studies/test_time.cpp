@@ -43,12 +43,6 @@ struct Keys : StudyKeys {
   }
 };
 
-template <class T>
-void check_rising(const std::vector<T>& list, const char* name) {
-  check(!list.empty() && std::adjacent_find(list.begin(), list.end(), std::greater_equal<>()) == list.end(),
-        "{} must rise", name);
-}
-
 void check_keys(const Keys& k) {
   check(k.sweep.learning_rates.size() == 1,
         "learning_rates: these models stop early on purpose, one rate is not chosen among others");

@@ -163,12 +163,9 @@ PackResult time_steps(const Keys& k, const Entry& entry, double peak_gflops, eng
     rates.push_back(static_cast<double>(entry.tokens_per_step()) / seconds);
     gflops.push_back(gflop / seconds);
     percents.push_back(100 * gflops.back() / peak_gflops);
-    result.metrics.push_back({cell.cell,
-                              done,
-                              done * entry.tokens_per_step(),
-                              {{"step_ms", milliseconds.back()},
-                               {"tokens_per_second", rates.back()},
-                               {"percent_of_peak", percents.back()}}});
+    MetricLine& line = result.metrics.emplace_back(cell.cell, done, done * entry.tokens_per_step());
+    line.values = {
+        {"step_ms", milliseconds.back()}, {"tokens_per_second", rates.back()}, {"percent_of_peak", percents.back()}};
   }
   const auto planned = [](const char* name, double value) { return Measure{name, value, 0, 1}; };
   cell.measures = {
@@ -228,9 +225,7 @@ std::vector<Experiment> experiments(const Keys& k) {
         one.steps = static_cast<int32_t>(entry.sample_steps(k.sample_gflop) * (k.warm_up + k.repetitions));
         one.seeds = seeds(members);
         one.learning_rates = {kLearningRate};
-        one.left_out = [&k, entry, experiment = one](const auto& device) {
-          return left_out(k, entry, experiment, device);
-        };
+        one.left_out = [&k, entry, own = one](const auto& device) { return left_out(k, entry, own, device); };
         one.procedure = [&k, entry, peak](auto& device, const auto& experiment, const auto& list) {
           if (*peak == 0) *peak = measure_ceilings(device, shaders::default_cache_directory()).f32_gflops;
           return time_steps(k, entry, *peak, device, experiment, list);

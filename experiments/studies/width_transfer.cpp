@@ -64,8 +64,7 @@ struct Keys : StudyKeys {
 
 void check_keys(const Keys& k) {
   k.source();
-  check(std::is_sorted(k.sweep.widths.begin(), k.sweep.widths.end()),
-        "widths must rise: the first is what the others are compared with");
+  check_rising(k.sweep.widths, "widths", ": the first is what the others are compared with");
   check(k.coordinate_steps <= k.sweep.steps, "coordinate_steps is {}, more than the {} steps", *k.coordinate_steps,
         k.sweep.steps);
   for (const int32_t width : k.sweep.widths)

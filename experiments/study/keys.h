@@ -10,6 +10,7 @@
 // Help that starts with "claims:" marks a bound: it is no setting of the training.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <initializer_list>
@@ -148,8 +149,30 @@ void check_some(const std::vector<T>& list, const char* key) {
   check(!list.empty(), "{} is empty: there is nothing to train", key);
 }
 
+// UserError unless each value is larger than the one before; `why` says what for.
+template <class T>
+void check_rising(const std::vector<T>& list, const char* key, const char* why = "") {
+  const bool rises = std::adjacent_find(list.begin(), list.end(), std::greater_equal<>()) == list.end();
+  check(rises && !list.empty(), "{} must rise{}", key, why);
+}
+
+// UserError for two lists, one of which says something of each value of the other, that differ in length.
+template <class T, class U>
+void check_together(const std::vector<T>& list, const char* key, const std::vector<U>& other, const char* other_key) {
+  check(list.size() == other.size(), "{} has {} numbers and {} {}: they go together", key, list.size(), other_key,
+        other.size());
+}
+
 // UserError unless the heads share the width evenly.
 void check_heads(int32_t heads, int32_t width);
+
+// Of things that have a name: the words of a key that chooses among them.
+template <class T>
+Words names_of(const std::vector<T>& list) {
+  Words names;
+  for (const T& one : list) names.push_back(one.name);
+  return names;
+}
 
 // Whether a list holds a value.
 template <class T, class U>
