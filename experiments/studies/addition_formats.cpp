@@ -87,14 +87,14 @@ std::string variant_of(int32_t examples) { return fmt::format("n{}", examples); 
 double examples_of(const Cell& cell) { return std::stod(cell.variant.substr(1)); }
 Pick trained(const std::string& format, int32_t examples) { return cells(format, variant_of(examples)); }
 
-Experiment experiment(const Keys& k, const std::string& name, int32_t examples) {
+void add_experiment(const Keys& k, Experiments& list, const std::string& name, int32_t examples) {
   const auto format = tasks::parse_addition_format(name);
   // Formats that write steps down are trained otherwise.
   const bool steps = format == tasks::AdditionFormat::simplified || format == tasks::AdditionFormat::detailed;
   tasks::AdditionTextOptions options{.format = format, .examples = examples, .newline_before = k.newline_before};
   options.context = steps ? k.scratchpad_context : k.context;
   const auto data = std::make_shared<tasks::AdditionText>(options);
-  Experiment one = sweep_experiment(k.sweep, name, variant_of(examples), data, k.width);
+  Experiment& one = list.add(name, variant_of(examples), data, k.width);
   one.interview = std::make_shared<TwoWays>(k, data);
   one.n_layer = k.layers;
   one.learning_rates = k.learning_rates;
@@ -108,14 +108,11 @@ Experiment experiment(const Keys& k, const std::string& name, int32_t examples) 
   one.model->tied = true;
   one.optimizer = graph::OptimizerConfig{.beta2 = .99, .weight_decay = .1};
   one.optimizer->schedule = {graph::Decay::cosine, steps ? *k.scratchpad_warmup_steps : *k.warmup_steps, one.steps, .1};
-  return one;
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   for (const std::string& format : *k.formats)
-    for (const int32_t examples : *k.examples) list.push_back(experiment(k, format, examples));
-  return list;
+    for (const int32_t examples : *k.examples) add_experiment(k, list, format, examples);
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {

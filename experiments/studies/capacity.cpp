@@ -40,8 +40,7 @@ struct Keys : StudyKeys {
 };
 
 auto task_of(const Keys& k, int32_t facts) {
-  return std::make_shared<tasks::FactTask>(
-      tasks::FactOptions{.facts = facts, .relations = k.relations, .values = k.values});
+  return std::make_shared<tasks::FactTask>(tasks::FactOptions{facts, k.relations, k.values});
 }
 
 std::string variant_of(int32_t facts, int32_t exposures) { return fmt::format("{} facts x {}", facts, exposures); }
@@ -52,19 +51,17 @@ void check_keys(const Keys& k) {
   for (const int32_t facts : *k.facts) task_of(k, facts);
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   for (const int32_t facts : *k.facts) {
     const auto data = task_of(k, facts);
     for (const int32_t often : *k.exposures) {
       for (const int32_t width : k.sweep.widths) {
-        Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "facts", variant_of(facts, often), data, width));
+        Experiment& one = list.add("facts", variant_of(facts, often), data, width);
         one.steps = std::max(1, static_cast<int32_t>(std::lround(double(facts) * often / k.sweep.batch_size)));
         one.optimizer = recipe_optimizer(one.steps, 0);
       }
     }
   }
-  return list;
 }
 
 int32_t facts_of(const Cell& cell) { return std::stoi(cell.variant); }

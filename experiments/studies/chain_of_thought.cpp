@@ -54,35 +54,29 @@ void check_keys(const Keys& k) {
   check_together(*k.depths, "depths", *k.depth_widths, "depth_widths");
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
+void experiments(const Keys& k, Experiments& list) {
   const auto task = [&](std::vector<std::string> arms) {
     return std::make_shared<tasks::ChainTask>(
         tasks::ChainOptions{.modulus = k.modulus, .length = k.length, .arms = std::move(arms)});
   };
   const auto joint = task({"cot", "direct"});
-  std::vector<Experiment> list;
-  const auto add = [&](const char* variant, const auto& data, int32_t width) -> Experiment& {
-    return list.emplace_back(sweep_experiment(k.sweep, "", variant, data, width));
-  };
-  const auto third_prompt = [&](const char* variant, const auto& data, int32_t width) {
+  const auto third_prompt = [&](const char* variant, const char* arm, int32_t width) {
     if (!has(*k.controls, variant)) return;
-    Experiment& control = add(variant, data, width);
+    Experiment& control = list.add("", variant, task({"cot", "direct", arm}), width);
     control.rate_of = "joint";
     control.steps = k.sweep.steps * 3 / 2;
   };
-  const auto direct = task({"direct"}), filler = task({"cot", "direct", "filler"}),
-             permuted = task({"cot", "direct", "permuted"});
   for (const int32_t width : k.sweep.widths) {
-    Experiment& headline = add("joint", joint, width);
+    Experiment& headline = list.add("", "joint", joint, width);
     headline.corrupt_arm = headline.given_arm = "cot";
     if (!has(*k.control_widths, width)) continue;
-    if (has(*k.controls, "direct_only")) add("direct_only", direct, width).choose_rate = false;
-    third_prompt("with_filler", filler, width);
-    third_prompt("with_permuted", permuted, width);
+    if (has(*k.controls, "direct_only")) list.add("", "direct_only", task({"direct"}), width).choose_rate = false;
+    third_prompt("with_filler", "filler", width);
+    third_prompt("with_permuted", "permuted", width);
   }
   if (has(*k.controls, "depth"))
-    for (size_t i = 0; i < k.depths->size(); ++i) add("depth", joint, k.depth_widths->at(i)).n_layer = k.depths->at(i);
-  return list;
+    for (size_t i = 0; i < k.depths->size(); ++i)
+      list.add("", "depth", joint, k.depth_widths->at(i)).n_layer = k.depths->at(i);
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {

@@ -49,16 +49,14 @@ void check_keys(const Keys& k) {
     check(has(*k.bits, std::stoi(k.text(key))), "{}: {} is not among bits ({})", key, k.text(key), k.text("bits"));
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
+void experiments(const Keys& k, Experiments& list) {
   const auto task = std::make_shared<tasks::ChainTask>(tasks::ChainOptions{.modulus = k.modulus, .length = k.length});
-  std::vector<Experiment> list;
   for (const int32_t width : k.sweep.widths) {
-    Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "", "f32", task, width));
+    Experiment& one = list.add("", "f32", task, width);
     one.bits = k.bits;
     one.trained_by = k.trained;
     one.trained_variant = "joint";
   }
-  return list;
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {

@@ -137,18 +137,16 @@ void check_keys(const Keys& k) {
   check_once(k.tasks, "tasks");
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   for (const Ability& ability : k.chosen()) {
     const auto task = ability.make(k);
     for (const int32_t width : ability.widths.empty() ? k.sweep.widths : ability.widths) {
-      Experiment& one = list.emplace_back(sweep_experiment(k.sweep, ability.name, ability.variant, task, width));
+      Experiment& one = list.add(ability.name, ability.variant, task, width);
       if (ability.steps > 0) one.steps = ability.steps;
       if (ability.batch_size > 0) one.batch_size = ability.batch_size;
       one.budgets = k.budgets();
     }
   }
-  return list;
 }
 
 // The smallest size is at chance and the largest solves the task, in every seed.

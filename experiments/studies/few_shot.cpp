@@ -30,18 +30,15 @@ struct Keys : StudyKeys {
 
 std::string variant_of(int32_t tasks) { return fmt::format("K{}", tasks); }
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   for (const int32_t width : k.sweep.widths) {
     for (const int32_t count : *k.tasks) {
-      const auto task = std::make_shared<tasks::PermutationTask>(
-          tasks::PermutationOptions{.symbols = k.symbols, .tasks = count, .shots = k.shots});
-      Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "few_shot", variant_of(count), task, width));
+      const auto task = std::make_shared<tasks::PermutationTask>(tasks::PermutationOptions{k.symbols, count, k.shots});
+      Experiment& one = list.add("few_shot", variant_of(count), task, width);
       if (count < 2) continue;  // one task has no other to compare with
       one.probe = std::make_shared<TaskVectors>(task, std::min(k.sweep.test_items, kVectorPrompts), one.n_layer);
     }
   }
-  return list;
 }
 
 // The patched stream at this depth keeps the few-shot accuracy, and another task's does not make it.

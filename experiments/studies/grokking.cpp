@@ -93,12 +93,11 @@ struct Watching : InterviewOf<Keys, tasks::ModularTask> {
   }
 };
 
-std::vector<Experiment> experiments(const Keys& k) {
+void experiments(const Keys& k, Experiments& list) {
   const auto task = std::make_shared<tasks::ModularTask>(k.table());
   const auto watching = std::make_shared<Watching>(k, task);
-  std::vector<Experiment> list;
   for (const char* variant : kVariants) {
-    Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "", variant, task, k.sweep.widths.front()));
+    Experiment& one = list.add("", variant, task, k.sweep.widths.front());
     one.learning_rates = k.sweep.learning_rates;
     one.model = k.model();
     one.optimizer = graph::OptimizerConfig{.beta2 = .98, .clip_norm = 0};
@@ -106,7 +105,6 @@ std::vector<Experiment> experiments(const Keys& k) {
     one.optimizer->schedule = {graph::Decay::none, k.warmup_steps};
     one.interview = watching;
   }
-  return list;
 }
 
 // The step of a moment; infinite: it never came.

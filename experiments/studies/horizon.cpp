@@ -58,12 +58,11 @@ void check_keys(const Keys& k) {
 std::string sum_name(int32_t length) { return fmt::format("sum_of_{}", length); }
 std::string parity_name(const Keys& k) { return fmt::format("parity_of_{}", *k.parity_bits); }
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   const auto add_sum = [&](int32_t length, const char* arm, int32_t width) -> Experiment& {
     const auto task = std::make_shared<tasks::ChainTask>(
         tasks::ChainOptions{.length = length, .arms = {arm}, .held_out_share = k.held_out_share});
-    return list.emplace_back(sweep_experiment(k.sweep, sum_name(length), arm, task, width));
+    return list.add(sum_name(length), arm, task, width);
   };
   const auto train_by_steps = [](Experiment& one, int32_t steps, double rate) {
     one.steps = steps;
@@ -81,9 +80,7 @@ std::vector<Experiment> experiments(const Keys& k) {
       train_by_steps(add_sum(length, "cot", width), k.long_steps, k.cot_learning_rate);
   }
   const std::shared_ptr<tasks::Task> parity = tasks::make_parity(k.parity_bits, {"cot"});
-  list.push_back(sweep_experiment(k.sweep, parity_name(k), "cot", parity, k.parity_width));
-  train_by_steps(list.back(), k.parity_steps, k.parity_rate);
-  return list;
+  train_by_steps(list.add(parity_name(k), "cot", parity, k.parity_width), k.parity_steps, k.parity_rate);
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {

@@ -33,18 +33,16 @@ void check_keys(const Keys& k) {
     check(width > k.dimension, "widths: {} channels cannot hold a token, which has {} numbers", width, k.dimension + 1);
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
+void experiments(const Keys& k, Experiments& list) {
   const auto data = std::make_shared<LinearRegression>(k.regression());
-  std::vector<Experiment> list;
   for (const int32_t width : k.sweep.widths) {
-    Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "regression", "one_layer", nullptr, width));
+    Experiment& one = list.add("regression", "one_layer", nullptr, width);
     one.n_layer = 1;
     one.learning_rates = k.sweep.learning_rates;
     one.generated = data;
     one.model = linear_attention_config(k.regression(), 1, width);
     one.optimizer = recipe_optimizer(one.steps, 0);  // weight decay would pull the predictions below the optimum's
   }
-  return list;
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {

@@ -56,14 +56,13 @@ void check_keys(const Keys& k) {
 Pick of_dimension(int32_t d) { return cells(fmt::format("functions_{}", d), "decoder"); }
 Pick of_tasks(int32_t log_tasks) { return cells("diversity", fmt::format("2^{} tasks", log_tasks)); }
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   const auto add = [&](std::string task, std::string variant, ContextRegressionOptions options, int32_t width,
                        int32_t layers, int32_t heads) -> Experiment& {
     options.test_sequences = k.test_sequences;
     options.validation_sequences = k.sweep.validation_items;
     options.evaluation_rows = k.sweep.evaluation_rows;
-    Experiment& one = list.emplace_back(sweep_experiment(k.sweep, task, variant, nullptr, width));
+    Experiment& one = list.add(task, variant, nullptr, width);
     one.generated = std::make_shared<ContextRegression>(options);
     one.model = context_regression_config(options, layers, width, heads);
     one.n_layer = layers;
@@ -85,7 +84,7 @@ std::vector<Experiment> experiments(const Keys& k) {
     train(one, k.function_rates, k.function_steps, k.function_batch_size);
     if (!k.decay) one.optimizer->schedule = {};
   }
-  if (!has(*k.parts, "diversity")) return list;
+  if (!has(*k.parts, "diversity")) return;
   for (const int32_t log_tasks : *k.log_tasks) {
     ContextRegressionOptions data{
         .dimension = k.diversity_dimension, .examples = k.diversity_examples, .noise = k.noise};
@@ -96,7 +95,6 @@ std::vector<Experiment> experiments(const Keys& k) {
     // A triangle: half of the steps up, half of them down.
     one.optimizer->schedule = {graph::Decay::linear, std::max(1, k.diversity_steps / 2), k.diversity_steps, 0};
   }
-  return list;
 }
 
 Score after(const char* rule, int32_t examples) { return measure(fmt::format("{}.{}", rule, examples)); }

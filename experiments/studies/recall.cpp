@@ -23,14 +23,10 @@ struct Keys : StudyKeys {
   Share seed_share{this, "seed_share", {.8}, "claims: in so many of the seeds"};
 };
 
-std::vector<Experiment> experiments(const Keys& k) {
-  const auto task =
-      std::make_shared<tasks::RecallTask>(tasks::RecallOptions{.keys = k.keys, .values = k.values, .pairs = k.pairs});
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
+  const auto task = std::make_shared<tasks::RecallTask>(tasks::RecallOptions{k.keys, k.values, k.pairs});
   for (const int32_t width : k.sweep.widths)
-    for (const int32_t layers : *k.layers)
-      list.emplace_back(sweep_experiment(k.sweep, "recall", "dense", task, width)).n_layer = layers;
-  return list;
+    for (const int32_t layers : *k.layers) list.add("recall", "dense", task, width).n_layer = layers;
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {

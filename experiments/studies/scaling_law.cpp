@@ -74,24 +74,23 @@ struct Keys : StudyKeys {
 std::string budget_name(double budget) { return flop_number(budget); }
 
 // One size at one budget, for as many steps as it buys, if their tokens are within bounds.
-std::vector<Experiment> experiments(const Keys& k) {
+void experiments(const Keys& k, Experiments& list) {
   const auto source = k.source();
-  std::vector<Experiment> list;
   for (const double budget : *k.budgets) {
     for (const int32_t width : k.sweep.widths) {
       const ModelConfig model = recipe_config(k.sweep.n_layer, width, k.symbols, k.block_size);
       const double steps = std::round(budget / (3 * forward_flops(model, k.sweep.batch_size, k.block_size)));
       const double tokens = steps * k.sweep.batch_size * k.block_size;
       if (tokens < k.least_tokens || tokens > k.most_tokens) continue;
-      list.emplace_back(sweep_experiment(k.sweep, "", budget_name(budget), source, width)).steps =
-          static_cast<int32_t>(steps);
+      list.add("", budget_name(budget), source, width).steps = static_cast<int32_t>(steps);
     }
   }
-  return list;
 }
 
 void check_keys(const Keys& k) {
-  const std::vector<Experiment> runs = experiments(k);
+  Experiments all(k.sweep);
+  experiments(k, all);
+  const std::vector<Experiment>& runs = all.list();
   check(runs.size() >= 6, "budgets, widths and tokens leave {} runs, a law of five constants takes 6 or more",
         runs.size());
   // What the interval leaves out, before anything is trained: losses that are not there yet.

@@ -126,9 +126,9 @@ void check_keys(const Keys& k) {
   for (const Problem& one : k.chosen()) k.task(one, true);
 }
 
-Experiment experiment(const Keys& k, const Problem& problem, std::shared_ptr<tasks::Task> data, const char* variant,
-                      int32_t layers) {
-  Experiment one = sweep_experiment(k.sweep, problem.name(), variant, data, k.width);
+void add_experiment(const Keys& k, Experiments& list, const Problem& problem, std::shared_ptr<tasks::Task> data,
+                    const char* variant, int32_t layers) {
+  Experiment& one = list.add(problem.name(), variant, data, k.width);
   one.n_layer = layers;
   one.learning_rates = k.learning_rates;
   one.model = decoder_config(layers, k.width, k.heads, data->vocab_size(), data->block_size());
@@ -139,17 +139,14 @@ Experiment experiment(const Keys& k, const Problem& problem, std::shared_ptr<tas
   one.model->initialisation = InitialisationScheme::recipe;
   one.optimizer = graph::OptimizerConfig{.beta2 = k.beta2, .clip_norm = k.clip_norm};
   one.optimizer->schedule = {graph::Decay::linear, k.warmup_steps, k.sweep.steps, 0};
-  return one;
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   for (const Problem& one : k.chosen()) {
-    list.push_back(experiment(k, one, k.task(one, true), "cot", k.steps_layers));
+    add_experiment(k, list, one, k.task(one, true), "cot", k.steps_layers);
     const auto direct = k.task(one, false);
-    for (const int32_t layers : *k.direct_layers) list.push_back(experiment(k, one, direct, "direct", layers));
+    for (const int32_t layers : *k.direct_layers) add_experiment(k, list, one, direct, "direct", layers);
   }
-  return list;
 }
 
 Judge every_problem(const Keys& k, const std::function<Judge(const Problem&)>& rule) {

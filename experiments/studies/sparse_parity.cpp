@@ -33,12 +33,10 @@ struct Keys : StudyKeys {
   Share explained{this, "explained", {.97}, "claims: least R^2 of the power law"};
 
   auto data() const {
-    return std::make_shared<SparseParity>(SparseParityOptions{.tasks = tasks,
-                                                              .bits = bits,
-                                                              .subset = subset,
-                                                              .exponent = exponent,
-                                                              .items = sweep.test_items,
-                                                              .validation_samples = sweep.validation_items});
+    SparseParityOptions options{tasks, bits, subset, exponent};
+    options.items = sweep.test_items;
+    options.validation_samples = sweep.validation_items;
+    return std::make_shared<SparseParity>(options);
   }
 };
 
@@ -46,17 +44,15 @@ void check_keys(const Keys& k) {
   for (const int32_t width : k.sweep.widths) k.data()->model(width);
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
+void experiments(const Keys& k, Experiments& list) {
   const auto data = k.data();
-  std::vector<Experiment> list;
   for (const int32_t width : k.sweep.widths) {
-    Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "", "block", nullptr, width));
+    Experiment& one = list.add("", "block", nullptr, width);
     one.generated = data;
     one.model = data->model(width);
     one.optimizer = graph::OptimizerConfig{.weight_decay = 0, .clip_norm = 0};  // Adam as in the paper
     one.n_layer = 1;
   }
-  return list;
 }
 
 Cells models(const StudyResult& result) { return cells("", "block").of(result); }

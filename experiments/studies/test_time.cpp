@@ -105,9 +105,9 @@ struct Asking : InterviewOf<Keys> {
     line.target = task->decode(std::vector{target});
     line.response = task->decode(std::vector{winner});
     line.correct = line.chain_correct = winner == target;
-    for (const int32_t k : *k.samples) {
-      line.measures.emplace_back(vote(k), majority_at_k(finals, target, k));
-      line.measures.emplace_back(pass(k), pass_at_k(count, right, k));
+    for (const int32_t chances : *k.samples) {
+      line.measures.emplace_back(vote(chances), majority_at_k(finals, target, chances));
+      line.measures.emplace_back(pass(chances), pass_at_k(count, right, chances));
     }
     const double voted = line.correct ? 1 : 0;
     const std::string most = vote(k.samples->back());
@@ -117,17 +117,15 @@ struct Asking : InterviewOf<Keys> {
   }
 };
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   for (const int32_t width : k.sweep.widths) {
     for (const char* name : {"chain", "paths"}) {
       const auto task = k.task(name);
-      Experiment& one = list.emplace_back(sweep_experiment(k.sweep, name, "cot", task, width));
+      Experiment& one = list.add(name, "cot", task, width);
       if (name == std::string_view("paths")) one.steps = k.paths_steps;
       one.interview = std::make_shared<Asking>(k, task);
     }
   }
-  return list;
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {

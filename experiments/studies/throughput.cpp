@@ -70,15 +70,13 @@ std::vector<Rung> named_rungs() {
 
 // "V16 T32 L2 C32 H2 B64", or a name. UserError says what would be right.
 Rung parse_rung(const std::string& text) {
-  std::vector<std::string> names;
-  for (Rung& known : named_rungs()) {
+  const std::vector<Rung> rungs = named_rungs();
+  for (const Rung& known : rungs)
     if (known.name == text) return known;
-    names.push_back(known.name);
-  }
   const std::string expected = fmt::format(
       "models: '{}' is none of {}, nor a size such as 'V16 T32 L2 C32 H2 B64' (vocabulary, tokens, layers, width, "
       "heads, sequences)",
-      text, join(names, ", "));
+      text, join(names_of(rungs), ", "));
   std::map<char, int64_t> values;
   std::istringstream words(text);
   for (std::string word; words >> word;) {
@@ -163,8 +161,8 @@ PackResult time_steps(const Keys& k, const Entry& entry, double peak_gflops, eng
     rates.push_back(static_cast<double>(entry.tokens_per_step()) / seconds);
     gflops.push_back(gflop / seconds);
     percents.push_back(100 * gflops.back() / peak_gflops);
-    MetricLine& line = result.metrics.emplace_back(cell.cell, done, done * entry.tokens_per_step());
-    line.values = {
+    result.metrics.push_back({cell.cell, done, done * entry.tokens_per_step(), {}});
+    result.metrics.back().values = {
         {"step_ms", milliseconds.back()}, {"tokens_per_second", rates.back()}, {"percent_of_peak", percents.back()}};
   }
   const auto planned = [](const char* name, double value) { return Measure{name, value, 0, 1}; };
@@ -206,8 +204,7 @@ std::string left_out(const Keys& k, const Entry& entry, const Experiment& experi
   }
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   const auto peak = std::make_shared<double>(0);  // measured when it is first needed
   for (const std::string& name : *k.models) {
     const Rung rung = parse_rung(name);
@@ -216,8 +213,7 @@ std::vector<Experiment> experiments(const Keys& k) {
     for (const std::string& dtype : *k.dtypes) {
       for (const int32_t members : *k.members) {
         const Entry entry{rung, dtype, members, parameters};
-        Experiment& one = list.emplace_back(
-            sweep_experiment(k.sweep, "", rung.name + " " + entry.variant(), text, int32_t(rung.model.n_embd)));
+        Experiment& one = list.add("", rung.name + " " + entry.variant(), text, int32_t(rung.model.n_embd));
         one.model = rung.model;
         one.n_layer = static_cast<int32_t>(rung.model.n_layer);
         one.batch_size = rung.batch_size;
@@ -233,7 +229,6 @@ std::vector<Experiment> experiments(const Keys& k) {
       }
     }
   }
-  return list;
 }
 
 // A line a cell, numbers in full; then the same columns, rounded, for the terminal.

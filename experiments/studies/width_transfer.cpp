@@ -97,27 +97,24 @@ PackResult look(const Keys& k, engine::Device& device, const Experiment& experim
   return result;
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
+void experiments(const Keys& k, Experiments& list) {
   const auto source = k.source();
-  std::vector<Experiment> list;
   for (const char* variant : {kTransfer, kStandard}) {
     for (const int32_t width : k.sweep.widths) {
-      Experiment one = sweep_experiment(k.sweep, "", variant, source, width);
-      one.model = k.model(variant, width);
-      one.learning_rates = k.sweep.learning_rates;
-      one.choose_rate = false;  // the whole curve is the finding
-      list.push_back(one);
-      one.variant = coordinate_variant(variant);
-      one.seeds = seeds(k.coordinate_seeds);
-      one.learning_rates = {*k.coordinate_rate};
-      one.steps = 0;
-      one.procedure = [&k](auto& device, const auto& experiment, const auto& members) {
-        return look(k, device, experiment, members);
+      Experiment& grid = list.add("", variant, source, width);
+      grid.model = k.model(variant, width);
+      grid.learning_rates = k.sweep.learning_rates;
+      grid.choose_rate = false;  // the whole curve is the finding
+      Experiment& coordinates = list.add(grid);
+      coordinates.variant = coordinate_variant(variant);
+      coordinates.seeds = seeds(k.coordinate_seeds);
+      coordinates.learning_rates = {*k.coordinate_rate};
+      coordinates.steps = 0;
+      coordinates.procedure = [&k](auto& device, const auto& own, const auto& members) {
+        return look(k, device, own, members);
       };
-      list.push_back(std::move(one));
     }
   }
-  return list;
 }
 
 // A diverged model has lost.

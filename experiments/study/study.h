@@ -30,13 +30,32 @@ namespace surtsey::experiments {
 // A claim with its bounds as {keys}.
 using ClaimRow = DeclaredClaim;
 
+// The experiments of a study, in the order of its plan.
+class Experiments {
+ public:
+  explicit Experiments(const SweepOptions& options) : options_(options) {}
+
+  // What the keys of the sweep say of a task, a variant and a width; null where the device makes the data. The
+  // reference holds until the next one.
+  Experiment& add(std::string task, std::string variant, Shared<tasks::Task> data, int32_t width) {
+    return add(sweep_experiment(options_, std::move(task), std::move(variant), std::move(data), width));
+  }
+  Experiment& add(Experiment experiment) { return list_.emplace_back(std::move(experiment)); }
+
+  const std::vector<Experiment>& list() const { return list_; }
+
+ private:
+  const SweepOptions& options_;
+  std::vector<Experiment> list_;
+};
+
 // What a study makes of its keys. What it has not it leaves out.
 template <class K>
 struct StudyParts {
   // UserError for keys that do not go together. Before anything is built of them, and after check_sweep_options() of
   // StudyKeys.
   void (*check)(const K& keys) = nullptr;
-  std::vector<Experiment> (*experiments)(const K& keys) = nullptr;
+  void (*experiments)(const K& keys, Experiments& list) = nullptr;
   // Every claim that the study can judge; the key `claims` chooses among them.
   std::vector<ClaimRow> (*claims)(const K& keys) = nullptr;
   std::vector<Figure> (*figures)(const K& keys, const StudyResult& result) = nullptr;
@@ -93,8 +112,10 @@ Study bind(const StudyOf<K>& of, K& keys) {
     call(of.parts.check);
   };
   study.check_inputs = [=, &of] { call(of.check_inputs); };
-  study.experiments = [&] {
-    return of.parts.experiments == nullptr ? std::vector<Experiment>() : of.parts.experiments(keys);
+  study.experiments = [=, &of, &keys] {
+    Experiments experiments(keys.sweep);
+    call(of.parts.experiments, experiments);
+    return experiments.list();
   };
   study.claims = [&] {
     std::vector<DeclaredClaim> rows;

@@ -56,21 +56,17 @@ struct TinyKeys : StudyKeys {
   TinyTask task;
 };
 
-std::vector<Experiment> tiny_experiments(const TinyKeys& k) {
-  std::vector<Experiment> list;
+void tiny_experiments(const TinyKeys& k, Experiments& list) {
   for (const int32_t width : k.sweep.widths) {
-    Experiment one = sweep_experiment(k.sweep, "", "joint", &k.task, width);
+    Experiment& one = list.add("", "joint", &k.task, width);
     one.corrupt_arm = one.given_arm = "cot";
     one.bits = {2, 8};
     if (k.follow_ups) one.budgets = {{.share = .5}};
-    list.push_back(one);
     if (!k.follow_ups) continue;
-    Experiment control = sweep_experiment(k.sweep, "", "control", &k.task, width);
+    Experiment& control = list.add("", "control", &k.task, width);
     control.rate_of = "joint";
     control.steps = 40;
-    list.push_back(control);
   }
-  return list;
 }
 
 std::vector<ClaimRow> tiny_claims(const TinyKeys& k) {
