@@ -107,12 +107,12 @@ Study bind(const StudyOf<K>& of, K& keys) {
   const auto call = [&keys](auto function, auto&... arguments) {
     if (function != nullptr) function(keys, arguments...);
   };
-  study.check = [=, &of, &keys] {
+  study.check = [&, call] {
     if constexpr (std::is_base_of_v<StudyKeys, K>) check_sweep_options(keys.sweep);
     call(of.parts.check);
   };
-  study.check_inputs = [=, &of] { call(of.check_inputs); };
-  study.experiments = [=, &of, &keys] {
+  study.check_inputs = [&, call] { call(of.check_inputs); };
+  study.experiments = [&, call] {
     Experiments experiments(keys.sweep);
     call(of.parts.experiments, experiments);
     return experiments.list();
@@ -130,7 +130,7 @@ Study bind(const StudyOf<K>& of, K& keys) {
     if (of.parts.figures != nullptr) result.figures = of.parts.figures(keys, result);
     for (const std::string& caveat : of.caveats) result.caveats.push_back(keys.fill(caveat));
   };
-  study.finish = [=, &of](StudyRun& run) { call(of.finish, run); };
+  study.finish = [&, call](StudyRun& run) { call(of.finish, run); };
   study.on_request = [&] { return of.on_request == nullptr ? nullptr : of.on_request(keys); };
   return study;
 }
