@@ -18,6 +18,8 @@
 
 #include "tests/support/tool.h"
 
+using namespace surtsey;
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -405,12 +407,12 @@ TEST_CASE("style: a room says what it is for and names its files", "[style]") {
     CHECK(readme_faults(read(root / room / "README.md"), files) == std::vector<std::string>());
   }
 
-  const std::set<std::string> tests = quoted_words(read(fs::path(SURTSEY_SOURCE_ROOT) / "tests" / "README.md"));
+  const std::set<std::string> named = quoted_words(read(fs::path(SURTSEY_SOURCE_ROOT) / "tests" / "README.md"));
   for (const File& file : tree()) {
     const fs::path path(file.path);
     if (!file.path.starts_with("tests/") || !path.filename().string().starts_with("test_")) continue;
     CAPTURE(file.path);
-    CHECK(tests.contains(path.stem().string()));
+    CHECK(named.contains(path.stem().string()));
   }
 
   using Faults = std::vector<std::string>;

@@ -16,6 +16,7 @@
 #include "experiments/study/shards.h"
 #include "experiments/tasks/chain.h"
 #include "tests/support/support_device.h"
+#include "tests/support/tool.h"
 
 using namespace surtsey;
 using namespace surtsey::experiments;
@@ -348,4 +349,30 @@ TEST_CASE("study: packs that are worked off one by one, in any order, give the f
     REQUIRE(own.size() == 2);
     for (const Cell* cell : own) CHECK((cell->learning_rate == rate && cell->steps == 40));
   }
+}
+
+// What the README of experiments shows, as who follows it meets it.
+TEST_CASE("the study of the README plans, trains, judges and draws", "[study]") {
+  {
+    const engine::Device device = tests::open_test_device();
+  }
+  const tests::Folder folder;
+  const std::string program = (fs::path(SURTSEY_BUILD_ROOT) / "tests" / "sums").string();
+  INFO("build tests/sums before this test");
+  REQUIRE(fs::exists(program));
+  const tests::Outcome plan = tests::run_program(folder, program, "plan --no-timing");
+  CHECK(plan.out.find("sum_of_8-cot-d16") != std::string::npos);
+  const tests::Outcome run = tests::run_program(
+      folder, program,
+      fmt::format("--out {} --widths=8 --lengths=2,3 --steps=20 --batch_size=16 --test_items=50 --seeds=0",
+                  (folder / "run").string()));
+  CAPTURE(run.err);
+  REQUIRE(run.status == 0);
+  const StudyResult result = load_result(folder / "run" / "result.json");
+  CHECK(result.cells.size() == 2);
+  REQUIRE(result.claims.size() == 1);
+  CHECK(result.claims[0].statement ==
+        "The largest size sums 2, 3 digits with exact match of at least 0.95 in every seed.");
+  REQUIRE(result.figures.size() == 1);
+  CHECK(result.figures[0].series[0].points.size() == 2);
 }
