@@ -1,9 +1,9 @@
 #include "experiments/evaluate/task_vectors.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "experiments/models/residual.h"
+#include "experiments/results/claims.h"
 #include "experiments/train/train_program.h"
 #include "graph/functions.h"
 #include "graph/random.h"
@@ -140,7 +140,7 @@ std::vector<std::vector<Measure>> TaskVectors::measure(engine::Session& session,
   };
   std::vector<std::vector<Measure>> all(members);
   const auto add = [&](const std::string& name, const std::vector<int64_t>& right) {
-    for (size_t e = 0; e < members; ++e) all[e].push_back(share_measure(name, right[e], count));
+    for (size_t e = 0; e < members; ++e) all[e].push_back(share_measure(name, right[e], static_cast<int64_t>(count)));
   };
   add("few_shot", prompts(true).run(kNoPatch));
   std::vector<std::vector<float>> vectors;  // [depth]: [E, N, C]

@@ -155,7 +155,7 @@ void judge(KernelRow& row, const Ceilings& ceilings) {
   // The least time that each ceiling allows; the longest one binds.
   const double least[] = {flops / ceilings.f32_gflops, bytes / ceilings.copy_gbs(bytes), ceilings.dispatch_us * 1e3};
   const auto longest = std::max_element(std::begin(least), std::end(least));
-  row.bound = Bound(longest - std::begin(least));
+  row.bound = BoundBy(longest - std::begin(least));
   row.roof = *longest / ns;
 }
 
@@ -176,7 +176,7 @@ std::vector<DispatchPlace> dispatch_places(const graph::Plan& plan, const std::v
 
 }  // namespace
 
-const char* name(Bound bound) {
+const char* name(BoundBy bound) {
   constexpr const char* kNames[] = {"compute", "memory", "launch"};
   return kNames[size_t(bound)];
 }
@@ -190,7 +190,7 @@ const KernelRow* above_its_roof(const Profile& profile) {
   constexpr double kBeyondNoise = 1.05;
   const KernelRow* highest = nullptr;
   for (const KernelRow& row : profile.rows) {
-    if (row.bound == Bound::launch || row.roof <= kBeyondNoise) continue;
+    if (row.bound == BoundBy::launch || row.roof <= kBeyondNoise) continue;
     if (!highest || row.roof > highest->roof) highest = &row;
   }
   return highest;
