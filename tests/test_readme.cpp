@@ -21,6 +21,11 @@ TEST_CASE("the README's example is experiments/example.cpp", "[style]") {
   CHECK(readme.find("```cpp\n" + example + "```") != std::string::npos);
 }
 
+TEST_CASE("the study that the README of experiments shows is one", "[style]") {
+  const std::string readme = read("experiments/README.md"), study = read("tests/study/sums.cpp");
+  CHECK(readme.find("```cpp\n" + study + "```") != std::string::npos);
+}
+
 TEST_CASE("every folder and script that the README names exists", "[style]") {
   const std::string readme = read("README.md");
   for (const char* path :

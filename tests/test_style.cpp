@@ -16,6 +16,10 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/support/tool.h"
+
+using namespace surtsey;
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -24,13 +28,6 @@ constexpr size_t kLineLimit = 600;
 
 // From the bottom to the top: a folder may include itself and what stands before it.
 constexpr std::array<std::string_view, 5> kFolders{"graph", "shaders", "engine", "experiments", "tests"};
-
-// The rooms of experiments/, bottom first, by the same rule. What stands in no room (the tool's main, the README's
-// example) is on top. tests/ mirrors them.
-constexpr std::array<std::string_view, 23> kRooms{
-    "base",    "statistics", "formats",     "text",  "results",  "report",   "tasks",  "models",
-    "adapt",   "generate",   "device_data", "train", "evaluate", "retrieve", "serve",  "align",
-    "profile", "kernels",    "sweeps",      "study", "commands", "studies",  "configs"};
 
 struct File {
   std::string path;  // from the root of the repository, with forward slashes
@@ -43,6 +40,12 @@ struct Violation {
 };
 
 using Rule = std::function<std::vector<Violation>(const File&)>;
+
+std::string read(const fs::path& path) {
+  std::ifstream stream(path, std::ios::binary);
+  REQUIRE(stream);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
 
 std::string folder_of(std::string_view path) { return std::string(path.substr(0, path.find('/'))); }
 
@@ -64,6 +67,16 @@ std::vector<std::string> lines_of(const std::string& text) {
     begin = end + 1;
   }
   return lines;
+}
+
+// The rooms of experiments/, bottom first, by the same rule: scripts/rooms reads the same file. tests/ mirrors them.
+const std::vector<std::string>& rooms() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> lines = lines_of(read(fs::path(SURTSEY_SOURCE_ROOT) / "experiments" / "rooms.txt"));
+    std::erase_if(lines, [](const std::string& line) { return line.empty() || line.starts_with("#"); });
+    return lines;
+  }();
+  return names;
 }
 
 bool is_word(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_'; }
@@ -156,8 +169,7 @@ std::vector<Violation> includes_point_down(const File& file) {
 std::vector<Violation> rooms_point_down(const File& file) {
   if (folder_of(file.path) != "experiments") return {};
   const auto height = [](std::string_view room) {
-    return room.empty() ? kRooms.end() - kRooms.begin()
-                        : std::find(kRooms.begin(), kRooms.end(), room) - kRooms.begin();
+    return (room.empty() ? rooms().end() : std::find(rooms().begin(), rooms().end(), room)) - rooms().begin();
   };
   const std::string from = room_of(file.path);
   if (!from.empty() && height(from) == height("")) return {{0, fmt::format("{} is no room of experiments/", from)}};
@@ -177,8 +189,40 @@ std::vector<Violation> tests_mirror_rooms(const File& file) {
   if (slash == std::string::npos) return {};
   const std::string room = file.path.substr(6, slash - 6);
   const auto in = [&](const auto& list) { return std::find(list.begin(), list.end(), room) != list.end(); };
-  if (in(kRooms) || in(kFolders) || room == "support" || room == "layer") return {};
+  if (in(rooms()) || in(kFolders) || room == "support" || room == "layer") return {};
   return {{0, fmt::format("{} is no folder of the tree that tests could mirror", room)}};
+}
+
+// The words between backticks.
+std::set<std::string> quoted_words(const std::string& text) {
+  std::set<std::string> words;
+  size_t open = text.find('`');
+  while (open != std::string::npos) {
+    const size_t close = text.find('`', open + 1);
+    if (close == std::string::npos) break;
+    words.insert(text.substr(open + 1, close - open - 1));
+    open = text.find('`', close + 1);
+  }
+  return words;
+}
+
+// A room's README names its sources, `join.h` or `config` for both files of a name, and its table no file that is gone.
+// `files` are what the room holds, folders with a slash at their end.
+std::vector<std::string> readme_faults(const std::string& readme, const std::vector<std::string>& files) {
+  std::vector<std::string> faults;
+  const std::set<std::string> named = quoted_words(readme);
+  std::set<std::string> known;
+  for (const std::string& file : files) {
+    const std::string stem = fs::path(file).stem().string();
+    known.insert({file, stem});
+    if (is_cpp(file) && !named.contains(file) && !named.contains(stem)) faults.push_back("does not name " + file);
+  }
+  for (const std::string& line : lines_of(readme)) {
+    if (!line.starts_with("| `")) continue;
+    for (const std::string& word : quoted_words(line.substr(0, line.find('|', 1))))
+      if (!known.contains(word)) faults.push_back("names " + word + ", which is not there");
+  }
+  return faults;
 }
 
 std::vector<Violation> vulkan_stays_in_engine(const File& file) {
@@ -270,12 +314,6 @@ std::vector<Violation> is_built(const File& file, const std::string& manifest) {
   return {{0, fmt::format("{}/meson.build does not list it", folder_of(file.path))}};
 }
 
-std::string read(const fs::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  REQUIRE(stream);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
 // Every source file of the tree.
 const std::vector<File>& tree() {
   static const std::vector<File> files = [] {
@@ -355,6 +393,62 @@ TEST_CASE("style: includes point one way between the rooms of experiments", "[st
   CHECK(blamed(rule, "experiments/attic/old.h", "") == Lines{0});
   CHECK(blamed(rule, "experiments/surtsey.cpp", "#include \"experiments/commands/commands.h\"\n").empty());
   CHECK(blamed(rule, "experiments/study/study.h", "#include \"experiments/train/train.h\"\n").empty());
+}
+
+TEST_CASE("style: a room says what it is for and names its files", "[style]") {
+  const fs::path root = fs::path(SURTSEY_SOURCE_ROOT) / "experiments";
+  for (const std::string& room : rooms()) {
+    if (!fs::exists(root / room)) continue;  // not yet
+    CAPTURE(room);
+    REQUIRE(fs::exists(root / room / "README.md"));
+    std::vector<std::string> files;
+    for (const auto& entry : fs::directory_iterator(root / room))
+      files.push_back(entry.path().filename().string() + (entry.is_directory() ? "/" : ""));
+    CHECK(readme_faults(read(root / room / "README.md"), files) == std::vector<std::string>());
+  }
+
+  const std::set<std::string> named = quoted_words(read(fs::path(SURTSEY_SOURCE_ROOT) / "tests" / "README.md"));
+  for (const File& file : tree()) {
+    const fs::path path(file.path);
+    if (!file.path.starts_with("tests/") || !path.filename().string().starts_with("test_")) continue;
+    CAPTURE(file.path);
+    CHECK(named.contains(path.stem().string()));
+  }
+
+  using Faults = std::vector<std::string>;
+  const std::string readme = "# base: files\n\n| `file`, `join.h` | what |\n| `pages/` | of `others` |\n";
+  CHECK(readme_faults(readme, {"file.h", "file.cpp", "join.h", "pages/", "a.toml"}) == Faults());
+  CHECK(readme_faults(readme, {"file.h", "join.h", "pages/", "lock.h"}) == Faults{"does not name lock.h"});
+  CHECK(readme_faults(readme, {"file.h", "pages/"}) == Faults{"names join.h, which is not there"});
+}
+
+TEST_CASE("style: scripts/rooms finds arrows back up and circles", "[style]") {
+  const fs::path root(SURTSEY_SOURCE_ROOT);
+  const tests::Folder folder;
+  const auto check_rooms = [&](const fs::path& tree) {
+    return tests::run_program(folder, (root / "scripts" / "rooms").string(), "--check " + tree.string());
+  };
+  const tests::Outcome whole = check_rooms(root);
+  CAPTURE(whole.err);
+  CHECK(whole.status == 0);
+
+  const fs::path planted = folder / "planted";
+  const auto plant = [&](const std::string& path, const std::string& text) {
+    fs::create_directories((planted / path).parent_path());
+    std::ofstream(planted / path) << text;
+  };
+  plant("experiments/rooms.txt", "# bottom first\nbase\ntrain\n");
+  plant("experiments/train/train.h", "#include \"experiments/base/join.h\"\n");
+  CHECK(check_rooms(planted).status == 0);
+  plant("graph/plan.h", "\n#include \"experiments/train/train.h\"\n");
+  const tests::Outcome up = check_rooms(planted);
+  CHECK(up.status == 1);
+  CHECK(up.err.find("graph/plan.h:2: graph includes experiments/train, which is above it") != std::string::npos);
+  CHECK(up.err.find("circle") == std::string::npos);
+  plant("experiments/base/join.h", "#include \"graph/plan.h\"\n");
+  CHECK(check_rooms(planted).err.find("circle: experiments/base, experiments/train, graph") != std::string::npos);
+  plant("experiments/attic/old.h", "#include \"graph/plan.h\"\n");
+  CHECK(check_rooms(planted).err.find("experiments/attic is no room") != std::string::npos);
 }
 
 TEST_CASE("style: tests stand in the folder of what they test", "[style]") {

@@ -106,6 +106,12 @@ ArmAnswers Evaluator::answer(const tasks::Task& task, int32_t arm, int32_t count
 }
 
 ArmAnswers Evaluator::answer(const tasks::Task& task, std::vector<tasks::Item> items) {
+  ArmAnswers answers = write(task, std::move(items));
+  answers.nll = loss(task.to_batch(answers.items)).nll;
+  return answers;
+}
+
+ArmAnswers Evaluator::write(const tasks::Task& task, std::vector<tasks::Item> items) {
   check(!items.empty(), "[evaluate] {} has no test items", task.name());
   ArmAnswers answers;
   answers.arm = items.front().arm;
@@ -129,7 +135,6 @@ ArmAnswers Evaluator::answer(const tasks::Task& task, std::vector<tasks::Item> i
       responses.insert(responses.end(), first, first + item.response_length());
     }
   }
-  answers.nll = loss(task.to_batch(answers.items)).nll;
   return answers;
 }
 

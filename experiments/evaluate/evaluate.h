@@ -64,6 +64,8 @@ class Evaluator {
   ArmAnswers answer(const tasks::Task& task, int32_t arm, int32_t count, uint32_t seed);
   // The same of these items, at least one, all of one arm.
   ArmAnswers answer(const tasks::Task& task, std::vector<tasks::Item> items);
+  // Answers alone, without their loss: greedy, or as the decoder was told to sample.
+  ArmAnswers write(const tasks::Task& task, std::vector<tasks::Item> items);
   // Corrupts a step of each answer and decodes on from there.
   CorruptedAnswers corrupt(const tasks::Task& task, const ArmAnswers& answers, uint32_t seed);
 

@@ -2,10 +2,11 @@
 // (ensemble_run.h): while they train, or in other ways than one greedy answer.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
-#include "experiments/evaluate/evaluate.h"
+#include "experiments/evaluate/answers.h"
 #include "experiments/results/result.h"
 
 namespace surtsey::experiments {
@@ -22,6 +23,15 @@ class Interview {
   // measures of its lines, follow from the lines.
   virtual void ask(Evaluator& evaluator, int64_t step, bool last, std::span<Cell> cells,
                    std::vector<SampleLine>& samples) const = 0;
+};
+
+// Questions about one task that a study's keys decide; the keys outlive them.
+template <class Keys, class Task = tasks::Task>
+struct InterviewOf : Interview {
+  InterviewOf(const Keys& keys, std::shared_ptr<const Task> task) : k(keys), task(std::move(task)) {}
+
+  const Keys& k;
+  std::shared_ptr<const Task> task;
 };
 
 }  // namespace surtsey::experiments

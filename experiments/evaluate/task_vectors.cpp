@@ -1,9 +1,9 @@
 #include "experiments/evaluate/task_vectors.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "experiments/models/residual.h"
+#include "experiments/results/claims.h"
 #include "experiments/train/train_program.h"
 #include "graph/functions.h"
 #include "graph/random.h"
@@ -39,12 +39,6 @@ Program probe_program(const Model& model, int64_t rows) {
   program.outputs = residuals.outputs();
   program.outputs.emplace_back("answer", graph::argmax(logits, -1, false));
   return program;
-}
-
-Measure share(std::string name, int64_t right, size_t count) {
-  const auto n = static_cast<double>(count);
-  const double mean = static_cast<double>(right) / n;
-  return {std::move(name), mean, std::sqrt(mean * (1 - mean) / n), static_cast<int64_t>(count)};
 }
 
 // One kind of prompt of all pairs, and how answers to it are scored.
@@ -90,14 +84,14 @@ class Prompts {
 
 }  // namespace
 
-TaskVectors::TaskVectors(const tasks::PermutationTask& task, int32_t rows, int32_t layers)
-    : task_(task), rows_(rows), layers_(layers) {
-  check(task.options().tasks > 1, "[task_vectors] one task has no other to compare with");
+TaskVectors::TaskVectors(std::shared_ptr<const tasks::PermutationTask> task, int32_t rows, int32_t layers)
+    : task_(std::move(task)), rows_(rows), layers_(layers) {
+  check(task_->options().tasks > 1, "[task_vectors] one task has no other to compare with");
   check(rows > 0 && layers > 0, "[task_vectors] {} rows of {} layers", rows, layers);
 }
 
 std::vector<TaskVectors::Pair> TaskVectors::draw(uint32_t seed) const {
-  const tasks::PermutationOptions& o = task_.options();
+  const tasks::PermutationOptions& o = task_->options();
   const uint32_t key = graph::stream_seed(seed, "task_vectors");
   const auto symbols = static_cast<uint32_t>(o.symbols);
   std::vector<Pair> pairs;
@@ -106,7 +100,7 @@ std::vector<TaskVectors::Pair> TaskVectors::draw(uint32_t seed) const {
     const uint32_t own = graph::random_bits(key, 0, n);
     Pair& pair = pairs.emplace_back();
     pair.permutation = static_cast<int32_t>(random_range(own, 0, 0, static_cast<uint32_t>(o.tasks)));
-    const auto& image = task_.permutations()[static_cast<size_t>(pair.permutation)];
+    const auto& image = task_->permutations()[static_cast<size_t>(pair.permutation)];
     std::vector<int32_t> inputs;
     for (uint32_t drawn = 0; inputs.size() <= static_cast<size_t>(o.shots); ++drawn) {
       const auto input = static_cast<int32_t>(random_range(own, 1, drawn, symbols));
@@ -142,11 +136,11 @@ std::vector<std::vector<Measure>> TaskVectors::measure(engine::Session& session,
   const std::vector<Pair> pairs = draw(seed);
   const size_t count = pairs.size();
   const auto prompts = [&](bool few_shot) {
-    return Prompts(session, members, pairs, few_shot, task_.block_size(), task_.padding_token());
+    return Prompts(session, members, pairs, few_shot, task_->block_size(), task_->padding_token());
   };
   std::vector<std::vector<Measure>> all(members);
   const auto add = [&](const std::string& name, const std::vector<int64_t>& right) {
-    for (size_t e = 0; e < members; ++e) all[e].push_back(share(name, right[e], count));
+    for (size_t e = 0; e < members; ++e) all[e].push_back(share_measure(name, right[e], static_cast<int64_t>(count)));
   };
   add("few_shot", prompts(true).run(kNoPatch));
   std::vector<std::vector<float>> vectors;  // [depth]: [E, N, C]

@@ -13,6 +13,8 @@
 //   reads control.{depth}     to x with another task's vector
 #pragma once
 
+#include <memory>
+
 #include "experiments/models/probe.h"
 #include "experiments/tasks/permutation.h"
 
@@ -20,8 +22,8 @@ namespace surtsey::experiments {
 
 class TaskVectors : public Probe {
  public:
-  // The task must outlive this and know at least two permutations; `rows` prompts are measured.
-  TaskVectors(const tasks::PermutationTask& task, int32_t rows, int32_t layers);
+  // The task must know at least two permutations; `rows` prompts are measured.
+  TaskVectors(std::shared_ptr<const tasks::PermutationTask> task, int32_t rows, int32_t layers);
 
   void add_programs(engine::Session& session, const Model& model, size_t members) const override;
   std::vector<std::vector<Measure>> measure(engine::Session& session, size_t members, uint32_t seed) const override;
@@ -37,7 +39,7 @@ class TaskVectors : public Probe {
   std::vector<Pair> draw(uint32_t seed) const;
 
  private:
-  const tasks::PermutationTask& task_;
+  std::shared_ptr<const tasks::PermutationTask> task_;
   int32_t rows_;
   int32_t layers_;
 };

@@ -376,13 +376,18 @@ std::vector<std::string> model_config_keys() {
   return keys;
 }
 
-ModelConfig recipe_config(int64_t n_layer, int64_t n_embd, int64_t vocab_size, int64_t block_size) {
+ModelConfig decoder_config(int64_t n_layer, int64_t n_embd, int64_t n_head, int64_t vocab_size, int64_t block_size) {
   ModelConfig config;
   config.n_layer = n_layer;
   config.n_embd = n_embd;
-  config.n_head = n_embd <= 16 ? 2 : n_embd / 8;
+  config.n_head = n_head;
   config.vocab_size = vocab_size;
   config.block_size = block_size;
+  return config;
+}
+
+ModelConfig recipe_config(int64_t n_layer, int64_t n_embd, int64_t vocab_size, int64_t block_size) {
+  ModelConfig config = decoder_config(n_layer, n_embd, n_embd <= 16 ? 2 : n_embd / 8, vocab_size, block_size);
   config.bias = false;
   config.hidden_bias = true;
   config.initialisation = InitialisationScheme::recipe;

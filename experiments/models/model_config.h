@@ -148,6 +148,9 @@ std::vector<std::string> model_config_keys();
 // initialisation. Its parameter count is 2Vd + Td + L (12 d^2 + 6d) + d.
 ModelConfig recipe_config(int64_t n_layer, int64_t n_embd, int64_t vocab_size, int64_t block_size);
 
+// A decoder of these sizes, all else as in ModelConfig.
+ModelConfig decoder_config(int64_t n_layer, int64_t n_embd, int64_t n_head, int64_t vocab_size, int64_t block_size);
+
 // The maximal update parametrisation (Yang et al. 2022, "Tensor Programs V", for Adam): `config`
 // made so that the best learning rate of `base` is its own. With m = n_embd / base.n_embd and D the
 // width of a head:

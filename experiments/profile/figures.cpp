@@ -161,7 +161,7 @@ std::string roofline_figure(const Profile& profile) {
   for (const KernelRow& row : profile.rows) {
     if (row.flops == 0 || row.bytes == 0) continue;
     intensities.push_back(row.intensity);
-    if (row.bound != Bound::launch) rates.push_back(row.gflops);
+    if (row.bound != BoundBy::launch) rates.push_back(row.gflops);
   }
   const double knee = ceilings.f32_gflops / ceilings.copy_gbs();
   intensities.push_back(knee * 2);
@@ -203,7 +203,7 @@ std::string roofline_figure(const Profile& profile) {
       mark.y = row.gflops;
       mark.tip = fmt::format("{}\n{}\n{:.1f} GFLOP/s, {:.2f} FLOP a byte, {:.1f}% of the step\nbound by {}", row.name,
                              first_scope(row), row.gflops, row.intensity, 100 * row.isolated.share, name(row.bound));
-      mark.shape = row.bound == Bound::launch ? MarkShape::kFaint : MarkShape::kDot;
+      mark.shape = row.bound == BoundBy::launch ? MarkShape::kFaint : MarkShape::kDot;
       mark.link = fmt::format("#kernel-{}", r);
       series.marks.push_back(mark);
     }

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "experiments/statistics/intervals.h"
 #include "graph/text.h"
 
 namespace surtsey::experiments {
@@ -15,19 +16,11 @@ void add_once(std::vector<T>& list, const T& item) {
   if (std::find(list.begin(), list.end(), item) == list.end()) list.push_back(item);
 }
 
-double median_of(const std::vector<double>& values) {
-  std::vector<double> sorted = values;
-  std::sort(sorted.begin(), sorted.end());
-  if (sorted.empty()) return 0;
-  const size_t half = sorted.size() / 2;
-  return sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-}
-
 double overhead(const ModeTimes& timed, const ModeTimes& whole) {
   std::vector<double> ratios;
   for (size_t i = 0; i < timed.host.size(); ++i)
     ratios.push_back(double(timed.host[i]) / double(std::max<uint64_t>(1, whole.host[i])) - 1);
-  return median_of(ratios);
+  return ratios.empty() ? 0 : median(ratios);
 }
 
 // The node's line of the graph's text form, up to its scope.
@@ -162,7 +155,7 @@ void judge(KernelRow& row, const Ceilings& ceilings) {
   // The least time that each ceiling allows; the longest one binds.
   const double least[] = {flops / ceilings.f32_gflops, bytes / ceilings.copy_gbs(bytes), ceilings.dispatch_us * 1e3};
   const auto longest = std::max_element(std::begin(least), std::end(least));
-  row.bound = Bound(longest - std::begin(least));
+  row.bound = BoundBy(longest - std::begin(least));
   row.roof = *longest / ns;
 }
 
@@ -183,7 +176,7 @@ std::vector<DispatchPlace> dispatch_places(const graph::Plan& plan, const std::v
 
 }  // namespace
 
-const char* name(Bound bound) {
+const char* name(BoundBy bound) {
   constexpr const char* kNames[] = {"compute", "memory", "launch"};
   return kNames[size_t(bound)];
 }
@@ -197,7 +190,7 @@ const KernelRow* above_its_roof(const Profile& profile) {
   constexpr double kBeyondNoise = 1.05;
   const KernelRow* highest = nullptr;
   for (const KernelRow& row : profile.rows) {
-    if (row.bound == Bound::launch || row.roof <= kBeyondNoise) continue;
+    if (row.bound == BoundBy::launch || row.roof <= kBeyondNoise) continue;
     if (!highest || row.roof > highest->roof) highest = &row;
   }
   return highest;
@@ -227,7 +220,7 @@ double Profile::rows_of_step() const {
     for (const KernelRow& row : rows) sum += row.isolated.totals[i];
     ratios.push_back(double(sum) / double(std::max<uint64_t>(1, whole.busy[i])));
   }
-  return median_of(ratios);
+  return ratios.empty() ? 0 : median(ratios);
 }
 
 Profile profile_program(engine::Session& session, const std::string& program, const Ceilings& ceilings,

@@ -34,8 +34,8 @@ struct RowTimes {
   double share = 0;              // of the sum over rows, 0 to 1
 };
 
-enum class Bound : uint8_t { compute, memory, launch };
-const char* name(Bound bound);
+enum class BoundBy : uint8_t { compute, memory, launch };
+const char* name(BoundBy bound);
 
 struct KernelRow {
   std::string id;  // "backward/matmul_tn_32x16x384"; a number follows where texts differ: the same
@@ -55,7 +55,7 @@ struct KernelRow {
   // Of one call in isolation, by its median.
   double gflops = 0, gbs = 0;
   double intensity = 0;  // FLOP a byte
-  Bound bound = Bound::launch;
+  BoundBy bound = BoundBy::launch;
   double roof = 0;  // share of what the bound allows
 
   uint32_t workgroups = 0, local_size = 0, subgroup_size = 0;  // 0: any

@@ -102,6 +102,16 @@ int64_t count_seeds(const std::vector<const Cell*>& cells) {
   return static_cast<int64_t>(seeds.size());
 }
 
+Measure share_measure(std::string name, int64_t right, int64_t items) {
+  const auto n = static_cast<double>(items);
+  const double share = static_cast<double>(right) / n;
+  return {std::move(name), share, std::sqrt(share * (1 - share) / n), items};
+}
+
+SizeCount size_count(double dial, const ArmResult& arm) {
+  return {dial, std::llround(arm.exact_match * static_cast<double>(arm.n)), arm.n};
+}
+
 Interval exact_match_interval(const ArmResult& arm, double confidence) {
   const auto successes = std::llround(arm.exact_match * static_cast<double>(arm.n));
   return clopper_pearson(successes, arm.n, confidence);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "experiments/results/result.h"
+#include "experiments/statistics/threshold.h"
 
 namespace surtsey::experiments {
 
@@ -48,6 +49,12 @@ std::vector<const Cell*> claim_cells(const StudyResult& result, std::string_view
 
 // Different seeds among these cells.
 int64_t count_seeds(const std::vector<const Cell*>& cells);
+
+// A measure that is a share of right items.
+Measure share_measure(std::string name, int64_t right, int64_t items);
+
+// The right answers of one arm of one model, at this place of a dial such as its size.
+SizeCount size_count(double dial, const ArmResult& arm);
 
 // Clopper-Pearson interval of the exact match of one arm of one model.
 Interval exact_match_interval(const ArmResult& arm, double confidence);

@@ -50,6 +50,13 @@ double mean(std::span<const double> values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
+double median(std::vector<double> values) {
+  check(!values.empty(), "[statistics] median of no values");
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
 double standard_deviation(std::span<const double> values) {
   if (values.size() < 2) return 0;
   const double center = mean(values);

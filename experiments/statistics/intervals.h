@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace surtsey::experiments {
 
@@ -33,6 +34,9 @@ Interval clopper_pearson(int64_t successes, int64_t trials, double confidence = 
 // ---- Means over seeds ----------------------------------------------------------------------
 
 double mean(std::span<const double> values);
+
+// Of an even number of values, the mean of the two in the middle. At least one value.
+double median(std::vector<double> values);
 
 // Sample deviation (n - 1); 0 for fewer than two values.
 double standard_deviation(std::span<const double> values);

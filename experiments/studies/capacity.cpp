@@ -5,11 +5,6 @@
 //
 // More facts than a model can hold leave its bits at a ceiling in proportion to its size; published: two bits a
 // parameter when every fact is seen a thousand times, one at a hundred (Allen-Zhu and Li 2024).
-#include <algorithm>
-#include <cmath>
-
-#include "experiments/base/join.h"
-#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/facts.h"
 
@@ -31,50 +26,42 @@ struct Keys : StudyKeys {
                    .checkpoint_interval = {0, 2000}}) {
     explain("batch_size", "facts a step");
   }
-  Key<std::vector<int32_t>> facts{this,
-                                  "facts",
-                                  {{512}, {1024, 4096, 16'384, 65'536}, {16'384, 65'536, 262'144, 1'048'576}},
-                                  "to memorise; models of each width for each",
-                                  1};
-  Key<std::vector<int32_t>> exposures{
-      this, "exposures", {{500}, {100, 1000}}, "how often a fact is seen in the mean", 1};
+  Key<Integers> facts =
+      Key<Integers>(this, "facts", {{512}, {1024, 4096, 16'384, 65'536}, {16'384, 65'536, 262'144, 1'048'576}},
+                    "to memorise; models of each width for each", 1);
+  Key<Integers> exposures{this, "exposures", {{500}, {100, 1000}}, "how often a fact is seen in the mean", 1};
   Key<int32_t> relations{this, "relations", {4}, "facts of an entity", 1, 64};
   Key<int32_t> values{this, "values", {32}, "that a fact can have", 2, 1024};
   Key<double> ceiling{this, "ceiling", {kPublished}, "claims: most bits a parameter", 0};
-  Key<double> flat{this, "flat", {.2}, "claims: largest distance from the mean ceiling, as a share of it", 0, 1};
+  Share flat{this, "flat", {.2}, "claims: largest distance from the mean ceiling, as a share of it"};
   Key<double> span{this, "span", {4}, "claims: by what factor sizes differ at least", 1};
 
   int32_t most_exposures() const { return *std::max_element(exposures->begin(), exposures->end()); }
 };
 
 auto task_of(const Keys& k, int32_t facts) {
-  return std::make_shared<tasks::FactTask>(
-      tasks::FactOptions{.facts = facts, .relations = k.relations, .values = k.values});
+  return std::make_shared<tasks::FactTask>(tasks::FactOptions{facts, k.relations, k.values});
 }
 
 std::string variant_of(int32_t facts, int32_t exposures) { return fmt::format("{} facts x {}", facts, exposures); }
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
-  check(!k.facts->empty() && !k.exposures->empty(), "facts or exposures is empty: there is nothing to train");
+  check_some(*k.facts, "facts");
+  check_some(*k.exposures, "exposures");
   for (const int32_t facts : *k.facts) task_of(k, facts);
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   for (const int32_t facts : *k.facts) {
     const auto data = task_of(k, facts);
-    for (const int32_t exposures : *k.exposures) {
+    for (const int32_t often : *k.exposures) {
       for (const int32_t width : k.sweep.widths) {
-        Experiment& one =
-            list.emplace_back(sweep_experiment(k.sweep, "facts", variant_of(facts, exposures), data, width));
-        one.steps = std::max(1, static_cast<int32_t>(std::lround(double(facts) * exposures / k.sweep.batch_size)));
-        one.optimizer = recipe_optimizer(one.steps);
-        one.optimizer->weight_decay = 0;
+        Experiment& one = list.add("facts", variant_of(facts, often), data, width);
+        one.steps = std::max(1, static_cast<int32_t>(std::lround(double(facts) * often / k.sweep.batch_size)));
+        one.optimizer = recipe_optimizer(one.steps, 0);
       }
     }
   }
-  return list;
 }
 
 int32_t facts_of(const Cell& cell) { return std::stoi(cell.variant); }
@@ -107,11 +94,11 @@ std::vector<Pick> models_of(const Keys& k, const std::vector<int32_t>& exposures
 std::map<int64_t, std::vector<double>> plateaus(const Keys& k, const StudyResult& result) {
   std::map<int64_t, std::vector<double>> most;
   for (const Pick& pick : models_of(k, {k.most_exposures()})) {
-    std::map<int64_t, std::vector<double>> sizes;
-    for (const Cell* cell : pick.of(result))
-      if (asked(k, *cell) > kPublished) sizes[cell->parameters].push_back(bits_known().value(*cell));
-    for (const auto& [parameters, bits] : sizes)
+    for (const auto& [parameters, models] : by_size(pick.of(result))) {
+      if (asked(k, *models.front()) <= kPublished) continue;
+      const std::vector<double> bits = values(models, bits_known());
       if (auto& best = most[parameters]; best.empty() || mean(bits) > mean(best)) best = bits;
+    }
   }
   return most;
 }
@@ -120,21 +107,16 @@ Judgement judge_plateau(const Keys& k, const StudyResult& result, double confide
   const auto most = plateaus(k, result);
   if (most.size() < 2) return {Verdict::kInconclusive, "fewer than two sizes have more than enough to learn", 0};
   std::vector<double> means;
-  std::vector<std::string> evidence;
-  for (const auto& [parameters, bits] : most) {
-    means.push_back(mean(bits));
-    evidence.push_back(fmt::format("{} parameters: {:.3f}", parameters, means.back()));
-  }
-  std::vector<Verdict> verdicts;
-  int64_t seeds = 0;
-  for (const auto& [parameters, bits] : most) {
-    const double middle = mean(means);
-    verdicts.push_back(within(middle, k.flat * middle)(t_interval(bits, confidence), {}));
-    seeds = fewest(seeds, std::ssize(bits));
-  }
+  for (const auto& [parameters, bits] : most) means.push_back(mean(bits));
+  const Bound near_the_mean = within(mean(means), k.flat * mean(means));
+  Parts parts;
+  for (const auto& [parameters, bits] : most)
+    parts.add(near_the_mean(t_interval(bits, confidence), {}),
+              fmt::format("{} parameters: {:.3f}", parameters, mean(bits)), std::ssize(bits));
   const double span = static_cast<double>(most.rbegin()->first) / static_cast<double>(most.begin()->first);
-  if (span < k.span) verdicts.push_back(Verdict::kInconclusive);
-  return {all_of(verdicts), fmt::format("{}; sizes span a factor of {:.1f}", join(evidence, "; "), span), seeds};
+  parts.add(span < k.span ? Verdict::kInconclusive : Verdict::kPass,
+            fmt::format("sizes span a factor of {:.1f}", span));
+  return parts.judgement();
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {
@@ -150,37 +132,29 @@ std::vector<ClaimRow> claims(const Keys& k) {
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   std::vector<Figure> list;
   for (const int32_t exposures : *k.exposures) {
-    Curves curves({fmt::format("Bits known, {} exposures of a fact", exposures),
-                   "Means over seeds. Along the diagonal everything is known; a ceiling is what a parameter holds.",
-                   {"bits to know, a parameter", true},
-                   {"bits known, a parameter", true},
-                   {}});
-    curves.reference("published for 1000 exposures", kPublished);
+    Curves curves(fmt::format("Bits known, {} exposures of a fact", exposures),
+                  "Means over seeds. Along the diagonal everything is known; a ceiling is what a parameter holds.",
+                  {"bits to know, a parameter", true}, {"bits known, a parameter", true},
+                  {{"published for 1000 exposures", kPublished}});
     for (const Pick& pick : models_of(k, {exposures}))
-      for (const Cell* cell : pick.of(result))
-        curves.add(fmt::format("{} parameters", cell->parameters), asked(k, *cell), bits_known().value(*cell));
+      for (const auto& [parameters, models] : by_size(pick.of(result)))
+        curves.add(fmt::format("{} parameters", parameters), models, asked(k, *models.front()), bits_known());
     list.push_back(curves.figure());
   }
   return list;
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "capacity",
-    .title = "Bits a parameter",
-    .question = "How many bits of random facts does a model hold for each of its parameters?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
-    .figures = figures,
-    .caveats = {
-        "Bits are counted by the loss on what was trained: there is nothing to generalise. A model that is sure and "
-        "wrong counts against itself.",
-        "Facts are drawn at random, so exposures differ: of a fact that is seen a hundred times in the mean, one in a "
-        "thousand is seen fewer than seventy times.",
-        "Embeddings count as parameters, though few facts can stand in the smallest vocabularies.",
-        "A plateau that one learning rate and schedule reached is a lower bound of what fits in."}};
-
 }  // namespace
-}  // namespace surtsey::experiments
 
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"capacity", "Bits a parameter",
+             "How many bits of random facts does a model hold for each of its parameters?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+    .caveats = {"Bits are counted by the loss on what was trained: there is nothing to generalise. A model that is "
+                "sure and wrong counts against itself.",
+                "Facts are drawn at random, so exposures differ: of a fact that is seen a hundred times in the mean, "
+                "one in a thousand is seen fewer than seventy times.",
+                "Embeddings count as parameters, though few facts can stand in the smallest vocabularies.",
+                "A plateau that one learning rate and schedule reached is a lower bound of what fits in."}};
+
+}  // namespace surtsey::experiments

@@ -14,7 +14,6 @@
 //
 // Corrupting one step of the joint model's own chain shows whether the chain causes the answer. Giving it the right
 // steps shows what of its errors are wrong steps, and what went on from them.
-#include "experiments/study/rules.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/chain.h"
 
@@ -29,67 +28,55 @@ struct Keys : StudyKeys {
                    .n_layer = {2},
                    .learning_rates = {{.16, .08}, {.32, .16, .08}},
                    .steps = {600, 2000},
-                   // A third of the tokens of configs/chain_of_thought/batch192.toml in as many steps.
                    .batch_size = {64, 256},
-                   .seeds = {{0, 1}, seeds(5), seeds(10)},
                    .selection_steps = {100, 0},
                    .test_items = {1000, 1000, 10'000},
-                   .evaluation_rows = {256, 1000},
-                   .checkpoint_interval = {0, 500},
                    .save_models = {true, false}}) {}
   Key<int32_t> modulus{this, "modulus", {10}, "running sums are taken modulo this", 2, 1000};
   // Published tables are of other problems (serial_tasks); the paper's scale is the ladder of E01 carried on.
   Key<int32_t> length{this, "length", {8, 8, 16}, "digits in a problem", 2, 1000};
-  Key<std::vector<int32_t>> control_widths{
+  Key<Integers> control_widths{
       this, "control_widths", {{16}, {16, 64}, {16, 64, 256}}, "n_embd of the controls; an empty list trains none", 2};
-  Key<std::vector<std::string>> controls{
+  Key<Words> controls{
       this, "controls", {{"direct_only", "with_filler"}, kControls}, "which of them are trained", kControls};
   // 8,184 and 7,764 parameters where the joint model of two layers of width 16 has 7,088.
-  Key<std::vector<int32_t>> depths{this, "depths", {{1, 4}}, "n_layer of each model of the control 'depth'", 1};
-  Key<std::vector<int32_t>> depth_widths{this, "depth_widths", {{24, 12}}, "n_embd of each of them", 2};
-  Key<double> solved{this, "solved", {.95}, "claims: exact match from which the task is solved", 0, 1};
-  Key<double> unsolved{this, "unsolved", {.05}, "claims: exact match so far above guessing is unsolved", 0, 1};
-  Key<double> start{this, "near_chance", {.1}, "claims: the same for the smallest size", 0, 1};
+  Key<Integers> depths{this, "depths", {{1, 4}}, "n_layer of each model of the control 'depth'", 1};
+  Key<Integers> depth_widths{this, "depth_widths", {{24, 12}}, "n_embd of each of them", 2};
+  Share solved{this, "solved", {.95}, "claims: exact match from which the task is solved"};
+  Share unsolved{this, "unsolved", {.05}, "claims: exact match so far above guessing is unsolved"};
+  Share start{this, "near_chance", {.1}, "claims: the same for the smallest size"};
 };
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
   for (const int32_t width : *k.control_widths)
     check(has(k.sweep.widths, width),
           "control_widths: {} is not among widths; a control is compared with the joint model of its size", width);
-  check(k.depths->size() == k.depth_widths->size(), "depths has {} numbers and depth_widths {}: they go together",
-        k.depths->size(), k.depth_widths->size());
+  check_together(*k.depths, "depths", *k.depth_widths, "depth_widths");
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
+void experiments(const Keys& k, Experiments& list) {
   const auto task = [&](std::vector<std::string> arms) {
     return std::make_shared<tasks::ChainTask>(
         tasks::ChainOptions{.modulus = k.modulus, .length = k.length, .arms = std::move(arms)});
   };
   const auto joint = task({"cot", "direct"});
-  std::vector<Experiment> list;
-  const auto add = [&](const char* variant, const auto& data, int32_t width) -> Experiment& {
-    return list.emplace_back(sweep_experiment(k.sweep, "", variant, data, width));
-  };
-  const auto third_prompt = [&](const char* variant, const auto& data, int32_t width) {
+  const auto third_prompt = [&](const char* variant, const char* arm, int32_t width) {
     if (!has(*k.controls, variant)) return;
-    Experiment& control = add(variant, data, width);
+    Experiment& control = list.add("", variant, task({"cot", "direct", arm}), width);
     control.rate_of = "joint";
     control.steps = k.sweep.steps * 3 / 2;
   };
-  const auto direct = task({"direct"}), filler = task({"cot", "direct", "filler"}),
-             permuted = task({"cot", "direct", "permuted"});
   for (const int32_t width : k.sweep.widths) {
-    Experiment& headline = add("joint", joint, width);
+    Experiment& headline = list.add("", "joint", joint, width);
     headline.corrupt_arm = headline.given_arm = "cot";
     if (!has(*k.control_widths, width)) continue;
-    if (has(*k.controls, "direct_only")) add("direct_only", direct, width).choose_rate = false;
-    third_prompt("with_filler", filler, width);
-    third_prompt("with_permuted", permuted, width);
+    if (has(*k.controls, "direct_only")) list.add("", "direct_only", task({"direct"}), width).choose_rate = false;
+    third_prompt("with_filler", "filler", width);
+    third_prompt("with_permuted", "permuted", width);
   }
   if (has(*k.controls, "depth"))
-    for (size_t i = 0; i < k.depths->size(); ++i) add("depth", joint, k.depth_widths->at(i)).n_layer = k.depths->at(i);
-  return list;
+    for (size_t i = 0; i < k.depths->size(); ++i)
+      list.add("", "depth", joint, k.depth_widths->at(i)).n_layer = k.depths->at(i);
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {
@@ -107,13 +94,11 @@ std::vector<ClaimRow> claims(const Keys& k) {
        every_seed(joint.smallest(), is(chain, near_chance(k.start)))},
       {"causal",
        "Wherever a seed's chain-of-thought exact match is at least {solved}, corrupting one of its steps moves the "
-       "final "
-       "answer by exactly the injected amount in a share of at least {solved} of cases.",
+       "final answer by exactly the injected amount in a share of at least {solved} of cases.",
        every_seed(solves, is(faithfulness("cot"), at_least(k.solved)), "no model solves the task with a chain")},
       {"steps_given",
        "Wherever a seed's chain-of-thought exact match is at least {solved}, so is that of the last step alone with "
-       "all "
-       "right steps before it given.",
+       "all right steps before it given.",
        every_seed(solves, is(exact_match(std::string(kGivenArm)), at_least(k.solved)).beside(chain.named("own steps")),
                   "no model solves the task with a chain")}};
   const auto control = [&](const char* name, const char* variant, const char* arm, const char* statement) {
@@ -138,30 +123,25 @@ std::vector<ClaimRow> claims(const Keys& k) {
   return rows;
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "chain_of_thought",
-    .title = "Chain of thought against direct answers",
-    .question =
-        "Does a prompt that asks for steps unlock a computation that the same weights cannot do directly, "
-        "and from what size?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"chain_of_thought", "Chain of thought against direct answers",
+             "Does a prompt that asks for steps unlock a computation that the same weights cannot do directly, and "
+             "from what size?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims},
     .caveats = {
         "Fresh random problems at every step: training and test loss are the same quantity, and memory plays no part.",
-        "The chain starts with a copy of the first digit. Without it the first step is a lookup of two operands "
-        "unlike the others, and one bad position holds the final answer at chance while most steps are right: read "
-        "the accuracy by position.",
-        "The loss is a mean over answer tokens, so the prompt that asks for a chain weighs more than the one that "
-        "asks for the answer alone. The direct_only control has no such bias.",
+        "The chain starts with a copy of the first digit. Without it the first step is a lookup of two operands unlike "
+        "the others, and one bad position holds the final answer at chance while most steps are right: read the "
+        "accuracy by position.",
+        "The loss is a mean over answer tokens, so the prompt that asks for a chain weighs more than the one that asks "
+        "for the answer alone. The direct_only control has no such bias.",
         "The controls with filler tokens and with permuted chains are models of their own that train half as long "
         "again, so that they see each prompt kind as often as the joint model does; their learning rate is the one "
         "chosen for the joint model of their size.",
-        "The controls were trained at these widths only: {control_widths}. 'depth' has widths of its own, so that "
-        "its sizes are about equal.",
+        "The controls were trained at these widths only: {control_widths}. 'depth' has widths of its own, so that its "
+        "sizes are about equal.",
         "A chain that is causal here says nothing about chains of models that learned from text."}};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

@@ -16,11 +16,6 @@
 // Accuracy can jump where nothing jumps underneath (Schaeffer et al. 2023): exact match is about the product of the
 // step accuracies, so the loss per token and the accuracy by position stand beside it, and a claim asks whether the
 // loss leaves its plateau where the accuracy does.
-#include <algorithm>
-#include <deque>
-
-#include "experiments/base/join.h"
-#include "experiments/study/rules.h"
 #include "experiments/study/study.h"
 #include "experiments/sweeps/budgets.h"
 #include "experiments/tasks/addition.h"
@@ -46,79 +41,62 @@ struct Ability {
   int place = 0;
   std::shared_ptr<tasks::Task> (*make)(const Keys&);
   int32_t quick_steps = 0, quick_batch = 0;
-  std::vector<int32_t> quick_widths = {}, full_widths = {};
+  Integers quick_widths = {}, full_widths = {};
+  // Keys.
+  Integers widths = {};
+  int32_t steps = 0, batch_size = 0;
 
   Pick pick() const { return cells(name, variant); }
-  Growth growth() const { return experiments::growth(name, pick(), arm, place); }
+  Growth growth() const { return {name, {pick()}, arm, place}; }
 };
 
 std::vector<Ability> all_abilities();
 
 struct Keys : StudyKeys {
   Keys()
-      : StudyKeys({.widths = {{8, 16, 32},
-                              {4, 6, 8, 12, 16, 24, 32, 64, 128},
-                              // What small models of the full scale do not solve, larger ones may.
-                              {4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512}},
-                   .n_layer = {2},
-                   .learning_rates = {{.16}, {.32, .16, .08}},
-                   .steps = {500, 1000, 4000},
-                   .batch_size = {128, 256},
-                   .seeds = {{0, 1}, seeds(5), seeds(10)},
-                   .test_items = {1000, 1000, 10'000},
-                   .evaluation_rows = {256, 1000},
-                   .checkpoint_interval = {0, 500}}) {
-    std::vector<std::string> names;
-    for (const Ability& one : abilities) names.push_back(one.name);
+      : StudyKeys(
+            {.widths = {{8, 16, 32}, {4, 6, 8, 12, 16, 24, 32, 64, 128}, {4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512}},
+             .n_layer = {2},
+             .learning_rates = {{.16}, {.32, .16, .08}},
+             .steps = {500, 1000, 4000},
+             .batch_size = {128, 256},
+             .test_items = {1000, 1000, 10'000}}) {
+    const Words names = names_of(abilities);
     add("tasks", &tasks, {{"chain", "parity", "unscramble"}, names}, "abilities to train, one model each", kNone, kNone,
         names);
-    for (const Ability& one : abilities) {
-      Own& keys = own.emplace_back();
-      add(one.name + "_widths", &keys.widths, {one.quick_widths, one.full_widths},
+    for (Ability& one : abilities) {
+      add(one.name + "_widths", &one.widths, {one.quick_widths, one.full_widths},
           fmt::format("n_embd of each size of {}; empty: widths", one.name), 2);
-      add(one.name + "_steps", &keys.steps, {one.quick_steps, 0},
+      add(one.name + "_steps", &one.steps, {one.quick_steps, 0},
           fmt::format("optimizer steps of {}; 0: steps", one.name), 0);
-      add(one.name + "_batch_size", &keys.batch_size, {one.quick_batch, 0},
+      add(one.name + "_batch_size", &one.batch_size, {one.quick_batch, 0},
           fmt::format("sequences a step of {}; 0: batch_size", one.name), 0);
     }
   }
 
-  struct Own {
-    std::vector<int32_t> widths;
-    int32_t steps = 0, batch_size = 0;
-  };
-  const std::vector<Ability> abilities = all_abilities();
-  std::vector<std::string> tasks;
-  std::deque<Own> own;  // of each ability
+  std::vector<Ability> abilities = all_abilities();
+  Words tasks;
   Key<int32_t> length{this, "length", {8}, "digits in a chain problem", 2, 1000};
   Key<int32_t> direct_length{this, "direct_length", {3}, "digits in a direct sum", 2, 1000};
   Key<int32_t> parity_bits{this, "parity_bits", {12, 16}, "bits in a parity problem", 2, 1000};
   Key<bool> balanced_beliefs{
       this, "balanced_beliefs", {false}, "half of the training sequences of false_belief hold one; else as they come"};
-  Key<std::vector<double>> step_shares{this,
-                                       "step_shares",
-                                       {{}, {.25, .5, 2}},
-                                       "every size is trained again for these shares of its steps: thresholds against "
-                                       "tokens",
-                                       1e-3};
-  Key<std::vector<double>> equal_gigaflops{this,
-                                           "equal_gigaflops",
-                                           {{}, {50, 200, 800}},
-                                           "and again with so many GFLOP for every size: thresholds at equal FLOPs",
-                                           1e-3};
-  Key<double> solved{this, "solved", {.95}, "claims: exact match from which a task is solved", 0, 1};
-  Key<double> chance_margin{
-      this, "chance_margin", {.1}, "claims: exact match so far above chance is still at chance", 0, 1};
-  Key<double> loss_ratio{
-      this, "loss_ratio", {.1}, "claims: share of the smallest size's loss below which it has left its plateau", 0, 1};
+  Key<Numbers> step_shares =
+      Key<Numbers>(this, "step_shares", {{}, {.25, .5, 2}},
+                   "every size is trained again for these shares of its steps: thresholds against tokens", 1e-3);
+  Key<Numbers> equal_gigaflops =
+      Key<Numbers>(this, "equal_gigaflops", {{}, {50, 200, 800}},
+                   "and again with so many GFLOP for every size: thresholds at equal FLOPs", 1e-3);
+  Share solved{this, "solved", {.95}, "claims: exact match from which a task is solved"};
+  Share chance_margin{this, "chance_margin", {.1}, "claims: exact match so far above chance is still at chance"};
+  Share loss_ratio{
+      this, "loss_ratio", {.1}, "claims: share of the smallest size's loss below which it has left its plateau"};
 
   std::vector<Budget> budgets() const { return budgets_of(step_shares, equal_gigaflops); }
   // Abilities that are trained, in the order of `tasks`.
-  std::vector<size_t> chosen() const {
-    std::vector<size_t> list;
-    for (const std::string& name : tasks)
-      for (size_t i = 0; i < abilities.size(); ++i)
-        if (abilities[i].name == name) list.push_back(i);
+  std::vector<Ability> chosen() const {
+    std::vector<Ability> list;
+    for (const std::string& name : tasks) list.push_back(*std::ranges::find(abilities, name, &Ability::name));
     return list;
   }
 };
@@ -132,19 +110,17 @@ std::shared_ptr<tasks::Task> chain(int32_t length, const char* arm) {
   return std::make_shared<tasks::ChainTask>(tasks::ChainOptions{.length = length, .arms = {arm}});
 }
 
+std::shared_ptr<tasks::Task> parity(const Keys& k) { return tasks::make_parity(k.parity_bits, {"cot"}); }
+
+std::shared_ptr<tasks::Task> false_belief(const Keys& k) {
+  return std::make_shared<tasks::FalseBelief>(6, *k.balanced_beliefs);
+}
+
 std::vector<Ability> all_abilities() {
   using Format = tasks::Addition::Format;
   return {
       {"chain", "cot", "cot", 1, [](const Keys& k) { return chain(k.length, "cot"); }, 400, 96, {4, 8, 12, 16, 24}},
-      {"parity",
-       "cot",
-       "cot",
-       0,
-       [](const Keys& k) { return std::shared_ptr<tasks::Task>(tasks::make_parity(k.parity_bits, {"cot"})); },
-       400,
-       128,
-       {4, 8, 16},
-       {4, 6, 8, 12, 16, 24, 32}},
+      {"parity", "cot", "cot", 0, parity, 400, 128, {4, 8, 16}, {4, 6, 8, 12, 16, 24, 32}},
       {"direct_sum", "direct", "direct", 1, [](const Keys& k) { return chain(k.direct_length, "direct"); }, 750, 128},
       {"unscramble", "direct", "direct", 1, make<tasks::Unscramble>, 250, 128},
       {"postfix", "direct", "direct", 0, make<tasks::Postfix>, 300, 128, {4, 8, 16}},
@@ -153,32 +129,24 @@ std::vector<Ability> all_abilities() {
       {"addition_plain", "direct", "direct", 2, make<tasks::Addition, 3, Format::plain>, 800, 128},
       {"addition_scratchpad", "direct", "direct", 2, make<tasks::Addition, 3, Format::scratchpad>, 800, 128},
       {"variables", "cot", "cot", 3, make<tasks::Variables>, 800, 128},
-      {"false_belief", "false_belief", "steps", 3,
-       [](const Keys& k) -> std::shared_ptr<tasks::Task> {
-         return std::make_shared<tasks::FalseBelief>(6, *k.balanced_beliefs);
-       },
-       800, 128}};
+      {"false_belief", "false_belief", "steps", 3, false_belief, 800, 128}};
 }
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
-  check(!k.tasks.empty(), "tasks is empty: there is nothing to train");
+  check_some(k.tasks, "tasks");
   check_once(k.tasks, "tasks");
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
-  for (const size_t i : k.chosen()) {
-    const Ability& ability = k.abilities[i];
+void experiments(const Keys& k, Experiments& list) {
+  for (const Ability& ability : k.chosen()) {
     const auto task = ability.make(k);
-    for (const int32_t width : k.own[i].widths.empty() ? k.sweep.widths : k.own[i].widths) {
-      Experiment& one = list.emplace_back(sweep_experiment(k.sweep, ability.name, ability.variant, task, width));
-      if (k.own[i].steps > 0) one.steps = k.own[i].steps;
-      if (k.own[i].batch_size > 0) one.batch_size = k.own[i].batch_size;
+    for (const int32_t width : ability.widths.empty() ? k.sweep.widths : ability.widths) {
+      Experiment& one = list.add(ability.name, ability.variant, task, width);
+      if (ability.steps > 0) one.steps = ability.steps;
+      if (ability.batch_size > 0) one.batch_size = ability.batch_size;
       one.budgets = k.budgets();
     }
   }
-  return list;
 }
 
 // The smallest size is at chance and the largest solves the task, in every seed.
@@ -186,39 +154,36 @@ Judge emerges(const Keys& k, const Ability& ability) {
   const Score match = exact_match(ability.arm);
   const Judge start = every_seed(ability.pick().smallest(), is(match, near_chance(k.chance_margin)));
   const Judge end = every_seed(ability.pick().largest(), is(match, at_least(k.solved)));
-  const auto shown = std::vector{match, loss(ability.arm).named("loss")};
-  return [=, pick = ability.pick()](const StudyResult& result, double confidence) {
-    const Cells all = pick.of(result);
-    const bool sizes =
-        !all.empty() && pick.smallest().of(result).front()->parameters < pick.largest().of(result).front()->parameters;
+  return [=](const StudyResult& result, double confidence) {
+    const Cells all = ability.pick().of(result);
     const Verdict verdict = all_of(std::vector{start(result, confidence).verdict, end(result, confidence).verdict});
-    return Judgement{sizes ? verdict : Verdict::kInconclusive, evidence_of(all, shown), count_seeds(all)};
+    return Judgement{by_size(all).size() > 1 ? verdict : Verdict::kInconclusive,
+                     evidence_of(all, {match, loss(ability.arm).named("loss")}), count_seeds(all)};
   };
 }
 
 // Every size that solves the task has left the loss of the smallest size by a factor: the jump is not made by the
 // metric alone.
 Judge leaves_its_plateau(const Keys& k, const Ability& ability) {
-  return [arm = ability.arm, pick = ability.pick(), solved = *k.solved, most = *k.loss_ratio](const StudyResult& result,
-                                                                                              double confidence) {
+  return [&k, ability](const StudyResult& result, double confidence) {
     Interval plateau{std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
-    const Cells small = pick.smallest().of(result);
+    const Cells small = ability.pick().smallest().of(result);
     for (const Cell* cell : small) {
-      const Interval start = loss_interval(cell->arm(arm), confidence);
+      const Interval start = loss_interval(cell->arm(ability.arm), confidence);
       plateau = {std::min(plateau.low, start.low), std::min(plateau.high, start.high)};
     }
-    Cells larger = pick.where(exact_match(arm), solved).of(result);
+    Cells larger = ability.pick().where(exact_match(ability.arm), k.solved).of(result);
     std::erase_if(larger, [&](const Cell* cell) { return has(small, cell); });
-    std::vector<Verdict> verdicts;
-    for (const Cell* cell : larger) {
-      const Interval own = loss_interval(cell->arm(arm), confidence);
-      verdicts.push_back(at_most(Interval{own.low / plateau.high, own.high / plateau.low}, most));
-    }
     if (larger.empty()) return Judgement{Verdict::kInconclusive, "no larger size solves the task", 0};
-    return Judgement{
-        all_of(verdicts),
-        fmt::format("the smallest size's loss is {:.3g}; loss of {}", plateau.high, evidence_of(larger, {loss(arm)})),
-        count_seeds(larger)};
+    Parts parts;
+    for (const Cell* cell : larger) {
+      const Interval own = loss_interval(cell->arm(ability.arm), confidence);
+      parts.add(at_most(Interval{own.low / plateau.high, own.high / plateau.low}, k.loss_ratio));
+    }
+    parts.say(fmt::format("the smallest size's loss is {:.3g}; loss of {}", plateau.high,
+                          evidence_of(larger, {loss(ability.arm)})),
+              count_seeds(larger));
+    return parts.judgement();
   };
 }
 
@@ -226,23 +191,23 @@ std::vector<ClaimRow> claims(const Keys& k) {
   std::vector<ClaimRow> rows;
   std::map<int, std::vector<std::string>> places;
   std::vector<Growth> growths;
-  for (const size_t i : k.chosen()) {
-    const Ability& one = k.abilities[i];
-    rows.push_back({one.name + "_emerges",
-                    one.name +
-                        ": the smallest size is within {chance_margin} of chance and the largest has exact match "
-                        "of at least {solved}, in every seed.",
-                    emerges(k, one)});
-    rows.push_back({one.name + "_loss",
-                    one.name + ": wherever exact match is at least {solved}, the loss per answer token is at most "
-                               "{loss_ratio} of the smallest size's in every seed.",
-                    leaves_its_plateau(k, one)});
-    rows.push_back({one.name + "_threshold",
-                    fmt::format("{}: exact match rises sharply, from 10% to 90% of its rise in less than {} decades of "
-                                "parameters, and a threshold explains it better than a constant or a line in log N; at "
-                                "least {} sizes.",
-                                one.name, kSharpWidth, kThresholdSizes),
-                    rises_sharply(one.growth())});
+  for (const Ability& one : k.chosen()) {
+    const auto claim = [&](const char* about, const std::string& statement, Judge judge) {
+      rows.push_back({one.name + about, one.name + ": " + statement, std::move(judge)});
+    };
+    claim("_emerges",
+          "the smallest size is within {chance_margin} of chance and the largest has exact match of at least {solved}, "
+          "in every seed.",
+          emerges(k, one));
+    claim("_loss",
+          "wherever exact match is at least {solved}, the loss per answer token is at most {loss_ratio} of the "
+          "smallest size's in every seed.",
+          leaves_its_plateau(k, one));
+    claim("_threshold",
+          fmt::format("exact match rises sharply, from 10% to 90% of its rise in less than {} decades of parameters, "
+                      "and a threshold explains it better than a constant or a line in log N; at least {} sizes.",
+                      kSharpWidth, kThresholdSizes),
+          rises_sharply(one.growth()));
     places[one.place].push_back(one.name);
     growths.push_back(one.growth());
   }
@@ -256,34 +221,25 @@ std::vector<ClaimRow> claims(const Keys& k) {
 
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   std::vector<Figure> list;
-  for (const size_t i : k.chosen()) {
-    const Ability& one = k.abilities[i];
-    for (Figure& figure : budget_figures(result, one.name, one.variant, one.arm, k.budgets()))
-      list.push_back(std::move(figure));
-  }
+  for (const Ability& one : k.chosen())
+    std::ranges::move(budget_figures(result, one.name, one.variant, one.arm, k.budgets()), std::back_inserter(list));
   return list;
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "emergence",
-    .title = "Abilities against size",
-    .question = "From what size do models answer by steps, and does their loss turn where their accuracy does?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
-    .figures = figures,
-    .caveats = {
-        "Chance differs between tasks, from one in two (parity) to one in thousands (addition): compare each with its "
-        "own line.",
-        "Prompts that a test asks are kept out of training, except where there are too many to meet one twice. "
-        "Unscramble holds out scrambles, not words: it asks for words that the model has learned.",
-        "A program counts as right when it computes the right number; the exact program is the whole answer. False "
-        "beliefs are judged alone: on the mixture, a model that answers where the ball is looks good.",
-        "Under other budgets a size keeps the learning rate that was chosen for its own steps.",
-        "These sizes say when an ability appears at this recipe and budget, not what a task needs: smaller models "
-        "succeed with more steps, and tasks differ in steps."}};
-
 }  // namespace
-}  // namespace surtsey::experiments
 
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"emergence", "Abilities against size",
+             "From what size do models answer by steps, and does their loss turn where their accuracy does?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+    .caveats = {"Chance differs between tasks, from one in two (parity) to one in thousands (addition): compare each "
+                "with its own line.",
+                "Prompts that a test asks are kept out of training, except where there are too many to meet one twice. "
+                "Unscramble holds out scrambles, not words: it asks for words that the model has learned.",
+                "A program counts as right when it computes the right number; the exact program is the whole answer. "
+                "False beliefs are judged alone: on the mixture, a model that answers where the ball is looks good.",
+                "Under other budgets a size keeps the learning rate that was chosen for its own steps.",
+                "These sizes say when an ability appears at this recipe and budget, not what a task needs: smaller "
+                "models succeed with more steps, and tasks differ in steps."}};
+
+}  // namespace surtsey::experiments

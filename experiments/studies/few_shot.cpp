@@ -1,10 +1,6 @@
 // E13: which of K memorised permutations? Zero, one and few shots against the exact Bayes posterior; and whether the
 // residual stream holds the task (H3, evaluate/task_vectors.h).
-#include <algorithm>
-
-#include "experiments/base/join.h"
 #include "experiments/evaluate/task_vectors.h"
-#include "experiments/study/rules.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/permutation.h"
 
@@ -21,38 +17,28 @@ struct Keys : StudyKeys {
                    .steps = {900, 5000, 50'000},
                    .batch_size = {128, 256},
                    .seeds = {{0}, seeds(5)},
-                   .test_items = {2000, 10'000},
-                   .evaluation_rows = {256, 1000},
-                   .checkpoint_interval = {0, 500}}) {}
-  Key<std::vector<int32_t>> tasks{
-      this, "tasks", {{8}, {2, 8, 32, 128, 512}}, "K: permutations to memorise; one model each", 1};
+                   .test_items = {2000, 10'000}}) {}
+  Key<Integers> tasks{this, "tasks", {{8}, {2, 8, 32, 128, 512}}, "K: permutations to memorise; one model each", 1};
   Key<int32_t> symbols{this, "symbols", {10}, "symbols that are permuted", 2};
   Key<int32_t> shots{this, "shots", {4}, "most examples before a question", 0};
-  Key<double> excess_loss{this, "excess_loss", {.1}, "claims: nats that a model may lose to Bayes", 0, 1};
-  Key<double> regret{this, "regret", {.02}, "claims: posterior probability that its answers may lack", 0, 1};
-  Key<double> vector_share{this, "vector_share", {.8}, "claims: share of few-shot accuracy that a task vector keeps", 0,
-                           1};
-  Key<double> control_margin{
-      this, "control_margin", {.05}, "claims: accuracy above zero shots that another task's vector may have", 0, 1};
+  Share excess_loss{this, "excess_loss", {.1}, "claims: nats that a model may lose to Bayes"};
+  Share regret{this, "regret", {.02}, "claims: posterior probability that its answers may lack"};
+  Share vector_share{this, "vector_share", {.8}, "claims: share of few-shot accuracy that a task vector keeps"};
+  Share control_margin{
+      this, "control_margin", {.05}, "claims: accuracy above zero shots that another task's vector may have"};
 };
 
 std::string variant_of(int32_t tasks) { return fmt::format("K{}", tasks); }
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   for (const int32_t width : k.sweep.widths) {
     for (const int32_t count : *k.tasks) {
-      const auto task = std::make_shared<tasks::PermutationTask>(
-          tasks::PermutationOptions{.symbols = k.symbols, .tasks = count, .shots = k.shots});
-      Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "few_shot", variant_of(count), task, width));
+      const auto task = std::make_shared<tasks::PermutationTask>(tasks::PermutationOptions{k.symbols, count, k.shots});
+      Experiment& one = list.add("few_shot", variant_of(count), task, width);
       if (count < 2) continue;  // one task has no other to compare with
-      // The probe reads the task, which lives as long as it does.
-      one.probe = std::shared_ptr<TaskVectors>(
-          new TaskVectors(*task, std::min(k.sweep.test_items, kVectorPrompts), one.n_layer),
-          [task](TaskVectors* vectors) { delete vectors; });
+      one.probe = std::make_shared<TaskVectors>(task, std::min(k.sweep.test_items, kVectorPrompts), one.n_layer);
     }
   }
-  return list;
 }
 
 // The patched stream at this depth keeps the few-shot accuracy, and another task's does not make it.
@@ -103,22 +89,17 @@ std::vector<ClaimRow> claims(const Keys& k) {
            every_seed(several, some_depth(k))}};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "few_shot",
-    .title = "Inference among known tasks",
-    .question = "Is a model a Bayesian over the tasks that it knows, and does its residual stream hold the task?",
-    .check = [](const Keys& k) { check_sweep_options(k.sweep); },
-    .experiments = experiments,
-    .claims = claims,
-    .caveats = {
-        "The K permutations are memorised in training. This is inference among known tasks, not learning of a new one; "
-        "with more tasks than a model can store the optimum is another.",
-        "Task vectors are read and patched at learned absolute positions that differ, and few blocks are left after a "
-        "task is inferred: with three blocks the transfer is not expected.",
-        "Excess loss is an average over test items and estimates KL(Bayes || model); single prompts can lie farther "
-        "away."}};
-
 }  // namespace
-}  // namespace surtsey::experiments
 
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"few_shot", "Inference among known tasks",
+             "Is a model a Bayesian over the tasks that it knows, and does its residual stream hold the task?"},
+    .parts = {.experiments = experiments, .claims = claims},
+    .caveats = {"The K permutations are memorised in training. This is inference among known tasks, not learning of a "
+                "new one; with more tasks than a model can store the optimum is another.",
+                "Task vectors are read and patched at learned absolute positions that differ, and few blocks are left "
+                "after a task is inferred: with three blocks the transfer is not expected.",
+                "Excess loss is an average over test items and estimates KL(Bayes || model); single prompts can lie "
+                "farther away."}};
+
+}  // namespace surtsey::experiments

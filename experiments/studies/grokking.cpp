@@ -3,13 +3,7 @@
 // trained pairs has, and without weight decay not within the budget.
 //
 // Models are asked at steps that grow geometrically; how often, is how exactly the two moments are known.
-#include <algorithm>
-#include <cmath>
-
-#include "experiments/base/join.h"
-#include "experiments/evaluate/answers.h"
 #include "experiments/evaluate/interview.h"
-#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/modular.h"
 
@@ -31,7 +25,8 @@ struct Keys : StudyKeys {
                    .selection = false,
                    .test_items = {10'000},
                    .evaluation_rows = {256, 2500},
-                   .log_interval = {50, 500}}) {
+                   .log_interval = {50, 500},
+                   .checkpoint_interval = {0}}) {
     explain("widths", "n_embd, one");
     explain("learning_rates", "of AdamW after the warm-up, one");
     explain("batch_size", "pairs a step");
@@ -42,16 +37,11 @@ struct Keys : StudyKeys {
   Key<int32_t> modulus{this, "modulus", {31, tasks::ModularOptions().modulus}, "of the addition", 3};
   Key<double> trained_share{this, "trained_share", {tasks::ModularOptions().trained_share}, "of the pairs", .05, .95};
   Key<double> growth{this, "growth", {1.5, 1.2}, "of the step from one question to the next", 1.01};
-  Key<double> by_heart{this, "by_heart", {.99}, "claims: accuracy on trained pairs that counts", 0, 1};
-  Key<double> understood{this, "understood", {.95}, "claims: accuracy on held-out pairs that counts", 0, 1};
+  Share by_heart{this, "by_heart", {.99}, "claims: accuracy on trained pairs that counts"};
+  Share understood{this, "understood", {.95}, "claims: accuracy on held-out pairs that counts"};
   Key<double> ratio{this, "ratio", {5}, "claims: so many times later", 1};
 
-  tasks::ModularOptions table() const {
-    tasks::ModularOptions options;
-    options.modulus = modulus;
-    options.trained_share = trained_share;
-    return options;
-  }
+  tasks::ModularOptions table() const { return {.modulus = modulus, .trained_share = trained_share}; }
 
   ModelConfig model() const {
     ModelConfig config = recipe_config(sweep.n_layer, sweep.widths.front(), modulus + 2, 5);
@@ -70,7 +60,6 @@ struct Keys : StudyKeys {
 };
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
   check(k.sweep.widths.size() == 1 && k.sweep.learning_rates.size() == 1,
         "widths and learning_rates take one value each here");
   tasks::ModularTask task(k.table());
@@ -80,53 +69,42 @@ void check_keys(const Keys& k) {
 std::string at_step(const std::string& arm, int64_t step) { return fmt::format("{} at {}", arm, step); }
 
 // How much of either half of the table the models know, as training goes on.
-class Watching : public Interview {
- public:
-  Watching(const Keys& k, std::shared_ptr<const tasks::ModularTask> task) : k_(k), task_(std::move(task)) {}
+struct Watching : InterviewOf<Keys, tasks::ModularTask> {
+  using InterviewOf::InterviewOf;
 
-  std::vector<int64_t> steps(int64_t) const override { return k_.asked(); }
+  std::vector<int64_t> steps(int64_t) const override { return k.asked(); }
 
   void ask(Evaluator& evaluator, int64_t step, bool last, std::span<Cell> cells,
            std::vector<SampleLine>& samples) const override {
-    const double bounds[] = {k_.by_heart, k_.understood};
+    const double bounds[] = {k.by_heart, k.understood};
     for (int32_t arm = 0; arm < 2; ++arm) {
-      const ArmAnswers answers = evaluator.answer(*task_, arm, k_.sweep.test_items, 0);
-      if (last) add_answer_lines(*task_, cells, answers, samples);
-      const auto items = static_cast<int64_t>(answers.items.size());
+      const ArmAnswers answers = evaluator.answer(*task, arm, k.sweep.test_items, 0);
+      if (last) add_answer_lines(*task, cells, answers, samples);
       for (size_t e = 0; e < cells.size(); ++e) {
         int64_t right = 0;
         for (size_t i = 0; i < answers.items.size(); ++i)
           right += answers.responses[e][i] == answers.items[i].answer()[0] ? 1 : 0;
-        const double share = static_cast<double>(right) / static_cast<double>(items);
-        const double error = std::sqrt(share * (1 - share) / static_cast<double>(items));
-        cells[e].measures.push_back({at_step(task_->arms()[static_cast<size_t>(arm)], step), share, error, items});
-        if (share < bounds[arm] || cells[e].find_measure(kFirst[arm]) != nullptr) continue;
+        const std::string& name = task->arms()[static_cast<size_t>(arm)];
+        cells[e].measures.push_back(share_measure(at_step(name, step), right, std::ssize(answers.items)));
+        if (cells[e].measures.back().mean < bounds[arm] || cells[e].find_measure(kFirst[arm]) != nullptr) continue;
         cells[e].measures.push_back({kFirst[arm], static_cast<double>(step), 0, 1});
       }
     }
   }
-
- private:
-  const Keys& k_;
-  std::shared_ptr<const tasks::ModularTask> task_;
 };
 
-std::vector<Experiment> experiments(const Keys& k) {
+void experiments(const Keys& k, Experiments& list) {
   const auto task = std::make_shared<tasks::ModularTask>(k.table());
   const auto watching = std::make_shared<Watching>(k, task);
-  std::vector<Experiment> list;
   for (const char* variant : kVariants) {
-    Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "", variant, task, k.sweep.widths.front()));
+    Experiment& one = list.add("", variant, task, k.sweep.widths.front());
     one.learning_rates = k.sweep.learning_rates;
     one.model = k.model();
-    one.optimizer.emplace();
-    one.optimizer->beta2 = .98;
-    one.optimizer->clip_norm = 0;
+    one.optimizer = graph::OptimizerConfig{.beta2 = .98, .clip_norm = 0};
     one.optimizer->weight_decay = variant == kVariants[0] ? *k.weight_decay : 0;
     one.optimizer->schedule = {graph::Decay::none, k.warmup_steps};
     one.interview = watching;
   }
-  return list;
 }
 
 // The step of a moment; infinite: it never came.
@@ -139,7 +117,7 @@ Judgement judge_delay(const Keys& k, const StudyResult& result) {
   const Cells models = cells("", kVariants[0]).of(result);
   std::vector<double> ratios;
   std::vector<std::string> evidence;
-  bool memorised = true;
+  bool memorised = !models.empty();
   for (const Cell* cell : models) {
     const double trained = moment(*cell, 0), held_out = moment(*cell, 1);
     memorised = memorised && std::isfinite(trained);
@@ -148,35 +126,30 @@ Judgement judge_delay(const Keys& k, const StudyResult& result) {
   }
   std::sort(ratios.begin(), ratios.end());
   const std::string text = "steps: " + join(evidence, "; ");
-  if (ratios.empty() || !memorised || !std::isfinite(ratios[ratios.size() / 2]))
+  const double median = memorised ? ratios[ratios.size() / 2] : std::numeric_limits<double>::infinity();
+  if (!std::isfinite(median))
     return {Verdict::kInconclusive, text + " (inf: not within the budget)", count_seeds(models)};
-  const double median = ratios[ratios.size() / 2];
-  return {median >= k.ratio ? Verdict::kPass : Verdict::kFail, fmt::format("{}; median ratio {:.1f}", text, median),
-          count_seeds(models)};
+  return {pass_if(median >= k.ratio), fmt::format("{}; median ratio {:.1f}", text, median), count_seeds(models)};
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {
   const Test by_heart = {{}, [](const Cell& cell, double) {
                            return std::isfinite(moment(cell, 0)) ? Verdict::kPass : Verdict::kInconclusive;
                          }};
-  return {
-      {"delay",
-       "With weight decay, in the median over seeds, accuracy on held-out pairs reaches {understood} at no less than "
-       "{ratio} times the step at which accuracy on trained pairs reaches {by_heart}.",
-       [&k](const StudyResult& result, double) { return judge_delay(k, result); }},
-      {"needs_decay",
-       "Without weight decay every model learns the trained pairs and stays below {understood} on held-out pairs to "
-       "the end of the run.",
-       every_seed(cells("", kVariants[1]), all_of({is(exact_match("held_out"), at_most(k.understood)), by_heart})
-                                               .beside(exact_match("trained").named("trained")))}};
+  return {{"delay",
+           "With weight decay, in the median over seeds, accuracy on held-out pairs reaches {understood} at no less "
+           "than {ratio} times the step at which accuracy on trained pairs reaches {by_heart}.",
+           [&k](const StudyResult& result, double) { return judge_delay(k, result); }},
+          {"needs_decay",
+           "Without weight decay every model learns the trained pairs and stays below {understood} on held-out pairs "
+           "to the end of the run.",
+           every_seed(cells("", kVariants[1]), all_of({is(exact_match("held_out"), at_most(k.understood)), by_heart})
+                                                   .beside(exact_match("trained").named("trained")))}};
 }
 
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
-  Curves curves({"Accuracy while training goes on",
-                 "Means over seeds; dashed: pairs that training never shows.",
-                 {"steps", true},
-                 {"accuracy"},
-                 {}});
+  Curves curves("Accuracy while training goes on", "Means over seeds; dashed: pairs that training never shows.",
+                {"steps", true}, {"accuracy"});
   for (const char* variant : kVariants) {
     for (const char* arm : {"trained", "held_out"}) {
       const std::string line = fmt::format("{}, {}", variant, arm);
@@ -190,22 +163,16 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   return {curves.figure()};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "grokking",
-    .title = "By heart first, understood later",
-    .question =
-        "Does the accuracy on pairs that training never shows follow that on trained pairs, long after, and "
-        "only with weight decay?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
-    .figures = figures,
-    .caveats = {"Guessing is right once in as many times as there are numbers.",
-                "Batches are drawn with replacement from the trained pairs, not in epochs.",
-                "A moment is known to a factor of {growth}: models are asked at such steps.",
-                "The quick scale is a smoke run: it is too short for the claims, which then stay open."}};
-
 }  // namespace
-}  // namespace surtsey::experiments
 
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }
+const StudyProgram kStudy =
+    StudyOf<Keys>{.head = {"grokking", "By heart first, understood later",
+                           "Does the accuracy on pairs that training never shows follow that on trained pairs, long "
+                           "after, and only with weight decay?"},
+                  .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+                  .caveats = {"Guessing is right once in as many times as there are numbers.",
+                              "Batches are drawn with replacement from the trained pairs, not in epochs.",
+                              "A moment is known to a factor of {growth}: models are asked at such steps.",
+                              "The quick scale is a smoke run: it is too short for the claims, which then stay open."}};
+
+}  // namespace surtsey::experiments

@@ -1,7 +1,6 @@
 // E14: one layer of linear attention against one step of gradient descent, whose loss has a closed form (von Oswald et
 // al. 2023).
 #include "experiments/device_data/regression.h"
-#include "experiments/study/rules.h"
 #include "experiments/study/study.h"
 
 namespace surtsey::experiments {
@@ -14,15 +13,15 @@ struct Keys : StudyKeys {
                    .steps = {2000, 10'000, 100'000},
                    .batch_size = {512},
                    .seeds = {{0}, seeds(5)},
-                   .checkpoint_interval = {0, 500}}) {
+                   .evaluation_rows = {256}}) {
     explain("widths", "channels of the layer");
     explain("learning_rates", "peak learning rates");
   }
   Key<int32_t> dimension{this, "dimension", {10, 10, 20}, "d: numbers in an input", 1};
   Key<int32_t> context{this, "context", {10, 10, 40}, "N: examples before the query", 1};
   Key<int32_t> test_sequences{this, "test_sequences", {262'144, 1 << 20}, "of the test loss", 1};
-  Key<double> loss_margin{this, "loss_margin", {.02}, "claims: relative distance from the closed form", 0, 1};
-  Key<double> cosine{this, "cosine", {.99}, "claims: of predictions with those of a gradient step", 0, 1};
+  Share loss_margin{this, "loss_margin", {.02}, "claims: relative distance from the closed form"};
+  Share cosine{this, "cosine", {.99}, "claims: of predictions with those of a gradient step"};
 
   RegressionOptions regression() const {
     return {.dimension = dimension, .context = context, .test_sequences = test_sequences};
@@ -30,32 +29,28 @@ struct Keys : StudyKeys {
 };
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
   for (const int32_t width : k.sweep.widths)
     check(width > k.dimension, "widths: {} channels cannot hold a token, which has {} numbers", width, k.dimension + 1);
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
+void experiments(const Keys& k, Experiments& list) {
   const auto data = std::make_shared<LinearRegression>(k.regression());
-  std::vector<Experiment> list;
   for (const int32_t width : k.sweep.widths) {
-    Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "regression", "one_layer", nullptr, width));
+    Experiment& one = list.add("regression", "one_layer", nullptr, width);
     one.n_layer = 1;
     one.learning_rates = k.sweep.learning_rates;
     one.generated = data;
     one.model = linear_attention_config(k.regression(), 1, width);
-    one.optimizer = recipe_optimizer(one.steps);
-    one.optimizer->weight_decay = 0;  // it would pull the predictions below the optimum's
+    one.optimizer = recipe_optimizer(one.steps, 0);  // weight decay would pull the predictions below the optimum's
   }
-  return list;
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {
   const Pick models = cells("regression", "one_layer");
   return {
       {"gradient_step_loss",
-       fmt::format("One layer of linear attention has the loss of the best step of gradient descent, d(d+1)/(N+d+1) "
-                   "= {:.4f}, within {{loss_margin}} of it on both sides, in every seed.",
+       fmt::format("One layer of linear attention has the loss of the best step of gradient descent, d(d+1)/(N+d+1) = "
+                   "{:.4f}, within {{loss_margin}} of it on both sides, in every seed.",
                    gradient_step_loss(k.regression())),
        every_seed(models, is(measure("loss_over_optimum").named("loss over the optimum's"), within(1, k.loss_margin))
                               .beside(measure("loss").named("loss"))
@@ -65,13 +60,12 @@ std::vector<ClaimRow> claims(const Keys& k) {
        every_seed(models, is(measure("cosine"), at_least(k.cosine)))}};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "linear_attention",
-    .title = "A step of gradient descent in the context",
-    .question = "Does one layer of linear attention take a step of gradient descent on the examples in its context?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"linear_attention", "A step of gradient descent in the context",
+             "Does one layer of linear attention take a step of gradient descent on the examples in its context?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims},
     .caveats = {
         "A regression layer with few more channels than its tokens have numbers can stand for long at a saddle that "
         "lacks one direction (d = 10, 16 channels, rate .01: 5 of 10 seeds after 2000 steps, 1.09 times the optimum); "
@@ -79,7 +73,4 @@ const StudyOf<Keys> kStudy = {
         "The closed form holds for Gaussian inputs and weights without noise. Only the linear layers of these models "
         "were trained; nothing here shows that softmax attention in language models descends gradients."}};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

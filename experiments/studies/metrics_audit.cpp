@@ -6,13 +6,10 @@
 // Beside it stand the product of the position accuracies, the token edit distance, the loss and the Brier score of the
 // right answer (audit.csv); every cell and answer is shown again with its own study's charts. A jump counts as a
 // transition of the model when the loss, too, leaves what a power law through the smaller half of the sizes forecasts.
-#include <algorithm>
 #include <filesystem>
 #include <set>
 
-#include "experiments/base/join.h"
 #include "experiments/results/audit.h"
-#include "experiments/study/rules.h"
 #include "experiments/study/study.h"
 
 namespace surtsey::experiments {
@@ -29,11 +26,10 @@ struct Audited {
 // Nothing but the runs that are audited has a scale: a verdict on quick runs demonstrates.
 struct Keys : KeySet {
   SweepOptions sweep;  // nothing is trained
-  Key<std::vector<std::string>> runs{this, "runs", {{}}, "directories of runs that are done"};
-  Key<double> solved{this, "solved", {.9}, "claims: share of whole answers from which a size has an ability", 0, 1};
-  Key<double> unsolved{this, "unsolved", {.5}, "claims: share of whole answers up to which it has not", 0, 1};
-  Key<double> explained{this, "explained", {.9}, "claims: share of the variance of accuracy that the loss explains", 0,
-                        1};
+  Key<Words> runs{this, "runs", {{}}, "directories of runs that are done"};
+  Share solved{this, "solved", {.9}, "claims: share of whole answers from which a size has an ability"};
+  Share unsolved{this, "unsolved", {.5}, "claims: share of whole answers up to which it has not"};
+  Share explained{this, "explained", {.9}, "claims: share of the variance of accuracy that the loss explains"};
   std::shared_ptr<Audited> audited = std::make_shared<Audited>();  // once the runs are read
 };
 
@@ -102,23 +98,18 @@ double mean_whole(const AuditSeries& series, int64_t parameters) {
 // One verdict over the series whose whole answers go from unsolved at the smallest size to solved at the largest.
 Judge every_jump(const Keys& k, std::pair<Verdict, std::string> (*judge)(const Keys&, const AuditSeries&, double)) {
   return [&k, judge](const StudyResult&, double confidence) {
-    std::vector<Verdict> verdicts;
-    std::vector<std::string> evidence;
-    int64_t seeds = 0;
+    Parts parts;
     for (const auto& [run, all] : k.audited->runs) {
       for (const AuditSeries& series : all) {
         const int64_t first = series.rows.front().parameters, last = series.rows.back().parameters;
         if (first == last || mean_whole(series, first) > k.unsolved || mean_whole(series, last) < k.solved) continue;
-        std::set<uint32_t> own;
-        for (const AuditRow& row : series.rows) own.insert(row.seed);
-        seeds = fewest(seeds, std::ssize(own));
+        std::set<uint32_t> seeds;
+        for (const AuditRow& row : series.rows) seeds.insert(row.seed);
         const auto [verdict, text] = judge(k, series, confidence);
-        verdicts.push_back(verdict);
-        evidence.push_back(fmt::format("{}: {}: {}", run, series.name, text));
+        parts.add(verdict, fmt::format("{}: {}: {}", run, series.name, text), std::ssize(seeds));
       }
     }
-    return Judgement{all_of(verdicts),
-                     evidence.empty() ? "no series goes from unsolved to solved" : join(evidence, "; "), seeds};
+    return parts.judgement("no series goes from unsolved to solved");
   };
 }
 
@@ -142,44 +133,39 @@ std::pair<Verdict, std::string> judge_loss_axis(const Keys& k, const AuditSeries
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {
-  return {
-      {"numbers", "Every number of every run follows from its recorded answers.",
-       [&k](const StudyResult&, double) {
-         const Audited& audited = *k.audited;
-         if (audited.disagreements.empty())
-           return Judgement{Verdict::kPass, fmt::format("{} runs, {} answers", audited.runs.size(), audited.lines), 0};
-         return Judgement{Verdict::kFail, join(audited.disagreements, "; "), 0};
-       }},
-      {"genuine",
-       "Wherever whole answers go from at most {unsolved} at the smallest size to at least {solved} at the largest, "
-       "the loss of every seed of some larger size is below what a power law through the smaller half of the sizes "
-       "forecasts.",
-       every_jump(k, judge_genuine)},
-      {"loss_axis",
-       "There, a monotone function of the loss explains at least {explained} of the variance of whole-answer "
-       "accuracy over all sizes and seeds.",
-       every_jump(k, judge_loss_axis)}};
+  return {{"numbers", "Every number of every run follows from its recorded answers.",
+           [&k](const StudyResult&, double) {
+             const Audited& audited = *k.audited;
+             const std::string all = fmt::format("{} runs, {} answers", audited.runs.size(), audited.lines);
+             const bool agree = audited.disagreements.empty();
+             return Judgement{pass_if(agree), agree ? all : join(audited.disagreements, "; "), 0};
+           }},
+          {"genuine",
+           "Wherever whole answers go from at most {unsolved} at the smallest size to at least {solved} at the "
+           "largest, the loss of every seed of some larger size is below what a power law through the smaller half of "
+           "the sizes forecasts.",
+           every_jump(k, judge_genuine)},
+          {"loss_axis",
+           "There, a monotone function of the loss explains at least {explained} of the variance of whole-answer "
+           "accuracy over all sizes and seeds.",
+           every_jump(k, judge_loss_axis)}};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "metrics_audit",
-    .title = "The same answers under other metrics",
-    .question = "Is a jump in exact match a jump of the model, or of the metric?",
-    .check = check_keys,
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"metrics_audit", "The same answers under other metrics",
+             "Is a jump in exact match a jump of the model, or of the metric?"},
+    .parts = {.check = check_keys, .claims = claims},
+    .caveats = {"Nothing was trained: cells are those of the audited runs, and so are their budgets, seeds and "
+                "learning rates. audit.csv holds every metric of every cell.",
+                "A forecast rests on the smaller half of the sizes: with two or three of them its interval says little "
+                "about where a power law breaks.",
+                "The Brier score is that of the right answer alone; probabilities of wrong answers are not recorded."},
     .check_inputs = check_inputs,
-    .claims = claims,
-    .caveats =
-        {"Nothing was trained: cells are those of the audited runs, and so are their budgets, seeds and learning "
-         "rates. audit.csv holds every metric of every cell.",
-         "A forecast rests on the smaller half of the sizes: with two or three of them its interval says little "
-         "about where a power law breaks.",
-         "The Brier score is that of the right answer alone; probabilities of wrong answers are not recorded."},
     .settings = [](const Keys& k, const StudyResult& result) -> Facts {
       return {{"models", fmt::to_string(result.cells.size())}, {"answers", fmt::to_string(k.audited->lines)}};
     },
     .finish = read_runs};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

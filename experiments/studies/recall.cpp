@@ -1,7 +1,6 @@
 // E12: key-value recall from the context. One layer cannot, two layers can (Olsson et al. 2022, Sanford et al. 2024):
 // accuracy by how often the key occurred before.
 #include "experiments/tasks/recall.h"
-#include "experiments/study/rules.h"
 #include "experiments/study/study.h"
 
 namespace surtsey::experiments {
@@ -14,26 +13,20 @@ struct Keys : StudyKeys {
                    .steps = {1200, 2400, 10'000},
                    .batch_size = {48, 64},
                    .seeds = {{0}, seeds(5)},
-                   .test_items = {2000, 10'000},
-                   .evaluation_rows = {256, 1000},
-                   .checkpoint_interval = {0, 500}}) {}
-  Key<std::vector<int32_t>> layers{this, "layers", {{1, 2}, {1, 2, 3, 4}}, "n_layer of the models of each width", 1};
+                   .test_items = {2000, 10'000}}) {}
+  Key<Integers> layers{this, "layers", {{1, 2}, {1, 2, 3, 4}}, "n_layer of the models of each width", 1};
   Key<int32_t> keys{this, "keys", {8, 8, 32}, "different keys", 2};
   Key<int32_t> values{this, "values", {16}, "different values", 2};
   Key<int32_t> pairs{this, "pairs", {16, 16, 64}, "pairs in a sequence", 4};
-  Key<double> one_layer{this, "one_layer", {.3}, "claims: recall that one layer does not exceed", 0, 1};
-  Key<double> two_layers{this, "two_layers", {.95}, "claims: recall from which two layers can", 0, 1};
-  Key<double> seed_share{this, "seed_share", {.8}, "claims: in so many of the seeds", 0, 1};
+  Share one_layer{this, "one_layer", {.3}, "claims: recall that one layer does not exceed"};
+  Share two_layers{this, "two_layers", {.95}, "claims: recall from which two layers can"};
+  Share seed_share{this, "seed_share", {.8}, "claims: in so many of the seeds"};
 };
 
-std::vector<Experiment> experiments(const Keys& k) {
-  const auto task =
-      std::make_shared<tasks::RecallTask>(tasks::RecallOptions{.keys = k.keys, .values = k.values, .pairs = k.pairs});
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
+  const auto task = std::make_shared<tasks::RecallTask>(tasks::RecallOptions{k.keys, k.values, k.pairs});
   for (const int32_t width : k.sweep.widths)
-    for (const int32_t layers : *k.layers)
-      list.emplace_back(sweep_experiment(k.sweep, "recall", "dense", task, width)).n_layer = layers;
-  return list;
+    for (const int32_t layers : *k.layers) list.add("recall", "dense", task, width).n_layer = layers;
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {
@@ -49,22 +42,15 @@ std::vector<ClaimRow> claims(const Keys& k) {
        share_of_seeds(models.layers(2), is(once, at_least(k.two_layers)), k.seed_share)}};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "recall",
-    .title = "Recall from the context",
-    .question = "From which depth can a model recall what stands in its context?",
-    .check = [](const Keys& k) { check_sweep_options(k.sweep); },
-    .experiments = experiments,
-    .claims = claims,
-    .caveats = {
-        "That one layer cannot recall is a theorem about growing contexts; here it is measured at one recipe and "
-        "budget. "
-        "Two layers need a schedule that is long enough: with half the steps few seeds form the induction head, and a "
-        "seed that fails is slow, not unable.",
-        "Guessing among the values that stand in the context already beats one in all values: compare recall with the "
-        "one-layer models, not with blind chance."}};
-
 }  // namespace
-}  // namespace surtsey::experiments
 
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"recall", "Recall from the context", "From which depth can a model recall what stands in its context?"},
+    .parts = {.experiments = experiments, .claims = claims},
+    .caveats = {"That one layer cannot recall is a theorem about growing contexts; here it is measured at one recipe "
+                "and budget. Two layers need a schedule that is long enough: with half the steps few seeds form the "
+                "induction head, and a seed that fails is slow, not unable.",
+                "Guessing among the values that stand in the context already beats one in all values: compare recall "
+                "with the one-layer models, not with blind chance."}};
+
+}  // namespace surtsey::experiments

@@ -19,13 +19,10 @@
 //
 // Approach 2 is biased even without noise where the two exponents differ; the page says by how much on the law that
 // approach 3 found.
-#include <algorithm>
-#include <cmath>
-
-#include "experiments/base/join.h"
-#include "experiments/report/chart.h"
 #include "experiments/statistics/scaling_law.h"
-#include "experiments/study/curves.h"
+#include <set>
+
+#include "experiments/report/chart.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/markov.h"
 
@@ -50,64 +47,50 @@ struct Keys : StudyKeys {
                    .test_items = {4000, 8000},
                    .evaluation_rows = {1000, 2000},
                    .checkpoint_interval = {0, 1000}}) {}
-  Key<std::vector<double>> budgets{
-      this,
-      "budgets",
+  Key<Numbers> budgets = Key<Numbers>(
+      this, "budgets",
       {{8e9, 16e9, 32e9, 64e9}, {3e12, 1e13, 3e13, 1e14, 3e14, 1e15}, {1e14, 3e14, 1e15, 3e15, 1e16, 3e16}},
-      "FLOPs that train a model: lines of equal compute",
-      1};
+      "FLOPs that train a model: lines of equal compute", 1);
   Key<double> least_tokens{this, "least_tokens", {1.2e5, 4e6, 1e7}, "a budget leaves out sizes that see fewer", 1};
   Key<double> most_tokens{this, "most_tokens", {1.05e6, 4e9, 2e10}, "a budget leaves out sizes that see more", 1};
   Key<int32_t> symbols{this, "symbols", {tasks::MarkovOptions().symbols}, "of the source", 2};
   Key<int32_t> order{this, "order", {tasks::MarkovOptions().order, 3}, "symbols that the next one depends on", 1};
   Key<int32_t> block_size{this, "block_size", {tasks::MarkovOptions().block_size, 16, 64}, "symbols in a sequence", 2};
   Key<double> exponent{this, "exponent", {tasks::MarkovOptions().exponent}, "of Zipf's law at each context", 0};
-  Key<std::vector<double>> shares{this,
-                                  "shares",
-                                  {tasks::MarkovOptions().shares, {.4, .25, .2, .15}},
-                                  "of the distributions after the last 0, 1 .. symbols",
-                                  0};
+  Key<Numbers> shares = Key<Numbers>(this, "shares", {tasks::MarkovOptions().shares, {.4, .25, .2, .15}},
+                                     "of the distributions after the last 0, 1 .. symbols", 0);
   Key<uint32_t> source_seed{
       this, "source_seed", {tasks::MarkovOptions().source_seed}, "of the source: another tree, another h"};
   Key<int32_t> resamples{
       this, "resamples", {400, 1000}, "of the runs, for the interval that takes them to be independent", 20};
-  Key<double> half_width{
-      this, "half_width", {.05}, "claims: widest interval of E to each side, share of the entropy rate", 0, 1};
+  Share half_width{this, "half_width", {.05}, "claims: widest interval of E to each side, share of the entropy rate"};
 
   std::shared_ptr<tasks::MarkovTask> source() const {
-    tasks::MarkovOptions options;
-    options.symbols = symbols;
-    options.order = order;
-    options.block_size = block_size;
-    options.exponent = exponent;
-    options.shares = shares;
-    options.source_seed = source_seed;
-    return std::make_shared<tasks::MarkovTask>(options);
+    return std::make_shared<tasks::MarkovTask>(
+        tasks::MarkovOptions{symbols, order, block_size, exponent, shares, source_seed});
   }
 };
 
 std::string budget_name(double budget) { return flop_number(budget); }
 
 // One size at one budget, for as many steps as it buys, if their tokens are within bounds.
-std::vector<Experiment> experiments(const Keys& k) {
+void experiments(const Keys& k, Experiments& list) {
   const auto source = k.source();
-  std::vector<Experiment> list;
   for (const double budget : *k.budgets) {
     for (const int32_t width : k.sweep.widths) {
       const ModelConfig model = recipe_config(k.sweep.n_layer, width, k.symbols, k.block_size);
       const double steps = std::round(budget / (3 * forward_flops(model, k.sweep.batch_size, k.block_size)));
       const double tokens = steps * k.sweep.batch_size * k.block_size;
       if (tokens < k.least_tokens || tokens > k.most_tokens) continue;
-      list.emplace_back(sweep_experiment(k.sweep, "", budget_name(budget), source, width)).steps =
-          static_cast<int32_t>(steps);
+      list.add("", budget_name(budget), source, width).steps = static_cast<int32_t>(steps);
     }
   }
-  return list;
 }
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
-  const std::vector<Experiment> runs = experiments(k);
+  Experiments all(k.sweep);
+  experiments(k, all);
+  const std::vector<Experiment>& runs = all.list();
   check(runs.size() >= 6, "budgets, widths and tokens leave {} runs, a law of five constants takes 6 or more",
         runs.size());
   // What the interval leaves out, before anything is trained: losses that are not there yet.
@@ -141,16 +124,16 @@ std::vector<ScalingPoint> points_of(const Keys& k, const StudyResult& result) {
 
 // Seeds of one size and budget are one run of the law: the mean of their losses.
 std::vector<ScalingPoint> means_of(const std::vector<ScalingPoint>& points) {
-  std::map<std::pair<double, double>, std::pair<ScalingPoint, std::vector<double>>> runs;
+  std::map<std::pair<double, double>, std::vector<double>> losses;
+  std::map<std::pair<double, double>, ScalingPoint> means;
   for (const ScalingPoint& point : points) {
-    auto& [first, losses] =
-        runs.try_emplace({point.flops, point.parameters}, point, std::vector<double>()).first->second;
-    losses.push_back(point.loss);
+    const std::pair run(point.flops, point.parameters);
+    losses[run].push_back(point.loss);
+    means[run] = {point.parameters, point.tokens, mean(losses[run]), point.flops};
   }
-  std::vector<ScalingPoint> means;
-  for (const auto& [key, run] : runs)
-    means.push_back({run.first.parameters, run.first.tokens, mean(run.second), run.first.flops});
-  return means;
+  std::vector<ScalingPoint> list;
+  for (const auto& [run, one] : means) list.push_back(one);
+  return list;
 }
 
 std::string interval_text(double value, const Interval& interval) {
@@ -161,9 +144,8 @@ Judgement judge_entropy(const Keys& k, const StudyResult& result) {
   const auto source = k.source();
   const double h = source->entropy_rate();
   const std::vector<ScalingPoint> points = points_of(k, result);
-  int64_t seeds = 0;
-  for (const double budget : *k.budgets)
-    seeds = std::max(seeds, count_seeds(cells("", budget_name(budget)).of(result)));
+  std::set<int64_t> seeds;
+  for (const ScalingPoint& point : points) seeds.insert(point.seed);
   const ScalingLaw law = fit_scaling_law(points);
   const Interval floor = jackknife_scaling_law(points).floor;
   const double half = floor.width() / 2 / h;
@@ -172,7 +154,7 @@ Judgement judge_entropy(const Keys& k, const StudyResult& result) {
           fmt::format("E = {} nats from {} runs, half-width {:.3f} of h; h = {:.4f} nats, and the source itself pays "
                       "{:.4f} on the test items, which losses are measured from",
                       interval_text(law.floor, floor), points.size(), half, h, source_loss(k, *source)),
-          seeds};
+          std::ssize(seeds)};
 }
 
 Judgement judge_noise_free(const StudyResult&, double) {
@@ -186,7 +168,7 @@ Judgement judge_noise_free(const StudyResult&, double) {
                           law.tokens.exponent};
   double worst = 0;
   for (size_t i = 0; i < std::size(found); ++i) worst = std::max(worst, std::abs(found[i] / kHoffmann[i] - 1));
-  return {worst <= kExact ? Verdict::kPass : Verdict::kFail,
+  return {pass_if(worst <= kExact),
           fmt::format("(E, A, alpha, B, beta) = ({:.6g}, {:.6g}, {:.6g}, {:.6g}, {:.6g}), at most {:.1e} off; no model "
                       "is trained for this",
                       found[0], found[1], found[2], found[3], found[4], worst),
@@ -197,12 +179,11 @@ std::vector<ClaimRow> claims(const Keys& k) {
   return {
       {"known_entropy",
        "The 95% interval of E in L(N, D) = E + A / N^alpha + B / D^beta, fitted by approach 3 to every run, with the "
-       "variance that leaving out a size, an octave of tokens, a budget or a seed shows, holds the exact entropy "
-       "rate of the source, and reaches at most {half_width} of it to each side.",
+       "variance that leaving out a size, an octave of tokens, a budget or a seed shows, holds the exact entropy rate "
+       "of the source, and reaches at most {half_width} of it to each side.",
        [&k](const StudyResult& result, double) { return judge_entropy(k, result); }},
       {"noise_free",
-       fmt::format("Approach 3 on a noise-free grid gives back E {}, A {}, B {}, alpha {} and beta {} to {} "
-                   "relative.",
+       fmt::format("Approach 3 on a noise-free grid gives back E {}, A {}, B {}, alpha {} and beta {} to {} relative.",
                    kHoffmann[0], kHoffmann[1], kHoffmann[3], kHoffmann[2], kHoffmann[4], kExact),
        judge_noise_free}};
 }
@@ -244,18 +225,12 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   const std::vector<ScalingPoint> points = points_of(k, result), means = means_of(points);
   const ScalingLaw law = fit_scaling_law(points);
   const double h = k.source()->entropy_rate();
-  Curves envelope({"Approach 1: loss against compute",
-                   "A line a size, means over seeds; dashed: the least loss at each budget.",
-                   {"training FLOPs of the budget", true},
-                   {"nats a symbol"},
-                   {},
-                   {{"entropy rate", h}}});
-  Curves parabolas({"Approaches 2 and 3: loss against parameters at equal compute",
-                    "Dots: means over seeds at one budget. Dashed: the law of approach 3.",
-                    {"parameters", true},
-                    {"nats a symbol"},
-                    {},
-                    {{"entropy rate", h}, {"E of the fit", law.floor}}});
+  Curves envelope("Approach 1: loss against compute",
+                  "A line a size, means over seeds; dashed: the least loss at each budget.",
+                  {"training FLOPs of the budget", true}, {"nats a symbol"}, {{"entropy rate", h}});
+  Curves parabolas("Approaches 2 and 3: loss against parameters at equal compute",
+                   "Dots: means over seeds at one budget. Dashed: the law of approach 3.", {"parameters", true},
+                   {"nats a symbol"}, {{"entropy rate", h}, {"E of the fit", law.floor}});
   std::map<double, double> least;
   for (const ScalingPoint& one : means) {
     envelope.add(short_number(one.parameters) + " parameters", one.flops, one.loss);
@@ -272,14 +247,12 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   return {envelope.figure(), parabolas.figure()};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "scaling_law",
-    .title = "A scaling law with a known answer",
-    .question = "Does the irreducible loss of a fitted scaling law find the entropy of a source that is known exactly?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
-    .figures = figures,
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"scaling_law", "A scaling law with a known answer",
+             "Does the irreducible loss of a fitted scaling law find the entropy of a source that is known exactly?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
     .caveats =
         {"The source is random: exact match of greedy text with the text that was drawn stays near guessing for every "
          "model. The loss is the score.",
@@ -288,13 +261,9 @@ const StudyOf<Keys> kStudy = {
          "figures count a loss as the entropy rate plus what is paid beyond the source on the same symbols; tables of "
          "cells hold the losses as they were measured.",
          "No power law is exact. The interval of E leaves out a size, an octave of tokens, a budget and a seed at a "
-         "time "
-         "and adds the four variances; it sees what the law misses only as far as the grid shows it.",
+         "time and adds the four variances; it sees what the law misses only as far as the grid shows it.",
          "A source of finite order is learned to the end by a large enough model: the power law holds in between, not "
          "for ever."},
     .settings = settings};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

@@ -1,14 +1,10 @@
 // Is a smooth scaling curve made of sudden abilities? Many parities of uneven frequency, learned by one model
 // (sparse_parity.h): each task should be known or unknown, and the mean loss should fall with the size as a power law
 // all the same (Michaud et al. 2023).
-#include <cmath>
-
-#include "experiments/base/join.h"
 #include "experiments/device_data/sparse_parity.h"
 #include "experiments/report/chart.h"
 #include "experiments/statistics/curves.h"
 #include "experiments/statistics/scaling_law.h"
-#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
 
 namespace surtsey::experiments {
@@ -21,6 +17,7 @@ struct Keys : StudyKeys {
                    .steps = {2000, 25'000, 200'000},
                    .batch_size = {500, 10'000, 20'000},
                    .seeds = {{0, 1}, seeds(5)},
+                   .evaluation_rows = {256},
                    .log_interval = {100, 500},
                    .checkpoint_interval = {0, 5000}}) {
     explain("learning_rates", "of Adam, constant, times 1 / n_embd");
@@ -30,17 +27,13 @@ struct Keys : StudyKeys {
   Key<int32_t> bits{this, "bits", {SparseParityOptions().bits, 51, 102}, "bits of a sample", 1};
   Key<int32_t> subset{this, "subset", {SparseParityOptions().subset, 3}, "bits that a parity takes", 1};
   Key<double> exponent{this, "exponent", {SparseParityOptions().exponent}, "of the tasks' frequencies", 0};
-  Key<double> unlearned{this, "unlearned", {.6}, "claims: accuracy up to which a task is not learned", 0, 1};
-  Key<double> learned{this, "learned", {.95}, "claims: accuracy from which a task is learned", 0, 1};
-  Key<double> bimodal{this, "bimodal", {.9}, "claims: least share of tasks that are either", 0, 1};
-  Key<double> explained{this, "explained", {.97}, "claims: least R^2 of the power law", 0, 1};
+  Share unlearned{this, "unlearned", {.6}, "claims: accuracy up to which a task is not learned"};
+  Share learned{this, "learned", {.95}, "claims: accuracy from which a task is learned"};
+  Share bimodal{this, "bimodal", {.9}, "claims: least share of tasks that are either"};
+  Share explained{this, "explained", {.97}, "claims: least R^2 of the power law"};
 
   auto data() const {
-    SparseParityOptions options;
-    options.tasks = tasks;
-    options.bits = bits;
-    options.subset = subset;
-    options.exponent = exponent;
+    SparseParityOptions options{tasks, bits, subset, exponent};
     options.items = sweep.test_items;
     options.validation_samples = sweep.validation_items;
     return std::make_shared<SparseParity>(options);
@@ -48,21 +41,18 @@ struct Keys : StudyKeys {
 };
 
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
   for (const int32_t width : k.sweep.widths) k.data()->model(width);
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
+void experiments(const Keys& k, Experiments& list) {
   const auto data = k.data();
-  std::vector<Experiment> list;
   for (const int32_t width : k.sweep.widths) {
-    Experiment& one = list.emplace_back(sweep_experiment(k.sweep, "", "block", nullptr, width));
+    Experiment& one = list.add("", "block", nullptr, width);
     one.generated = data;
     one.model = data->model(width);
     one.optimizer = graph::OptimizerConfig{.weight_decay = 0, .clip_norm = 0};  // Adam as in the paper
     one.n_layer = 1;
   }
-  return list;
 }
 
 Cells models(const StudyResult& result) { return cells("", "block").of(result); }
@@ -75,14 +65,12 @@ struct Law {
 };
 
 Law law_of(const StudyResult& result) {
-  std::map<int64_t, std::vector<double>> sizes;
-  for (const Cell* cell : models(result)) sizes[cell->parameters].push_back(measure("loss").value(*cell));
   Law found;
-  for (const auto& [parameters, list] : sizes) {
+  for (const auto& [parameters, cells] : by_size(models(result))) {
     found.parameters.push_back(static_cast<double>(parameters));
-    found.losses.push_back(mean(list));
+    found.losses.push_back(mean(values(cells, measure("loss"))));
   }
-  if (sizes.size() >= 3) found.law = fit_power_law(found.parameters, found.losses, false);
+  if (found.losses.size() >= 3) found.law = fit_power_law(found.parameters, found.losses, false);
   return found;
 }
 
@@ -115,7 +103,7 @@ Judgement judge_power_law(const Keys& k, const StudyResult& result) {
     points.push_back(fmt::format("{:.4f} at {:.0f}", found.losses[i], found.parameters[i]));
   }
   const double share = explained_variance(logs, fitted);
-  return {share >= k.explained ? Verdict::kPass : Verdict::kFail,
+  return {pass_if(share >= k.explained),
           fmt::format("exponent {:.3f}, R^2 {:.3f} over {}", found.law->term.exponent, share, join(points, ", ")),
           seeds};
 }
@@ -131,26 +119,19 @@ std::vector<ClaimRow> claims(const Keys& k) {
 }
 
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
-  Curves tasks({"Accuracy of each task against its frequency",
-                "Means over seeds; the most frequent task is on the right.",
-                {"probability of the task", true},
-                {"accuracy"},
-                {},
-                {{"guessing", .5}}});
-  Curves losses({"Loss of the mixture against parameters",
-                 "Dots: models. Dashed: the power law of the means.",
-                 {"parameters", true},
-                 {"nats", true},
-                 {},
-                 {{"guessing", std::log(2.0)}}});
+  Curves tasks("Accuracy of each task against its frequency",
+               "Means over seeds; the most frequent task is on the right.", {"probability of the task", true},
+               {"accuracy"}, {{"guessing", .5}});
+  Curves losses("Loss of the mixture against parameters", "Dots: models. Dashed: the power law of the means.",
+                {"parameters", true}, {"nats", true}, {{"guessing", std::log(2.0)}});
   const auto data = k.data();
   for (const Cell* cell : models(result)) {
     const auto parameters = static_cast<double>(cell->parameters);
     for (int32_t task = 0; task < k.tasks; ++task)
       tasks.add(short_number(parameters) + " parameters", data->probability(task), accuracy(*cell, task));
-    const std::string models = fmt::format("models of seed {}", cell->seed);
-    losses.line(models, {.joined = false});
-    losses.add(models, parameters, measure("loss").value(*cell));
+    const std::string seed = fmt::format("models of seed {}", cell->seed);
+    losses.line(seed, {.joined = false});
+    losses.add(seed, {cell}, parameters, measure("loss"));
   }
   if (const Law found = law_of(result); found.law) {
     const std::string line = fmt::format("N^-{:.2f}", found.law->term.exponent);
@@ -160,25 +141,18 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   return {tasks.figure(), losses.figure()};
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "sparse_parity",
-    .title = "A smooth curve of sudden abilities",
-    .question =
-        "When many small tasks are learned by one model, is each one known or unknown while the mean loss falls "
-        "as a power law?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
-    .figures = figures,
-    .caveats = {
-        "Guessing is right every second time.",
-        "The model is one transformer block at a single position, an MLP with a linear bypass, not the ReLU network of "
-        "the paper; the bits of a task come from equal blocks.",
-        "Tasks of one model are not independent: the interval of the bimodal share takes them as if they were.",
-        "How many tasks are learned depends on the steps as much as on the size: this is a curve at one budget of "
-        "samples."}};
-
 }  // namespace
-}  // namespace surtsey::experiments
 
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head = {"sparse_parity", "A smooth curve of sudden abilities",
+             "When many small tasks are learned by one model, is each one known or unknown while the mean loss falls "
+             "as a power law?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+    .caveats = {"Guessing is right every second time.",
+                "The model is one transformer block at a single position, an MLP with a linear bypass, not the ReLU "
+                "network of the paper; the bits of a task come from equal blocks.",
+                "Tasks of one model are not independent: the interval of the bimodal share takes them as if they were.",
+                "How many tasks are learned depends on the steps as much as on the size: this is a curve at one budget "
+                "of samples."}};
+
+}  // namespace surtsey::experiments

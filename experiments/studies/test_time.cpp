@@ -4,13 +4,9 @@
 //   chain  running sums, one path to the answer: what is not known is not known the same way in every sample
 //   paths  the same sum in an order that the answer chooses (tasks/paths.h): samples go different ways, and err in
 //          different places
-#include <algorithm>
-
-#include "experiments/evaluate/answers.h"
 #include "experiments/evaluate/interview.h"
 #include "experiments/results/voting.h"
 #include "experiments/statistics/curves.h"
-#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/chain.h"
 #include "experiments/tasks/paths.h"
@@ -25,25 +21,21 @@ struct Keys : StudyKeys {
                    .learning_rates = {{.16}},
                    .steps = {300},
                    .batch_size = {192},
-                   .seeds = {{0, 1}, seeds(5), seeds(10)},
                    .selection = false,
                    .test_items = {500, 1000, 5000},
-                   .evaluation_rows = {500, 4000}}) {}
+                   .evaluation_rows = {500, 4000},
+                   .checkpoint_interval = {0}}) {}
   Key<int32_t> length{this, "length", {8}, "digits in a chain problem", 2, 1000};
   Key<int32_t> paths_length{this, "paths_length", {5}, "digits in a paths problem", 2, 26};
   Key<int32_t> paths_steps{this, "paths_steps", {500}, "optimizer steps of the paths task", 1};
-  Key<std::vector<int32_t>> samples{this,
-                                    "samples",
-                                    {{1, 2, 4, 8, 16}, {1, 2, 4, 8, 16, 32, 64}},
-                                    "answers to a question: each k of maj@k and pass@k",
-                                    1};
+  Key<Integers> samples = Key<Integers>(this, "samples", {{1, 2, 4, 8, 16}, {1, 2, 4, 8, 16, 32, 64}},
+                                        "answers to a question: each k of maj@k and pass@k", 1);
   // Wang et al. (2022) draw 40 samples at 0.5 to 0.7, the usual harness 64 at 0.2.
-  Key<std::vector<double>> temperatures{
-      this, "temperatures", {{.5, 1}, {.5, 1}, {.2, .5, .7, 1}}, "of the samples", .01};
+  Key<Numbers> temperatures{this, "temperatures", {{.5, 1}, {.5, 1}, {.2, .5, .7, 1}}, "of the samples", .01};
   // A model that knows something and not all: the others are not in the claims.
-  Key<double> least{this, "least", {.2}, "claims: greedy accuracy from which a model is in them", 0, 1};
-  Key<double> most{this, "most", {.9}, "claims: greedy accuracy up to which a model is in them", 0, 1};
-  Key<double> margin{this, "margin", {.05}, "claims: a difference of accuracies that counts", 0, 1};
+  Share least{this, "least", {.2}, "claims: greedy accuracy from which a model is in them"};
+  Share most{this, "most", {.9}, "claims: greedy accuracy up to which a model is in them"};
+  Share margin{this, "margin", {.05}, "claims: a difference of accuracies that counts"};
 
   std::shared_ptr<tasks::Task> task(std::string_view name) const {
     if (name == "paths") return std::make_shared<tasks::PathsTask>(tasks::PathsOptions{.length = paths_length});
@@ -51,14 +43,7 @@ struct Keys : StudyKeys {
   }
 };
 
-template <class T>
-void check_rising(const std::vector<T>& list, const char* name) {
-  check(!list.empty() && std::adjacent_find(list.begin(), list.end(), std::greater_equal<>()) == list.end(),
-        "{} must rise", name);
-}
-
 void check_keys(const Keys& k) {
-  check_sweep_options(k.sweep);
   check(k.sweep.learning_rates.size() == 1,
         "learning_rates: these models stop early on purpose, one rate is not chosen among others");
   check_rising(*k.samples, "samples");
@@ -71,51 +56,39 @@ std::string vote(int32_t count) { return fmt::format("maj@{}", count); }
 std::string pass(int32_t count) { return fmt::format("pass@{}", count); }
 
 // The greedy answer, and k samples of every question.
-class Asking : public Interview {
- public:
-  Asking(const Keys& k, std::shared_ptr<const tasks::Task> task) : k_(k), task_(std::move(task)) {}
+struct Asking : InterviewOf<Keys> {
+  using InterviewOf::InterviewOf;
 
   void ask(Evaluator& evaluator, int64_t, bool, std::span<Cell> cells,
            std::vector<SampleLine>& samples) const override {
-    const ArmAnswers greedy =
-        evaluator.answer(*task_, 0, k_.sweep.test_items, static_cast<uint32_t>(k_.sweep.test_seed));
-    add_answer_lines(*task_, cells, greedy, samples);
-    for (const double temperature : *k_.temperatures) sample(evaluator.decoder(), temperature, cells, greedy, samples);
+    const auto seed = static_cast<uint32_t>(k.sweep.test_seed);
+    const ArmAnswers greedy = evaluator.answer(*task, 0, k.sweep.test_items, seed);
+    add_answer_lines(*task, cells, greedy, samples);
+    std::vector<tasks::Item> asked;
+    for (const tasks::Item& item : greedy.items) asked.insert(asked.end(), most(), item);
+    for (const double temperature : *k.temperatures) {
+      evaluator.decoder().set_sampling(temperature, seed);
+      const ArmAnswers drawn = evaluator.write(*task, asked);
+      evaluator.decoder().set_sampling(0, 0);
+      for (size_t e = 0; e < cells.size(); ++e) add_lines(cells[e].cell, temperature, greedy, drawn, e, samples);
+    }
   }
 
  private:
+  size_t most() const { return static_cast<size_t>(k.samples->back()); }
+
   // A line a sample, and a line a question with its votes.
-  void sample(Decoder& decoder, double temperature, std::span<Cell> cells, const ArmAnswers& greedy,
-              std::vector<SampleLine>& samples) const {
-    const auto most = static_cast<size_t>(k_.samples->back());
-    const auto block = static_cast<size_t>(task_->block_size());
-    std::vector<DecodeRow> rows;
-    for (const tasks::Item& item : greedy.items) {
-      DecodeRow row;
-      row.tokens.assign(block, task_->padding_token());
-      std::copy(item.prompt().begin(), item.prompt().end(), row.tokens.begin());
-      row.length = item.prompt_length;
-      rows.insert(rows.end(), most, row);
-    }
-    const int32_t start = greedy.items.front().prompt_length;
-    const int32_t length = greedy.items.front().answer_length;
-    decoder.set_sampling(temperature, static_cast<uint32_t>(k_.sweep.test_seed));
-    const auto written = decoder.decode(std::vector(cells.size(), rows), start, start + length, task_->padding_token());
-    decoder.set_sampling(0, 0);
-    for (size_t e = 0; e < cells.size(); ++e) {
-      const auto greedy_responses = responses_of(greedy, e);
-      for (size_t i = 0; i < greedy.items.size(); ++i) {
-        std::vector<int32_t> finals;
-        for (size_t s = 0; s < most; ++s) {
-          const size_t first = (i * most + s) * block + static_cast<size_t>(start);
-          const auto response = std::span(written[e]).subspan(first, static_cast<size_t>(length));
-          finals.push_back(response.back());
-          samples.push_back(answer_line(*task_, cells[e].cell, greedy.items[i], i, response));
-          samples.back().arm = arm_of(temperature) + " sample";
-        }
-        samples.push_back(
-            voted_line(cells[e].cell, temperature, greedy.items[i], i, finals, greedy_responses[i].back()));
+  void add_lines(const std::string& cell, double temperature, const ArmAnswers& greedy, const ArmAnswers& drawn,
+                 size_t member, std::vector<SampleLine>& samples) const {
+    const auto sure = responses_of(greedy, member), responses = responses_of(drawn, member);
+    for (size_t i = 0; i < greedy.items.size(); ++i) {
+      std::vector<int32_t> finals;
+      for (size_t s = i * most(); s < (i + 1) * most(); ++s) {
+        finals.push_back(responses[s].back());
+        samples.push_back(answer_line(*task, cell, greedy.items[i], i, responses[s]));
+        samples.back().arm = arm_of(temperature) + " sample";
       }
+      samples.push_back(voted_line(cell, temperature, greedy.items[i], i, finals, sure[i].back()));
     }
   }
 
@@ -128,36 +101,31 @@ class Asking : public Interview {
     line.cell = cell;
     line.arm = arm_of(temperature);
     line.index = static_cast<int64_t>(index);
-    line.prompt = task_->decode(item.prompt());
-    line.target = task_->decode(std::vector{target});
-    line.response = task_->decode(std::vector{winner});
+    line.prompt = task->decode(item.prompt());
+    line.target = task->decode(std::vector{target});
+    line.response = task->decode(std::vector{winner});
     line.correct = line.chain_correct = winner == target;
-    for (const int32_t k : *k_.samples) {
-      line.measures.emplace_back(vote(k), majority_at_k(finals, target, k));
-      line.measures.emplace_back(pass(k), pass_at_k(count, right, k));
+    for (const int32_t chances : *k.samples) {
+      line.measures.emplace_back(vote(chances), majority_at_k(finals, target, chances));
+      line.measures.emplace_back(pass(chances), pass_at_k(count, right, chances));
     }
     const double voted = line.correct ? 1 : 0;
-    const std::string most = vote(k_.samples->back());
+    const std::string most = vote(k.samples->back());
     line.measures.emplace_back(most + " - greedy", voted - (greedy == target ? 1 : 0));
     line.measures.emplace_back(most + " - single", voted - static_cast<double>(right) / static_cast<double>(count));
     return line;
   }
-
-  const Keys& k_;
-  std::shared_ptr<const tasks::Task> task_;
 };
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   for (const int32_t width : k.sweep.widths) {
     for (const char* name : {"chain", "paths"}) {
       const auto task = k.task(name);
-      Experiment& one = list.emplace_back(sweep_experiment(k.sweep, name, "cot", task, width));
+      Experiment& one = list.add(name, "cot", task, width);
       if (name == std::string_view("paths")) one.steps = k.paths_steps;
       one.interview = std::make_shared<Asking>(k, task);
     }
   }
-  return list;
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {
@@ -168,12 +136,11 @@ std::vector<ClaimRow> claims(const Keys& k) {
                       "no model knows something and not all");
   };
   const auto beats_single = [&](const char* task) {
-    return ClaimRow{
-        fmt::format("{}_beats_single", task),
-        fmt::format("{}, models whose greedy accuracy is in [{{least}}, {{most}}]: the vote over {} samples "
-                    "at temperature {} is right more often than one sample, in every such model.",
-                    task, k.samples->back(), k.temperatures->back()),
-        every_model(task, " - single", positive())};
+    return ClaimRow{fmt::format("{}_beats_single", task),
+                    fmt::format("{}, models whose greedy accuracy is in [{{least}}, {{most}}]: the vote over {} "
+                                "samples at temperature {} is right more often than one sample, in every such model.",
+                                task, k.samples->back(), k.temperatures->back()),
+                    every_model(task, " - single", positive())};
   };
   return {beats_single("chain"),
           beats_single("paths"),
@@ -186,16 +153,12 @@ std::vector<ClaimRow> claims(const Keys& k) {
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   std::vector<Figure> list;
   for (const char* task : {"chain", "paths"}) {
-    Curves curves({fmt::format("{}: accuracy against tokens spent on a question", task),
-                   "Means over seeds and questions. Solid: a vote. Dashed: at least one sample is right.",
-                   {"tokens of the answers", true},
-                   {"share of questions"},
-                   {}});
+    Curves curves(fmt::format("{}: accuracy against tokens spent on a question", task),
+                  "Means over seeds and questions. Solid: a vote. Dashed: at least one sample is right.",
+                  {"tokens of the answers", true}, {"share of questions"});
     const Cells models = cells(task, "cot").of(result);
-    std::vector<double> greedy;
-    for (const Cell* cell : models) greedy.push_back(cell->arm("cot").exact_match);
     if (!models.empty()) {
-      curves.reference("greedy, one answer", mean(greedy));
+      curves.reference("greedy, one answer", mean(values(models, exact_match("cot"))));
       curves.reference("guessing", models.front()->chance);
     }
     for (const double temperature : *k.temperatures) {
@@ -203,9 +166,8 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
         const std::string line = arm_of(temperature) + (name == vote ? " maj@k" : " pass@k");
         curves.line(line, {.dashed = name == pass});
         for (const int32_t count : *k.samples)
-          for (const Cell* cell : models)
-            curves.add(line, double(count) * k.task(task)->answer_length(0),
-                       measure(arm_of(temperature) + "." + name(count)).value(*cell));
+          curves.add(line, models, double(count) * k.task(task)->answer_length(0),
+                     measure(arm_of(temperature) + "." + name(count)));
       }
     }
     list.push_back(curves.figure());
@@ -213,26 +175,19 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   return list;
 }
 
-const StudyOf<Keys> kStudy = {
-    .name = "test_time",
-    .title = "More answers to one question",
-    .question =
-        "Does a vote over sampled chains of thought beat one chain, and does it take several paths to the "
-        "answer?",
-    .check = check_keys,
-    .experiments = experiments,
-    .claims = claims,
-    .figures = figures,
+}  // namespace
+
+const StudyProgram kStudy = StudyOf<Keys>{
+    .head =
+        {"test_time", "More answers to one question",
+         "Does a vote over sampled chains of thought beat one chain, and does it take several paths to the answer?"},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
     .caveats = {
         "These models are stopped early: a model that is always right, or always guesses, gains nothing from a vote, "
-        "and "
-        "is left out of the claims.",
+        "and is left out of the claims.",
         "pass@k knows which sample is right, which no vote does: it bounds what choosing among the samples could "
         "reach.",
         "Differences are paired by question; the unit of their intervals is the question, not the training.",
         "The greedy answer costs one answer's tokens, a vote k of them: compare at the same place of the axis."}};
 
-}  // namespace
 }  // namespace surtsey::experiments
-
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }

@@ -6,14 +6,12 @@
 // Each entry is a cell: a decoder's whole step (data ring, forward, backward, clipping, AdamW), as every study trains
 // it. A sample is the mean of as many steps as make sample_gflop; numbers are medians of samples. metrics.jsonl has
 // every sample, throughput.csv a line an entry. An entry that is finished is never measured again.
-#include <algorithm>
+#include <charconv>
 #include <chrono>
-#include <cmath>
+#include <cstring>
 #include <sstream>
 
-#include "experiments/base/join.h"
 #include "experiments/profile/ceilings.h"
-#include "experiments/study/curves.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/markov.h"
 #include "shaders/spirv.h"
@@ -30,28 +28,21 @@ constexpr int64_t kMostSkipped = 16;
 struct Keys : KeySet {
   Keys() { sweep.ensemble_size = std::numeric_limits<int32_t>::max(); }  // an entry is one ensemble, whatever its size
   SweepOptions sweep;
-  Key<std::vector<std::string>> models{this,
-                                       "models",
-                                       {{"27.5k", "104k", "818k", "10.8M"},
-                                        {"27.5k", "104k", "818k", "10.8M", "124M"},
-                                        {"27.5k", "104k", "818k", "10.8M", "124M", "355M", "774M", "1558M"}},
-                                       "names, or sizes such as 'V16 T32 L2 C32 H2 B64': vocabulary, tokens, layers, "
-                                       "width, heads, sequences of a step"};
-  Key<std::vector<std::string>> dtypes{this,
-                                       "dtypes",
-                                       {{"f32", "bf16", "f16"}},
-                                       "of activations, as far as the device stores them",
-                                       {"f32", "bf16", "f16"}};
-  Key<std::vector<int32_t>> members{this, "members", {{1, 4}, {1, 8}, {1, 8, 64}}, "models of an ensemble", 1, 4096};
+  Key<Words> models = Key<Words>(
+      this, "models",
+      {{"27.5k", "104k", "818k", "10.8M"},
+       {"27.5k", "104k", "818k", "10.8M", "124M"},
+       {"27.5k", "104k", "818k", "10.8M", "124M", "355M", "774M", "1558M"}},
+      "names, or sizes such as 'V16 T32 L2 C32 H2 B64': vocabulary, tokens, layers, width, heads, sequences of a step");
+  Key<Words> dtypes = Key<Words>(this, "dtypes", {{"f32", "bf16", "f16"}},
+                                 "of activations, as far as the device stores them", {"f32", "bf16", "f16"});
+  Key<Integers> members{this, "members", {{1, 4}, {1, 8}, {1, 8, 64}}, "models of an ensemble", 1, 4096};
   Key<int32_t> repetitions{this, "repetitions", {3, 5, 9}, "samples of which the median is taken", 1};
   Key<int32_t> warm_up{this, "warm_up", {1, 1, 2}, "samples before them", 1};
   Key<double> sample_gflop{
       this, "sample_gflop", {2, 4, 1000}, "steps of a sample: as many as make this, from 1 to 64", 0};
-  Key<double> most_gflop{this,
-                         "most_gflop",
-                         {10, 1200, 0},
-                         "of a step: larger ones are left out, but for single models in f32; 0: none",
-                         0};
+  Key<double> most_gflop = Key<double>(this, "most_gflop", {10, 1200, 0},
+                                       "of a step: larger ones are left out, but for single models in f32; 0: none", 0);
 };
 
 struct Rung {
@@ -60,27 +51,17 @@ struct Rung {
   int32_t batch_size = 0;
 };
 
-struct Shape {
-  int64_t V, T, L, C, H, B;
-};
-
-Rung rung(const std::string& name, const Shape& shape) {
-  Rung rung{name, {}, static_cast<int32_t>(shape.B)};
-  rung.model.vocab_size = shape.V;
-  rung.model.block_size = shape.T;
-  rung.model.n_layer = shape.L;
-  rung.model.n_embd = shape.C;
-  rung.model.n_head = shape.H;
-  return rung;
+Rung rung(const std::string& name, int64_t V, int64_t T, int64_t L, int64_t C, int64_t H, int64_t B) {
+  return {name, decoder_config(L, C, H, V, T), static_cast<int32_t>(B)};
 }
 
 // Those that scripts/bench_against sets beside other programs, then GPT-2 (Radford et al. 2019).
 std::vector<Rung> named_rungs() {
-  std::vector<Rung> rungs = {rung("27.5k", {16, 32, 2, 32, 2, 64}), rung("104k", {16, 32, 2, 64, 2, 64}),
-                             rung("818k", {64, 64, 4, 128, 4, 12}), rung("10.8M", {65, 256, 6, 384, 6, 8})};
+  std::vector<Rung> rungs = {rung("27.5k", 16, 32, 2, 32, 2, 64), rung("104k", 16, 32, 2, 64, 2, 64),
+                             rung("818k", 64, 64, 4, 128, 4, 12), rung("10.8M", 65, 256, 6, 384, 6, 8)};
   for (const auto& [name, layers, width] : {std::tuple{"124M", 12, 768}, std::tuple{"355M", 24, 1024},
                                             std::tuple{"774M", 36, 1280}, std::tuple{"1558M", 48, 1600}}) {
-    Rung& gpt2 = rungs.emplace_back(rung(name, {50257, 1024, layers, width, width / 64, 1}));
+    Rung& gpt2 = rungs.emplace_back(rung(name, 50257, 1024, layers, width, width / 64, 1));
     gpt2.model.activation = Activation::gelu_tanh;
     gpt2.model.tied = true;
   }
@@ -89,32 +70,23 @@ std::vector<Rung> named_rungs() {
 
 // "V16 T32 L2 C32 H2 B64", or a name. UserError says what would be right.
 Rung parse_rung(const std::string& text) {
-  std::vector<std::string> names;
-  for (Rung& known : named_rungs()) {
+  const std::vector<Rung> rungs = named_rungs();
+  for (const Rung& known : rungs)
     if (known.name == text) return known;
-    names.push_back(known.name);
-  }
   const std::string expected = fmt::format(
       "models: '{}' is none of {}, nor a size such as 'V16 T32 L2 C32 H2 B64' (vocabulary, tokens, layers, width, "
-      "heads, "
-      "sequences)",
-      text, join(names, ", "));
+      "heads, sequences)",
+      text, join(names_of(rungs), ", "));
   std::map<char, int64_t> values;
   std::istringstream words(text);
   for (std::string word; words >> word;) {
-    size_t used = 0;
     int64_t value = 0;
-    try {
-      value = std::stoll(word.substr(1), &used);
-    } catch (const std::logic_error&) {
-      throw UserError(expected);
-    }
-    check(std::string_view("VTLCHB").find(word[0]) != std::string_view::npos && used + 1 == word.size() && value > 0 &&
-              value <= 1 << 20 && values.emplace(word[0], value).second,
-          "{}", expected);
+    const auto [end, error] = std::from_chars(word.data() + 1, word.data() + word.size(), value);
+    const bool whole = error == std::errc() && end == word.data() + word.size() && 0 < value && value <= 1 << 20;
+    check(whole && std::strchr("VTLCHB", word[0]) != nullptr && values.emplace(word[0], value).second, "{}", expected);
   }
   check(values.size() == 6, "{}", expected);
-  Rung parsed = rung(text, {values['V'], values['T'], values['L'], values['C'], values['H'], values['B']});
+  Rung parsed = rung(text, values['V'], values['T'], values['L'], values['C'], values['H'], values['B']);
   check_config(parsed.model);
   return parsed;
 }
@@ -142,12 +114,6 @@ struct Entry {
     return std::clamp(static_cast<int64_t>(gigaflops * 1e9 / step_flops()), int64_t{1}, kMostSteps);
   }
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
 
 // The standard error is that of the median of normal samples, sqrt(pi / 2) times the mean's.
 Measure median_of(const std::string& name, const std::vector<double>& values) {
@@ -177,13 +143,9 @@ PackResult time_steps(const Keys& k, const Entry& entry, double peak_gflops, eng
   const double gflop = static_cast<double>(plan.matmul_flops) / 1e9;
 
   PackResult result;
-  Cell& cell = result.cells.emplace_back();
-  cell.cell = cell_name(experiment, members.front());
+  Cell& cell = result.cells.emplace_back(empty_cell(experiment, members.front()));
   cell.variant = entry.variant();
   cell.parameters = entry.parameters;
-  cell.n_layer = experiment.n_layer;
-  cell.n_embd = experiment.width;
-  cell.learning_rate = kLearningRate;
   cell.steps = steps * k.repetitions;
   cell.tokens = cell.steps * entry.tokens_per_step();
   cell.flops = static_cast<double>(plan.flops) * static_cast<double>(cell.steps);
@@ -199,12 +161,9 @@ PackResult time_steps(const Keys& k, const Entry& entry, double peak_gflops, eng
     rates.push_back(static_cast<double>(entry.tokens_per_step()) / seconds);
     gflops.push_back(gflop / seconds);
     percents.push_back(100 * gflops.back() / peak_gflops);
-    result.metrics.push_back({cell.cell,
-                              done,
-                              done * entry.tokens_per_step(),
-                              {{"step_ms", milliseconds.back()},
-                               {"tokens_per_second", rates.back()},
-                               {"percent_of_peak", percents.back()}}});
+    result.metrics.push_back({cell.cell, done, done * entry.tokens_per_step(), {}});
+    result.metrics.back().values = {
+        {"step_ms", milliseconds.back()}, {"tokens_per_second", rates.back()}, {"percent_of_peak", percents.back()}};
   }
   const auto planned = [](const char* name, double value) { return Measure{name, value, 0, 1}; };
   cell.measures = {
@@ -222,10 +181,8 @@ PackResult time_steps(const Keys& k, const Entry& entry, double peak_gflops, eng
 
 // Cheap to draw, and of any length; what the text says does not matter here.
 std::shared_ptr<tasks::MarkovTask> text_for(const Rung& rung) {
-  tasks::MarkovOptions options;
+  tasks::MarkovOptions options{.order = 1, .shares = {.5, .5}};
   options.symbols = static_cast<int32_t>(std::min(rung.model.vocab_size, int64_t{256}));
-  options.order = 1;
-  options.shares = {.5, .5};
   options.block_size = static_cast<int32_t>(rung.model.block_size);
   return std::make_shared<tasks::MarkovTask>(options);
 }
@@ -247,8 +204,7 @@ std::string left_out(const Keys& k, const Entry& entry, const Experiment& experi
   }
 }
 
-std::vector<Experiment> experiments(const Keys& k) {
-  std::vector<Experiment> list;
+void experiments(const Keys& k, Experiments& list) {
   const auto peak = std::make_shared<double>(0);  // measured when it is first needed
   for (const std::string& name : *k.models) {
     const Rung rung = parse_rung(name);
@@ -257,20 +213,15 @@ std::vector<Experiment> experiments(const Keys& k) {
     for (const std::string& dtype : *k.dtypes) {
       for (const int32_t members : *k.members) {
         const Entry entry{rung, dtype, members, parameters};
-        Experiment& one = list.emplace_back();
-        one.variant = rung.name + " " + entry.variant();
-        one.data = text;
+        Experiment& one = list.add("", rung.name + " " + entry.variant(), text, int32_t(rung.model.n_embd));
         one.model = rung.model;
-        one.width = static_cast<int32_t>(rung.model.n_embd);
         one.n_layer = static_cast<int32_t>(rung.model.n_layer);
         one.batch_size = rung.batch_size;
         one.dtype = parse_dtype(dtype);
         one.steps = static_cast<int32_t>(entry.sample_steps(k.sample_gflop) * (k.warm_up + k.repetitions));
         one.seeds = seeds(members);
         one.learning_rates = {kLearningRate};
-        one.left_out = [&k, entry, experiment = one](const auto& device) {
-          return left_out(k, entry, experiment, device);
-        };
+        one.left_out = [&k, entry, own = one](const auto& device) { return left_out(k, entry, own, device); };
         one.procedure = [&k, entry, peak](auto& device, const auto& experiment, const auto& list) {
           if (*peak == 0) *peak = measure_ceilings(device, shaders::default_cache_directory()).f32_gflops;
           return time_steps(k, entry, *peak, device, experiment, list);
@@ -278,7 +229,6 @@ std::vector<Experiment> experiments(const Keys& k) {
       }
     }
   }
-  return list;
 }
 
 // A line a cell, numbers in full; then the same columns, rounded, for the terminal.
@@ -305,52 +255,37 @@ void write_tables(const Keys&, StudyRun& run) {
 }
 
 // A measure against size, a line a variant.
-Figure against_size(const StudyResult& result, const std::string& measure, Figure frame) {
-  Curves curves(std::move(frame));
-  for (const Cell& cell : result.cells) {
-    const Measure& one = *cell.find_measure(measure);
-    const double error = one.n > 1 ? one.standard_error : kNoValue;
-    curves.add(cell.variant, {static_cast<double>(cell.parameters), one.mean, one.mean - error, one.mean + error});
-  }
-  return curves.figure();
-}
-
 std::vector<Figure> figures(const Keys&, const StudyResult& result) {
-  const FigureAxis size{"parameters", true};
+  const auto figure = [&](const char* measure, const char* title, const char* note, const FigureAxis& y) {
+    Curves curves(title, note, {"parameters", true}, y);
+    for (const Cell& cell : result.cells) {
+      const Measure& one = *cell.find_measure(measure);
+      const double error = one.n > 1 ? one.standard_error : kNoValue;
+      curves.add(cell.variant, {static_cast<double>(cell.parameters), one.mean, one.mean - error, one.mean + error});
+    }
+    return curves.figure();
+  };
   return {
-      against_size(result, "tokens_per_second",
-                   {"Tokens per second by size",
-                    "All members together, data and optimizer included; whiskers are standard errors.",
-                    size,
-                    {"tokens per second", true},
-                    {}}),
-      against_size(result, "percent_of_peak",
-                   {"Share of the measured peak by size",
-                    "Products alone over what f32 multiply-adds reach on this device at best.",
-                    size,
-                    {"% of the f32 peak", true},
-                    {}}),
-      against_size(result, "planned_mib",
-                   {"Planned memory by size", "State, outputs and the arena of a step.", size, {"MiB", true}, {}}),
-      against_size(result, "dispatches", {"Dispatches of a step by size", "From the plan.", size, {"dispatches"}, {}})};
+      figure("tokens_per_second", "Tokens per second by size",
+             "All members together, data and optimizer included; whiskers are standard errors.",
+             {"tokens per second", true}),
+      figure("percent_of_peak", "Share of the measured peak by size",
+             "Products alone over what f32 multiply-adds reach on this device at best.", {"% of the f32 peak", true}),
+      figure("planned_mib", "Planned memory by size", "State, outputs and the arena of a step.", {"MiB", true}),
+      figure("dispatches", "Dispatches of a step by size", "From the plan.", {"dispatches"})};
 }
-
-// It measures and claims nothing; what is fast enough is for its reader to say.
-const StudyOf<Keys> kStudy = {
-    .name = "throughput",
-    .title = "How fast a training step is, by size",
-    .question =
-        "What do size, ensembles and 16-bit activations do to tokens per second, to the share of the device's "
-        "peak, and to memory?",
-    .check = check_keys,
-    .experiments = experiments,
-    .figures = figures,
-    .caveats = {"Times are wall clock: whatever else ran on the machine is in them.",
-                "The peak is that of f32 multiply-adds, whatever activations are stored in.",
-                "Sizes differ in depth, length and batch as well: a line joins models, it is no law."},
-    .finish = write_tables};
 
 }  // namespace
-}  // namespace surtsey::experiments
 
-int main(int argc, char** argv) { return surtsey::experiments::run_study(argc, argv, surtsey::experiments::kStudy); }
+// It measures and claims nothing; what is fast enough is for its reader to say.
+const StudyProgram kStudy =
+    StudyOf<Keys>{.head = {"throughput", "How fast a training step is, by size",
+                           "What do size, ensembles and 16-bit activations do to tokens per second, to the share of "
+                           "the device's peak, and to memory?"},
+                  .parts = {.check = check_keys, .experiments = experiments, .figures = figures},
+                  .caveats = {"Times are wall clock: whatever else ran on the machine is in them.",
+                              "The peak is that of f32 multiply-adds, whatever activations are stored in.",
+                              "Sizes differ in depth, length and batch as well: a line joins models, it is no law."},
+                  .finish = write_tables};
+
+}  // namespace surtsey::experiments

@@ -13,6 +13,15 @@ void Curves::line(const std::string& name, Look look) { find(name).look = look; 
 
 void Curves::add(const std::string& line, double x, double y) { find(line).values[x].push_back(y); }
 
+void Curves::add(const std::string& line, const Cells& cells, const std::function<double(const Cell&)>& x,
+                 const Score& y) {
+  for (const Cell* cell : cells) add(line, x(*cell), y.value(*cell));
+}
+
+void Curves::add(const std::string& line, const Cells& cells, double x, const Score& y) {
+  for (const Cell* cell : cells) add(line, x, y.value(*cell));
+}
+
 void Curves::add(const std::string& line, FigurePoint point) { find(line).points[point.x] = point; }
 
 Figure Curves::figure() const {

@@ -1,8 +1,8 @@
 // Figures of a study from its cells: points that fall together are averaged, lines come in the order of their first
 // point.
 //
-//   Curves curves({"Accuracy against depth", "Means over seeds.", {"layers"}, {"share of right answers"}, {}});
-//   for (const Cell* cell : cells("sums", "cot").of(result)) curves.add("cot", cell->n_layer, score.value(*cell));
+//   Curves curves("Accuracy against depth", "Means over seeds.", {"layers"}, {"share of right answers"});
+//   curves.add("cot", cells("sums", "cot").of(result), &Cell::n_layer, exact_match("cot"));
 //   return curves.figure();
 #pragma once
 
@@ -22,11 +22,17 @@ class Curves {
     bool spread = false;
   };
 
-  explicit Curves(Figure frame) : figure_(std::move(frame)) {}
+  // Its title, one sentence on how to read it, its axes, and horizontal lines.
+  Curves(std::string title, std::string note, FigureAxis x, FigureAxis y,
+         std::vector<std::pair<std::string, double>> references = {})
+      : figure_{std::move(title), std::move(note), std::move(x), std::move(y), {}, std::move(references)} {}
 
   // Declares a line, so that it stands in this place and looks so.
   void line(const std::string& name, Look look);
   void add(const std::string& line, double x, double y);
+  // Of every model: a member such as &Cell::parameters, or a function; or the same place for all.
+  void add(const std::string& line, const Cells& cells, const std::function<double(const Cell&)>& x, const Score& y);
+  void add(const std::string& line, const Cells& cells, double x, const Score& y);
   // A point with its own interval, averaged with no other.
   void add(const std::string& line, FigurePoint point);
   // A horizontal line.

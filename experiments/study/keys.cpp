@@ -116,10 +116,16 @@ StudyKeys::StudyKeys(const StudyScales& scales) {
   add("dtype", &sweep.dtype, {std::string("f32")}, dtype.help, kNone, kNone, dtype.choices);
 }
 
-std::vector<int32_t> seeds(int32_t count) {
-  std::vector<int32_t> list;
-  for (int32_t seed = 0; seed < count; ++seed) list.push_back(seed);
+Integers up_to(int32_t last) {
+  Integers list;
+  for (int32_t one = 0; one <= last; ++one) list.push_back(one);
   return list;
+}
+
+Integers seeds(int32_t count) { return up_to(count - 1); }
+
+void check_heads(int32_t heads, int32_t width) {
+  check(width % heads == 0, "heads: {} does not divide the width {}", heads, width);
 }
 
 }  // namespace surtsey::experiments

@@ -10,6 +10,7 @@
 // Help that starts with "claims:" marks a bound: it is no setting of the training.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <initializer_list>
@@ -22,6 +23,11 @@
 namespace surtsey::experiments {
 
 inline const std::vector<std::string> kScales = {"quick", "full", "paper"};
+
+// Keys that take several values.
+using Integers = std::vector<int32_t>;
+using Numbers = std::vector<double>;
+using Words = std::vector<std::string>;
 
 // A list of values, one a scale.
 template <class T>
@@ -98,21 +104,30 @@ class Key {
   T value_{};
 };
 
+Integers up_to(int32_t last);   // 0 .. last
+Integers seeds(int32_t count);  // so many seeds of a study, from 0 on
+
+// A number from 0 to 1.
+struct Share : Key<double> {
+  Share(KeySet* set, std::string name, std::initializer_list<double> scales, std::string help)
+      : Key(set, std::move(name), scales, std::move(help), 0, 1) {}
+};
+
 // What the keys that every sweep has are at each scale. Those of the model and its training are keys only where they
-// have a value here; the others always are, and have the defaults of SweepOptions unless one stands here.
+// have a value here; the others always are, with what most studies have.
 struct StudyScales {
-  Scaled<std::vector<int32_t>> widths = {};
+  Scaled<Integers> widths = {};
   Scaled<int32_t> n_layer = {};
-  Scaled<std::vector<double>> learning_rates = {};
+  Scaled<Numbers> learning_rates = {};
   Scaled<int32_t> steps = {};
   Scaled<int32_t> batch_size = {};
-  Scaled<std::vector<int32_t>> seeds = {{0, 1}};
+  Scaled<Integers> seeds = {{0, 1}, experiments::seeds(5), experiments::seeds(10)};
   bool selection = true;  // learning rates are chosen, by models that may train for fewer steps
   Scaled<int32_t> selection_steps = {0};
   Scaled<int32_t> test_items = {1000};
-  Scaled<int32_t> evaluation_rows = {256};
+  Scaled<int32_t> evaluation_rows = {256, 1000};
   Scaled<int32_t> log_interval = {50};
-  Scaled<int32_t> checkpoint_interval = {0};
+  Scaled<int32_t> checkpoint_interval = {0, 500};
   Scaled<bool> save_models = {false};
 };
 
@@ -121,14 +136,42 @@ struct StudyKeys : KeySet {
   SweepOptions sweep;
 };
 
-// 0 .. count - 1: the seeds of a study.
-std::vector<int32_t> seeds(int32_t count);
-
 // UserError when a value of the list is there twice.
 template <class T>
 void check_once(const std::vector<T>& list, const char* key) {
   for (size_t i = 0; i < list.size(); ++i)
     for (size_t j = 0; j < i; ++j) check(list[i] != list[j], "{}: {} is there twice", key, list[i]);
+}
+
+// UserError for a list that would train nothing.
+template <class T>
+void check_some(const std::vector<T>& list, const char* key) {
+  check(!list.empty(), "{} is empty: there is nothing to train", key);
+}
+
+// UserError unless each value is larger than the one before; `why` says what for.
+template <class T>
+void check_rising(const std::vector<T>& list, const char* key, const char* why = "") {
+  const bool rises = std::adjacent_find(list.begin(), list.end(), std::greater_equal<>()) == list.end();
+  check(rises && !list.empty(), "{} must rise{}", key, why);
+}
+
+// UserError for two lists, one of which says something of each value of the other, that differ in length.
+template <class T, class U>
+void check_together(const std::vector<T>& list, const char* key, const std::vector<U>& other, const char* other_key) {
+  check(list.size() == other.size(), "{} has {} numbers and {} {}: they go together", key, list.size(), other_key,
+        other.size());
+}
+
+// UserError unless the heads share the width evenly.
+void check_heads(int32_t heads, int32_t width);
+
+// Of things that have a name: the words of a key that chooses among them.
+template <class T>
+Words names_of(const std::vector<T>& list) {
+  Words names;
+  for (const T& one : list) names.push_back(one.name);
+  return names;
 }
 
 // Whether a list holds a value.

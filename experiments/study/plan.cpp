@@ -152,7 +152,7 @@ std::vector<PackCost> costs_of(const std::vector<PlannedPack>& packs, const grap
 
 StudyPlan plan_study(const Study& study, engine::Device& device, bool timing) {
   StudyPlan plan;
-  std::vector<PlannedPack> packs = packs_of(study, device.info());
+  std::vector<PlannedPack> packs = packs_of(study, device.info(), &plan.left_out);
   std::erase_if(packs, [](const PlannedPack& pack) { return !pack.counts(); });
   const std::vector<PackCost> costs = costs_of(packs, device.info().target);
   for (size_t i = 0; i < packs.size(); ++i) {
@@ -177,6 +177,7 @@ std::string plan_text(const StudyPlan& plan, const engine::DeviceInfo& device) {
                         timed ? format_duration(pack.expected_seconds) : "?", pack.cell,
                         pack.selecting ? " (chooses the learning rate)" : "");
   }
+  for (const std::string& one : plan.left_out) text += fmt::format("left out: {}\n", one);
   double selection = 0;
   for (const PackPlan& pack : plan.packs) selection += pack.selecting ? pack.cost.flops : 0;
   text += fmt::format(

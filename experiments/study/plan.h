@@ -24,8 +24,9 @@ struct PackPlan {
 };
 
 struct StudyPlan {
-  std::vector<PackPlan> packs;  // in the order of the run
-  std::string timing;           // what the expected seconds rest on
+  std::vector<PackPlan> packs;        // in the order of the run
+  std::vector<std::string> left_out;  // what the device leaves out, and why
+  std::string timing;                 // what the expected seconds rest on
 
   double flops() const;
   double seconds() const;

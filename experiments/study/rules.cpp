@@ -24,12 +24,6 @@ Interval share_interval(double share, int64_t n, double confidence) {
   return clopper_pearson(std::llround(share * static_cast<double>(n)), n, confidence);
 }
 
-std::map<int64_t, Cells> by_size(const Cells& cells) {
-  std::map<int64_t, Cells> sizes;
-  for (const Cell* cell : cells) sizes[cell->parameters].push_back(cell);
-  return sizes;
-}
-
 std::vector<Verdict> verdicts(const Cells& cells, const Test& test, double confidence) {
   std::vector<Verdict> list;
   for (const Cell* cell : cells) list.push_back(test.judge(*cell, confidence));
@@ -292,62 +286,51 @@ Judge above_in_pairs(std::vector<std::pair<Pick, Pick>> pairs, Score score) {
   };
 }
 
-Growth growth(std::string name, Pick pick, std::string arm, int place) {
-  Growth made{std::move(name), place};
-  made.counts = [=](const StudyResult& result) {
-    std::vector<SizeCount> counts;
-    for (const Cell* cell : pick.of(result)) {
-      const ArmResult& found = cell->arm(arm);
-      counts.push_back({static_cast<double>(cell->parameters),
-                        std::llround(found.exact_match * static_cast<double>(found.n)), found.n});
-    }
-    return counts;
-  };
-  made.seeds = [=](const StudyResult& result) { return count_seeds(pick.of(result)); };
-  made.chance = [=](const StudyResult& result) {
-    const Cells own = pick.of(result);
-    return own.empty() ? 0 : own.front()->chance;
-  };
-  return made;
+Cells Growth::of(const StudyResult& result) const {
+  Cells all;
+  for (const Pick& pick : picks)
+    for (const Cell* cell : pick.of(result)) all.push_back(cell);
+  return all;
 }
 
 std::optional<ThresholdFit> fit(const Growth& growth, const StudyResult& result, double confidence) {
-  const std::vector<SizeCount> counts = growth.counts(result);
-  std::set<double> sizes;
-  for (const SizeCount& one : counts) sizes.insert(one.size);
-  if (sizes.size() < 2) return {};
-  return fit_threshold(counts, growth.chance(result), confidence);
+  const Cells cells = growth.of(result);
+  std::vector<SizeCount> counts;
+  std::set<double> places;
+  for (const Cell* cell : cells) {
+    counts.push_back(size_count(growth.value(*cell), cell->arm(growth.arm)));
+    places.insert(counts.back().size);
+  }
+  if (places.size() < 2) return {};
+  return fit_threshold(counts, cells.front()->chance, confidence);
 }
 
 Judge rises_sharply(Growth growth) {
   return [=](const StudyResult& result, double confidence) {
     const auto found = fit(growth, result, confidence);
     if (!found) return Judgement{Verdict::kInconclusive, "fewer than two sizes", 0};
-    return Judgement{sharp(*found), text_of(growth, *found), growth.seeds(result)};
+    return Judgement{sharp(*found), text_of(growth, *found), count_seeds(growth.of(result))};
   };
 }
 
 Judge thresholds_in_order(std::vector<Growth> growths) {
   return [=](const StudyResult& result, double confidence) {
     std::vector<std::pair<int, ThresholdFit>> fits;
-    std::vector<std::string> evidence;
-    int64_t seeds = 0;
+    Parts parts;
     for (const Growth& one : growths) {
       const auto found = fit(one, result, corrected(confidence, growths.size()));
       if (!found) continue;
       fits.emplace_back(one.place, *found);
-      evidence.push_back(one.name + " " + text_of(one, *found));
-      seeds = fewest(seeds, one.seeds(result));
+      parts.say(one.name + " " + text_of(one, *found), count_seeds(one.of(result)));
     }
-    std::vector<Verdict> parts;
     for (const auto& [place, early] : fits) {
       for (const auto& [later, late] : fits) {
         if (place >= later) continue;
         const bool enough = std::min(early.sizes, late.sizes) >= kThresholdSizes;
-        parts.push_back(enough ? above(late.size50_interval, early.size50_interval) : Verdict::kInconclusive);
+        parts.add(enough ? above(late.size50_interval, early.size50_interval) : Verdict::kInconclusive);
       }
     }
-    return Judgement{all_of(parts), join(evidence, "; "), seeds};
+    return parts.judgement("");
   };
 }
 
@@ -377,7 +360,46 @@ std::string evidence_of(const Cells& cells, const std::vector<Score>& shown) {
   return join(parts, "; ");
 }
 
-int64_t fewest(int64_t seeds, int64_t own) { return seeds == 0 ? own : std::min(seeds, own); }
+Verdict pass_if(bool holds) { return holds ? Verdict::kPass : Verdict::kFail; }
+
+void Parts::add(Verdict verdict, std::string evidence, int64_t seeds) {
+  verdicts_.push_back(verdict);
+  say(std::move(evidence), seeds);
+}
+
+void Parts::say(std::string evidence, int64_t seeds) {
+  if (!evidence.empty()) evidence_.push_back(std::move(evidence));
+  if (seeds > 0) seeds_ = seeds_ == 0 ? seeds : std::min(seeds_, seeds);
+}
+
+Judgement Parts::judgement(std::string missing) const {
+  return {all_of(verdicts_), evidence_.empty() ? std::move(missing) : join(evidence_, "; "), seeds_};
+}
+
+Judge every_part(std::vector<NamedJudge> parts) {
+  return [=](const StudyResult& result, double confidence) {
+    Parts whole;
+    for (const auto& [name, judge] : parts) {
+      const Judgement one = judge(result, confidence);
+      if (one.evidence.empty()) continue;
+      whole.say(name + " " + one.evidence);
+      if (one.seeds > 0) whole.add(one.verdict, "", one.seeds);
+    }
+    return whole.judgement();
+  };
+}
+
+std::vector<double> values(const Cells& cells, const Score& score) {
+  std::vector<double> list;
+  for (const Cell* cell : cells) list.push_back(score.value(*cell));
+  return list;
+}
+
+std::map<int64_t, Cells> by_size(const Cells& cells) {
+  std::map<int64_t, Cells> sizes;
+  for (const Cell* cell : cells) sizes[cell->parameters].push_back(cell);
+  return sizes;
+}
 
 double corrected(double confidence, size_t chances) {
   return 1 - (1 - confidence) / static_cast<double>(std::max<size_t>(1, chances));

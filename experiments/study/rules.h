@@ -101,17 +101,18 @@ Judge above_in_pairs(std::vector<std::pair<Pick, Pick>> pairs, Score score);
 
 // ---- Thresholds in size --------------------------------------------------------------------
 
-// How right answers grow with a dial: parameters, examples.
+// How right answers of an arm grow with a dial: parameters, examples.
 struct Growth {
   std::string name;
+  std::vector<Pick> picks;
+  std::string arm;
   int place = 0;  // in the order of appearance
   std::string dial = "parameters";
-  std::function<std::vector<SizeCount>(const StudyResult&)> counts;
-  std::function<int64_t(const StudyResult&)> seeds;
-  std::function<double(const StudyResult&)> chance;
+  std::function<double(const Cell&)> value = &Cell::parameters;  // where a model stands on the dial
+
+  Cells of(const StudyResult& result) const;
 };
-// Of the exact match of one arm against parameters.
-Growth growth(std::string name, Pick pick, std::string arm, int place = 0);
+// Nothing for fewer than two places on the dial.
 std::optional<ThresholdFit> fit(const Growth& growth, const StudyResult& result, double confidence);
 
 // It rises sharply, by statistics/threshold.h.
@@ -121,10 +122,31 @@ Judge thresholds_in_order(std::vector<Growth> growths);
 
 // ---- For judges that no rule fits ----------------------------------------------------------
 
+// PASS or FAIL of what is known without sampling error.
+Verdict pass_if(bool holds);
+
+// A claim of several parts, all of which must hold; it rests on the fewest seeds of any.
+class Parts {
+ public:
+  // Seeds 0: of no training of its own.
+  void add(Verdict verdict, std::string evidence = "", int64_t seeds = 0);
+  void say(std::string evidence, int64_t seeds = 0);  // what is no verdict
+  // Without evidence it says what is missing; without parts it is open.
+  Judgement judgement(std::string missing = "nothing of this was trained") const;
+
+ private:
+  std::vector<Verdict> verdicts_;
+  std::vector<std::string> evidence_;
+  int64_t seeds_ = 0;
+};
+// Named judges as one; what a judge leaves open for want of models does not count.
+using NamedJudge = std::pair<std::string, Judge>;
+Judge every_part(std::vector<NamedJudge> parts);
+
+std::vector<double> values(const Cells& cells, const Score& score);
+std::map<int64_t, Cells> by_size(const Cells& cells);  // by their number of parameters
 // "d=16 seed 1: 0.998, 0.104" of each model; what all have in common is left out of the names.
 std::string evidence_of(const Cells& cells, const std::vector<Score>& shown);
-// The least number of seeds that stand behind a verdict over several groups; 0 is none yet.
-int64_t fewest(int64_t seeds, int64_t own);
 // Confidence of each of so many chances.
 double corrected(double confidence, size_t chances);
 

@@ -222,7 +222,10 @@ void run_here(const Study& study, const Set& set, const Flags& flags) {
   handle_interrupts();
   std::vector<std::string> left_out;
   run_packs(run, *study.options, packs_of(experiments, *study.options, device.info(), &left_out));
-  for (const std::string& one : left_out) run.result().caveats.push_back(one + " was left out.");
+  for (const std::string& one : left_out) {
+    fmt::print(stderr, "left out: {}\n", one);
+    run.result().caveats.push_back(one + " was left out.");
+  }
   conclude(study, set, run);
 }
 

@@ -13,9 +13,15 @@
 //
 // Exit status: 0; 1 after an error, with one message on stderr; 2 for a wrong command line or a scale that there is
 // not; 130 after an interrupt.
+//
+// A study includes this for the whole vocabulary: keys, rules, curves.
 #pragma once
 
-#include "experiments/results/claims.h"
+#include <algorithm>
+#include <cmath>
+
+#include "experiments/base/join.h"
+#include "experiments/study/curves.h"
 #include "experiments/study/keys.h"
 #include "experiments/sweeps/experiments.h"
 
@@ -24,24 +30,56 @@ namespace surtsey::experiments {
 // A claim with its bounds as {keys}.
 using ClaimRow = DeclaredClaim;
 
-// A study whose keys are of type K. What it has not it leaves out.
+// The experiments of a study, in the order of its plan.
+class Experiments {
+ public:
+  explicit Experiments(const SweepOptions& options) : options_(options) {}
+
+  // What the keys of the sweep say of a task, a variant and a width; null where the device makes the data. The
+  // reference holds until the next one.
+  Experiment& add(std::string task, std::string variant, Shared<tasks::Task> data, int32_t width) {
+    return add(sweep_experiment(options_, std::move(task), std::move(variant), std::move(data), width));
+  }
+  Experiment& add(Experiment experiment) { return list_.emplace_back(std::move(experiment)); }
+
+  const std::vector<Experiment>& list() const { return list_; }
+
+ private:
+  const SweepOptions& options_;
+  std::vector<Experiment> list_;
+};
+
+// What a study makes of its keys. What it has not it leaves out.
 template <class K>
-struct StudyOf {
-  const char* name;
-  const char* title;
-  const char* question;
-  // UserError for keys that do not go together. Before anything is built of them.
+struct StudyParts {
+  // UserError for keys that do not go together. Before anything is built of them, and after check_sweep_options() of
+  // StudyKeys.
   void (*check)(const K& keys) = nullptr;
-  // UserError for files that the study reads and that are not there. Before a run, not before a plan, which may come
-  // before what they are made by.
-  void (*check_inputs)(const K& keys) = nullptr;
-  std::vector<Experiment> (*experiments)(const K& keys) = nullptr;
+  void (*experiments)(const K& keys, Experiments& list) = nullptr;
   // Every claim that the study can judge; the key `claims` chooses among them.
   std::vector<ClaimRow> (*claims)(const K& keys) = nullptr;
   std::vector<Figure> (*figures)(const K& keys, const StudyResult& result) = nullptr;
+};
+
+struct StudyHead {
+  const char* name;      // of its program
+  const char* title;     // of its page
+  const char* question;  // one or two sentences
+};
+
+// A study whose keys are of type K.
+template <class K>
+struct StudyOf {
+  StudyHead head;
+  StudyParts<K> parts;
   // What a reader must know beside the keys and what the report derives; {keys} are filled in.
   std::vector<std::string> caveats = {};
-  // Beside the keys: what follows from them, or from the result.
+
+  // What few studies have.
+  // UserError for files that the study reads and that are not there. Before a run, not before a plan, which may come
+  // before what they are made by.
+  void (*check_inputs)(const K& keys) = nullptr;
+  // Settings beside the keys: what follows from them, or from the result.
   Facts (*settings)(const K& keys, const StudyResult& result) = nullptr;
   // After the last experiment: files of the study's own, or cells that nobody trains.
   void (*finish)(const K& keys, StudyRun& run) = nullptr;
@@ -65,16 +103,23 @@ struct Study {
 
 template <class K>
 Study bind(const StudyOf<K>& of, K& keys) {
-  Study study{of.name, of.title, of.question, &keys, &keys.sweep};
-  const auto call = [&of, &keys](auto member, auto... arguments) {
-    if (of.*member != nullptr) (of.*member)(keys, arguments...);
+  Study study{of.head.name, of.head.title, of.head.question, &keys, &keys.sweep};
+  const auto call = [&keys](auto function, auto&... arguments) {
+    if (function != nullptr) function(keys, arguments...);
   };
-  study.check = [=] { call(&StudyOf<K>::check); };
-  study.check_inputs = [=] { call(&StudyOf<K>::check_inputs); };
-  study.experiments = [&] { return of.experiments == nullptr ? std::vector<Experiment>() : of.experiments(keys); };
+  study.check = [&, call] {
+    if constexpr (std::is_base_of_v<StudyKeys, K>) check_sweep_options(keys.sweep);
+    call(of.parts.check);
+  };
+  study.check_inputs = [&, call] { call(of.check_inputs); };
+  study.experiments = [&, call] {
+    Experiments experiments(keys.sweep);
+    call(of.parts.experiments, experiments);
+    return experiments.list();
+  };
   study.claims = [&] {
     std::vector<DeclaredClaim> rows;
-    if (of.claims != nullptr) rows = of.claims(keys);
+    if (of.parts.claims != nullptr) rows = of.parts.claims(keys);
     for (DeclaredClaim& row : rows) row.statement = keys.fill(row.statement);
     return rows;
   };
@@ -82,23 +127,33 @@ Study bind(const StudyOf<K>& of, K& keys) {
     result.settings = keys.settings();
     if (of.settings != nullptr)
       for (auto& fact : of.settings(keys, result)) result.settings.push_back(std::move(fact));
-    if (of.figures != nullptr) result.figures = of.figures(keys, result);
+    if (of.parts.figures != nullptr) result.figures = of.parts.figures(keys, result);
     for (const std::string& caveat : of.caveats) result.caveats.push_back(keys.fill(caveat));
   };
-  study.finish = [&](StudyRun& run) {
-    if (of.finish != nullptr) of.finish(keys, run);
-  };
+  study.finish = [&, call](StudyRun& run) { call(of.finish, run); };
   study.on_request = [&] { return of.on_request == nullptr ? nullptr : of.on_request(keys); };
   return study;
 }
 
 int run_study(int argc, char** argv, const Study& study);
 
-// The whole program of a study.
-template <class K>
-int run_study(int argc, char** argv, const StudyOf<K>& of) {
-  K keys;
-  return run_study(argc, argv, bind(of, keys));
-}
+// A study whatever its keys: a whole program.
+class StudyProgram {
+ public:
+  template <class K>
+  StudyProgram(StudyOf<K> study)
+      : main_([study = std::move(study)](int argc, char** argv) {
+          K keys;
+          return run_study(argc, argv, bind(study, keys));
+        }) {}
+
+  int main(int argc, char** argv) const { return main_(argc, argv); }
+
+ private:
+  std::function<int(int, char**)> main_;
+};
+
+// Every file of studies/ has one; main() in main.cpp runs it.
+extern const StudyProgram kStudy;
 
 }  // namespace surtsey::experiments

@@ -45,9 +45,7 @@ std::optional<ThresholdFit> threshold_of(const std::vector<const Cell*>& cells, 
   std::map<int64_t, int64_t> sizes;
   double chance = 0;
   for (const Cell* cell : cells) {
-    const ArmResult* found = cell->find_arm(arm);
-    counts.push_back({static_cast<double>(cell->parameters),
-                      std::llround(found->exact_match * static_cast<double>(found->n)), found->n});
+    counts.push_back(size_count(static_cast<double>(cell->parameters), cell->arm(arm)));
     ++sizes[cell->parameters];
     chance = cell->chance;
   }

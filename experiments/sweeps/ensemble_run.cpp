@@ -78,7 +78,7 @@ class EnsembleRun {
       experiment_.probe->add_programs(session_, model_, members_.size());
     }
     session_.allocate();
-    for (const Member& member : members_) cells_.push_back(empty_cell(member));
+    for (const Member& member : members_) cells_.push_back(first_cell(member));
   }
 
   PackResult execute() {
@@ -112,17 +112,9 @@ class EnsembleRun {
                        selecting_ ? " to choose the learning rate" : "");
   }
 
-  Cell empty_cell(const Member& member) const {
-    Cell cell;
-    cell.cell = cell_name(experiment_, member);
+  Cell first_cell(const Member& member) const {
+    Cell cell = empty_cell(experiment_, member);
     cell.parameters = model_.parameter_count();
-    cell.n_layer = experiment_.n_layer;
-    cell.n_embd = experiment_.width;
-    cell.seed = member.seed;
-    cell.learning_rate = member.learning_rate;
-    cell.steps = experiment_.steps;
-    cell.task = experiment_.task;
-    cell.variant = experiment_.variant;
     cell.chance = experiment_.data != nullptr ? experiment_.data->chance() : 0;
     cell.validation_only = selecting_;
     cell.selected = !experiment_.choose_rate || experiment_.learning_rates.size() == 1;

@@ -149,6 +149,19 @@ std::string cell_name(const Experiment& experiment, const Member& member) {
   return name;
 }
 
+Cell empty_cell(const Experiment& experiment, const Member& member) {
+  Cell cell;
+  cell.cell = cell_name(experiment, member);
+  cell.n_layer = experiment.n_layer;
+  cell.n_embd = experiment.width;
+  cell.seed = member.seed;
+  cell.learning_rate = member.learning_rate;
+  cell.steps = experiment.steps;
+  cell.task = experiment.task;
+  cell.variant = experiment.variant;
+  return cell;
+}
+
 std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device, const SweepOptions& options,
                                               const Experiment& experiment) {
   std::vector<Member> members;

@@ -136,6 +136,9 @@ std::vector<double> learning_rates(const SweepOptions& options, int32_t width);
 // "joint-d16-L2-s0-lr0.01"; the task comes first where there is one.
 std::string cell_name(const Experiment& experiment, const Member& member);
 
+// The cell of a member, without what training and questions will say.
+Cell empty_cell(const Experiment& experiment, const Member& member);
+
 // What the options say of every experiment of one width: steps, batch, seeds, learning rates.
 // `data` may be null.
 Experiment sweep_experiment(const SweepOptions& options, std::string task, std::string variant,

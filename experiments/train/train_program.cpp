@@ -86,11 +86,11 @@ graph::OptimizerConfig optimizer_for(graph::OptimizerConfig optimizer, DType dty
   return optimizer;
 }
 
-graph::OptimizerConfig recipe_optimizer(int64_t steps) {
+graph::OptimizerConfig recipe_optimizer(int64_t steps, double weight_decay) {
   graph::OptimizerConfig optimizer;
   optimizer.beta1 = 0.9;
   optimizer.beta2 = 0.98;
-  optimizer.weight_decay = 0.01;
+  optimizer.weight_decay = weight_decay;
   optimizer.clip_norm = 1;
   optimizer.schedule = {graph::Decay::linear, std::max<int64_t>(1, steps / 20), steps, 0.05};
   return optimizer;

@@ -73,7 +73,7 @@ graph::OptimizerConfig optimizer_for(graph::OptimizerConfig optimizer, graph::DT
 
 // AdamW (.9, .98), decay .01, clipping at 1, 5% warm-up, linear decay to 5% of the peak: the recipe
 // of the chain experiments.
-graph::OptimizerConfig recipe_optimizer(int64_t steps);
+graph::OptimizerConfig recipe_optimizer(int64_t steps, double weight_decay = 0.01);
 
 // Seeds without repetition, in order of first use; and the place of each member's seed among them.
 std::vector<uint32_t> distinct_seeds(const std::vector<Member>& members);

@@ -326,15 +326,23 @@ TEST_CASE("a pack learns from generated data, the same alone and in company", "[
   CHECK(measure_step(device, experiment, {{1, 0.02}}, 2) > 0);
 }
 
+namespace {
+
+std::shared_ptr<const tasks::PermutationTask> permutations(const tasks::PermutationOptions& options) {
+  return std::make_shared<tasks::PermutationTask>(options);
+}
+
+}  // namespace
+
 TEST_CASE("task vectors are read from prompts of one task and put into others") {
-  const tasks::PermutationTask task({.symbols = 6, .tasks = 3, .shots = 2});
+  const auto task = permutations({.symbols = 6, .tasks = 3, .shots = 2});
   const TaskVectors vectors(task, 200, 2);
   const auto pairs = vectors.draw(4);
   REQUIRE(pairs.size() == 200);
   std::set<int32_t> drawn;
   for (const TaskVectors::Pair& pair : pairs) {
     drawn.insert(pair.permutation);
-    const auto& image = task.permutations()[size_t(pair.permutation)];
+    const auto& image = task->permutations()[size_t(pair.permutation)];
     REQUIRE(pair.few_shot.size() == 8);
     for (size_t t = 0; t < 6; t += 3) {
       REQUIRE(pair.few_shot[t + 1] == 6);
@@ -347,16 +355,15 @@ TEST_CASE("task vectors are read from prompts of one task and put into others") 
     REQUIRE(pairs[pair.other].permutation != pair.permutation);
   }
   REQUIRE(drawn.size() == 3);
-  const tasks::PermutationTask one({.symbols = 6, .tasks = 1, .shots = 2});
-  REQUIRE_THROWS_AS(TaskVectors(one, 10, 2), UserError);
+  REQUIRE_THROWS_AS(TaskVectors(permutations({.symbols = 6, .tasks = 1, .shots = 2}), 10, 2), UserError);
 }
 
 TEST_CASE("a stream that is the same is patched without effect, another is not", "[device]") {
   engine::Device device = tests::open_test_device();
   // Without examples both prompts are "x >": only the streams behind the embeddings differ, by x.
-  const tasks::PermutationTask task({.symbols = 10, .tasks = 6, .shots = 0});
+  const auto task = permutations({.symbols = 10, .tasks = 6, .shots = 0});
   const TaskVectors vectors(task, 300, 2);
-  const Model model(recipe_config(2, 16, task.vocab_size(), task.block_size()));
+  const Model model(recipe_config(2, 16, task->vocab_size(), task->block_size()));
   engine::Session session(device, {.quiet = true});
   vectors.add_programs(session, model, 2);
   session.allocate();

@@ -344,7 +344,7 @@ TEST_CASE("profile: the page needs no network and holds every kernel", "[device]
   driver.raw = {{"Number of <VGPRs>", "vector registers", 24}};
   driver.representations = {{"Assembly", "ISA", "v_add_f32 v0, v1, v2 </script>"}};
   profile.rows[1].driver = driver;
-  profile.rows[1].bound = experiments::Bound::memory;
+  profile.rows[1].bound = experiments::BoundBy::memory;
   std::string page = experiments::profile_page(profile);
   // The library of the charts, where the build has it, names its home page.
   const std::string library(experiments::page_text("uplot_script"));

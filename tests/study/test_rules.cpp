@@ -115,8 +115,72 @@ TEST_CASE("rules of pairs take models of the same seed", "[study]") {
   CHECK(verdict(above_in_pairs({{cells("", "f32"), cells("", "int3")}}, cot), result) == Verdict::kInconclusive);
 }
 
+TEST_CASE("near chance is a distance from guessing, whatever guessing gives", "[study]") {
+  StudyResult result = planted({{"joint", 4, 0, .14, .14}, {"joint", 4, 1, .15, .15}});
+  const Judge start = every_seed(cells("", "joint"), is(exact_match("cot"), near_chance(.05)));
+  const auto with_chance = [&](double chance) {
+    for (Cell& cell : result.cells) cell.chance = chance;
+    return verdict(start, result);
+  };
+  CHECK(with_chance(1.0 / 7) == Verdict::kPass);  // a sum modulo seven
+  CHECK(with_chance(.1) == Verdict::kInconclusive);
+  CHECK(with_chance(.01) == Verdict::kFail);
+}
+
+TEST_CASE("parts of a claim must all hold, and rest on the fewest seeds of any", "[study]") {
+  Parts parts;
+  CHECK(parts.judgement("nothing").verdict == Verdict::kInconclusive);
+  CHECK(parts.judgement("nothing").evidence == "nothing");
+  parts.add(Verdict::kPass, "first", 3);
+  parts.add(Verdict::kPass, "", 2);
+  parts.say("second");
+  CHECK(parts.judgement().verdict == Verdict::kPass);
+  CHECK(parts.judgement().evidence == "first; second");
+  CHECK(parts.judgement().seeds == 2);
+  parts.add(pass_if(false));
+  CHECK(parts.judgement().verdict == Verdict::kFail);
+
+  // Named judges as one: what was not trained is told and does not count.
+  const StudyResult result = planted({{"f32", 4, 0, .9, .1}, {"f32", 4, 1, .95, .1}});
+  const auto solves = [](const char* variant) {
+    return every_seed(cells("", variant), is(exact_match("cot"), at_least(.8)));
+  };
+  const Judgement found = every_part({{"a", solves("f32")}, {"b", solves("int8")}})(result, .95);
+  CHECK(found.verdict == Verdict::kPass);
+  CHECK(found.seeds == 2);
+  CHECK(found.evidence.ends_with("; b nothing of this was trained"));
+  CHECK(verdict(every_part({{"b", solves("int8")}}), result) == Verdict::kInconclusive);
+}
+
+TEST_CASE("growths are fitted against their own dial", "[study]") {
+  std::vector<Planted> rows;
+  for (const int32_t width : {4, 8, 16, 32, 64}) rows.push_back({"joint", width, 0, width < 16 ? .1 : .99, .1});
+  const StudyResult result = planted(rows);
+  const auto parameters = fit({"joint", {cells("", "joint")}, "cot"}, result, .95);
+  const auto widths = fit({"joint", {cells("", "joint")}, "cot", 0, "widths", &Cell::n_embd}, result, .95);
+  REQUIRE((parameters && widths));
+  CHECK(parameters->size50 == Approx(100 * widths->size50).epsilon(.01));
+  CHECK_FALSE(fit({"joint", {cells("", "joint").largest()}, "cot"}, result, .95));
+}
+
+TEST_CASE("curves take all models of a pick", "[study]") {
+  const StudyResult result = planted({{"f32", 4, 0, .2, .1}, {"f32", 4, 1, .4, .1}, {"f32", 8, 0, .9, .1}});
+  const Cells models = cells("", "f32").of(result);
+  CHECK(by_size(models).at(400).size() == 2);
+  CHECK(values(models, exact_match("cot")) == std::vector{.2, .4, .9});
+  Curves curves("t", "n", {"x"}, {"y"}, {{"guessing", .1}});
+  curves.add("by size", models, &Cell::parameters, exact_match("cot"));
+  curves.add("at one place", models, 7, exact_match("cot"));
+  const Figure figure = curves.figure();
+  CHECK(figure.references.size() == 1);
+  REQUIRE(figure.series.size() == 2);
+  CHECK(figure.series[0].points[0].x == 400);
+  CHECK(figure.series[0].points[0].y == Approx(.3));
+  CHECK(figure.series[1].points[0].y == Approx(.5));
+}
+
 TEST_CASE("curves average points that fall together", "[study]") {
-  Curves curves({"t", "n", {"x"}, {"y"}, {}});
+  Curves curves("t", "n", {"x"}, {"y"});
   curves.line("later", {.dashed = true});
   curves.line("means", {.spread = true});
   curves.add("means", 2, 1);

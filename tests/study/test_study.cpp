@@ -16,6 +16,7 @@
 #include "experiments/study/shards.h"
 #include "experiments/tasks/chain.h"
 #include "tests/support/support_device.h"
+#include "tests/support/tool.h"
 
 using namespace surtsey;
 using namespace surtsey::experiments;
@@ -51,28 +52,22 @@ struct TinyKeys : StudyKeys {
                    .selection_steps = {20},
                    .test_items = {30},
                    .log_interval = {10}}) {}
-  Key<double> learned{this, "learned", {.5, .6}, "claims: exact match from which a model has learned", 0, 1};
+  Share learned{this, "learned", {.5, .6}, "claims: exact match from which a model has learned"};
   Key<bool> follow_ups{this, "follow_ups", {false}, "train the control and the other budget"};
   TinyTask task;
 };
 
-void check_tiny(const TinyKeys& k) { check_sweep_options(k.sweep); }
-
-std::vector<Experiment> tiny_experiments(const TinyKeys& k) {
-  std::vector<Experiment> list;
+void tiny_experiments(const TinyKeys& k, Experiments& list) {
   for (const int32_t width : k.sweep.widths) {
-    Experiment one = sweep_experiment(k.sweep, "", "joint", &k.task, width);
+    Experiment& one = list.add("", "joint", &k.task, width);
     one.corrupt_arm = one.given_arm = "cot";
     one.bits = {2, 8};
     if (k.follow_ups) one.budgets = {{.share = .5}};
-    list.push_back(one);
     if (!k.follow_ups) continue;
-    Experiment control = sweep_experiment(k.sweep, "", "control", &k.task, width);
+    Experiment& control = list.add("", "control", &k.task, width);
     control.rate_of = "joint";
     control.steps = 40;
-    list.push_back(control);
   }
-  return list;
 }
 
 std::vector<ClaimRow> tiny_claims(const TinyKeys& k) {
@@ -84,12 +79,8 @@ std::vector<ClaimRow> tiny_claims(const TinyKeys& k) {
        every_seed(cells("", "joint"), is(exact_match("cot"), at_least(k.learned)))}};
 }
 
-const StudyOf<TinyKeys> kTiny = {.name = "tiny",
-                                 .title = "A tiny study",
-                                 .question = "Does the frame hold?",
-                                 .check = check_tiny,
-                                 .experiments = tiny_experiments,
-                                 .claims = tiny_claims,
+const StudyOf<TinyKeys> kTiny = {.head = {"tiny", "A tiny study", "Does the frame hold?"},
+                                 .parts = {.experiments = tiny_experiments, .claims = tiny_claims},
                                  .caveats = {"Tiny: {widths}."}};
 
 int run_tiny(TinyKeys& keys, std::vector<std::string> words) {
@@ -358,4 +349,30 @@ TEST_CASE("study: packs that are worked off one by one, in any order, give the f
     REQUIRE(own.size() == 2);
     for (const Cell* cell : own) CHECK((cell->learning_rate == rate && cell->steps == 40));
   }
+}
+
+// What the README of experiments shows, as who follows it meets it.
+TEST_CASE("the study of the README plans, trains, judges and draws", "[study]") {
+  {
+    const engine::Device device = tests::open_test_device();
+  }
+  const tests::Folder folder;
+  const std::string program = (fs::path(SURTSEY_BUILD_ROOT) / "tests" / "sums").string();
+  INFO("build tests/sums before this test");
+  REQUIRE(fs::exists(program));
+  const tests::Outcome plan = tests::run_program(folder, program, "plan --no-timing");
+  CHECK(plan.out.find("sum_of_8-cot-d16") != std::string::npos);
+  const tests::Outcome run = tests::run_program(
+      folder, program,
+      fmt::format("--out {} --widths=8 --lengths=2,3 --steps=20 --batch_size=16 --test_items=50 --seeds=0",
+                  (folder / "run").string()));
+  CAPTURE(run.err);
+  REQUIRE(run.status == 0);
+  const StudyResult result = load_result(folder / "run" / "result.json");
+  CHECK(result.cells.size() == 2);
+  REQUIRE(result.claims.size() == 1);
+  CHECK(result.claims[0].statement ==
+        "The largest size sums 2, 3 digits with exact match of at least 0.95 in every seed.");
+  REQUIRE(result.figures.size() == 1);
+  CHECK(result.figures[0].series[0].points.size() == 2);
 }

@@ -72,6 +72,12 @@ TEST_CASE("throughput: an entry a cell, measured once; a copied configuration is
   // Two ensembles of four members together, every type.
   REQUIRE(plan.out.find(fmt::format("{} models in {} packs", 4 * dtypes, 2 * dtypes)) != std::string::npos);
 
+  // All but single models in f32 take more than next to nothing: the plan says what it leaves out, and why.
+  const Outcome least = throughput(folder, std::string("plan --no-timing --most_gflop=1e-9 ") + kTiny);
+  REQUIRE(least.status == 0);
+  CHECK(least.out.find("1 models in 1 packs") != std::string::npos);
+  CHECK(least.out.find("left out: V9 T8 L1 C8 H2 B2 f32 x3 (0 GFLOP a step)\n") != std::string::npos);
+
   const Outcome first = throughput(folder, kTiny + ("--out " + out.string()));
   CAPTURE(first.err);
   REQUIRE(first.status == 0);
