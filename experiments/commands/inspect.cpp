@@ -56,12 +56,14 @@ class Inspection {
   std::set<std::string> shown_;
 };
 
-graph::Target resolve_target(const InspectOptions& options) {
+graph::Target resolve_target(const InspectOptions& options, graph::DType storage) {
   graph::Target target;
   if (!options.target.empty()) {
     target = graph::target_preset(options.target);
   } else {
-    target = engine::Device::open({.select = options.device}).target();
+    const bool f16 =
+        storage == graph::DType::f16 || matmul_variant(options.variant) == graph::MatmulVariant::cooperative;
+    target = engine::Device::open({.select = options.device, .f16 = f16}).target();
   }
   target.matmul = matmul_variant(options.variant);
   target.fusion = target.fusion && !options.no_fusion;
@@ -176,7 +178,7 @@ void inspect(const InspectOptions& options) {
   RequestedStep step = requested_step(options.program, options.members, options.config, options.keys);
   const Model& model = step.model;
   const graph::Program& program = step.program;
-  const graph::Target target = resolve_target(options);
+  const graph::Target target = resolve_target(options, step.train.dtype);
 
   Compiled compiled;
   graph::CompileOptions& compile = step.compile;
