@@ -46,12 +46,21 @@ class Inspection {
       fmt::print("==== {} ====\n{}\n", title, text);
       return;
     }
-    const std::filesystem::path path = std::filesystem::path(options_.out) / file;
-    write_file_atomic(path, text);
-    fmt::print("{}\n", path.string());
+    write(file, text);
+  }
+
+  // What is not to be read by people goes into a folder only.
+  void keep(const std::string& file, std::string_view bytes) const {
+    if (!options_.out.empty()) write(file, bytes);
   }
 
  private:
+  void write(const std::string& file, std::string_view bytes) const {
+    const std::filesystem::path path = std::filesystem::path(options_.out) / file;
+    write_file_atomic(path, bytes);
+    fmt::print("{}\n", path.string());
+  }
+
   const InspectOptions& options_;
   std::set<std::string> shown_;
 };
@@ -166,6 +175,7 @@ void show_shaders(const Inspection& inspection, const Compiled& c, const std::st
     const std::string file = fmt::format("{:03}_{}", i, shader.name);
     if (inspection.shows("glsl")) inspection.view(file + ".comp", shader.name, shader.glsl);
     if (!inspection.shows("spirv")) continue;
+    inspection.keep(file + ".spv", {reinterpret_cast<const char*>(spirv[i].data()), spirv[i].size() * 4});
     inspection.view(file + ".spvasm", fmt::format("{}: {} words of SPIR-V", shader.name, spirv[i].size()),
                     disassemble(spirv[i]));
   }
