@@ -125,25 +125,26 @@ std::string slow_product(Device& device, const Target& cooperative) {
 }
 
 // `lasting`: the verdict is about the matrices, not about this moment (no memory left).
-std::string judge(Device& device, const Target& target, const CooperativeCheckOptions& options, bool& lasting) {
+MatrixVerdict judge(Device& device, const Target& target, const CooperativeCheckOptions& options, bool& lasting) {
   Target cooperative = target;
   cooperative.matmul = MatmulVariant::cooperative;
   lasting = true;
   try {
-    const std::string wrong = wrong_product(device, cooperative, options);
-    return !wrong.empty() || !options.compare_speed ? wrong : slow_product(device, cooperative);
+    if (const std::string wrong = wrong_product(device, cooperative, options); !wrong.empty()) return {false, wrong};
+    return {true, options.compare_speed ? slow_product(device, cooperative) : ""};
   } catch (const DeviceError& error) {
     if (error.lost()) throw;
     lasting = false;
-    return error.what();
+    return {false, error.what()};
   } catch (const InternalError& error) {
     // A compiler without the extension; its message goes on with the kernel's text.
     const std::string text = error.what();
-    return text.substr(0, text.find('\n'));
+    return {false, text.substr(0, text.find('\n'))};
   }
 }
 
-constexpr shaders::CacheKind kKind{.magic = 0x43565253, .format = 1, .max_payload = 64u << 10};  // "SRVC"
+constexpr shaders::CacheKind kKind{.magic = 0x43565253, .format = 2, .max_payload = 64u << 10};  // "SRVC"
+constexpr char kRight = 'r', kWrong = 'w';
 
 std::span<const std::byte> bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text.data(), text.size()));
@@ -174,35 +175,45 @@ std::string slow_products(double ratio) {
   return ratio <= kWorthwhile ? "" : fmt::format("products take {:.2f} times as long with them", ratio);
 }
 
-std::string cooperative_fault(Device& device, const Target& target, const CooperativeCheckOptions& options) {
+MatrixVerdict judge_matrices(Device& device, const Target& target, const CooperativeCheckOptions& options) {
   bool lasting = false;
   return judge(device, target, options, lasting);
 }
 
-std::optional<std::string> kept_verdict(const std::string& directory, const std::string& who, const Target& target) {
+Target with_verdict(Target target, const MatrixVerdict& verdict) {
+  if (!verdict.right) target.cooperative = {};
+  target.cooperative_off = verdict.against;
+  return target;
+}
+
+// One letter, then the words.
+std::optional<MatrixVerdict> kept_verdict(const std::string& directory, const std::string& who, const Target& target) {
   std::vector<std::byte> payload;
   const std::string identity = verdict_identity(who, target);
   if (directory.empty() || shaders::load_cache_file(verdict_file(directory, who), kKind, bytes_of(identity), payload) !=
                                shaders::CacheState::good)
     return std::nullopt;
-  return std::string(reinterpret_cast<const char*>(payload.data()), payload.size());
+  const std::string text(reinterpret_cast<const char*>(payload.data()), payload.size());
+  if (text.empty()) return std::nullopt;
+  return MatrixVerdict{.right = text[0] == kRight, .against = text.substr(1)};
 }
 
 void keep_verdict(const std::string& directory, const std::string& who, const Target& target,
-                  const std::string& fault) {
+                  const MatrixVerdict& verdict) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
-  const std::string identity = verdict_identity(who, target);
-  shaders::store_cache_file(verdict_file(directory, who), kKind, bytes_of(identity), bytes_of(fault));
+  const std::string identity = verdict_identity(who, target),
+                    text = (verdict.right ? kRight : kWrong) + verdict.against;
+  shaders::store_cache_file(verdict_file(directory, who), kKind, bytes_of(identity), bytes_of(text));
 }
 
-std::string cooperative_verdict(Device& device, const Target& target, const std::string& directory) {
+MatrixVerdict kept_or_judged(Device& device, const Target& target, const std::string& directory) {
   const std::string who = tile_identity(device.info());
   if (const auto kept = kept_verdict(directory, who, target)) return *kept;
   bool lasting = true;
-  const std::string fault = judge(device, target, {}, lasting);
-  if (lasting && !directory.empty()) keep_verdict(directory, who, target, fault);
-  return fault;
+  const MatrixVerdict verdict = judge(device, target, {}, lasting);
+  if (lasting && !directory.empty()) keep_verdict(directory, who, target, verdict);
+  return verdict;
 }
 
 }  // namespace surtsey::engine

@@ -16,6 +16,8 @@
 namespace surtsey::engine {
 namespace {
 
+constexpr const char* kMatrices = "cooperative_matrix";
+
 DeviceType type_of(vk::PhysicalDeviceType type) {
   switch (type) {
     case vk::PhysicalDeviceType::eDiscreteGpu:
@@ -150,7 +152,7 @@ void create_device(Context& context, vk::raii::PhysicalDevice physical, const Ca
   if (core || !chosen.in_use("subgroup_size_control")) features.unlink<vk::PhysicalDeviceSubgroupSizeControlFeatures>();
   CooperativeMatrixFeatures cooperative{.next = features.get<vk::PhysicalDeviceFeatures2>().pNext,
                                         .cooperative_matrix = true};
-  if (chosen.in_use("cooperative_matrix")) features.get<vk::PhysicalDeviceFeatures2>().pNext = &cooperative;
+  if (chosen.in_use(kMatrices)) features.get<vk::PhysicalDeviceFeatures2>().pNext = &cooperative;
   vk::DeviceCreateInfo create{
       .pNext = &features.get<vk::PhysicalDeviceFeatures2>(), .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue};
   create.setPEnabledExtensionNames(chosen.extensions);
@@ -263,13 +265,29 @@ struct Choice {
   std::string why;
 };
 
+// Says why a row is off that was switched off here and not by the user.
+void explain_row(std::vector<std::string>& off, const std::string& row, const char* why) {
+  for (std::string& each : off)
+    if (each == row + " (switched off)") each = fmt::format("{} ({})", row, why);
+}
+
+FeatureSet wanted_features(const Capabilities& capabilities, const DeviceOptions& options,
+                           std::vector<std::string> without) {
+  FeatureSet features = choose_features(capabilities, without);
+  if (options.f16 || !features.in_use(kMatrices)) return features;
+  without.push_back(kMatrices);
+  features = choose_features(capabilities, without);
+  explain_row(features.off, kMatrices, "nothing is stored in f16");
+  return features;
+}
+
 Choice choose(const DeviceOptions& options, Validation validation, const std::vector<std::string>& without) {
   Choice choice{.context = std::make_unique<Context>(create_instance(validation))};
   choice.physical = physical_devices(choice.context->instance);
   std::vector<DeviceInfo> infos;
   for (const vk::raii::PhysicalDevice& device : choice.physical) {
     choice.capabilities.push_back(query(choice.context->instance.handle, device));
-    choice.features.push_back(choose_features(choice.capabilities.back(), without));
+    choice.features.push_back(wanted_features(choice.capabilities.back(), options, without));
     infos.push_back(describe(uint32_t(infos.size()), choice.capabilities.back(), choice.features.back()));
   }
   choice.info =
@@ -334,8 +352,7 @@ Device Device::open(const DeviceOptions& options) {
     without.insert(without.end(), trial.without.begin(), trial.without.end());
     if (!choice.context || !trial.without.empty()) choice = choose(options, validation, without);
     for (const std::string& row : trial.without)
-      for (std::string& off : choice.info.off)
-        if (off == row + " (switched off)") off = row + " (this version of the driver dies of it)";
+      explain_row(choice.info.off, row, "this version of the driver dies of it");
   }
   DeviceInfo& info = choice.info;
   std::unique_ptr<Context>& context = choice.context;
@@ -365,13 +382,12 @@ void Device::check_cooperative() {
   // No kernel for a CPU would use the answer, and Mesa 26's lavapipe takes up to 37 s to give it.
   if (info_.target.cpu || !info_.target.cooperates()) return;
   // What is timed under validation says nothing of runs without it.
-  const std::string fault =
-      cooperative_verdict(*this, info_.target, validation() ? "" : shaders::default_cache_directory());
-  if (fault.empty()) return;
-  info_.target.cooperative = {};
-  info_.target.cooperative_off = fault;
-  std::erase(info_.features, "cooperative_matrix");
-  info_.off.push_back(fmt::format("cooperative_matrix ({})", fault));
+  const MatrixVerdict verdict =
+      kept_or_judged(*this, info_.target, validation() ? "" : shaders::default_cache_directory());
+  info_.target = with_verdict(info_.target, verdict);
+  if (verdict.against.empty()) return;
+  std::erase(info_.features, kMatrices);
+  info_.off.push_back(fmt::format("{} ({})", kMatrices, verdict.against));
 }
 
 Device::Device(DeviceInfo info, std::unique_ptr<Context> context)

@@ -54,6 +54,8 @@ struct DeviceOptions {
   std::optional<graph::Addressing> addressing;  // unset: SURTSEY_ADDRESSING, else by address where the device can
   std::vector<std::string> without;             // optional rows of features.cpp to do without, besides those
                                                 // of SURTSEY_WITHOUT
+  bool f16 = true;       // whether anything is to be stored in f16: else cooperative matrices, which multiply nothing
+                         // else, are neither checked nor used
   bool staging = false;  // copies go through a staging buffer even where memory can be mapped (tests)
   bool quiet = false;    // no line on stderr
 };
@@ -83,7 +85,7 @@ class Device {
 
  private:
   Device(DeviceInfo info, std::unique_ptr<Context> context);
-  void check_cooperative();  // does without what cooperative_check.h finds wrong
+  void check_cooperative();  // as cooperative_check.h has it
   DeviceInfo info_;
   std::unique_ptr<Context> context_;
 };

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <mutex>
 
 namespace surtsey::engine {
 namespace {
@@ -22,6 +23,16 @@ uint64_t type_bytes(const graph::Type& type) {
 uint64_t placement_alignment(const Context& context, const graph::Target& target) {
   uint64_t atom = context.capabilities.properties.limits.nonCoherentAtomSize;
   return std::max<uint64_t>({256, target.storage_offset_alignment, atom});
+}
+
+// Once a process: whoever asks for matrices that were judged slow (a checkpoint, `--variant`) gets them.
+void say_if_slow(const graph::Target& target) {
+  if (target.matmul != graph::MatmulVariant::cooperative || target.cooperative_off.empty()) return;
+  static std::once_flag said;
+  std::call_once(said, [&] {
+    fmt::print(stderr, "matrices: those of {} are used as they were asked for, though {}\n", target.name,
+               target.cooperative_off);
+  });
 }
 
 }  // namespace
@@ -40,6 +51,7 @@ Session::Impl::Impl(Device& opened, SessionOptions chosen)
       transient("transients", Residence::device, alignment, target.max_allocation) {
   check(target.addressing == graph::Addressing::descriptor || context.buffer_address,
         "address mode was asked for, but {} has no buffer addresses", device.info().name);
+  say_if_slow(target);
   check(target.max_allocation % alignment == 0, "blocks of {} bytes are no multiple of {}", target.max_allocation,
         alignment);
 }

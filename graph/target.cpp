@@ -104,7 +104,7 @@ bool Target::cooperates() const { return cooperative.m != 0 && subgroup_size >= 
 MatmulVariant Target::matmul_variant() const {
   if (matmul == MatmulVariant::automatic) {
     if (cpu && can_broadcast()) return MatmulVariant::lane_broadcast;
-    return cooperates() ? MatmulVariant::cooperative : MatmulVariant::shared_tile;
+    return cooperates() && cooperative_off.empty() ? MatmulVariant::cooperative : MatmulVariant::shared_tile;
   }
   check(matmul != MatmulVariant::cooperative || cooperates(),
         "the cooperative matmul needs cooperative matrices of f16 operands and f32 sums, 16-bit storage and a known "

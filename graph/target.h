@@ -45,7 +45,7 @@ struct Target {
   CooperativeMatrix cooperative;  // needs a known subgroup size
   uint32_t cooperative_floats =
       0;                        // sums that a lane can hold of a cooperative tile, more spill; 0: any of our tiles fits
-  std::string cooperative_off;  // why the device's matrices are not used, where it has some
+  std::string cooperative_off;  // why kernels do without the device's matrices unless `matmul` asks for them
   // Choices, not capabilities: switches of the user and of tests.
   Addressing addressing = Addressing::address;
   MatmulVariant matmul = MatmulVariant::automatic;

@@ -3,6 +3,7 @@
 #include "experiments/adapt/packed.h"
 #include "experiments/commands/keys.h"
 #include "experiments/models/shapes.h"
+#include "experiments/train/options.h"
 
 #include <algorithm>
 #include <chrono>
@@ -111,6 +112,14 @@ graph::MatmulVariant matmul_variant(const std::string& name) {
        {MatmulVariant::lane_broadcast, MatmulVariant::shared_tile, MatmulVariant::cooperative})
     if (name == graph::name(variant)) return variant;
   throw UserError(fmt::format("--variant is automatic, lane_broadcast, shared_tile or cooperative, not '{}'", name));
+}
+
+engine::Device open_device(const BenchOptions& options, const std::vector<std::string>& dtypes) {
+  engine::DeviceOptions device = options.device;
+  device.f16 = matmul_variant(options.variant) == graph::MatmulVariant::cooperative ||
+               std::any_of(dtypes.begin(), dtypes.end(),
+                           [](const std::string& dtype) { return parse_dtype(dtype) == graph::DType::f16; });
+  return engine::Device::open(device);
 }
 
 engine::SessionOptions session_options(const engine::Device& device, const BenchOptions& options) {

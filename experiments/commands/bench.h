@@ -29,6 +29,8 @@ void for_each_model(const BenchModels& models, const std::vector<std::string>& k
 void add_model(Record& record, const BenchModel& model, int64_t parameters);
 std::vector<std::string> model_columns();
 
+// For what is stored in these dtypes.
+engine::Device open_device(const BenchOptions& options, const std::vector<std::string>& dtypes = {"f32"});
 engine::SessionOptions session_options(const engine::Device& device, const BenchOptions& options);
 
 // How many runs make a sample long enough that handing it over does not count, and the nanoseconds

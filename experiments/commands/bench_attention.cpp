@@ -137,7 +137,7 @@ void bench_attention(const BenchAttentionOptions& options) {
   for (const int64_t width : options.width) {
     check(width <= 256, "--D is at most 256, the widest head of the attention kernels");
   }
-  engine::Device device = engine::Device::open(options.bench.device);
+  engine::Device device = open_device(options.bench);
   std::vector<Record> records;
   for_each_combination({options.batch, options.heads, options.length, options.width},
                        [&](const std::vector<int64_t>& v) {

@@ -46,7 +46,7 @@ Record measure(engine::Device& device, const BenchModel& benched, const BenchFor
 
 void bench_forward(const BenchForwardOptions& options) {
   check_bench(options.bench);
-  engine::Device device = engine::Device::open(options.bench.device);
+  engine::Device device = open_device(options.bench);
   std::vector<Record> records;
   for_each_model(options, options.keys,
                  [&](const BenchModel& model) { records.push_back(measure(device, model, options)); });

@@ -76,7 +76,7 @@ Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt
 
 void bench_generate(const BenchGenerateOptions& options) {
   check_bench(options.bench);
-  engine::Device device = engine::Device::open(options.bench.device);
+  engine::Device device = open_device(options.bench);
   std::vector<Record> records;
   for_each_combination({options.prompt_length, options.new_tokens}, [&](const std::vector<int64_t>& v) {
     check(v[0] > 0 && v[1] > 0, "--prompt_length and --new_tokens are at least 1");

@@ -91,7 +91,7 @@ void bench_matmul(const BenchMatmulOptions& options) {
   std::vector<std::pair<std::string, std::string>> kinds;
   for (const std::string& dtype : options.dtype)
     for (const std::string& layout : options.layout) kinds.emplace_back(layout, dtype);
-  engine::Device device = engine::Device::open(options.bench.device);
+  engine::Device device = open_device(options.bench, options.dtype);
   std::vector<Record> records;
   for_each_combination({options.m, options.n, options.k}, [&](const std::vector<int64_t>& v) {
     for (const auto& [layout, dtype] : kinds) {

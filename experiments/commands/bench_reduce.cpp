@@ -147,7 +147,7 @@ void bench_reduce(const BenchReduceOptions& options) {
     for (const int64_t extent : *list) check(extent > 0, "--rows and --width are at least 1");
   }
   check(options.vocab_size > 0, "--vocab_size is at least 1, not {}", options.vocab_size);
-  engine::Device device = engine::Device::open(options.bench.device);
+  engine::Device device = open_device(options.bench);
   std::vector<Record> records;
   for (const std::string& op : ops) {
     for_each_combination({options.rows, options.width}, [&](const std::vector<int64_t>& v) {

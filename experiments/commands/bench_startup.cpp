@@ -97,7 +97,7 @@ void add(std::vector<Record>& records, const engine::Device& device, const Bench
 
 void bench_startup(const BenchStartupOptions& options) {
   check_bench(options.bench);
-  engine::Device device = engine::Device::open(options.bench.device);
+  engine::Device device = open_device(options.bench);
   CacheFolder cache;
   std::vector<Record> records;
   std::vector<std::string> keys = {"--tied=true"};

@@ -62,7 +62,7 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
 void bench_train(const BenchTrainOptions& options) {
   check_bench(options.bench);
   check(options.steps > 0, "--steps is at least 1");
-  engine::Device device = engine::Device::open(options.bench.device);
+  engine::Device device = open_device(options.bench, options.dtype);
   std::vector<Record> records;
   for_each_model(options, {}, [&](const BenchModel& model) {
     for (const std::string& dtype : options.dtype)

@@ -46,22 +46,33 @@ class Inspection {
       fmt::print("==== {} ====\n{}\n", title, text);
       return;
     }
-    const std::filesystem::path path = std::filesystem::path(options_.out) / file;
-    write_file_atomic(path, text);
-    fmt::print("{}\n", path.string());
+    write(file, text);
+  }
+
+  // What is not to be read by people goes into a folder only.
+  void keep(const std::string& file, std::string_view bytes) const {
+    if (!options_.out.empty()) write(file, bytes);
   }
 
  private:
+  void write(const std::string& file, std::string_view bytes) const {
+    const std::filesystem::path path = std::filesystem::path(options_.out) / file;
+    write_file_atomic(path, bytes);
+    fmt::print("{}\n", path.string());
+  }
+
   const InspectOptions& options_;
   std::set<std::string> shown_;
 };
 
-graph::Target resolve_target(const InspectOptions& options) {
+graph::Target resolve_target(const InspectOptions& options, graph::DType storage) {
   graph::Target target;
   if (!options.target.empty()) {
     target = graph::target_preset(options.target);
   } else {
-    target = engine::Device::open({.select = options.device}).target();
+    const bool f16 =
+        storage == graph::DType::f16 || matmul_variant(options.variant) == graph::MatmulVariant::cooperative;
+    target = engine::Device::open({.select = options.device, .f16 = f16}).target();
   }
   target.matmul = matmul_variant(options.variant);
   target.fusion = target.fusion && !options.no_fusion;
@@ -164,6 +175,7 @@ void show_shaders(const Inspection& inspection, const Compiled& c, const std::st
     const std::string file = fmt::format("{:03}_{}", i, shader.name);
     if (inspection.shows("glsl")) inspection.view(file + ".comp", shader.name, shader.glsl);
     if (!inspection.shows("spirv")) continue;
+    inspection.keep(file + ".spv", {reinterpret_cast<const char*>(spirv[i].data()), spirv[i].size() * 4});
     inspection.view(file + ".spvasm", fmt::format("{}: {} words of SPIR-V", shader.name, spirv[i].size()),
                     disassemble(spirv[i]));
   }
@@ -176,7 +188,7 @@ void inspect(const InspectOptions& options) {
   RequestedStep step = requested_step(options.program, options.members, options.config, options.keys);
   const Model& model = step.model;
   const graph::Program& program = step.program;
-  const graph::Target target = resolve_target(options);
+  const graph::Target target = resolve_target(options, step.train.dtype);
 
   Compiled compiled;
   graph::CompileOptions& compile = step.compile;

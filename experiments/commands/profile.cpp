@@ -41,7 +41,8 @@ void profile(const ProfileCommandOptions& options) {
   check_request(request);
   if (names_a_study(options.subject)) profile_study(options);
   const RequestedStep step = requested_step("train", 1, options.subject, options.keys);
-  engine::Device device = engine::Device::open({.select = options.device});
+  engine::Device device =
+      engine::Device::open({.select = options.device, .f16 = step.train.dtype == graph::DType::f16});
   engine::Session session(device, {.driver_statistics = true});
   add_train_programs(session, step.model, step.train);
   session.allocate();

@@ -74,7 +74,7 @@ void sample(const SampleOptions& options) {
       tasks::TextSource::from_vocabulary(saved["vocabulary"].get<std::string>(), int32_t(model.config().block_size));
   const std::vector<int32_t> prompt = encode_start(source, options.start);
 
-  engine::Device device = engine::Device::open({.select = options.device});
+  engine::Device device = engine::Device::open({.select = options.device, .f16 = false});
   engine::Session session(device, {.quiet = true});
   const int64_t block = model.config().block_size;
   DecodeConfig config;

@@ -10,6 +10,7 @@
 #include "experiments/base/json_text.h"
 #include "experiments/results/record.h"
 #include "experiments/sweeps/sweep_directory.h"
+#include "experiments/train/options.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments::commands {
@@ -65,7 +66,8 @@ void sweep_plan(const SweepPlanOptions& options) {
   if (!options.file.empty()) table.load_file(options.file);
   table.override_all(options.keys);
   check_sweep_keys(keys);
-  engine::Device device = engine::Device::open({.select = options.device});
+  engine::Device device =
+      engine::Device::open({.select = options.device, .f16 = parse_dtype(keys.options.dtype) == graph::DType::f16});
   std::vector<SweepPack> packs = plan_packs(keys, device.info());
   const bool planned = fs::exists(fs::path(options.directory) / "plan.json");
   if (options.measure && !planned) measure_packs(packs, device);

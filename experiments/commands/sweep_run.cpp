@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "experiments/base/interrupt.h"
 #include "experiments/commands/study_program.h"
@@ -28,6 +29,12 @@ void run_on_devices(const SweepRunOptions& options) {
   run_study_program(directory.study().name, std::move(words));
 }
 
+// All packs of a sweep have one dtype.
+engine::Device open_device(const std::string& select, const SweepPack& pack) {
+  return engine::Device::open(
+      {.select = select, .f16 = pack.spec->value("dtype", "") == graph::name(graph::DType::f16)});
+}
+
 void run_one(SweepDirectory& directory, const SweepPack& pack, const SweepRunOptions& options) {
   if (directory.result(pack)) {
     fmt::print(stderr, "pack {} is finished already\n", pack.index);
@@ -36,7 +43,7 @@ void run_one(SweepDirectory& directory, const SweepPack& pack, const SweepRunOpt
   const std::optional<FolderLock> lock = directory.lock(pack);
   check(lock.has_value(), "pack {} is being run by another process", pack.index);
   const std::string device = options.devices.empty() ? "" : options.devices.front();
-  engine::Device opened = engine::Device::open({.select = device});
+  engine::Device opened = open_device(device, pack);
   directory.run(pack, opened, options.command);
 }
 
@@ -52,7 +59,7 @@ void run_all(SweepDirectory& directory, const SweepRunOptions& options) {
     if (options.only_failed && !failed_before) continue;
     const std::optional<FolderLock> lock = directory.lock(pack);
     if (!lock || directory.result(pack)) continue;
-    if (!device) device.emplace(engine::Device::open({.select = select}));
+    if (!device) device.emplace(open_device(select, pack));
     try {
       directory.run(pack, *device, options.command);
     } catch (const UserError& error) {

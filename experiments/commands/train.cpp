@@ -154,11 +154,12 @@ class Run {
  private:
   void train() {
     const bool existed = fs::exists(fs::path(options_.out) / "config.toml");
-    engine::Device device = engine::Device::open({.select = options_.device});
+    const TrainConfig config = train_config(settings_.training);
+    engine::Device device = engine::Device::open({.select = options_.device, .f16 = config.dtype == graph::DType::f16});
     engine::SessionOptions session_options;
     if (saved_) session_options.target = resumed_target(device.target(), root_, 1);
     engine::Session session(device, session_options);
-    Trainer trainer(session, model_, train_config(settings_.training), source_);
+    Trainer trainer(session, model_, config, source_);
     Evaluator evaluator(session, model_, 1, kEvaluationRows, source_.block_size());
     session.allocate();
 

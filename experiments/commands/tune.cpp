@@ -72,9 +72,10 @@ void tune(const TuneCommandOptions& options) {
         "-o is md, json, jsonl or csv, not '{}'", options.format);
   const std::string directory = shaders::default_cache_directory();
   check(!directory.empty(), "there is no folder to keep tiles in: set SURTSEY_CACHE");
-  engine::Device device = engine::Device::open({.select = options.device});
-  const graph::Target& target = device.target();
   const RequestedStep step = requested_step(options.program, options.members, options.config, options.keys);
+  engine::Device device =
+      engine::Device::open({.select = options.device, .f16 = step.train.dtype == graph::DType::f16});
+  const graph::Target& target = device.target();
   const graph::Plan plan = graph::compile(step.program, target, step.compile);
   const std::vector<PlannedKernel> kernels = planned_kernels(plan, target);
   const std::string who = engine::tile_identity(device.info());

@@ -151,6 +151,13 @@ void conclude(const Study& study, const Set& set, StudyRun& run) {
   fmt::print("{}\n", page.string());
 }
 
+engine::Device open_device(const Study& study, const Flags& flags) {
+  const std::vector<Experiment> experiments = study.experiments();
+  const bool f16 = std::any_of(experiments.begin(), experiments.end(),
+                               [](const Experiment& one) { return one.dtype == graph::DType::f16; });
+  return engine::Device::open({.select = flags.device, .f16 = f16});
+}
+
 void check_trains(const Study& study, const std::vector<Experiment>& experiments) {
   const char* hint = study.on_request();
   check(hint == nullptr || !experiments.empty(), "this scale trains only what it is told to, such as {}",
@@ -168,7 +175,7 @@ std::vector<Experiment> experiments_to_run(const Study& study) {
 void collect(const Study& study, const Set& set, const Flags& flags) {
   const fs::path out = flags.path(study);
   const SweepDirectory shards = SweepDirectory::open(out);
-  engine::Device device = engine::Device::open({.select = flags.device});
+  engine::Device device = open_device(study, flags);
   RunDirectory directory(out, RunDirectory::Mode::kReplace);
   fs::remove(out / kCellsFile);
   directory.write_config(set.toml);
@@ -180,7 +187,7 @@ void collect(const Study& study, const Set& set, const Flags& flags) {
 
 void shard(const Study& study, const Set& set, const Flags& flags) {
   experiments_to_run(study);
-  engine::Device device = engine::Device::open({.select = flags.device});
+  engine::Device device = open_device(study, flags);
   const SweepDirectory shards = shard_study(study, device, flags.path(study), set.toml, !flags.no_timing);
   size_t cells = 0;
   for (const SweepPack& pack : shards.packs()) cells += pack.cells().size();
@@ -203,7 +210,7 @@ void run_in_shards(const Study& study, const Set& set, const Flags& flags) {
 void work(const Study& study, const Flags& flags) {
   handle_interrupts();
   SweepDirectory shards = SweepDirectory::open(flags.path(study));
-  engine::Device device = engine::Device::open({.select = flags.device});
+  engine::Device device = open_device(study, flags);
   work_shards(study, shards, device, flags.choice, flags.line);
 }
 
@@ -213,7 +220,7 @@ void run_here(const Study& study, const Set& set, const Flags& flags) {
   using Mode = RunDirectory::Mode;
   if (flags.resume) check_same_config(out / kConfig, set.toml);
   // A device that is not there must not cost an earlier run its files.
-  engine::Device device = engine::Device::open({.select = flags.device});
+  engine::Device device = open_device(study, flags);
   RunDirectory directory(out, flags.resume ? Mode::kResume : flags.replace ? Mode::kReplace : Mode::kFresh);
   if (!flags.resume) fs::remove(out / kCellsFile);
   directory.write_config(set.toml);
@@ -234,24 +241,24 @@ void profile(const Study& study, const Flags& flags) {
   request.command = flags.line;
   if (!flags.out.empty()) request.out = flags.out;
   check_request(request);
-  engine::Device device = engine::Device::open({.select = flags.device});
+  engine::Device device = open_device(study, flags);
   profile_pack_step(device, largest_step(device, study), request);
 }
 
 void analyze(const Study& study, const Flags& flags) {
   check_request(flags.analysis);
   // The device at hand decides how many models are a pack.
-  engine::Device device = engine::Device::open({.select = flags.device});
+  engine::Device device = open_device(study, flags);
   analyze_pack_step(largest_step(device, study), flags.analysis);
 }
 
 void plan(const Study& study, const Flags& flags) {
-  engine::Device device = engine::Device::open({.select = flags.device});
+  engine::Device device = open_device(study, flags);
   fmt::print("{}", plan_text(plan_study(study, device, !flags.no_timing), device.info()));
 }
 
 void try_models(const Study& study, const Flags& flags) {
-  engine::Device device = engine::Device::open({.select = flags.device});
+  engine::Device device = open_device(study, flags);
   fmt::print("{}", try_text(try_study(study, device)));
 }
 

@@ -54,6 +54,13 @@ auto variant_of(const auto& table, const nlohmann::json& variants, const char* k
   return table[0].second;
 }
 
+// 16x16x16, or nothing where no kernel uses any. With the variant this is the verdict on the device's matrices that the
+// run began with: a later one changes none of its kernels.
+std::string matrices_in_use(const graph::Target& target) {
+  const graph::CooperativeMatrix& c = target.cooperative;
+  return target.matmul_variant() == graph::MatmulVariant::cooperative ? fmt::format("{}x{}x{}", c.m, c.n, c.k) : "";
+}
+
 }  // namespace
 
 engine::DeviceError with_checkpoint(const engine::DeviceError& error, const std::string& root) {
@@ -75,6 +82,7 @@ engine::DeviceError with_checkpoint(const engine::DeviceError& error, const std:
 
 nlohmann::json kernel_variants(const graph::Target& target) {
   return {{"matmul", variant_name(kMatmulVariants, target.matmul_variant())},
+          {"matrices", matrices_in_use(target)},
           {"reduce", variant_name(kReduceVariants, target.reduce_variant())},
           {"attention", variant_name(kAttentionVariants, target.attention_variant())},
           {"fusion", target.fusion},
@@ -84,6 +92,7 @@ nlohmann::json kernel_variants(const graph::Target& target) {
 
 graph::Target with_variants(graph::Target target, const nlohmann::json& variants) {
   target.matmul = variant_of(kMatmulVariants, variants, "matmul");
+  (void)target.matmul_variant();  // a device that has not what was trained with says so here
   target.reduce = variant_of(kReduceVariants, variants, "reduce");
   target.fusion = variants.value("fusion", true);
   // None is a choice too: what was measured since then is not used.
@@ -302,7 +311,7 @@ int64_t Trainer::load(const std::string& root) {
           training.value("dtype", "f32"), graph::name(config_.dtype));
     const nlohmann::json kernels = kernel_variants(session_.target());
     nlohmann::json saved = checkpoint.config->value("kernels", kernels);
-    for (const char* table : {"tiles", "reduce_tiles"}) saved.emplace(table, "");
+    for (const char* later : {"tiles", "reduce_tiles", "matrices"}) saved.emplace(later, "");
     if (i == 0 && saved != kernels) {
       fmt::print(stderr,
                  "warning: {} was trained with other kernels: it goes on, perhaps not to the same "

@@ -148,7 +148,8 @@ class Trainer {
 engine::DeviceError with_checkpoint(const engine::DeviceError& error, const std::string& root);
 
 // The kernel variants of a session, for a checkpoint; and the same choice for another session, so
-// that a resumed run computes in the same order. UserError when a name is not one.
+// that a resumed run computes in the same order: with the device's matrices or without them, whatever has been found
+// about their speed since. UserError when a name is not one, and for matrices that the target has not (or has wrong).
 nlohmann::json kernel_variants(const graph::Target& target);
 graph::Target with_variants(graph::Target target, const nlohmann::json& variants);
 

@@ -156,13 +156,15 @@ TEST_CASE("tool: ops and inspect need no device") {
     REQUIRE(outcome.status == 0);
     CHECK(slurp(folder / target / "summary.txt").find("every hazard is covered") != std::string::npos);
     CHECK(slurp(folder / target / "graph.txt").find("parameter \"data.tokens\"") != std::string::npos);
-    size_t glsl = 0, assembly = 0;
+    size_t glsl = 0, assembly = 0, modules = 0;
     for (const auto& file : fs::directory_iterator(folder / target)) {
       glsl += file.path().extension() == ".comp";
       assembly += file.path().extension() == ".spvasm";
+      modules += file.path().extension() == ".spv" && slurp(file.path()).starts_with("\x03\x02\x23\x07");
     }
     CHECK(glsl > 10);
     CHECK(assembly == glsl);
+    CHECK(modules == glsl);
   }
 }
 

@@ -274,17 +274,22 @@ TEST_CASE("the check of a device's cooperative matrices finds wrong sums", "[dev
   if (!device.target().f16_storage || device.target().subgroup_size < 4)
     SKIP("the device has no 16-bit storage or no known subgroup size");
   const Target target = emulated(device.target());
-  CHECK(engine::cooperative_fault(device, target, {.compare_speed = false}) == "");
+  CHECK(engine::judge_matrices(device, target, {.compare_speed = false}) == engine::MatrixVerdict());
   const auto planted = [&](const std::string& right, const std::string& wrong) {
-    return engine::cooperative_fault(device, target, {.compare_speed = false, .alter = [&](shaders::Shader& shader) {
-                                                        const size_t at = shader.glsl.find(right);
-                                                        REQUIRE(at != std::string::npos);
-                                                        shader.glsl.replace(at, right.size(), wrong);
-                                                      }});
+    const auto alter = [&](shaders::Shader& shader) {
+      const size_t at = shader.glsl.find(right);
+      REQUIRE(at != std::string::npos);
+      shader.glsl.replace(at, right.size(), wrong);
+    };
+    const engine::MatrixVerdict verdict =
+        engine::judge_matrices(device, target, {.compare_speed = false, .alter = alter});
+    CHECK_FALSE(verdict.right);
+    return verdict.against;
   };
-  CHECK_THAT(engine::cooperative_fault(device, emulated(device.target(), {.m = 48, .n = 48, .k = 48}),
-                                       {.compare_speed = false}),
-             ContainsSubstring("no tile of matrices of 48x48x48"));
+  CHECK_THAT(
+      engine::judge_matrices(device, emulated(device.target(), {.m = 48, .n = 48, .k = 48}), {.compare_speed = false})
+          .against,
+      ContainsSubstring("no tile of matrices of 48x48x48"));
   // What no compiler takes: the device goes on without.
   CHECK_THAT(planted("void main() {", "no GLSL"), ContainsSubstring("does not compile"));
   // A sum that forgets one of its terms, and one that is kept with the bits that f16 has of it.
@@ -299,10 +304,12 @@ TEST_CASE("the verdict on a device's matrices is kept for its driver's version, 
   const std::string at = folder.path().string(), who = "gpu\nuuid\ndriver 1.0";
   const Target target = target_preset("nvidia");
   CHECK_FALSE(engine::kept_verdict(at, who, target).has_value());
-  engine::keep_verdict(at, who, target, "");
-  CHECK(engine::kept_verdict(at, who, target) == "");
-  engine::keep_verdict(at, who, target, "a product has 3 instead of 4");
-  CHECK(engine::kept_verdict(at, who, target) == "a product has 3 instead of 4");
+  for (const engine::MatrixVerdict& verdict :
+       {engine::MatrixVerdict{}, engine::MatrixVerdict{false, "a product has 3 instead of 4"},
+        engine::MatrixVerdict{true, "products take 1.10 times as long with them"}}) {
+    engine::keep_verdict(at, who, target, verdict);
+    CHECK(engine::kept_verdict(at, who, target) == verdict);
+  }
   CHECK_FALSE(engine::kept_verdict(at, who + ".1", target).has_value());
   Target other = target;
   other.cooperative = {.m = 8, .n = 16, .k = 16};
@@ -315,13 +322,25 @@ TEST_CASE("the verdict on a device's matrices is kept for its driver's version, 
   CHECK_THAT(engine::slow_products(1.3), ContainsSubstring("1.30"));
 }
 
-TEST_CASE("a variant that is not used says why", "[cooperative]") {
-  Target target = target_preset("nvidia");
-  target.cooperative = {};
-  target.cooperative_off = "products take 1.30 times as long with them";
-  target.matmul = MatmulVariant::cooperative;
-  CHECK_THROWS_MATCHES(target.matmul_variant(), UserError,
-                       MessageMatches(ContainsSubstring("not used: products take 1.30 times as long")));
+TEST_CASE("matrices that are slow are there for whoever asks, wrong ones for nobody", "[cooperative]") {
+  const Target target = target_preset("nvidia");
+  Target slow = engine::with_verdict(target, {.against = "products take 1.30 times as long with them"});
+  CHECK(slow.matmul_variant() == MatmulVariant::shared_tile);
+  slow.matmul = MatmulVariant::cooperative;
+  CHECK(slow.matmul_variant() == MatmulVariant::cooperative);
+  Target wrong = engine::with_verdict(target, {.right = false, .against = "a product has 3 instead of 4"});
+  CHECK(wrong.matmul_variant() == MatmulVariant::shared_tile);
+  wrong.matmul = MatmulVariant::cooperative;
+  CHECK_THROWS_MATCHES(wrong.matmul_variant(), UserError,
+                       MessageMatches(ContainsSubstring("not used: a product has 3 instead of 4")));
+}
+
+TEST_CASE("matrices are left alone where nothing is stored in f16", "[device][cooperative]") {
+  SURTSEY_NEED_DEVICE();
+  if (device.target().cooperative.m == 0) SKIP("the device has no matrices");
+  const engine::Device plain = engine::Device::open({.f16 = false, .quiet = true});
+  CHECK(plain.target().cooperative == CooperativeMatrix{});
+  CHECK_THAT(print_paths(plain.info()), ContainsSubstring("cooperative_matrix (nothing is stored in f16)"));
 }
 
 TEST_CASE("a device that holds few sums a lane gets tiles that do not spill", "[cooperative]") {

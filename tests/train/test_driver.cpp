@@ -4,8 +4,10 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include <nlohmann/json.hpp>
+#include "engine/cooperative_check.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/interrupt.h"
 #include "experiments/tasks/chain.h"
@@ -37,9 +39,10 @@ class StoppingTask : public tasks::ChainTask {
 };
 
 struct Rig {
-  Rig(engine::Device& device, const TrainConfig& config, const tasks::Task& task)
-      : model(recipe_config(1, 8, task.vocab_size(), task.block_size())),
-        session(device, {.quiet = true}),
+  Rig(engine::Device& device, const TrainConfig& config, const tasks::Task& task,
+      const std::optional<graph::Target>& target = {}, int width = 8)
+      : model(recipe_config(1, width, task.vocab_size(), task.block_size())),
+        session(device, {.target = target, .quiet = true}),
         trainer(session, model, config, task) {
     session.allocate();
     trainer.initialise();
@@ -235,4 +238,52 @@ TEST_CASE("the keys of a run become its schedule in one place", "[config]") {
   CHECK_NOTHROW(train_config(keys));
   keys.max_iters = keys.gradient_accumulation_steps = 1 << 20;
   CHECK_THROWS_MATCHES(train_config(keys), UserError, MessageMatches(ContainsSubstring("gradient_accumulation_steps")));
+}
+
+TEST_CASE("driver: a resumed run keeps its kernels, whatever is said of the device's matrices by then") {
+  engine::Device device = tests::open_test_device();
+  if (!device.target().f16_storage || device.target().subgroup_size < 4) SKIP("no f16, or no known subgroup size");
+  // A GPU with matrices, each of which a lane computes.
+  graph::Target gpu = device.target();
+  gpu.cpu = false;
+  gpu.cooperative = {.m = 8, .n = 8, .k = 8, .emulated = true};
+  const tests::Folder folder;
+  const std::string cache = (folder / "cache").string(), who = "gpu\nuuid\ndriver 1.0";
+  const auto opened = [&](const engine::MatrixVerdict& verdict) {
+    engine::keep_verdict(cache, who, gpu, verdict);
+    return engine::with_verdict(gpu, engine::kept_verdict(cache, who, gpu).value());
+  };
+  const engine::MatrixVerdict fast, slow{.against = engine::slow_products(1.2)}, wrong{false, "a product has 3"};
+  const auto texts = [](Rig& rig) {
+    std::vector<std::string> all;
+    for (const shaders::Shader& shader : rig.session.shaders("train")) all.push_back(shader.glsl);
+    return all;
+  };
+
+  const tasks::ChainTask task({.modulus = 5, .length = 3, .held_out_share = 0});
+  TrainConfig config = config_of(4, {{1, 0.01}});
+  config.dtype = graph::DType::f16;
+  constexpr int kWidth = 16;
+  for (const auto& [before, after] : {std::pair(fast, slow), std::pair(slow, fast)}) {
+    CAPTURE(before.against);
+    const std::string root = (folder / ("from " + before.against)).string();
+    Rig whole(device, config, task, opened(before), kWidth);
+    whole.trainer.run();
+    Rig first(device, config, task, opened(before), kWidth);
+    first.trainer.run({.until = 2, .checkpoint_root = root, .checkpoint_interval = 2});
+
+    const graph::Target now = opened(after);
+    Rig other(device, config, task, now, kWidth);
+    CHECK(texts(other) != texts(whole));
+    Rig second(device, config, task, resumed_target(now, root, 1), kWidth);
+    CHECK(texts(second) == texts(whole));
+    REQUIRE(second.trainer.load(root) == 2);
+    second.trainer.run();
+    CHECK(second.session.read_bytes("parameters") == whole.session.read_bytes("parameters"));
+    if (before == fast)
+      CHECK_THROWS_MATCHES(resumed_target(opened(wrong), root, 1), UserError,
+                           MessageMatches(ContainsSubstring("not used: a product has 3")));
+    else
+      CHECK_NOTHROW(resumed_target(opened(wrong), root, 1));
+  }
 }
