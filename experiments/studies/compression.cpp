@@ -73,7 +73,7 @@ std::vector<ClaimRow> claims(const Keys& k) {
       {"lossless", "Weights of {lossless_bits} bits lose at most {lossless} of exact match in the mean over seeds.",
        lost(k.lossless_bits, at_most(k.lossless))},
       {"lossy", "Weights of {lossy_bits} bits lose at least {lossy} of exact match in the mean over seeds.",
-       lost(k.lossy_bits, at_least(k.lossy))},
+       lost(k.lossy_bits, at_least(k.lossy)), "full"},
       {"destroyed",
        "Weights of {destroyed_bits} bits leave exact match within {chance_margin} of chance in every seed.",
        every_seed(rounded(k.destroyed_bits), is(match, near_chance(k.chance_margin)))}};

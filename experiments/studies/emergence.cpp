@@ -192,22 +192,22 @@ std::vector<ClaimRow> claims(const Keys& k) {
   std::map<int, std::vector<std::string>> places;
   std::vector<Growth> growths;
   for (const Ability& one : k.chosen()) {
-    const auto claim = [&](const char* about, const std::string& statement, Judge judge) {
-      rows.push_back({one.name + about, one.name + ": " + statement, std::move(judge)});
+    const auto claim = [&](const char* about, const std::string& statement, Judge judge, const char* from) {
+      rows.push_back({one.name + about, one.name + ": " + statement, std::move(judge), from});
     };
     claim("_emerges",
           "the smallest size is within {chance_margin} of chance and the largest has exact match of at least {solved}, "
           "in every seed.",
-          emerges(k, one));
+          emerges(k, one), "full");
     claim("_loss",
           "wherever exact match is at least {solved}, the loss per answer token is at most {loss_ratio} of the "
           "smallest size's in every seed.",
-          leaves_its_plateau(k, one));
+          leaves_its_plateau(k, one), "quick");
     claim("_threshold",
           fmt::format("exact match rises sharply, from 10% to 90% of its rise in less than {} decades of parameters, "
                       "and a threshold explains it better than a constant or a line in log N; at least {} sizes.",
                       kSharpWidth, kThresholdSizes),
-          rises_sharply(one.growth()));
+          rises_sharply(one.growth()), "full");
     places[one.place].push_back(one.name);
     growths.push_back(one.growth());
   }

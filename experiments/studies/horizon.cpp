@@ -93,14 +93,15 @@ std::vector<ClaimRow> claims(const Keys& k) {
            "Asked for the answer at once, the largest size sums {short_length} digits with exact match of at least "
            "{solved} in a share of at least {seed_share} of the seeds.",
            share_of_seeds(cells(sum_name(k.short_length), "direct").largest(),
-                          is(exact_match("direct"), at_least(k.solved)), k.seed_share)},
+                          is(exact_match("direct"), at_least(k.solved)), k.seed_share),
+           "full"},
           {"long",
            "From {long_length} digits on, within the budget of the models that write steps down, it has exact match "
            "within {unsolved} of guessing in every seed at every learning rate of the grid.",
            every_seed(longer, is(exact_match("direct"), near_chance(k.unsolved)))},
           {"steps",
            "By steps the largest size sums {cot_lengths} digits with exact match of at least {solved} in every seed.",
-           every_seed(chains, solved)},
+           every_seed(chains, solved), "full"},
           {"parity",
            "By steps a model of width {parity_width} tells the parity of {parity_bits} bits with exact match of at "
            "least {solved} in every seed.",

@@ -144,7 +144,7 @@ std::vector<ClaimRow> claims(const Keys& k) {
            "Wherever whole answers go from at most {unsolved} at the smallest size to at least {solved} at the "
            "largest, the loss of every seed of some larger size is below what a power law through the smaller half of "
            "the sizes forecasts.",
-           every_jump(k, judge_genuine)},
+           every_jump(k, judge_genuine), "full"},
           {"loss_axis",
            "There, a monotone function of the loss explains at least {explained} of the variance of whole-answer "
            "accuracy over all sizes and seeds.",

@@ -76,10 +76,31 @@ void check_same_config(const fs::path& path, const std::string& toml) {
         path.parent_path().string(), first_without(before, now), first_without(now, before));
 }
 
+// Whether the budget of the scale that is set decides the claim.
+bool is_decided(const Study& study, const DeclaredClaim& claim) {
+  const auto rank = [](std::string_view scale) {
+    return std::find(kScales.begin(), kScales.end(), scale) - kScales.begin();
+  };
+  return rank(claim.from) <= rank(study.keys->scale());
+}
+
 std::vector<std::string> claim_names(const Study& study) {
   std::vector<std::string> names;
-  for (const DeclaredClaim& claim : study.claims()) names.push_back(claim.name);
+  for (const DeclaredClaim& claim : study.claims())
+    if (is_decided(study, claim)) names.push_back(claim.name);
   return names;
+}
+
+// What a reader might miss: claims of the study that this scale leaves to larger ones.
+void tell_what_is_left(const Study& study, const std::vector<DeclaredClaim>& claims, StudyResult& result) {
+  std::vector<std::string> left;
+  for (const DeclaredClaim& claim : study.claims()) {
+    const bool made = std::any_of(claims.begin(), claims.end(),
+                                  [&](const DeclaredClaim& one) { return one.name == claim.name; });
+    if (!made && !is_decided(study, claim)) left.push_back(fmt::format("{} (--scale {})", claim.name, claim.from));
+  }
+  if (left.empty()) return;
+  result.caveats.push_back("Not claimed here, as this scale trains too little to decide it: " + join(left, ", ") + ".");
 }
 
 // The keys of a study and those that every study has, at the scale that is set.
@@ -144,6 +165,7 @@ void conclude(const Study& study, const Set& set, StudyRun& run) {
   study.finish(run);
   judge_claims(run.result(), set.claims, set.error_rate);
   study.describe(run.result());
+  tell_what_is_left(study, set.claims, run.result());
   run.directory().write_result(run.result());
   run.close();
   const fs::path page = write_report(run.directory().path());
