@@ -2,7 +2,6 @@
 #include "shaders/reduce_tile.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace surtsey::shaders {
 
@@ -80,11 +79,7 @@ class ReduceKernel {
 
   // GLSL that merges (value, index) into the accumulator; sums and maxima ignore the index.
   std::string merge(const Reduction& reduction, const std::string& value, const std::string& index) const {
-    const std::string& a = reduction.accumulator;
-    if (node(reduction).op == Op::sum) return fmt::format("{} = {} + {};", a, a, value);
-    if (node(reduction).op == Op::reduce_max) return fmt::format("{} = max({}, {});", a, a, value);
-    return fmt::format("if ({0} > {1} || ({0} == {1} && {2} < {3})) {{ {1} = {0}; {3} = {2}; }}", value, a, index,
-                       reduction.second);
+    return fill_in(definition(node(reduction).op).glsl, {{reduction.accumulator, value, reduction.second, index}});
   }
 
  private:
@@ -171,9 +166,7 @@ class ReduceKernel {
   void start(Reduction& reduction) {
     const Node& n = node(reduction);
     const DType dtype = n.inputs[0].dtype();
-    double first = 0;
-    if (n.op != Op::sum) first = dtype == DType::i32 ? -2147483648.0 : dtype == DType::u32 ? 0.0 : -INFINITY;
-    reduction.accumulator = w_.keep(type(reduction), glsl_constant(dtype, first));
+    reduction.accumulator = w_.keep(type(reduction), glsl_constant(dtype, definition(n.op).identity(dtype)));
     if (n.op == Op::argmax) reduction.second = w_.keep("uint", "0xffffffffu");
   }
 

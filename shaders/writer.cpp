@@ -40,6 +40,20 @@ std::string glsl_constant(DType dtype, double value) {
   return f < 0 ? "(" + text + ")" : text;
 }
 
+std::string fill_in(const char* pattern, const std::vector<std::string>& operands, const char* type) {
+  std::string text;
+  for (const char* c = pattern; *c != 0; ++c) {
+    if (*c != '$') {
+      text += *c;
+    } else if (*++c == 't') {
+      text += type;
+    } else {
+      text += operands.at(size_t(*c - '0'));
+    }
+  }
+  return text;
+}
+
 Writer::Writer(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<uint32_t> alignment)
     : kernel_(kernel), graph_(graph), target_(target), alignment_(std::move(alignment)) {
   frames_.emplace_back();
@@ -221,23 +235,14 @@ Expression Writer::compute(uint32_t n, const Index& at) {
   if (node.op == Op::slice_update) return updated(node, at);
   ensure(op.family == Family::elementwise, "kernel {} cannot write {} into an expression", kernel_.name, op.name);
 
-  std::vector<Expression> operands;
+  std::vector<std::string> operands;
   int depth = 0;
   for (const Value& input : node.inputs) {
-    operands.push_back(value(input, at));
-    depth = std::max(depth, operands.back().depth);
+    const Expression operand = value(input, at);
+    operands.push_back(operand.text);
+    depth = std::max(depth, operand.depth);
   }
-  std::string text;
-  for (const char* c = op.glsl; *c != 0; ++c) {
-    if (*c != '$') {
-      text += *c;
-    } else if (*++c == 't') {
-      text += glsl_type(dtype);
-    } else {
-      text += operands[size_t(*c - '0')].text;
-    }
-  }
-  return emit(depth, glsl_type(dtype), text);
+  return emit(depth, glsl_type(dtype), fill_in(op.glsl, operands, glsl_type(dtype)));
 }
 
 Expression Writer::padded(const Node& node, const Index& at) {

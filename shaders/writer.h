@@ -123,5 +123,7 @@ class Writer {
 
 const char* glsl_type(graph::DType dtype);  // what arithmetic is done in
 std::string glsl_constant(graph::DType dtype, double value);
+// A row's OpDef::glsl with these operands for $0, $1, .. and this type for $t.
+std::string fill_in(const char* pattern, const std::vector<std::string>& operands, const char* type = "");
 
 }  // namespace surtsey::shaders
