@@ -27,10 +27,11 @@ class ReduceKernel {
         reductions_.push_back({n, stage, {}, {}});
         stages_ = std::max(stages_, stage);
       }
-    for (const auto& output : w_.kernel().outputs) {
+    for (const size_t o : w_.all_outputs()) {
+      const KernelOperand& output = w_.kernel().outputs[o];
       // One element a row and no more: written once the row is known.
       const bool row = element_count(output.view.shape) == loop_.row_count && is_row(output.value.node);
-      (row ? row_outputs_ : full_outputs_).push_back(&output);
+      (row ? row_outputs_ : full_outputs_).push_back(o);
     }
   }
 
@@ -149,15 +150,14 @@ class ReduceKernel {
   // Two columns at a time, where they lie side by side and may be stored as one word.
   void store_written_out() {
     for_turns([&](const std::vector<Affine>& columns) {
-      std::vector<const KernelOperand*> paired, single;
+      std::vector<size_t> paired, single;
       const bool adjacent = unroll_ % 2 == 0 && w_.context.add(element(columns[0]), Affine(1)) == element(columns[1]);
-      for (const KernelOperand* output : full_outputs_)
-        (adjacent && w_.pairs(*output) ? paired : single).push_back(output);
+      for (const size_t output : full_outputs_) (adjacent && w_.pairs(output) ? paired : single).push_back(output);
       for (size_t c = 0; c < columns.size(); ++c) {
         if (c % 2 == 0)
-          for (const KernelOperand* output : paired)
-            w_.store_pair(element(columns[c]), *output, w_.result(element(columns[c]), *output),
-                          w_.result(element(columns[c + 1]), *output));
+          for (const size_t output : paired)
+            w_.store_pair(element(columns[c]), output, w_.result(element(columns[c]), output),
+                          w_.result(element(columns[c + 1]), output));
         if (!single.empty()) w_.store(element(columns[c]), single);
       }
     });
@@ -184,7 +184,7 @@ class ReduceKernel {
   int stages_ = 0;
   std::vector<Reduction> reductions_;
   std::map<uint32_t, int> stage_;
-  std::vector<const KernelOperand*> row_outputs_, full_outputs_;
+  std::vector<size_t> row_outputs_, full_outputs_;
 };
 
 }  // namespace

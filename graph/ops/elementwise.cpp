@@ -249,6 +249,7 @@ std::vector<OpDef> elementwise_rows() {
        .arity = 1,
        .doc = "hyperbolic tangent",
        .glsl = "surtsey_tanh($0)",
+       .calls_helpers = true,
        .scalar = [](const double* x, DType) { return std::tanh(x[0]); },
        .infer = infer_same<kF32>,
        // d tanh(x) = 1 - tanh(x)^2
@@ -262,6 +263,7 @@ std::vector<OpDef> elementwise_rows() {
        .arity = 1,
        .doc = "error function",
        .glsl = "surtsey_erf($0)",
+       .calls_helpers = true,
        .scalar = [](const double* x, DType) { return std::erf(x[0]); },
        .infer = infer_same<kF32>,
        // d erf(x) = 2 / sqrt(pi) exp(-x^2)
@@ -285,6 +287,7 @@ std::vector<OpDef> elementwise_rows() {
        .arity = 1,
        .doc = "neither NaN nor infinite, by the bits",
        .glsl = "surtsey_is_finite($0)",
+       .calls_helpers = true,
        .scalar = [](const double* x, DType) { return std::isfinite(x[0]) ? 1.0 : 0.0; },
        .infer = infer_boolean<kF32>,  // the range overflows f32, so that some draws are infinite
        .samples = unary({-2, 2}) + samples(DType::f32, {{-7e38, 7e38}}, kShapes)},
@@ -434,6 +437,7 @@ std::vector<OpDef> elementwise_rows() {
        .arity = 3,
        .doc = "Philox-2x32-10: u32 bits of key a (seed) at counter (c, b) (index, step)",
        .glsl = "surtsey_philox($0, $1, $2)",
+       .calls_helpers = true,
        .scalar = [](const double* x,
                     DType) { return double(random_bits(to_word(x[0]), to_word(x[1]), to_word(x[2]))); },
        .infer = infer_same<kU32>,
