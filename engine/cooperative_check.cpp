@@ -68,12 +68,12 @@ std::string wrong_product(Device& device, const Target& target, const Cooperativ
                          target.cooperative.k);
     if (options.alter) options.alter(shaders[0]);
     Session session(device, {.target = target, .quiet = true});
-    const SessionProgram product = session.add_plan("product", plan, std::move(shaders));
+    const SessionProgram multiply = session.add_plan("product", plan, std::move(shaders));
     session.allocate();
     State state = operands(program);
     for (const auto& [name, value] : state) session.write(name, value);
-    product.run();
-    const std::vector<float> result = product.read_floats("c");
+    multiply.run();
+    const std::vector<float> result = multiply.read_floats("c");
     const std::vector<double> expected = interpret(program, state).at("c").values;
     for (size_t i = 0; i < expected.size(); ++i)
       if (!(std::abs(double(result[i]) - expected[i]) <= kTolerance))
@@ -90,10 +90,10 @@ double median_ns(std::vector<double> samples) {
 // One product, ready to be run.
 std::unique_ptr<Session> prepared(Device& device, const Target& target, const Program& program, const State& state) {
   auto session = std::make_unique<Session>(device, SessionOptions{.target = target, .quiet = true});
-  const SessionProgram product = session->add_program("product", program);
+  const SessionProgram multiply = session->add_program("product", program);
   session->allocate();
   for (const auto& [name, value] : state) session->write(name, value);
-  product.run();
+  multiply.run();
   return session;
 }
 

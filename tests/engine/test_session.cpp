@@ -3,7 +3,6 @@
 #include "tests/support/support_device.h"
 
 #include <fstream>
-#include <sstream>
 
 using namespace surtsey;
 
