@@ -41,8 +41,13 @@ Program product() {
 TEST_CASE("a kernel declares what its text needs, and nothing else", "[shaders]") {
   std::array<size_t, kNeeds.size()> met{};
   const auto check_program = [&](const Program& program, const Target& target, DType storage) {
-    const Plan plan = compile(program, target, {.storage = storage});
-    for (const shaders::Shader& shader : shaders::emit(plan, target)) {
+    std::vector<shaders::Shader> shaders;
+    try {
+      shaders = shaders::emit(compile(program, target, {.storage = storage}), target);
+    } catch (const UserError&) {
+      return;  // state that swaps places, which random programs ask for now and then
+    }
+    for (const shaders::Shader& shader : shaders) {
       const size_t main = shader.glsl.find("void main()");
       REQUIRE(main != std::string::npos);
       const std::string before = shader.glsl.substr(0, main), inside = shader.glsl.substr(main);
