@@ -68,12 +68,12 @@ std::string wrong_product(Device& device, const Target& target, const Cooperativ
                          target.cooperative.k);
     if (options.alter) options.alter(shaders[0]);
     Session session(device, {.target = target, .quiet = true});
-    session.add_plan("product", plan, std::move(shaders));
+    const SessionProgram multiply = session.add_plan("product", plan, std::move(shaders));
     session.allocate();
     State state = operands(program);
     for (const auto& [name, value] : state) session.write(name, value);
-    session.run("product");
-    const std::vector<float> result = session.read_output_floats("product", "c");
+    multiply.run();
+    const std::vector<float> result = multiply.read_floats("c");
     const std::vector<double> expected = interpret(program, state).at("c").values;
     for (size_t i = 0; i < expected.size(); ++i)
       if (!(std::abs(double(result[i]) - expected[i]) <= kTolerance))
@@ -90,16 +90,16 @@ double median_ns(std::vector<double> samples) {
 // One product, ready to be run.
 std::unique_ptr<Session> prepared(Device& device, const Target& target, const Program& program, const State& state) {
   auto session = std::make_unique<Session>(device, SessionOptions{.target = target, .quiet = true});
-  session->add_program("product", program);
+  const SessionProgram multiply = session->add_program("product", program);
   session->allocate();
   for (const auto& [name, value] : state) session->write(name, value);
-  session->run("product");
+  multiply.run();
   return session;
 }
 
 double time_of(Session& session) {
   const auto start = std::chrono::steady_clock::now();
-  session.run("product", 4);
+  session.program("product").run(4);
   return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
 }
 

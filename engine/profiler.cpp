@@ -1,5 +1,7 @@
 #include "engine/profiler.h"
 
+#include "graph/error.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,15 +14,18 @@ const char* name(TimingMode mode) {
   return kNames[size_t(mode)];
 }
 
-std::vector<KernelTime> by_kernel(const std::vector<DispatchTime>& dispatches) {
+std::vector<KernelTime> by_kernel(const graph::Plan& plan, const TimedReplay& replay) {
+  ensure(replay.dispatches.size() == plan.dispatches.size(), "{} intervals of {} dispatches", replay.dispatches.size(),
+         plan.dispatches.size());
   std::map<std::string, KernelTime> sums;
-  for (const DispatchTime& dispatch : dispatches) {
-    KernelTime& sum = sums[dispatch.kernel];
-    sum.kernel = dispatch.kernel;
+  for (size_t d = 0; d < plan.dispatches.size(); ++d) {
+    const graph::Kernel& kernel = plan.kernels[plan.dispatches[d].kernel];
+    KernelTime& sum = sums[kernel.name];
+    sum.kernel = kernel.name;
     ++sum.calls;
-    sum.ns += dispatch.ns;
-    sum.flops += dispatch.flops;
-    sum.bytes += dispatch.bytes;
+    sum.ns += replay.dispatches[d].ns();
+    sum.flops += kernel.flops;
+    sum.bytes += kernel.bytes;
   }
   std::vector<KernelTime> result;
   for (auto& [name, sum] : sums) result.push_back(std::move(sum));

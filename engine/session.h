@@ -1,17 +1,20 @@
-// Several programs over one set of named state tensors: the face that experiments see.
+// Programs over one set of named state tensors: the face that experiments see.
 //
-//   Session session(device);
-//   session.add_program("train", train);  // compiled for the device; parameters of the graph become state tensors
-//   session.add_program("evaluate", evaluate);
+//   engine::Session session(device);
+//   const engine::SessionProgram train = session.add_program("train", training);  // its parameters become state
+//   const engine::SessionProgram evaluate = session.add_program("evaluate", evaluation);
 //   session.allocate();  // prints the memory budget, or refuses; state is zero after it
-//   session.write("tokens", tokens);
-//   session.run("train", 100);  // 100 replays of one recording
-//   float loss = session.read_output_floats("train", "loss")[0];
+//   session.write("x", x);
+//   train.run(100);  // a hundred replays of one recording
+//   evaluate.run();
+//   const float loss = evaluate.read_floats("loss")[0];
 //
-// State tensors of the same name are one tensor for all programs. Programs do not overlap in time
-// and share one transient arena. Reads and writes wait for everything that was submitted; the slots
-// of tensors that are shared with the host are the exception. One thread drives a session;
-// write_slot, read_slot, wait and completed may be called from others.
+// (From tests/engine/test_session.cpp, which runs it.)
+//
+// State tensors of the same name are one tensor for all programs. Programs do not overlap in time and share one
+// transient arena. Reads and writes wait for everything that was submitted; the slots of tensors that are shared with
+// the host are the exception. One thread drives a session; write_slot, read_slot, wait and completed may be called from
+// others.
 #pragma once
 
 #include "engine/device.h"
@@ -30,17 +33,15 @@
 namespace surtsey::engine {
 
 struct SessionOptions {
-  std::optional<graph::Target>
-      target;  // instead of the device's own: switches and variants, never more than the device can
-  std::optional<std::string> cache;  // folder of the caches of SPIR-V and pipelines, empty for
-                                     // none; unset: shaders::default_cache_directory()
-  bool poison = false;               // fills the transient arena with NaN before every step (tests; one step per
-                                     // submission)
-  uint32_t segment_dispatches = 0;   // see ExecutableOptions
+  // Instead of the device's own: switches and variants, never more than the device can.
+  std::optional<graph::Target> target;
+  // Folder of the caches of SPIR-V and pipelines, empty for none; unset: shaders::default_cache_directory().
+  std::optional<std::string> cache;
+  bool poison = false;  // fills the transient arena with NaN before every step (tests; one step per submission)
+  uint32_t segment_dispatches = 0;               // see ExecutableOptions
   std::optional<uint64_t> submission_budget_ns;  // of a GPU; unset: 150 ms
-  bool driver_statistics = false;                // keeps what the driver says of each kernel; it then compiles
-                                                 // past its own cache
-  bool quiet = false;                            // no budget on stderr
+  bool driver_statistics = false;  // keeps what the driver says of each kernel; it then compiles past its own cache
+  bool quiet = false;              // no budget on stderr
 };
 
 struct MemoryBudget {
@@ -59,6 +60,56 @@ struct ProgramStatistics {
   shaders::SpirvStatistics spirv;
 };
 
+struct LoadedProgram;
+
+// A program of a session: a small value to be passed around, good as long as the session is. A default one is none, and
+// whatever is asked of it is a UserError.
+class SessionProgram {
+ public:
+  SessionProgram() = default;
+  const std::string& name() const;
+
+  // submit() and Session::wait().
+  void run(uint32_t steps = 1) const;
+  // Hands over `steps` replays and returns at once (but for the first steps on a GPU, which are timed). Tickets of a
+  // session complete in order.
+  uint64_t submit(uint32_t steps = 1) const;
+
+  // Outputs keep their value until the next run of their program. UserError when the name is not known, or the output
+  // is not of floats, or of words.
+  graph::HostTensor read(const std::string& output) const;
+  std::vector<float> read_floats(const std::string& output) const;    // f32
+  std::vector<uint32_t> read_words(const std::string& output) const;  // u32, i32, boolean
+
+  // ---- what it is ----
+  const graph::Plan& plan() const;
+  const std::vector<shaders::Shader>& shaders() const;  // one per kernel of the plan, as all of these
+  const std::vector<KernelBuild>& builds() const;
+  // With SessionOptions::driver_statistics. Empty where the driver says nothing.
+  std::vector<DriverStatistics> driver_statistics() const;
+  const ProgramStatistics& statistics() const;
+
+  // ---- how it runs ----
+  // Runs one step, which counts as any other, and waits (on a GPU, the first time, a step more: see
+  // Executable::run_timed).
+  TimedReplay run_timed(TimingMode mode) const;
+  // What a timestamp itself adds to the time of a dispatch, by a measurement on the device.
+  uint64_t timestamp_ns() const;
+  // CPU time of the submitting thread per submission to the queue (of up to 16 steps), since allocate(); 0 before the
+  // first.
+  uint64_t host_ns_per_submission() const;
+  uint64_t submissions() const;
+  uint32_t segments() const;  // of the recording
+
+ private:
+  friend class Session;
+  explicit SessionProgram(LoadedProgram& loaded) : loaded_(&loaded) {}
+  LoadedProgram& loaded() const;
+  LoadedProgram& allocated() const;  // UserError before Session::allocate()
+
+  LoadedProgram* loaded_ = nullptr;
+};
+
 class Session {
  public:
   explicit Session(Device& device, SessionOptions options = {});
@@ -66,12 +117,14 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Compiles. UserError when the name is taken or a state tensor has another type than in an
-  // earlier program.
+  // Compiles. UserError when the name is taken or a state tensor has another type than in an earlier program.
   // `options.name` is the program's.
-  void add_program(const std::string& name, const graph::Program& program, graph::CompileOptions options = {});
+  SessionProgram add_program(const std::string& name, const graph::Program& program,
+                             graph::CompileOptions options = {});
   // The same for a plan that is made by hand or was altered; one shader per kernel.
-  void add_plan(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders);
+  SessionProgram add_plan(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders);
+  // UserError, with the names that there are, when none is called so.
+  SessionProgram program(const std::string& name) const;
   // The host writes or reads slots of this state tensor while programs run: it gets memory that the
   // host sees. Before allocate().
   void share_with_host(const std::string& state);
@@ -95,17 +148,7 @@ class Session {
   std::vector<uint32_t> read_words(const std::string& state);
   std::vector<std::byte> read_bytes(const std::string& state);
 
-  // Outputs keep their value until the next run of their program.
-  graph::HostTensor read_output(const std::string& program, const std::string& output);
-  std::vector<float> read_output_floats(const std::string& program, const std::string& output);
-  std::vector<uint32_t> read_output_words(const std::string& program, const std::string& output);
-
-  // submit() and wait().
-  void run(const std::string& program, uint32_t steps = 1);
-  // Hands over `steps` replays and returns at once (but for the first steps on a GPU, which are
-  // timed). Tickets complete in order.
-  uint64_t submit(const std::string& program, uint32_t steps = 1);
-  void wait(uint64_t ticket);
+  void wait(uint64_t ticket);  // of SessionProgram::submit
   uint64_t completed() const;  // tickets up to this one
 
   // One slice along the leading axis of a tensor that is shared with the host, while work may be in
@@ -114,26 +157,7 @@ class Session {
   void write_slot(const std::string& state, int64_t slot, std::span<const std::byte> bytes);
   void read_slot(const std::string& state, int64_t slot, std::span<std::byte> bytes) const;
 
-  const graph::Plan& plan(const std::string& program) const;
-  const std::vector<shaders::Shader>& shaders(const std::string& program) const;
-  const ProgramStatistics& statistics(const std::string& program) const;
-  // Runs one step, which counts as any other, each dispatch alone between two barriers.
-  std::vector<DispatchTime> profile(const std::string& program);
-  // Runs one step and waits (on a GPU, the first time, a step more: see Executable::run_timed).
-  TimedReplay run_timed(const std::string& program, TimingMode mode);
-  // What a timestamp itself adds to the time of a dispatch, by a measurement on the device.
-  uint64_t timestamp_ns(const std::string& program);
-  // One per kernel of the plan.
-  const std::vector<KernelBuild>& builds(const std::string& program) const;
-  // With SessionOptions::driver_statistics: one per kernel of the plan, in its order. Empty where
-  // the driver says nothing.
-  std::vector<DriverStatistics> driver_statistics(const std::string& program) const;
-  // CPU time of the submitting thread per submission to the queue (of up to 16 steps), since
-  // allocate(); 0 before the first.
-  uint64_t host_ns_per_submission(const std::string& program) const;
-  uint64_t submissions(const std::string& program) const;
-  uint32_t segments(const std::string& program) const;  // of the recording
-  uint64_t arena_bytes() const;                         // allocated on the device
+  uint64_t arena_bytes() const;  // allocated on the device
 
   // With poison: the tensors past whose end, or before whose start, something was written. Waits.
   std::vector<std::string> overruns();
@@ -141,8 +165,9 @@ class Session {
   const graph::Target& target() const;
   Device& device();
 
+  struct Impl;  // session_state.h
+
  private:
-  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 

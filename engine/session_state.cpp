@@ -37,6 +37,16 @@ void say_if_slow(const graph::Target& target) {
 
 }  // namespace
 
+void check_floats(const std::string& name, const graph::Type& type) {
+  check(type.dtype == graph::DType::f32, "'{}' is {}, not f32", name, graph::to_string(type));
+}
+
+void check_words(const std::string& name, const graph::Type& type) {
+  using graph::DType;
+  check(type.dtype == DType::u32 || type.dtype == DType::i32 || type.dtype == DType::boolean,
+        "'{}' is {}, not of integers", name, graph::to_string(type));
+}
+
 Session::Impl::Impl(Device& opened, SessionOptions chosen)
     : device(opened),
       context(opened.context()),
@@ -101,12 +111,13 @@ void Session::Impl::merge_states(const std::string& name, const graph::Plan& pla
   }
 }
 
-void Session::Impl::add(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders,
-                        ProgramStatistics statistics) {
+LoadedProgram& Session::Impl::add(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders,
+                                  ProgramStatistics statistics) {
   check_allocated(false);
   check(!programs.contains(name), "there is a program '{}' already", name);
   plan.name = name;
   auto loaded = std::make_unique<LoadedProgram>();
+  loaded->session = this;
   if (debug_level() >= 3) fmt::print(stderr, "{}\n", graph::print(plan));
   dump(name + ".plan", graph::print(plan));
   std::vector<shaders::Spirv> spirv = shaders::compile_spirv(shaders, cache, &statistics.spirv);
@@ -134,7 +145,7 @@ void Session::Impl::add(const std::string& name, graph::Plan plan, std::vector<s
   loaded->plan = std::move(plan);
   loaded->shaders = std::move(shaders);
   loaded->statistics = statistics;
-  programs.emplace(name, std::move(loaded));
+  return *programs.emplace(name, std::move(loaded)).first->second;
 }
 
 void Session::Impl::reserve() {

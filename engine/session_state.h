@@ -4,6 +4,7 @@
 #include "engine/executable.h"
 #include "engine/session.h"
 
+#include <cstring>
 #include <map>
 
 namespace surtsey::engine {
@@ -17,6 +18,7 @@ struct StateTensor {
 };
 
 struct LoadedProgram {
+  Session::Impl* session = nullptr;
   graph::Plan plan;
   std::vector<shaders::Shader> shaders;
   std::vector<std::shared_ptr<const Pipeline>> pipelines;
@@ -26,6 +28,17 @@ struct LoadedProgram {
   std::unique_ptr<Executable> executable;
 };
 
+// UserError when a tensor of this name and type is not of f32, or not of integers.
+void check_floats(const std::string& name, const graph::Type& type);
+void check_words(const std::string& name, const graph::Type& type);
+
+template <typename T>
+std::vector<T> as(const std::vector<std::byte>& bytes) {
+  std::vector<T> result(bytes.size() / sizeof(T));
+  std::memcpy(result.data(), bytes.data(), result.size() * sizeof(T));
+  return result;
+}
+
 struct Session::Impl {
   Impl(Device& opened, SessionOptions chosen);
   ~Impl();
@@ -33,8 +46,8 @@ struct Session::Impl {
   LoadedProgram& program(const std::string& name);
   StateTensor& state(const std::string& name);
   void check_allocated(bool expected) const;
-  void add(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders,
-           ProgramStatistics statistics);
+  LoadedProgram& add(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders,
+                     ProgramStatistics statistics);
   void merge_states(const std::string& name, const graph::Plan& plan);
   void reserve();
   MemoryBudget budget() const;

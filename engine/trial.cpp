@@ -104,9 +104,9 @@ void run_first_kernels(Device& device) {
   program.outputs = {{"product", product}, {"rows", graph::sum(product * product, {1}, false)}};
   // In one segment: no timestamps are waited for.
   Session session(device, {.cache = std::string(), .segment_dispatches = 64, .quiet = true});
-  session.add_program("first", program);
+  const SessionProgram first = session.add_program("first", program);
   session.allocate();
-  session.run("first");
+  first.run();
 }
 
 }  // namespace surtsey::engine

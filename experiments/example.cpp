@@ -19,10 +19,11 @@ int main() {
 
   engine::Device device = engine::Device::open();  // the best Vulkan device; prints which and why
   engine::Session session(device);
-  session.add_program("train", program);  // simplify, fuse, plan memory, place barriers, compile to SPIR-V, record
+  // Simplify, fuse, plan memory, place barriers, compile to SPIR-V, record.
+  const engine::SessionProgram train = session.add_program("train", program);
   session.allocate();
   session.write("x", graph::HostTensor::random(x.type(), -1, 1, 1));
   session.write("w", graph::HostTensor::random(w.type(), -0.2, 0.2, 2));
-  session.run("train", 100);  // one recorded command buffer, a hundred replays, no host in between
-  std::printf("loss %.4f\n", session.read_output_floats("train", "loss")[0]);
+  train.run(100);  // one recorded command buffer, a hundred replays, no host in between
+  std::printf("loss %.4f\n", train.read_floats("loss")[0]);
 }

@@ -66,8 +66,7 @@ Affine reduced_element(IndexContext& context, const Shape& space, const std::vec
 }
 
 uint32_t behind_views(const Graph& graph, uint32_t n) {
-  while (definition(graph.node(n).op).family == Family::movement && graph.node(n).op != Op::concat)
-    n = graph.node(n).inputs[0].node;
+  while (is_view(graph.node(n).op)) n = graph.node(n).inputs[0].node;
   return n;
 }
 
@@ -77,7 +76,7 @@ namespace {
 std::pair<uint32_t, Affine> follow_views(const Graph& graph, IndexContext& context, uint32_t n, Index index) {
   for (;;) {
     const Node& node = graph.node(n);
-    if (definition(node.op).family != Family::movement || node.op == Op::concat || node.op == Op::pad) break;
+    if (!is_view(node.op) || node.op == Op::pad) break;
     index = context.operand_index(node, node.inputs[0].shape(), index);
     n = node.inputs[0].node;
   }

@@ -31,6 +31,8 @@ const std::vector<OpDef>& table() {
 
 const OpDef& definition(Op op) { return table()[static_cast<size_t>(op)]; }
 
+bool is_view(Op op) { return definition(op).family == Family::movement && op != Op::concat; }
+
 std::span<const OpDef> op_table() { return table(); }
 
 const OpDef* find_op(std::string_view name) {

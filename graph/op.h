@@ -1,6 +1,14 @@
-// The op table: one row says everything about an op by itself, and every consumer (verifier, interpreter, autodiff,
-// fusion, emission, tests, documentation) loops over the table or looks a row up. By name only the structure between
-// ops is known: views and concats to the index algebra and to who places values, identities to simplify, state to both.
+// The op table: one row says what an op is by itself: its types, its meaning in double, its GLSL, its gradient, its
+// cost, its tests. Verifier, interpreter, autodiff, emission, tests and documentation read the row.
+//
+// The rest is known by the op's name, in these places. Who adds an op that is not elementwise meets them:
+//   index.cpp            where an element of a view lies in its operand; gather and slice_update likewise
+//   vectorize.cpp        family by family, how an axis of members passes through
+//   text.cpp             how the attribute of a leaf is written
+//   passes/simplify.cpp  identities: x + 0, a permute of a permute
+//   passes/*             what is stored, joined or updated in place rather than computed, and what is the anchor of a
+//                        kernel: parameters, concats, pads, slice_update, casts, sums, products, scatters
+//   shaders/*            iota, pad, gather and slice_update as expressions; argmax, which carries an index
 #pragma once
 
 #include "graph/host_tensor.h"
@@ -82,31 +90,37 @@ struct Region;
 struct NoAttr {
   bool operator==(const NoAttr&) const = default;
 };
+// concat, slice_update
 struct AxisAttr {
   int64_t axis;
   bool operator==(const AxisAttr&) const = default;
-};  // concat, slice_update
+};
+// permute (source axis of each result axis), reductions (sorted)
 struct AxesAttr {
   std::vector<int64_t> axes;
   bool operator==(const AxesAttr&) const = default;
-};  // permute (source axis of each result axis), reductions (sorted)
+};
+// cast, reshape, broadcast: the result type
 struct TypeAttr {
   Type type;
   bool operator==(const TypeAttr&) const = default;
-};  // cast, reshape, broadcast: the result type
+};
+// slice: half-open, step 1
 struct SliceAttr {
   Shape start, stop;
   bool operator==(const SliceAttr&) const = default;
-};  // slice: half-open, step 1
+};
+// pad: extra elements, >= 0
 struct PadAttr {
   Shape low, high;
   double value;
   bool operator==(const PadAttr&) const = default;
-};  // pad: extra elements, >= 0
+};
+// see gather() in graph.h
 struct GatherAttr {
   int64_t axis, batch;
   bool operator==(const GatherAttr&) const = default;
-};  // see gather() in graph.h
+};
 struct ScatterAttr {
   int64_t rows, batch;
   bool operator==(const ScatterAttr&) const = default;
@@ -134,8 +148,8 @@ struct Sample {
   std::vector<Type> inputs;
   Attr attr = NoAttr{};
   double low = -2, high = 2;
-  std::vector<std::pair<double, double>>
-      ranges;  // per operand, where the common range does not serve; empty: [low, high) for all
+  // Per operand, where the common range does not serve; empty: [low, high) for all.
+  std::vector<std::pair<double, double>> ranges;
 };
 
 struct OpDef {
@@ -145,10 +159,15 @@ struct OpDef {
   int arity;        // number of operands, -1: any
   const char* doc;  // one line, for `surtsey ops`
   // Elementwise: the GLSL expression with $0 $1 $2 for the operands (already parenthesised as needed) and $t for the
-  // GLSL type of the result; it may call the functions of ops/glsl_helpers.h. And the same in double.
+  // GLSL type of the result. And the same in double.
   // Integers travel in doubles and must wrap as 32-bit integers do; `dtype` is the type of the first operand ($0).
+  // Reductions: the GLSL statement that takes the value $1 (of index $3, where results are indices) into the
+  // accumulator $0 (and its index $2).
   const char* glsl = nullptr;
+  bool calls_helpers = false;  // it calls functions of ops/glsl_helpers.h
   double (*scalar)(const double* x, DType dtype) = nullptr;
+  // Reductions: what the accumulator is before the first value, for operands of this type.
+  double (*identity)(DType dtype) = nullptr;
   // Result types; UserError with a message such as `[matmul] inner dimensions differ: f32[8,64] @ f32[32,8]`.
   std::vector<Type> (*infer)(std::span<const Type> inputs, const Attr& attr) = nullptr;
   // Vector-Jacobian products: one per operand, an empty Value where the operand takes no gradient. Null: not
@@ -167,6 +186,8 @@ struct OpDef {
 };
 
 const OpDef& definition(Op op);
+// Whether every element of the result is one of the only operand's (of a pad: or its value). A concat has several.
+bool is_view(Op op);
 std::span<const OpDef> op_table();  // in the order of the enumerators
 const OpDef* find_op(std::string_view name);
 

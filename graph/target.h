@@ -43,8 +43,8 @@ struct Target {
   bool f16_storage = false;       // 16-bit elements in buffers: f16, and bf16 as words that kernels shift
   bool int64_words = false;       // 64-bit integers in shaders
   CooperativeMatrix cooperative;  // needs a known subgroup size
-  uint32_t cooperative_floats =
-      0;                        // sums that a lane can hold of a cooperative tile, more spill; 0: any of our tiles fits
+  // Sums that a lane can hold of a cooperative tile, more spill; 0: any of our tiles fits.
+  uint32_t cooperative_floats = 0;
   std::string cooperative_off;  // why kernels do without the device's matrices unless `matmul` asks for them
   // Choices, not capabilities: switches of the user and of tests.
   Addressing addressing = Addressing::address;
@@ -60,8 +60,8 @@ struct Target {
   bool stores_pairs() const;      // two neighbouring floats are stored as one word
   bool can_broadcast() const;     // from a lane to its whole subgroup, of a known size
   bool cooperates() const;        // has cooperative matrices that kernels can use
-  MatmulVariant matmul_variant()
-      const;  // resolves automatic; of products that `cooperative` cannot do, it is shared_tile
+  // Resolves automatic; of products that `cooperative` cannot do, it is shared_tile.
+  MatmulVariant matmul_variant() const;
   ReduceVariant reduce_variant() const;
   AttentionVariant attention_variant() const;
   bool scatters(int64_t rows) const;  // has scatter_add into so many rows a kernel of its own?

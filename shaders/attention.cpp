@@ -29,8 +29,8 @@ std::string literal(double value) { return glsl_constant(DType::f32, value); }
 //   key_gradient    own: keys     the same p and ds; dk += ds q, dv += p dout
 class AttentionWriter {
  public:
-  AttentionWriter(Writer& writer, bool broadcast)
-      : w_(writer), t_(writer, broadcast), form_(t_.form), first_(t_.in.position ? "first" : "0u") {}
+  AttentionWriter(Writer& writer, std::unique_ptr<AttentionTile> tile)
+      : w_(writer), tile_(std::move(tile)), t_(*tile_), form_(t_.form), first_(t_.in.position ? "first" : "0u") {}
 
   Shader write() {
     const uint32_t groups = t_.open();
@@ -47,8 +47,8 @@ class AttentionWriter {
         break;
     }
     t_.close();
-    Shader shader = w_.finish(groups, uint32_t(t_.lanes), t_.broadcast ? uint32_t(t_.lanes) : 0);
-    if (t_.head_per_lane) shader.variant = "head_per_lane";
+    Shader shader = w_.finish(groups, uint32_t(t_.lanes), t_.subgroup_size());
+    shader.variant = t_.variant();
     return shader;
   }
 
@@ -58,7 +58,8 @@ class AttentionWriter {
     if (form_.dropout == 0) return;
     uint32_t hash = 2166136261u;  // as stream_key() has it
     for (const char letter : form_.stream) hash = (hash ^ uint8_t(letter)) * 16777619u;
-    w_.line(fmt::format("uint drop_key = surtsey_philox({}, {}u, {}u);", t_.scalar(t_.in.seed), 0x73747265u, hash));
+    w_.line(fmt::format("uint drop_key = {}({}, {}u, {}u);", w_.helper("surtsey_philox"), t_.scalar(t_.in.seed),
+                        0x73747265u, hash));
     w_.line(fmt::format("uint drop_step = {};", t_.scalar(t_.in.step)));
   }
 
@@ -67,7 +68,7 @@ class AttentionWriter {
   // Tiles that the mask hides from all of the lanes' rows are skipped. A query that sees nothing weighs all keys alike:
   // where there may be one, nothing is skipped on its account.
   void tile_range() {
-    if (t_.head_per_lane) return;
+    if (t_.is_whole()) return;
     w_.line("uint low = 0u;");
     w_.line(fmt::format("uint high = {}u;", t_.tile_extent));
     if (form_.has_key_mask) return;
@@ -125,9 +126,9 @@ class AttentionWriter {
   // Dropout's draw for the element of the scores, its index inside the member.
   std::string kept(int64_t r, int64_t j) {
     const Affine row = w_.context.add(w_.context.scale(w_.context.modulo(t_.z, t_.batch), t_.heads), t_.query_head);
-    return fmt::format("(surtsey_philox(drop_key, drop_step, (({}) * {}u + {}) * {}u + {}) >= {}u ? {} : 0.0)",
-                       w_.index(row), t_.queries, query_index(r, j), t_.keys, key_index(r, j),
-                       uint32_t(form_.dropout * 4294967296.0), literal(1 / (1 - form_.dropout)));
+    return fmt::format("({}(drop_key, drop_step, (({}) * {}u + {}) * {}u + {}) >= {}u ? {} : 0.0)",
+                       w_.helper("surtsey_philox"), w_.index(row), t_.queries, query_index(r, j), t_.keys,
+                       key_index(r, j), uint32_t(form_.dropout * 4294967296.0), literal(1 / (1 - form_.dropout)));
   }
 
   // ---- the parts ----
@@ -141,9 +142,9 @@ class AttentionWriter {
     if (form_.has_key_mask)
       t_.load_tile_values("exists", [&](const Affine& row) { return t_.key_exists(row) + " ? 1.0 : 0.0"; });
     t_.tile_is_complete();
-    t_.dot("s", true);
+    t_.dot("s", Operand::a);
     for (int64_t r = 0; r < t_.own_rows; ++r) online_softmax(r);
-    t_.accumulate("o", "s", false);
+    t_.accumulate("o", "s", Operand::b);
     t_.close_tile();
     for (int64_t r = 0; r < t_.own_rows; ++r) {
       w_.line(fmt::format("float whole{0} = 1.0 / l{0};", r));
@@ -227,12 +228,12 @@ class AttentionWriter {
       t_.load_tile_values("exists", [&](const Affine& row) { return t_.key_exists(row) + " ? 1.0 : 0.0"; });
     }
     t_.tile_is_complete();
-    t_.dot("s", true);
-    t_.dot("dp", false);
+    t_.dot("s", Operand::a);
+    t_.dot("dp", Operand::b);
     for (int64_t r = 0; r < t_.own_rows; ++r)
       for (int64_t j = 0; j < t_.tile_rows; ++j) score_gradient(r, j);
-    t_.accumulate(t_.by_key ? "dk" : "dq", "dp", true);
-    if (t_.by_key) t_.accumulate("dv", "s", false);
+    t_.accumulate(t_.by_key ? "dk" : "dq", "dp", Operand::a);
+    if (t_.by_key) t_.accumulate("dv", "s", Operand::b);
     t_.close_tile();
   }
 
@@ -260,10 +261,10 @@ class AttentionWriter {
   // ---- results ----
 
   // Where this result of the region goes, and the member that it is; nowhere if nobody reads it.
-  std::vector<const KernelOperand*> outputs(int result, uint32_t& member) {
-    std::vector<const KernelOperand*> found;
-    for (const KernelOperand* output : w_.all_outputs()) {
-      uint32_t n = output->value.node;
+  std::vector<size_t> outputs(int result, uint32_t& member) {
+    std::vector<size_t> found;
+    for (const size_t output : w_.all_outputs()) {
+      uint32_t n = w_.kernel().outputs[output].value.node;
       while (w_.graph().node(n).op != Op::region) n = w_.graph().node(n).inputs[0].node;
       if (std::get<RegionAttr>(w_.graph().node(n).attr).region->attention->result != result) continue;
       member = n;
@@ -290,10 +291,10 @@ class AttentionWriter {
       open_row(r);
       const Affine row = w_.context.scale(result_row(r), width);
       if (columns == width && columns % 2 == 0 &&
-          std::all_of(places.begin(), places.end(), [&](const auto* place) { return w_.pairs(*place); })) {
-        for (const KernelOperand* place : places)
+          std::all_of(places.begin(), places.end(), [&](size_t place) { return w_.pairs(place); })) {
+        for (const size_t place : places)
           for (int64_t d = 0; d < columns; d += 2)
-            w_.store_pair(w_.context.add(row, Affine(d)), *place, fmt::format("{}{}_{}", sums, r, d),
+            w_.store_pair(w_.context.add(row, Affine(d)), place, fmt::format("{}{}_{}", sums, r, d),
                           fmt::format("{}{}_{}", sums, r, d + 1));
         w_.close();
         continue;
@@ -330,15 +331,20 @@ class AttentionWriter {
   }
 
   Writer& w_;
-  AttentionTile t_;
+  const std::unique_ptr<AttentionTile> tile_;
+  AttentionTile& t_;
   const AttentionForm& form_;
   const std::string first_;  // the position of the first query
 };
 
 }  // namespace
 
-Shader attention_lane_broadcast(Writer& writer) { return AttentionWriter(writer, true).write(); }
+Shader attention_lane_broadcast(Writer& writer) {
+  return AttentionWriter(writer, AttentionTile::by_subgroups(writer)).write();
+}
 
-Shader attention_shared_tile(Writer& writer) { return AttentionWriter(writer, false).write(); }
+Shader attention_shared_tile(Writer& writer) {
+  return AttentionWriter(writer, AttentionTile::in_shared_memory(writer)).write();
+}
 
 }  // namespace surtsey::shaders

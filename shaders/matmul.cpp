@@ -1,3 +1,16 @@
+// Products by lane broadcast. A subgroup computes a tile of the product,
+//
+//   c [rows, columns, lanes]    results in registers: `rows` along one axis, `columns` registers of all lanes along
+//                               the other; lanes lie along N, or (MatmulTile::lanes_along_m) along M
+//
+//   for k in 0 .. K by depth
+//     own    [depth, registers]  the rows' operand, rows side by side over the lanes, registers = ceil(rows / lanes)
+//     mine   [depth, columns]    the columns' operand: each lane loads that of its own results
+//     for i in rows, u in depth, j in columns
+//       c[i][j] += broadcast(own[u], i) mine[u][j]
+//   every element of c through the epilogue into memory, in pairs where two lie side by side in one word
+//
+// No barrier, no shared memory. A workgroup takes several tiles, one after the other (open_tiles).
 #include "shaders/archetypes.h"
 #include "shaders/matmul_product.h"
 #include "shaders/matmul_tile.h"
@@ -15,200 +28,151 @@ constexpr size_t kMaxLoadedAhead = 2;
 // that is read at the index of a loop lane by lane, which cost more than a GELU.
 constexpr int kUnrolledWork = 48;
 
+// An axis of the product: M with the rows of A, or N with the columns of B.
+struct Axis {
+  enum Name : size_t { m = 0, n = 1 };  // as MatmulProduct::sides has them
+
+  Name name = m;
+  int64_t extent = 1;
+  int64_t tile = 1;  // elements of a tile
+  Affine variable;   // of the kernel's loops
+
+  int64_t tiles() const { return divide_up(extent, tile); }
+  bool whole_tiles() const { return extent % tile == 0; }
+  // GLSL: whether this place lies on the axis, empty where every one does; and the nearest place that does.
+  std::string contains(const std::string& place) const {
+    return whole_tiles() ? "" : fmt::format("if ({} < {}u)", place, extent);
+  }
+  std::string clamped(const std::string& place) const { return fmt::format("min({}, {}u)", place, extent - 1); }
+};
+
+// Where an element of the tile lies in the product: GLSL.
+struct Place {
+  std::string row, lane;  // along the axis of the rows, and that of the lanes
+};
+
 class LaneBroadcast {
  public:
   explicit LaneBroadcast(Writer& writer) : w_(writer), p_(writer), lanes_(writer.target().subgroup_size) {
     const MatmulTile tile = choose_tile(matmul_shape(w_.kernel(), w_.graph(), w_.target()), w_.target());
-    swapped_ = tile.lanes_along_m;
-    lane_extent_ = swapped_ ? p_.m : p_.n;
-    row_extent_ = swapped_ ? p_.n : p_.m;
-    columns_ = tile.columns;
     rows_ = tile.rows;
+    columns_ = tile.columns;
     depth_ = tile.depth;
+    registers_ = divide_up(rows_, lanes_);
+    const auto axis = [&](Axis::Name name, int64_t elements) {
+      return name == Axis::m ? Axis{name, p_.m, elements, p_.loop.second} : Axis{name, p_.n, elements, p_.loop.third};
+    };
+    row_axis_ = axis(tile.lanes_along_m ? Axis::n : Axis::m, rows_);
+    lane_axis_ = axis(tile.lanes_along_m ? Axis::m : Axis::n, columns_ * lanes_);
+
     unrolled_ = p_.plain || epilogue_work() <= kUnrolledWork;
-    const bool even = p_.n % 2 == 0 && (swapped_ ? rows_ : columns_) % 2 == 0;
-    for (const KernelOperand* output : p_.outputs)
-      (unrolled_ && even && w_.pairs(*output) ? paired_ : single_).push_back(output);
+    const int64_t along_n = lane_axis_.name == Axis::n ? columns_ : rows_;
+    const bool even = p_.n % 2 == 0 && along_n % 2 == 0;
+    for (const size_t output : p_.outputs)
+      (unrolled_ && even && w_.pairs(output) ? paired_ : single_).push_back(output);
   }
 
   Shader write() {
-    const int64_t row_tiles = divide_up(row_extent_, rows_), lane_tiles = divide_up(lane_extent_, columns_ * lanes_);
     w_.line("uint lane = gl_SubgroupInvocationID;");
-    const uint32_t groups = open_tiles(w_, p_.batch * row_tiles * lane_tiles);
-    w_.line(fmt::format("uint lane_tile = tile % {}u;", lane_tiles));
-    w_.line(fmt::format("uint row_tile = tile / {}u % {}u;", lane_tiles, row_tiles));
-    w_.define(p_.loop.first, fmt::format("tile / {}u", lane_tiles * row_tiles));
-    // Reads past the edge are clamped to it, stores are guarded: the loop over K needs no test.
-    const int64_t registers = divide_up(rows_, lanes_);
-    std::vector<Affine> row_at, lane_at;
-    for (int64_t r = 0; r < registers; ++r) {
-      row_at.push_back(w_.context.variable(fmt::format("row_at{}", r), row_extent_));
-      w_.define(row_at.back(), fmt::format("min(row_tile * {}u + (lane + {}u) % {}u, {}u)", rows_, r * lanes_, rows_,
-                                           row_extent_ - 1));
-    }
-    for (int64_t c = 0; c < columns_; ++c) {
-      lane_at.push_back(w_.context.variable(fmt::format("lane_at{}", c), lane_extent_));
-      w_.define(lane_at.back(), fmt::format("min({}, {}u)", lane(fmt::format("{}u", c)), lane_extent_ - 1));
-    }
+    const uint32_t groups = open_tiles(w_, p_.batch * row_axis_.tiles() * lane_axis_.tiles());
+    w_.line(fmt::format("uint lane_tile = tile % {}u;", lane_axis_.tiles()));
+    w_.line(fmt::format("uint row_tile = tile / {}u % {}u;", lane_axis_.tiles(), row_axis_.tiles()));
+    w_.define(p_.loop.first, fmt::format("tile / {}u", lane_axis_.tiles() * row_axis_.tiles()));
+    define_operand_places();
     for (int64_t i = 0; i < rows_; ++i)
       for (int64_t c = 0; c < columns_; ++c) w_.line(fmt::format("float c{}_{} = 0.0;", i, c));
-    if (sums_lanes())
+    if (has_sums(lane_axis_))
       for (int64_t c = 0; c < columns_; ++c) w_.line(fmt::format("float lane_sum{} = 0.0;", c));
-    if (sums_rows())
-      for (int64_t r = 0; r < registers; ++r) w_.line(fmt::format("float row_sum{} = 0.0;", r));
-
-    load_ahead(row_extent_, lane_extent_);
-
-    const int64_t whole = p_.k / depth_ * depth_;
-    if (whole == depth_) {
-      step(row_at, lane_at, Affine(0), depth_);
-    } else if (whole > 0) {
-      const Affine k = w_.context.variable("k", p_.k);
-      w_.open(fmt::format("for (uint k = 0u; k < {}u; k += {}u)", whole, depth_));
-      w_.declare(k);
-      step(row_at, lane_at, k, depth_);
-      w_.close();
-    }
-    if (whole < p_.k) {
-      w_.open("");
-      step(row_at, lane_at, Affine(whole), p_.k - whole);
-      w_.close();
-    }
+    if (has_sums(row_axis_))
+      for (int64_t r = 0; r < registers_; ++r) w_.line(fmt::format("float row_sum{} = 0.0;", r));
+    if (!unrolled_) load_ahead();
+    loop_over_k();
     epilogue();
     store_lane_sums();
-    store_row_sums(registers);
+    store_row_sums();
     close_tiles(w_);
     return w_.finish(groups, uint32_t(lanes_), uint32_t(lanes_));
   }
 
  private:
-  Expression row_value(const Affine& row, const Affine& k) {
-    return swapped_ ? w_.value(p_.b, p_.b_index(k, row)) : w_.value(p_.a, p_.a_index(row, k));
+  // ---- where things lie ----
+
+  std::string row(const std::string& i) const { return fmt::format("row_tile * {}u + {}", rows_, i); }
+  // Column c of this lane. In general a column of all lanes lies side by side, so that lanes read and write neighbours.
+  // Where a lane stores pairs along N, it is its own columns that lie side by side.
+  std::string column(const std::string& c) const {
+    const bool own_side_by_side = !paired_.empty() && lane_axis_.name == Axis::n;
+    return fmt::format("lane_tile * {}u + {} * {}u + lane * {}u", columns_ * lanes_, c, own_side_by_side ? 1 : lanes_,
+                       own_side_by_side ? columns_ : 1);
   }
-  Expression lane_value(const Affine& lane, const Affine& k) {
-    return swapped_ ? w_.value(p_.a, p_.a_index(lane, k)) : w_.value(p_.b, p_.b_index(k, lane));
+  Place place(int64_t i, int64_t c) const { return {row(fmt::format("{}u", i)), column(fmt::format("{}u", c))}; }
+
+  // The rows and columns whose operands a lane loads. Past the edge they are the last: what is computed there is not
+  // stored, and the loop over K needs no test.
+  void define_operand_places() {
+    for (int64_t r = 0; r < registers_; ++r) {
+      row_at_.push_back(w_.context.variable(fmt::format("row_at{}", r), row_axis_.extent));
+      w_.define(row_at_.back(),
+                row_axis_.clamped(fmt::format("row_tile * {}u + (lane + {}u) % {}u", rows_, r * lanes_, rows_)));
+    }
+    for (int64_t c = 0; c < columns_; ++c) {
+      lane_at_.push_back(w_.context.variable(fmt::format("lane_at{}", c), lane_axis_.extent));
+      w_.define(lane_at_.back(), lane_axis_.clamped(column(fmt::format("{}u", c))));
+    }
   }
 
-  void step(const std::vector<Affine>& row_at, const std::vector<Affine>& lane_at, const Affine& k, int64_t count) {
-    std::vector<std::vector<std::string>> rows, columns;
+  // ---- the product ----
+
+  // The operand of this axis at a place along it.
+  std::string operand(const Axis& axis, const Affine& at, const Affine& k) {
+    return axis.name == Axis::m ? w_.value(p_.a, p_.a_index(at, k)).text : w_.value(p_.b, p_.b_index(k, at)).text;
+  }
+
+  void loop_over_k() {
+    const int64_t whole = p_.k / depth_ * depth_;
+    if (whole == depth_) {
+      turn(Affine(0), depth_);
+    } else if (whole > 0) {
+      const Affine k = w_.context.variable("k", p_.k);
+      w_.open(fmt::format("for (uint k = 0u; k < {}u; k += {}u)", whole, depth_));
+      w_.declare(k);
+      turn(k, depth_);
+      w_.close();
+    }
+    if (whole < p_.k) {
+      w_.open("");
+      turn(Affine(whole), p_.k - whole);
+      w_.close();
+    }
+  }
+
+  // Steps k .. k + count - 1.
+  void turn(const Affine& k, int64_t count) {
+    std::vector<std::vector<std::string>> own, mine;
     for (int64_t u = 0; u < count; ++u) {
       const Affine at = w_.context.add(k, Affine(u));
-      auto& row = rows.emplace_back();
-      auto& column = columns.emplace_back();
-      for (const Affine& r : row_at) row.push_back(row_value(r, at).text);
-      for (const Affine& c : lane_at) column.push_back(lane_value(c, at).text);
-      for (size_t r = 0; r < row.size() && sums_rows(); ++r)
-        w_.line(fmt::format("row_sum{0} = row_sum{0} + {1};", r, row[r]));
-      for (size_t c = 0; c < column.size() && sums_lanes(); ++c)
-        w_.line(fmt::format("lane_sum{0} = lane_sum{0} + {1};", c, column[c]));
+      auto& of_rows = own.emplace_back();
+      auto& of_columns = mine.emplace_back();
+      for (const Affine& r : row_at_) of_rows.push_back(operand(row_axis_, r, at));
+      for (const Affine& c : lane_at_) of_columns.push_back(operand(lane_axis_, c, at));
+      for (size_t r = 0; r < of_rows.size() && has_sums(row_axis_); ++r)
+        w_.line(fmt::format("row_sum{0} = row_sum{0} + {1};", r, of_rows[r]));
+      for (size_t c = 0; c < of_columns.size() && has_sums(lane_axis_); ++c)
+        w_.line(fmt::format("lane_sum{0} = lane_sum{0} + {1};", c, of_columns[c]));
     }
     // Row by row, not step by step: a row's results stay in registers for all steps of the turn, where there are more
     // of them than registers.
     for (int64_t i = 0; i < rows_; ++i)
       for (size_t u = 0; u < size_t(count); ++u) {
         std::string text =
-            fmt::format("{{ float s = subgroupBroadcast({}, {}u);", rows[u][size_t(i / lanes_)], i % lanes_);
+            fmt::format("{{ float s = subgroupBroadcast({}, {}u);", own[u][size_t(i / lanes_)], i % lanes_);
         for (int64_t c = 0; c < columns_; ++c)
-          text += fmt::format(" c{0}_{1} = fma(s, {2}, c{0}_{1});", i, c, columns[u][size_t(c)]);
+          text += fmt::format(" c{0}_{1} = fma(s, {2}, c{0}_{1});", i, c, mine[u][size_t(c)]);
         w_.line(text + " }");
       }
   }
 
-  // The operands of a looped epilogue that have the product's own size are loaded before the loop over K, all at once:
-  // one by one between the arithmetic of the epilogue each would wait for memory alone.
-  void load_ahead(int64_t row_extent, int64_t lane_extent) {
-    if (unrolled_) return;
-    for (size_t x = 0; x < w_.kernel().inputs.size(); ++x) {
-      const KernelOperand& input = w_.kernel().inputs[x];
-      const bool operand = input.value == p_.a || input.value == p_.b;
-      const auto& strides = input.view.strides;
-      const bool repeated = std::find(strides.begin(), strides.end(), 0) != strides.end();
-      if (input.view.dtype != DType::f32 || operand || repeated ||
-          element_count(input.view.shape) != p_.loop.full_count || ahead_.size() == kMaxLoadedAhead)
-        continue;
-      ahead_.push_back(x);
-      for (int64_t i = 0; i < rows_; ++i)
-        for (int64_t c = 0; c < columns_; ++c) {
-          const std::string name = fmt::format("ahead{}_{}_{}", x, i, c);
-          w_.line(fmt::format("float {};", name));
-          w_.open("");
-          define_place(fmt::format("min({}, {}u)", row(fmt::format("{}u", i)), row_extent - 1),
-                       fmt::format("min({}, {}u)", lane(fmt::format("{}u", c)), lane_extent - 1));
-          w_.line(name + " = " + w_.value(input.value, w_.context.delinearize(p_.loop.full, input.view.shape)).text +
-                  ";");
-          w_.close();
-        }
-    }
-  }
-
-  void define_place(const std::string& row, const std::string& lane) {
-    const Affine& row_variable = swapped_ ? p_.loop.third : p_.loop.second;
-    const Affine& lane_variable = swapped_ ? p_.loop.second : p_.loop.third;
-    if (!lane_variable.is_constant()) w_.define(lane_variable, lane);
-    if (!row_variable.is_constant()) w_.define(row_variable, row);
-  }
-
-  std::string row(const std::string& i) const { return fmt::format("row_tile * {}u + {}", rows_, i); }
-  // Where elements are stored in pairs, neighbouring columns are those of one lane.
-  std::string lane(const std::string& c) const {
-    const bool neighbours = !paired_.empty() && !swapped_;
-    return fmt::format("lane_tile * {}u + {} * {}u + lane * {}u", columns_ * lanes_, c, neighbours ? 1 : lanes_,
-                       neighbours ? columns_ : 1);
-  }
-
-  std::string list(const std::string& prefix) const {
-    std::string text;
-    for (int64_t i = 0; i < rows_; ++i)
-      for (int64_t c = 0; c < columns_; ++c) text += fmt::format("{}{}{}_{}", text.empty() ? "" : ", ", prefix, i, c);
-    return fmt::format("float[]({})", text);
-  }
-
-  void open_element(const std::string& row, const std::string& lane) {
-    const Affine& row_variable = swapped_ ? p_.loop.third : p_.loop.second;
-    const Affine& lane_variable = swapped_ ? p_.loop.second : p_.loop.third;
-    w_.open("");
-    if (!lane_variable.is_constant()) w_.define(lane_variable, lane);
-    w_.open(lane_extent_ % (columns_ * lanes_) == 0 ? "" : fmt::format("if ({} < {}u)", lane, lane_extent_));
-    if (!row_variable.is_constant()) w_.define(row_variable, row);
-    w_.open(row_extent_ % rows_ == 0 ? "" : fmt::format("if ({} < {}u)", row, row_extent_));
-  }
-
-  void close_element() {
-    w_.close();
-    w_.close();
-    w_.close();
-  }
-
-  // What is stored in pairs goes into half{which}_{output}, the rest into memory.
-  void element(const std::string& row, const std::string& lane, const std::string& accumulator, int which) {
-    open_element(row, lane);
-    w_.bind(w_.kernel().anchor.node, accumulator);
-    for (const size_t x : ahead_) {
-      const KernelOperand& input = w_.kernel().inputs[x];
-      const std::string loaded = w_.keep("float", fmt::format("ahead{}[i * {}u + c]", x, columns_));
-      w_.remember(input.value.node, w_.context.delinearize(p_.loop.full, input.view.shape), loaded);
-    }
-    for (size_t o = 0; o < paired_.size(); ++o)
-      w_.line(fmt::format("half{}_{} = {};", which, o, w_.result(p_.loop.full, *paired_[o])));
-    w_.store(p_.loop.full, single_);
-    close_element();
-  }
-
-  // Results that lie side by side in memory: row i and column c of the tile, and the next row or column.
-  void pair(int64_t i, int64_t c) {
-    w_.open("");
-    for (size_t o = 0; o < paired_.size(); ++o) w_.line(fmt::format("float half0_{0}; float half1_{0};", o));
-    const auto row_at = [&](int64_t which) { return row(fmt::format("{}u", i + (swapped_ ? which : 0))); };
-    const auto lane_at = [&](int64_t which) { return lane(fmt::format("{}u", c + (swapped_ ? 0 : which))); };
-    for (const int64_t which : {0, 1})
-      element(row_at(which), lane_at(which),
-              fmt::format("c{}_{}", i + (swapped_ ? which : 0), c + (swapped_ ? 0 : which)), int(which));
-    open_element(row_at(0), lane_at(0));
-    for (size_t o = 0; o < paired_.size(); ++o)
-      w_.store_pair(p_.loop.full, *paired_[o], fmt::format("half0_{}", o), fmt::format("half1_{}", o));
-    close_element();
-    w_.close();
-  }
+  // ---- the epilogue ----
 
   int epilogue_work() const {
     int work = 0;
@@ -217,67 +181,150 @@ class LaneBroadcast {
     return work;
   }
 
+  // The operands of a looped epilogue that have the product's own size are loaded before the loop over K, all at once:
+  // one by one between the arithmetic of the epilogue each would wait for memory alone.
+  void load_ahead() {
+    for (size_t x = 0; x < w_.kernel().inputs.size(); ++x) {
+      const KernelOperand& input = w_.kernel().inputs[x];
+      const bool factor = input.value == p_.a || input.value == p_.b;
+      const auto& strides = input.view.strides;
+      const bool repeated = std::find(strides.begin(), strides.end(), 0) != strides.end();
+      if (input.view.dtype != DType::f32 || factor || repeated ||
+          element_count(input.view.shape) != p_.loop.full_count || ahead_.size() == kMaxLoadedAhead)
+        continue;
+      ahead_.push_back(x);
+      for (int64_t i = 0; i < rows_; ++i)
+        for (int64_t c = 0; c < columns_; ++c) {
+          const std::string name = fmt::format("ahead{}_{}_{}", x, i, c);
+          const Place at = place(i, c);
+          w_.line(fmt::format("float {};", name));
+          w_.open("");
+          w_.define(lane_axis_.variable, lane_axis_.clamped(at.lane));
+          w_.define(row_axis_.variable, row_axis_.clamped(at.row));
+          w_.line(name + " = " + w_.value(input.value, w_.context.delinearize(p_.loop.full, input.view.shape)).text +
+                  ";");
+          w_.close();
+        }
+    }
+  }
+
+  void open_element(const Place& at) {
+    w_.open("");
+    w_.define(lane_axis_.variable, at.lane);
+    w_.open(lane_axis_.contains(at.lane));
+    w_.define(row_axis_.variable, at.row);
+    w_.open(row_axis_.contains(at.row));
+  }
+
+  void close_element() {
+    w_.close();
+    w_.close();
+    w_.close();
+  }
+
+  // The result `accumulator` into memory; what is stored in pairs into half{half}_{output}.
+  void element(const Place& at, const std::string& accumulator, int half = 0) {
+    open_element(at);
+    w_.bind(w_.kernel().anchor.node, accumulator);
+    for (const size_t x : ahead_) {
+      const KernelOperand& input = w_.kernel().inputs[x];
+      const std::string loaded = w_.keep("float", fmt::format("ahead{}[i * {}u + c]", x, columns_));
+      w_.remember(input.value.node, w_.context.delinearize(p_.loop.full, input.view.shape), loaded);
+    }
+    for (size_t o = 0; o < paired_.size(); ++o)
+      w_.line(fmt::format("half{}_{} = {};", half, o, w_.result(p_.loop.full, paired_[o])));
+    w_.store(p_.loop.full, single_);
+    close_element();
+  }
+
+  // c[i][c] and its neighbour along N, side by side in memory.
+  void pair(int64_t i, int64_t c) {
+    w_.open("");
+    for (size_t o = 0; o < paired_.size(); ++o) w_.line(fmt::format("float half0_{0}; float half1_{0};", o));
+    for (const int half : {0, 1}) {
+      const int64_t of_row = i + (row_axis_.name == Axis::n ? half : 0);
+      const int64_t of_column = c + (lane_axis_.name == Axis::n ? half : 0);
+      element(place(of_row, of_column), fmt::format("c{}_{}", of_row, of_column), half);
+    }
+    open_element(place(i, c));
+    for (size_t o = 0; o < paired_.size(); ++o)
+      w_.store_pair(p_.loop.full, paired_[o], fmt::format("half0_{}", o), fmt::format("half1_{}", o));
+    close_element();
+    w_.close();
+  }
+
+  // All of c{i}_{c} as an array.
+  std::string array(const std::string& prefix) const {
+    std::string text;
+    for (int64_t i = 0; i < rows_; ++i)
+      for (int64_t c = 0; c < columns_; ++c) text += fmt::format("{}{}{}_{}", text.empty() ? "" : ", ", prefix, i, c);
+    return fmt::format("float[]({})", text);
+  }
+
   void epilogue() {
     if (!paired_.empty()) {
-      for (int64_t c = 0; c < columns_; c += swapped_ ? 1 : 2)
-        for (int64_t i = 0; i < rows_; i += swapped_ ? 2 : 1) pair(i, c);
+      for (int64_t c = 0; c < columns_; c += lane_axis_.name == Axis::n ? 2 : 1)
+        for (int64_t i = 0; i < rows_; i += row_axis_.name == Axis::n ? 2 : 1) pair(i, c);
       return;
     }
     if (unrolled_) {
       for (int64_t c = 0; c < columns_; ++c)
-        for (int64_t i = 0; i < rows_; ++i)
-          element(row(fmt::format("{}u", i)), lane(fmt::format("{}u", c)), fmt::format("c{}_{}", i, c), 0);
+        for (int64_t i = 0; i < rows_; ++i) element(place(i, c), fmt::format("c{}_{}", i, c));
       return;
     }
     // A longer one is written once and looped over: unrolled, it would take the driver longer to compile than to run.
-    w_.line(fmt::format("float results[{}] = {};", rows_ * columns_, list("c")));
+    w_.line(fmt::format("float results[{}] = {};", rows_ * columns_, array("c")));
     for (const size_t x : ahead_)
-      w_.line(fmt::format("float ahead{}[{}] = {};", x, rows_ * columns_, list(fmt::format("ahead{}_", x))));
-    w_.open(fmt::format("[[dont_unroll]] for (uint i = 0u; i < {}u; ++i)", rows_));
-    w_.open(fmt::format("[[dont_unroll]] for (uint c = 0u; c < {}u; ++c)", columns_));
-    element(row("i"), lane("c"), fmt::format("results[i * {}u + c]", columns_), 0);
+      w_.line(fmt::format("float ahead{}[{}] = {};", x, rows_ * columns_, array(fmt::format("ahead{}_", x))));
+    w_.open_loop(fmt::format("for (uint i = 0u; i < {}u; ++i)", rows_), Writer::Unroll::never);
+    w_.open_loop(fmt::format("for (uint c = 0u; c < {}u; ++c)", columns_), Writer::Unroll::never);
+    element({row("i"), column("c")}, fmt::format("results[i * {}u + c]", columns_));
     w_.close();
     w_.close();
   }
 
-  // The operands' own sums over K: every tile adds up what it reads, the first along the other side stores it.
-  size_t lane_side() const { return swapped_ ? 0 : 1; }
-  bool sums_lanes() const { return !p_.sides[lane_side()].sums.empty(); }
-  bool sums_rows() const { return !p_.sides[1 - lane_side()].sums.empty(); }
+  // ---- the operands' own sums over K: every tile adds up what it reads, the first along the other axis stores it ----
+
+  bool has_sums(const Axis& axis) const { return !p_.sides[axis.name].sums.empty(); }
 
   void store_lane_sums() {
-    if (!sums_lanes()) return;
+    if (!has_sums(lane_axis_)) return;
     w_.open("if (row_tile == 0u)", true);
-    for (int64_t c = 0; c < columns_; ++c)
-      store_sum(lane_side(), lane(fmt::format("{}u", c)), lane_extent_, "", fmt::format("lane_sum{}", c));
+    for (int64_t c = 0; c < columns_; ++c) {
+      const std::string at = column(fmt::format("{}u", c));
+      store_sum(lane_axis_, at, fmt::format("if ({} < {}u)", at, lane_axis_.extent), fmt::format("lane_sum{}", c));
+    }
     w_.close();
   }
 
-  void store_row_sums(int64_t registers) {
-    if (!sums_rows()) return;
+  void store_row_sums() {
+    if (!has_sums(row_axis_)) return;
     w_.open("if (lane_tile == 0u)", true);
-    for (int64_t r = 0; r < registers; ++r)
-      store_sum(1 - lane_side(), row(fmt::format("(lane + {}u)", r * lanes_)), row_extent_,
-                fmt::format("lane + {}u < {}u && ", r * lanes_, rows_), fmt::format("row_sum{}", r));
+    for (int64_t r = 0; r < registers_; ++r) {
+      const std::string at = row(fmt::format("(lane + {}u)", r * lanes_));
+      store_sum(row_axis_, at,
+                fmt::format("if (lane + {}u < {}u && {} < {}u)", r * lanes_, rows_, at, row_axis_.extent),
+                fmt::format("row_sum{}", r));
+    }
     w_.close();
   }
 
-  void store_sum(size_t side, const std::string& place, int64_t extent, const std::string& own,
-                 const std::string& accumulator) {
-    w_.open(fmt::format("if ({}{} < {}u)", own, place, extent), true);
-    w_.define(side == 0 ? p_.loop.second : p_.loop.third, place);
-    p_.store_sums(side, accumulator);
+  void store_sum(const Axis& axis, const std::string& at, const std::string& guard, const std::string& accumulator) {
+    w_.open(guard, true);
+    w_.define(axis.variable, at);
+    p_.store_sums(axis.name, accumulator);
     w_.close();
   }
 
   Writer& w_;
   MatmulProduct p_;
   int64_t lanes_;
-  bool swapped_ = false;
-  bool unrolled_ = false;  // the epilogue is
-  int64_t lane_extent_ = 1, row_extent_ = 1, rows_ = 1, columns_ = 1, depth_ = 1;
-  std::vector<const KernelOperand*> paired_, single_;  // outputs: how they are stored
-  std::vector<size_t> ahead_;                          // inputs that are loaded before the loop over K
+  int64_t rows_ = 1, columns_ = 1, depth_ = 1, registers_ = 1;
+  Axis row_axis_, lane_axis_;
+  bool unrolled_ = false;                 // the epilogue is
+  std::vector<Affine> row_at_, lane_at_;  // whose operands this lane loads: [registers], [columns]
+  std::vector<size_t> paired_, single_;   // outputs: how they are stored
+  std::vector<size_t> ahead_;             // inputs that are loaded before the loop over K
 };
 
 }  // namespace

@@ -24,14 +24,14 @@ MatmulProduct::MatmulProduct(Writer& writer)
       sides[*side].sums.push_back(member);
       sums.insert(member);
     }
-  for (const KernelOperand& output : w.kernel().outputs) {
-    const uint32_t base = behind_views(w.graph(), output.value.node);
+  for (const size_t output : w.all_outputs()) {
+    const uint32_t base = behind_views(w.graph(), w.kernel().outputs[output].value.node);
     if (!sums.count(base)) {
-      outputs.push_back(&output);
+      outputs.push_back(output);
       continue;
     }
     for (Side& side : sides)
-      if (std::find(side.sums.begin(), side.sums.end(), base) != side.sums.end()) side.outputs.push_back(&output);
+      if (std::find(side.sums.begin(), side.sums.end(), base) != side.sums.end()) side.outputs.push_back(output);
   }
   plain = outputs.size() == 1 && w.kernel().members.size() == 1 + sums.size();
 }

@@ -22,7 +22,7 @@ struct MatmulProduct {
   // Sums over K of the rows of A (0) or the columns of B (1) that are computed along with the product.
   struct Side {
     std::vector<uint32_t> sums;
-    std::vector<const graph::KernelOperand*> outputs;
+    std::vector<size_t> outputs;  // of the kernel
   };
 
   Writer& w;
@@ -31,8 +31,8 @@ struct MatmulProduct {
   int64_t m, n, k, batch;
   graph::Shape batch_shape;
   Side sides[2];
-  std::vector<const graph::KernelOperand*> outputs;  // those of the product's size
-  bool plain = false;                                // the product is stored as it is, and nothing else of its size
+  std::vector<size_t> outputs;  // of the kernel: those of the product's size
+  bool plain = false;           // the product is stored as it is, and nothing else of its size
 
  private:
   graph::Index batched(const graph::Affine& second_last, const graph::Affine& last);

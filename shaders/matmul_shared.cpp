@@ -1,11 +1,20 @@
-// Products whose operands pass through shared memory: each lane multiplies a small tile of its own,
-// or each subgroup multiplies whole matrices with the device's matrix units.
-#include <algorithm>
-
+// Products whose operands pass through shared memory. A workgroup computes a tile of the product,
+//
+//   c [rows, columns]    in the registers of its lanes
+//   for k in 0 .. K by depth
+//     tile_a [rows, depth], tile_b [columns, depth]    the operands' parts (OperandTile lays them out), loaded while the
+//                                                      ones before are multiplied
+//     c += tile_a tile_b^T
+//   every element of c through the epilogue into memory
+//
+//   OwnedTile        a lane has own x own elements of c
+//   CooperativeTile  a subgroup has own x own matrices of [C.m, C.n] and multiplies with the device's matrix units
 #include "shaders/archetypes.h"
 #include "shaders/matmul_product.h"
 #include "shaders/matmul_tile.h"
 #include "shaders/operand_tile.h"
+
+#include <algorithm>
 
 namespace surtsey::shaders {
 
@@ -58,8 +67,8 @@ class SharedTile {
 
   void store_element(const std::string& row, const std::string& column, const std::string& value) {
     w_.open(fmt::format("if ({} < {}u && {} < {}u)", row, p_.m, column, p_.n), true);
-    if (!p_.loop.second.is_constant()) w_.define(p_.loop.second, row);
-    if (!p_.loop.third.is_constant()) w_.define(p_.loop.third, column);
+    w_.define(p_.loop.second, row);
+    w_.define(p_.loop.third, column);
     w_.bind(w_.kernel().anchor.node, value);
     w_.store(p_.loop.full, p_.outputs);
     w_.close();
@@ -71,8 +80,7 @@ class SharedTile {
   void store_sum(size_t side, const std::string& place, const std::string& sum) {
     w_.open(fmt::format("if ({}_base == 0u && {} < {}u)", side == 0 ? "column" : "row", place, side == 0 ? p_.m : p_.n),
             true);
-    const Affine& variable = side == 0 ? p_.loop.second : p_.loop.third;
-    if (!variable.is_constant()) w_.define(variable, place);
+    w_.define(side == 0 ? p_.loop.second : p_.loop.third, place);
     p_.store_sums(side, sum);
     w_.close();
   }
@@ -192,6 +200,7 @@ class CooperativeTile : SharedTile {
  private:
   // The constants that stand for the rows tell a matrix's use: cooperative_spirv.h.
   void declare_types() {
+    w_.use_cooperative_matrices();
     w_.global(
         fmt::format("layout(constant_id = 0) const uint kRowsOfA = {}u;\n"
                     "layout(constant_id = 1) const uint kRowsOfB = {}u;\n"

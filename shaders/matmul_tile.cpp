@@ -147,17 +147,19 @@ bool fills_matrices(const MatmulShape& shape, const CooperativeMatrix& c) {
 
 }  // namespace
 
-int64_t StoredOperand::stride(size_t from_back) const {
-  return input == nullptr ? 0 : input->view.strides[input->view.strides.size() - 1 - from_back];
-}
-
-StoredOperand stored_operand(const Kernel& kernel, const Graph& graph, const Value& operand) {
+std::optional<size_t> stored_operand(const Kernel& kernel, const Graph& graph, const Value& operand) {
   for (Value value = operand;;) {
-    for (const KernelOperand& input : kernel.inputs)
-      if (input.value == value) return {&input};
-    if (graph.node(value).op != Op::cast) return {};
+    for (size_t i = 0; i < kernel.inputs.size(); ++i)
+      if (kernel.inputs[i].value == value) return i;
+    if (graph.node(value).op != Op::cast) return std::nullopt;
     value = graph.node(value).inputs[0];
   }
+}
+
+int64_t stored_stride(const Kernel& kernel, std::optional<size_t> stored, size_t from_back) {
+  if (!stored) return 0;
+  const Strides& strides = kernel.inputs[*stored].view.strides;
+  return strides[strides.size() - 1 - from_back];
 }
 
 int64_t tile_lanes(const MatmulTile& tile, MatmulVariant variant, const Target& target) {
@@ -176,9 +178,9 @@ MatmulShape matmul_shape(const Kernel& kernel, const Graph& graph, const Target&
   shape.batch = element_count(kernel.space) / std::max<int64_t>(1, shape.m * shape.n);
   bool narrow = true;
   const auto transposed = [&](const Value& operand) {
-    const StoredOperand stored = stored_operand(kernel, graph, operand);
-    narrow &= stored.input != nullptr && stored.input->view.dtype == DType::f16;
-    return stored.input != nullptr && stored.stride(0) != 1 && stored.stride(1) == 1;
+    const std::optional<size_t> stored = stored_operand(kernel, graph, operand);
+    narrow &= stored && kernel.inputs[*stored].view.dtype == DType::f16;
+    return stored_stride(kernel, stored, 0) != 1 && stored_stride(kernel, stored, 1) == 1;
   };
   shape.a_transposed = transposed(node.inputs[0]);
   shape.b_transposed = transposed(node.inputs[1]);

@@ -4,17 +4,16 @@
 #include "graph/kernel.h"
 #include "graph/target.h"
 
+#include <optional>
 #include <vector>
 
 namespace surtsey::shaders {
 
-// The stored tensor that an operand of a product is, or that it is cast from.
-struct StoredOperand {
-  const graph::KernelOperand* input = nullptr;  // null: it is computed on load
-  // Elements between neighbours along an axis, counted from the last one; 0 when it is computed.
-  int64_t stride(size_t from_back) const;
-};
-StoredOperand stored_operand(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Value& operand);
+// The input of the kernel that an operand of a product is, or that it is cast from; none where it is computed on load.
+std::optional<size_t> stored_operand(const graph::Kernel& kernel, const graph::Graph& graph,
+                                     const graph::Value& operand);
+// Elements between its neighbours along an axis, counted from the last one; 0 where it is computed.
+int64_t stored_stride(const graph::Kernel& kernel, std::optional<size_t> stored, size_t from_back);
 
 // Of a kernel of the matmul archetype. Operands that are computed on load count as not transposed. The cooperative
 // variant is for operands that are stored in f16, so that nothing is rounded for it; other products of such a target

@@ -22,17 +22,16 @@ OperandTile::OperandTile(MatmulProduct& product, bool is_a, int64_t side, int64_
       keep_(keep),
       name_(is_a ? "tile_a" : "tile_b"),
       extent_(is_a ? product.m : product.n) {
-  const StoredOperand stored = stored_operand(w_.kernel(), w_.graph(), is_a ? p_.a : p_.b);
-  stored_ = stored.input;
+  stored_ = stored_operand(w_.kernel(), w_.graph(), is_a ? p_.a : p_.b);
   // Neighbouring lanes load along the axis that lies contiguous in memory.
-  along_depth_ = stored.stride(is_a ? 0 : 1) == 1;
-  const bool along_side = stored.stride(is_a ? 1 : 0) == 1;
+  along_depth_ = stored_stride(w_.kernel(), stored_, is_a ? 0 : 1) == 1;
+  const bool along_side = stored_stride(w_.kernel(), stored_, is_a ? 1 : 0) == 1;
   const int64_t run = stored_ ? w_.run_of(*stored_) : 1;
   const bool whole =
       (along_depth_ ? p_.k : extent_) % run == 0 && (along_depth_ ? depth : side) % run == 0 && each() % run == 0;
   if (whole && (along_depth_ || along_side)) run_ = run;
   depth_first_ = keep != Keep::f32 && along_depth_;
-  packed_ = keep != Keep::f32 && run_ > 1 && stored_->view.dtype == DType::f16;
+  packed_ = keep != Keep::f32 && run_ > 1 && w_.kernel().inputs[*stored_].view.dtype == DType::f16;
 }
 
 int64_t OperandTile::row_elements() const {
@@ -66,7 +65,7 @@ void OperandTile::declare() {
 }
 
 void OperandTile::open_runs() {
-  w_.open(fmt::format("[[unroll]] for (uint i = 0u; i < {}u; ++i)", each() / run_));
+  w_.open_loop(fmt::format("for (uint i = 0u; i < {}u; ++i)", each() / run_), Writer::Unroll::always);
   w_.line(fmt::format("uint e = (i * {}u + gl_LocalInvocationID.x) * {}u;", lanes_, run_));
   w_.line(fmt::format("uint at_side = e {} {}u;", along_depth_ ? "/" : "%", along_depth_ ? depth_ : side_));
   w_.line(fmt::format("uint at_depth = e {} {}u;", along_depth_ ? "%" : "/", along_depth_ ? depth_ : side_));
@@ -78,8 +77,8 @@ void OperandTile::fetch() {
   w_.open(fmt::format("if ({} + at_side < {}u && k_base + at_depth < {}u)", base(), extent_, p_.k), true);
   const Affine side = w_.context.variable(name_ + "_side", extent_);
   const Affine k = w_.context.variable(name_ + "_depth", p_.k);
-  if (!side.is_constant()) w_.define(side, base() + " + at_side");
-  if (!k.is_constant()) w_.define(k, "k_base + at_depth");
+  w_.define(side, base() + " + at_side");
+  w_.define(k, "k_base + at_depth");
   const Index at = is_a_ ? p_.a_index(side, k) : p_.b_index(k, side);
   w_.line("loaded = " + (run_ > 1 ? w_.load_run(*stored_, at) : w_.value(is_a_ ? p_.a : p_.b, at).text) + ";");
   w_.close();
@@ -88,7 +87,7 @@ void OperandTile::fetch() {
   else
     for (int64_t r = 0; r < run_; ++r)
       w_.line(fmt::format("ahead_{}[i * {}u + {}u] = {};", name_, run_, r,
-                          Writer::of_run(stored_->view.dtype, "loaded", r)));
+                          Writer::of_run(w_.kernel().inputs[*stored_].view.dtype, "loaded", r)));
   w_.close();
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "shaders/matmul_product.h"
@@ -52,8 +53,8 @@ class OperandTile {
   Keep keep_;
   std::string name_;
   int64_t extent_;
-  const graph::KernelOperand* stored_ = nullptr;
-  bool along_depth_ = false;  // neighbours along K are neighbours in memory
+  std::optional<size_t> stored_;  // the input that the operand is
+  bool along_depth_ = false;      // neighbours along K are neighbours in memory
   bool depth_first_ = false;
   bool packed_ = false;  // the array is of uvec4, eight elements in each
   int64_t run_ = 1;      // elements of a load

@@ -2,7 +2,6 @@
 #include "shaders/reduce_tile.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace surtsey::shaders {
 
@@ -28,10 +27,11 @@ class ReduceKernel {
         reductions_.push_back({n, stage, {}, {}});
         stages_ = std::max(stages_, stage);
       }
-    for (const auto& output : w_.kernel().outputs) {
+    for (const size_t o : w_.all_outputs()) {
+      const KernelOperand& output = w_.kernel().outputs[o];
       // One element a row and no more: written once the row is known.
       const bool row = element_count(output.view.shape) == loop_.row_count && is_row(output.value.node);
-      (row ? row_outputs_ : full_outputs_).push_back(&output);
+      (row ? row_outputs_ : full_outputs_).push_back(o);
     }
   }
 
@@ -80,11 +80,7 @@ class ReduceKernel {
 
   // GLSL that merges (value, index) into the accumulator; sums and maxima ignore the index.
   std::string merge(const Reduction& reduction, const std::string& value, const std::string& index) const {
-    const std::string& a = reduction.accumulator;
-    if (node(reduction).op == Op::sum) return fmt::format("{} = {} + {};", a, a, value);
-    if (node(reduction).op == Op::reduce_max) return fmt::format("{} = max({}, {});", a, a, value);
-    return fmt::format("if ({0} > {1} || ({0} == {1} && {2} < {3})) {{ {1} = {0}; {3} = {2}; }}", value, a, index,
-                       reduction.second);
+    return fill_in(definition(node(reduction).op).glsl, {{reduction.accumulator, value, reduction.second, index}});
   }
 
  private:
@@ -154,15 +150,14 @@ class ReduceKernel {
   // Two columns at a time, where they lie side by side and may be stored as one word.
   void store_written_out() {
     for_turns([&](const std::vector<Affine>& columns) {
-      std::vector<const KernelOperand*> paired, single;
+      std::vector<size_t> paired, single;
       const bool adjacent = unroll_ % 2 == 0 && w_.context.add(element(columns[0]), Affine(1)) == element(columns[1]);
-      for (const KernelOperand* output : full_outputs_)
-        (adjacent && w_.pairs(*output) ? paired : single).push_back(output);
+      for (const size_t output : full_outputs_) (adjacent && w_.pairs(output) ? paired : single).push_back(output);
       for (size_t c = 0; c < columns.size(); ++c) {
         if (c % 2 == 0)
-          for (const KernelOperand* output : paired)
-            w_.store_pair(element(columns[c]), *output, w_.result(element(columns[c]), *output),
-                          w_.result(element(columns[c + 1]), *output));
+          for (const size_t output : paired)
+            w_.store_pair(element(columns[c]), output, w_.result(element(columns[c]), output),
+                          w_.result(element(columns[c + 1]), output));
         if (!single.empty()) w_.store(element(columns[c]), single);
       }
     });
@@ -171,9 +166,7 @@ class ReduceKernel {
   void start(Reduction& reduction) {
     const Node& n = node(reduction);
     const DType dtype = n.inputs[0].dtype();
-    double first = 0;
-    if (n.op != Op::sum) first = dtype == DType::i32 ? -2147483648.0 : dtype == DType::u32 ? 0.0 : -INFINITY;
-    reduction.accumulator = w_.keep(type(reduction), glsl_constant(dtype, first));
+    reduction.accumulator = w_.keep(type(reduction), glsl_constant(dtype, definition(n.op).identity(dtype)));
     if (n.op == Op::argmax) reduction.second = w_.keep("uint", "0xffffffffu");
   }
 
@@ -191,7 +184,7 @@ class ReduceKernel {
   int stages_ = 0;
   std::vector<Reduction> reductions_;
   std::map<uint32_t, int> stage_;
-  std::vector<const KernelOperand*> row_outputs_, full_outputs_;
+  std::vector<size_t> row_outputs_, full_outputs_;
 };
 
 }  // namespace

@@ -44,7 +44,7 @@ Shader scatter_rows(Writer& writer) {
   };
   const auto each_output = [&](const char* assignment, const std::string& value) {
     const Affine flat = context.add(context.scale(context.add(context.scale(z, rows), row), width), column);
-    for (const KernelOperand& output : kernel.outputs)
+    for (const size_t output : writer.all_outputs())
       writer.line(fmt::format("{} {} {};", writer.place(output, flat), assignment, value));
   };
 

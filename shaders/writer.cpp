@@ -1,10 +1,9 @@
 #include "shaders/writer.h"
 
-#include "graph/ops/glsl_helpers.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 namespace surtsey::shaders {
 
@@ -40,6 +39,20 @@ std::string glsl_constant(DType dtype, double value) {
   return f < 0 ? "(" + text + ")" : text;
 }
 
+std::string fill_in(const char* pattern, const std::vector<std::string>& operands, const char* type) {
+  std::string text;
+  for (const char* c = pattern; *c != 0; ++c) {
+    if (*c != '$') {
+      text += *c;
+    } else if (*++c == 't') {
+      text += type;
+    } else {
+      text += operands.at(size_t(*c - '0'));
+    }
+  }
+  return text;
+}
+
 Writer::Writer(const Kernel& kernel, const Graph& graph, const Target& target, std::vector<uint32_t> alignment)
     : kernel_(kernel), graph_(graph), target_(target), alignment_(std::move(alignment)) {
   frames_.emplace_back();
@@ -54,6 +67,11 @@ void Writer::open(std::string header, bool guard) {
   frames_.back().guard = guard;
 }
 
+void Writer::open_loop(const std::string& header, Unroll unroll) {
+  needs_.loop_attributes = true;
+  open((unroll == Unroll::always ? "[[unroll]] " : "[[dont_unroll]] ") + header);
+}
+
 void Writer::close() {
   Frame frame = std::move(frames_.back());
   frames_.pop_back();
@@ -65,6 +83,11 @@ void Writer::close() {
 void Writer::line(std::string text) { frames_.back().text += text + "\n"; }
 
 void Writer::global(std::string text) { globals_ += text + "\n"; }
+
+std::string Writer::helper(const char* name) {
+  needs_.helpers = true;
+  return name;
+}
 
 int Writer::hoisted(int depth) const {
   int at = int(frames_.size()) - 1;
@@ -221,23 +244,15 @@ Expression Writer::compute(uint32_t n, const Index& at) {
   if (node.op == Op::slice_update) return updated(node, at);
   ensure(op.family == Family::elementwise, "kernel {} cannot write {} into an expression", kernel_.name, op.name);
 
-  std::vector<Expression> operands;
+  std::vector<std::string> operands;
   int depth = 0;
   for (const Value& input : node.inputs) {
-    operands.push_back(value(input, at));
-    depth = std::max(depth, operands.back().depth);
+    const Expression operand = value(input, at);
+    operands.push_back(operand.text);
+    depth = std::max(depth, operand.depth);
   }
-  std::string text;
-  for (const char* c = op.glsl; *c != 0; ++c) {
-    if (*c != '$') {
-      text += *c;
-    } else if (*++c == 't') {
-      text += glsl_type(dtype);
-    } else {
-      text += operands[size_t(*c - '0')].text;
-    }
-  }
-  return emit(depth, glsl_type(dtype), text);
+  needs_.helpers |= op.calls_helpers;
+  return emit(depth, glsl_type(dtype), fill_in(op.glsl, operands, glsl_type(dtype)));
 }
 
 Expression Writer::padded(const Node& node, const Index& at) {
@@ -312,42 +327,45 @@ Expression Writer::updated(const Node& node, const Index& at) {
 
 // ---- stores ----
 
-std::vector<const KernelOperand*> Writer::all_outputs() const {
-  std::vector<const KernelOperand*> outputs;
-  for (const auto& output : kernel_.outputs) outputs.push_back(&output);
+std::vector<size_t> Writer::all_outputs() const {
+  std::vector<size_t> outputs(kernel_.outputs.size());
+  std::iota(outputs.begin(), outputs.end(), 0);
   return outputs;
 }
 
-std::string Writer::place(const KernelOperand& output, const Affine& flat) {
-  const size_t binding = kernel_.inputs.size() + size_t(&output - kernel_.outputs.data());
-  return element(binding, index(context.linearize(context.delinearize(flat, output.view.shape), output.view.strides)));
+std::string Writer::place(size_t output, const Affine& flat) {
+  const View& view = kernel_.outputs[output].view;
+  return element(binding_of(output), index(context.linearize(context.delinearize(flat, view.shape), view.strides)));
 }
 
-void Writer::store(const Affine& full, const std::vector<const KernelOperand*>& outputs) {
+void Writer::store(const Affine& full, const std::vector<size_t>& outputs) {
   std::vector<std::string> statements;
-  for (const KernelOperand* output : outputs) {
-    const size_t binding = binding_of(*output);
-    const Index at = context.delinearize(full, output->view.shape);
-    const Expression result = value(output->value, at);
-    std::string text = result.text;
-    if (output->view.dtype == DType::boolean) text += " ? 1u : 0u";
-    if (output->view.dtype == DType::f16) text = "float16_t(" + text + ")";
-    if (output->view.dtype == DType::bf16) text = "uint16_t(surtsey_bf16(" + text + "))";
-    std::string place = index(context.linearize(at, output->view.strides));
-    if (output->moved.start) {
-      const size_t lead = output->moved.start.shape().size();
-      const Expression start = value(output->moved.start, {at.begin(), at.begin() + std::ptrdiff_t(lead)});
+  for (const size_t o : outputs) {
+    const KernelOperand& output = kernel_.outputs[o];
+    const Index at = context.delinearize(full, output.view.shape);
+    std::string text = value(output.value, at).text;
+    if (output.view.dtype == DType::boolean) text += " ? 1u : 0u";
+    if (output.view.dtype == DType::f16) text = "float16_t(" + text + ")";
+    if (output.view.dtype == DType::bf16) {
+      text = "uint16_t(" + helper("surtsey_bf16") + "(" + text + "))";
+      needs_.bfloat16 = true;
+    }
+    std::string place = index(context.linearize(at, output.view.strides));
+    if (output.moved.start) {
+      const size_t lead = output.moved.start.shape().size();
+      const Expression start = value(output.moved.start, {at.begin(), at.begin() + std::ptrdiff_t(lead)});
       const std::string by =
-          fmt::format("min(uint({}), {}u) * {}u", start.text, output->moved.last, output->moved.stride);
+          fmt::format("min(uint({}), {}u) * {}u", start.text, output.moved.last, output.moved.stride);
       place += " + " + emit(start.depth, "uint", by).text;
     }
-    statements.push_back(element(binding, place) + " = " + text + ";");
+    statements.push_back(element(binding_of(o), place) + " = " + text + ";");
   }
   for (auto& statement : statements) line(std::move(statement));
 }
 
-bool Writer::pairs(const KernelOperand& output) const {
-  const size_t binding = binding_of(output);
+bool Writer::pairs(size_t o) const {
+  const size_t binding = binding_of(o);
+  const KernelOperand& output = kernel_.outputs[o];
   const View& view = output.view;
   if (!target_.stores_pairs() || binding >= alignment_.size() || alignment_[binding] % 8 != 0) return false;
   if (view.dtype != DType::f32 || output.moved.start || view.shape.empty() || view.shape.back() % 2 != 0 ||
@@ -358,23 +376,24 @@ bool Writer::pairs(const KernelOperand& output) const {
   return true;
 }
 
-std::string Writer::result(const Affine& full, const KernelOperand& output) {
+std::string Writer::result(const Affine& full, size_t o) {
+  const KernelOperand& output = kernel_.outputs[o];
   return value(output.value, context.delinearize(full, output.view.shape)).text;
 }
 
-void Writer::store_pair(const Affine& full, const KernelOperand& output, const std::string& first,
-                        const std::string& second) {
-  const std::string place = index(context.linearize(context.delinearize(full, output.view.shape), output.view.strides));
+void Writer::store_pair(const Affine& full, size_t output, const std::string& first, const std::string& second) {
+  const View& view = kernel_.outputs[output].view;
+  const std::string place = index(context.linearize(context.delinearize(full, view.shape), view.strides));
+  needs_.pairs.insert(binding_of(output));
   line(fmt::format("pairs{}.v[({}) / 2u] = packUint2x32(uvec2(floatBitsToUint({}), floatBitsToUint({})));",
                    binding_of(output), place, first, second));
 }
 
-int64_t Writer::run_of(const KernelOperand& input) const {
+int64_t Writer::run_of(size_t input) const {
   constexpr int64_t kBytes = 16;
-  const size_t binding = size_t(&input - kernel_.inputs.data());
-  const View& view = input.view;
+  const View& view = kernel_.inputs[input].view;
   const bool number = view.dtype == DType::f32 || view.dtype == DType::f16 || view.dtype == DType::bf16;
-  if (target_.addressing != Addressing::address || binding >= alignment_.size() || alignment_[binding] % kBytes != 0 ||
+  if (target_.addressing != Addressing::address || input >= alignment_.size() || alignment_[input] % kBytes != 0 ||
       !number)
     return 1;
   const int64_t run = kBytes / storage_bytes(view.dtype);
@@ -383,117 +402,16 @@ int64_t Writer::run_of(const KernelOperand& input) const {
   return run;
 }
 
-std::string Writer::load_run(const KernelOperand& input, const Index& at) {
-  const std::string place = index(context.linearize(at, input.view.strides));
-  return fmt::format("wide{}.v[({}) / {}u]", &input - kernel_.inputs.data(), place, run_of(input));
+std::string Writer::load_run(size_t input, const Index& at) {
+  const std::string place = index(context.linearize(at, kernel_.inputs[input].view.strides));
+  needs_.runs.insert(input);
+  return fmt::format("wide{}.v[({}) / {}u]", input, place, run_of(input));
 }
 
 std::string Writer::of_run(DType dtype, const std::string& run, int64_t r) {
   if (dtype == DType::f32) return fmt::format("uintBitsToFloat({}[{}])", run, r);
   if (dtype == DType::f16) return fmt::format("unpackHalf2x16({}[{}])[{}]", run, r / 2, r % 2);
   return fmt::format("uintBitsToFloat({}[{}] {})", run, r / 2, r % 2 == 0 ? "<< 16" : "& 0xffff0000u");
-}
-
-// ---- the file ----
-
-Shader Writer::finish(uint32_t workgroups, uint32_t local_size, uint32_t subgroup_size) {
-  ensure(frames_.size() == 1, "kernel {} has an open block", kernel_.name);
-  const size_t bindings = kernel_.inputs.size() + kernel_.outputs.size();
-  ensure(bindings <= kMaxBindings, "kernel {} has {} bindings", kernel_.name, bindings);
-  const bool address = target_.addressing == Addressing::address;
-  const std::string& body = frames_[0].text;
-
-  const auto storage = [](DType dtype) {
-    switch (dtype) {
-      case DType::f32:
-        return "float";
-      case DType::i32:
-        return "int";
-      case DType::f16:
-        return "float16_t";
-      case DType::bf16:
-        return "uint16_t";
-      default:
-        return "uint";
-    }
-  };
-  const auto operand = [&](size_t i) -> const View& {
-    return i < kernel_.inputs.size() ? kernel_.inputs[i].view : kernel_.outputs[i - kernel_.inputs.size()].view;
-  };
-  bool half = false;
-  for (size_t i = 0; i < bindings; ++i) half |= storage_bytes(operand(i).dtype) == 2;
-
-  std::string text = "#version 460\n";
-  if (address)
-    text += "#extension GL_EXT_buffer_reference : require\n#extension GL_EXT_buffer_reference_uvec2 : require\n";
-  if (half) text += "#extension GL_EXT_shader_16bit_storage : require\n";
-  const bool paired = body.find("packUint2x32") != std::string::npos;
-  const bool wide = body.find("wide") != std::string::npos;
-  if (paired) text += "#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require\n";
-  if (body.find("coopMat") != std::string::npos)
-    text +=
-        "#extension GL_NV_cooperative_matrix : require\n#extension GL_KHR_memory_scope_semantics : require\n"
-        "#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require\n";
-  if (subgroup_size != 0)
-    text += "#extension GL_KHR_shader_subgroup_basic : require\n#extension GL_KHR_shader_subgroup_ballot : require\n";
-  if (body.find("[[") != std::string::npos) text += "#extension GL_EXT_control_flow_attributes : require\n";
-  text += fmt::format("layout(local_size_x = {}) in;\n", local_size);
-  if (address) {
-    std::vector<std::string> seen;
-    for (size_t i = 0; i < bindings; ++i) {
-      for (const bool writes : {false, true}) {
-        if (writes != (i >= kernel_.inputs.size())) continue;
-        const std::string type = fmt::format("{}_{}", writes ? "out" : "in", storage(operand(i).dtype));
-        if (std::find(seen.begin(), seen.end(), type) != seen.end()) continue;
-        seen.push_back(type);
-        text +=
-            fmt::format("layout(buffer_reference, std430, buffer_reference_align = {}) {}buffer {} {{ {} v[]; }};\n",
-                        storage_bytes(operand(i).dtype), writes ? "" : "readonly ", type, storage(operand(i).dtype));
-      }
-    }
-    if (paired)
-      text += "layout(buffer_reference, std430, buffer_reference_align = 8) buffer out_pairs { uint64_t v[]; };\n";
-    if (wide)
-      text += "layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer in_wide { uvec4 v[]; };\n";
-    text += fmt::format(
-        "layout(push_constant) uniform Arguments {{ uvec2 address[{}]; uint base; uint reserved; }} arguments;\n",
-        kMaxBindings);
-  } else {
-    for (size_t i = 0; i < bindings; ++i)
-      text += fmt::format("layout(std430, set = 0, binding = {}) {}buffer B{} {{ {} v[]; }} b{};\n", i,
-                          i < kernel_.inputs.size() ? "readonly " : "", i, storage(operand(i).dtype), i);
-    text += fmt::format(
-        "layout(push_constant) uniform Arguments {{ uint first[{}]; uint base; uint reserved; }} arguments;\n",
-        kMaxBindings);
-  }
-  if (body.find("surtsey_") != std::string::npos) text += kGlslHelpers;
-  if (body.find("surtsey_bf16") != std::string::npos)
-    text +=
-        "// Round to nearest even; NaN stays NaN.\n"
-        "uint surtsey_bf16(float x) {\n  uint bits = floatBitsToUint(x);\n"
-        "  if ((bits & 0x7fffffffu) > 0x7f800000u) return (bits >> 16) | 0x40u;\n"
-        "  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;\n}\n";
-  text += globals_ + "void main() {\n";
-  if (address)
-    for (size_t i = 0; i < bindings; ++i) {
-      const std::string type =
-          fmt::format("{}_{}", i < kernel_.inputs.size() ? "in" : "out", storage(operand(i).dtype));
-      text += fmt::format("{} b{} = {}(arguments.address[{}]);\n", type, i, type, i);
-      if (body.find(fmt::format("wide{}.v", i)) != std::string::npos)
-        text += fmt::format("in_wide wide{0} = in_wide(arguments.address[{0}]);\n", i);
-      if (body.find(fmt::format("pairs{}.v", i)) != std::string::npos)
-        text += fmt::format("out_pairs pairs{0} = out_pairs(arguments.address[{0}]);\n", i);
-    }
-  text += "uint group = gl_WorkGroupID.x + arguments.base;\n" + body + "}\n";
-
-  Shader shader;
-  shader.name = kernel_.name;
-  shader.glsl = std::move(text);
-  shader.workgroups = workgroups;
-  shader.local_size = local_size;
-  shader.bindings = uint32_t(bindings);
-  shader.subgroup_size = subgroup_size;
-  return shader;
 }
 
 }  // namespace surtsey::shaders

@@ -8,6 +8,7 @@
 #include "shaders/shader.h"
 
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,8 @@ struct Expression {
   int depth = 0;
 };
 
+// Inputs and outputs of the kernel are named by their place in Kernel::inputs and Kernel::outputs; the binding of an
+// output is that after all inputs.
 class Writer {
  public:
   // alignment: by binding, the bytes at whose multiples it begins wherever the kernel is dispatched (at most 16);
@@ -29,18 +32,26 @@ class Writer {
 
   graph::IndexContext context;
 
-  // A nested block `header { ... }`. Nothing is moved out of a guard: what stands inside may be illegal to load
-  // outside.
+  // A nested block `header { ... }`. Values go into the outermost block that their index allows, but never out of a
+  // guard: a load that it protects may be illegal before it.
   void open(std::string header, bool guard = false);
+  // The same for a loop that the driver shall write out, or shall not.
+  enum class Unroll : uint8_t { always, never };
+  void open_loop(const std::string& header, Unroll unroll);
   void close();
   void line(std::string text);
   int depth() const { return int(frames_.size()) - 1; }
   // Goes to the top of the file, once: shared arrays.
   void global(std::string text);
+  // The name of a function of graph/ops/glsl_helpers.h, to be called in what is written next.
+  std::string helper(const char* name);
+  // Cooperative matrices are in what is written next.
+  void use_cooperative_matrices() { needs_.cooperative_matrices = true; }
 
-  // The variable's name is defined from here on in the current frame; constants are let through.
+  // An index variable must have a value before an index that contains it is written. declare(): it has one from here on
+  // in the current frame, as the header of the loop says. define(): it is this text there. A variable of extent 1 is
+  // the constant 0 everywhere (IndexContext::variable) and both pass over it.
   void declare(const graph::Affine& variable);
-  // The variable is this expression here.
   void define(const graph::Affine& variable, const std::string& text);
 
   std::string index(const graph::Affine& affine);
@@ -56,24 +67,22 @@ class Writer {
 
   // Where the element with this flat index in the value lies in an output: for kernels that write a value in several
   // steps.
-  std::string place(const graph::KernelOperand& output, const graph::Affine& flat);
-  // Writes these outputs (all where empty) at the element whose flat index is `full`; all values are computed before
-  // the first store.
-  void store(const graph::Affine& full, const std::vector<const graph::KernelOperand*>& outputs);
-  std::vector<const graph::KernelOperand*> all_outputs() const;
+  std::string place(size_t output, const graph::Affine& flat);
+  // Writes these outputs at the element whose flat index is `full`; all values are computed before the first store.
+  void store(const graph::Affine& full, const std::vector<size_t>& outputs);
+  std::vector<size_t> all_outputs() const;
   // Whether the elements of an output at an even flat index and the next one may be stored as one word, which lavapipe
   // does in the time of one: its stores are scatters, lane by lane.
-  bool pairs(const graph::KernelOperand& output) const;
+  bool pairs(size_t output) const;
   // The output's value at the flat index, and both of a pair into memory.
-  std::string result(const graph::Affine& full, const graph::KernelOperand& output);
-  void store_pair(const graph::Affine& full, const graph::KernelOperand& output, const std::string& first,
-                  const std::string& second);
+  std::string result(const graph::Affine& full, size_t output);
+  void store_pair(const graph::Affine& full, size_t output, const std::string& first, const std::string& second);
 
   // How many elements of an input that lie side by side one load of 16 bytes may bring, from multiples of that number
   // on; else 1.
-  int64_t run_of(const graph::KernelOperand& input) const;
+  int64_t run_of(size_t input) const;
   // The uvec4 that holds the run of an input's elements which begins at this index, and element r of one such.
-  std::string load_run(const graph::KernelOperand& input, const graph::Index& at);
+  std::string load_run(size_t input, const graph::Index& at);
   static std::string of_run(graph::DType dtype, const std::string& run, int64_t r);
 
   Shader finish(uint32_t workgroups, uint32_t local_size, uint32_t subgroup_size = 0);
@@ -92,6 +101,15 @@ class Writer {
     std::vector<uint32_t> bound;              // nodes bound here
   };
 
+  // What the text needs beyond the core of GLSL, recorded as it is written; finish() declares it.
+  struct Needs {
+    bool helpers = false;
+    bool bfloat16 = false;  // rounding to it
+    bool loop_attributes = false;
+    bool cooperative_matrices = false;
+    std::set<size_t> pairs, runs;  // bindings that are stored by pairs, or loaded by runs of 16 bytes
+  };
+
   int variable_depth(uint32_t variable);  // defines derived variables on the way
   int affine_depth(const graph::Affine& affine);
   std::string terms(const graph::Affine& affine) const;
@@ -105,9 +123,17 @@ class Writer {
   Expression gathered(const graph::Node& node, const graph::Index& at);
   Expression updated(const graph::Node& node, const graph::Index& at);
   std::string element(size_t binding, const std::string& at) const;
-  size_t binding_of(const graph::KernelOperand& output) const {
-    return kernel_.inputs.size() + size_t(&output - kernel_.outputs.data());
-  }
+  size_t binding_of(size_t output) const { return kernel_.inputs.size() + output; }
+
+  // ---- parts of the file ----
+  size_t bindings() const { return kernel_.inputs.size() + kernel_.outputs.size(); }
+  bool is_input(size_t binding) const { return binding < kernel_.inputs.size(); }
+  graph::DType stored_dtype(size_t binding) const;
+  bool addressed() const { return target_.addressing == graph::Addressing::address; }
+  std::string reference_type(size_t binding) const;
+  std::string extensions(bool subgroups) const;
+  std::string buffers() const;
+  std::string references() const;
 
   const graph::Kernel& kernel_;
   const graph::Graph& graph_;
@@ -118,10 +144,13 @@ class Writer {
   std::map<uint32_t, std::vector<Expression>> bound_;
   std::map<uint32_t, size_t> inputs_;  // node -> binding
   std::string globals_;
+  Needs needs_;
   uint32_t names_ = 0;
 };
 
 const char* glsl_type(graph::DType dtype);  // what arithmetic is done in
 std::string glsl_constant(graph::DType dtype, double value);
+// A row's OpDef::glsl with these operands for $0, $1, .. and this type for $t.
+std::string fill_in(const char* pattern, const std::vector<std::string>& operands, const char* type = "");
 
 }  // namespace surtsey::shaders

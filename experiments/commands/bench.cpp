@@ -92,16 +92,16 @@ std::vector<std::string> model_columns() {
   return {"device", "parameters", "vocab_size", "block_size", "n_layer", "n_embd", "n_head", "batch_size", "members"};
 }
 
-uint64_t time_runs(engine::Session& session, const std::string& program, uint32_t runs) {
+uint64_t time_runs(engine::SessionProgram program, uint32_t runs) {
   const auto start = std::chrono::steady_clock::now();
-  session.run(program, runs);
+  program.run(runs);
   const std::chrono::nanoseconds spent = std::chrono::steady_clock::now() - start;
   return uint64_t(spent.count()) / runs;
 }
 
-uint32_t runs_per_sample(engine::Session& session, const std::string& program) {
+uint32_t runs_per_sample(engine::SessionProgram program) {
   constexpr uint64_t kSampleNs = 20'000'000;
-  const uint64_t once = std::max<uint64_t>(1, std::min(time_runs(session, program, 1), time_runs(session, program, 1)));
+  const uint64_t once = std::max<uint64_t>(1, std::min(time_runs(program, 1), time_runs(program, 1)));
   return uint32_t(std::clamp<uint64_t>(kSampleNs / once, 1, 1024));
 }
 

@@ -35,8 +35,8 @@ engine::SessionOptions session_options(const engine::Device& device, const Bench
 
 // How many runs make a sample long enough that handing it over does not count, and the nanoseconds
 // that one of so many takes.
-uint32_t runs_per_sample(engine::Session& session, const std::string& program);
-uint64_t time_runs(engine::Session& session, const std::string& program, uint32_t runs);
+uint32_t runs_per_sample(engine::SessionProgram program);
+uint64_t time_runs(engine::SessionProgram program, uint32_t runs);
 
 // automatic, lane_broadcast, shared_tile or cooperative from its name, empty for automatic; UserError.
 graph::MatmulVariant matmul_variant(const std::string& name);

@@ -39,25 +39,26 @@ graph::Program attention_program(const Case& c) {
 class Candidate {
  public:
   Candidate(engine::Device& device, const Case& c, const BenchOptions& options, AttentionVariant variant)
-      : session_(device, with_variant(device, options, variant)), program_(attention_program(c)) {
-    session_.add_program("attention", program_);
+      : session_(device, with_variant(device, options, variant)),
+        program_(attention_program(c)),
+        attention_(session_.add_program("attention", program_)) {
     session_.allocate();
     uint32_t seed = 1;
     for (const char* name : {"q", "k", "v", "weights"}) {
       if (!session_.has_state(name)) continue;
       session_.write(name, graph::HostTensor::random(session_.state_type(name), -1, 1, seed++));
     }
-    session_.run("attention");
+    attention_.run();
   }
 
-  uint32_t runs() { return runs_per_sample(session_, "attention"); }
-  uint64_t timed(uint32_t runs) { return time_runs(session_, "attention", runs); }
+  uint32_t runs() { return runs_per_sample(attention_); }
+  uint64_t timed(uint32_t runs) { return time_runs(attention_, runs); }
 
   // A fast wrong kernel is no result.
   void check_equal(Candidate& other) {
     for (const auto& [name, value] : program_.outputs) {
-      const std::vector<float> mine = session_.read_output_floats("attention", name);
-      const std::vector<float> theirs = other.session_.read_output_floats("attention", name);
+      const std::vector<float> mine = attention_.read_floats(name);
+      const std::vector<float> theirs = other.attention_.read_floats(name);
       for (size_t i = 0; i < mine.size(); ++i) {
         ensure(std::abs(mine[i] - theirs[i]) <= 1e-4f * (1 + std::abs(theirs[i])),
                "attention: element {} of {} is {} in one kernel, {} by its primitives", i, name, mine[i], theirs[i]);
@@ -65,7 +66,7 @@ class Candidate {
     }
   }
 
-  const graph::Plan& plan() { return session_.plan("attention"); }
+  const graph::Plan& plan() { return attention_.plan(); }
   uint64_t arena_bytes() { return session_.arena_bytes(); }
 
  private:
@@ -78,6 +79,7 @@ class Candidate {
 
   engine::Session session_;
   graph::Program program_;
+  engine::SessionProgram attention_;
 };
 
 Record measure(engine::Device& device, const Case& c, const BenchOptions& options) {

@@ -10,18 +10,19 @@ namespace {
 Record measure(engine::Device& device, const BenchModel& benched, const BenchForwardOptions& options) {
   const Model model = benched.model();
   engine::Session session(device, session_options(device, options.bench));
-  session.add_program("forward", forward_program(model, benched.batch_size, size_t(benched.members)));
+  const engine::SessionProgram forward =
+      session.add_program("forward", forward_program(model, benched.batch_size, size_t(benched.members)));
   session.allocate();
   write_models(session, model, benched.train().members);
   write_uniform_tokens(session, benched.config, benched.train().members.front().seed);
   const auto samples = take_samples(options.bench.warmup, options.bench.repetitions, [&] {
     const auto start = std::chrono::steady_clock::now();
-    session.run("forward");
+    forward.run();
     const std::chrono::nanoseconds spent = std::chrono::steady_clock::now() - start;
     return uint64_t(spent.count());
   });
 
-  const graph::Plan& plan = session.plan("forward");
+  const graph::Plan& plan = forward.plan();
   Record record;
   record["test"] = "forward";
   record["device"] = device.info().name;
@@ -37,7 +38,7 @@ Record measure(engine::Device& device, const BenchModel& benched, const BenchFor
   record["tokens_per_second"] = tokens / median_ns * 1e9;
   record["gflops"] = double(plan.matmul_flops) / median_ns;
   if (options.profile) {
-    fmt::print(stderr, "{}", engine::print(engine::by_kernel(session.profile("forward"))));
+    fmt::print(stderr, "{}", engine::print(engine::by_kernel(plan, forward.run_timed(engine::TimingMode::isolated))));
   }
   return record;
 }

@@ -9,9 +9,9 @@
 namespace surtsey::experiments::commands {
 namespace {
 
-uint64_t run_for(engine::Session& session, const char* program, int64_t steps) {
+uint64_t run_for(engine::SessionProgram program, int64_t steps) {
   const auto start = std::chrono::steady_clock::now();
-  if (steps > 0) session.run(program, uint32_t(steps));
+  if (steps > 0) program.run(uint32_t(steps));
   const std::chrono::nanoseconds spent = std::chrono::steady_clock::now() - start;
   return uint64_t(spent.count());
 }
@@ -38,12 +38,13 @@ Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt
 
   // The last token of the prompt is read by the first replay of decode.
   const int64_t read = prompt - 1;
+  const engine::SessionProgram prefill_program = session.program("prefill"), decode_program = session.program("decode");
   std::vector<uint64_t> prefill, decode;
   const auto samples = take_samples(options.bench.warmup, options.bench.repetitions, [&] {
     session.write("decode.filled", std::vector<uint32_t>{0});
     session.write("decode.position", std::vector<uint32_t>{uint32_t(prompt)});
-    prefill.push_back(run_for(session, "prefill", read > 0 ? 1 : 0));
-    decode.push_back(run_for(session, "decode", new_tokens));
+    prefill.push_back(run_for(prefill_program, read > 0 ? 1 : 0));
+    decode.push_back(run_for(decode_program, new_tokens));
     return prefill.back() + decode.back();
   });
   for (auto* list : {&prefill, &decode}) {
@@ -57,8 +58,8 @@ Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt
   add_model(record, benched, model.parameter_count());
   record["prompt_length"] = prompt;
   record["new_tokens"] = new_tokens;
-  record["prefill_dispatches"] = session.plan("prefill").dispatches.size();
-  record["decode_dispatches"] = session.plan("decode").dispatches.size();
+  record["prefill_dispatches"] = prefill_program.plan().dispatches.size();
+  record["decode_dispatches"] = decode_program.plan().dispatches.size();
   record["arena_bytes"] = session.arena_bytes();
   add_samples(record, samples);
   const auto rate = [&](int64_t count, double ns) { return double(benched.members * config.rows * count) / ns * 1e9; };
@@ -67,7 +68,9 @@ Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt
   record["prefill_tokens_per_second"] = read > 0 ? rate(read, median(prefill)) : 0;
   record["decode_tokens_per_second"] = rate(new_tokens, median(decode));
   if (options.profile) {
-    fmt::print(stderr, "{}", engine::print(engine::by_kernel(session.profile("decode"))));
+    fmt::print(stderr, "{}",
+               engine::print(
+                   engine::by_kernel(decode_program.plan(), decode_program.run_timed(engine::TimingMode::isolated))));
   }
   return record;
 }

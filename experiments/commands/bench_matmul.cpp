@@ -46,7 +46,7 @@ void check_product(const graph::MatmulShape& shape, const HostTensor& a, const H
 Record measure(engine::Device& device, const graph::MatmulShape& c, const std::string& layout, const std::string& dtype,
                const BenchOptions& options) {
   engine::Session session(device, session_options(device, options));
-  session.add_program("matmul", product_program(c, parse_dtype(dtype)));
+  const engine::SessionProgram matmul = session.add_program("matmul", product_program(c, parse_dtype(dtype)));
   session.allocate();
   HostTensor a = HostTensor::random(session.state_type("a"), -1, 1, 1);
   HostTensor b = HostTensor::random(session.state_type("b"), -1, 1, 2);
@@ -54,10 +54,10 @@ Record measure(engine::Device& device, const graph::MatmulShape& c, const std::s
   b.round_to_storage();
   session.write("a", a);
   session.write("b", b);
-  session.run("matmul");
-  check_product(c, a, b, session.read_output_floats("matmul", "c"));
+  matmul.run();
+  check_product(c, a, b, matmul.read_floats("c"));
 
-  const uint32_t runs = runs_per_sample(session, "matmul");
+  const uint32_t runs = runs_per_sample(matmul);
   Record record;
   record["test"] = "matmul";
   record["device"] = device.info().name;
@@ -65,14 +65,13 @@ Record measure(engine::Device& device, const graph::MatmulShape& c, const std::s
   record["n"] = c.n;
   record["k"] = c.k;
   record["layout"] = layout;
-  record["kernel"] = session.plan("matmul").kernels[0].name;
+  const graph::Plan& plan = matmul.plan();
+  record["kernel"] = plan.kernels[0].name;
   record["dtype"] = dtype;
-  const graph::Plan& plan = session.plan("matmul");
   record["variant"] =
       graph::name(shaders::matmul_shape(plan.kernels[0], *plan.program.graph, session.target()).variant);
   record["runs_per_sample"] = runs;
-  add_samples(record,
-              take_samples(options.warmup, options.repetitions, [&] { return time_runs(session, "matmul", runs); }));
+  add_samples(record, take_samples(options.warmup, options.repetitions, [&] { return time_runs(matmul, runs); }));
   record["gflops"] = 2.0 * double(c.m) * double(c.n) * double(c.k) / record.number("median_ns");
   return record;
 }

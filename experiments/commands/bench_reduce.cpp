@@ -81,7 +81,7 @@ uint64_t bytes_of(const graph::Type& type) {
 Record measure(engine::Device& device, const Case& c, int64_t vocab_size, const BenchOptions& options) {
   const graph::Program program = reduction(c, vocab_size);
   engine::Session session(device, session_options(device, options));
-  session.add_program("reduce", program);
+  const engine::SessionProgram reduce = session.add_program("reduce", program);
   session.allocate();
   graph::State state;
   uint64_t bytes = 0;
@@ -97,11 +97,11 @@ Record measure(engine::Device& device, const Case& c, int64_t vocab_size, const 
     state.emplace(name, std::move(values));
     bytes += bytes_of(type);
   }
-  session.run("reduce");
+  reduce.run();
   // A fast wrong kernel is no result.
   for (const auto& [name, expected] : graph::interpret(program, state)) {
     bytes += bytes_of(expected.type);
-    const std::vector<float> result = session.read_output_floats("reduce", name);
+    const std::vector<float> result = reduce.read_floats(name);
     double largest = 0;
     for (const double value : expected.values) largest = std::max(largest, std::abs(value));
     for (size_t i = 0; i < result.size(); ++i) {
@@ -110,7 +110,7 @@ Record measure(engine::Device& device, const Case& c, int64_t vocab_size, const 
     }
   }
 
-  const uint32_t runs = runs_per_sample(session, "reduce");
+  const uint32_t runs = runs_per_sample(reduce);
   Record record;
   record["test"] = "reduce";
   record["device"] = device.info().name;
@@ -120,13 +120,12 @@ Record measure(engine::Device& device, const Case& c, int64_t vocab_size, const 
   if (c.op == "embedding") record["vocab_size"] = vocab_size;
   record["pass"] = c.backward ? "backward" : "forward";
   record["runs_per_sample"] = runs;
-  add_samples(record,
-              take_samples(options.warmup, options.repetitions, [&] { return time_runs(session, "reduce", runs); }));
+  add_samples(record, take_samples(options.warmup, options.repetitions, [&] { return time_runs(reduce, runs); }));
   const double median_ns = record.number("median_ns");
   record["bytes"] = bytes;
   record["gbs"] = double(bytes) / median_ns;
-  record["dispatches"] = session.plan("reduce").dispatches.size();
-  record["planned_bytes"] = session.plan("reduce").bytes;
+  record["dispatches"] = reduce.plan().dispatches.size();
+  record["planned_bytes"] = reduce.plan().bytes;
   return record;
 }
 

@@ -55,17 +55,17 @@ Startup start_up(engine::Device& device, const BenchModel& benched, const BenchO
   engine::SessionOptions session_settings = session_options(device, options);
   session_settings.cache = cache;
   engine::Session session(device, session_settings);
-  session.add_program("train", program, compile_options(train, "train"));
+  const engine::SessionProgram step = session.add_program("train", program, compile_options(train, "train"));
   const auto allocation = Clock::now();
   session.allocate();
   result.allocate_ms = ms_since(allocation);
   result.total_ns = uint64_t(std::chrono::nanoseconds(Clock::now() - begin).count());
-  const engine::ProgramStatistics& statistics = session.statistics("train");
+  const engine::ProgramStatistics& statistics = step.statistics();
   result.compile_ms = statistics.compile_ms;
   result.emit_ms = statistics.emit_ms;
   result.spirv_ms = statistics.spirv.milliseconds;
   result.pipeline_ms = statistics.pipeline_ms;
-  result.dispatches = session.plan("train").dispatches.size();
+  result.dispatches = step.plan().dispatches.size();
   result.shaders_compiled = statistics.spirv.compiled;
   return result;
 }

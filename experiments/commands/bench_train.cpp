@@ -18,11 +18,12 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
   add_train_programs(session, model, train);
   session.allocate();
   write_uniform_start(session, model, train);
+  const engine::SessionProgram program = session.program("train");
 
   const auto steps = uint32_t(options.steps);
   const auto samples = take_samples(options.bench.warmup, options.bench.repetitions, [&] {
     const auto start = std::chrono::steady_clock::now();
-    session.run("train", steps);
+    program.run(steps);
     const std::chrono::nanoseconds spent = std::chrono::steady_clock::now() - start;
     return uint64_t(spent.count()) / steps;
   });
@@ -32,7 +33,7 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
   check(std::all_of(skipped.begin(), skipped.end(), [&](uint32_t n) { return n <= most; }),
         "the benchmark's model diverged: steps were skipped");
 
-  const graph::Plan& plan = session.plan("train");
+  const graph::Plan& plan = program.plan();
   Record record;
   record["test"] = "train";
   record["device"] = device.info().name;
@@ -44,11 +45,11 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
   record["barriers"] = plan.barriers.size();
   record["flops"] = plan.flops;
   record["matmul_flops"] = plan.matmul_flops;
-  record["host_ns_per_submission"] = session.host_ns_per_submission("train");
-  record["submissions"] = session.submissions("train");
+  record["host_ns_per_submission"] = program.host_ns_per_submission();
+  record["submissions"] = program.submissions();
   record["steps"] = steps * uint64_t(options.bench.warmup + options.bench.repetitions);
   record["arena_bytes"] = session.arena_bytes();
-  record["loss"] = session.read_output_floats("train", "loss");
+  record["loss"] = program.read_floats("loss");
   add_samples(record, samples);
   const double median_ns = record.number("median_ns");
   const auto tokens = double(benched.members * benched.batch_size * benched.config.block_size);

@@ -47,7 +47,8 @@ void profile(const ProfileCommandOptions& options) {
   add_train_programs(session, step.model, step.train);
   session.allocate();
   write_uniform_start(session, step.model, step.train);
-  run_profile(session, "train", shape_of(step.model, step.train), json_text(step.model.config()), request);
+  run_profile(session, session.program("train"), shape_of(step.model, step.train), json_text(step.model.config()),
+              request);
 }
 
 }  // namespace surtsey::experiments::commands

@@ -177,15 +177,16 @@ std::vector<ContextRegression::Batch> ContextRegression::run_batches(engine::Ses
   const int64_t sequences =
       std::string_view(program) == kValidation ? options_.validation_sequences : options_.test_sequences;
   const int64_t rows = options_.evaluation_rows;
+  const engine::SessionProgram measured = session.program(program);
   session.write(kSeed, std::vector<uint32_t>{seed});
   std::vector<Batch> batches;
   for (int64_t first = 0; first < sequences; first += rows) {
     if (interrupted()) throw Interrupted("interrupted during the evaluation of a regression");
     session.write(kStep, std::vector<uint32_t>{static_cast<uint32_t>(first / rows)});
-    session.run(program);
+    measured.run();
     Batch& batch = batches.emplace_back();
     const auto doubles = [&](const char* name) {
-      const std::vector<float> values = session.read_output_floats(program, name);
+      const std::vector<float> values = measured.read_floats(name);
       return std::vector<double>(values.begin(), values.end());
     };
     batch.x = doubles("x");

@@ -50,14 +50,15 @@ Program measure_program(const LinearRegression& data, const Model& model, const 
 // all members.
 std::map<std::string, std::vector<std::vector<double>>> run_batches(engine::Session& session, const char* program,
                                                                     size_t members, uint32_t seed, int64_t batches) {
+  const engine::SessionProgram measured = session.program(program);
   session.write(kSeed, std::vector<uint32_t>{seed});
   std::map<std::string, std::vector<std::vector<double>>> outputs;
   for (int64_t batch = 0; batch < batches; ++batch) {
     if (interrupted()) throw Interrupted("interrupted during the evaluation of a regression");
     session.write(kStep, std::vector<uint32_t>{static_cast<uint32_t>(batch)});
-    session.run(program);
+    measured.run();
     for (const char* name : {"loss", "gradient_step_loss", "product", "square", "step_square"}) {
-      const std::vector<float> values = session.read_output_floats(program, name);
+      const std::vector<float> values = measured.read_floats(name);
       ensure(values.size() == members || values.size() == 1, "[regression] {} values of {} models", values.size(),
              members);
       auto& lists = outputs[name];

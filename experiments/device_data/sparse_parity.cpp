@@ -152,22 +152,24 @@ void SparseParity::add_programs(engine::Session& session, const Model& model, si
 
 std::vector<double> SparseParity::validation_loss(engine::Session& session, size_t members, uint32_t seed) const {
   session.write(kSeed, std::vector<uint32_t>{seed});
-  session.run(kValidation);
-  const std::vector<float> losses = session.read_output_floats(kValidation, "loss");
+  const engine::SessionProgram validation = session.program(kValidation);
+  validation.run();
+  const std::vector<float> losses = validation.read_floats("loss");
   ensure(losses.size() == members, "[parity] {} losses of {} models", losses.size(), members);
   return {losses.begin(), losses.end()};
 }
 
 std::vector<std::vector<Measure>> SparseParity::measure(engine::Session& session, size_t members, uint32_t seed) const {
   session.write(kSeed, std::vector<uint32_t>{seed});
+  const engine::SessionProgram test = session.program(kTest);
   std::vector<std::vector<Measure>> all(members);
   std::vector<double> loss(members, 0), variance(members, 0);
   for (int32_t task = 0; task < options_.tasks; ++task) {
     if (interrupted()) throw Interrupted("interrupted during the test of a parity");
     session.write(kTask, std::vector<uint32_t>{static_cast<uint32_t>(task)});
-    session.run(kTest);
-    const auto read = [&](const char* output) { return session.read_output_floats(kTest, output); };
-    const std::vector<float> right = read("right"), losses = read("loss"), squares = read("loss_square");
+    test.run();
+    const std::vector<float> right = test.read_floats("right"), losses = test.read_floats("loss"),
+                             squares = test.read_floats("loss_square");
     for (size_t e = 0; e < members; ++e) {
       const double error = standard_error_of(losses[e], squares[e], options_.items);
       all[e].push_back({fmt::format("accuracy {}", task), right[e],

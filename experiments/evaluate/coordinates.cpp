@@ -40,16 +40,17 @@ std::vector<std::vector<double>> coordinates_after(engine::Device& device, const
   engine::Session session(device, {.quiet = true});
   Trainer trainer(session, model, config, source);
   const size_t members = config.members.size();
-  session.add_program("coordinates", for_members(coordinate_program(model, rows, source.block_size()), members));
+  const engine::SessionProgram coordinates =
+      session.add_program("coordinates", for_members(coordinate_program(model, rows, source.block_size()), members));
   session.allocate();
   trainer.initialise();
   if (steps > 0) trainer.run({.until = steps});
   const tasks::Batch batch = source.sample(tasks::Split::kValidation, 0, 0, rows);
   session.write("coordinates.tokens", std::vector<uint32_t>(batch.tokens.begin(), batch.tokens.end()));
-  session.run("coordinates");
+  coordinates.run();
   std::vector<std::vector<double>> result(members);
   for (const std::string& name : coordinate_names(model.config())) {
-    const std::vector<float> values = session.read_output_floats("coordinates", name);
+    const std::vector<float> values = coordinates.read_floats(name);
     for (size_t e = 0; e < members; ++e) result[e].push_back(values[e]);
   }
   return result;

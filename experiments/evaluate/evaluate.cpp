@@ -52,7 +52,7 @@ Evaluator::Evaluator(engine::Session& session, const Model& model, size_t member
       rows_(static_cast<size_t>(rows)),
       block_(static_cast<size_t>(block)) {
   check(rows > 0 && block > 0, "[evaluate] {} rows of {} tokens", rows, block);
-  session_.add_program("evaluate", for_members(evaluate_program(model, rows, block), members));
+  program_ = session_.add_program("evaluate", for_members(evaluate_program(model, rows, block), members));
 }
 
 LossResult Evaluator::loss(const tasks::Batch& batch) {
@@ -77,9 +77,9 @@ LossResult Evaluator::loss(const tasks::Batch& batch) {
     session_.write("evaluate.tokens", tokens);
     session_.write("evaluate.targets", targets);
     session_.write("evaluate.weights", weights);
-    session_.run("evaluate");
-    const std::vector<float> nll = session_.read_output_floats("evaluate", "nll");
-    const std::vector<float> hits = session_.read_output_floats("evaluate", "right");
+    program_.run();
+    const std::vector<float> nll = program_.read_floats("nll");
+    const std::vector<float> hits = program_.read_floats("right");
     for (size_t at = 0; at < weights.size(); ++at) weight[at % block_] += weights[at];
     for (size_t e = 0; e < members_; ++e) {
       for (size_t n = 0; n < chunk; ++n) result.nll[e].push_back(nll[e * rows_ + n]);

@@ -77,6 +77,7 @@ class Evaluator {
 
  private:
   engine::Session& session_;
+  engine::SessionProgram program_;
   Decoder decoder_;
   size_t members_;
   size_t rows_;

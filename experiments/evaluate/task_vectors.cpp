@@ -46,7 +46,7 @@ class Prompts {
  public:
   Prompts(engine::Session& session, size_t members, const std::vector<TaskVectors::Pair>& pairs, bool few_shot,
           int32_t block, int32_t padding)
-      : session_(session), members_(members), pairs_(pairs), few_shot_(few_shot) {
+      : session_(session), program_(session.program(kProgram)), members_(members), pairs_(pairs), few_shot_(few_shot) {
     for (const TaskVectors::Pair& pair : pairs) {
       std::vector<int32_t> row = few_shot ? pair.few_shot : pair.zero_shot;
       position_ = static_cast<uint32_t>(row.size() - 1);
@@ -61,8 +61,8 @@ class Prompts {
     session_.write(kPosition, std::vector<uint32_t>{position_});
     session_.write("patch.position", std::vector<uint32_t>{position_});
     session_.write("patch.depth", std::vector<uint32_t>{depth});
-    session_.run(kProgram);
-    const std::vector<uint32_t> answers = session_.read_output_words(kProgram, "answer");
+    program_.run();
+    const std::vector<uint32_t> answers = program_.read_words("answer");
     std::vector<int64_t> right(members_, 0);
     for (size_t e = 0; e < members_; ++e) {
       for (size_t n = 0; n < pairs_.size(); ++n) {
@@ -75,6 +75,7 @@ class Prompts {
 
  private:
   engine::Session& session_;
+  engine::SessionProgram program_;
   size_t members_;
   const std::vector<TaskVectors::Pair>& pairs_;
   bool few_shot_;
@@ -145,7 +146,7 @@ std::vector<std::vector<Measure>> TaskVectors::measure(engine::Session& session,
   add("few_shot", prompts(true).run(kNoPatch));
   std::vector<std::vector<float>> vectors;  // [depth]: [E, N, C]
   for (int32_t depth = 0; depth <= layers_; ++depth) {
-    vectors.push_back(session.read_output_floats(kProgram, fmt::format("residual.{}", depth)));
+    vectors.push_back(session.program(kProgram).read_floats(fmt::format("residual.{}", depth)));
   }
   Prompts zero_shot = prompts(false);
   add("zero_shot", zero_shot.run(kNoPatch));

@@ -119,10 +119,12 @@ Decoder::Decoder(engine::Session& session, const Model& model, size_t members, D
   check_decodes(model, config);
   if (model.config().architecture == Architecture::encoder_decoder) {
     source_length_ = size_t(model.config().source_length());
-    session_.add_program("encode", for_members(encode_program(model, config), members, decode_member_state()));
+    encode_ =
+        session_.add_program("encode", for_members(encode_program(model, config), members, decode_member_state()));
   }
-  session_.add_program("prefill", for_members(prefill_program(model, config), members, decode_member_state()));
-  session_.add_program("decode", for_members(decode_program(model, config), members, decode_member_state()));
+  prefill_ =
+      session_.add_program("prefill", for_members(prefill_program(model, config), members, decode_member_state()));
+  decode_ = session_.add_program("decode", for_members(decode_program(model, config), members, decode_member_state()));
 }
 
 void Decoder::set_sampling(double temperature, uint32_t seed) {
@@ -191,12 +193,12 @@ std::vector<std::vector<int32_t>> Decoder::decode(const std::vector<std::vector<
     write_rows(rows, first, part, padding);
     if (source_length_ > 0) {
       write_sources(rows, first, part);
-      session_.run("encode");
+      encode_.run();
     }
     session_.write("decode.filled", std::vector<uint32_t>{0});
     session_.write("decode.position", std::vector<uint32_t>{uint32_t(start)});
-    if (chunks > 0) session_.run("prefill", uint32_t(chunks));
-    if (stop > start) session_.run("decode", uint32_t(stop - start));
+    if (chunks > 0) prefill_.run(uint32_t(chunks));
+    if (stop > start) decode_.run(uint32_t(stop - start));
     const std::vector<uint32_t> written = session_.read_words("decode.tokens");
     for (size_t e = 0; e < members_; ++e) {
       const auto begin = written.begin() + std::ptrdiff_t(e * N * L);

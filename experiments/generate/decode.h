@@ -83,6 +83,7 @@ class Decoder {
   void write_sources(const std::vector<std::vector<DecodeRow>>& rows, size_t first, size_t count);
 
   engine::Session& session_;
+  engine::SessionProgram encode_, prefill_, decode_;
   DecodeConfig config_;
   size_t members_;
   size_t source_length_ = 0;  // 0 without a source

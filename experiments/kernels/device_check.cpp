@@ -82,15 +82,13 @@ Deviation deviation(const HostTensor& device, const HostTensor& reference, Toler
   return result;
 }
 
-void add_program(engine::Session& session, const std::string& name, const Program& program, const AlterShaders& alter) {
-  if (!alter) {
-    session.add_program(name, program);
-    return;
-  }
+engine::SessionProgram add_program(engine::Session& session, const std::string& name, const Program& program,
+                                   const AlterShaders& alter) {
+  if (!alter) return session.add_program(name, program);
   Plan plan = compile(program, session.target(), {.name = name});
   std::vector<shaders::Shader> shaders = shaders::emit(plan, session.target());
   alter(shaders);
-  session.add_plan(name, std::move(plan), std::move(shaders));
+  return session.add_plan(name, std::move(plan), std::move(shaders));
 }
 
 std::map<std::string, HostTensor> run_on_device(engine::Device& device, const Target& target, const Program& program,
@@ -100,15 +98,15 @@ std::map<std::string, HostTensor> run_on_device(engine::Device& device, const Ta
   options.quiet = true;
   options.poison = true;
   engine::Session session(device, options);
-  add_program(session, "test", program, alter);
+  const engine::SessionProgram test = add_program(session, "test", program, alter);
   session.allocate();
   for (const auto& [name, value] : state)
     if (session.has_state(name)) session.write(name, value);
-  session.run("test", steps);
+  test.run(steps);
   for (const std::string& place : session.overruns()) throw InternalError("the device wrote " + place);
   for (const std::string& message : device.validation_messages()) throw InternalError("validation: " + message);
   std::map<std::string, HostTensor> results;
-  for (const auto& [name, value] : program.outputs) results[name] = session.read_output("test", name);
+  for (const auto& [name, value] : program.outputs) results[name] = test.read(name);
   for (const Assignment& assignment : program.graph->assignments())
     for (const auto& [name, value] : program.graph->parameters())
       if (value == assignment.parameter) results["state " + name] = session.read(name);

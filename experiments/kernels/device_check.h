@@ -44,8 +44,8 @@ std::map<std::string, graph::HostTensor> run_on_device(engine::Device& device, c
                                                        uint32_t steps = 1, const AlterShaders& alter = {});
 
 // A program with `alter` applied to its shaders becomes part of a session.
-void add_program(engine::Session& session, const std::string& name, const graph::Program& program,
-                 const AlterShaders& alter);
+engine::SessionProgram add_program(engine::Session& session, const std::string& name, const graph::Program& program,
+                                   const AlterShaders& alter);
 
 // All samples of one row of the op table in one program: each as it stands ("plain"), fused into
 // its surroundings, and differentiated.

@@ -119,13 +119,13 @@ class Selftest {
     options.quiet = true;
     options.poison = true;
     engine::Session session(device_, options);
-    add_program(session, "train", training.program, options_.alter);
+    const engine::SessionProgram train = add_program(session, "train", training.program, options_.alter);
     session.allocate();
     write_uniform_start(session, training.model, training.train);
     interpret(training, session);
     for (uint32_t step = 0; step < kSteps; ++step) {
-      session.run("train", 1);
-      const double loss = double(session.read_output_floats("train", "loss")[0]);
+      train.run();
+      const double loss = double(train.read_floats("loss")[0]);
       const double expected = report_.reference_losses[step];
       result().losses.push_back(loss);
       if (!(std::abs(loss - expected) <= kLossTolerance * std::abs(expected)))

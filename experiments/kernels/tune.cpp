@@ -84,7 +84,8 @@ class Contest {
     for (shaders::Shader& shader : shaders) {
       if (options_.alter) options_.alter(candidate, shader);
     }
-    session_.add_plan(program_name(candidate), alone_.plan(), std::move(shaders));
+    programs_.resize(candidate + 1);
+    programs_[candidate] = session_.add_plan(program_name(candidate), alone_.plan(), std::move(shaders));
   }
 
   // The first operand that differs, and where.
@@ -110,7 +111,7 @@ class Contest {
         continue;
       }
       alone_.clear_outputs(session_);  // else it might be right for what the one before it wrote
-      session_.run(program_name(i));
+      programs_[i].run();
       const std::vector<std::vector<std::byte>> outputs = alone_.read_outputs(session_);
       if (interpreted) trial.rejected = alone_.wrong_element(outputs);
       if (i == 0) expected = outputs;
@@ -121,7 +122,7 @@ class Contest {
 
   double timed(size_t candidate, uint32_t runs) {
     const auto start = std::chrono::steady_clock::now();
-    session_.run(program_name(candidate), runs);
+    programs_[candidate].run(runs);
     const std::chrono::duration<double, std::nano> spent = std::chrono::steady_clock::now() - start;
     return spent.count() / runs;
   }
@@ -165,6 +166,7 @@ class Contest {
   KernelAlone alone_;
   engine::Session session_;
   TunedKernel result_;
+  std::vector<engine::SessionProgram> programs_;  // one a candidate; none where it was rejected before
   std::vector<std::vector<double>> samples_;
 };
 

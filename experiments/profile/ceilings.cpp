@@ -206,7 +206,7 @@ class Measurement {
   }
 
   uint64_t time(const std::string& name) {
-    return std::max<uint64_t>(1, session_.run_timed(name, engine::TimingMode::whole).busy_ns);
+    return std::max<uint64_t>(1, session_.program(name).run_timed(engine::TimingMode::whole).busy_ns);
   }
 
   // The shortest of several runs, in nanoseconds.

@@ -223,22 +223,22 @@ double Profile::rows_of_step() const {
   return ratios.empty() ? 0 : median(ratios);
 }
 
-Profile profile_program(engine::Session& session, const std::string& program, const Ceilings& ceilings,
+Profile profile_program(engine::Session& session, engine::SessionProgram program, const Ceilings& ceilings,
                         const ProfileOptions& options) {
   using engine::TimingMode;
   check(options.steps > 0, "--steps is at least 1");
-  const graph::Plan& plan = session.plan(program);
-  check(!plan.dispatches.empty(), "program '{}' has no kernel to profile", program);
+  const graph::Plan& plan = program.plan();
+  check(!plan.dispatches.empty(), "program '{}' has no kernel to profile", program.name());
   Profile profile;
-  profile.program = program;
+  profile.program = program.name();
   profile.device = session.device().info();
   profile.steps = options.steps;
 
   std::vector<engine::TimedReplay> grouped, isolated;
-  profile.timestamp_ns = session.timestamp_ns(program);
+  profile.timestamp_ns = program.timestamp_ns();
   for (uint32_t round = 0; round < options.warmup + options.steps; ++round) {
     for (const TimingMode mode : {TimingMode::whole, TimingMode::grouped, TimingMode::isolated}) {
-      engine::TimedReplay replay = session.run_timed(program, mode);
+      engine::TimedReplay replay = program.run_timed(mode);
       if (round < options.warmup) continue;
       ModeTimes& times = mode == TimingMode::whole     ? profile.whole
                          : mode == TimingMode::grouped ? profile.grouped
@@ -250,11 +250,11 @@ Profile profile_program(engine::Session& session, const std::string& program, co
     }
   }
 
-  profile.rows = std::move(
-      Rows(plan, session.shaders(program), session.builds(program),
-           options.driver_statistics ? session.driver_statistics(program) : std::vector<engine::DriverStatistics>(),
-           options.texts)
-          .rows);
+  profile.rows =
+      std::move(Rows(plan, program.shaders(), program.builds(),
+                     options.driver_statistics ? program.driver_statistics() : std::vector<engine::DriverStatistics>(),
+                     options.texts)
+                    .rows);
   double isolated_sum = 0, grouped_sum = 0;
   for (KernelRow& row : profile.rows) {
     row.isolated = row_times(row, isolated, profile.timestamp_ns);
@@ -278,7 +278,7 @@ Profile profile_program(engine::Session& session, const std::string& program, co
   for (const graph::Buffer& buffer : plan.buffers)
     if (buffer.kind != graph::BufferKind::transient) profile.state_bytes += buffer.bytes;
   profile.barriers = uint32_t(plan.barriers.size());
-  const engine::ProgramStatistics& statistics = session.statistics(program);
+  const engine::ProgramStatistics& statistics = program.statistics();
   profile.compile_ms = statistics.compile_ms + statistics.emit_ms;
   profile.spirv_ms = statistics.spirv.milliseconds;
   profile.pipeline_ms = statistics.pipeline_ms;

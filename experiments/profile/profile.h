@@ -114,7 +114,7 @@ struct ProfileOptions {
 
 // Runs the program of an allocated session (warmup + steps) times in each mode; every run is a step
 // like any other. UserError when the device cannot time dispatches.
-Profile profile_program(engine::Session& session, const std::string& program, const Ceilings& ceilings,
+Profile profile_program(engine::Session& session, engine::SessionProgram program, const Ceilings& ceilings,
                         const ProfileOptions& options);
 
 // Holds the rows against other ceilings.

@@ -40,7 +40,7 @@ void check_request(const ProfileRequest& request) {
   if (!request.compare.empty()) check_base(read_file(request.compare), request.steps);
 }
 
-void run_profile(engine::Session& session, const std::string& program, const std::string& subject,
+void run_profile(engine::Session& session, engine::SessionProgram program, const std::string& subject,
                  const std::string& configuration, const ProfileRequest& request) {
   const std::string base = request.compare.empty() ? "" : read_file(request.compare);
   const std::string cache = shaders::default_cache_directory();

@@ -21,7 +21,7 @@ void check_request(const ProfileRequest& request);
 
 // Profiles a program of an allocated session, prints ceilings, table and comparison, and writes
 // profile.html, profile.json, profile.csv, trace.json and speedscope.json.
-void run_profile(engine::Session& session, const std::string& program, const std::string& subject,
+void run_profile(engine::Session& session, engine::SessionProgram program, const std::string& subject,
                  const std::string& configuration, const ProfileRequest& request);
 
 }  // namespace surtsey::experiments

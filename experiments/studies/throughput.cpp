@@ -139,7 +139,7 @@ PackResult time_steps(const Keys& k, const Entry& entry, double peak_gflops, eng
   const int64_t steps = entry.sample_steps(k.sample_gflop);
   run.until = steps * k.warm_up;
   trainer->run(run);
-  const graph::Plan& plan = session.plan("train");
+  const graph::Plan& plan = session.program("train").plan();
   const double gflop = static_cast<double>(plan.matmul_flops) / 1e9;
 
   PackResult result;
@@ -174,7 +174,7 @@ PackResult time_steps(const Keys& k, const Entry& entry, double peak_gflops, eng
       planned("planned_mib", static_cast<double>(planned_bytes(plan)) / kMebibyte),
       planned("dispatches", static_cast<double>(plan.dispatches.size())),
       planned("barriers", static_cast<double>(plan.barriers.size())),
-      planned("host_us_per_submission", static_cast<double>(session.host_ns_per_submission("train")) / 1e3)};
+      planned("host_us_per_submission", static_cast<double>(session.program("train").host_ns_per_submission()) / 1e3)};
   fmt::print(stderr, "{}: {:.4g} tokens/s\n", experiment.variant, cell.measures.front().mean);
   return result;
 }

@@ -43,12 +43,13 @@ PackStep largest_step(engine::Device& device, const Study& study) {
 void profile_pack_step(engine::Device& device, const PackStep& step, const ProfileRequest& request) {
   const Model model(step.model);
   engine::Session session(device, {.driver_statistics = true});
-  session.add_program("train", train_step(model, step.train, 1), compile_options(step.train, "train"));
+  const engine::SessionProgram program =
+      session.add_program("train", train_step(model, step.train, 1), compile_options(step.train, "train"));
   session.allocate();
   write_state(session, initial_train_state(model, step.train));
   if (!step.batches.empty()) fill_ring(session, step);
   run_profile(
-      session, "train",
+      session, program,
       fmt::format("{}: {} models of width {}, {} parameters each, {} x {} tokens", step.name, step.train.members.size(),
                   step.model.n_embd, model.parameter_count(), step.train.batch_size, step.train.block(step.model)),
       json_text(step.model), request);

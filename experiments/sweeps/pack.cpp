@@ -216,7 +216,7 @@ PackCost session_cost(const engine::Session& session, const Trainer& trainer) {
   std::vector<const graph::Plan*> plans;
   const bool whole = trainer.config().accumulation() == 1;
   for (const char* name : whole ? std::vector{"train"} : std::vector{"accumulate", "apply"})
-    plans.push_back(&session.plan(name));
+    plans.push_back(&session.program(name).plan());
   return cost_of(trainer.model(), trainer.config(), plans);
 }
 

@@ -112,15 +112,25 @@ Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig confi
   check(source.vocab_size() <= model.config().vocab_size, "[train] the data has {} symbols, the model {}",
         source.vocab_size(), model.config().vocab_size);
   ring_.emplace(session, source, ring_shape(model.config(), config_));
-  add_train_programs(session_, model_, config_);
+  add_programs();
   begin_at(0);
 }
 
 Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig config)
     : session_(session), model_(model), config_(std::move(config)) {
   ensure(config_.generated != nullptr, "[train] neither a source nor generated data");
-  add_train_programs(session_, model_, config_);
+  add_programs();
   begin_at(0);
+}
+
+void Trainer::add_programs() {
+  add_train_programs(session_, model_, config_);
+  if (config_.accumulates()) {
+    accumulate_ = session_.program("accumulate");
+    apply_ = session_.program("apply");
+  } else {
+    train_ = session_.program("train");
+  }
 }
 
 void Trainer::begin_at(int64_t step) {
@@ -133,10 +143,10 @@ Trainer::~Trainer() = default;
 double Trainer::flops_per_step() const {
   const auto members = static_cast<double>(config_.members.size());
   if (!config_.accumulates()) {
-    return static_cast<double>(session_.plan("train").flops) / members;
+    return static_cast<double>(train_.plan().flops) / members;
   }
-  return (static_cast<double>(session_.plan("accumulate").flops) * config_.accumulation() +
-          static_cast<double>(session_.plan("apply").flops)) /
+  return (static_cast<double>(accumulate_.plan().flops) * config_.accumulation() +
+          static_cast<double>(apply_.plan().flops)) /
          members;
 }
 
@@ -188,7 +198,7 @@ std::optional<uint64_t> Trainer::submit(int64_t steps) {
     if (!ticket) return {};
   } else {
     if (ring_) ring_->wait_filled(step_ + steps);
-    ticket = session_.submit("train", static_cast<uint32_t>(steps));
+    ticket = train_.submit(static_cast<uint32_t>(steps));
     if (ring_) ring_->submitted(step_ + steps, *ticket);
   }
   step_ += steps;
@@ -208,7 +218,7 @@ std::optional<uint64_t> Trainer::accumulate() {
       return {};
     }
     if (ring_) ring_->wait_filled(batch + 1);
-    tickets.push_back(session_.submit("accumulate", 1));
+    tickets.push_back(accumulate_.submit());
     if (ring_) ring_->submitted(batch + 1, tickets.back());
     if (tickets.size() < kInFlight) continue;
     session_.wait(tickets.front());
@@ -218,7 +228,7 @@ std::optional<uint64_t> Trainer::accumulate() {
     if (!tickets.empty()) session_.wait(tickets.back());
     config_.exchange(session_);
   }
-  return session_.submit("apply", 1);
+  return apply_.submit();
 }
 
 std::vector<std::vector<StepMetrics>> Trainer::read_metrics() {

@@ -132,9 +132,11 @@ class Trainer {
  private:
   std::string member_root(const std::string& root, size_t member) const;
   std::optional<uint64_t> accumulate();
+  void add_programs();
   void begin_at(int64_t step);
 
   engine::Session& session_;
+  engine::SessionProgram train_, accumulate_, apply_;  // the first, or the other two
   const Model& model_;
   TrainConfig config_;
   std::optional<DataRing> ring_;  // of a source

@@ -12,7 +12,7 @@ using Values = std::vector<Value>;
 using Inputs = std::span<const Value>;
 
 // ---- types: which element types an op takes ----
-enum Accepts : unsigned { kF32 = 1, kI32 = 2, kU32 = 4, kBoolean = 8, kNumbers = 7, kAll = 15 };
+enum Accepts : unsigned { kF32 = 1, kI32 = 2, kU32 = 4, kBoolean = 8, kSignedNumbers = 3, kNumbers = 7, kAll = 15 };
 
 void check_accepts(const Type& type, unsigned accepts) {
   check(type.dtype != DType::f16 && type.dtype != DType::bf16, "{} is a storage type: cast to f32 first",
@@ -86,64 +86,6 @@ HostTensor interpret_cast(std::span<const HostTensor* const> inputs, const Attr&
     }
   }
   return result;
-}
-
-// ---- gradients: one product with g per operand ----
-Value like(Value x, double value) { return constant_like(x, value); }
-
-Values gradient_neg(Inputs, const Attr&, Value, Value g) { return {-g}; }
-
-Values gradient_abs(Inputs in, const Attr&, Value, Value g) { return {select(less(in[0], like(in[0], 0)), -g, g)}; }
-
-Values gradient_exp(Inputs, const Attr&, Value out, Value g) { return {g * out}; }
-
-Values gradient_log(Inputs in, const Attr&, Value, Value g) { return {g / in[0]}; }
-
-// d sqrt(x) = 1 / (2 sqrt(x))
-Values gradient_sqrt(Inputs, const Attr&, Value out, Value g) { return {g * 0.5 / out}; }
-
-// d x^(-1/2) = -1/2 x^(-3/2)
-Values gradient_rsqrt(Inputs, const Attr&, Value out, Value g) { return {g * -0.5 * (out * out * out)}; }
-
-Values gradient_sin(Inputs in, const Attr&, Value, Value g) { return {g * cos(in[0])}; }
-Values gradient_cos(Inputs in, const Attr&, Value, Value g) { return {-(g * sin(in[0]))}; }
-
-// d tanh(x) = 1 - tanh(x)^2
-Values gradient_tanh(Inputs, const Attr&, Value out, Value g) { return {g * (1.0 - out * out)}; }
-
-// d erf(x) = 2 / sqrt(pi) exp(-x^2)
-Values gradient_erf(Inputs in, const Attr&, Value, Value g) {
-  return {g * (exp(-(in[0] * in[0])) * (2.0 * std::numbers::inv_sqrtpi))};
-}
-
-Values gradient_cast(Inputs in, const Attr&, Value, Value g) {
-  if (!is_float(in[0].dtype())) return {Value{}};
-  return {cast(g, in[0].dtype())};
-}
-
-Values gradient_add(Inputs, const Attr&, Value, Value g) { return {g, g}; }
-Values gradient_sub(Inputs, const Attr&, Value, Value g) { return {g, -g}; }
-Values gradient_mul(Inputs in, const Attr&, Value, Value g) { return {g * in[1], g * in[0]}; }
-
-// d (a / b) = da / b - (a / b) db / b
-Values gradient_div(Inputs in, const Attr&, Value out, Value g) {
-  const Value scaled = g / in[1];
-  return {scaled, -(scaled * out)};
-}
-
-// Of equal operands the first takes the gradient.
-Values gradient_max(Inputs in, const Attr&, Value, Value g) {
-  const Value second = less(in[0], in[1]);
-  return {select(second, like(g, 0), g), select(second, g, like(g, 0))};
-}
-
-Values gradient_min(Inputs in, const Attr&, Value, Value g) {
-  const Value second = less(in[1], in[0]);
-  return {select(second, like(g, 0), g), select(second, g, like(g, 0))};
-}
-
-Values gradient_select(Inputs in, const Attr&, Value, Value g) {
-  return {Value{}, select(in[0], g, like(g, 0)), select(in[0], like(g, 0), g)};
 }
 
 // ---- samples ----
@@ -220,16 +162,20 @@ std::vector<OpDef> elementwise_rows() {
        .doc = "-x",
        .glsl = "(-$0)",
        .scalar = [](const double* x, DType d) { return d == DType::i32 ? from_word(-to_word(x[0]), d) : -x[0]; },
-       .infer = infer_same < kF32 | kI32 >
-       , .gradient = gradient_neg, .samples = unary({-2, 2}) + samples(DType::i32, {{-1000, 1000}}, kFewShapes)},
+       .infer = infer_same<kSignedNumbers>,
+       .gradient = [](Inputs, const Attr&, Value, Value g) -> Values { return {-g}; },
+       .samples = unary({-2, 2}) + samples(DType::i32, {{-1000, 1000}}, kFewShapes)},
       {.op = Op::abs,
        .name = "abs",
        .arity = 1,
        .doc = "|x|",
        .glsl = "abs($0)",
        .scalar = [](const double* x, DType) { return std::fabs(x[0]); },
-       .infer = infer_same < kF32 | kI32 >
-       , .gradient = gradient_abs, .samples = unary({-2, 2}) + samples(DType::i32, {{-1000, 1000}}, kFewShapes)},
+       .infer = infer_same<kSignedNumbers>,
+       .gradient = [](Inputs in, const Attr&, Value, Value g) -> Values {
+         return {select(less(in[0], constant_like(in[0], 0)), -g, g)};
+       },
+       .samples = unary({-2, 2}) + samples(DType::i32, {{-1000, 1000}}, kFewShapes)},
       {.op = Op::exp,
        .name = "exp",
        .arity = 1,
@@ -237,7 +183,7 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "exp($0)",
        .scalar = [](const double* x, DType) { return std::exp(x[0]); },
        .infer = infer_same<kF32>,
-       .gradient = gradient_exp,
+       .gradient = [](Inputs, const Attr&, Value out, Value g) -> Values { return {g * out}; },
        .absolute = 1e-7,
        .relative = 5e-6,
        .work = 8,
@@ -249,7 +195,7 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "log($0)",
        .scalar = [](const double* x, DType) { return std::log(x[0]); },
        .infer = infer_same<kF32>,
-       .gradient = gradient_log,
+       .gradient = [](Inputs in, const Attr&, Value, Value g) -> Values { return {g / in[0]}; },
        .absolute = 1e-6,
        .relative = 1e-6,
        .work = 8,
@@ -261,7 +207,8 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "sqrt($0)",
        .scalar = [](const double* x, DType) { return std::sqrt(x[0]); },
        .infer = infer_same<kF32>,
-       .gradient = gradient_sqrt,
+       // d sqrt(x) = 1 / (2 sqrt(x))
+       .gradient = [](Inputs, const Attr&, Value out, Value g) -> Values { return {g * 0.5 / out}; },
        .relative = 1e-6,
        .samples = unary({0.1, 4})},
       {.op = Op::rsqrt,
@@ -271,7 +218,8 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "inversesqrt($0)",
        .scalar = [](const double* x, DType) { return 1 / std::sqrt(x[0]); },
        .infer = infer_same<kF32>,
-       .gradient = gradient_rsqrt,
+       // d x^(-1/2) = -1/2 x^(-3/2)
+       .gradient = [](Inputs, const Attr&, Value out, Value g) -> Values { return {g * -0.5 * (out * out * out)}; },
        .relative = 1e-6,
        .samples = unary({0.1, 4})},
       {.op = Op::sin,
@@ -281,7 +229,7 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "sin($0)",
        .scalar = [](const double* x, DType) { return std::sin(x[0]); },
        .infer = infer_same<kF32>,
-       .gradient = gradient_sin,
+       .gradient = [](Inputs in, const Attr&, Value, Value g) -> Values { return {g * cos(in[0])}; },
        .absolute = 5e-4,
        .work = 8,
        .samples = unary({-3.1, 3.1})},
@@ -292,7 +240,7 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "cos($0)",
        .scalar = [](const double* x, DType) { return std::cos(x[0]); },
        .infer = infer_same<kF32>,
-       .gradient = gradient_cos,
+       .gradient = [](Inputs in, const Attr&, Value, Value g) -> Values { return {-(g * sin(in[0]))}; },
        .absolute = 5e-4,
        .work = 8,
        .samples = unary({-3.1, 3.1})},
@@ -301,9 +249,11 @@ std::vector<OpDef> elementwise_rows() {
        .arity = 1,
        .doc = "hyperbolic tangent",
        .glsl = "surtsey_tanh($0)",
+       .calls_helpers = true,
        .scalar = [](const double* x, DType) { return std::tanh(x[0]); },
        .infer = infer_same<kF32>,
-       .gradient = gradient_tanh,
+       // d tanh(x) = 1 - tanh(x)^2
+       .gradient = [](Inputs, const Attr&, Value out, Value g) -> Values { return {g * (1.0 - out * out)}; },
        .absolute = 2e-6,
        .relative = 1e-5,
        .work = 8,
@@ -313,9 +263,13 @@ std::vector<OpDef> elementwise_rows() {
        .arity = 1,
        .doc = "error function",
        .glsl = "surtsey_erf($0)",
+       .calls_helpers = true,
        .scalar = [](const double* x, DType) { return std::erf(x[0]); },
        .infer = infer_same<kF32>,
-       .gradient = gradient_erf,
+       // d erf(x) = 2 / sqrt(pi) exp(-x^2)
+       .gradient = [](Inputs in, const Attr&, Value, Value g) -> Values {
+         return {g * (exp(-(in[0] * in[0])) * (2.0 * std::numbers::inv_sqrtpi))};
+       },
        .absolute = 5e-7,
        .relative = 1e-6,
        .work = 8,
@@ -333,6 +287,7 @@ std::vector<OpDef> elementwise_rows() {
        .arity = 1,
        .doc = "neither NaN nor infinite, by the bits",
        .glsl = "surtsey_is_finite($0)",
+       .calls_helpers = true,
        .scalar = [](const double* x, DType) { return std::isfinite(x[0]) ? 1.0 : 0.0; },
        .infer = infer_boolean<kF32>,  // the range overflows f32, so that some draws are infinite
        .samples = unary({-2, 2}) + samples(DType::f32, {{-7e38, 7e38}}, kShapes)},
@@ -350,7 +305,10 @@ std::vector<OpDef> elementwise_rows() {
        .doc = "another element type; float to integer truncates towards zero",
        .glsl = "$t($0)",
        .infer = infer_cast,
-       .gradient = gradient_cast,
+       .gradient = [](Inputs in, const Attr&, Value, Value g) -> Values {
+         if (!is_float(in[0].dtype())) return {Value{}};
+         return {cast(g, in[0].dtype())};
+       },
        .interpret = interpret_cast,
        .samples = cast_samples()},
 
@@ -361,7 +319,7 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "($0 + $1)",
        .scalar = [](const double* x, DType d) { return arithmetic(x, d, [](auto a, auto b) { return a + b; }); },
        .infer = infer_same<kNumbers>,
-       .gradient = gradient_add,
+       .gradient = [](Inputs, const Attr&, Value, Value g) -> Values { return {g, g}; },
        .samples = number_samples(2, {-2, 2}, kSigned, kWords)},
       {.op = Op::sub,
        .name = "sub",
@@ -370,7 +328,7 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "($0 - $1)",
        .scalar = [](const double* x, DType d) { return arithmetic(x, d, [](auto a, auto b) { return a - b; }); },
        .infer = infer_same<kNumbers>,
-       .gradient = gradient_sub,
+       .gradient = [](Inputs, const Attr&, Value, Value g) -> Values { return {g, -g}; },
        .samples = number_samples(2, {-2, 2}, kSigned, kWords)},
       {.op = Op::mul,
        .name = "mul",
@@ -379,7 +337,7 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "($0 * $1)",
        .scalar = [](const double* x, DType d) { return arithmetic(x, d, [](auto a, auto b) { return a * b; }); },
        .infer = infer_same<kNumbers>,
-       .gradient = gradient_mul,
+       .gradient = [](Inputs in, const Attr&, Value, Value g) -> Values { return {g * in[1], g * in[0]}; },
        .samples = number_samples(2, {-2, 2}, kSigned, kWords)},
       {.op = Op::div,
        .name = "div",
@@ -388,7 +346,11 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "($0 / $1)",
        .scalar = divide,
        .infer = infer_same<kNumbers>,
-       .gradient = gradient_div,
+       // d (a / b) = da / b - (a / b) db / b
+       .gradient = [](Inputs in, const Attr&, Value out, Value g) -> Values {
+         const Value scaled = g / in[1];
+         return {scaled, -(scaled * out)};
+       },
        .relative = 3e-7,
        .samples = samples(DType::f32, {{-2, 2}, {0.3, 2}}) + samples(DType::f32, {{-2, 2}, {-3, -0.5}}, kFewShapes) +
                   samples(DType::i32, {{-1000, 1000}, {1, 40}}, kFewShapes) +
@@ -408,7 +370,11 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "max($0, $1)",
        .scalar = [](const double* x, DType) { return x[0] < x[1] ? x[1] : x[0]; },
        .infer = infer_same<kNumbers>,
-       .gradient = gradient_max,
+       // Of equal operands the first takes the gradient.
+       .gradient = [](Inputs in, const Attr&, Value, Value g) -> Values {
+         const Value second = less(in[0], in[1]);
+         return {select(second, constant_like(g, 0), g), select(second, g, constant_like(g, 0))};
+       },
        .samples = number_samples(2)},
       {.op = Op::min,
        .name = "min",
@@ -417,7 +383,10 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "min($0, $1)",
        .scalar = [](const double* x, DType) { return x[1] < x[0] ? x[1] : x[0]; },
        .infer = infer_same<kNumbers>,
-       .gradient = gradient_min,
+       .gradient = [](Inputs in, const Attr&, Value, Value g) -> Values {
+         const Value second = less(in[1], in[0]);
+         return {select(second, constant_like(g, 0), g), select(second, g, constant_like(g, 0))};
+       },
        .samples = number_samples(2)},
       {.op = Op::equal,
        .name = "equal",
@@ -459,15 +428,18 @@ std::vector<OpDef> elementwise_rows() {
        .glsl = "($0 ? $1 : $2)",
        .scalar = [](const double* x, DType) { return x[0] != 0 ? x[1] : x[2]; },
        .infer = infer_select,
-       .gradient = gradient_select,
+       .gradient = [](Inputs in, const Attr&, Value, Value g) -> Values {
+         return {Value{}, select(in[0], g, constant_like(g, 0)), select(in[0], constant_like(g, 0), g)};
+       },
        .samples = select_samples()},
       {.op = Op::random_bits,
        .name = "random_bits",
        .arity = 3,
        .doc = "Philox-2x32-10: u32 bits of key a (seed) at counter (c, b) (index, step)",
        .glsl = "surtsey_philox($0, $1, $2)",
+       .calls_helpers = true,
        .scalar = [](const double* x,
-                    DType) { return static_cast<double>(random_bits(to_word(x[0]), to_word(x[1]), to_word(x[2]))); },
+                    DType) { return double(random_bits(to_word(x[0]), to_word(x[1]), to_word(x[2]))); },
        .infer = infer_same<kU32>,
        .work = 8,
        .samples = samples(DType::u32, {kWords, kWords, kWords})},

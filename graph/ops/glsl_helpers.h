@@ -1,5 +1,4 @@
-// GLSL functions that the expressions of the op table call. The emitter puts them in front of every
-// kernel.
+// The GLSL functions that kernels call, all of them. A kernel that calls one has them in front.
 #pragma once
 
 namespace surtsey::graph {
@@ -43,6 +42,16 @@ uint surtsey_philox(uint seed, uint step, uint index) {
     key += 0x9E3779B9u;
   }
   return left;
+}
+)glsl";
+
+// What a store in bf16 calls. A kernel that has it has the others too.
+inline constexpr const char* kGlslBfloat16 =
+    R"glsl(// Round to nearest even; NaN stays NaN.
+uint surtsey_bf16(float x) {
+  uint bits = floatBitsToUint(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return (bits >> 16) | 0x40u;
+  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
 }
 )glsl";
 

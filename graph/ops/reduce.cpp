@@ -143,12 +143,18 @@ std::vector<Sample> argmax_samples() {
 }  // namespace
 
 std::vector<OpDef> reduce_rows() {
+  const auto zero = [](DType) { return 0.0; };
+  const auto least = [](DType dtype) -> double {
+    return dtype == DType::u32 ? 0 : dtype == DType::i32 ? -2147483648.0 : -INFINITY;
+  };
   return {
       {.op = Op::sum,
        .name = "sum",
        .family = Family::reduce,
        .arity = 1,
        .doc = "the sum over axes, which stay with extent 1",
+       .glsl = "$0 = $0 + $1;",
+       .identity = zero,
        .infer = infer_reduction,
        .gradient = gradient_sum,
        .interpret = interpret_sum,
@@ -160,6 +166,8 @@ std::vector<OpDef> reduce_rows() {
        .family = Family::reduce,
        .arity = 1,
        .doc = "the largest element over axes, which stay with extent 1",
+       .glsl = "$0 = max($0, $1);",
+       .identity = least,
        .infer = infer_reduction,
        .gradient = gradient_max,
        .interpret = interpret_max,
@@ -169,6 +177,8 @@ std::vector<OpDef> reduce_rows() {
        .family = Family::reduce,
        .arity = 1,
        .doc = "the index (u32) of the first of the largest elements along one axis",
+       .glsl = "if ($1 > $0 || ($1 == $0 && $3 < $2)) { $0 = $1; $2 = $3; }",
+       .identity = least,
        .infer = infer_argmax,
        .interpret = interpret_argmax,
        .samples = argmax_samples()},

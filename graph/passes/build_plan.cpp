@@ -34,8 +34,7 @@ class PlanBuilder {
     if (in_operands_ && copy != l_.weight_copies.end()) return copy->second.view;
     const auto found = l_.location.find(n);
     if (found != l_.location.end()) return found->second;
-    if (definition(node(n).op).family != Family::movement || node(n).op == Op::pad || node(n).op == Op::concat)
-      return std::nullopt;
+    if (!is_view(node(n).op) || node(n).op == Op::pad) return std::nullopt;
     std::optional<View> view = stored_view(node(n).inputs[0].node);
     if (!view) return std::nullopt;
     const Shape& shape = node(n).types[0].shape;
@@ -64,7 +63,7 @@ class PlanBuilder {
   // What the kernel loads: stored values of elsewhere under the outermost view that strides can express.
   void collect(uint32_t n, uint32_t g, Kernel& kernel, std::set<uint32_t>& seen) {
     if (!seen.insert(n).second || (takes_copies(kernel) && n == kernel.anchor.node)) return;
-    const bool view = definition(node(n).op).family == Family::movement && node(n).op != Op::concat;
+    const bool view = is_view(node(n).op);
     if (l_.home[n] == g && !kernel_copies_.count(n)) {
       for (const Value& input : node(n).inputs) collect(input.node, g, kernel, seen);
       return;

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 namespace surtsey::graph {
@@ -86,12 +85,6 @@ Results split_product(Value a, Value b, const Shape& result) {
   return {reshape(sum(products, {int64_t(rank) - 2}), result)};
 }
 
-double neutral(Op op, DType dtype) {
-  if (op == Op::sum || dtype == DType::u32) return 0;
-  if (dtype == DType::i32) return std::numeric_limits<int32_t>::min();
-  return -std::numeric_limits<double>::infinity();
-}
-
 // The number of parts of the first stage: a power of two near the root, one that divides the extent
 // if there is.
 int64_t stage_parts(int64_t extent) {
@@ -113,7 +106,7 @@ Value reduce_in_stages(Graph& graph, Op op, Value x, int64_t axis, bool parts_in
   Shape none(x.shape().size(), 0);
   Shape missing = none;
   missing[at] = parts * length - extent;
-  x = pad(x, none, missing, neutral(op, x.dtype()));
+  x = pad(x, none, missing, definition(op).identity(x.dtype()));
   Shape split = x.shape();
   split[at] = parts_inside ? length : parts;
   split.insert(split.begin() + axis + 1, parts_inside ? parts : length);

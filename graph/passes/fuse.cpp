@@ -64,8 +64,7 @@ class Costs {
  private:
   // A view costs what is behind it, which may have got a kernel since the view was met.
   bool estimate_view(uint32_t n) {
-    const Op op = graph_.node(n).op;
-    if (definition(op).family != Family::movement || op == Op::concat) return false;
+    if (!is_view(graph_.node(n).op)) return false;
     const uint32_t base = behind_views(graph_, n);
     const bool stored = is_terminal(lowering_, base);
     work_[n] = stored ? 0 : work_[base];
@@ -103,7 +102,6 @@ class Fuser {
   bool terminal(uint32_t n) const { return is_terminal(lowering_, n); }
   bool fusion() const { return lowering_.target.fusion; }
   int most_bindings() const { return int(lowering_.target.max_bindings()); }
-  bool is_view(uint32_t n) const { return family(n) == Family::movement && node(n).op != Op::concat; }
   bool is_expression(uint32_t n) const { return family(n) == Family::elementwise || family(n) == Family::index; }
 
   std::set<uint32_t> reads_of(uint32_t n) const {
@@ -354,7 +352,7 @@ class Fuser {
   void keep_out_of_product(uint32_t operand) {
     bool padded = false;
     uint32_t n = operand;
-    for (; is_view(n); n = node(n).inputs[0].node) padded |= node(n).op == Op::pad;
+    for (; is_view(node(n).op); n = node(n).inputs[0].node) padded |= node(n).op == Op::pad;
     if (terminal(n) || family(n) == Family::leaf) return;
     if (costs_.work(n) > kPrologueWork || family(n) == Family::index || padded || !fusion()) give_home(n);
   }

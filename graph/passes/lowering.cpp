@@ -56,9 +56,7 @@ void collect_load(const Lowering& lowering, uint32_t g, uint32_t n, std::set<uin
   const Graph& graph = *lowering.program.graph;
   bool padded = false;
   uint32_t base = n;
-  for (; definition(graph.node(base).op).family == Family::movement && graph.node(base).op != Op::concat;
-       base = graph.node(base).inputs[0].node)
-    padded |= graph.node(base).op == Op::pad;
+  for (; is_view(graph.node(base).op); base = graph.node(base).inputs[0].node) padded |= graph.node(base).op == Op::pad;
   if (is_terminal(lowering, base) && lowering.home[base] == g) return;
   if (is_terminal(lowering, base) && !padded) {
     found.insert(n);

@@ -29,7 +29,7 @@ Uses count_uses(const Program& program) {
   for (auto it = uses.order.rbegin(); it != uses.order.rend(); ++it) {
     const Node& user = graph.node(*it);
     const Family family = definition(user.op).family;
-    const bool view = family == Family::movement && user.op != Op::concat;
+    const bool view = is_view(user.op);
     for (const Value& input : user.inputs) {
       uses.users[input.node].push_back(*it);
       uses.computations[input.node] += view ? uses.computations[*it] : 1;

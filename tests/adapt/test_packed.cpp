@@ -88,11 +88,11 @@ TEST_CASE("a model of packed matrices computes what the rounded one does", "[dev
     own["tokens"] = state["tokens"];
     const HostTensor found = interpret(forward(packed), own).at("logits");
     engine::Session session(device, {.quiet = true});
-    session.add_program("forward", forward(packed));
+    const engine::SessionProgram program = session.add_program("forward", forward(packed));
     session.allocate();
     for (const auto& [name, tensor] : own) session.write(name, tensor);
-    session.run("forward");
-    const HostTensor on_device = session.read_output("forward", "logits");
+    program.run();
+    const HostTensor on_device = program.read("logits");
     for (size_t i = 0; i < expected.values.size(); ++i) {
       CHECK(found.values[i] == Approx(expected.values[i]).epsilon(1e-5).margin(1e-6));
       CHECK(on_device.values[i] == Approx(expected.values[i]).epsilon(1e-4).margin(1e-5));

@@ -103,12 +103,12 @@ TEST_CASE("the parameters of a session are rounded in place", "[device]") {
   const Value tokens = program.graph->parameter("tokens", {DType::u32, {2, 7}});
   program.outputs = {{"logits", model.logits(parameters, tokens)}};
   engine::Session session(device, {.quiet = true});
-  session.add_program("forward", program);
+  const engine::SessionProgram forward = session.add_program("forward", program);
   session.allocate();
   const HostTensor start = model.store().initialise(5);
   session.write(kParameters, start);
-  session.run("forward");
-  const std::vector<float> exact = session.read_output_floats("forward", "logits");
+  forward.run();
+  const std::vector<float> exact = forward.read_floats("logits");
   double last = 0;
   for (const int bits : {8, 5, 3, 2}) {
     session.write(kParameters, start);
@@ -118,8 +118,8 @@ TEST_CASE("the parameters of a session are rounded in place", "[device]") {
     quantize(model.store(), expected, {.bits = bits});
     const HostTensor found = session.read(kParameters);
     CHECK(found.values == expected.values);
-    session.run("forward");
-    const std::vector<float> coarse = session.read_output_floats("forward", "logits");
+    forward.run();
+    const std::vector<float> coarse = forward.read_floats("logits");
     double distance = 0;
     for (size_t i = 0; i < exact.size(); ++i) distance += std::pow(coarse[i] - exact[i], 2);
     CHECK(distance > last);  // fewer bits, farther away

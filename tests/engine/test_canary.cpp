@@ -31,10 +31,10 @@ std::vector<std::string> messages_of(Device& device, const HandMade& made, uint3
   options.segment_dispatches = segment_dispatches;
   {
     Session session(device, options);
-    session.add_plan("counting", made.plan, made.shaders);
+    const SessionProgram counting = session.add_plan("counting", made.plan, made.shaders);
     session.allocate();
-    session.run("counting", 20);
-    session.profile("counting");
+    counting.run(20);
+    counting.run_timed(TimingMode::isolated);
     (void)session.read_floats("total");
   }
   return device.validation_messages();
@@ -150,12 +150,12 @@ TEST_CASE("a training run is silent under validation", "[engine][canary]") {
   SmallTraining training;
   {
     Session session(*device, quiet(device->target()));
-    session.add_program("train", training.program);
+    const SessionProgram train = session.add_program("train", training.program);
     session.allocate();
     training.initialise(session);
-    session.run("train", 3);
-    session.profile("train");
-    CHECK(std::isfinite(session.read_output_floats("train", "loss").at(0)));
+    train.run(3);
+    train.run_timed(TimingMode::isolated);
+    CHECK(std::isfinite(train.read_floats("loss").at(0)));
     CHECK(session.read_words("step").at(0) == 4);
   }
   CHECK(device->validation_messages() == std::vector<std::string>{});

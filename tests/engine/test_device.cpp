@@ -51,7 +51,7 @@ void check_counting(Session& session, float steps) {
   // counter = n; total = sum of 2k for k in 1..n; out = 2n - 1
   CHECK(one_value(session.read_floats("counter")) == steps);
   CHECK(one_value(session.read_floats("total")) == steps * (steps + 1));
-  CHECK(one_value(session.read_output_floats("counting", "out")) == 2 * steps - 1);
+  CHECK(one_value(session.program("counting").read_floats("out")) == 2 * steps - 1);
 }
 
 }  // namespace
@@ -168,27 +168,25 @@ TEST_CASE("a recording is replayed in either addressing mode", "[engine][device]
     DYNAMIC_SECTION((mode == graph::Addressing::address ? "address" : "descriptor")) {
       HandMade made = counting_plan(target, kCount);
       Session session(device, quiet(target));
-      session.add_plan("counting", made.plan, made.shaders);
+      const SessionProgram counting = session.add_plan("counting", made.plan, made.shaders);
       session.allocate();
       CHECK(one_value(session.read_floats("counter")) == 0);
-      session.run("counting");
+      counting.run();
       check_counting(session, 1);
-      session.run("counting", 40);
+      counting.run(40);
       check_counting(session, 41);
       session.write("counter", std::vector<float>(kCount, 7));
       session.write("total", std::vector<float>(kCount, 56));
-      std::vector<DispatchTime> times = session.profile("counting");  // a step like any other
+      const std::vector<KernelTime> times =
+          by_kernel(counting.plan(), counting.run_timed(TimingMode::isolated));  // a step like any other
       check_counting(session, 8);
       REQUIRE(times.size() == 4);
       uint64_t total = 0;
-      for (const DispatchTime& time : times) total += time.ns;
+      for (const KernelTime& time : times) total += time.ns;
       CHECK(total > 0);
-      CHECK(times[0].kernel == "increment");
-      CHECK(times[0].scope == "first");
-      CHECK(by_kernel(times).size() == 4);
-      CHECK_THAT(print(by_kernel(times)), ContainsSubstring("accumulate"));
-      CHECK(session.host_ns_per_submission("counting") > 0);
-      if (target.cpu) CHECK(session.submissions("counting") == 1 + 3);  // up to 16 steps each
+      CHECK_THAT(print(times), ContainsSubstring("accumulate"));
+      CHECK(counting.host_ns_per_submission() > 0);
+      if (target.cpu) CHECK(counting.submissions() == 1 + 3);  // up to 16 steps each
     }
   }
 }
@@ -205,13 +203,13 @@ TEST_CASE("large grids, forced segments and poison do not change results", "[eng
       options.segment_dispatches = segment;
       options.poison = segment == 3;
       Session session(device, options);
-      session.add_plan("counting", made.plan, made.shaders);
+      const SessionProgram counting = session.add_plan("counting", made.plan, made.shaders);
       session.allocate();
-      session.run("counting", 5);
+      counting.run(5);
       check_counting(session, 5);
       if (segment != 0) {
-        CHECK(session.segments("counting") == (4 + segment - 1) / segment);
-        CHECK(session.submissions("counting") == 5 * session.segments("counting"));
+        CHECK(counting.segments() == (4 + segment - 1) / segment);
+        CHECK(counting.submissions() == 5 * counting.segments());
       }
     }
   }
@@ -230,13 +228,14 @@ TEST_CASE("memory that the host cannot map goes through staging", "[engine][devi
       {.kernel = 0, .accesses = {access(0, 0, kLarge, true, false), access(1, 0, kLarge, false, true)}, .scope = ""}};
   plan.barriers = {1};
   Session session(device, quiet(target));
-  session.add_plan("negate", plan, {hand_shader("negate", target, 2, kLarge, "a1[i] = -a0[i];")});
+  const SessionProgram negate =
+      session.add_plan("negate", plan, {hand_shader("negate", target, 2, kLarge, "a1[i] = -a0[i];")});
   session.allocate();
   CHECK(one_value(session.read_floats("y")) == 0);
   std::vector<float> x(kLarge);
   for (uint32_t i = 0; i < kLarge; ++i) x[i] = float(i);
   session.write("x", x);
-  session.run("negate");
+  negate.run();
   CHECK(session.read_floats("x") == x);
   for (float& value : x) value = -value;
   CHECK(session.read_floats("y") == x);
@@ -278,15 +277,15 @@ TEST_CASE("a GPU's recording is cut by the time that its first step took", "[eng
     SessionOptions options = quiet(target);
     options.submission_budget_ns = budget;
     Session session(device, options);
-    session.add_plan("counting", made.plan, made.shaders);
+    const SessionProgram counting = session.add_plan("counting", made.plan, made.shaders);
     session.allocate();
-    CHECK(session.segments("counting") == 0);
-    session.run("counting", 9);
+    CHECK(counting.segments() == 0);
+    counting.run(9);
     check_counting(session, 9);
     // The first step is timed and is no replay: eight are left.
     const bool cut = budget == 1;
-    CHECK(session.segments("counting") == (cut ? 4 : 1));
-    CHECK(session.submissions("counting") == (cut ? 8 * 4 : 1));
+    CHECK(counting.segments() == (cut ? 4 : 1));
+    CHECK(counting.submissions() == (cut ? 8 * 4 : 1));
   }
   // A CPU has no watchdog: its recording stays whole, however short the budget.
   target.cpu = true;
@@ -294,9 +293,9 @@ TEST_CASE("a GPU's recording is cut by the time that its first step took", "[eng
   SessionOptions options = quiet(target);
   options.submission_budget_ns = 1;
   Session session(device, options);
-  session.add_plan("counting", made.plan, made.shaders);
+  const SessionProgram counting = session.add_plan("counting", made.plan, made.shaders);
   session.allocate();
-  CHECK(session.segments("counting") == 1);
+  CHECK(counting.segments() == 1);
 }
 
 TEST_CASE("poison shows a value that is read before it is written", "[engine][device]") {
@@ -307,9 +306,9 @@ TEST_CASE("poison shows a value that is read before it is written", "[engine][de
   SessionOptions options = quiet(device.target());
   options.poison = true;
   Session session(device, options);
-  session.add_plan("counting", made.plan, made.shaders);
+  const SessionProgram counting = session.add_plan("counting", made.plan, made.shaders);
   session.allocate();
-  session.run("counting", 2);
+  counting.run(2);
   CHECK(std::isnan(session.read_floats("total")[0]));
 }
 
@@ -318,22 +317,22 @@ TEST_CASE("programs share state tensors, and one that does not fit is refused", 
   const graph::Target& target = device.target();
   HandMade made = counting_plan(target, kCount);
   Session session(device, quiet(target));
-  session.add_plan("counting", made.plan, made.shaders);
-  session.add_plan("again", made.plan, made.shaders);
+  const SessionProgram counting = session.add_plan("counting", made.plan, made.shaders);
+  const SessionProgram again = session.add_plan("again", made.plan, made.shaders);
   CHECK_THROWS_AS(session.add_plan("again", made.plan, made.shaders), UserError);
   HandMade other = made;
   other.plan.buffers[0].type.shape = {kCount / 2, 2};
   CHECK_THROWS_MATCHES(session.add_plan("other", other.plan, other.shaders), UserError,
                        MessageMatches(ContainsSubstring("'counter' is f32[500,2] in program 'other'")));
-  CHECK_THROWS_AS(session.run("counting"), UserError);
+  CHECK_THROWS_AS(counting.run(), UserError);
   session.allocate();
   CHECK(session.state_names() == std::vector<std::string>{"counter", "total"});
-  session.run("counting", 2);
-  session.run("again");
+  counting.run(2);
+  again.run();
   CHECK(one_value(session.read_floats("counter")) == 3);
   CHECK(one_value(session.read_floats("total")) == 12);
-  CHECK(one_value(session.read_output_floats("counting", "out")) == 3);  // an output belongs to its program
-  CHECK(one_value(session.read_output_floats("again", "out")) == 5);
+  CHECK(one_value(counting.read_floats("out")) == 3);  // an output belongs to its program
+  CHECK(one_value(again.read_floats("out")) == 5);
 }
 
 TEST_CASE("what is asked of a session wrongly is an error that says so", "[engine][device]") {
@@ -345,13 +344,14 @@ TEST_CASE("what is asked of a session wrongly is an error that says so", "[engin
   CHECK_THROWS_AS(session.write("counter", std::vector<float>(kCount)),
                   UserError);  // not allocated
   session.allocate();
-  CHECK_THROWS_MATCHES(session.run("dancing"), UserError, MessageMatches(ContainsSubstring("there are: counting")));
-  CHECK_THROWS_MATCHES(session.read_output("counting", "in"), UserError,
+  CHECK_THROWS_MATCHES(session.program("dancing"), UserError, MessageMatches(ContainsSubstring("there are: counting")));
+  CHECK_THROWS_MATCHES(session.program("counting").read("in"), UserError,
                        MessageMatches(ContainsSubstring("it has: out")));
   CHECK_THROWS_AS(session.write("counter", std::vector<float>(kCount - 1)), UserError);
   CHECK_THROWS_AS(session.write("counter", std::vector<uint32_t>(kCount)), UserError);
   CHECK_THROWS_AS(session.write("scratch", std::vector<float>(kCount)), UserError);
   CHECK_THROWS_AS(session.allocate(), UserError);
+  CHECK_THROWS_MATCHES(SessionProgram().run(), UserError, MessageMatches(ContainsSubstring("no program yet")));
 }
 
 TEST_CASE("a plan that does not fit is refused before anything is allocated", "[engine][device]") {
@@ -378,6 +378,7 @@ TEST_CASE("slots are written and read while programs run", "[engine][device]") {
   // total[i] += ring[slot, i]; two plans, one per slot.
   constexpr uint32_t kSlot = 100;
   Session session(device, quiet(target));
+  SessionProgram programs[2];
   for (uint32_t slot : {0u, 1u}) {
     graph::Plan plan;
     plan.buffers = {float_buffer(graph::BufferKind::state, "ring", 2 * kSlot),
@@ -389,8 +390,8 @@ TEST_CASE("slots are written and read while programs run", "[engine][device]") {
                         .accesses = {access(0, slot * kSlot, kSlot, true, false), access(1, 0, kSlot, true, true)},
                         .scope = ""}};
     plan.barriers = {1};
-    session.add_plan(fmt::format("slot{}", slot), plan,
-                     {hand_shader("add_slot", target, 2, kSlot, "a1[i] = a1[i] + a0[i];")});
+    programs[slot] = session.add_plan(fmt::format("slot{}", slot), plan,
+                                      {hand_shader("add_slot", target, 2, kSlot, "a1[i] = a1[i] + a0[i];")});
   }
   CHECK_THROWS_AS(session.share_with_host("rings"), UserError);
   session.share_with_host("ring");
@@ -404,7 +405,7 @@ TEST_CASE("slots are written and read while programs run", "[engine][device]") {
     CHECK(session.completed() >= last_reader[slot]);
     std::vector<float> values(kSlot, float(step));
     session.write_slot("ring", slot, std::as_bytes(std::span(values)));
-    last_reader[slot] = session.submit(fmt::format("slot{}", slot));
+    last_reader[slot] = programs[slot].submit();
     expected += float(step);
   }
   session.wait(last_reader[1]);
@@ -430,12 +431,13 @@ TEST_CASE("accesses may begin anywhere in a buffer", "[engine][device]") {
     plan.dispatches = {
         {.kernel = 0, .accesses = {access(0, 3, kPart, true, false), access(0, 101, kPart, false, true)}, .scope = ""}};
     Session session(device, quiet(target));
-    session.add_plan("copy", plan, {hand_shader("copy", target, 2, kPart, "a1[i] = a0[i];")});
+    const SessionProgram copy =
+        session.add_plan("copy", plan, {hand_shader("copy", target, 2, kPart, "a1[i] = a0[i];")});
     session.allocate();
     std::vector<float> x(200);
     for (size_t i = 0; i < x.size(); ++i) x[i] = float(i);
     session.write("x", x);
-    session.run("copy");
+    copy.run();
     std::copy_n(x.begin() + 3, kPart, x.begin() + 101);
     CHECK(session.read_floats("x") == x);
   }
@@ -490,9 +492,10 @@ TEST_CASE("a write past the end of a tensor is found by its sentinel", "[engine]
     engine::SessionOptions options = quiet(target);
     options.poison = true;
     engine::Session session(device, options);
-    session.add_plan("fill", plan, {hand_shader("fill", target, 1, written, "a0[i] = 1.0;")});
+    const SessionProgram fill =
+        session.add_plan("fill", plan, {hand_shader("fill", target, 1, written, "a0[i] = 1.0;")});
     session.allocate();
-    session.run("fill");
+    fill.run();
     const std::vector<std::string> found = session.overruns();
     CHECK(found.size() == (written == 10 ? 0 : 1));
     if (written == 11 && !found.empty()) CHECK(found[0] == "past the end of state tensor 'a'");

@@ -291,15 +291,15 @@ TEST_CASE("a session keeps what its driver says of kernels", "[device][offline]"
   engine::SessionOptions options = quiet(device.target());
   const HandMade made = counting_plan(device.target(), 64);
   engine::Session plain(device, options);
-  plain.add_plan("counting", made.plan, made.shaders);
-  CHECK_THROWS_AS(plain.driver_statistics("counting"), UserError);
+  const engine::SessionProgram unasked = plain.add_plan("counting", made.plan, made.shaders);
+  CHECK_THROWS_AS(unasked.driver_statistics(), UserError);
 
   options.driver_statistics = true;
   engine::Session session(device, options);
-  session.add_plan("counting", made.plan, made.shaders);
+  const engine::SessionProgram counting = session.add_plan("counting", made.plan, made.shaders);
   const auto& features = device.info().features;
   const bool speaks = std::find(features.begin(), features.end(), "executable_properties") != features.end();
-  CHECK(session.driver_statistics("counting").size() == (speaks ? made.shaders.size() : 0));
+  CHECK(counting.driver_statistics().size() == (speaks ? made.shaders.size() : 0));
 }
 
 }  // namespace

@@ -111,10 +111,10 @@ TEST_CASE("profile: a timed replay is a step like any other, and its intervals f
       options.segment_dispatches = segment;
       const HandMade made = counting_plan(target, kCount);
       engine::Session session(device, options);
-      session.add_plan("counting", made.plan, made.shaders);
+      const engine::SessionProgram counting = session.add_plan("counting", made.plan, made.shaders);
       session.allocate();
-      REQUIRE(session.builds("counting").size() == 4);
-      for (const engine::KernelBuild& build : session.builds("counting")) {
+      REQUIRE(counting.builds().size() == 4);
+      for (const engine::KernelBuild& build : counting.builds()) {
         CHECK(build.spirv_bytes > 100);
         CHECK(build.pipeline_ms > 0);
         CHECK_FALSE(build.spirv_cached);  // the test has no cache
@@ -124,7 +124,7 @@ TEST_CASE("profile: a timed replay is a step like any other, and its intervals f
       for (int repetition = 0; repetition < 2; ++repetition) {
         for (const TimingMode mode : {TimingMode::whole, TimingMode::grouped, TimingMode::isolated}) {
           CAPTURE(name(mode), repetition);
-          const engine::TimedReplay replay = session.run_timed("counting", mode);
+          const engine::TimedReplay replay = counting.run_timed(mode);
           if (++steps == 1 && !target.cpu && segment == 0) ++steps;  // the one that finds the segments
           CHECK(session.read_floats("counter")[kCount - 1] == steps);
           CHECK(replay.busy_ns > 0);

@@ -162,8 +162,8 @@ Agreement agreement(engine::Device& device, const Model& model, size_t members, 
                     const std::vector<DecodeRow>& rows) {
   engine::Session session(device, {.quiet = true});
   Decoder decoder(session, model, members, config);
-  session.add_program("forward",
-                      for_members(forward_program(model, config.rows, config.columns), members, decode_member_state()));
+  const engine::SessionProgram forward = session.add_program(
+      "forward", for_members(forward_program(model, config.rows, config.columns), members, decode_member_state()));
   session.allocate();
   std::vector<double> parameters;
   for (size_t e = 0; e < members; ++e) {
@@ -184,9 +184,9 @@ Agreement agreement(engine::Device& device, const Model& model, size_t members, 
     for (const DecodeRow& row : part) start = std::min(start, row.length);
     const auto written = decoder.decode(std::vector(members, part), start, int32_t(config.columns), 0);
     REQUIRE(decoder.finite());
-    const std::vector<float> last = session.read_output_floats("decode", "logits");
-    session.run("forward");
-    const std::vector<float> all = session.read_output_floats("forward", "logits");
+    const std::vector<float> last = session.program("decode").read_floats("logits");
+    forward.run();
+    const std::vector<float> all = forward.read_floats("logits");
     const size_t T = std::min(L, size_t(model.config().block_size));
     for (size_t e = 0; e < members; ++e) {
       for (size_t n = 0; n < part.size(); ++n) {

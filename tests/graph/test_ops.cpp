@@ -128,6 +128,11 @@ TEST_CASE("the op table is complete and says everything about each op", "[ops]")
         CHECK(std::string(row.glsl).find("$" + std::to_string(operand)) != std::string::npos);
       }
     }
+    CHECK(row.calls_helpers == (row.glsl != nullptr && std::string(row.glsl).find("surtsey_") != std::string::npos));
+    if (row.family == Family::reduce) {
+      CHECK(row.glsl != nullptr);
+      CHECK(row.identity != nullptr);
+    }
     const bool is_value = row.family != Family::state && row.family != Family::region && row.op != Op::parameter;
     if (is_value) CHECK(row.samples.size() >= 3);
   }

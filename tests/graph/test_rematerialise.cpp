@@ -132,15 +132,16 @@ TEST_CASE("within a memory budget training gives the same bits", "[device][remat
     const experiments::Model model(c.config);
     const auto train = [&](MemoryLimit memory) {
       engine::Session session(device, {.poison = true, .quiet = true});
-      session.add_program("train", program_of(c), {.storage = c.dtype, .memory = memory});
+      const engine::SessionProgram step =
+          session.add_program("train", program_of(c), {.storage = c.dtype, .memory = memory});
       session.allocate();
       experiments::write_uniform_start(session, model, train_config(c));
       std::vector<std::vector<float>> losses;
       for (int i = 0; i < 6; ++i) {
-        session.run("train");
-        losses.push_back(session.read_output_floats("train", "loss"));
+        step.run();
+        losses.push_back(step.read_floats("loss"));
       }
-      return std::tuple(losses, session.read_bytes(kParameters), session.plan("train").dispatches.size());
+      return std::tuple(losses, session.read_bytes(kParameters), step.plan().dispatches.size());
     };
     INFO(c.name);
     const auto [losses, parameters, dispatches] = train({});

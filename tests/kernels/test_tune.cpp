@@ -402,8 +402,7 @@ TEST_CASE("sessions use the tiles that were kept for their device, unless they a
     Target target = with.target();
     target.tiles = std::move(own);
     engine::Session session(with, {.target = target, .cache = directory, .quiet = true});
-    session.add_program("product", experiments::product_program(shape));
-    return session.shaders("product").at(0).glsl;
+    return session.add_program("product", experiments::product_program(shape)).shaders().at(0).glsl;
   };
   const auto none = std::make_shared<MatmulTiles>();
   const std::string usual = text(device, "", nullptr), tuned = text(device, cache, nullptr);

@@ -35,13 +35,13 @@ void check_training(engine::Device& device, const Variant& variant) {
     options.quiet = true;
     options.poison = poison;
     engine::Session session(device, options);
-    session.add_program("train", program);
+    const engine::SessionProgram step = session.add_program("train", program);
     session.allocate();
     experiments::write_uniform_start(session, model, train_config);
     std::vector<float> losses;
     for (uint32_t done = 0; done < kSteps; done += kChunk) {
-      session.run("train", kChunk);
-      losses.push_back(session.read_output_floats("train", "loss")[0]);
+      step.run(kChunk);
+      losses.push_back(step.read_floats("loss")[0]);
     }
     return std::pair(losses, session.read_bytes(kParameters));
   };

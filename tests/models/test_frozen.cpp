@@ -77,12 +77,12 @@ auto all_but(const std::string& name) {
 // Runs steps on the device and returns the state after them.
 State train_on(engine::Device& device, const Program& program, const State& from, uint32_t steps) {
   engine::Session session(device, {.quiet = true});
-  session.add_program("train", program);
+  const engine::SessionProgram train = session.add_program("train", program);
   session.allocate();
   for (const auto& [name, tensor] : from) {
     if (session.has_state(name)) session.write(name, tensor);
   }
-  session.run("train", steps);
+  train.run(steps);
   State state;
   for (const std::string& name : session.state_names()) state[name] = session.read(name);
   return state;

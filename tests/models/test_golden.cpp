@@ -21,10 +21,10 @@ class DeviceRunner {
 
   std::map<std::string, HostTensor> operator()(const Program& program, State& state) {
     if (program.graph != graph_) open(program, state);
-    session_->run("program");
+    program_.run();
     std::map<std::string, HostTensor> outputs;
     for (const auto& [name, value] : program.outputs) {
-      outputs[name] = session_->read_output("program", name);
+      outputs[name] = program_.read(name);
     }
     for (const std::string& name : session_->state_names()) state[name] = session_->read(name);
     return outputs;
@@ -35,7 +35,7 @@ class DeviceRunner {
     engine::SessionOptions options = tests::quiet(target_);
     options.poison = true;
     session_ = std::make_unique<engine::Session>(device_, options);
-    session_->add_program("program", program);
+    program_ = session_->add_program("program", program);
     session_->allocate();
     for (const std::string& name : session_->state_names()) session_->write(name, state.at(name));
     graph_ = program.graph;
@@ -45,6 +45,7 @@ class DeviceRunner {
   Target target_;
   std::shared_ptr<Graph> graph_;  // of the session's program; held, so that its address is not reused
   std::unique_ptr<engine::Session> session_;
+  engine::SessionProgram program_;
 };
 
 void check_on_device(engine::Device& device, const Target& target, const std::string& name) {

@@ -102,14 +102,14 @@ TEST_CASE("one recording patches every depth and position, of every member", "[d
   const Model model(reference.config);
   const Program single = patched_program(model, reference.tokens.type);
   engine::Session session(device, {.quiet = true});
-  session.add_program("one", single);
+  const engine::SessionProgram one = session.add_program("one", single);
   session.allocate();
   for (const auto& [name, value] : start(reference, model)) session.write(name, value);
   const auto all = [&] {
-    session.run("one");
+    one.run();
     std::map<std::string, HostTensor> outputs;
     for (const auto& [name, value] : single.outputs) {
-      outputs[name] = session.read_output("one", name);
+      outputs[name] = one.read(name);
     }
     return outputs;
   };
@@ -129,7 +129,7 @@ TEST_CASE("one recording patches every depth and position, of every member", "[d
   const Value logits = model.logits(parameters, program.graph->parameter("tokens", reference.tokens.type), options);
   program.outputs = residuals.outputs();
   program.outputs.emplace_back("logits", logits);
-  pair.add_program("two", for_members(program, 2, residual_member_state()));
+  const engine::SessionProgram two = pair.add_program("two", for_members(program, 2, residual_member_state()));
   pair.allocate();
   State state = start(reference, model);
   for (const char* name : {kParameters, "patch.value"}) {
@@ -140,12 +140,12 @@ TEST_CASE("one recording patches every depth and position, of every member", "[d
   }
   state["patch.depth"].values[0] = double(kPatchDepth);
   for (const auto& [name, value] : state) pair.write(name, value);
-  pair.run("two");
-  const std::vector<float> read = pair.read_output_floats("two", "residual.1");
+  two.run();
+  const std::vector<float> read = two.read_floats("residual.1");
   const std::vector<double>& values = state.at("patch.value").values;
   REQUIRE(read.size() == values.size());
   for (size_t i = 0; i < read.size(); ++i) CHECK(double(read[i]) == values[i]);
-  const HostTensor both = pair.read_output("two", "logits");
+  const HostTensor both = two.read("logits");
   const HostTensor& expected = reference.expected.at("p.logits");
   const auto half = both.values.begin() + std::ptrdiff_t(expected.values.size());
   check_close(HostTensor(expected.type, {both.values.begin(), half}), expected);

@@ -62,7 +62,8 @@ const Profile& four_layer_profile() {
     experiments::add_train_programs(session, model, train);
     session.allocate();
     experiments::write_uniform_start(session, model, train);
-    Profile result = experiments::profile_program(session, "train", plausible_ceilings(), {.steps = kSteps});
+    Profile result =
+        experiments::profile_program(session, session.program("train"), plausible_ceilings(), {.steps = kSteps});
     result.subject = "four layers <of> \"little\" width";
     result.facts = {{"command", "surtsey profile"}};
     return result;

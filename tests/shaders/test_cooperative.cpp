@@ -246,16 +246,16 @@ TEST_CASE("a model in f16 trains alike with cooperative matrices and without, ea
   const auto train = [&](const Target& target, size_t least_cooperative) {
     engine::SessionOptions options{.target = target, .poison = true, .quiet = true};
     engine::Session session(device, options);
-    session.add_program("train", program, {.storage = DType::f16});
+    const engine::SessionProgram step = session.add_program("train", program, {.storage = DType::f16});
     size_t cooperative = 0;
-    for (const shaders::Shader& shader : session.shaders("train")) cooperative += shader.variant == "cooperative";
+    for (const shaders::Shader& shader : step.shaders()) cooperative += shader.variant == "cooperative";
     CHECK(cooperative >= least_cooperative);
     session.allocate();
     experiments::write_uniform_start(session, model, train_config);
     std::vector<float> losses;
     for (int i = 0; i < 4; ++i) {
-      session.run("train", 5);
-      losses.push_back(session.read_output_floats("train", "loss")[0]);
+      step.run(5);
+      losses.push_back(step.read_floats("loss")[0]);
     }
     return std::pair(losses, session.read_bytes(kParameters));
   };

@@ -52,14 +52,14 @@ std::string compare(const HostTensor& device, const HostTensor& reference, Toler
 std::map<std::string, HostTensor> run_compiled(engine::Device& device, const Target& target, const Program& program,
                                                const State& state, const CompileOptions& compile) {
   engine::Session session(device, {.target = target, .poison = true, .quiet = true});
-  session.add_program("test", program, compile);
+  const engine::SessionProgram test = session.add_program("test", program, compile);
   session.allocate();
   for (const auto& [name, value] : state)
     if (session.has_state(name)) session.write(name, value);
-  session.run("test");
+  test.run();
   for (const std::string& place : session.overruns()) throw InternalError("the device wrote " + place);
   std::map<std::string, HostTensor> results;
-  for (const auto& [name, value] : program.outputs) results[name] = session.read_output("test", name);
+  for (const auto& [name, value] : program.outputs) results[name] = test.read(name);
   return results;
 }
 
