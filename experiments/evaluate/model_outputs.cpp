@@ -134,7 +134,7 @@ std::map<std::string, graph::HostTensor> model_outputs(engine::Device& device, c
   Builder builder(model, inputs);
   engine::Session session(device, {.quiet = true});
   const graph::Program program = builder.build();
-  session.add_program("outputs", program);
+  const engine::SessionProgram forward = session.add_program("outputs", program);
   session.allocate();
   const auto write = [&](const std::string& name, const graph::HostTensor& tensor) {
     if (session.has_state(name)) session.write(name, tensor);
@@ -142,10 +142,10 @@ std::map<std::string, graph::HostTensor> model_outputs(engine::Device& device, c
   hub::read_weights(source, model, write);
   for (const auto& [name, tensor] : model.constants()) write(name, tensor);
   builder.write(session);
-  session.run("outputs");
+  forward.run();
   std::map<std::string, graph::HostTensor> outputs;
   for (const auto& [name, value] : program.outputs) {
-    outputs.emplace(name, session.read_output("outputs", name));
+    outputs.emplace(name, forward.read(name));
   }
   return outputs;
 }

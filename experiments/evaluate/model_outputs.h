@@ -14,9 +14,9 @@ namespace surtsey::experiments {
 
 // B rows of equal length, named as transformers names them. What is empty is not given.
 struct ModelInputs {
-  std::vector<std::vector<int32_t>> input_ids;          // [B][T]; of an encoder-decoder the source
-  std::vector<std::vector<int32_t>> token_type_ids;     // [B][T], of a model with token types; 0 when empty
-  std::vector<std::vector<int32_t>> attention_mask;     // [B][T]: 0 is padding. Tokens of a decoder are counted without it
+  std::vector<std::vector<int32_t>> input_ids;       // [B][T]; of an encoder-decoder the source
+  std::vector<std::vector<int32_t>> token_type_ids;  // [B][T], of a model with token types; 0 when empty
+  std::vector<std::vector<int32_t>> attention_mask;  // [B][T]: 0 is padding. Tokens of a decoder are counted without it
   std::vector<std::vector<int32_t>> decoder_input_ids;  // [B][T'], of an encoder-decoder
 };
 

@@ -201,8 +201,8 @@ graph::State Model::constants() const {
     const auto distances = [&](const Stack& stack) {
       HostTensor tensor = HostTensor::zeros({DType::u32, {2 * rows - 1}});
       for (int64_t i = 0; i < 2 * rows - 1; ++i) {
-        tensor.values[size_t(i)] = double(
-            relative_bucket(i - (rows - 1), config_.relative_buckets, config_.relative_distance, !stack.causal));
+        tensor.values[size_t(i)] =
+            double(relative_bucket(i - (rows - 1), config_.relative_buckets, config_.relative_distance, !stack.causal));
       }
       state.emplace(fmt::format("constants.{}relative", stack.prefix), std::move(tensor));
     };

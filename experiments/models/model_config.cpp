@@ -265,8 +265,8 @@ void check_rotary_scaling(const ModelConfig& config) {
   if (scaling.kind != RotaryKind::longrope) return;
   const auto pairs = size_t(config.head_width() / 2);
   check(scaling.short_factors.size() == pairs && scaling.long_factors.size() == pairs,
-        "[config] rotary_scaling: longrope wants {} short_factors and {} long_factors, half a head, not {} and {}", pairs,
-        pairs, scaling.short_factors.size(), scaling.long_factors.size());
+        "[config] rotary_scaling: longrope wants {} short_factors and {} long_factors, half a head, not {} and {}",
+        pairs, pairs, scaling.short_factors.size(), scaling.long_factors.size());
   for (const auto& list : {scaling.short_factors, scaling.long_factors}) {
     for (const double factor : list) {
       check(factor > 0 && factor <= 1e6, "[config] rotary_scaling has a factor of {}, it must be positive", factor);

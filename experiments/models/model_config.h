@@ -57,9 +57,9 @@ enum class RotaryKind : uint8_t { plain, linear, dynamic, yarn, longrope, llama3
 struct RotaryScaling {
   RotaryKind kind = RotaryKind::plain;
   double factor = 1;
-  int64_t original = 0;                       // positions of training; 0: block_size
+  int64_t original = 0;                          // positions of training; 0: block_size
   double low_frequency = 1, high_frequency = 4;  // llama3: low_freq_factor, high_freq_factor
-  double beta_fast = 32, beta_slow = 1;       // yarn
+  double beta_fast = 32, beta_slow = 1;          // yarn
   std::optional<double> attention_factor = {};   // yarn, longrope: of cosine and sine; absent: by the factor
   std::vector<double> short_factors = {}, long_factors = {};  // longrope: one a pair
 
@@ -80,8 +80,8 @@ struct ModelConfig {
   int64_t vocab_size = 256;              // V; of a model that reads vectors, the numbers it puts out
   int64_t input_size = 0;                // 0: reads tokens; else vectors this wide, through a linear layer
   double dropout = 0;
-  int64_t n_types = 0;                   // kinds of tokens, each with an embedding (token types of BERT); 0: none
-  int64_t n_labels = 0;                  // of a head that classifies
+  int64_t n_types = 0;   // kinds of tokens, each with an embedding (token types of BERT); 0: none
+  int64_t n_labels = 0;  // of a head that classifies
   // Biases: `bias` is the default of the four others. norm_bias: of LayerNorm and RMSNorm.
   // attention_bias: of q, k, v. hidden_bias: of mlp.up and mlp.gate. output_bias: of attention.out,
   // cross.out and mlp.down; attention_output_bias: of the first two alone, where they differ. Of heads only
@@ -95,8 +95,8 @@ struct ModelConfig {
   Position position = Position::learned;
   double rotary_base = 10000;
   RotaryScaling rotary_scaling = {};
-  int64_t relative_buckets = 32;     // position = relative: rows of the table, half of them for each direction where ..
-  int64_t relative_distance = 128;   // .. both are seen; distances from here on share the last
+  int64_t relative_buckets = 32;    // position = relative: rows of the table, half of them for each direction where ..
+  int64_t relative_distance = 128;  // .. both are seen; distances from here on share the last
   Norm norm = Norm::layer_norm;
   double norm_epsilon = 1e-5;
   NormPlacement norm_placement = NormPlacement::pre;  // post has no norm after the last block

@@ -133,7 +133,8 @@ class Forward {
     const int64_t length = tokens.dim(1);
     const std::string input = stack_.prefix + "embed.input";
     const std::string owner = config_.shared_embedding ? main_stack(config_).prefix : stack_.prefix;
-    Value x = config_.input_size > 0 ? project(tokens, input, input, "") : parameters_.rows(owner + "embed.token", tokens);
+    Value x =
+        config_.input_size > 0 ? project(tokens, input, input, "") : parameters_.rows(owner + "embed.token", tokens);
     if (config_.n_types > 0) {
       const std::string types = stack_.prefix + "embed.type";
       x = x + (options_.token_types ? parameters_.rows(types, options_.token_types)

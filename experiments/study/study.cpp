@@ -95,8 +95,8 @@ std::vector<std::string> claim_names(const Study& study) {
 void tell_what_is_left(const Study& study, const std::vector<DeclaredClaim>& claims, StudyResult& result) {
   std::vector<std::string> left;
   for (const DeclaredClaim& claim : study.claims()) {
-    const bool made = std::any_of(claims.begin(), claims.end(),
-                                  [&](const DeclaredClaim& one) { return one.name == claim.name; });
+    const bool made =
+        std::any_of(claims.begin(), claims.end(), [&](const DeclaredClaim& one) { return one.name == claim.name; });
     if (!made && !is_decided(study, claim)) left.push_back(fmt::format("{} (--scale {})", claim.name, claim.from));
   }
   if (left.empty()) return;

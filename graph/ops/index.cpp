@@ -130,8 +130,8 @@ std::vector<Type> infer_slice_update(std::span<const Type> inputs, const Attr& a
   const Type& x = inputs[0];
   const Type& update = inputs[1];
   const Shape& lead = inputs[2].shape;
-  check(inputs[2].dtype == DType::u32 && static_cast<int64_t>(lead.size()) <= axis &&
-            lead.size() <= x.shape.size() && std::equal(lead.begin(), lead.end(), x.shape.begin()),
+  check(inputs[2].dtype == DType::u32 && static_cast<int64_t>(lead.size()) <= axis && lead.size() <= x.shape.size() &&
+            std::equal(lead.begin(), lead.end(), x.shape.begin()),
         "[slice_update] the start must be u32[], or u32 of the first axes of {}, not {}", to_string(x),
         to_string(inputs[2]));
   bool good = x.dtype == update.dtype && x.shape.size() == update.shape.size() && axis >= 0 &&
@@ -235,7 +235,8 @@ std::vector<OpDef> index_rows() {
        .name = "slice_update",
        .family = Family::index,
        .arity = 3,
-       .doc = "x with a window along an axis replaced; its start is u32, clamped to fit: one, or one a place of the first axes",
+       .doc = "x with a window along an axis replaced; its start is u32, clamped to fit: one, or one a place of the "
+              "first axes",
        .infer = infer_slice_update,
        .gradient = gradient_slice_update,
        .interpret = interpret_slice_update,

@@ -353,7 +353,8 @@ TEST_CASE("a configuration goes through JSON and refuses what it does not know")
   REQUIRE(message(R"({"n_layer": "3"})") == "[config] n_layer wants an integer, not \"3\"");
   REQUIRE(message(R"({"n_layer": 0})").find("n_layer is 0") != std::string::npos);
   REQUIRE(message(R"({"n_head": 3})").find("does not divide") != std::string::npos);
-  REQUIRE(message(R"({"position": "absolute"})").find("learned, sinusoidal, rotary, relative, none") != std::string::npos);
+  REQUIRE(message(R"({"position": "absolute"})").find("learned, sinusoidal, rotary, relative, none") !=
+          std::string::npos);
   REQUIRE(message(R"({"dropout": 1})").find("dropout") != std::string::npos);
   REQUIRE(message(R"([])").find("not an object") != std::string::npos);
 }

@@ -81,8 +81,8 @@ class Maker {
     made_.qk_norm = model.query_key_norm;
     if (model.windows.empty()) return;
     made_.window = model.windows.front();
-    const bool same = std::all_of(model.windows.begin(), model.windows.end(),
-                                  [&](int64_t window) { return window == made_.window; });
+    const bool same =
+        std::all_of(model.windows.begin(), model.windows.end(), [&](int64_t window) { return window == made_.window; });
     check(same, "{}: layers with different windows of attention are not supported", where_);
   }
 
