@@ -63,8 +63,7 @@ constexpr Quirk kQuirks[] = {
        effects.cooperative_floats = 8;
      },
      "DG2's compiler spills 345 registers of our largest tile, 12 to 81 of those of 16 sums or twice the depth; of "
-     "tiles "
-     "of 32x32x32 in subgroups of 8 none, but 3 to 9 of one product that fills no tile",
+     "tiles of 32x32x32 in subgroups of 8 none, where K is whole runs of 8 (else 3 to 9, so such products go without)",
      "https://docs.mesa3d.org/drivers/anv.html"},
     {"intel: cooperative tiles of 8 sums a lane",
      [](const Capabilities& c) { return intel_gpu(c) && c.cooperative.n > 8; },

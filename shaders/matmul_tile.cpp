@@ -145,6 +145,13 @@ bool fills_matrices(const MatmulShape& shape, const CooperativeMatrix& c) {
   return shape.m >= int64_t(c.m) && shape.n >= int64_t(c.n) && shape.k >= int64_t(c.k) && c.m != 0;
 }
 
+// Where a lane has few registers, those that a K of no whole runs needs to load elements one by one are not there: DG2
+// spills 3 to 9 of them, which is little time, but so is what such a product (a vocabulary of 65) takes.
+bool loads_within_registers(const MatmulShape& shape, const Target& target) {
+  constexpr int64_t kRun = 8;  // elements of f16 in 16 bytes
+  return target.cooperative_floats == 0 || shape.k % kRun == 0;
+}
+
 }  // namespace
 
 std::optional<size_t> stored_operand(const Kernel& kernel, const Graph& graph, const Value& operand) {
@@ -185,7 +192,8 @@ MatmulShape matmul_shape(const Kernel& kernel, const Graph& graph, const Target&
   shape.a_transposed = transposed(node.inputs[0]);
   shape.b_transposed = transposed(node.inputs[1]);
   if (shape.variant == MatmulVariant::cooperative &&
-      !(narrow && fills_matrices(shape, target.cooperative) && default_cooperative(shape, target) != nullptr))
+      !(narrow && fills_matrices(shape, target.cooperative) && loads_within_registers(shape, target) &&
+        default_cooperative(shape, target) != nullptr))
     shape.variant = MatmulVariant::shared_tile;
   return shape;
 }

@@ -358,6 +358,11 @@ TEST_CASE("a device that holds few sums a lane gets tiles that do not spill", "[
     CHECK(list.size() == 1);
     for (const MatmulTile& tile : list) CHECK(sums(tile) <= most);
   }
+  // What has to be loaded one by one would spill there.
+  CHECK(variant_of(product(1, 2048, 384, 384), target) == "cooperative");
+  CHECK(variant_of(product(1, 2048, 384, 65), target) == "shared_tile");
+  target.cooperative_floats = 0;
+  CHECK(variant_of(product(1, 2048, 384, 65), target) == "cooperative");
 }
 
 TEST_CASE("a GPU with matrix units gets kernels that use them", "[offline][cooperative]") {
