@@ -228,8 +228,8 @@ struct SampleOptions {
 };
 void sample(const SampleOptions& options);
 
-// A model (a folder as Hugging Face has it, a GGUF file, a run of train()) in the form of others' files: a folder, or one
-// file where `out` ends in .gguf. What was written goes to stdout. See models/hub/export.h.
+// A model (a folder as Hugging Face has it, a GGUF file, a run of train()) in the form of others' files: a folder, or
+// one file where `out` ends in .gguf. What was written goes to stdout. See models/hub/export.h.
 struct ExportOptions {
   std::string model;
   std::string out;
