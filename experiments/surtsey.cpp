@@ -52,6 +52,7 @@ class CommandLine {
     add_train();
     add_sample();
     add_logits();
+    add_export();
     add_report();
     add_sweep();
   }
@@ -359,6 +360,22 @@ class CommandLine {
     command->add_option("-o", options->format, "json or text")->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");
     on(command, options, commands::logits);
+  }
+
+  void add_export() {
+    auto options = keep<commands::ExportOptions>();
+    CLI::App* command = app_.add_subcommand("export", "write a model as a folder of Hugging Face's form or as GGUF");
+    command->add_option("MODEL", options->model, "folder, GGUF file, run or checkpoint")->required();
+    command->add_option("--out", options->out, "a new folder, or a file that ends in .gguf")->required();
+    command->add_option("--type", options->type, "of matrices: f32, f16, bf16; GGUF also q8_0, q4_0, q4_k, q6_k");
+    on(command, options, commands::export_model);
+
+    auto quantize = keep<commands::QuantizeOptions>();
+    command = app_.add_subcommand("quantize", "write a model as GGUF with weights of few bits");
+    command->add_option("MODEL", quantize->model, "folder, GGUF file, run or checkpoint")->required();
+    command->add_option("--out", quantize->out, "a file that ends in .gguf")->required();
+    command->add_option("--type", quantize->type, "q8_0, q4_0, q4_k, q6_k")->required();
+    on(command, quantize, commands::quantize);
   }
 
   void add_report() {

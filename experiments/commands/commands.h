@@ -238,6 +238,23 @@ struct SampleOptions {
 };
 void sample(const SampleOptions& options);
 
+// A model (a folder as Hugging Face has it, a GGUF file, a run of train()) in the form of others' files: a folder, or
+// one file where `out` ends in .gguf. What was written goes to stdout. See models/hub/export.h.
+struct ExportOptions {
+  std::string model;
+  std::string out;
+  std::string type;  // of matrices; empty: as they are
+};
+void export_model(const ExportOptions& options);
+
+// The same with matrices in few bits, as a GGUF file.
+struct QuantizeOptions {
+  std::string model;
+  std::string out;
+  std::string type;  // q8_0, q4_0, q4_k, q6_k
+};
+void quantize(const QuantizeOptions& options);
+
 // report.html of a run directory, or of all run directories in DIR.
 void report(const std::string& directory);
 

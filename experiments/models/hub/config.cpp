@@ -13,7 +13,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kDepth = 32;
 constexpr int64_t kMostLayers = 1000;
 constexpr int64_t kMostWidth = int64_t(1) << 20;
 constexpr int64_t kMostTokens = int64_t(1) << 24;
@@ -363,7 +362,7 @@ Config parse_config(const json& object, const std::string& where) {
 }
 
 Config parse_config_text(std::string_view text, const std::string& where) {
-  return parse_config(parse_strict_json(text, where, kDepth), where);
+  return parse_config(parse_strict_json(text, where, kConfigDepth), where);
 }
 
 }  // namespace surtsey::experiments::hub

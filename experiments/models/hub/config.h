@@ -141,6 +141,7 @@ const char* name(RopeType type);
 // a file says. UserError beginning with `where`, the file: what is missing, of a wrong type, impossible, or not
 // supported (with what is).
 Config parse_config(const nlohmann::json& json, const std::string& where);
+inline constexpr int kConfigDepth = 32;  // of brackets in a config.json's text
 Config parse_config_text(std::string_view text, const std::string& where);
 
 // The config.json that parse_config() reads back to the same. Keys are those that transformers 4 writes.

@@ -66,12 +66,20 @@ int64_t file_row(const TensorRow& row, int64_t r) {
   return head * width + 2 * (i % half) + i / half;
 }
 
+Placement zero_placement(const TensorRow& row) {
+  Placement placement{row, {}};
+  placement.from.type = StoredType::f32;
+  placement.from.type_name = name(StoredType::f32);
+  return placement;
+}
+
 std::vector<std::byte> read_placement(const Placement& placement) {
   const TensorRow& row = placement.row;
   const FileTensor& from = placement.from;
   const int64_t rows = row.shape[0], width = columns(row);
   const size_t row_size = size_t(row_bytes(*from.type, width));
   std::vector<std::byte> bytes(size_t(rows) * row_size);
+  if (from.file == nullptr) return bytes;
   if (!row.transposed && row.permuted_heads == 0) {
     from.file->read(from.offset + uint64_t(row.first_row) * row_size, bytes);
     return bytes;

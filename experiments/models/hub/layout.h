@@ -34,11 +34,12 @@ std::string canonical_file_name(const Config& config, const std::string& name);
 // And back, with the prefix that the configuration's class saves it with.
 std::string saved_name(const Config& config, const std::string& file_name);
 
-// A tensor of ours in a file.
+// A tensor of ours in a file, or zeros where from.file is null.
 struct Placement {
   TensorRow row;
   FileTensor from;
 };
+Placement zero_placement(const TensorRow& row);  // in f32
 
 // Every row that there is. `directory` has names as the layout has them. UserError beginning with `where`, in one
 // message all that does not fit: missing, left over, of another shape, of a type that is no weight.

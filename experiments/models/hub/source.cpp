@@ -1,8 +1,12 @@
 #include "experiments/models/hub/source.h"
 
 #include "experiments/base/file.h"
+#include "experiments/formats/strict_json.h"
 #include "experiments/models/hub/gguf_model.h"
+#include "experiments/models/hub/own.h"
 #include "graph/error.h"
+
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 
@@ -42,14 +46,16 @@ std::unique_ptr<Source> open_folder(const fs::path& path, const fs::path& folder
   const fs::path config_path = folder / "config.json", generation_path = folder / "generation_config.json";
   const std::optional<std::string> text = read_file_if_exists(config_path);
   check(text.has_value(), "'{}' has no config.json", folder.string());
+  const nlohmann::json object = parse_strict_json(*text, config_path.string(), kConfigDepth);
+  if (is_own_config(object)) return open_own(path, folder, object);
   Description description;
   description.folder = folder;
-  description.config = parse_config_text(*text, config_path.string());
+  description.config = parse_config(object, config_path.string());
   const Config& config = description.config;
   const std::optional<std::string> generation = read_file_if_exists(generation_path);
   // Older models have these keys in config.json.
   description.generation = generation ? parse_generation_text(*generation, generation_path.string(), config.tokens)
-                                      : parse_generation_text(*text, config_path.string(), config.tokens);
+                                      : parse_generation(object, config_path.string(), config.tokens);
   TensorDirectory directory =
       weights.extension() == ".json" ? open_safetensors_index(weights) : open_safetensors(weights);
   directory = canonical(config, std::move(directory), weights.string());

@@ -60,7 +60,8 @@ struct Source {
 };
 
 // A folder (config.json, generation_config.json or none, model.safetensors or model.safetensors.index.json with its
-// shards), one safetensors file or index with config.json beside it, or a GGUF file. UserError: what is not there or
+// shards), one safetensors file or index with config.json beside it, a GGUF file, or one save of a
+// checkpoint of ours (own.h). UserError: what is not there or
 // breaks the rules of its format; a configuration that is not supported; tensors that do not fit it, all in one
 // message.
 std::unique_ptr<Source> open_model(const std::filesystem::path& path);
