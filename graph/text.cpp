@@ -18,7 +18,7 @@ std::string number(double value, DType dtype) {
   return fmt::format("{}", static_cast<int64_t>(value));
 }
 
-std::string quoted(std::string_view name) {
+std::string in_quotes(std::string_view name) {
   std::string text = "\"";
   for (const char letter : name) {
     if (letter == '"' || letter == '\\') text += '\\';
@@ -32,7 +32,7 @@ struct PrintAttr {
   const Node& node;
   std::string operator()(const NoAttr&) const { return ""; }
   std::string operator()(const LeafAttr& a) const {
-    if (node.op == Op::parameter) return " " + quoted(a.name);
+    if (node.op == Op::parameter) return " " + in_quotes(a.name);
     if (node.op == Op::iota) return fmt::format(" axis={}", a.axis);
     return " " + number(a.value, a.type.dtype);
   }
@@ -48,7 +48,7 @@ struct PrintAttr {
   }
   std::string operator()(const GatherAttr& a) const { return fmt::format(" axis={} batch={}", a.axis, a.batch); }
   std::string operator()(const ScatterAttr& a) const { return fmt::format(" rows={} batch={}", a.rows, a.batch); }
-  std::string operator()(const RegionAttr& a) const { return " " + quoted(a.region->name); }
+  std::string operator()(const RegionAttr& a) const { return " " + in_quotes(a.region->name); }
 };
 
 template <typename Rename>
@@ -339,7 +339,7 @@ std::string print(const Program& program, bool everything) {
     text += fmt::format("assign {} {}\n", reference(assignment.parameter), reference(assignment.value));
   }
   for (const auto& [name, value] : program.outputs) {
-    text += fmt::format("output {} {}\n", quoted(name), reference(value));
+    text += fmt::format("output {} {}\n", in_quotes(name), reference(value));
   }
   return text;
 }
