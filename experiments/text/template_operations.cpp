@@ -301,7 +301,7 @@ Value Evaluator::attribute(const Value& object, const std::string& name) {
     if (!method.is_undefined()) return method;
   }
   if (dict != nullptr) {
-    if (const Value* found = dict->find(name)) return *found;
+    if (const Value* found = dict->find_name(name)) return *found;
   }
   if (const Loop* loop = object.as_loop()) return loop_attribute(*loop, name);
   return Value::undefined(fmt::format("{} has no '{}'", type_name(object), name));

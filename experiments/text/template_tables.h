@@ -45,6 +45,7 @@ void add_functions(Frame& frame);
 int64_t to_integer(const Value& value, const char* what);
 // Cut or padded as Python's format() does: fill, alignment, sign, width, precision, type.
 std::string formatted(Evaluator& evaluator, const Value& value, const std::string& specification);
+std::string brace_formatted(Evaluator& evaluator, const std::string& format, const Arguments& arguments);
 std::string percent_formatted(Evaluator& evaluator, const std::string& format, const Value& values);
 
 // Text by characters.

@@ -84,7 +84,10 @@ const Value* Dict::find(const Value& key) const {
   return at == entries.size() ? nullptr : &entries[at].second;
 }
 
-const Value* Dict::find(std::string_view key) const { return find(Value(std::string(key))); }
+const Value* Dict::find_name(const std::string& key) const {
+  const auto found = places_.find(key);
+  return found == places_.end() ? nullptr : &entries[found->second].second;
+}
 
 void Dict::set(Value key, Value value) {
   check(key.is_string() || key.is_number() || key.is_none(), "{} cannot be a key", type_name(key));

@@ -98,7 +98,7 @@ struct Dict {
   int depth = 1;
 
   const Value* find(const Value& key) const;
-  const Value* find(std::string_view key) const;
+  const Value* find_name(const std::string& key) const;
   void set(Value key, Value value);
   bool erase(const Value& key);
   void clear();

@@ -50,7 +50,9 @@ std::string replace_invalid_utf8(std::string_view bytes) {
       continue;
     }
     // The longest prefix of some character counts as one fault; its second byte has narrower limits after these leads.
-    const auto byte = [&](size_t k) { return at + k < bytes.size() ? static_cast<unsigned char>(bytes[at + k]) : 0; };
+    const auto byte = [&](size_t k) -> unsigned {
+      return at + k < bytes.size() ? static_cast<unsigned char>(bytes[at + k]) : 0u;
+    };
     const unsigned lead = byte(0);
     const size_t length = lead >= 0xC2 && lead < 0xE0 ? 2 : lead >> 4 == 14 ? 3 : lead >= 0xF0 && lead < 0xF5 ? 4 : 1;
     const unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;

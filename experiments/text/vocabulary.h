@@ -40,7 +40,7 @@ class Vocabulary {
 // Strings to numbers from 0, found by their prefixes.
 class Trie {
  public:
-  Trie() : Trie({}) {}
+  Trie() : values_(1, -1) {}
   // The strings must live as long as this constructor runs. An empty one is never found; of two equal ones the later
   // counts.
   explicit Trie(std::vector<std::pair<std::string_view, int32_t>> entries);
