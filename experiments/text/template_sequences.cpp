@@ -205,6 +205,7 @@ Value select(E& e, const Value& value, const A& arguments) {
   const bool tested = arguments.positional.size() > kPlace;
   if (tested) check(arguments.positional[kPlace].is_string(), "the name of a test is a string");
   std::vector<Value> result;
+  if (!truth(value)) return e.list({});  // of none as well, which is nothing to go through elsewhere
   for (const Value& item : e.iterate(value)) {
     const Value subject = by_attribute ? deep_attribute(e, item, arguments.positional[0]) : item;
     bool holds = truth(subject);
@@ -220,6 +221,7 @@ Value select(E& e, const Value& value, const A& arguments) {
 // map(filter, ..), or map(attribute=..).
 Value map(E& e, const Value& value, const A& arguments) {
   std::vector<Value> result;
+  if (!truth(value)) return e.list({});
   if (arguments.positional.empty()) {
     Parameters parameters("map", arguments);
     const Value *attribute = nullptr, *other = nullptr;
