@@ -321,7 +321,7 @@ class CommandLine {
   void add_train() {
     auto options = keep<commands::TrainOptions>();
     CLI::App* command =
-        app_.add_subcommand("train", "train on a text file, character by character: --data FILE, then --key=value");
+        app_.add_subcommand("train", "train on a text file, by characters or tokens: --data FILE, then --key=value");
     command->add_option("--out", options->out, "folder of the run")->capture_default_str();
     command->add_option("--config", options->config, "TOML file, read before the keys");
     command->add_flag("--resume", options->resume, "go on from the newest checkpoint in --out");

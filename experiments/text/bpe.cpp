@@ -46,9 +46,7 @@ struct Candidate {
   uint32_t rank;
   int32_t left;
   int32_t joined;
-  bool operator>(const Candidate& other) const {
-    return rank != other.rank ? rank > other.rank : left > other.left;
-  }
+  bool operator>(const Candidate& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }
 };
 
 class Bpe : public TokenModel {

@@ -125,8 +125,9 @@ class Trainer {
 
 TrainedTokenizer train_byte_bpe(std::string_view text, int32_t vocab_size) {
   check_utf8(text, "the text");
-  check(vocab_size >= kSmallestVocabulary, "vocab_size {} is too small: every byte is a token, and the end of a text: {}",
-        vocab_size, kSmallestVocabulary);
+  check(vocab_size >= kSmallestVocabulary,
+        "vocab_size {} is too small: every byte is a token, and the end of a text: {}", vocab_size,
+        kSmallestVocabulary);
   Trainer trainer(text);
   while (int32_t(trainer.tokens().size()) + 1 < vocab_size && trainer.join_one()) {
   }

@@ -59,8 +59,8 @@ std::string named_template(const json& given, const std::string& name, const std
     if (each["name"] == (name.empty() ? "default" : name)) return each["template"].get<std::string>();
     names += (names.empty() ? "" : ", ") + each["name"].get<std::string>();
   }
-  throw UserError(fmt::format("{}: there is no chat template '{}'; there are {}", where,
-                              name.empty() ? "default" : name, names));
+  throw UserError(
+      fmt::format("{}: there is no chat template '{}'; there are {}", where, name.empty() ? "default" : name, names));
 }
 
 }  // namespace
@@ -109,15 +109,17 @@ ChatTemplate load_chat_template(const fs::path& folder, const std::string& name,
   const json config = read_object(folder / "tokenizer_config.json");
   const auto load = [&]() -> ChatTemplate {
     if (!file.empty()) return {read_file(file), file.filename().string()};
-    const fs::path own = folder / (name.empty() ? "chat_template.jinja" : "additional_chat_templates/" + name + ".jinja");
+    const fs::path own =
+        folder / (name.empty() ? "chat_template.jinja" : "additional_chat_templates/" + name + ".jinja");
     if (const auto source = read_file_if_exists(own)) return {*source, own.filename().string()};
     if (config.contains("chat_template") && !config["chat_template"].is_null()) {
       const std::string where = (folder / "tokenizer_config.json").string();
       return {named_template(config["chat_template"], name, where), "chat_template"};
     }
-    throw UserError(fmt::format("{}: there is no chat template: neither chat_template.jinja nor chat_template in "
-                                "tokenizer_config.json; --template names a file of its own",
-                                folder.string()));
+    throw UserError(
+        fmt::format("{}: there is no chat template: neither chat_template.jinja nor chat_template in "
+                    "tokenizer_config.json; --template names a file of its own",
+                    folder.string()));
   };
   ChatTemplate result = load();
   result.set_tokens(read_object(folder / "special_tokens_map.json"));

@@ -3,9 +3,9 @@
 //   const ChatTemplate chat = load_chat_template("models/qwen");
 //   std::string prompt = chat.render({{"messages", messages}, {"add_generation_prompt", true}});
 //
-// A template is Jinja2 as transformers sets it up (trim_blocks, lstrip_blocks, loop controls, tojson without HTML). What
-// Jinja has beyond that (inheritance, imports, automatic escaping) is refused by name. A template may take steps and make
-// text in proportion to itself and to what it is given, and no more.
+// A template is Jinja2 as transformers sets it up (trim_blocks, lstrip_blocks, loop controls, tojson without HTML).
+// What Jinja has beyond that (inheritance, imports, automatic escaping) is refused by name. A template may take steps
+// and make text in proportion to itself and to what it is given, and no more.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -42,9 +42,9 @@ class ChatTemplate {
   HeldJson tokens_;
 };
 
-// From chat_template.jinja of a folder, or chat_template of its tokenizer_config.json: a string, or a list of named ones
-// (`name` chooses, "default" where it is empty). `file` is a template of its own, with the folder's tokens. UserError
-// says where it looked.
+// From chat_template.jinja of a folder, or chat_template of its tokenizer_config.json: a string, or a list of named
+// ones (`name` chooses, "default" where it is empty). `file` is a template of its own, with the folder's tokens.
+// UserError says where it looked.
 ChatTemplate load_chat_template(const std::filesystem::path& folder, const std::string& name = "",
                                 const std::filesystem::path& file = {});
 

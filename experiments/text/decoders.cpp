@@ -115,6 +115,12 @@ Decoder bpe_decoder(const Fields& fields) {
 
 Decoder replace(const Fields& fields) {
   const std::string content = fields.text("content");
+  const Fields given = fields.at("pattern");
+  if (given.has("String")) {
+    return [old_part = given.text("String"), content](Tokens& tokens) {
+      for (std::string& token : tokens) replace_all(token, old_part, content);
+    };
+  }
   return [pattern = read_pattern(fields, "pattern"), content](Tokens& tokens) {
     for (std::string& token : tokens) replace_matches(token, pattern, content);
   };

@@ -62,8 +62,9 @@ bool Fields::flag(const char* key, bool otherwise) const { return has(key) ? fla
 
 int64_t Fields::integer(const char* key, int64_t least, int64_t most) const {
   const json& found = need(key);
-  check(found.is_number_unsigned() && found.get<uint64_t>() >= uint64_t(least) && found.get<uint64_t>() <= uint64_t(most),
-        "{}: a whole number from {} to {} belongs here", path_of(key), least, most);
+  check(
+      found.is_number_unsigned() && found.get<uint64_t>() >= uint64_t(least) && found.get<uint64_t>() <= uint64_t(most),
+      "{}: a whole number from {} to {} belongs here", path_of(key), least, most);
   return found.get<int64_t>();
 }
 

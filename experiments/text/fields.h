@@ -19,7 +19,7 @@ class Fields {
   const std::string& path() const { return path_; }
   const nlohmann::json& value() const { return *value_; }
   bool has(const char* key) const;
-  Fields at(const char* key) const;          // an object
+  Fields at(const char* key) const;                 // an object
   std::vector<Fields> list(const char* key) const;  // of anything
 
   std::string text(const char* key) const;

@@ -12,8 +12,7 @@ namespace surtsey::experiments::text {
 class FlatMap {
  public:
   // Room for `count` entries.
-  explicit FlatMap(size_t count)
-      : slots_(std::bit_ceil(2 * count + 2)), shift_(64 - std::countr_zero(slots_.size())) {}
+  explicit FlatMap(size_t count) : slots_(std::bit_ceil(2 * count + 2)), shift_(64 - std::countr_zero(slots_.size())) {}
   FlatMap() : FlatMap(0) {}
 
   static uint64_t key(uint32_t first, uint32_t second) { return uint64_t(first) << 32 | second; }

@@ -173,8 +173,8 @@ class Reader {
   }
   [[noreturn]] void misfit() const {
     if (part_ == Part::merges) {
-      throw UserError(fmt::format("{}: model.merges[{}]: \"a b\" or [\"a\", \"b\"] belongs here", path_,
-                                  result_.merges.size()));
+      throw UserError(
+          fmt::format("{}: model.merges[{}]: \"a b\" or [\"a\", \"b\"] belongs here", path_, result_.merges.size()));
     }
     throw UserError(fmt::format("{}: model.vocab, entry {}: {} belongs here", path_, result_.vocab.size(),
                                 part_ == Part::vocab_list ? "[token, score]" : "\"token\": id"));

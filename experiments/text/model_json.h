@@ -13,7 +13,7 @@
 namespace surtsey::experiments::text {
 
 struct ModelJson {
-  HeldJson rest;  // the file without model.vocab and model.merges
+  HeldJson rest;                                       // the file without model.vocab and model.merges
   bool vocab_is_list = false;                          // as Unigram has it
   std::vector<std::pair<std::string, int64_t>> vocab;  // token and id; of a list its place
   std::vector<double> scores;                          // of a list, by place

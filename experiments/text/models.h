@@ -19,7 +19,7 @@ using SharedVocabulary = std::shared_ptr<const Vocabulary>;
 
 // Byte-pair encoding: characters, then the pair of the lowest rank is joined until none is left.
 struct BpeOptions {
-  std::optional<std::string> unk_token;  // for a character that is no token; without one it is left out
+  std::optional<std::string> unk_token;   // for a character that is no token; without one it is left out
   std::string continuing_subword_prefix;  // of every character but the first
   std::string end_of_word_suffix;         // of the last character
   bool fuse_unk = false;                  // one unknown token for neighbours

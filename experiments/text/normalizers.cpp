@@ -1,7 +1,5 @@
 #include "experiments/text/normalizers.h"
 
-#include <nlohmann/json.hpp>
-
 #include <algorithm>
 #include <array>
 
@@ -148,11 +146,9 @@ constexpr std::array<Kind, 14> kKinds = {{
     {"Replace",
      [](const Fields& fields) -> Normalizer {
        const std::string content = content_of(fields, "content");
-       const nlohmann::json& pattern = fields.at("pattern").value();
-       if (pattern.contains("String") && pattern["String"].is_string()) {
-         return [old_part = pattern["String"].get<std::string>(), content](std::string& text) {
-           replace_all(text, old_part, content);
-         };
+       const Fields given = fields.at("pattern");
+       if (given.has("String")) {
+         return [old_part = given.text("String"), content](std::string& text) { replace_all(text, old_part, content); };
        }
        return [pattern = read_pattern(fields, "pattern"), content](std::string& text) {
          replace_matches(text, pattern, content);

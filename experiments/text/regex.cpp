@@ -13,8 +13,8 @@ namespace surtsey::experiments::text {
 namespace {
 
 constexpr size_t kPatternLimit = 64 << 10;  // bytes
-// A match may take this many steps, and so many a byte of its text: patterns of tokenizers step back over runs of blanks
-// once, so what needs more grows faster than its text.
+// A match may take this many steps, and so many a byte of its text: patterns of tokenizers step back over runs of
+// blanks once, so what needs more grows faster than its text.
 constexpr size_t kStepsAlways = 10'000, kStepsPerByte = 8;
 constexpr uint32_t kDepthLimit = 20'000;
 constexpr uint32_t kHeapLimit = 16 << 10;  // KiB
@@ -83,6 +83,19 @@ struct Free {
 template <typename T>
 using Owned = std::unique_ptr<T, Free>;
 
+// What matching needs beside the pattern, once a thread: a part of a text is matched in less time than these are made.
+struct Scratch {
+  Owned<pcre2_match_context> context{pcre2_match_context_create(nullptr)};
+  Owned<pcre2_jit_stack> stack{pcre2_jit_stack_create(32 << 10, kStackLimit, nullptr)};
+  Owned<pcre2_match_data> data{pcre2_match_data_create(1, nullptr)};  // the whole match; groups are not asked for
+
+  Scratch() {
+    pcre2_set_depth_limit(context.get(), kDepthLimit);
+    pcre2_set_heap_limit(context.get(), kHeapLimit);
+    pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
+  }
+};
+
 }  // namespace
 
 struct Regex::Compiled {
@@ -105,8 +118,8 @@ Regex::Regex(std::string_view pattern, std::string_view where) {
   // Ruby's ^ and $ are at every line; its \d and \p are Unicode's.
   constexpr uint32_t kOptions =
       PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_AUTO_CAPTURE;
-  compiled->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(ours.data()), ours.size(), kOptions, &code, &offset,
-                                     context.get()));
+  compiled->code.reset(
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(ours.data()), ours.size(), kOptions, &code, &offset, context.get()));
   check(compiled->code != nullptr, "{}: the pattern '{}' cannot be read: {}", where, pattern, message_of(code));
   // Without a just-in-time compiler the interpreter matches.
   pcre2_jit_compile(compiled->code.get(), PCRE2_JIT_COMPLETE);
@@ -129,22 +142,19 @@ Regex Regex::literal(std::string_view text, std::string_view where) {
 
 void Regex::for_each_match(std::string_view text, const std::function<void(size_t, size_t)>& visit) const {
   if (text.empty()) return;
-  const Owned<pcre2_match_context> context(pcre2_match_context_create(nullptr));
-  pcre2_set_match_limit(context.get(), uint32_t(std::min<size_t>(kStepsAlways + kStepsPerByte * text.size(), 1 << 30)));
-  pcre2_set_depth_limit(context.get(), kDepthLimit);
-  pcre2_set_heap_limit(context.get(), kHeapLimit);
-  const Owned<pcre2_jit_stack> stack(pcre2_jit_stack_create(32 << 10, kStackLimit, nullptr));
-  pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
-  const Owned<pcre2_match_data> data(pcre2_match_data_create_from_pattern(compiled_->code.get(), nullptr));
+  // A visit may match another pattern, so nothing of the scratch is used after it.
+  static thread_local const Scratch scratch;
+  const auto limit = uint32_t(std::min<size_t>(kStepsAlways + kStepsPerByte * text.size(), 1 << 30));
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   size_t at = 0, last_end = std::string_view::npos;
   while (at <= text.size()) {
-    const int found =
-        pcre2_match(compiled_->code.get(), subject, text.size(), at, PCRE2_NO_UTF_CHECK, data.get(), context.get());
+    pcre2_set_match_limit(scratch.context.get(), limit);
+    const int found = pcre2_match(compiled_->code.get(), subject, text.size(), at, PCRE2_NO_UTF_CHECK,
+                                  scratch.data.get(), scratch.context.get());
     if (found == PCRE2_ERROR_NOMATCH) return;
     check(found >= 0, "{}: the pattern '{}' cannot be matched: {}", compiled_->where, compiled_->pattern,
           message_of(found));
-    const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(data.get());
+    const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(scratch.data.get());
     const size_t begin = ends[0], end = ends[1];
     check(begin <= end, "{}: the pattern '{}' ends a match before it begins", compiled_->where, compiled_->pattern);
     if (begin == end) {

@@ -67,8 +67,8 @@ std::string titled(std::string_view text, bool at_blanks) {
     } else {
       append_title(result, point);
     }
-    const bool begins = point == '-' || point == '(' || point == '{' || point == '[' || point == '<' ||
-                        is_whitespace(point);
+    const bool begins =
+        point == '-' || point == '(' || point == '{' || point == '[' || point == '<' || is_whitespace(point);
     inside = at_blanks ? !begins : has_case(point);
   }
   return result;

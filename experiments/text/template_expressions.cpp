@@ -156,7 +156,9 @@ ExpressionPtr ExpressionParser::sum() { return chain<2>(&ExpressionParser::conca
 
 ExpressionPtr ExpressionParser::concatenation() { return chain<1>(&ExpressionParser::product, Kind::symbol, {"~"}); }
 
-ExpressionPtr ExpressionParser::product() { return chain<4>(&ExpressionParser::power, Kind::symbol, {"*", "/", "//", "%"}); }
+ExpressionPtr ExpressionParser::product() {
+  return chain<4>(&ExpressionParser::power, Kind::symbol, {"*", "/", "//", "%"});
+}
 
 ExpressionPtr ExpressionParser::power() { return chain<1>(&ExpressionParser::unary, Kind::symbol, {"**"}); }
 
@@ -319,10 +321,10 @@ ExpressionPtr ExpressionParser::test(ExpressionPtr value) {
   const bool inverted = skip_word("not");
   auto test = make(Expression::Kind::test, line, expect_name());
   adopt(*test, std::move(value));
-  const bool begins_value = now().kind == Kind::string || now().kind == Kind::integer ||
-                            now().kind == Kind::floating || symbol("[") || symbol("{") ||
-                            (now().kind == Kind::name && !word("else") && !word("or") && !word("and") &&
-                             !word("is") && !word("if") && !word("not") && !word("in") && !word("recursive"));
+  const bool begins_value = now().kind == Kind::string || now().kind == Kind::integer || now().kind == Kind::floating ||
+                            symbol("[") || symbol("{") ||
+                            (now().kind == Kind::name && !word("else") && !word("or") && !word("and") && !word("is") &&
+                             !word("if") && !word("not") && !word("in") && !word("recursive"));
   if (symbol("(")) {
     arguments(*test);
   } else if (begins_value) {

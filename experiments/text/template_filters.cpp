@@ -106,7 +106,8 @@ Value truncate(E& e, const Value& value, const A& arguments) {
   const int64_t leeway = parameters.integer("leeway", 5);
   parameters.done();
   const std::u32string text = characters(e.text(value)), mark = characters(end);
-  check(length >= int64_t(mark.size()) && leeway >= 0, "truncate to {} characters leaves no room for '{}'", length, end);
+  check(length >= int64_t(mark.size()) && leeway >= 0, "truncate to {} characters leaves no room for '{}'", length,
+        end);
   if (int64_t(text.size()) <= length || int64_t(text.size()) - length <= leeway) return e.string(to_utf8(text));
   std::u32string cut = text.substr(0, size_t(length) - mark.size());
   if (!kill_words) cut = cut.substr(0, std::min(cut.rfind(U' '), cut.size()));

@@ -63,7 +63,8 @@ constexpr std::array<Row, 38> kTests = {{
     {"le", [](E& e, const Value& v, const A& a) { return ordered(e, v, a, [](int o) { return o <= 0; }); }},
     {"<=", [](E& e, const Value& v, const A& a) { return ordered(e, v, a, [](int o) { return o <= 0; }); }},
     {"lessthan", [](E& e, const Value& v, const A& a) { return ordered(e, v, a, [](int o) { return o < 0; }); }},
-    {"lower", [](E& e, const Value& v, const A&) { return lower(e.text(v)) == e.text(v) && upper(e.text(v)) != e.text(v); }},
+    {"lower",
+     [](E& e, const Value& v, const A&) { return lower(e.text(v)) == e.text(v) && upper(e.text(v)) != e.text(v); }},
     {"lt", [](E& e, const Value& v, const A& a) { return ordered(e, v, a, [](int o) { return o < 0; }); }},
     {"<", [](E& e, const Value& v, const A& a) { return ordered(e, v, a, [](int o) { return o < 0; }); }},
     {"mapping", [](E&, const Value& v, const A&) { return is_mapping(v); }},
@@ -77,7 +78,8 @@ constexpr std::array<Row, 38> kTests = {{
     {"string", [](E&, const Value& v, const A&) { return v.is_string(); }},
     {"true", [](E&, const Value& v, const A&) { return v.is_boolean() && truth(v); }},
     {"undefined", [](E&, const Value& v, const A&) { return v.is_undefined(); }},
-    {"upper", [](E& e, const Value& v, const A&) { return upper(e.text(v)) == e.text(v) && lower(e.text(v)) != e.text(v); }},
+    {"upper",
+     [](E& e, const Value& v, const A&) { return upper(e.text(v)) == e.text(v) && lower(e.text(v)) != e.text(v); }},
 }};
 
 constexpr size_t kDateLimit = 256;  // bytes of a format

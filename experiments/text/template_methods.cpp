@@ -407,8 +407,7 @@ constexpr std::array<Row, 9> kDictMethods = {{
 
 template <size_t n>
 Method find_in(const std::array<Row, n>& rows, const std::string& name) {
-  const auto row =
-      std::find_if(rows.begin(), rows.end(), [&](const Row& each) { return name == each.name; });
+  const auto row = std::find_if(rows.begin(), rows.end(), [&](const Row& each) { return name == each.name; });
   return row == rows.end() ? nullptr : row->method;
 }
 

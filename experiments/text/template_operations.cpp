@@ -18,7 +18,8 @@ bool is_ascii(const std::string& text) {
 
 void check_defined(const Value& value) {
   const auto* undefined = value.get<Undefined>();
-  check(undefined == nullptr, "{}", undefined == nullptr || !undefined->what ? "a value is undefined" : *undefined->what);
+  check(undefined == nullptr, "{}",
+        undefined == nullptr || !undefined->what ? "a value is undefined" : *undefined->what);
 }
 
 // Python's // and %: the remainder has the sign of the divisor.
@@ -232,8 +233,8 @@ Value Evaluator::compare(const Expression& expression) {
     } else {
       check_defined(left);
       check_defined(right);
-      const bool ordered = !(left.is_float() && std::isnan(left.number())) &&
-                           !(right.is_float() && std::isnan(right.number()));
+      const bool ordered =
+          !(left.is_float() && std::isnan(left.number())) && !(right.is_float() && std::isnan(right.number()));
       const int order = templates::compare(left, right, work);
       holds = ordered && (op == "<" ? order < 0 : op == "<=" ? order <= 0 : op == ">" ? order > 0 : order >= 0);
     }

@@ -86,9 +86,9 @@ class Parser : private ExpressionParser {
       expect_end();
       return statement;
     }
-    static const std::set<std::string, std::less<>> kEnds = {"endif", "endfor", "else", "elif", "endset", "endmacro",
-                                                             "endcall", "endfilter", "endwith", "endgeneration",
-                                                             "endblock", "endautoescape", "endraw"};
+    static const std::set<std::string, std::less<>> kEnds = {
+        "endif",     "endfor",  "else",          "elif",     "endset",        "endmacro", "endcall",
+        "endfilter", "endwith", "endgeneration", "endblock", "endautoescape", "endraw"};
     if (kEnds.contains(tag)) fail(fmt::format("{{% {} %}} ends nothing that is open", tag));
     fail(fmt::format("the tag '{}' is not supported", tag));
   }

@@ -58,9 +58,8 @@ Value deep_attribute(E& e, Value value, const Value& path) {
   for (size_t at = 0; at <= names.size();) {
     const size_t end = std::min(names.find('.', at), names.size());
     const std::string name = names.substr(at, end - at);
-    const bool number = !name.empty() && name.size() < 10 && std::all_of(name.begin(), name.end(), [](char c) {
-      return c >= '0' && c <= '9';
-    });
+    const bool number = !name.empty() && name.size() < 10 &&
+                        std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
     value = e.item(value, number ? Value(int64_t(std::stoll(name))) : Value(name));
     at = end + 1;
   }

@@ -54,8 +54,8 @@ std::string lower(std::string_view text);
 std::string capitalized(std::string_view text);
 std::string titled(std::string_view text, bool at_blanks);
 std::string stripped(const std::string& text, const std::string* characters, bool left, bool right);
-std::string replaced(Evaluator& evaluator, const std::string& text, const std::string& before,
-                     const std::string& after, int64_t most);
+std::string replaced(Evaluator& evaluator, const std::string& text, const std::string& before, const std::string& after,
+                     int64_t most);
 std::vector<std::string> lines_of(const std::string& text, bool keep_ends);
 
 }  // namespace surtsey::experiments::text::templates

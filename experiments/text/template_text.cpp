@@ -87,9 +87,11 @@ std::string number_text(const Value& value, const Specification& how) {
     const int64_t number = value.integer();
     negative = number < 0;
     const uint64_t size = negative ? uint64_t(0) - uint64_t(number) : uint64_t(number);
-    digits = type == 'x' ? fmt::format("{:x}", size) : type == 'X' ? fmt::format("{:X}", size)
-             : type == 'b' ? fmt::format("{:b}", size) : type == 'o' ? fmt::format("{:o}", size)
-                                                                     : std::to_string(size);
+    digits = type == 'x'   ? fmt::format("{:x}", size)
+             : type == 'X' ? fmt::format("{:X}", size)
+             : type == 'b' ? fmt::format("{:b}", size)
+             : type == 'o' ? fmt::format("{:o}", size)
+                           : std::to_string(size);
   } else {
     const double number = value.number() * (type == '%' ? 100 : 1);
     negative = std::signbit(number);
@@ -227,7 +229,8 @@ std::string percent_formatted(Evaluator& e, const std::string& format, const Val
 std::string stripped(const std::string& text, const std::string* set, bool left, bool right) {
   const std::u32string letters = set == nullptr ? U"" : characters(*set);
   const auto drop = [&](char32_t point) {
-    return set == nullptr ? is_whitespace(point) || (point >= 0x1C && point <= 0x1F) : letters.find(point) != letters.npos;
+    return set == nullptr ? is_whitespace(point) || (point >= 0x1C && point <= 0x1F)
+                          : letters.find(point) != letters.npos;
   };
   size_t begin = 0, end = text.size();
   while (left && begin < end && drop(character_at(text, begin))) begin += character_length(text, begin);

@@ -232,7 +232,8 @@ bool contains(const Value& container, const Value& item, Work& work) {
     return std::any_of(list->items.begin(), list->items.end(),
                        [&](const Value& each) { return equal(each, item, work); });
   }
-  if (const Dict* dict = container.as_dict(); dict != nullptr && !dict->is_namespace) return dict->find(item) != nullptr;
+  if (const Dict* dict = container.as_dict(); dict != nullptr && !dict->is_namespace)
+    return dict->find(item) != nullptr;
   check(container.is_undefined(), "'in' takes a string, a list or a dict, not {}", type_name(container));
   return false;
 }
@@ -256,9 +257,8 @@ std::string float_text(double value) {
   const double size = std::abs(value);
   const bool positional = size == 0 || (size >= 1e-4 && size < 1e16);
   std::array<char, 64> buffer{};
-  const auto [end, error] =
-      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value,
-                    positional ? std::chars_format::fixed : std::chars_format::scientific);
+  const auto [end, error] = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value,
+                                          positional ? std::chars_format::fixed : std::chars_format::scientific);
   std::string text(buffer.data(), end);
   if (positional && text.find('.') == text.npos) text += ".0";
   return text;
@@ -377,7 +377,9 @@ void append_json(std::string& out, const Value& value, const JsonStyle& style, i
     out += std::to_string(value.integer());
   } else if (value.is_float()) {
     const double number = value.number();
-    out += std::isnan(number) ? "NaN" : std::isinf(number) ? (number < 0 ? "-Infinity" : "Infinity") : float_text(number);
+    out += std::isnan(number)   ? "NaN"
+           : std::isinf(number) ? (number < 0 ? "-Infinity" : "Infinity")
+                                : float_text(number);
   } else if (value.is_string()) {
     json_string(out, value.string(), style.ascii);
   } else if (const List* list = value.as_list()) {

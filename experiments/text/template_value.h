@@ -104,7 +104,7 @@ struct Dict {
   void clear();
 
  private:
-  size_t place(const Value& key) const;  // entries.size() where there is none
+  size_t place(const Value& key) const;             // entries.size() where there is none
   std::unordered_map<std::string, size_t> places_;  // of string keys
 };
 
@@ -137,10 +137,10 @@ bool truth(const Value& value);
 bool equal(const Value& a, const Value& b, Work& work);
 int compare(const Value& a, const Value& b, Work& work);  // below, at or above 0; UserError where there is no order
 bool contains(const Value& container, const Value& item, Work& work);
-std::string type_name(const Value& value);             // "a string", for messages
-std::string text_of(const Value& value, Work& work);   // str()
-std::string repr(const Value& value, Work& work);      // repr()
-std::string float_text(double value);                  // repr() of a float
+std::string type_name(const Value& value);            // "a string", for messages
+std::string text_of(const Value& value, Work& work);  // str()
+std::string repr(const Value& value, Work& work);     // repr()
+std::string float_text(double value);                 // repr() of a float
 
 // json.dumps(). With an indent of -1 all is on one line.
 struct JsonStyle {

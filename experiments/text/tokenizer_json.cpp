@@ -182,8 +182,8 @@ Tokenizer parse_gpt2_files(std::string_view vocabulary, std::string_view merges,
   check(tokens.is_object(), "{}: vocab.json is no JSON object", path);
   std::vector<std::pair<std::string, int64_t>> entries;
   for (const auto& [token, id] : tokens.items()) {
-    check(id.is_number_unsigned() && id.get<uint64_t>() <= INT32_MAX, "{}: vocab.json: the id of '{}' is no whole number",
-          path, token);
+    check(id.is_number_unsigned() && id.get<uint64_t>() <= INT32_MAX,
+          "{}: vocab.json: the id of '{}' is no whole number", path, token);
     entries.emplace_back(token, id.get<int64_t>());
   }
   check_utf8(merges, path + ": merges.txt");
@@ -216,9 +216,10 @@ Tokenizer load_tokenizer(const fs::path& path) {
   if (fs::exists(path / "tokenizer.json")) return load_tokenizer(path / "tokenizer.json");
   if (fs::exists(path / "vocab.json") && fs::exists(path / "merges.txt")) return load_gpt2(path);
   if (fs::exists(path / "vocab.txt")) return load_vocabulary(path / "vocab.txt");
-  throw UserError(fmt::format("{}: there is no tokenizer: neither tokenizer.json nor vocab.json with merges.txt nor "
-                              "vocab.txt",
-                              path.string()));
+  throw UserError(
+      fmt::format("{}: there is no tokenizer: neither tokenizer.json nor vocab.json with merges.txt nor "
+                  "vocab.txt",
+                  path.string()));
 }
 
 }  // namespace surtsey::experiments::text

@@ -23,7 +23,7 @@ class Vocabulary {
   // there twice the later id counts, as in the library.
   Vocabulary(std::vector<std::pair<std::string, int64_t>> entries, const std::string& where);
 
-  size_t count() const { return ids_.size(); }  // of different tokens
+  size_t count() const { return ids_.size(); }              // of different tokens
   int32_t size() const { return int32_t(tokens_.size()); }  // the largest id + 1
   std::optional<int32_t> find(std::string_view token) const;
   // The token of an id; nullptr where it has none.
@@ -32,9 +32,9 @@ class Vocabulary {
   std::optional<std::vector<int32_t>> byte_tokens(std::string_view bytes) const;
 
  private:
-  std::vector<std::string> tokens_;                       // by id
-  std::vector<bool> present_;                             // by id
-  std::unordered_map<std::string_view, int32_t> ids_;     // views of tokens_
+  std::vector<std::string> tokens_;                    // by id
+  std::vector<bool> present_;                          // by id
+  std::unordered_map<std::string_view, int32_t> ids_;  // views of tokens_
 };
 
 // Strings to numbers from 0, found by their prefixes.

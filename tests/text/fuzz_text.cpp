@@ -99,9 +99,8 @@ int main(int argc, char** argv) {
   double slowest = 0;
   size_t largest = 0;
   for (long i = 0; i < count; ++i) {
-    const std::string file =
-        tests::mutated(files[size_t(i) % files.size()], tokenizers ? tests::tokenizer_words() : tests::template_words(),
-                       draw);
+    const std::string file = tests::mutated(files[size_t(i) % files.size()],
+                                            tokenizers ? tests::tokenizer_words() : tests::template_words(), draw);
     const auto begin = std::chrono::steady_clock::now();
     const size_t before = most_held = held;
     std::string message;

@@ -21,8 +21,8 @@ std::string render(const std::string& source, const ordered_json& variables = or
   return ChatTemplate(source, "test.jinja").render(variables, {"26 Jul 2024"});
 }
 
-const ordered_json kMessages = {{"messages",
-                                 {{{"role", "user"}, {"content", " Hi "}}, {{"role", "assistant"}, {"content", "Yo"}}}}};
+const ordered_json kMessages = {
+    {"messages", {{{"role", "user"}, {"content", " Hi "}}, {{"role", "assistant"}, {"content", "Yo"}}}}};
 
 }  // namespace
 
@@ -80,7 +80,8 @@ TEST_CASE("templates give what Jinja2 gives", "[text]") {
     CHECK(render(item.source) == item.expected);
   }
   const std::string chat =
-      "{{ bos_token }}{% for message in messages %}{{ '<' + message['role'] + '>' + message.content | trim }}{% endfor %}";
+      "{{ bos_token }}{% for message in messages %}{{ '<' + message['role'] + '>' + message.content | trim }}{% endfor "
+      "%}";
   CHECK(render(chat, kMessages) == "<user>Hi<assistant>Yo");
 }
 
