@@ -53,6 +53,7 @@ class CommandLine {
     add_sample();
     add_logits();
     add_export();
+    add_text();
     add_report();
     add_sweep();
   }
@@ -322,7 +323,7 @@ class CommandLine {
   void add_train() {
     auto options = keep<commands::TrainOptions>();
     CLI::App* command =
-        app_.add_subcommand("train", "train on a text file, character by character: --data FILE, then --key=value");
+        app_.add_subcommand("train", "train on a text file, by characters or tokens: --data FILE, then --key=value");
     command->add_option("--out", options->out, "folder of the run")->capture_default_str();
     command->add_option("--config", options->config, "TOML file, read before the keys");
     command->add_flag("--resume", options->resume, "go on from the newest checkpoint in --out");
@@ -376,6 +377,39 @@ class CommandLine {
     command->add_option("--out", quantize->out, "a file that ends in .gguf")->required();
     command->add_option("--type", quantize->type, "q8_0, q4_0, q4_k, q6_k")->required();
     on(command, quantize, commands::quantize);
+  }
+
+  void add_text() {
+    auto tokens = keep<commands::TokenizeOptions>();
+    CLI::App* command = app_.add_subcommand("tokenize", "a text as the tokens of a model's folder");
+    command->add_option("MODEL", tokens->model, "folder, tokenizer.json or vocab.txt")->required();
+    command->add_option("--text", tokens->text, "the text");
+    command->add_option("--file", tokens->file, "a file with the text");
+    command->add_option("-o,--output", tokens->format, "text or json")->capture_default_str();
+    on(command, tokens, commands::tokenize);
+
+    auto chat = keep<commands::TemplateOptions>();
+    command = app_.add_subcommand("template", "a conversation as text, by the chat template of a model's folder");
+    command->add_option("MODEL", chat->model, "folder")->required();
+    command->add_option("--messages", chat->messages, "JSON: a list of messages, or an object of variables")
+        ->required();
+    command->add_option("--template", chat->file, "a template of its own, a file");
+    command->add_option("--name", chat->name, "of several templates, this one");
+    command->add_flag("--add_generation_prompt", chat->add_generation_prompt, "the answer begins at the end");
+    command->add_option("--date", chat->date, "what the template takes for the present, as it writes it");
+    command->add_option("-o,--output", chat->format, "text or json")->capture_default_str();
+    on(command, chat, commands::render_template);
+
+    CLI::App* tokenizer = app_.add_subcommand("tokenizer", "make a tokenizer");
+    tokenizer->require_subcommand(1);
+    auto train = keep<commands::TrainTokenizerOptions>();
+    command = tokenizer->add_subcommand("train", "a byte-level byte-pair encoding of texts");
+    command->add_option("--data", train->data, "text files")->required();
+    command->add_option("--vocab_size", train->vocab_size, "tokens")
+        ->capture_default_str()
+        ->check(at_most(kMostExtent));
+    command->add_option("--out", train->out, "folder for tokenizer.json")->required();
+    on(command, train, commands::train_tokenizer);
   }
 
   void add_report() {

@@ -9,6 +9,7 @@
 #include "experiments/kernels/analysis_run.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -254,6 +255,37 @@ struct QuantizeOptions {
   std::string type;  // q8_0, q4_0, q4_k, q6_k
 };
 void quantize(const QuantizeOptions& options);
+
+// A text as tokens. MODEL is a folder, or one of the files that text::load_tokenizer() takes. As JSON: `ids` with the
+// special tokens, `ids_plain` without, `tokens`, and `decoded`, the text of `ids` without special tokens.
+struct TokenizeOptions {
+  std::string model;
+  std::optional<std::string> text;  // this or a file
+  std::string file;
+  std::string format = "text";  // or json
+};
+void tokenize(const TokenizeOptions& options);
+
+// A conversation as the text that a model continues, by the chat template of its folder. FILE.json is a list of
+// messages, or an object with `messages` and what else the template knows (tools, bos_token, ..).
+struct TemplateOptions {
+  std::string model;
+  std::string file;      // a template of its own
+  std::string name;      // of several
+  std::string messages;  // FILE.json
+  bool add_generation_prompt = false;
+  std::optional<std::string> date;  // what strftime_now gives, instead of the present
+  std::string format = "text";      // or json
+};
+void render_template(const TemplateOptions& options);
+
+// Trains a byte-level byte-pair encoding and writes OUT/tokenizer.json.
+struct TrainTokenizerOptions {
+  std::vector<std::string> data;
+  std::string out;
+  int64_t vocab_size = 1024;
+};
+void train_tokenizer(const TrainTokenizerOptions& options);
 
 // report.html of a run directory, or of all run directories in DIR.
 void report(const std::string& directory);

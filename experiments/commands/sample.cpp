@@ -1,6 +1,7 @@
 #include "experiments/commands/commands.h"
 #include "experiments/generate/decode.h"
 #include "experiments/tasks/text.h"
+#include "experiments/text/tokenizer_json.h"
 #include "experiments/train/train.h"
 #include "graph/graph.h"
 
@@ -70,8 +71,13 @@ void sample(const SampleOptions& options) {
         "{}: is no checkpoint of `surtsey train`: its config.json has no vocabulary", root);
   const Model model(model_config_from_json(saved.at("model")));
   const Checkpoint checkpoint = load_checkpoint(root, model.store());
-  const auto source =
-      tasks::TextSource::from_vocabulary(saved["vocabulary"].get<std::string>(), int32_t(model.config().block_size));
+  const auto block_size = int32_t(model.config().block_size);
+  const tasks::TextSource source =
+      saved.contains("tokenizer")
+          ? tasks::TextSource::from_tokenizer(std::make_shared<const text::Tokenizer>(text::parse_tokenizer_json(
+                                                  saved["tokenizer"].get<std::string>(), root + "/config.json")),
+                                              block_size)
+          : tasks::TextSource::from_vocabulary(saved["vocabulary"].get<std::string>(), block_size);
   const std::vector<int32_t> prompt = encode_start(source, options.start);
 
   engine::Device device = engine::Device::open({.select = options.device, .f16 = false});

@@ -11,6 +11,7 @@
 #include "experiments/results/environment.h"
 #include "experiments/results/metrics_export.h"
 #include "experiments/tasks/text.h"
+#include "experiments/text/tokenizer_json.h"
 #include "shaders/cache_file.h"
 
 #include <algorithm>
@@ -27,9 +28,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that may differ when a run is resumed: they change what is shown and saved, not a bit of
-// what is trained. The data may lie elsewhere: its content is compared.
-const std::set<std::string> kFreeKeys = {"data",       "divergence_patience", "eval_interval",
-                                         "eval_iters", "log_interval",        "memory_budget"};
+// what is trained. The data and the tokenizer may lie elsewhere: their content is compared.
+const std::set<std::string> kFreeKeys = {"data",         "divergence_patience", "eval_interval", "eval_iters",
+                                         "log_interval", "memory_budget",       "tokenizer"};
 constexpr double kMostEvaluationTokens = 1 << 28;
 constexpr int32_t kEvaluationRows = 32;
 constexpr size_t kFinalWindows = 2000;
@@ -48,6 +49,7 @@ struct Settings {
     model.vocab_size = kUnknown;  // the data's
     training.beta2 = 0.99;
     table.add("data", &data, "text file to train on");
+    table.add("tokenizer", &tokenizer, "tokenizer.json, or its folder, whose tokens to train on; none: characters");
     table.add("from", &from, "run or checkpoint whose weights to start with; its optimizer is not");
     add_training_fields(table, training);
   }
@@ -60,6 +62,7 @@ struct Settings {
   ModelConfig model;
   TrainingKeys training;
   std::string data;
+  std::string tokenizer;
   std::string from;
   ConfigTable table;
 };
@@ -75,7 +78,9 @@ void Settings::read(const std::string& file, const std::vector<std::string>& key
         "eval_iters {} times batch_size {} times block_size {} is more than {:.0f} tokens an evaluation: fewer will do",
         training.eval_iters, training.batch_size, model.block_size, kMostEvaluationTokens);
   // A run may be resumed from another folder.
-  if (!data.empty()) data = fs::absolute(data).lexically_normal().string();
+  for (std::string* path : {&data, &tokenizer}) {
+    if (!path->empty()) *path = fs::absolute(*path).lexically_normal().string();
+  }
 }
 
 std::string Settings::to_toml() const {
@@ -188,9 +193,10 @@ class Run {
     check(settings_.model.architecture == Architecture::decoder, "text is trained with architecture decoder");
     const std::string text = read_data(settings_.data);
     fingerprint_ = fingerprint(text);
+    const auto tokenizer = open_tokenizer();
     auto source = [&] {
       try {
-        return tasks::TextSource(without_mark(text), int32_t(settings_.model.block_size));
+        return tasks::TextSource(without_mark(text), int32_t(settings_.model.block_size), tokenizer);
       } catch (const UserError& error) {
         throw UserError(fmt::format("{}: {}", settings_.data, error.what()));
       }
@@ -198,12 +204,22 @@ class Run {
     if (saved_) check_same_data(source);
     const int64_t wanted = settings_.model.vocab_size;
     check(wanted == kUnknown || wanted == source.vocab_size(),
-          "vocab_size is {}, but {} has {} different characters; leave the key out", wanted, settings_.data,
-          source.vocab_size());
+          "vocab_size is {}, but {} has {} different {}; leave the key out", wanted, settings_.data,
+          source.vocab_size(), unit());
     settings_.model.vocab_size = source.vocab_size();
     check_config(settings_.model);
     return source;
   }
+
+  // Its text goes into every checkpoint, so that one is read without the file.
+  std::shared_ptr<const text::Tokenizer> open_tokenizer() {
+    if (settings_.tokenizer.empty()) return nullptr;
+    const fs::path given = settings_.tokenizer;
+    const fs::path path = fs::is_directory(given) ? given / "tokenizer.json" : given;
+    tokenizer_ = read_file(path);
+    return std::make_shared<const text::Tokenizer>(text::parse_tokenizer_json(tokenizer_, path.string()));
+  }
+  const char* unit() const { return tokenizer_.empty() ? "characters" : "tokens"; }
 
   // A byte order mark is no letter of a text. A run that learned it as one goes on with it.
   std::string_view without_mark(std::string_view text) const {
@@ -217,6 +233,10 @@ class Run {
   // Another text is another run, even one of the same letters: what it trains on and is judged by differs.
   void check_same_data(const tasks::TextSource& source) const {
     const nlohmann::json saved = load_checkpoint_config(root_);
+    check(saved.value("tokenizer", "") == tokenizer_,
+          "--resume: the run in {} was trained with {}, not with {}: give that tokenizer, or choose another --out",
+          options_.out, saved.contains("tokenizer") ? "another tokenizer" : "characters",
+          tokenizer_.empty() ? "characters" : settings_.tokenizer);
     const bool same = saved.contains("data_hash") ? saved["data_hash"] == fingerprint_
                                                   : saved.value("vocabulary", "") == source.vocabulary();
     check(same,
@@ -227,7 +247,8 @@ class Run {
 
   graph::State forked_weights() const {
     const std::string root = checkpoint_folder(settings_.from);
-    check(load_checkpoint_config(root).value("vocabulary", "") == source_.vocabulary(),
+    const nlohmann::json saved = load_checkpoint_config(root);
+    check(saved.value("vocabulary", "") == source_.vocabulary() && saved.value("tokenizer", "") == tokenizer_,
           "--from: {} has another vocabulary than {}", settings_.data, settings_.from);
     return load_checkpoint(root, model_.store()).state;
   }
@@ -246,8 +267,8 @@ class Run {
   }
 
   void announce(const Trainer& trainer) const {
-    print_line(fmt::format("data {}: {} characters, {} different; {} for training", settings_.data,
-                           source_.train_size() + source_.validation_size(), source_.vocab_size(),
+    print_line(fmt::format("data {}: {} {}, {} different; {} for training", settings_.data,
+                           source_.train_size() + source_.validation_size(), unit(), source_.vocab_size(),
                            source_.train_size()));
     print_line(fmt::format("model: {} parameters, {:.1f} MFLOP a step; {} steps of {} tokens", model_.parameter_count(),
                            trainer.flops_per_step() / 1e6, settings_.training.max_iters,
@@ -292,7 +313,11 @@ class Run {
     run.checkpoint_root = root_;
     run.checkpoint_interval = training.eval_interval;
     run.save_end = true;
-    run.describe = [this] { return nlohmann::json{{"vocabulary", source_.vocabulary()}, {"data_hash", fingerprint_}}; };
+    run.describe = [this] {
+      nlohmann::json description{{"vocabulary", source_.vocabulary()}, {"data_hash", fingerprint_}};
+      if (!tokenizer_.empty()) description["tokenizer"] = tokenizer_;
+      return description;
+    };
     run.restore = [&](const nlohmann::json& saved) { asked = saved.value("asked", trainer.step() - 1); };
     run.next_question = [&training](int64_t step) {
       const int64_t next = (step / training.eval_interval + 1) * training.eval_interval;
@@ -313,9 +338,10 @@ class Run {
 
   void validate(const Trainer& trainer, double loss, size_t windows, RunDirectory& directory) const {
     const int64_t tokens = trainer.step() * trainer.config().tokens_per_step(model_.config());
-    print_line(fmt::format("step {:5}/{} | val loss {:.4f} ({} windows)", trainer.step(), settings_.training.max_iters,
-                           loss, windows));
-    directory.append(MetricLine{"train", trainer.step(), tokens, {{kValidationLoss, loss}}});
+    const double bits = source_.bits_per_byte(loss);
+    print_line(fmt::format("step {:5}/{} | val loss {:.4f} ({} windows) | {:.4f} bits per byte", trainer.step(),
+                           settings_.training.max_iters, loss, windows, bits));
+    directory.append(MetricLine{"train", trainer.step(), tokens, {{kValidationLoss, loss}, {"bits_per_byte", bits}}});
     directory.flush();
     export_metrics(directory.path());
   }
@@ -338,6 +364,7 @@ class Run {
   std::string root_;
   bool saved_;
   std::string fingerprint_;  // of the data
+  std::string tokenizer_;    // tokenizer.json's text; empty: characters
   tasks::TextSource source_;
   Model model_;
   int64_t logged_step_ = 0;

@@ -1,9 +1,12 @@
 #include "experiments/tasks/text.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "experiments/base/utf8.h"
+#include "experiments/text/unicode.h"
 #include "graph/error.h"
 #include "graph/random.h"
 
@@ -51,20 +54,24 @@ std::vector<char32_t> sorted_set(const std::u32string& points) {
 
 }  // namespace
 
-TextSource::TextSource(std::string_view text, int32_t block_size) : block_size_(block_size) {
+TextSource::TextSource(std::string_view text, int32_t block_size, std::shared_ptr<const text::Tokenizer> tokenizer)
+    : block_size_(block_size), tokenizer_(std::move(tokenizer)) {
   check(block_size > 0, "[text] block size {} must be positive", block_size);
   const std::u32string points = code_points(text);
-  vocabulary_ = sorted_set(points);
-  tokens_.reserve(points.size());
-  for (const char32_t point : points) {
-    tokens_.push_back(
-        static_cast<int32_t>(std::lower_bound(vocabulary_.begin(), vocabulary_.end(), point) - vocabulary_.begin()));
-  }
-  train_size_ = static_cast<size_t>(kTrainShare * static_cast<double>(tokens_.size()));
+  // Both parts by themselves, so that no token lies across the cut.
+  const auto train_characters = static_cast<size_t>(kTrainShare * static_cast<double>(points.size()));
+  const size_t cut = text::to_utf8(std::u32string_view(points).substr(0, train_characters)).size();
+  validation_bytes_ = text.size() - cut;
+  if (!tokenizer_) vocabulary_ = sorted_set(points);
+  tokens_ = encode(text.substr(0, cut));
+  train_size_ = tokens_.size();
+  const std::vector<int32_t> rest = encode(text.substr(cut));
+  tokens_.insert(tokens_.end(), rest.begin(), rest.end());
   const auto window = static_cast<size_t>(block_size) + 1;
   check(train_size_ >= window && validation_size() >= window,
-        "[text] {} characters are too few: a tenth must hold a window of {}", tokens_.size(), window);
-  check(tokens_.size() < std::numeric_limits<uint32_t>::max(), "[text] {} characters are too many for 32-bit places",
+        "[text] {} {} are too few: a tenth must hold a window of {}", tokens_.size(),
+        tokenizer_ ? "tokens" : "characters", window);
+  check(tokens_.size() < std::numeric_limits<uint32_t>::max(), "[text] {} tokens are too many for 32-bit places",
         tokens_.size());
 }
 
@@ -74,6 +81,17 @@ TextSource TextSource::from_vocabulary(std::string_view characters, int32_t bloc
   source.vocabulary_ = sorted_set(code_points(characters));
   check(!source.vocabulary_.empty(), "[text] the vocabulary is empty");
   return source;
+}
+
+TextSource TextSource::from_tokenizer(std::shared_ptr<const text::Tokenizer> tokenizer, int32_t block_size) {
+  TextSource source;
+  source.block_size_ = block_size;
+  source.tokenizer_ = std::move(tokenizer);
+  return source;
+}
+
+double TextSource::bits_per_byte(double loss) const {
+  return loss / std::numbers::ln2 * static_cast<double>(validation_size()) / static_cast<double>(validation_bytes_);
 }
 
 void TextSource::copy_window(size_t start, std::span<int32_t> tokens, std::span<int32_t> targets,
@@ -106,6 +124,7 @@ void TextSource::write_validation_window(size_t index, std::span<int32_t> tokens
 }
 
 std::string TextSource::decode(std::span<const int32_t> tokens) const {
+  if (tokenizer_) return tokenizer_->decode(tokens);
   std::string text;
   for (const int32_t token : tokens) {
     check(0 <= token && token < vocab_size(), "[text] token {} is not in a vocabulary of {}", token, vocab_size());
@@ -115,6 +134,7 @@ std::string TextSource::decode(std::span<const int32_t> tokens) const {
 }
 
 std::vector<int32_t> TextSource::encode(std::string_view text) const {
+  if (tokenizer_) return tokenizer_->encode(text, {.special_tokens = false});
   std::vector<int32_t> tokens;
   for (const char32_t point : code_points(text)) {
     const auto found = std::lower_bound(vocabulary_.begin(), vocabulary_.end(), point);

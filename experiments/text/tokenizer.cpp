@@ -1,0 +1,111 @@
+#include "experiments/text/tokenizer.h"
+
+#include <algorithm>
+
+#include "experiments/text/unicode.h"
+#include "graph/error.h"
+
+namespace surtsey::experiments::text {
+namespace {
+
+constexpr std::string_view kReplacement = "\uFFFD";
+// Bytes of a character are at most four tokens; more that wait are no character and never will be.
+constexpr size_t kMostWaiting = 8;
+
+}  // namespace
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  check_utf8(text, "the text");
+  Pieces pieces;
+  if (!text.empty()) pieces.push_back({std::string(text), -1, true});
+  parts_.added.split_raw(pieces);
+  if (parts_.normalizer) {
+    for (Piece& piece : pieces) {
+      if (piece.token >= 0) continue;
+      const size_t size = piece.text.size();
+      parts_.normalizer(piece.text);
+      check_growth(size, piece.text.size(), "the normalizer");
+    }
+  }
+  parts_.added.split_normalized(pieces);
+  std::erase_if(pieces, [](const Piece& piece) { return piece.text.empty(); });
+  if (parts_.pre_tokenizer) parts_.pre_tokenizer(pieces);
+  std::vector<int32_t> ids;
+  for (const Piece& piece : pieces) {
+    if (piece.token >= 0) {
+      ids.push_back(piece.token);
+    } else if (!piece.text.empty()) {
+      parts_.model->encode(piece.text, ids);
+    }
+  }
+  if (options.special_tokens && parts_.post_processor) parts_.post_processor(ids);
+  return ids;
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> ids, DecodeOptions options) const {
+  std::vector<std::string> tokens;
+  for (const int32_t id : ids) {
+    const std::string* token = parts_.added.token(id);
+    if (token == nullptr) token = parts_.vocabulary->token(id);
+    if (token == nullptr || (options.skip_special_tokens && parts_.added.is_special(*token))) continue;
+    tokens.push_back(*token);
+  }
+  if (tokens.empty()) return "";
+  if (parts_.decoder) parts_.decoder(tokens);
+  std::string text;
+  for (const std::string& token : tokens) {
+    if (!parts_.decoder && !text.empty()) text += ' ';
+    text += token;
+  }
+  return text;
+}
+
+int32_t Tokenizer::vocab_size() const {
+  int32_t size = parts_.vocabulary->size();
+  for (const AddedToken& token : parts_.added.tokens()) size = std::max(size, token.id + 1);
+  return size;
+}
+
+std::optional<int32_t> Tokenizer::id(std::string_view token) const {
+  const auto added = parts_.added.find(token);
+  return added ? added : parts_.vocabulary->find(token);
+}
+
+std::string Tokenizer::token(int32_t id) const {
+  for (const AddedToken& token : parts_.added.tokens()) {
+    if (token.id == id) return token.content;
+  }
+  const std::string* token = parts_.vocabulary->token(id);
+  return token == nullptr ? "" : *token;
+}
+
+bool Tokenizer::is_special(int32_t id) const { return parts_.added.is_special(token(id)); }
+
+std::string DecodeStream::push(int32_t id) {
+  window_.push_back(id);
+  return take(window_.size() - out_ > kMostWaiting);
+}
+
+std::string DecodeStream::finish() {
+  std::string text = take(true);
+  window_.clear();
+  out_ = 0;
+  return text;
+}
+
+std::string DecodeStream::take(bool all) {
+  const std::string before = tokenizer_.decode(std::span(window_).first(out_), options_);
+  const std::string now = tokenizer_.decode(window_, options_);
+  if (now.size() <= before.size()) {
+    if (all) window_.resize(out_);  // tokens without text
+    return "";
+  }
+  if (!all && now.ends_with(kReplacement)) return "";
+  std::string text = now.substr(before.size());
+  // What is out stays in the window as long as the next token may be read differently after it: one round.
+  window_.erase(window_.begin(), window_.begin() + std::ptrdiff_t(out_));
+  out_ = window_.size();
+  return text;
+}
+
+}  // namespace surtsey::experiments::text
