@@ -51,6 +51,7 @@ class CommandLine {
     add_profile();
     add_train();
     add_sample();
+    add_generate();
     add_logits();
     add_export();
     add_text();
@@ -351,6 +352,20 @@ class CommandLine {
     command->add_option("--seed", options->seed)->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");
     on(command, options, commands::sample);
+  }
+
+  void add_generate() {
+    auto options = keep<commands::GenerateOptions>();
+    CLI::App* command = app_.add_subcommand("generate", "a model that others trained goes on with a text");
+    command->add_option("MODEL", options->model, "Hugging Face folder or GGUF file")->required();
+    command->add_option("--prompt", options->prompt, "what the text begins with")->required();
+    command->add_option("--context", options->context, "tokens, the prompt included")->check(at_most(kMostExtent));
+    command->add_option("--weights", options->weights, "f32, f16, bf16, int8 or int4")->capture_default_str();
+    command->add_option("--seed", options->seed, "of what is drawn")->capture_default_str();
+    command->add_option("-o", options->format, "text or json")->capture_default_str();
+    command->add_option("--device", options->device, "index, name or UUID");
+    command->footer("--key=value for the keys of generation_config.json: max_new_tokens, do_sample, temperature, ..");
+    on_with_keys(command, options, commands::generate);
   }
 
   void add_logits() {

@@ -25,6 +25,21 @@ void devices(const DevicesOptions& options);
 // The op table as a page: text, md or html.
 void ops(const std::string& format);
 
+// A model that others trained goes on with a text, as its generation_config.json says or `keys` by the same names
+// (--max_new_tokens=64 --do_sample=true --temperature=.8 --top_p=.95). The text goes to stdout as it comes; speed to
+// stderr.
+struct GenerateOptions {
+  std::string model;  // a folder of Hugging Face's form, or a GGUF file
+  std::string prompt;
+  int64_t context = 0;          // tokens, the prompt included; 0: what the model was made for, at most 2048
+  std::string weights = "f32";  // f32, f16, bf16, int8, int4
+  uint32_t seed = 0;
+  std::string format = "text";  // json: ids and text, at the end
+  std::string device;
+  std::vector<std::string> keys;
+};
+void generate(const GenerateOptions& options);
+
 // What a model that others trained puts out for a batch: `input` is a JSON file with input_ids (token_type_ids,
 // attention_mask, decoder_input_ids), one row or a list of rows; see evaluate/model_outputs.h.
 struct LogitsOptions {

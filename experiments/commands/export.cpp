@@ -19,7 +19,7 @@ std::unique_ptr<hub::Source> open(const std::string& model) {
 std::string megabytes(uint64_t bytes) { return fmt::format("{:.1f} MB", double(bytes) / 1e6); }
 
 // What was written, by type.
-void report(const std::string& out) {
+void tell(const std::string& out) {
   const std::unique_ptr<hub::Source> written = hub::open_model(out);
   struct Sum {
     uint64_t tensors = 0, bytes = 0;
@@ -59,7 +59,7 @@ void export_model(const ExportOptions& options) {
   } else {
     hub::export_folder(*source, options.out, type);
   }
-  report(options.out);
+  tell(options.out);
 }
 
 void quantize(const QuantizeOptions& options) {
@@ -67,7 +67,7 @@ void quantize(const QuantizeOptions& options) {
   check(is_block_type(type), "--type {} has no blocks; `surtsey export` writes it", options.type);
   check(fs::path(options.out).extension() == ".gguf", "--out is a file that ends in .gguf, not '{}'", options.out);
   write_gguf_file(*open(options.model), options.out, type);
-  report(options.out);
+  tell(options.out);
 }
 
 }  // namespace surtsey::experiments::commands

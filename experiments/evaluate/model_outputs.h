@@ -16,7 +16,7 @@ namespace surtsey::experiments {
 struct ModelInputs {
   std::vector<std::vector<int32_t>> input_ids;       // [B][T]; of an encoder-decoder the source
   std::vector<std::vector<int32_t>> token_type_ids;  // [B][T], of a model with token types; 0 when empty
-  std::vector<std::vector<int32_t>> attention_mask;  // [B][T]: 0 is padding. Tokens of a decoder are counted without it
+  std::vector<std::vector<int32_t>> attention_mask;  // [B][T]: 0 is padding; a decoder's positions pass over it
   std::vector<std::vector<int32_t>> decoder_input_ids;  // [B][T'], of an encoder-decoder
 };
 

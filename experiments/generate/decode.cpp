@@ -199,13 +199,32 @@ std::vector<std::vector<int32_t>> Decoder::decode(const std::vector<std::vector<
     session_.write("decode.position", std::vector<uint32_t>{uint32_t(start)});
     if (chunks > 0) prefill_.run(uint32_t(chunks));
     if (stop > start) decode_.run(uint32_t(stop - start));
-    const std::vector<uint32_t> written = session_.read_words("decode.tokens");
-    for (size_t e = 0; e < members_; ++e) {
-      const auto begin = written.begin() + std::ptrdiff_t(e * N * L);
-      result[e].insert(result[e].end(), begin, begin + std::ptrdiff_t(part * L));
-    }
+    append_rows(part, result);
   }
+  going_on_ = count <= N ? count : 0;
+  stop_ = stop;
   return result;
+}
+
+std::vector<std::vector<int32_t>> Decoder::go_on(int32_t count) {
+  check(going_on_ > 0, "[decode] nothing to go on with: the last rows did not go through at once");
+  check(count > 0 && int64_t(stop_) + count <= config_.columns, "[decode] {} columns from {} on, of {}", count, stop_,
+        config_.columns);
+  decode_.run(uint32_t(count));
+  stop_ += count;
+  std::vector<std::vector<int32_t>> result(members_);
+  append_rows(going_on_, result);
+  return result;
+}
+
+// The first `count` rows of each member as they are, behind what `result` has of them.
+void Decoder::append_rows(size_t count, std::vector<std::vector<int32_t>>& result) {
+  const auto N = size_t(config_.rows), L = size_t(config_.columns);
+  const std::vector<uint32_t> written = session_.read_words("decode.tokens");
+  for (size_t e = 0; e < members_; ++e) {
+    const auto begin = written.begin() + std::ptrdiff_t(e * N * L);
+    result[e].insert(result[e].end(), begin, begin + std::ptrdiff_t(count * L));
+  }
 }
 
 bool Decoder::finite() {

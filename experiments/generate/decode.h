@@ -75,11 +75,15 @@ class Decoder {
   std::vector<std::vector<int32_t>> decode(const std::vector<std::vector<DecodeRow>>& rows, int32_t start, int32_t stop,
                                            int32_t padding, int64_t origin = 0);
 
+  // Goes on where the last decode() of at most N rows stopped: `count` columns more, the rows as they then are.
+  std::vector<std::vector<int32_t>> go_on(int32_t count);
+
   // Whether every logit of the last N rows was finite since they were given.
   bool finite();
 
  private:
   void write_rows(const std::vector<std::vector<DecodeRow>>& rows, size_t first, size_t count, int32_t padding);
+  void append_rows(size_t count, std::vector<std::vector<int32_t>>& result);
   void write_sources(const std::vector<std::vector<DecodeRow>>& rows, size_t first, size_t count);
 
   engine::Session& session_;
@@ -87,6 +91,8 @@ class Decoder {
   DecodeConfig config_;
   size_t members_;
   size_t source_length_ = 0;  // 0 without a source
+  size_t going_on_ = 0;       // rows of the last decode(), where that was all at once
+  int32_t stop_ = 0;          // the column that is written next
 };
 
 }  // namespace surtsey::experiments

@@ -4,8 +4,8 @@
 //   plain     f_i = b^(-2i/D)
 //   linear    f_i / factor (Chen et al. 2023)
 //   dynamic   b grows with the length n once it exceeds `original`: b (factor n / original - (factor - 1))^(D/(D-2))
-//   yarn      between f_i and f_i / factor, by how often the pair turns over `original` positions; cosine and sine times
-//             .1 ln(factor) + 1 (Peng et al. 2023)
+//   yarn      between f_i and f_i / factor, by how often the pair turns over `original` positions; cosine and sine
+//             times .1 ln(factor) + 1 (Peng et al. 2023)
 //   longrope  f_i / short_factors[i], past `original` positions f_i / long_factors[i]; cosine and sine times
 //             sqrt(1 + ln(factor) / ln(original)) (Ding et al. 2024)
 //   llama3    f_i / factor for wavelengths above original / low_frequency, f_i below original / high_frequency, a blend
