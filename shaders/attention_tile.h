@@ -1,7 +1,7 @@
 // The two sides of a score matrix inside a kernel of attention: a lane's own rows, the tile of the other side's rows
 // that it meets, and the products between them.
 //
-//   own   [own_rows, width]   rows of a lane; the lanes of a workgroup have neighbours. Queries, of a key's gradient keys
+//   own   [own_rows, width]   rows of a lane, neighbours over its workgroup: queries, or keys for their gradient
 //   tile  [tile_rows, width]  rows of the other side, the same for all lanes
 //
 //   for tile in the other side

@@ -2,7 +2,7 @@
 //
 //   c [rows, columns]    in the registers of its lanes
 //   for k in 0 .. K by depth
-//     tile_a [rows, depth], tile_b [columns, depth]    the operands' parts (OperandTile lays them out), loaded while the
+//     tile_a [rows, depth], tile_b [columns, depth]    parts of the operands (see OperandTile), loaded while the
 //                                                      ones before are multiplied
 //     c += tile_a tile_b^T
 //   every element of c through the epilogue into memory

@@ -1,4 +1,4 @@
-// Linear regressions that a device draws: linear, with the loss of the closed form, which one layer of attention reaches.
+// Linear regressions that a device draws, with the loss of the closed form, which one layer of attention reaches.
 #include "experiments/device_data/regression.h"
 #include "experiments/models/members.h"
 #include "experiments/train/checkpoint.h"
