@@ -214,8 +214,8 @@ Value gather(Value x, Value index, int64_t axis = 0, int64_t batch = 0);
 // index[batch..., n...], updates[batch..., n..., tail...] -> [batch..., rows, tail...]: sums updates by index. The
 // gradient of gather.
 Value scatter_add(Value index, Value updates, int64_t rows, int64_t batch = 0);
-// x with x[start : start + update.dim(axis)] along axis replaced. start is u32, clamped so that the update fits: one for
-// all, or one for each place of x's first axes (before `axis`).
+// x with x[start : start + update.dim(axis)] along axis replaced. start is u32, clamped so that the update fits: one
+// for all, or one for each place of x's first axes (before `axis`).
 Value slice_update(Value x, Value update, Value start, int64_t axis);
 
 // Inlines nothing: adds one region node and returns its results.

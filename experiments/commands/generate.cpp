@@ -40,11 +40,25 @@ text::Tokenizer tokenizer_of(const hub::Source& source) {
                               source.path().string());
 }
 
-const std::vector<std::string> kKeys = {
-    "max_new_tokens", "max_length",           "min_new_tokens", "min_length",           "do_sample",
-    "temperature",    "top_k",                "top_p",          "min_p",                "typical_p",
-    "num_beams",      "repetition_penalty",   "length_penalty", "no_repeat_ngram_size", "early_stopping",
-    "stop_strings",   "num_return_sequences", "eos_token_id",   "decoder_start_token_id"};
+const std::vector<std::string> kKeys = {"max_new_tokens",
+                                        "max_length",
+                                        "min_new_tokens",
+                                        "min_length",
+                                        "do_sample",
+                                        "temperature",
+                                        "top_k",
+                                        "top_p",
+                                        "min_p",
+                                        "typical_p",
+                                        "num_beams",
+                                        "repetition_penalty",
+                                        "length_penalty",
+                                        "no_repeat_ngram_size",
+                                        "early_stopping",
+                                        "stop_strings",
+                                        "num_return_sequences",
+                                        "eos_token_id",
+                                        "decoder_start_token_id"};
 constexpr int64_t kUsualTokens = 128;  // where neither the model nor the user says how many
 
 // The model's own generation_config.json, and over it --key=value by the same names.
@@ -145,11 +159,12 @@ void generate(const GenerateOptions& options) {
   } else {
     print_line("");
   }
-  fmt::print(stderr,
-             "generate: opened in {:.2f} s; {} tokens of prompt, the first token after {:.2f} s; then {} tokens, {:.1f} a "
-             "second\n",
-             opened, prompt.size(), first, fresh.empty() ? 0 : fresh.size() - 1,
-             rest > 0 && fresh.size() > 1 ? double(fresh.size() - 1) / rest : 0);
+  fmt::print(
+      stderr,
+      "generate: opened in {:.2f} s; {} tokens of prompt, the first token after {:.2f} s; then {} tokens, {:.1f} "
+      "a second\n",
+      opened, prompt.size(), first, fresh.empty() ? 0 : fresh.size() - 1,
+      rest > 0 && fresh.size() > 1 ? double(fresh.size() - 1) / rest : 0);
 }
 
 }  // namespace surtsey::experiments::commands

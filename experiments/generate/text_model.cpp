@@ -22,7 +22,7 @@ TextModel::TextModel(engine::Device& device, const hub::Source& source, const Te
     : where_(source.path().string()),
       model_(hub::model_config(source, {options.context, options.source})),
       session_(device, {.quiet = true}) {
-  check(model_.config().head == HeadKind::language, "{}: has no language model's head, so it continues no text", where_);
+  check(model_.config().head == HeadKind::language, "{}: no language model's head, so it continues no text", where_);
   freeze_weights(model_.store(), options.weights);
   DecodeConfig config;
   config.columns = model_.config().block_size;

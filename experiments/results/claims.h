@@ -18,7 +18,7 @@ struct DeclaredClaim {
   std::string name;
   std::string statement;  // with its bounds, as a sentence
   std::function<Judgement(const StudyResult&, double confidence)> judge;
-  // The smallest scale whose budget decides it (scripts/demo_claims counts how often); below, a run claims it on request.
+  // The smallest scale whose budget decides it (scripts/demo_claims counts how often); below, only on request.
   const char* from = "quick";
 };
 
