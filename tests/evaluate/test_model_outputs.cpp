@@ -1,5 +1,6 @@
 // Models that others trained, run on the device, against what their own code computed for the same tokens.
 #include "experiments/evaluate/model_outputs.h"
+#include "tests/support/folder.h"
 #include "tests/support/shared.h"
 #include "tests/support/support_device.h"
 

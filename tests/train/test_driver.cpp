@@ -256,7 +256,7 @@ TEST_CASE("driver: a resumed run keeps its kernels, whatever is said of the devi
   const engine::MatrixVerdict fast, slow{.against = engine::slow_products(1.2)}, wrong{false, "a product has 3"};
   const auto texts = [](Rig& rig) {
     std::vector<std::string> all;
-    for (const shaders::Shader& shader : rig.session.shaders("train")) all.push_back(shader.glsl);
+    for (const shaders::Shader& shader : rig.session.program("train").shaders()) all.push_back(shader.glsl);
     return all;
   };
 
