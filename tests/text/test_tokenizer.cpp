@@ -147,11 +147,11 @@ TEST_CASE("what a tokenizer cannot do is refused by name and place", "[text]") {
   file["decoder"] = {{"type", "CTC"}};
   CHECK_THROWS_WITH(read(file), ContainsSubstring("tokenizer.json.decoder: the decoder 'CTC' is not supported"));
   file = word_level({"?"});
-  file["normalizer"] = {{"type", "Sequence"}, {"normalizers", {{{"type", "NFQ"}}}}};
+  file["normalizer"] = {{"type", "Sequence"}, {"normalizers", json::array({json{{"type", "NFQ"}}})}};
   CHECK_THROWS_WITH(read(file), ContainsSubstring("normalizer.normalizers[0]: the normalizer 'NFQ'"));
   file = {{"model", {{"type", "BPE"}, {"dropout", 0.1}, {"vocab", {{"a", 0}}}, {"merges", json::array()}}}};
   CHECK_THROWS_WITH(read(file), ContainsSubstring("dropout"));
-  file["model"] = {{"vocab", {{"a", 0}, {"b", 1}}}, {"merges", {"a b"}}};
+  file["model"] = {{"vocab", {{"a", 0}, {"b", 1}}}, {"merges", json::array({"a b"})}};
   CHECK_THROWS_WITH(read(file), ContainsSubstring("'ab', which the vocabulary does not have"));
   file["model"]["vocab"] = {{"a", 0}, {"b", 7000000}};
   CHECK_THROWS_WITH(read(file), ContainsSubstring("7000000"));
