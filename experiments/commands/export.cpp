@@ -9,7 +9,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // A model of others, or the newest save of a run of ours.
-std::unique_ptr<hub::Source> open(const std::string& model) {
+std::unique_ptr<hub::Source> open_source(const std::string& model) {
   check(!model.empty(), "which model? A folder, a GGUF file, or a run");
   const std::string root = checkpoint_folder(model);
   const std::vector<int64_t> steps = checkpoint_steps(root);
@@ -19,7 +19,7 @@ std::unique_ptr<hub::Source> open(const std::string& model) {
 std::string megabytes(uint64_t bytes) { return fmt::format("{:.1f} MB", double(bytes) / 1e6); }
 
 // What was written, by type.
-void tell(const std::string& out) {
+void print_written(const std::string& out) {
   const std::unique_ptr<hub::Source> written = hub::open_model(out);
   struct Sum {
     uint64_t tensors = 0, bytes = 0;
@@ -53,21 +53,21 @@ void write_gguf_file(const hub::Source& source, const std::string& out, hub::Kep
 void export_model(const ExportOptions& options) {
   check(!options.out.empty(), "--out is missing: a folder, or a file that ends in .gguf");
   const hub::KeptType type = options.type.empty() ? hub::KeptType() : parse_type(options.type);
-  const std::unique_ptr<hub::Source> source = open(options.model);
+  const std::unique_ptr<hub::Source> source = open_source(options.model);
   if (fs::path(options.out).extension() == ".gguf") {
     write_gguf_file(*source, options.out, type);
   } else {
     hub::export_folder(*source, options.out, type);
   }
-  tell(options.out);
+  print_written(options.out);
 }
 
 void quantize(const QuantizeOptions& options) {
   const StoredType type = parse_type(options.type);
   check(is_block_type(type), "--type {} has no blocks; `surtsey export` writes it", options.type);
   check(fs::path(options.out).extension() == ".gguf", "--out is a file that ends in .gguf, not '{}'", options.out);
-  write_gguf_file(*open(options.model), options.out, type);
-  tell(options.out);
+  write_gguf_file(*open_source(options.model), options.out, type);
+  print_written(options.out);
 }
 
 }  // namespace surtsey::experiments::commands

@@ -48,7 +48,8 @@ Saved save(const Folder& folder, const std::string& name, const ModelConfig& con
   (*checkpoint.config)["model"] = to_json(config);
   checkpoint.step = 3;
   checkpoint.state[graph::kParameters] = model.store().initialise(7);
-  const graph::State tensors = model.store().to_tensors(checkpoint.state);
+  graph::State tensors = model.store().to_tensors(checkpoint.state);
+  for (auto& [tensor, values] : tensors) values.round_to_storage();
   return {save_checkpoint((folder / name).string(), checkpoint, model.store()), tensors};
 }
 
