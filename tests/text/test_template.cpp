@@ -40,7 +40,7 @@ TEST_CASE("templates give what Jinja2 gives", "[text]") {
       {"{{ 7 // 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 / 2 }} {{ 2 ** 10 }} {{ 1e20 }}", "3 -4 2 3.5 1024 1e+20"},
       {"{{ [1, 'a', none, true, 1.0] }} {{ (1,) }} {{ {'k': \"it's\"} }}",
        "[1, 'a', None, True, 1.0] (1,) {'k': \"it's\"}"},
-      {"{{ 'ab' ~ 1 + 2 }}", "ab3"},
+      {"{{ 'ab' ~ 1 * 2 }}", "ab2"},
       {"{{ 'abcdef'[1:4] }}{{ 'abc'[::-1] }}{{ [1,2,3][-1] }}", "bcdcba3"},
       {"{{ 'x' if false }}|{{ 'a' if 1 else 'b' }}", "|a"},
       {"{{ 1 < 2 < 3 }} {{ 'a' in 'cat' }} {{ 2 not in [1] }} {{ not true }}", "True True True False"},

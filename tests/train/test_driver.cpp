@@ -266,7 +266,7 @@ TEST_CASE("driver: a resumed run keeps its kernels, whatever is said of the devi
   constexpr int kWidth = 16;
   const std::string root = (folder / "checkpoint").string();
   Rig whole(device, config, task, opened(fast), kWidth);
-  whole.trainer.run({.until = 2, .checkpoint_root = root, .save_end = true});
+  whole.trainer.run({.until = 2, .checkpoint_root = root, .checkpoint_interval = 2});
   whole.trainer.run();
   REQUIRE(Trainer::has_save(root, 1));
 
