@@ -164,7 +164,8 @@ void parse_labels(const Fields& fields, Config& config) {
 int64_t token(const Fields& fields, const char* key, int64_t fallback) {
   // -1 stands for none in some files; of several the first is meant.
   const json* value = fields.find(key);
-  if (value == nullptr) return fallback;
+  // A null says that there is none, where a key that is absent leaves the type's own.
+  if (value == nullptr) return fields.absent(key) ? fallback : -1;
   if (*value == -1) return -1;
   const std::vector<int64_t> indices = fields.list(key, token_element);
   return indices.empty() ? -1 : indices.front();
@@ -176,9 +177,11 @@ SpecialTokens parse_tokens(const Fields& fields, const SpecialTokens& fallback) 
   special.pad = token(fields, "pad_token_id", fallback.pad);
   special.decoder_start = token(fields, "decoder_start_token_id", fallback.decoder_start);
   const json* eos = fields.find("eos_token_id");
-  special.eos = eos == nullptr ? fallback.eos
-                : *eos == -1   ? std::vector<int64_t>()
-                               : fields.list("eos_token_id", token_element);
+  if (eos == nullptr) {
+    if (fields.absent("eos_token_id")) special.eos = fallback.eos;
+  } else if (*eos != -1) {
+    special.eos = fields.list("eos_token_id", token_element);
+  }
   return special;
 }
 

@@ -45,7 +45,8 @@ TensorDirectory canonical(const Config& config, TensorDirectory directory, const
 std::unique_ptr<Source> open_folder(const fs::path& path, const fs::path& folder, const fs::path& weights) {
   const fs::path config_path = folder / "config.json", generation_path = folder / "generation_config.json";
   const std::optional<std::string> text = read_file_if_exists(config_path);
-  check(text.has_value(), "'{}' has no config.json", folder.string());
+  check(text.has_value(), "'{}' {}", path.string(),
+        path == folder ? "has no config.json" : "is no GGUF file, and there is no config.json beside it");
   const nlohmann::json object = parse_strict_json(*text, config_path.string(), kConfigDepth);
   if (is_own_config(object)) return open_own(path, folder, object);
   Description description;
