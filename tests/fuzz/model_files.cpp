@@ -133,6 +133,11 @@ FuzzCount fuzz_models(const std::string& kind, uint64_t first, uint64_t count, c
                       const Folder& folder,
                       const std::function<void(uint64_t size, const std::function<void()>& work)>& around) {
   const std::vector<Seed> seeds = make_seeds(kind, golden, folder);
+  // What is refused as it is would tell nothing of what is changed in it.
+  for (const Seed& seed : seeds) {
+    write(seed.mutated, seed.content);
+    ensure(read_whole(seed.open), "{} is refused as it is", seed.open.string());
+  }
   FuzzCount counts;
   for (uint64_t number = first; number < first + count; ++number) {
     Draws draws(number);
