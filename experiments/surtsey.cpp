@@ -273,7 +273,8 @@ class CommandLine {
     add_bench_options(command, forward->bench);
     add_list(command, "--block_size", forward->block_size, "T");
     add_models(command, *forward);
-    add_list(command, "--weights", forward->weights, "trained, or frozen as f32, f16, bf16, int8, int4");
+    add_list(command, "--weights", forward->weights,
+             "trained, or frozen as f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k, q6_k");
     command->add_flag("--profile", forward->profile, "time by kernel, on stderr");
     on_with_keys(command, forward, commands::bench_forward);
 
@@ -283,7 +284,8 @@ class CommandLine {
     add_list(command, "--prompt_length", generate->prompt_length, "tokens that are given");
     add_list(command, "--new_tokens", generate->new_tokens, "tokens that are written");
     add_models(command, *generate);
-    add_list(command, "--weights", generate->weights, "trained, or frozen as f32, f16, bf16, int8, int4");
+    add_list(command, "--weights", generate->weights,
+             "trained, or frozen as f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k, q6_k");
     command->add_flag("--profile", generate->profile, "time of decode by kernel, on stderr");
     on_with_keys(command, generate, commands::bench_generate);
   }
@@ -360,7 +362,10 @@ class CommandLine {
     command->add_option("MODEL", options->model, "Hugging Face folder or GGUF file")->required();
     command->add_option("--prompt", options->prompt, "what the text begins with")->required();
     command->add_option("--context", options->context, "tokens, the prompt included")->check(at_most(kMostExtent));
-    command->add_option("--weights", options->weights, "f32, f16, bf16, int8 or int4")->capture_default_str();
+    command
+        ->add_option("--weights", options->weights,
+                     "stored: as the file has them; f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k or q6_k")
+        ->capture_default_str();
     command->add_option("--seed", options->seed, "of what is drawn")->capture_default_str();
     command->add_option("-o", options->format, "text or json")->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");

@@ -109,6 +109,7 @@ Shader write(const Kernel& kernel, const Graph& graph, const Target& target, std
                  ? variant("lane_per_row", reduce_lane_per_row)
                  : variant("workgroup_per_row", reduce_workgroup_per_row);
     case Archetype::matmul:
+      if (is_row_product(kernel, graph, target)) return variant("rows", matmul_rows);
       switch (matmul_shape(kernel, graph, target).variant) {
         case MatmulVariant::lane_broadcast:
           return variant("lane_broadcast", matmul_lane_broadcast);

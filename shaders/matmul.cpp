@@ -11,11 +11,13 @@
 //   every element of c through the epilogue into memory, in pairs where two lie side by side in one word
 //
 // No barrier, no shared memory. A workgroup takes several tiles, one after the other (open_tiles).
+#include "graph/few_rows.h"
 #include "shaders/archetypes.h"
 #include "shaders/matmul_product.h"
 #include "shaders/matmul_tile.h"
 
 #include <algorithm>
+#include <set>
 
 namespace surtsey::shaders {
 
@@ -27,6 +29,11 @@ constexpr size_t kMaxLoadedAhead = 2;
 // Work (OpDef::work) up to which an epilogue is written for every register of the tile: lavapipe gathers from an array
 // that is read at the index of a loop lane by lane, which cost more than a GELU.
 constexpr int kUnrolledWork = 48;
+
+// Steps of a turn where words are unpacked on load: whole words, and the more of them share a scale the fewer rows there
+// are to be multiplied. Through descriptors a word at a time: each access costs the driver's compiler.
+constexpr int64_t kPackedDepth = 32;
+constexpr int64_t kPackedResults = 64;  // multiply-adds of a lane in a turn, from where on turns get shorter
 
 // An axis of the product: M with the rows of A, or N with the columns of B.
 struct Axis {
@@ -58,10 +65,17 @@ class LaneBroadcast {
     rows_ = tile.rows;
     columns_ = tile.columns;
     depth_ = tile.depth;
+    if (const int64_t run = packed_run(w_.kernel(), w_.graph(), p_.b); run > 1) {
+      packed_ = by_turns_ = true;
+      depth_ = packed_depth(run);
+    }
     registers_ = divide_up(rows_, lanes_);
     const auto axis = [&](Axis::Name name, int64_t elements) {
       return name == Axis::m ? Axis{name, p_.m, elements, p_.loop.second} : Axis{name, p_.n, elements, p_.loop.third};
     };
+    if (rows_ <= kFewRows) {
+      for (const size_t input : inputs_of(p_.b)) by_turns_ |= w_.load_in_pairs(input);
+    }
     row_axis_ = axis(tile.lanes_along_m ? Axis::n : Axis::m, rows_);
     lane_axis_ = axis(tile.lanes_along_m ? Axis::m : Axis::n, columns_ * lanes_);
 
@@ -123,6 +137,29 @@ class LaneBroadcast {
 
   // ---- the product ----
 
+  // Inputs that an operand is computed from.
+  std::vector<size_t> inputs_of(const Value& operand) const {
+    std::vector<size_t> inputs;
+    for (size_t i = 0; i < w_.kernel().inputs.size(); ++i)
+      if (reaches(operand.node, w_.kernel().inputs[i].value.node)) inputs.push_back(i);
+    return inputs;
+  }
+
+  bool reaches(uint32_t n, uint32_t wanted) const {
+    if (n == wanted) return true;
+    const auto& inlined = w_.kernel().inlined;
+    if (std::find(inlined.begin(), inlined.end(), n) == inlined.end()) return false;
+    const auto& operands = w_.graph().node(n).inputs;
+    return std::any_of(operands.begin(), operands.end(), [&](const Value& of) { return reaches(of.node, wanted); });
+  }
+
+  int64_t packed_depth(int64_t run) const {
+    if (w_.target().addressing != Addressing::address) return run;
+    int64_t depth = kPackedDepth;
+    while (depth > run && depth * rows_ * columns_ > kPackedResults) depth /= 2;
+    return std::max(depth, run);
+  }
+
   // The operand of this axis at a place along it.
   std::string operand(const Axis& axis, const Affine& at, const Affine& k) {
     return axis.name == Axis::m ? w_.value(p_.a, p_.a_index(at, k)).text : w_.value(p_.b, p_.b_index(k, at)).text;
@@ -132,6 +169,13 @@ class LaneBroadcast {
     const int64_t whole = p_.k / depth_ * depth_;
     if (whole == depth_) {
       turn(Affine(0), depth_);
+    } else if (whole > 0 && by_turns_) {
+      // So that the words of a turn are at places that need no division.
+      const Affine turns = w_.context.variable("t", whole / depth_);
+      w_.open(fmt::format("for (uint t = 0u; t < {}u; ++t)", whole / depth_));
+      w_.declare(turns);
+      turn(w_.context.scale(turns, depth_), depth_);
+      w_.close();
     } else if (whole > 0) {
       const Affine k = w_.context.variable("k", p_.k);
       w_.open(fmt::format("for (uint k = 0u; k < {}u; k += {}u)", whole, depth_));
@@ -178,6 +222,22 @@ class LaneBroadcast {
     int work = 0;
     for (const auto* nodes : {&w_.kernel().members, &w_.kernel().inlined})
       for (const uint32_t n : *nodes) work += n == w_.kernel().anchor.node ? 0 : definition(w_.graph().node(n).op).work;
+    return packed_ ? work - unpacking_work() : work;
+  }
+
+  // Of what is computed before the product; what that is where nothing is packed is little.
+  int unpacking_work() const {
+    const auto& inlined = w_.kernel().inlined;
+    std::set<uint32_t> seen;
+    std::vector<uint32_t> left = {p_.b.node};
+    int work = 0;
+    while (!left.empty()) {
+      const uint32_t n = left.back();
+      left.pop_back();
+      if (std::find(inlined.begin(), inlined.end(), n) == inlined.end() || !seen.insert(n).second) continue;
+      work += definition(w_.graph().node(n).op).work;
+      for (const Value& of : w_.graph().node(n).inputs) left.push_back(of.node);
+    }
     return work;
   }
 
@@ -322,6 +382,8 @@ class LaneBroadcast {
   int64_t rows_ = 1, columns_ = 1, depth_ = 1, registers_ = 1;
   Axis row_axis_, lane_axis_;
   bool unrolled_ = false;                 // the epilogue is
+  bool packed_ = false;                   // B is unpacked on load
+  bool by_turns_ = false;                 // the loop over K counts its turns, not steps
   std::vector<Affine> row_at_, lane_at_;  // whose operands this lane loads: [registers], [columns]
   std::vector<size_t> paired_, single_;   // outputs: how they are stored
   std::vector<size_t> ahead_;             // inputs that are loaded before the loop over K

@@ -4,6 +4,7 @@
 #include "shaders/archetypes.h"
 
 #include <algorithm>
+#include <set>
 
 namespace surtsey::shaders {
 
@@ -167,6 +168,30 @@ int64_t stored_stride(const Kernel& kernel, std::optional<size_t> stored, size_t
   if (!stored) return 0;
   const Strides& strides = kernel.inputs[*stored].view.strides;
   return strides[strides.size() - 1 - from_back];
+}
+
+int64_t packed_run(const Kernel& kernel, const Graph& graph, const Value& operand) {
+  if (stored_operand(kernel, graph, operand)) return 1;
+  const int64_t elements = element_count(operand.shape());
+  int64_t run = 1;
+  std::set<uint32_t> seen;
+  std::vector<uint32_t> left = {operand.node};
+  while (!left.empty()) {
+    const uint32_t n = left.back();
+    left.pop_back();
+    if (!seen.insert(n).second) continue;
+    const auto input = std::find_if(kernel.inputs.begin(), kernel.inputs.end(),
+                                    [n](const KernelOperand& one) { return one.value.node == n; });
+    if (input == kernel.inputs.end()) {
+      for (const Value& of : graph.node(n).inputs) left.push_back(of.node);
+      continue;
+    }
+    const Node& stored = graph.node(behind_views(graph, n));
+    const int64_t words = element_count(stored.types[0].shape);
+    if (stored.op != Op::parameter || stored.types[0].dtype != DType::u32 || words >= elements) continue;
+    run = run == 1 ? elements / words : std::min(run, elements / words);
+  }
+  return run;
 }
 
 int64_t tile_lanes(const MatmulTile& tile, MatmulVariant variant, const Target& target) {

@@ -15,6 +15,10 @@ std::optional<size_t> stored_operand(const graph::Kernel& kernel, const graph::G
 // Elements between its neighbours along an axis, counted from the last one; 0 where it is computed.
 int64_t stored_stride(const graph::Kernel& kernel, std::optional<size_t> stored, size_t from_back);
 
+// How many neighbours along a row one loaded word of an operand holds (8 of 4 bits), where it is unpacked on load; else
+// 1. Of several kinds of words it is the one that holds fewest.
+int64_t packed_run(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Value& operand);
+
 // Of a kernel of the matmul archetype. Operands that are computed on load count as not transposed. The cooperative
 // variant is for operands that are stored in f16, so that nothing is rounded for it; other products of such a target
 // get shared_tile.

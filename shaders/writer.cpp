@@ -189,12 +189,42 @@ std::string Writer::element(size_t binding, const std::string& at) const {
 
 Expression Writer::load(size_t binding, const View& view, const Index& at) {
   const Affine address = context.linearize(at, view.strides);
+  const auto even = [](const Affine::Term& term) { return term.factor % 2 == 0; };
+  if (in_pairs_.contains(binding) && std::all_of(address.terms.begin(), address.terms.end(), even))
+    return load_of_pair(binding, view, address);
   const std::string place = index(address);
   std::string text = element(binding, place);
   if (view.dtype == DType::boolean) text = "(" + text + " != 0u)";
   if (view.dtype == DType::bf16) text = "uintBitsToFloat(uint(" + text + ") << 16)";
   if (view.dtype == DType::f16) text = "float(" + text + ")";
   return emit(affine_depth(address), glsl_type(view.dtype), text);
+}
+
+bool Writer::load_in_pairs(size_t input) {
+  const DType dtype = kernel_.inputs[input].view.dtype;
+  const bool word = dtype == DType::f32 || dtype == DType::u32 || dtype == DType::i32;
+  if (!word || !target_.stores_pairs() || input >= alignment_.size() || alignment_[input] % 8 != 0) return false;
+  in_pairs_.insert(input);
+  return true;
+}
+
+Expression Writer::load_of_pair(size_t binding, const View& view, const Affine& address) {
+  Affine half = address;
+  for (auto& term : half.terms) term.factor /= 2;
+  half.constant = address.constant / 2;
+  const std::string place = index(half), key = fmt::format("pair {} {}", binding, place);
+  const int at = hoisted(affine_depth(half));
+  auto& cache = frames_[size_t(at)].cache;
+  auto found = cache.find(key);
+  if (found == cache.end()) {
+    needs_.read_pairs.insert(binding);
+    const Expression pair = emit(at, "uvec2", fmt::format("unpackUint2x32(twos{}.v[{}])", binding, place));
+    found = frames_[size_t(at)].cache.emplace(key, pair).first;
+  }
+  const std::string word = fmt::format("{}[{}]", found->second.text, address.constant % 2);
+  if (view.dtype == DType::u32) return {word, at};
+  const char* as = view.dtype == DType::f32 ? "uintBitsToFloat" : "int";
+  return emit(at, glsl_type(view.dtype), fmt::format("{}({})", as, word));
 }
 
 std::string Writer::key(uint32_t n, const Index& at) {

@@ -85,6 +85,11 @@ class Writer {
   std::string load_run(size_t input, const graph::Index& at);
   static std::string of_run(graph::DType dtype, const std::string& run, int64_t r);
 
+  // From here on two neighbours of this input, the first at an even place, are loaded as one word where what is asked for
+  // allows it: lavapipe's loads are gathers, whose time goes by lanes and not by bytes. Only where pairs can be stored, else
+  // false.
+  bool load_in_pairs(size_t input);
+
   Shader finish(uint32_t workgroups, uint32_t local_size, uint32_t subgroup_size = 0);
 
   const graph::Kernel& kernel() const { return kernel_; }
@@ -108,6 +113,7 @@ class Writer {
     bool loop_attributes = false;
     bool cooperative_matrices = false;
     std::set<size_t> pairs, runs;  // bindings that are stored by pairs, or loaded by runs of 16 bytes
+    std::set<size_t> read_pairs;   // or loaded by pairs
   };
 
   int variable_depth(uint32_t variable);  // defines derived variables on the way
@@ -118,6 +124,7 @@ class Writer {
   int hoisted(int depth) const;
   Expression emit(int depth, const char* type, const std::string& text);
   Expression load(size_t binding, const graph::View& view, const graph::Index& at);
+  Expression load_of_pair(size_t binding, const graph::View& view, const graph::Affine& address);
   Expression compute(uint32_t node, const graph::Index& at);
   Expression padded(const graph::Node& node, const graph::Index& at);
   Expression gathered(const graph::Node& node, const graph::Index& at);
@@ -143,6 +150,7 @@ class Writer {
   std::vector<int> defined_;  // index variable -> depth, -1: not in scope
   std::map<uint32_t, std::vector<Expression>> bound_;
   std::map<uint32_t, size_t> inputs_;  // node -> binding
+  std::set<size_t> in_pairs_;          // inputs that may be loaded so
   std::string globals_;
   Needs needs_;
   uint32_t names_ = 0;

@@ -41,7 +41,7 @@ std::string Writer::extensions(bool subgroups) const {
     require("EXT_buffer_reference_uvec2");
   }
   if (half) require("EXT_shader_16bit_storage");
-  if (!needs_.pairs.empty()) require("EXT_shader_explicit_arithmetic_types_int64");
+  if (!needs_.pairs.empty() || !needs_.read_pairs.empty()) require("EXT_shader_explicit_arithmetic_types_int64");
   if (needs_.cooperative_matrices) {
     require("NV_cooperative_matrix");
     require("KHR_memory_scope_semantics");
@@ -77,6 +77,7 @@ std::string Writer::buffers() const {
                 is_input(i));
   }
   if (!needs_.pairs.empty()) reference(8, "out_pairs", "uint64_t", false);
+  if (!needs_.read_pairs.empty()) reference(8, "in_twos", "uint64_t", true);
   if (!needs_.runs.empty()) reference(16, "in_wide", "uvec4", true);
   return text +
          fmt::format("layout(push_constant) uniform Arguments {{ {}[{}]; uint base; uint reserved; }} arguments;\n",
@@ -92,6 +93,7 @@ std::string Writer::references() const {
   for (size_t i = 0; i < bindings() && addressed(); ++i) {
     reference(reference_type(i), "b", i);
     if (needs_.runs.contains(i)) reference("in_wide", "wide", i);
+    if (needs_.read_pairs.contains(i)) reference("in_twos", "twos", i);
     if (needs_.pairs.contains(i)) reference("out_pairs", "pairs", i);
   }
   return text;

@@ -1,6 +1,8 @@
 #include "experiments/adapt/packed.h"
 
 #include "experiments/adapt/quantize.h"
+#include "experiments/base/join.h"
+#include "experiments/models/hub/stored_weights.h"
 
 #include <cmath>
 
@@ -90,14 +92,21 @@ graph::Storage packed_rows(int bits) {
 
 void freeze_weights(graph::ParameterStore& store, std::string_view format) {
   if (format == "trained") return;
+  const std::optional<StoredType> stored = stored_type(format);
   const bool packs = format == "int8" || format == "int4";
-  check(packs || format == "f32" || format == "f16" || format == "bf16",
-        "weights are trained, or kept as f32, f16, bf16, int8 or int4, not '{}'", format);
+  check(packs || stored, "weights are trained, or kept as {}, int8 or int4, not '{}'", join(stored_type_names(), ", "),
+        format);
+  if (stored && is_block_type(*stored)) return hub::freeze_in_blocks(store, *stored);
   const auto all = [](const graph::ParameterSpec&) { return true; };
-  store.freeze(all, graph::whole(packs ? DType::f32 : graph::dtype_from_name(format)));
+  store.freeze(all, packs ? graph::whole(DType::f32) : hub::storage_of(*stored));
   if (!packs) return;
   const auto is_matrix = [](const graph::ParameterSpec& spec) { return spec.shape.size() == 2; };
   store.freeze(is_matrix, packed_rows(format == "int8" ? 8 : 4));
+}
+
+void freeze_weights(Model& model, const hub::Source& source, std::string_view format, const graph::Target& target) {
+  if (format == "stored") return hub::freeze_as_stored(model, source, target.f16_storage);
+  freeze_weights(model.store(), format);
 }
 
 }  // namespace surtsey::experiments

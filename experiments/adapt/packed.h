@@ -9,7 +9,10 @@
 // UserError from pack(): a number that is not finite. A product reads them as scale * (field - 2^(bits-1)), in f32.
 #pragma once
 
+#include "experiments/models/hub/source.h"
+#include "experiments/models/model.h"
 #include "graph/parameters.h"
+#include "graph/target.h"
 
 #include <string_view>
 
@@ -19,7 +22,10 @@ namespace surtsey::experiments {
 graph::Storage packed_rows(int bits);
 
 // Freezes a whole model in a format by name: f32, f16 or bf16 every tensor; int8 or int4 the matrices, and f32 the
-// rest. "trained" leaves it as it is. UserError for other names.
+// rest; q8_0, q4_0, q4_k or q6_k as models/hub/stored_weights.h does. "trained" leaves it as it is. UserError for other
+// names.
 void freeze_weights(graph::ParameterStore& store, std::string_view format);
+// The same for a model that others trained, and "stored": each tensor as its file has it.
+void freeze_weights(Model& model, const hub::Source& source, std::string_view format, const graph::Target& target);
 
 }  // namespace surtsey::experiments

@@ -31,8 +31,8 @@ void ops(const std::string& format);
 struct GenerateOptions {
   std::string model;  // a folder of Hugging Face's form, or a GGUF file
   std::string prompt;
-  int64_t context = 0;          // tokens, the prompt included; 0: what the model was made for, at most 2048
-  std::string weights = "f32";  // f32, f16, bf16, int8, int4
+  int64_t context = 0;             // tokens, the prompt included; 0: what the model was made for, at most 2048
+  std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
   uint32_t seed = 0;
   std::string format = "text";  // json: ids and text, at the end
   std::string device;
@@ -151,7 +151,7 @@ struct BenchModels {
   std::vector<std::string> model = {};
   std::vector<int64_t> vocab_size = {}, block_size = {}, n_layer = {}, n_embd = {}, n_head = {}, batch_size = {},
                        members = {1};
-  // How weights are kept: trained (one f32 tensor), or frozen as f32, f16, bf16, int8, int4 (adapt/packed.h).
+  // How weights are kept: trained (one f32 tensor), or frozen as f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k, q6_k (adapt/packed.h).
   std::vector<std::string> weights = {"trained"};
 };
 

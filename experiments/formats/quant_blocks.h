@@ -20,6 +20,12 @@ void unpack_q4_0(const std::byte* bytes, float* numbers);
 void unpack_q4_k(const std::byte* bytes, float* numbers);
 void unpack_q6_k(const std::byte* bytes, float* numbers);
 
+// Scale and minimum of sub-block i of a Q4_K block: `bytes` are the 12 that hold all of them.
+struct SixBits {
+  int scale, minimum;
+};
+SixBits load_six_bits(const std::byte* bytes, int i);
+
 // Little-endian, as are the files.
 inline void store_word(std::byte* bytes, uint16_t word) {
   bytes[0] = std::byte(word & 0xff);

@@ -106,15 +106,6 @@ void store_six_bits(std::byte* bytes, int i, int scale, int minimum) {
   bytes[i] |= std::byte(minimum >> 4 << 6);
 }
 
-struct SixBits {
-  int scale, minimum;
-};
-SixBits load_six_bits(const std::byte* bytes, int i) {
-  if (i < 4) return {int(bytes[i]) & 63, int(bytes[i + 4]) & 63};
-  const int low = int(bytes[i + 4]);
-  return {(low & 15) | int(bytes[i - 4]) >> 6 << 4, low >> 4 | int(bytes[i]) >> 6 << 4};
-}
-
 // Q6_K: 16 numbers x as scale * level, -32 <= level <= 31; levels are kept with 32 added.
 constexpr int kSub6 = 16;
 constexpr int kTop6 = 32;
@@ -159,6 +150,12 @@ float fit_symmetric(const float* x, uint8_t* levels) {
 }
 
 }  // namespace
+
+SixBits load_six_bits(const std::byte* bytes, int i) {
+  if (i < 4) return {int(bytes[i]) & 63, int(bytes[i + 4]) & 63};
+  const int low = int(bytes[i + 4]);
+  return {(low & 15) | int(bytes[i - 4]) >> 6 << 4, low >> 4 | int(bytes[i]) >> 6 << 4};
+}
 
 void pack_q4_k(const float* numbers, std::byte* bytes) {
   constexpr int kSubs = kNumbers / kSub4;

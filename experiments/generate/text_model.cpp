@@ -23,7 +23,7 @@ TextModel::TextModel(engine::Device& device, const hub::Source& source, const Te
       model_(hub::model_config(source, {options.context, options.source})),
       session_(device, {.quiet = true}) {
   check(model_.config().head == HeadKind::language, "{}: no language model's head, so it continues no text", where_);
-  freeze_weights(model_.store(), options.weights);
+  freeze_weights(model_, source, options.weights, device.target());
   DecodeConfig config;
   config.columns = model_.config().block_size;
   config.prefill = std::min(kPrefill, std::max<int64_t>(1, config.columns - 1));

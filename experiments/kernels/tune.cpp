@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "experiments/kernels/kernel_alone.h"
+#include "shaders/archetypes.h"
 #include "shaders/emit.h"
 #include "shaders/matmul_tile.h"
 #include "shaders/reduce_tile.h"
@@ -215,6 +216,7 @@ std::vector<PlannedKernel> planned_kernels(const Plan& plan, const Target& targe
     const Kernel& kernel = plan.kernels[dispatch.kernel];
     const bool product = kernel.archetype == Archetype::matmul;
     if ((!product && kernel.archetype != Archetype::reduce) || !KernelAlone::possible(kernel)) continue;
+    if (product && shaders::is_row_product(kernel, *plan.program.graph, target)) continue;  // has no tile to choose
     PlannedKernel& one = planned[hashes[dispatch.kernel]];
     if (one.dispatches++ > 0) continue;
     one.kernel = dispatch.kernel;

@@ -1,5 +1,6 @@
 #include "graph/passes/passes.h"
 
+#include "graph/few_rows.h"
 #include "graph/rewrite.h"
 
 #include <algorithm>
@@ -72,6 +73,7 @@ Value viewed(Value value, View&& view) {
 // parts, N]
 Results split_product(Value a, Value b, const Shape& result) {
   const size_t rank = result.size();
+  if (rank == 2 && has_few_rows(result[0], result[1], a.dim(-1)) && b.graph->node(b).op == Op::permute) return {};
   const int64_t inner = a.dim(-1), parts = product_parts(result, inner);
   if (parts == 1) return {};
   Shape rows(a.shape().begin(), a.shape().end() - 1), columns(b.shape().begin(), b.shape().end() - 2);

@@ -28,6 +28,9 @@ constexpr int kSpareBindings = 3;
 constexpr int64_t kRowShare = 4;
 // A scalar chain that a broadcast repeats at least so often is computed once.
 constexpr int64_t kAmplification = 8;
+// An operand of a product with so many times the bytes of all the state that it is made from is packed: it is unpacked
+// wherever it is read, as the copy that it is packed to avoid would be written and read.
+constexpr int64_t kPackedShare = 2;
 // Kernels over so few elements are launch-bound: any two that may share one do.
 constexpr int64_t kTinySpace = 256;
 // The latest groups that a node asks whether it may join them as a sibling: asking all would be quadratic.
@@ -145,6 +148,7 @@ class Fuser {
 
   void place_expression(uint32_t n) {
     if (is_cheap_index(n)) return;
+    if (uses_.feeds_matmul[n] ? unpacks(n) : left_packed(n)) return;
     if (better_inlined(n)) return;
     if (join_operand({n})) return;
     if (left_to_its_user(n)) return;
@@ -198,6 +202,42 @@ class Fuser {
       if (home(widest) == kNone) return;
       costs_.estimate(n);
     }
+  }
+
+  // ---- what is packed ----
+
+  int64_t bytes(uint32_t n) const { return elements(n) * storage_bytes(node(n).types[0].dtype); }
+
+  // Computed from state alone, some of it words, that has far fewer bytes.
+  bool unpacks(uint32_t n) const {
+    if (!fusion()) return false;
+    int64_t read = 0;
+    bool words = false;
+    for (const uint32_t t : reads_of(n)) {
+      if (node(t).op != Op::parameter) return false;
+      words |= node(t).types[0].dtype == DType::u32;
+      read += bytes(t);
+    }
+    return words && read * kPackedShare <= bytes(n);
+  }
+
+  // On the way from packed state to what it holds: the number that is read in the end decides. Index expressions (which
+  // field of a word) are left to all their users if one of them unpacks.
+  bool left_packed(uint32_t n) const {
+    if (uses_.extra_stores[n] > 0) return false;
+    const bool index = costs_.loads(n) == 0;
+    return (index || unpacks(n)) && is_unpacked(n, index);
+  }
+
+  bool is_unpacked(uint32_t n, bool by_any) const {
+    const auto& users = uses_.users[n];
+    const auto unpacked = [&](uint32_t user) {
+      if (is_view(node(user).op)) return is_unpacked(user, by_any);
+      if (family(user) != Family::elementwise) return false;
+      return unpacks(user) || (by_any && reads_of(user).empty() && is_unpacked(user, true));
+    };
+    return !users.empty() && (by_any ? std::any_of(users.begin(), users.end(), unpacked)
+                                     : std::all_of(users.begin(), users.end(), unpacked));
   }
 
   // ---- expressions: inlined or not ----
@@ -353,7 +393,7 @@ class Fuser {
     bool padded = false;
     uint32_t n = operand;
     for (; is_view(node(n).op); n = node(n).inputs[0].node) padded |= node(n).op == Op::pad;
-    if (terminal(n) || family(n) == Family::leaf) return;
+    if (terminal(n) || family(n) == Family::leaf || unpacks(n)) return;
     if (costs_.work(n) > kPrologueWork || family(n) == Family::index || padded || !fusion()) give_home(n);
   }
 

@@ -1,5 +1,7 @@
 #include "experiments/models/hub/import.h"
 
+#include "experiments/models/hub/stored_weights.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -187,11 +189,34 @@ std::string source_name(const ModelConfig& config, std::string_view parameter) {
   return name;
 }
 
+namespace {
+
+using Write = std::function<void(const std::string& name, const graph::HostTensor& tensor)>;
+
+void write_parts(const graph::ParameterSpec& spec, const std::vector<graph::HostTensor>& tensors, const Write& write) {
+  const std::vector<graph::StoredPart> parts = spec.storage->parts(spec.shape);
+  for (size_t i = 0; i < parts.size(); ++i) write(graph::kFrozen + spec.name + parts[i].suffix, tensors[i]);
+}
+
+std::optional<StoredType> kept_in_blocks(const graph::ParameterSpec& spec) {
+  const auto type = spec.frozen() ? stored_type(spec.storage->name) : std::nullopt;
+  return type && is_block_type(*type) ? type : std::nullopt;
+}
+
+}  // namespace
+
 void read_weights(const Source& source, const Model& model,
                   const std::function<void(const std::string& name, const graph::HostTensor& tensor)>& write) {
   graph::State trained;
   for (const graph::ParameterSpec& spec : model.store().specs()) {
     const std::string name = source_name(model.config(), spec.name);
+    if (const auto blocks = kept_in_blocks(spec)) {
+      const Stored stored = source.read_stored(name);
+      if (stored.type == *blocks) {
+        write_parts(spec, block_parts(stored.type, spec.shape, stored.bytes), write);
+        continue;
+      }
+    }
     const std::vector<float> numbers = source.read_floats(name);
     const auto count = size_t(graph::element_count(spec.shape));
     // A table of positions may be longer than texts are to be.
@@ -203,9 +228,7 @@ void read_weights(const Source& source, const Model& model,
       trained.emplace(spec.name, std::move(tensor));
       continue;
     }
-    const std::vector<graph::StoredPart> parts = spec.storage->parts(spec.shape);
-    const std::vector<graph::HostTensor> packed = spec.storage->pack(tensor);
-    for (size_t i = 0; i < parts.size(); ++i) write(graph::kFrozen + spec.name + parts[i].suffix, packed[i]);
+    write_parts(spec, spec.storage->pack(tensor), write);
   }
   if (!trained.empty()) write(graph::kParameters, model.store().pack(trained));
 }
