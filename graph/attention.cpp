@@ -8,7 +8,8 @@ namespace surtsey::graph {
 namespace {
 
 // The values that the body and the gradient share; heads are [B, K, G, T, D] with G = H / K, or
-// [B, H, T, D] where every query head has its own keys.
+// [B, H, T, D] where every query head has its own keys. The heads of a group with one query each (decoding) are the
+// queries of its head of keys, [B, K, G, D]: keys and values are then read once for all of them.
 struct Inner {
   Value q, k, v;        // with the group axis
   Value visible;        // boolean, broadcasts against the scores; empty when everything is
@@ -44,13 +45,18 @@ Value visible_keys(const AttentionOperands& operands, const AttentionForm& form,
   return visible;
 }
 
+// Heads of queries that share a head of keys, as an axis of their own: not those with one query each.
+int64_t group_axis(const Value& q, const Value& k) { return q.dim(2) == 1 ? 1 : q.dim(1) / k.dim(1); }
+
 // q, k and v with the group axis, where there are groups.
 Inner grouped(const AttentionOperands& operands) {
   Inner result{operands.q, operands.k, operands.v};
   const Shape q = operands.q.shape();
   const Shape k = operands.k.shape();
   const int64_t groups = q[1] / k[1];
-  if (groups > 1) {
+  if (groups > 1 && q[2] == 1) {
+    result.q = reshape(operands.q, {q[0], k[1], groups, q[3]});
+  } else if (groups > 1) {
     result.q = reshape(operands.q, {q[0], k[1], groups, q[2], q[3]});
     result.k = reshape(operands.k, {k[0], k[1], 1, k[2], k[3]});
     result.v = reshape(operands.v, {k[0], k[1], 1, k[2], operands.v.dim(3)});
@@ -60,7 +66,7 @@ Inner grouped(const AttentionOperands& operands) {
 
 Inner inner(const AttentionOperands& operands, const AttentionForm& form) {
   Inner result = grouped(operands);
-  const int64_t groups = operands.q.dim(1) / operands.k.dim(1);
+  const int64_t groups = group_axis(operands.q, operands.k);
   Value scores = matmul(result.q, transpose(result.k)) * form.scale;
   result.visible = visible_keys(operands, form, groups);
   if (result.visible) {
@@ -196,10 +202,12 @@ void check_operands(Value q, Value k, Value v, const AttentionOptions& options) 
 Attention biased_attention(const AttentionOperands& operands, const AttentionOptions& options,
                            const AttentionForm& form) {
   const Inner heads = grouped(operands);
-  const int64_t groups = operands.q.dim(1) / operands.k.dim(1);
+  const int64_t groups = group_axis(operands.q, operands.k);
   Value scores = matmul(heads.q, transpose(heads.k)) * form.scale;
   Shape shape = options.bias.shape();
-  if (groups > 1) {
+  if (heads.q.dim(1) != operands.q.dim(1) && groups == 1) {
+    if (shape[1] > 1) shape = {shape[0], operands.k.dim(1), heads.q.dim(2), shape[3]};
+  } else if (groups > 1) {
     shape[1] = shape[1] == 1 ? 1 : operands.k.dim(1);
     shape.insert(shape.begin() + 2, options.bias.dim(1) == 1 ? 1 : groups);
   }
@@ -240,7 +248,7 @@ Value linear_attention(Value q, Value k, Value v, const AttentionOptions& option
   const AttentionOperands operands{q, k, v, options.position, options.key_mask};
   const Inner heads = grouped(operands);
   Value scores = matmul(heads.q, transpose(heads.k)) * form.scale;
-  if (const Value visible = visible_keys(operands, form, q.dim(1) / k.dim(1))) {
+  if (const Value visible = visible_keys(operands, form, group_axis(q, k))) {
     scores = select(visible, scores, scalar(*scores.graph, 0, scores.dtype()));
   }
   return reshape(matmul(scores, heads.v), {q.dim(0), q.dim(1), q.dim(2), v.dim(3)});

@@ -15,6 +15,7 @@
 #include "shaders/archetypes.h"
 #include "shaders/matmul_product.h"
 #include "shaders/matmul_tile.h"
+#include "shaders/packed_operand.h"
 
 #include <algorithm>
 #include <set>
@@ -33,7 +34,7 @@ constexpr int kUnrolledWork = 48;
 // Steps of a turn where words are unpacked on load: whole words, and the more of them share a scale the fewer rows there
 // are to be multiplied. Through descriptors a word at a time: each access costs the driver's compiler.
 constexpr int64_t kPackedDepth = 32;
-constexpr int64_t kPackedResults = 64;  // multiply-adds of a lane in a turn, from where on turns get shorter
+constexpr int64_t kPackedResults = 512;  // multiply-adds of a lane in a turn, from where on turns get shorter
 
 // An axis of the product: M with the rows of A, or N with the columns of B.
 struct Axis {
@@ -67,6 +68,7 @@ class LaneBroadcast {
     depth_ = tile.depth;
     if (const int64_t run = packed_run(w_.kernel(), w_.graph(), p_.b); run > 1) {
       packed_ = by_turns_ = true;
+      columns_ = packed_columns(tile);
       depth_ = packed_depth(run);
     }
     registers_ = divide_up(rows_, lanes_);
@@ -79,6 +81,11 @@ class LaneBroadcast {
     row_axis_ = axis(tile.lanes_along_m ? Axis::n : Axis::m, rows_);
     lane_axis_ = axis(tile.lanes_along_m ? Axis::m : Axis::n, columns_ * lanes_);
 
+    groups_of_numbers_ = has_packed_numbers();
+    if (groups_of_numbers_) {
+      const int64_t run = packed_run(w_.kernel(), w_.graph(), p_.b);
+      depth_ = w_.target().addressing == Addressing::address ? std::max(kPackedDepth, run) : run;
+    }
     unrolled_ = p_.plain || epilogue_work() <= kUnrolledWork;
     const int64_t along_n = lane_axis_.name == Axis::n ? columns_ : rows_;
     const bool even = p_.n % 2 == 0 && along_n % 2 == 0;
@@ -153,6 +160,14 @@ class LaneBroadcast {
     return std::any_of(operands.begin(), operands.end(), [&](const Value& of) { return reaches(of.node, wanted); });
   }
 
+  // Few rows leave the loads and broadcasts of theirs to be shared by more columns, where there are tiles enough for all.
+  int64_t packed_columns(const MatmulTile& tile) const {
+    constexpr int64_t kWide = 4, kWideResults = 16, kTilesPerThread = 8;
+    const bool wide = !tile.lanes_along_m && tile.columns < kWide && rows_ * kWide <= kWideResults &&
+                      p_.n >= kWide * lanes_ * kTilesPerThread * int64_t(w_.target().threads);
+    return wide ? kWide : tile.columns;
+  }
+
   int64_t packed_depth(int64_t run) const {
     if (w_.target().addressing != Addressing::address) return run;
     int64_t depth = kPackedDepth;
@@ -190,8 +205,79 @@ class LaneBroadcast {
     }
   }
 
+  // Steps k .. k + count - 1 by a packed operand, for few rows: numbers that share a scale are multiplied as the fields
+  // that they are, and their sum is scaled. The steps of a turn do not depend on the number of rows, so neither do bits.
+  void packed_turn(const Affine& k, int64_t count) {
+    std::vector<std::pair<std::string, std::string>> shared;  // scale and offset of each column, while they last
+    std::string group;
+    const auto close_group = [&] {
+      for (int64_t i = 0; i < rows_ && !group.empty(); ++i)
+        for (int64_t c = 0; c < columns_; ++c) {
+          const auto& [scale, offset] = shared[size_t(c)];
+          const std::string sum = fmt::format("sum{}_{}_{}", group, i, c);
+          w_.line(fmt::format("c{0}_{1} = fma({2}, {3}, c{0}_{1});", i, c, sum, scale.empty() ? "1.0" : scale));
+          if (offset.empty()) continue;
+          const std::string factors = fmt::format("factors{}_{}", group, i / lanes_);
+          w_.line(fmt::format("c{0}_{1} = fma({2}, {3}, c{0}_{1});", i, c, of_row(factors, i), offset));
+        }
+      group.clear();
+    };
+    for (int64_t u = 0; u < count; ++u) {
+      const Affine at = w_.context.add(k, Affine(u));
+      std::vector<std::string> own;
+      std::vector<PackedNumber> mine;
+      std::vector<std::pair<std::string, std::string>> needed;
+      for (const Affine& r : row_at_) own.push_back(operand(row_axis_, r, at));
+      for (const Affine& c : lane_at_) {
+        mine.push_back(packed_number(w_, p_.b, p_.b_index(at, c)).value());
+        needed.emplace_back(mine.back().scale, mine.back().offset);
+      }
+      if (needed != shared) close_group();
+      if (group.empty()) {
+        shared = needed;
+        group = fmt::format("{}", groups_++);
+        for (size_t r = 0; r < own.size(); ++r) w_.line(fmt::format("float factors{}_{} = 0.0;", group, r));
+        for (int64_t i = 0; i < rows_; ++i)
+          for (int64_t c = 0; c < columns_; ++c) w_.line(fmt::format("float sum{}_{}_{} = 0.0;", group, i, c));
+      }
+      for (size_t r = 0; r < own.size(); ++r)
+        w_.line(fmt::format("factors{0}_{1} = factors{0}_{1} + {2};", group, r, own[r]));
+      for (size_t f = 0; f < mine[0].fields.size(); ++f) {
+        const double factor = mine[0].fields[f].factor;
+        std::vector<std::string> scaled = own;
+        for (std::string& one : scaled)
+          if (factor != 1) one = w_.keep("float", fmt::format("{} * {}", one, glsl_constant(DType::f32, factor)));
+        for (int64_t i = 0; i < rows_; ++i) {
+          std::string text = fmt::format("{{ float s = {};", of_row(scaled[size_t(i / lanes_)], i));
+          for (int64_t c = 0; c < columns_; ++c)
+            text += fmt::format(" sum{0}_{1}_{2} = fma(s, {3}, sum{0}_{1}_{2});", group, i, c,
+                                mine[size_t(c)].fields[f].value);
+          w_.line(text + " }");
+        }
+      }
+    }
+    close_group();
+  }
+
+  // What a register that holds rows over the lanes has of row i. A single row's is the same in all lanes as it is.
+  std::string of_row(const std::string& registers, int64_t i) const {
+    return row_axis_.extent == 1 ? registers : fmt::format("subgroupBroadcast({}, {}u)", registers, i % lanes_);
+  }
+
+  // Is B, lying along the lanes, what packed_turn() takes?
+  bool has_packed_numbers() {
+    if (!packed_ || rows_ > kFewRows || lane_axis_.name != Axis::n || has_sums(row_axis_) || has_sums(lane_axis_))
+      return false;
+    Writer trial(w_.kernel(), w_.graph(), w_.target());
+    MatmulProduct product(trial);
+    const Index at = product.b_index(Affine(0), Affine(0));
+    if (product.batch > 1) return false;
+    return packed_number(trial, product.b, at).has_value();
+  }
+
   // Steps k .. k + count - 1.
   void turn(const Affine& k, int64_t count) {
+    if (groups_of_numbers_) return packed_turn(k, count);
     std::vector<std::vector<std::string>> own, mine;
     for (int64_t u = 0; u < count; ++u) {
       const Affine at = w_.context.add(k, Affine(u));
@@ -208,8 +294,7 @@ class LaneBroadcast {
     // of them than registers.
     for (int64_t i = 0; i < rows_; ++i)
       for (size_t u = 0; u < size_t(count); ++u) {
-        std::string text =
-            fmt::format("{{ float s = subgroupBroadcast({}, {}u);", own[u][size_t(i / lanes_)], i % lanes_);
+        std::string text = fmt::format("{{ float s = {};", of_row(own[u][size_t(i / lanes_)], i));
         for (int64_t c = 0; c < columns_; ++c)
           text += fmt::format(" c{0}_{1} = fma(s, {2}, c{0}_{1});", i, c, mine[u][size_t(c)]);
         w_.line(text + " }");
@@ -383,6 +468,8 @@ class LaneBroadcast {
   Axis row_axis_, lane_axis_;
   bool unrolled_ = false;                 // the epilogue is
   bool packed_ = false;                   // B is unpacked on load
+  bool groups_of_numbers_ = false;        // and multiplied by packed_turn()
+  int groups_ = 0;                        // of numbers, so far
   bool by_turns_ = false;                 // the loop over K counts its turns, not steps
   std::vector<Affine> row_at_, lane_at_;  // whose operands this lane loads: [registers], [columns]
   std::vector<size_t> paired_, single_;   // outputs: how they are stored

@@ -133,7 +133,7 @@ TEST_CASE("products read blocks as they are stored, in every variant, and no wid
           const Plan plan = compile(program, target, {});
           CHECK(plan.dispatches.size() == 1);
           CHECK(plan.transient_bytes == 0);
-          const auto found = run_compiled(device, target, program, state, {});
+          const auto found = tests::run_compiled(device, target, program, state, {});
           CHECK(tests::compare(found.at("y"), expected, {1e-4, 1e-5}).empty());
         }
       }
@@ -158,7 +158,7 @@ TEST_CASE("a row's product has the same bits whatever the number of rows, stored
         program.outputs = {{"y", matmul(program.graph->parameter("x", rows.type), transpose(parameters.get("w")))}};
         State state = store.initialise_frozen(1);
         state["x"] = rows;
-        return run_compiled(device, target, program, state, {}).at("y");
+        return tests::run_compiled(device, target, program, state, {}).at("y");
       };
       const HostTensor all = run(x);
       for (const int64_t count : {1, 2, 4}) {
