@@ -105,7 +105,7 @@ Shader write(const Kernel& kernel, const Graph& graph, const Target& target, std
     case Archetype::pointwise:
       return pointwise(writer);
     case Archetype::reduce:
-      return reduce_shape(kernel, target).variant == ReduceVariant::lane_per_row
+      return target.reduce_variant() == ReduceVariant::lane_per_row
                  ? variant("lane_per_row", reduce_lane_per_row)
                  : variant("workgroup_per_row", reduce_workgroup_per_row);
     case Archetype::matmul:

@@ -62,15 +62,19 @@ struct Place {
 class LaneBroadcast {
  public:
   explicit LaneBroadcast(Writer& writer) : w_(writer), p_(writer), lanes_(writer.target().subgroup_size) {
-    const MatmulTile tile = choose_tile(matmul_shape(w_.kernel(), w_.graph(), w_.target()), w_.target());
+    MatmulTile tile = choose_tile(matmul_shape(w_.kernel(), w_.graph(), w_.target()), w_.target());
+    const int64_t run = packed_run(w_.kernel(), w_.graph(), p_.b);
+    packed_ = run > 1;
+    groups_of_numbers_ = packed_ && has_packed_numbers();
+    if (groups_of_numbers_) {
+      // One order of K for any number of rows; sums of groups stand beside the results, so tiles are low.
+      tile = {.rows = divide_up(p_.m, divide_up(p_.m, kFewRows)),
+              .columns = std::min<int64_t>(packed_columns(p_.m), divide_up(p_.n, lanes_))};
+    }
     rows_ = tile.rows;
     columns_ = tile.columns;
-    depth_ = tile.depth;
-    if (const int64_t run = packed_run(w_.kernel(), w_.graph(), p_.b); run > 1) {
-      packed_ = by_turns_ = true;
-      columns_ = packed_columns(tile);
-      depth_ = packed_depth(run);
-    }
+    depth_ = packed_ ? packed_depth(run) : tile.depth;
+    by_turns_ = packed_;
     registers_ = divide_up(rows_, lanes_);
     const auto axis = [&](Axis::Name name, int64_t elements) {
       return name == Axis::m ? Axis{name, p_.m, elements, p_.loop.second} : Axis{name, p_.n, elements, p_.loop.third};
@@ -81,11 +85,6 @@ class LaneBroadcast {
     row_axis_ = axis(tile.lanes_along_m ? Axis::n : Axis::m, rows_);
     lane_axis_ = axis(tile.lanes_along_m ? Axis::m : Axis::n, columns_ * lanes_);
 
-    groups_of_numbers_ = has_packed_numbers();
-    if (groups_of_numbers_) {
-      const int64_t run = packed_run(w_.kernel(), w_.graph(), p_.b);
-      depth_ = w_.target().addressing == Addressing::address ? std::max(kPackedDepth, run) : run;
-    }
     unrolled_ = p_.plain || epilogue_work() <= kUnrolledWork;
     const int64_t along_n = lane_axis_.name == Axis::n ? columns_ : rows_;
     const bool even = p_.n % 2 == 0 && along_n % 2 == 0;
@@ -160,16 +159,16 @@ class LaneBroadcast {
     return std::any_of(operands.begin(), operands.end(), [&](const Value& of) { return reaches(of.node, wanted); });
   }
 
-  // Few rows leave the loads and broadcasts of theirs to be shared by more columns, where there are tiles enough for all.
-  int64_t packed_columns(const MatmulTile& tile) const {
-    constexpr int64_t kWide = 4, kWideResults = 16, kTilesPerThread = 8;
-    const bool wide = !tile.lanes_along_m && tile.columns < kWide && rows_ * kWide <= kWideResults &&
-                      p_.n >= kWide * lanes_ * kTilesPerThread * int64_t(w_.target().threads);
-    return wide ? kWide : tile.columns;
+  // A row or two leave the loads and broadcasts of theirs to be shared by more columns, where there are tiles enough.
+  int64_t packed_columns(int64_t rows) const {
+    constexpr int64_t kUsual = 2, kWide = 4, kWideResults = 16, kTilesPerThread = 8;
+    const bool enough = p_.n >= kWide * lanes_ * kTilesPerThread * int64_t(w_.target().threads);
+    return enough && rows * kWide <= kWideResults ? kWide : kUsual;
   }
 
   int64_t packed_depth(int64_t run) const {
     if (w_.target().addressing != Addressing::address) return run;
+    if (groups_of_numbers_) return std::max(kPackedDepth, run);
     int64_t depth = kPackedDepth;
     while (depth > run && depth * rows_ * columns_ > kPackedResults) depth /= 2;
     return std::max(depth, run);
@@ -205,7 +204,7 @@ class LaneBroadcast {
     }
   }
 
-  // Steps k .. k + count - 1 by a packed operand, for few rows: numbers that share a scale are multiplied as the fields
+  // Steps k .. k + count - 1 by a packed operand: numbers that share a scale are multiplied as the fields
   // that they are, and their sum is scaled. The steps of a turn do not depend on the number of rows, so neither do bits.
   void packed_turn(const Affine& k, int64_t count) {
     std::vector<std::pair<std::string, std::string>> shared;  // scale and offset of each column, while they last
@@ -266,13 +265,13 @@ class LaneBroadcast {
 
   // Is B, lying along the lanes, what packed_turn() takes?
   bool has_packed_numbers() {
-    if (!packed_ || rows_ > kFewRows || lane_axis_.name != Axis::n || has_sums(row_axis_) || has_sums(lane_axis_))
-      return false;
+    if (p_.batch > 1 || !p_.sides[Axis::m].sums.empty() || !p_.sides[Axis::n].sums.empty()) return false;
+    // Written to no file: fields must lie along K, so that which one it is does not depend on the lane.
     Writer trial(w_.kernel(), w_.graph(), w_.target());
     MatmulProduct product(trial);
-    const Index at = product.b_index(Affine(0), Affine(0));
-    if (product.batch > 1) return false;
-    return packed_number(trial, product.b, at).has_value();
+    const Affine column = trial.context.variable("column", p_.n);
+    trial.define(column, "0u");
+    return packed_number(trial, product.b, product.b_index(Affine(0), column)).has_value();
   }
 
   // Steps k .. k + count - 1.
@@ -468,7 +467,7 @@ class LaneBroadcast {
   Axis row_axis_, lane_axis_;
   bool unrolled_ = false;                 // the epilogue is
   bool packed_ = false;                   // B is unpacked on load
-  bool groups_of_numbers_ = false;        // and multiplied by packed_turn()
+  bool groups_of_numbers_ = false;        // ... and multiplied by packed_turn()
   int groups_ = 0;                        // of numbers, so far
   bool by_turns_ = false;                 // the loop over K counts its turns, not steps
   std::vector<Affine> row_at_, lane_at_;  // whose operands this lane loads: [registers], [columns]

@@ -1,7 +1,5 @@
 #include "shaders/reduce_tile.h"
 
-#include "graph/few_rows.h"
-
 #include <algorithm>
 #include <bit>
 
@@ -35,24 +33,12 @@ bool fits(const ReduceTile& tile, const ReduceShape& shape, const Target& target
          tile.local <= most_lanes(target);
 }
 
-// Norms of the few rows that are decoded at once: a lane each would leave a CPU's other lanes idle. Sums alone are not
-// meant (losses, norms of gradients), whose order stays.
-bool is_wide_row(const Kernel& kernel, const ReduceShape& shape) {
-  constexpr int64_t kWide = 256;
-  const int64_t elements = element_count(kernel.space);
-  return shape.rows <= kFewRows && shape.columns >= kWide &&
-         std::any_of(kernel.outputs.begin(), kernel.outputs.end(),
-                     [elements](const KernelOperand& output) { return element_count(output.view.shape) == elements; });
-}
-
 }  // namespace
 
 ReduceShape reduce_shape(const Kernel& kernel, const Target& target) {
   ReduceShape shape{.variant = target.reduce_variant()};
   for (const int64_t axis : kernel.reduced) shape.columns *= kernel.space[size_t(axis)];
   shape.rows = element_count(kernel.space) / std::max<int64_t>(1, shape.columns);
-  if (target.cpu && target.reduce == ReduceVariant::automatic && is_wide_row(kernel, shape))
-    shape.variant = ReduceVariant::workgroup_per_row;
   return shape;
 }
 
@@ -61,10 +47,6 @@ ReduceTile default_reduce_tile(const ReduceShape& shape, const Target& target) {
     const int64_t wanted = target.cpu ? std::max(8u, target.subgroup_size) : kGpuLanes;
     return {.local = std::min<int64_t>(wanted, target.max_workgroup_invocations),
             .unroll = shape.columns <= kWrittenOut ? std::max<int64_t>(1, shape.columns) : 1};
-  }
-  if (target.cpu && target.reduce == ReduceVariant::automatic) {
-    const int64_t lanes = std::min<int64_t>(std::bit_floor(std::max(8u, target.subgroup_size)), most_lanes(target));
-    return {.lanes = lanes, .local = lanes};
   }
   const int64_t most = most_lanes(target), lanes = std::min(most, lanes_for(shape.columns));
   return {.lanes = lanes, .local = std::max(lanes, std::min(most, kGpuLanes))};
