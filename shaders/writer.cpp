@@ -202,8 +202,9 @@ Expression Writer::load(size_t binding, const View& view, const Index& at) {
 
 bool Writer::load_in_pairs(size_t input) {
   const DType dtype = kernel_.inputs[input].view.dtype;
-  const bool word = dtype == DType::f32 || dtype == DType::u32 || dtype == DType::i32;
-  if (!word || !target_.stores_pairs() || input >= alignment_.size() || alignment_[input] % 8 != 0) return false;
+  if (dtype == DType::boolean || !target_.stores_pairs() || input >= alignment_.size() ||
+      alignment_[input] % uint32_t(2 * storage_bytes(dtype)) != 0)
+    return false;
   in_pairs_.insert(input);
   return true;
 }
@@ -218,13 +219,25 @@ Expression Writer::load_of_pair(size_t binding, const View& view, const Affine& 
   auto found = cache.find(key);
   if (found == cache.end()) {
     needs_.read_pairs.insert(binding);
-    const Expression pair = emit(at, "uvec2", fmt::format("unpackUint2x32(twos{}.v[{}])", binding, place));
+    const std::string word = fmt::format("twos{}.v[{}]", binding, place);
+    const bool wide = storage_bytes(view.dtype) == 4, halves = view.dtype == DType::f16;
+    const Expression pair = emit(at,
+                                 wide     ? "uvec2"
+                                 : halves ? "vec2"
+                                          : "uint",
+                                 wide     ? fmt::format("unpackUint2x32({})", word)
+                                 : halves ? fmt::format("unpackHalf2x16({})", word)
+                                          : word);
     found = frames_[size_t(at)].cache.emplace(key, pair).first;
   }
-  const std::string word = fmt::format("{}[{}]", found->second.text, address.constant % 2);
-  if (view.dtype == DType::u32) return {word, at};
-  const char* as = view.dtype == DType::f32 ? "uintBitsToFloat" : "int";
-  return emit(at, glsl_type(view.dtype), fmt::format("{}({})", as, word));
+  const int64_t second = address.constant % 2;
+  if (view.dtype == DType::bf16)
+    return emit(at, "float",
+                fmt::format("uintBitsToFloat({} {})", found->second.text, second ? "& 0xffff0000u" : "<< 16"));
+  const std::string word = fmt::format("{}[{}]", found->second.text, second);
+  if (view.dtype == DType::u32 || view.dtype == DType::f16) return {word, at};
+  return emit(at, glsl_type(view.dtype),
+              fmt::format("{}({})", view.dtype == DType::f32 ? "uintBitsToFloat" : "int", word));
 }
 
 std::string Writer::key(uint32_t n, const Index& at) {

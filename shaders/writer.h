@@ -85,7 +85,7 @@ class Writer {
   std::string load_run(size_t input, const graph::Index& at);
   static std::string of_run(graph::DType dtype, const std::string& run, int64_t r);
 
-  // From here on two neighbours of this input, the first at an even place, are loaded as one word where what is asked for
+  // From here on two neighbours of this input, the first at an even place, are loaded as one word (of 64 bits, or of 32) where what is asked for
   // allows it: lavapipe's loads are gathers, whose time goes by lanes and not by bytes. Only where pairs can be stored, else
   // false.
   bool load_in_pairs(size_t input);
@@ -138,6 +138,7 @@ class Writer {
   graph::DType stored_dtype(size_t binding) const;
   bool addressed() const { return target_.addressing == graph::Addressing::address; }
   std::string reference_type(size_t binding) const;
+  bool reads_pairs_of(int64_t bytes) const;
   std::string extensions(bool subgroups) const;
   std::string buffers() const;
   std::string references() const;

@@ -2,6 +2,8 @@
 #include "graph/ops/glsl_helpers.h"
 #include "shaders/writer.h"
 
+#include <algorithm>
+
 namespace surtsey::shaders {
 
 using namespace graph;
@@ -31,6 +33,11 @@ DType Writer::stored_dtype(size_t binding) const {
                            : kernel_.outputs[binding - kernel_.inputs.size()].view.dtype;
 }
 
+bool Writer::reads_pairs_of(int64_t bytes) const {
+  return std::any_of(needs_.read_pairs.begin(), needs_.read_pairs.end(),
+                     [&](size_t i) { return storage_bytes(stored_dtype(i)) == bytes; });
+}
+
 std::string Writer::extensions(bool subgroups) const {
   std::string text;
   const auto require = [&](const char* name) { text += fmt::format("#extension GL_{} : require\n", name); };
@@ -41,7 +48,7 @@ std::string Writer::extensions(bool subgroups) const {
     require("EXT_buffer_reference_uvec2");
   }
   if (half) require("EXT_shader_16bit_storage");
-  if (!needs_.pairs.empty() || !needs_.read_pairs.empty()) require("EXT_shader_explicit_arithmetic_types_int64");
+  if (!needs_.pairs.empty() || reads_pairs_of(4)) require("EXT_shader_explicit_arithmetic_types_int64");
   if (needs_.cooperative_matrices) {
     require("NV_cooperative_matrix");
     require("KHR_memory_scope_semantics");
@@ -77,7 +84,8 @@ std::string Writer::buffers() const {
                 is_input(i));
   }
   if (!needs_.pairs.empty()) reference(8, "out_pairs", "uint64_t", false);
-  if (!needs_.read_pairs.empty()) reference(8, "in_twos", "uint64_t", true);
+  if (reads_pairs_of(4)) reference(8, "in_twos", "uint64_t", true);
+  if (reads_pairs_of(2)) reference(4, "in_halves", "uint", true);
   if (!needs_.runs.empty()) reference(16, "in_wide", "uvec4", true);
   return text +
          fmt::format("layout(push_constant) uniform Arguments {{ {}[{}]; uint base; uint reserved; }} arguments;\n",
@@ -93,7 +101,8 @@ std::string Writer::references() const {
   for (size_t i = 0; i < bindings() && addressed(); ++i) {
     reference(reference_type(i), "b", i);
     if (needs_.runs.contains(i)) reference("in_wide", "wide", i);
-    if (needs_.read_pairs.contains(i)) reference("in_twos", "twos", i);
+    if (needs_.read_pairs.contains(i))
+      reference(storage_bytes(stored_dtype(i)) == 4 ? "in_twos" : "in_halves", "twos", i);
     if (needs_.pairs.contains(i)) reference("out_pairs", "pairs", i);
   }
   return text;
