@@ -79,7 +79,7 @@ class LaneBroadcast {
     const auto axis = [&](Axis::Name name, int64_t elements) {
       return name == Axis::m ? Axis{name, p_.m, elements, p_.loop.second} : Axis{name, p_.n, elements, p_.loop.third};
     };
-    if (rows_ <= kFewRows) {
+    if (p_.m <= kFewRows || groups_of_numbers_) {
       for (const size_t input : inputs_of(p_.b)) by_turns_ |= w_.load_in_pairs(input);
     }
     row_axis_ = axis(tile.lanes_along_m ? Axis::n : Axis::m, rows_);
