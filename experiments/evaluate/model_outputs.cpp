@@ -1,6 +1,7 @@
 #include "experiments/evaluate/model_outputs.h"
 
 #include "engine/session.h"
+#include "experiments/adapt/peft.h"
 #include "experiments/models/hub/import.h"
 
 namespace surtsey::experiments {
@@ -124,12 +125,17 @@ class Builder {
 }  // namespace
 
 std::map<std::string, graph::HostTensor> model_outputs(engine::Device& device, const hub::Source& source,
-                                                       const ModelInputs& inputs) {
+                                                       const ModelInputs& inputs, const std::string& adapter_folder) {
   const bool two = !inputs.decoder_input_ids.empty();
   const int64_t length = std::max<int64_t>(1, length_of(two ? inputs.decoder_input_ids : inputs.input_ids));
   Model model(hub::model_config(source, {length, two ? std::max<int64_t>(1, length_of(inputs.input_ids)) : 0}));
   check_inputs(model.config(), inputs);
   model.store().freeze([](const graph::ParameterSpec&) { return true; });
+  std::optional<LoraAdapter> adapter;
+  if (!adapter_folder.empty()) {
+    adapter.emplace(adapter_folder, source, model);
+    adapter->install(model);
+  }
 
   Builder builder(model, inputs);
   engine::Session session(device, {.quiet = true});
@@ -140,6 +146,7 @@ std::map<std::string, graph::HostTensor> model_outputs(engine::Device& device, c
     if (session.has_state(name)) session.write(name, tensor);
   };
   hub::read_weights(source, model, write);
+  if (adapter) adapter->write(write);
   for (const auto& [name, tensor] : model.constants()) write(name, tensor);
   builder.write(session);
   forward.run();

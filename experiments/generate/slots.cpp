@@ -2,6 +2,7 @@
 
 #include "engine/session.h"
 #include "experiments/adapt/packed.h"
+#include "experiments/adapt/peft.h"
 #include "experiments/generate/slot_programs.h"
 #include "experiments/models/hub/import.h"
 #include "graph/vectorize.h"
@@ -10,6 +11,7 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <optional>
 
 namespace surtsey::experiments {
 namespace {
@@ -74,6 +76,10 @@ struct Slots::Impl {
     shape.chunk = std::min(kMostChunk, config.block_size);
     shape.cache_length = (config.block_size / shape.chunk + 1) * shape.chunk;
     freeze_weights(model, from, options.weights, device.target());
+    if (!options.adapter.empty()) {
+      adapter.emplace(options.adapter, from, model);
+      adapter->install(model);
+    }
     add_programs();
     session.share_with_host("slot.next");
     session.share_with_host("read.next");
@@ -82,6 +88,7 @@ struct Slots::Impl {
       if (session.has_state(name)) session.write(name, tensor);
     };
     hub::read_weights(from, model, write);
+    if (adapter) adapter->write(write);
     for (const auto& [name, tensor] : model.constants()) write(name, tensor);
   }
 
@@ -310,6 +317,7 @@ struct Slots::Impl {
   const std::string where;
   const SlotOptions options;
   Model model;
+  std::optional<LoraAdapter> adapter;
   SlotShape shape;
   engine::Session session;
   std::map<int64_t, engine::SessionProgram> steps;  // by rows

@@ -209,6 +209,7 @@ void read_weights(const Source& source, const Model& model,
                   const std::function<void(const std::string& name, const graph::HostTensor& tensor)>& write) {
   graph::State trained;
   for (const graph::ParameterSpec& spec : model.store().specs()) {
+    if (spec.name.starts_with(kAdapterPrefix)) continue;
     const std::string name = source_name(model.config(), spec.name);
     if (const auto blocks = kept_in_blocks(spec)) {
       const Stored stored = source.read_stored(name);

@@ -8,6 +8,9 @@
 
 namespace surtsey::experiments::hub {
 
+// Parameters whose names begin so are an adapter's, not the model's: read_weights() passes them over.
+inline constexpr const char* kAdapterPrefix = "adapter.";
+
 // How long texts may be, in tokens; 0: what the model was made for, at most 2048 unless its positions are learned.
 struct ContextLength {
   int64_t tokens = 0;
