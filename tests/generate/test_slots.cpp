@@ -204,6 +204,24 @@ TEST_CASE("a long text is read in parts", "[device][slots]") {
   CHECK(last_of(slots, 1, text) == expected);
 }
 
+TEST_CASE("a text gets the same logits beside one that is much longer", "[device][slots]") {
+  engine::Device device = tests::open_test_device();
+  const auto source = model("qwen2");
+  Slots one(device, *source, {.context = 500}), two(device, *source, {.slots = 2, .context = 1100});
+  const auto V = size_t(one.vocabulary());
+  const Tokens text = tokens(5, 520), other = tokens(6, 1050);
+  // Steps of the first alone look at 512 columns at first; those of both at all of them.
+  const std::vector<Logits> expected = alone(one, 0, {text.begin(), text.begin() + 500}, 480);
+  const std::vector<Logits> crossing = alone(two, 0, text, 480);
+  CHECK(std::equal(expected.begin(), expected.end(), crossing.begin()));
+  CHECK(last_of(two, 0, {text.begin(), text.begin() + 480}) == expected[0]);
+  last_of(two, 1, {other.begin(), other.begin() + 1000});
+  for (size_t i = 480; i < text.size(); ++i) {
+    const std::vector<SlotToken> next = {{0, text[i]}, {1, other[1000 + i - 480]}};
+    REQUIRE(row(two.step(next), 0, V) == crossing[i - 479]);
+  }
+}
+
 TEST_CASE("slots are copied as texts, in any order", "[device][slots]") {
   engine::Device device = tests::open_test_device();
   const auto source = model("gpt2");
