@@ -24,11 +24,12 @@ struct Builder {
     return state("slot.source_mask", {1, model.config().source_length()}, DType::boolean);
   }
   // tokens u32 [1, n] that stand at `position` and after it: [1, n, C].
-  Value hidden(Value tokens, Value position) {
+  Value hidden(Value tokens, Value position, int64_t depth) {
     ForwardOptions options;
     options.source_mask = source_mask();
     options.cache_length = shape.cache_length;
     options.position = position;
+    options.visible_length = depth;
     return model.hidden(parameters, tokens, options);
   }
 
@@ -44,7 +45,7 @@ Value word(Value words, int64_t index) { return graph::reshape(graph::slice(word
 // The caches that a text writes as it grows.
 std::vector<std::pair<std::string, graph::Type>> growing_caches(const Model& model, const SlotShape& shape) {
   std::vector<std::pair<std::string, graph::Type>> result;
-  const Program step = step_program(model, shape);
+  const Program step = step_program(model, shape, shape.cache_length);
   for (const auto& [name, value] : step.graph->parameters()) {
     const bool cross = name.find(".cross.") != std::string::npos;
     if (name.starts_with("cache.") && !cross) result.emplace_back(name, value.type());
@@ -68,20 +69,20 @@ graph::Type held_type(graph::Type cache, const SlotShape& shape, int64_t slots) 
 
 std::set<std::string> slot_member_state() { return {"slot.*", "cache.*"}; }
 
-Program step_program(const Model& model, const SlotShape& shape) {
+Program step_program(const Model& model, const SlotShape& shape, int64_t depth) {
   Builder b(model, shape);
   const Value next = b.state("slot.next", {kSlotWords});
   const Value token = graph::reshape(graph::slice(next, 0, 0, 1), {1, 1});
-  const Value hidden = b.hidden(token, word(next, 1));
+  const Value hidden = b.hidden(token, word(next, 1), depth);
   b.program.outputs = {{"logits", model.head(b.parameters, hidden)}};
   return b.program;
 }
 
-Program read_program(const Model& model, const SlotShape& shape, bool all) {
+Program read_program(const Model& model, const SlotShape& shape, int64_t depth, bool all) {
   Builder b(model, shape);
   const Value next = b.state("read.next", {shape.chunk + 2});
   const Value tokens = graph::reshape(graph::slice(next, 0, 2, shape.chunk + 2), {1, shape.chunk});
-  Value hidden = b.hidden(tokens, word(next, 0));
+  Value hidden = b.hidden(tokens, word(next, 0), depth);
   if (!all) hidden = graph::gather(hidden, graph::slice(next, 0, 1, 2), 1);
   b.program.outputs = {{"logits", model.head(b.parameters, hidden)}};
   return b.program;

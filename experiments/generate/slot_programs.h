@@ -28,10 +28,11 @@ inline constexpr int64_t kSlotWords = 64;  // of slot.next: a text's part begins
 
 std::set<std::string> slot_member_state();
 
+// Both for texts that end within the first `depth` columns of the cache.
 // Reads one token and remembers it. Output: logits f32 [1, 1, V].
-graph::Program step_program(const Model& model, const SlotShape& shape);
+graph::Program step_program(const Model& model, const SlotShape& shape, int64_t depth);
 // Reads `chunk` columns. Output: logits f32 [1, 1, V] of the column asked for, or [1, chunk, V] of all.
-graph::Program read_program(const Model& model, const SlotShape& shape, bool all);
+graph::Program read_program(const Model& model, const SlotShape& shape, int64_t depth, bool all);
 // Remembers a source for cross-attention.
 graph::Program source_program(const Model& model);
 // Of `slots` texts at once, the columns from move.position on: out of the caches, and into them where they go.

@@ -20,7 +20,9 @@ constexpr int64_t kMostSlots = 1024;
 constexpr int64_t kMostChunk = 64;
 constexpr int64_t kSourceUnit = 64;  // a text's part of the source's mask begins where devices like it
 // What a pass over the weights costs beside the rows that share it, in rows.
-constexpr int64_t kPassCost = 4;
+constexpr int64_t kPassCost = 8;
+// Programs that look at the first columns of the caches alone: so many of them, and four times as many, and so on.
+constexpr int64_t kLeastDepth = 512;
 // So few columns are read one by one rather than as a chunk.
 constexpr int64_t kFewColumns = 4;
 
@@ -104,19 +106,27 @@ struct Slots::Impl {
   }
 
   void add_programs() {
-    const graph::Program one = step_program(model, shape);
-    for (int64_t rows = 1; rows < 2 * options.slots; rows *= 2) {
-      const int64_t some = std::min(rows, options.slots);
-      const graph::Program program = some == 1 ? one : graph::vectorize(one, some, slot_member_state());
-      steps.emplace(some, add(fmt::format("step {}", some), program, some));
+    for (int64_t depth = kLeastDepth; 2 * depth <= shape.cache_length; depth *= 4) depths.push_back(depth);
+    depths.push_back(shape.cache_length);
+    for (const int64_t depth : depths) {
+      const graph::Program one = step_program(model, shape, depth);
+      for (int64_t rows = 1; rows < 2 * options.slots; rows *= 2) {
+        const int64_t some = std::min(rows, options.slots);
+        const graph::Program program = some == 1 ? one : graph::vectorize(one, some, slot_member_state());
+        steps[{some, depth}] = add(fmt::format("step {} to {}", some, depth), program, some);
+      }
+      read[depth] = add(fmt::format("read to {}", depth), read_program(model, shape, depth, false), 1);
+      if (options.scores)
+        read_all[depth] = add(fmt::format("read all to {}", depth), read_program(model, shape, depth, true), 1);
     }
-    read = add("read", read_program(model, shape, false), 1);
-    if (options.scores) read_all = add("read all", read_program(model, shape, true), 1);
     if (answers()) encode = add("encode", source_program(model), 1);
     if (options.slots == 1) return;
     hold = add("hold", hold_program(model, shape, options.slots), options.slots);
     put = add("put", put_program(model, shape, options.slots), options.slots);
   }
+
+  // The least depth that has so many columns.
+  int64_t depth_for(int64_t columns) const { return *std::lower_bound(depths.begin(), depths.end(), columns); }
 
   // The cheapest way to pass over the slots that are `wanted` among [first, first + rows).
   int64_t cover(const std::vector<bool>& wanted, int64_t first, int64_t rows, std::vector<Block>& blocks) const {
@@ -128,7 +138,7 @@ struct Slots::Impl {
       while (2 * half < rows) half *= 2;
       std::vector<Block> parts;
       const int64_t cost = cover(wanted, first, half, parts) + cover(wanted, first + half, rows - half, parts);
-      if (cost < whole || !steps.contains(rows)) {
+      if (cost < whole || !steps.contains({rows, shape.cache_length})) {
         blocks.insert(blocks.end(), parts.begin(), parts.end());
         return cost;
       }
@@ -168,7 +178,10 @@ struct Slots::Impl {
     const size_t V = vocabulary();
     out.resize(next.size() * V);
     for (const Block& block : blocks) {
-      const engine::SessionProgram& program = steps.at(block.rows);
+      int64_t columns = 0;
+      for (int64_t i = block.first; i < block.first + block.rows; ++i)
+        if (wanted[size_t(i)]) columns = std::max(columns, int64_t(texts[size_t(i)].tokens.size()) + 1);
+      const engine::SessionProgram& program = steps.at({block.rows, depth_for(columns)});
       program.run_at(block.first);
       const std::vector<float> logits = program.read_floats("logits");
       for (int64_t i = 0; i < block.rows; ++i) {
@@ -198,14 +211,18 @@ struct Slots::Impl {
 
   // ---- reading ----
 
-  void run_chunk(int32_t slot, std::span<const int32_t> tokens, int64_t begin, int64_t column, bool all) {
+  // The program that ran.
+  engine::SessionProgram run_chunk(int32_t slot, std::span<const int32_t> tokens, int64_t begin, int64_t column,
+                                   bool all) {
     std::vector<uint32_t> words(size_t(shape.chunk) + 2, 0);
     words[0] = uint32_t(begin);
     words[1] = uint32_t(column);
     const int64_t end = std::min(begin + shape.chunk, int64_t(tokens.size()));
     for (int64_t i = begin; i < end; ++i) words[size_t(2 + i - begin)] = uint32_t(tokens[size_t(i)]);
     session.write("read.next", words);
-    (all ? read_all : read).run_at(slot);
+    const engine::SessionProgram program = (all ? read_all : read).at(depth_for(begin + shape.chunk));
+    program.run_at(slot);
+    return program;
   }
 
   // Columns of a text whose logits were not finite become finite again.
@@ -229,9 +246,9 @@ struct Slots::Impl {
     const int64_t end = std::min(begin + shape.chunk, int64_t(tokens.size()));
     const int64_t from = std::max(begin, first);  // the logits after these are told
     const bool all = from < end - 1;
-    run_chunk(slot, tokens, begin, std::max<int64_t>(0, end - 1 - begin), all);
+    const engine::SessionProgram program = run_chunk(slot, tokens, begin, end - 1 - begin, all);
     if (from >= end) return;
-    const std::vector<float> logits = (all ? read_all : read).read_floats("logits");
+    const std::vector<float> logits = program.read_floats("logits");
     const size_t V = vocabulary();
     for (int64_t i = from; i < end; ++i)
       tell(slot, begin + shape.chunk, i, std::span(logits).subspan(all ? size_t(i - begin) * V : 0, V), told);
@@ -320,8 +337,10 @@ struct Slots::Impl {
   std::optional<LoraAdapter> adapter;
   SlotShape shape;
   engine::Session session;
-  std::map<int64_t, engine::SessionProgram> steps;  // by rows
-  engine::SessionProgram read, read_all, encode, hold, put;
+  std::vector<int64_t> depths;                                          // columns of the caches, rising
+  std::map<std::pair<int64_t, int64_t>, engine::SessionProgram> steps;  // by rows and depth
+  std::map<int64_t, engine::SessionProgram> read, read_all;             // by depth
+  engine::SessionProgram encode, hold, put;
   std::vector<Text> texts;
   std::vector<float> logits;
 };

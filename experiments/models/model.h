@@ -51,6 +51,9 @@ struct ForwardOptions {
   //   cache.{blocks.{i}.cross}.{key,value}       f32 [B, K, S, D]
   int64_t cache_length = 0;
   graph::Value position = {};
+  // Of the cache's columns self-attention reads so many, which hold all that the tokens see; 0: all. What is behind
+  // them would be masked.
+  int64_t visible_length = 0;
   // Called with the residual stream [B, T, C] at each point: "embed" after the embeddings and
   // "blocks.{i}.residual" after block i, with a stack's prefix before. What it returns takes the
   // value's place. See residual.h.

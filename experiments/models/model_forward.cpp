@@ -92,14 +92,17 @@ class Forward {
   graph::Graph& graph() const { return parameters_.graph(); }
 
   bool cached() const { return options_.cache_length > 0 && stack_.causal; }
+  // Columns of the cache that are looked at.
+  int64_t visible() const { return options_.visible_length > 0 ? options_.visible_length : options_.cache_length; }
 
   void check_cache(int64_t tokens) const {
     if (options_.cache_length == 0) return;
     check(options_.position && options_.position.type() == graph::Type{DType::u32, {}},
           "[model] a key/value cache needs a position, u32 []");
     check(config_.architecture != Architecture::encoder, "[model] an encoder has no cache");
-    check(tokens <= options_.cache_length, "[model] {} tokens exceed the {} positions of the cache", tokens,
-          options_.cache_length);
+    check(tokens <= visible() && visible() <= options_.cache_length,
+          "[model] {} tokens exceed the {} positions of the cache, or what is seen of it, {}", tokens,
+          options_.cache_length, visible());
   }
 
   // What the options put in the place of a value of the residual stream.
@@ -153,7 +156,7 @@ class Forward {
   Value relative_bias(int64_t queries) {
     ScopeGuard scope(graph(), stack_.prefix + "relative");
     const int64_t rows = table_rows();
-    const int64_t keys = cached() ? options_.cache_length : queries;
+    const int64_t keys = cached() ? visible() : queries;
     const Value buckets =
         graph().parameter(fmt::format("constants.{}relative", stack_.prefix), {DType::u32, {2 * rows - 1}});
     const Value by_distance = gather(parameters_.get(stack_.prefix + "relative.weight"), buckets);  // [2R - 1, H]
@@ -304,12 +307,12 @@ class Forward {
                              {DType::f32, {rows, config_.kv_heads(), length, config_.head_width()}});
   }
 
-  // x [B, K, T, D] written into the cache at the position; the whole cache, [B, K, S, D].
+  // x [B, K, T, D] written into the cache at the position; what is looked at of it, [B, K, S, D].
   Value remember(const std::string& name, const char* part, Value x) const {
     const Value state = cache(name, part, x.dim(0), options_.cache_length);
     const Value whole = slice_update(state, x, options_.position, 2);
     graph().assign(state, whole);
-    return whole;
+    return visible() < whole.dim(2) ? slice(whole, 2, 0, visible()) : whole;
   }
 
   Value attention(Value x, Value memory, Value key_mask, const std::string& name, bool self) {
