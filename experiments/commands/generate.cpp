@@ -7,8 +7,7 @@
 #include "experiments/base/join.h"
 #include "experiments/base/json_text.h"
 #include "experiments/commands/commands.h"
-#include "experiments/text/tokenizer_gguf.h"
-#include "experiments/text/tokenizer_json.h"
+#include "experiments/commands/model_tokenizer.h"
 
 #include <algorithm>
 #include <chrono>
@@ -18,27 +17,6 @@ namespace surtsey::experiments::commands {
 namespace {
 
 using nlohmann::json;
-
-text::Tokenizer tokenizer_of(const hub::Source& source) {
-  const auto& held = source.description().tokenizer;
-  if (!held) return text::load_tokenizer(source.description().folder);
-  check(held->hugging_face_json.empty() || !held->model.empty(),
-        "{}: has a tokenizer.json and no arrays of GGUF's, which is not supported yet", source.path().string());
-  const auto token = [](int64_t id) { return id < 0 ? std::optional<int32_t>{} : std::optional(int32_t(id)); };
-  return text::gguf_tokenizer({.model = held->model,
-                               .pre = held->pre,
-                               .tokens = held->tokens,
-                               .scores = held->scores,
-                               .types = held->types,
-                               .merges = held->merges,
-                               .bos_token_id = token(held->bos),
-                               .eos_token_id = token(held->eos),
-                               .unknown_token_id = token(held->unknown),
-                               .add_bos_token = held->add_bos,
-                               .add_eos_token = held->add_eos,
-                               .add_space_prefix = held->add_space_prefix},
-                              source.path().string());
-}
 
 const std::vector<std::string> kKeys = {"max_new_tokens",
                                         "max_length",
@@ -122,7 +100,7 @@ void generate(const GenerateOptions& options) {
     throw CommandLineError(fmt::format("-o is text or json, not '{}'", options.format));
   }
   const auto began = std::chrono::steady_clock::now();
-  const std::unique_ptr<hub::Source> source = hub::open_model(options.model);
+  const std::unique_ptr<hub::Source> source = open_source(options.model);
   const hub::GenerationConfig how = generation_of(*source, options.keys);
   const std::vector<std::string> missing = TextModel::unsupported(how);
   check(missing.empty(), "{}: not supported yet: {}; give them their default to do without", options.model,
