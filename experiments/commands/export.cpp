@@ -82,21 +82,18 @@ void quantize(const QuantizeOptions& options) {
   const StoredType type = parse_type(options.type);
   check(is_block_type(type), "--type {} has no blocks; `surtsey export` writes it", options.type);
   check(fs::path(options.out).extension() == ".gguf", "--out is a file that ends in .gguf, not '{}'", options.out);
-  if (options.text.empty()) {
-    write_gguf_file(*open_source(options.model), options.out, type);
-    return print_written(options.out);
-  }
-  const EvalTask task = text_task(fs::path(options.text).filename().string(), read_file(options.text));
+  std::optional<EvalTask> task;
+  if (!options.text.empty()) task = text_task(fs::path(options.text).filename().string(), read_file(options.text));
+  write_gguf_file(*open_source(options.model), options.out, type);
+  print_written(options.out);
+  if (!task) return;
   engine::Device device = engine::Device::open({.select = options.device});
   const auto ask = [&](const std::string& model) {
     OpenModel open(device, model, {.context = options.context});
-    return ask_all(open.asked(), task, {}, {});
+    return ask_all(open.asked(), *task, {}, {});
   };
-  // First, as a model that cannot be asked is not worth an hour of rounding.
   const std::vector<EvalSample> before = ask(options.model);
-  write_gguf_file(*open_source(options.model), options.out, type);
-  print_written(options.out);
-  print_perplexities(task, options, before, ask(options.out));
+  print_perplexities(*task, options, before, ask(options.out));
 }
 
 }  // namespace surtsey::experiments::commands

@@ -179,7 +179,8 @@ void PromptFormatsTask::write_sample(Split split, uint32_t seed, uint32_t step, 
                                      std::span<float> weights) const {
   static const std::vector<PromptFormat> formats = trained_formats();
   const uint32_t key = random_bits(stream_seed(seed, split_name(split)), step, index);
-  Asked asked{formats[random_range(key, kFormat, 0, uint32_t(formats.size()))], options_.shots};
+  const uint32_t format = options_.first_only ? 0 : random_range(key, kFormat, 0, uint32_t(formats.size()));
+  Asked asked{formats[format], options_.shots};
   if (index % 4 < 2) {
     asked.kind = index % 4 == 0 ? Asked::Kind::steps : Asked::Kind::sum;
   } else {

@@ -43,10 +43,11 @@ struct PromptFormat {
 const std::vector<PromptFormat>& prompt_formats();
 
 struct PromptFormatsOptions {
-  int32_t symbols = 10;  // m in [3, 100]: of rules and of sums
-  int32_t rules = 6;     // K in [1, 1000], at most m!
-  int32_t shots = 3;     // in [1, m - 1]
-  int32_t length = 6;    // n in [2, 100]: digits of a sum
+  int32_t symbols = 10;     // m in [3, 100]: of rules and of sums
+  int32_t rules = 6;        // K in [1, 1000], at most m!
+  int32_t shots = 3;        // in [1, m - 1]
+  int32_t length = 6;       // n in [2, 100]: digits of a sum
+  bool first_only = false;  // trains on the first format alone
   uint32_t task_seed = 7;
 };
 

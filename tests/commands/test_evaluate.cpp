@@ -39,9 +39,10 @@ TEST_CASE("tool: evaluate says of a trained model what its training said, and mo
   (void)open_test_device();  // skips without one
   const fs::path text = write_text(folder), model = folder / "run", out = folder / "out";
   const Outcome trained =
-      run(folder, fmt::format("train --data '{}' --out '{}' --n_layer=1 --n_embd=16 --n_head=2 --block_size=16 "
-                              "--batch_size=8 --max_iters=60 --eval_interval=60 --learning_rate=1e-2",
-                              text.string(), model.string()));
+      run(folder,
+          fmt::format("train --data '{}' --out '{}' --n_layer=1 --n_embd=32 --n_head=2 --block_size=16 "
+                      "--batch_size=8 --max_iters=60 --eval_interval=60 --learning_rate=1e-2 --activation=gelu_tanh",
+                      text.string(), model.string()));
   CAPTURE(trained.err);
   REQUIRE(trained.status == 0);
   const double loss = json_lines(model / "metrics.jsonl").back().at("val_loss").get<double>();
@@ -81,7 +82,7 @@ TEST_CASE("tool: evaluate says of a trained model what its training said, and mo
                                           << R"({"n": 12, "square": "144", "wrong": "145"})" << "\n"
                                           << R"({"n": 20, "square": "400", "wrong": "401"})" << "\n";
   std::ofstream(folder / "choice.toml") << "dataset = 'squares.jsonl'\noutput_type = 'multiple_choice'\n"
-                                           "doc_to_text = ''\ndoc_to_choice = ['{square} is', '{wrong}.is']\n"
+                                           "doc_to_text = '{square}'\ndoc_to_choice = [' is', '.is']\n"
                                            "doc_to_target = '0'\ntarget_delimiter = ''\nfewshot_delimiter = '.'\n";
   std::ofstream(folder / "write.toml") << "dataset = 'squares.jsonl'\noutput_type = 'generate_until'\n"
                                           "doc_to_text = '{square} is the square of'\ndoc_to_target = 'n'\n"

@@ -174,6 +174,12 @@ TEST_CASE("formats: training is the mixture that is said, on answers alone, with
   }
   CHECK(task.encode(task.decode(std::span(batch.tokens).first(block))) ==
         std::vector<int32_t>(batch.tokens.begin(), batch.tokens.begin() + std::ptrdiff_t(block)));
+  const tasks::PromptFormatsTask single({.symbols = 7, .rules = 4, .shots = 2, .length = 4, .first_only = true});
+  const tasks::Batch alone = single.sample(Split::kTrain, 5, 6, 400);
+  for (size_t row = 0; row < 400; ++row) {
+    const std::string format = format_of(words(single.decode(std::span(alone.tokens).subspan(row * block, block))));
+    CHECK((format.empty() || format == "sp>;"));
+  }
   for (const tasks::PromptFormatsOptions& wrong : {tasks::PromptFormatsOptions{.symbols = 2},
                                                    {.shots = 10},
                                                    {.rules = 0},
