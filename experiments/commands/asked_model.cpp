@@ -15,13 +15,21 @@ SlotOptions with_scores(SlotOptions options) {
   return options;
 }
 
+// A configuration that says nothing of first and last tokens has those of its family, which a small vocabulary lacks.
+hub::SpecialTokens tokens_within(hub::SpecialTokens tokens, int64_t vocabulary) {
+  if (tokens.bos >= vocabulary) tokens.bos = -1;
+  std::erase_if(tokens.eos, [&](int64_t token) { return token >= vocabulary; });
+  return tokens;
+}
+
 }  // namespace
 
 OpenModel::OpenModel(engine::Device& device, const std::string& model, SlotOptions options)
     : source_(open_source(model)),
       tokenizer_(tokenizer_of(*source_)),
       slots_(device, *source_, with_scores(std::move(options))),
-      scorer_(slots_, source_->generation().tokens) {}
+      tokens_(tokens_within(source_->generation().tokens, slots_.vocabulary())),
+      scorer_(slots_, tokens_) {}
 
 std::string OpenModel::fingerprint() const {
   uint64_t hash = 0;

@@ -15,7 +15,7 @@ class OpenModel {
   // `model` as open_source() takes it. `options.slots` texts are written at once.
   OpenModel(engine::Device& device, const std::string& model, SlotOptions options);
 
-  AskedModel asked() { return {scorer_, tokenizer_, source_->generation().tokens}; }
+  AskedModel asked() { return {scorer_, tokenizer_, tokens_}; }
   // A hash of its tensors' names, shapes and types, and of its vectors: another model has another.
   std::string fingerprint() const;
 
@@ -23,6 +23,7 @@ class OpenModel {
   std::unique_ptr<hub::Source> source_;
   text::Tokenizer tokenizer_;
   Slots slots_;
+  hub::SpecialTokens tokens_;
   SlotsScorer scorer_;
 };
 
