@@ -16,11 +16,11 @@ using tasks::PromptFormat;
 
 struct Keys : StudyKeys {
   Keys()
-      : StudyKeys({.widths = {{16, 24}, {32, 48, 64}, {64, 128}},
+      : StudyKeys({.widths = {{12, 24}, {32, 48, 64}, {64, 128}},
                    .n_layer = {2, 4},
                    .learning_rates = {{.16}, {.32, .16, .08}},
                    .steps = {1200, 4000, 20'000},
-                   .batch_size = {96, 256},
+                   .batch_size = {32, 256},
                    .seeds = {{0}, seeds(5)},
                    .test_items = {500, 2000}}) {}
   Key<int32_t> symbols{this, "symbols", {8, 10}, "symbols of rules and of sums", 3, 100};
