@@ -88,7 +88,10 @@ TEST_CASE("a task is a file, or its items alone", "[harness]") {
     CAPTURE(name, text);
     CHECK_THROWS_MATCHES(tasks.load(name, text), UserError, MessageMatches(ContainsSubstring(message)));
   };
-  refused("x.jsonl", "{\"question\": \"a\", \"answer\": 1}\n[1]\n", "x.jsonl:2: an item is a JSON object");
+  refused("x.jsonl", "{\"question\": \"a\", \"answer\": 1}\n[1]\n", "x.jsonl:2: an item");
+  refused("x.jsonl", std::string(100'000, '['), "x.jsonl:1: an item");
+  refused("x.jsonl", "{\"text\": " + std::string(100'000, '[') + std::string(100'000, ']') + "}", "x.jsonl:1: an item");
+  refused("x.jsonl", R"({"text": "a", "text": "b"})", "x.jsonl:1: an item");
   refused("x.jsonl", "\n\n", "has no items");
   refused("x.jsonl", "{\"q\": 1}\n", "says what is asked");
   refused("x.jsonl", "{\"q\": \"\xFF\"}\n", "x.jsonl");

@@ -5,6 +5,7 @@
 #include "experiments/base/join.h"
 #include "experiments/base/json_text.h"
 #include "experiments/evaluate/harness/metrics.h"
+#include "experiments/formats/strict_json.h"
 #include "experiments/text/unicode.h"
 #include "graph/error.h"
 
@@ -21,6 +22,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::array<std::string_view, 4> kTypes = {"loglikelihood", "multiple_choice", "generate_until",
                                                     "loglikelihood_rolling"};
 constexpr double kMostTokens = 1 << 20;
+constexpr int kMostDepth = 32;  // of an item's lists and objects
 
 // What the fields of items are called where nobody says otherwise.
 struct UsualFields {
@@ -75,9 +77,8 @@ std::vector<std::string> read_items(const fs::path& path) {
     at = end + 1;
     number += 1;
     if (line.find_first_not_of(" \t\r") == line.npos) continue;
-    const Json item = Json::parse(line, nullptr, false);
-    check(item.is_object(), "{}:{}: an item is a JSON object on a line of its own", path.string(), number);
-    lines.push_back(json_text(item));
+    parse_strict_json(line, fmt::format("{}:{}: an item, a line of its own", path.string(), number), kMostDepth);
+    lines.push_back(json_text(Json::parse(line)));  // in the order of its fields
   }
   check(!lines.empty(), "{}: has no items", path.string());
   return lines;
