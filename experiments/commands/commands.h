@@ -292,7 +292,8 @@ struct ExportOptions {
 };
 void export_model(const ExportOptions& options);
 
-// The same with matrices in few bits, as a GGUF file. With a text its perplexity before and after, as evaluate() has it.
+// The same with matrices in few bits, as a GGUF file. With a text its perplexity before and after, as evaluate() has
+// it.
 struct QuantizeOptions {
   std::string model;
   std::string out;

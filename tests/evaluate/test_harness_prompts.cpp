@@ -42,7 +42,7 @@ constexpr const char* kQuestions =
 
 TEST_CASE("a template names fields of an item", "[harness]") {
   const Json item = Json::parse(
-      R"({"question": "why?", "n": 3, "x": 0.5, "choices": {"text": ["yes", "no"], "label": ["A", "B"]}, "none": null})");
+      R"({"question": "why?", "n": 3, "x": 0.5, "choices": {"text": ["yes", "no"], "label": ["A", "B"]}})");
   CHECK(text_of("question", item) == "why?");
   CHECK(text_of("Q: {question}\nA:", item) == "Q: why?\nA:");
   CHECK(text_of("{n} of {x}, {choices.text[1]}", item) == "3 of 0.5, no");

@@ -2,7 +2,7 @@
 //
 //   loglikelihood          perplexity   exp of the mean negative log-likelihood of an item's target
 //                          acc          the target is what greedy decoding writes
-//   multiple_choice        acc          the choice with the highest log-likelihood is the right one, the first of equals
+//   multiple_choice        acc          the likeliest choice, the first of equals, is the right one
 //                          acc_norm     the same of log-likelihoods by character of the choice, acc_bytes by byte
 //   generate_until         exact_match
 //   loglikelihood_rolling  word_perplexity, byte_perplexity, bits_per_byte: exp (bits: 1 / ln 2) of the negative
