@@ -60,7 +60,8 @@ hub::GenerationConfig generation_of(const hub::Source& source, const GenerateOpt
     if (std::find(kKeys.begin(), kKeys.end(), name) == kKeys.end()) {
       throw CommandLineError(fmt::format("--{} is no key of generation; there are {}", name, join(kKeys, ", ")));
     }
-    json parsed = json::parse(value, nullptr, false);
+    // Numbers may begin with their point, as those of other commands.
+    json parsed = json::parse(value.starts_with('.') ? "0" + value : value, nullptr, false);
     merged[name] = parsed.is_discarded() ? json(value) : std::move(parsed);
   }
   // An answer is as long as it is.
