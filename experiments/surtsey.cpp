@@ -53,6 +53,7 @@ class CommandLine {
     add_sample();
     add_generate();
     add_logits();
+    add_evaluate();
     add_export();
     add_text();
     add_report();
@@ -386,6 +387,37 @@ class CommandLine {
     on(command, options, commands::logits);
   }
 
+  void add_evaluate() {
+    auto options = keep<commands::EvaluateOptions>();
+    CLI::App* command = app_.add_subcommand("evaluate", "a model's answers to files of items, and their scores");
+    command->add_option("MODEL", options->model, "Hugging Face folder, GGUF file, run or checkpoint")->required();
+    command->add_option("--tasks", options->tasks, "task files (.toml), items (.jsonl), texts (.txt)")
+        ->required()
+        ->delimiter(',');
+    command->add_option("--shots", options->shots, "examples before an item, instead of the task's own number")
+        ->check(at_most(kMostExtent));
+    command->add_option("--seed", options->seed, "which shots, in what order")->capture_default_str();
+    command->add_option("--limit", options->limit, "the first so many items of each task")->check(at_most(kMostExtent));
+    command->add_option("--out", options->out, "folder for results.json and samples");
+    command->add_flag("--resume", options->resume, "go on with the evaluation in --out");
+    command->add_option("--context", options->context, "tokens that are read at once")->check(at_most(kMostExtent));
+    command->add_option("--weights", options->weights, "f32, f16, bf16, int8 or int4")->capture_default_str();
+    command->add_option("--batch_size", options->batch_size, "texts that are written at once")
+        ->capture_default_str()
+        ->check(at_most(kMostSamples));
+    command->add_flag("--add_bos_token", options->add_bos_token, "the model's first token before every prompt");
+    command->add_option("--window", options->window, "of a perplexity: tokens that are read at once")
+        ->check(at_most(kMostExtent));
+    command->add_option("--stride", options->stride, "and tokens that are scored at a time")
+        ->check(at_most(kMostExtent));
+    command->add_option("-o", options->format, "text or json")->capture_default_str();
+    command->add_option("--device", options->device, "index, name or UUID");
+    command->callback([this, options] {
+      options->command = arguments_;
+      action_ = [options] { commands::evaluate(*options); };
+    });
+  }
+
   void add_export() {
     auto options = keep<commands::ExportOptions>();
     CLI::App* command = app_.add_subcommand("export", "write a model as a folder of Hugging Face's form or as GGUF");
@@ -399,6 +431,10 @@ class CommandLine {
     command->add_option("MODEL", quantize->model, "folder, GGUF file, run or checkpoint")->required();
     command->add_option("--out", quantize->out, "a file that ends in .gguf")->required();
     command->add_option("--type", quantize->type, "q8_0, q4_0, q4_k, q6_k")->required();
+    command->add_option("--text", quantize->text, "a text whose perplexity is told, before and after");
+    command->add_option("--context", quantize->context, "tokens of it that are read at once")
+        ->check(at_most(kMostExtent));
+    command->add_option("--device", quantize->device, "index, name or UUID, for --text");
     on(command, quantize, commands::quantize);
   }
 

@@ -53,6 +53,32 @@ struct LogitsOptions {
 };
 void logits(const LogitsOptions& options);
 
+// A model's answers to files of items: likelihoods of continuations, choices, written answers, perplexity of texts. See
+// evaluate/harness/README.md. A table goes to stdout (as JSON: results.json); with `out` a folder:
+//
+//   OUT/results.json, OUT/samples_TASK.jsonl   in lm-evaluation-harness's form
+//   OUT/env.json, OUT/config.json
+//
+// With `resume` items that are answered already are not asked again.
+struct EvaluateOptions {
+  std::string model;               // of others, or a run of ours
+  std::vector<std::string> tasks;  // .toml, .jsonl, .txt
+  std::optional<int64_t> shots;    // instead of the tasks' own numbers
+  uint32_t seed = 0;               // which shots, in what order
+  int64_t limit = 0;               // the first so many items of each task; 0: all
+  std::string out;
+  bool resume = false;
+  int64_t context = 0;          // tokens; 0: what the model was made for, at most 2048
+  std::string weights = "f32";  // f32, f16, bf16, int8, int4
+  int64_t batch_size = 8;       // texts that are written at once; changes no answer
+  bool add_bos_token = false;
+  int64_t window = 0, stride = 0;  // of perplexities, see AskOptions
+  std::string format = "text";     // or json
+  std::string device;
+  std::vector<std::string> command;  // for env.json
+};
+void evaluate(const EvaluateOptions& options);
+
 // What the compiler makes of a model, without running it.
 struct InspectOptions {
   std::string program = "train";  // train, forward
@@ -266,10 +292,14 @@ struct ExportOptions {
 };
 void export_model(const ExportOptions& options);
 
-// The same with matrices in few bits, as a GGUF file.
+// The same with matrices in few bits, as a GGUF file. With a text its perplexity before and after, as evaluate() has
+// it.
 struct QuantizeOptions {
   std::string model;
   std::string out;
+  std::string text;     // a file
+  int64_t context = 0;  // tokens that are read at once; 0: what the model was made for, at most 2048
+  std::string device;
   std::string type;  // q8_0, q4_0, q4_k, q6_k
 };
 void quantize(const QuantizeOptions& options);

@@ -8,10 +8,9 @@
 #include "experiments/base/json_text.h"
 #include "experiments/commands/chat.h"
 #include "experiments/commands/commands.h"
+#include "experiments/commands/model_tokenizer.h"
 #include "experiments/commands/shown_text.h"
 #include "experiments/models/hub/import.h"
-#include "experiments/text/tokenizer_gguf.h"
-#include "experiments/text/tokenizer_json.h"
 
 #include <algorithm>
 #include <chrono>
@@ -20,27 +19,6 @@ namespace surtsey::experiments::commands {
 namespace {
 
 using nlohmann::json;
-
-text::Tokenizer tokenizer_of(const hub::Source& source) {
-  const auto& held = source.description().tokenizer;
-  if (!held) return text::load_tokenizer(source.description().folder);
-  check(held->hugging_face_json.empty() || !held->model.empty(),
-        "{}: has a tokenizer.json and no arrays of GGUF's, which is not supported yet", source.path().string());
-  const auto token = [](int64_t id) { return id < 0 ? std::optional<int32_t>{} : std::optional(int32_t(id)); };
-  return text::gguf_tokenizer({.model = held->model,
-                               .pre = held->pre,
-                               .tokens = held->tokens,
-                               .scores = held->scores,
-                               .types = held->types,
-                               .merges = held->merges,
-                               .bos_token_id = token(held->bos),
-                               .eos_token_id = token(held->eos),
-                               .unknown_token_id = token(held->unknown),
-                               .add_bos_token = held->add_bos,
-                               .add_eos_token = held->add_eos,
-                               .add_space_prefix = held->add_space_prefix},
-                              source.path().string());
-}
 
 const std::vector<std::string> kKeys = {"max_new_tokens",
                                         "max_length",
@@ -161,7 +139,7 @@ void generate(const GenerateOptions& options) {
   }
   if (options.chat && options.format != "text") throw CommandLineError("--chat writes text");
   const auto began = std::chrono::steady_clock::now();
-  const std::unique_ptr<hub::Source> source = hub::open_model(options.model);
+  const std::unique_ptr<hub::Source> source = open_source(options.model);
   const hub::GenerationConfig how = generation_of(*source, options);
   const text::Tokenizer tokenizer = tokenizer_of(*source);
   SlotOptions slots{.slots = TextModel::slots_for(how), .context = options.context, .weights = options.weights};

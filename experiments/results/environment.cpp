@@ -1,14 +1,20 @@
 #include "experiments/results/environment.h"
 
+#include "experiments/base/file.h"
+#include "experiments/base/json_text.h"
 #include "experiments/base/version.h"
 
 #include <sys/utsname.h>
 
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 namespace surtsey::experiments {
 namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
 
 std::string processor() {
   std::ifstream in("/proc/cpuinfo");
@@ -17,6 +23,12 @@ std::string processor() {
     if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
   }
   return "unknown";
+}
+
+Json facts_json(const Facts& facts) {
+  Json json = Json::object();
+  for (const auto& [name, value] : facts) json[name] = value;
+  return json;
 }
 
 }  // namespace
@@ -42,6 +54,15 @@ Environment describe_environment(const engine::DeviceInfo& device, const std::ve
   environment.commit = kCommit;
   environment.command = command;
   return environment;
+}
+
+void write_environment(const fs::path& folder, const Environment& environment) {
+  const Json json = {{"device", facts_json(environment.device)},
+                     {"host", facts_json(environment.host)},
+                     {"versions", facts_json(environment.versions)},
+                     {"commit", environment.commit},
+                     {"command", environment.command}};
+  write_file_atomic(folder / "env.json", json_text(json, 2) + "\n");
 }
 
 Facts device_facts(const engine::DeviceInfo& info) {

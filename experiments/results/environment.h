@@ -8,6 +8,9 @@ namespace surtsey::experiments {
 
 Environment describe_environment(const engine::DeviceInfo& device, const std::vector<std::string>& command);
 
+// Replaces FOLDER/env.json.
+void write_environment(const std::filesystem::path& folder, const Environment& environment);
+
 // Name, driver, type and limits of a device for result.json.
 Facts device_facts(const engine::DeviceInfo& info);
 

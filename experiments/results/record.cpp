@@ -10,6 +10,7 @@
 #include "experiments/base/exit_status.h"
 #include "experiments/base/file.h"
 #include "experiments/base/json_text.h"
+#include "experiments/results/environment.h"
 #include "experiments/results/metrics_export.h"
 #include "graph/error.h"
 
@@ -28,12 +29,6 @@ void for_each_line(std::string_view text, Function function) {
     function(text.substr(0, end), number);
     text.remove_prefix(end + 1);
   }
-}
-
-Json facts_json(const Facts& facts) {
-  Json json = Json::object();
-  for (const auto& [name, value] : facts) json[name] = value;
-  return json;
 }
 
 constexpr const char* kMetrics = "metrics.jsonl";
@@ -131,12 +126,7 @@ RunDirectory::~RunDirectory() {
 void RunDirectory::write_config(std::string_view toml) { write_file_atomic(directory_ / "config.toml", toml); }
 
 void RunDirectory::write_environment(const Environment& environment) {
-  const Json json = {{"device", facts_json(environment.device)},
-                     {"host", facts_json(environment.host)},
-                     {"versions", facts_json(environment.versions)},
-                     {"commit", environment.commit},
-                     {"command", environment.command}};
-  write_file_atomic(directory_ / "env.json", json_text(json, 2) + "\n");
+  experiments::write_environment(directory_, environment);
 }
 
 void RunDirectory::append(const MetricLine& metric) { metrics_ += experiments::to_json_line(metric) + "\n"; }

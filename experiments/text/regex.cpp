@@ -83,11 +83,13 @@ struct Free {
 template <typename T>
 using Owned = std::unique_ptr<T, Free>;
 
+constexpr uint32_t kGroupLimit = 32;
+
 // What matching needs beside the pattern, once a thread: a part of a text is matched in less time than these are made.
 struct Scratch {
   Owned<pcre2_match_context> context{pcre2_match_context_create(nullptr)};
   Owned<pcre2_jit_stack> stack{pcre2_jit_stack_create(32 << 10, kStackLimit, nullptr)};
-  Owned<pcre2_match_data> data{pcre2_match_data_create(1, nullptr)};  // the whole match; groups are not asked for
+  Owned<pcre2_match_data> data{pcre2_match_data_create(1 + kGroupLimit, nullptr)};
 
   Scratch() {
     pcre2_set_depth_limit(context.get(), kDepthLimit);
@@ -101,9 +103,14 @@ struct Scratch {
 struct Regex::Compiled {
   std::string pattern, where;
   Owned<pcre2_code> code;
+  uint32_t groups = 0;  // that are kept
 };
 
-Regex::Regex(std::string_view pattern, std::string_view where) {
+Regex::Regex(std::string_view pattern, std::string_view where) : Regex(pattern, where, false) {}
+
+Regex Regex::with_groups(std::string_view pattern, std::string_view where) { return Regex(pattern, where, true); }
+
+Regex::Regex(std::string_view pattern, std::string_view where, bool groups) {
   check(pattern.size() <= kPatternLimit, "{}: a pattern of {} bytes, at most {} are read", where, pattern.size(),
         kPatternLimit);
   auto compiled = std::make_shared<Compiled>();
@@ -116,11 +123,14 @@ Regex::Regex(std::string_view pattern, std::string_view where) {
   int code = 0;
   PCRE2_SIZE offset = 0;
   // Ruby's ^ and $ are at every line; its \d and \p are Unicode's.
-  constexpr uint32_t kOptions =
-      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_NO_AUTO_CAPTURE;
+  constexpr uint32_t kOptions = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C;
+  const uint32_t options = groups ? kOptions : kOptions | PCRE2_NO_AUTO_CAPTURE;
   compiled->code.reset(
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(ours.data()), ours.size(), kOptions, &code, &offset, context.get()));
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(ours.data()), ours.size(), options, &code, &offset, context.get()));
   check(compiled->code != nullptr, "{}: the pattern '{}' cannot be read: {}", where, pattern, message_of(code));
+  if (groups) pcre2_pattern_info(compiled->code.get(), PCRE2_INFO_CAPTURECOUNT, &compiled->groups);
+  check(compiled->groups <= kGroupLimit, "{}: the pattern '{}' has {} groups, at most {} are kept", where, pattern,
+        compiled->groups, kGroupLimit);
   // Without a just-in-time compiler the interpreter matches.
   pcre2_jit_compile(compiled->code.get(), PCRE2_JIT_COMPLETE);
   compiled_ = std::move(compiled);
@@ -141,6 +151,21 @@ Regex Regex::literal(std::string_view text, std::string_view where) {
 }
 
 void Regex::for_each_match(std::string_view text, const std::function<void(size_t, size_t)>& visit) const {
+  match(text, [&](std::span<const size_t> ends) { visit(ends[0], ends[1]); });
+}
+
+void Regex::for_each_match_with_groups(std::string_view text,
+                                       const std::function<void(std::span<const std::string_view>)>& visit) const {
+  match(text, [&](std::span<const size_t> ends) {
+    std::vector<std::string_view> parts;
+    for (size_t i = 0; i < ends.size(); i += 2) {
+      parts.push_back(ends[i] == PCRE2_UNSET ? std::string_view() : text.substr(ends[i], ends[i + 1] - ends[i]));
+    }
+    visit(parts);
+  });
+}
+
+void Regex::match(std::string_view text, const std::function<void(std::span<const size_t>)>& visit) const {
   if (text.empty()) return;
   // A visit may match another pattern, so nothing of the scratch is used after it.
   static thread_local const Scratch scratch;
@@ -155,13 +180,14 @@ void Regex::for_each_match(std::string_view text, const std::function<void(size_
     check(found >= 0, "{}: the pattern '{}' cannot be matched: {}", compiled_->where, compiled_->pattern,
           message_of(found));
     const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(scratch.data.get());
+    const std::span<const size_t> parts(ends, 2 * (1 + size_t(compiled_->groups)));
     const size_t begin = ends[0], end = ends[1];
     check(begin <= end, "{}: the pattern '{}' ends a match before it begins", compiled_->where, compiled_->pattern);
     if (begin == end) {
-      if (end != last_end) visit(begin, end);
+      if (end != last_end) visit(parts);
       at = end < text.size() ? end + character_length(text, end) : end + 1;
     } else {
-      visit(begin, end);
+      visit(parts);
       at = end;
     }
     last_end = end;

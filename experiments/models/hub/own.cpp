@@ -1,5 +1,6 @@
 #include "experiments/models/hub/own.h"
 
+#include "experiments/base/utf8.h"
 #include "graph/error.h"
 
 #include <nlohmann/json.hpp>
@@ -111,6 +112,35 @@ std::string parameter_name(std::string name) {
   return name;
 }
 
+// Every character of the vocabulary is a token, in its order.
+std::string by_characters(const std::string& vocabulary, const std::string& where) {
+  json tokens = json::object();
+  for (size_t at = 0; at < vocabulary.size();) {
+    const size_t length = code_point_at(vocabulary, at).length;
+    check(length > 0, "{}: the vocabulary is not UTF-8", where);
+    tokens[vocabulary.substr(at, length)] = tokens.size();
+    at += length;
+  }
+  return json{{"version", "1.0"},
+              {"model", {{"type", "BPE"}, {"vocab", std::move(tokens)}, {"merges", json::array()}}},
+              {"decoder", {{"type", "Fuse"}}}}
+      .dump();
+}
+
+// What the model's text is made of, where it was trained on text.
+std::optional<GgufTokenizer> tokenizer_of(const json& inner, const std::string& where) {
+  const auto text = [&](const char* key) {
+    const auto found = inner.find(key);
+    return found != inner.end() && found->is_string() ? found->get<std::string>() : std::string();
+  };
+  GgufTokenizer tokenizer;
+  tokenizer.hugging_face_json = text("tokenizer");
+  if (tokenizer.hugging_face_json.empty() && !text("vocabulary").empty()) {
+    tokenizer.hugging_face_json = by_characters(text("vocabulary"), where);
+  }
+  return tokenizer.hugging_face_json.empty() ? std::nullopt : std::optional(std::move(tokenizer));
+}
+
 }  // namespace
 
 bool is_own_config(const json& config) { return config.is_object() && config.value("format", json()) == kFormat; }
@@ -152,6 +182,7 @@ std::unique_ptr<Source> open_own(const fs::path& path, const fs::path& folder, c
   } catch (const UserError& error) {
     throw UserError(fmt::format("{}: {}", where, error.what()));
   }
+  description.tokenizer = tokenizer_of(*inner, where);
   const fs::path weights = folder / "model.safetensors";
   std::vector<Placement> placements = place(layout, open_safetensors(weights), weights.string());
   for (const TensorRow& row : layout) {

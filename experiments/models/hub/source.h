@@ -33,7 +33,7 @@ struct Description {
   Config config;
   GenerationConfig generation;
   std::filesystem::path folder;            // where tokenizer files stand; empty of a GGUF file
-  std::optional<GgufTokenizer> tokenizer;  // of a GGUF file that has one
+  std::optional<GgufTokenizer> tokenizer;  // of a GGUF file that has one, or of a checkpoint of ours
 };
 
 struct Source {

@@ -1,0 +1,43 @@
+#include "experiments/commands/asked_model.h"
+
+#include "experiments/commands/model_tokenizer.h"
+#include "shaders/cache_file.h"
+
+namespace surtsey::experiments::commands {
+namespace {
+
+// Sources of an encoder-decoder that do not say their length.
+constexpr int64_t kUsualSource = 512;
+
+SlotOptions with_scores(SlotOptions options) {
+  options.scores = true;
+  options.source = options.context > 0 ? options.context : kUsualSource;
+  return options;
+}
+
+// A configuration that says nothing of first and last tokens has those of its family, which a small vocabulary lacks.
+hub::SpecialTokens tokens_within(hub::SpecialTokens tokens, int64_t vocabulary) {
+  if (tokens.bos >= vocabulary) tokens.bos = -1;
+  std::erase_if(tokens.eos, [&](int64_t token) { return token >= vocabulary; });
+  return tokens;
+}
+
+}  // namespace
+
+OpenModel::OpenModel(engine::Device& device, const std::string& model, SlotOptions options)
+    : source_(open_source(model)),
+      tokenizer_(tokenizer_of(*source_)),
+      slots_(device, *source_, with_scores(std::move(options))),
+      tokens_(tokens_within(source_->generation().tokens, slots_.vocabulary())),
+      scorer_(slots_, tokens_) {}
+
+std::string OpenModel::fingerprint() const {
+  uint64_t hash = 0;
+  for (const hub::TensorInfo& info : source_->tensors()) {
+    hash = shaders::hash64(fmt::format("{} {} {}", info.name, name(info.type), fmt::join(info.shape, "x")), hash);
+    if (info.shape.size() == 1) hash = shaders::hash64(source_->read_stored(info.name).bytes, hash);
+  }
+  return fmt::format("{:016x}", hash);
+}
+
+}  // namespace surtsey::experiments::commands

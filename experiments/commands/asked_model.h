@@ -1,0 +1,30 @@
+// A model on a device, ready to be asked.
+#pragma once
+
+#include "engine/device.h"
+#include "experiments/evaluate/harness/evaluation.h"
+#include "experiments/evaluate/harness/slots_scorer.h"
+
+#include <memory>
+#include <string>
+
+namespace surtsey::experiments::commands {
+
+class OpenModel {
+ public:
+  // `model` as open_source() takes it. `options.slots` texts are written at once.
+  OpenModel(engine::Device& device, const std::string& model, SlotOptions options);
+
+  AskedModel asked() { return {scorer_, tokenizer_, tokens_}; }
+  // A hash of its tensors' names, shapes and types, and of its vectors: another model has another.
+  std::string fingerprint() const;
+
+ private:
+  std::unique_ptr<hub::Source> source_;
+  text::Tokenizer tokenizer_;
+  Slots slots_;
+  hub::SpecialTokens tokens_;
+  SlotsScorer scorer_;
+};
+
+}  // namespace surtsey::experiments::commands

@@ -1,0 +1,102 @@
+// `surtsey evaluate`: a model's answers to files of items.
+#include "experiments/base/exit_status.h"
+#include "experiments/base/file.h"
+#include "experiments/base/interrupt.h"
+#include "experiments/commands/asked_model.h"
+#include "experiments/commands/commands.h"
+#include "experiments/results/environment.h"
+#include "shaders/cache_file.h"
+
+#include <chrono>
+#include <filesystem>
+#include <set>
+
+namespace surtsey::experiments::commands {
+namespace {
+
+namespace fs = std::filesystem;
+
+void check_options(const EvaluateOptions& options) {
+  if (options.format != "text" && options.format != "json") {
+    throw CommandLineError(fmt::format("-o is text or json, not '{}'", options.format));
+  }
+  check(options.shots.value_or(0) >= 0, "--shots is a number from 0, not {}", options.shots.value_or(0));
+  check(options.batch_size > 0, "--batch_size is at least 1, not {}", options.batch_size);
+  for (const auto& [flag, value] : {std::pair{"limit", options.limit},
+                                    {"context", options.context},
+                                    {"window", options.window},
+                                    {"stride", options.stride}}) {
+    check(value >= 0, "--{} is a number from 0, not {}", flag, value);
+  }
+  if (options.resume && options.out.empty()) throw CommandLineError("--resume goes on with an --out");
+}
+
+std::vector<EvalTask> load_tasks(const std::vector<std::string>& files) {
+  std::vector<EvalTask> tasks;
+  std::set<std::string> names;
+  for (const std::string& file : files) {
+    tasks.push_back(load_task(file));
+    check(names.insert(tasks.back().name).second, "{}: there are two tasks '{}'; the key task gives one another name",
+          file, tasks.back().name);
+  }
+  return tasks;
+}
+
+// What the answers depend on, and what a reader is to know.
+std::map<std::string, std::string> config_of(const EvaluateOptions& options, const std::vector<EvalTask>& tasks,
+                                             const OpenModel& model) {
+  std::map<std::string, std::string> config = {{"model", "surtsey"},
+                                               {"model_args", "pretrained=" + options.model},
+                                               {"model_fingerprint", model.fingerprint()},
+                                               {"weights", options.weights},
+                                               {"max_length", fmt::format("{}", options.context)},
+                                               {"window", fmt::format("{}", options.window)},
+                                               {"stride", fmt::format("{}", options.stride)},
+                                               {"limit", fmt::format("{}", options.limit)},
+                                               {"fewshot_seed", fmt::format("{}", options.seed)},
+                                               {"shots", options.shots ? fmt::format("{}", *options.shots) : "own"},
+                                               {"add_bos_token", options.add_bos_token ? "true" : "false"}};
+  for (const EvalTask& task : tasks) {
+    uint64_t hash = shaders::hash64(task.text);
+    for (const auto* lines : {&task.items, &task.shots}) {
+      for (const std::string& line : *lines) hash = shaders::hash64(line, hash);
+    }
+    config["task " + task.name] = fmt::format("{:016x}", hash);
+  }
+  return config;
+}
+
+}  // namespace
+
+void evaluate(const EvaluateOptions& options) {
+  handle_interrupts();
+  check_options(options);
+  const auto began = std::chrono::steady_clock::now();
+  const std::vector<EvalTask> tasks = load_tasks(options.tasks);
+  const PromptOptions prompts = {.shots = options.shots, .seed = options.seed, .limit = options.limit};
+  const AskOptions asking = {
+      .add_bos_token = options.add_bos_token, .window = options.window, .stride = options.stride};
+  for (const EvalTask& task : tasks) make_prompts(task, prompts);  // what is wrong with one is said before all
+  const bool writes = std::any_of(tasks.begin(), tasks.end(),
+                                  [](const EvalTask& task) { return task.output_type == OutputType::generate_until; });
+
+  engine::Device device = engine::Device::open({.select = options.device});
+  OpenModel model(device, options.model,
+                  {.slots = writes ? options.batch_size : 1, .context = options.context, .weights = options.weights});
+  const std::map<std::string, std::string> config = config_of(options, tasks, model);
+  std::optional<EvaluationFolder> folder;
+  if (!options.out.empty()) {
+    folder.emplace(options.out, config, options.resume);
+    write_environment(options.out, describe_environment(device.info(), options.command));
+  }
+  std::vector<TaskResult> results;
+  for (const EvalTask& task : tasks) {
+    results.push_back(folder ? folder->run(model.asked(), task, prompts, asking)
+                             : evaluate_task(model.asked(), task, prompts, asking));
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  if (folder) folder->write_results(results, seconds);
+  fmt::print("{}", options.format == "json" ? results_json(results, config, seconds) : results_table(results));
+}
+
+}  // namespace surtsey::experiments::commands
