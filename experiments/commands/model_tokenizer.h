@@ -1,0 +1,19 @@
+// A model that a user names, whatever it is, and what its text is made of.
+#pragma once
+
+#include "experiments/models/hub/source.h"
+#include "experiments/text/tokenizer.h"
+
+#include <memory>
+#include <string>
+
+namespace surtsey::experiments::commands {
+
+// What hub::open_model() takes, or a run of ours (its newest save), or its checkpoint folder.
+std::unique_ptr<hub::Source> open_source(const std::string& model);
+
+// From its folder, from the arrays of its GGUF file, or from what a checkpoint of ours holds: a tokenizer.json, or the
+// characters of a text, a token each. UserError: there is none.
+text::Tokenizer tokenizer_of(const hub::Source& source);
+
+}  // namespace surtsey::experiments::commands
