@@ -64,21 +64,19 @@ void serve(const ServeOptions& options) {
   serve::GeneratorFactory factory;
   if (model.generates) {
     factory = serve::slots_factory(
-        *source,
-        {.slots = options.max_batch, .context = options.context, .weights = options.weights, .scores = true},
+        *source, {.slots = options.max_batch, .context = options.context, .weights = options.weights, .scores = true},
         options.device);
   }
   serve::Metrics metrics;
   serve::Scheduler scheduler(factory, model, {.queue = options.queue}, metrics);
   serve::Api api(model, scheduler, metrics,
                  {.request_seconds = options.request_seconds, .log_prompts = options.log_prompts});
-  serve::HttpServer server(
-      api, metrics,
-      {.host = options.host,
-       .port = int(options.port),
-       .api_key = key_of(options),
-       .limits = {.connections = options.connections, .body_bytes = size_t(options.max_body)},
-       .log_requests = !options.quiet});
+  serve::HttpServer server(api, metrics,
+                           {.host = options.host,
+                            .port = int(options.port),
+                            .api_key = key_of(options),
+                            .limits = {.connections = options.connections, .body_bytes = size_t(options.max_body)},
+                            .log_requests = !options.quiet});
   handle_interrupts();
   const int port = server.bind();
   const bool six = options.host.find(':') != std::string::npos;

@@ -23,10 +23,13 @@ class Waiter {
   // Nothing when all has been told. ApiError as collect_answer() has them.
   std::optional<TextEvent> next() {
     while (!ticket_->done()) {
+      if (Clock::now() >= look_) {
+        if (!alive_()) throw unavailable("the client went away");
+        look_ = Clock::now() + kLook;
+      }
       std::optional<TextEvent> event = ticket_->next(kLook);
       if (event && event->error) throw *event->error;
       if (event) return event;
-      if (!alive_()) throw unavailable("the client went away");
     }
     return std::nullopt;
   }
@@ -34,6 +37,7 @@ class Waiter {
  private:
   std::shared_ptr<Ticket> ticket_;
   Alive alive_;
+  Clock::time_point look_ = Clock::now() + kLook;
 };
 
 void append(std::vector<TextEvent::Token>& to, std::vector<TextEvent::Token>& from) {

@@ -77,15 +77,15 @@ Reply Api::answer(const Route& route, const std::string& body, const Alive& aliv
 }
 
 void Api::check_generates() const {
-  if (!model_.generates) throw not_supported(fmt::format("{} has no language model's head: it continues no text", model_.name));
+  if (!model_.generates)
+    throw not_supported(fmt::format("{} has no language model's head: it continues no text", model_.name));
 }
 
-RequestLimits Api::limits() const {
-  return {scheduler_.context(), scheduler_.vocabulary(), scheduler_.most_texts()};
-}
+RequestLimits Api::limits() const { return {scheduler_.context(), scheduler_.vocabulary(), scheduler_.most_texts()}; }
 
 Clock::time_point Api::deadline() const {
-  return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options_.request_seconds));
+  return Clock::now() +
+         std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options_.request_seconds));
 }
 
 TextRequest Api::text_of(const Generation& generation, std::vector<int32_t> prompt, int64_t choice) const {
@@ -181,8 +181,8 @@ Reply Api::tokenize(const std::string& body, const Alive&) {
 
 Reply Api::detokenize(const std::string& body, const Alive&) {
   const Json object = parse_body(body);
-  const std::vector<int32_t> tokens =
-      token_ids(Fields(object).at("tokens"), "tokens", std::max<int64_t>(scheduler_.vocabulary(), model_.tokenizer.vocab_size()));
+  const std::vector<int32_t> tokens = token_ids(
+      Fields(object).at("tokens"), "tokens", std::max<int64_t>(scheduler_.vocabulary(), model_.tokenizer.vocab_size()));
   const std::string text = model_.tokenizer.decode(tokens);
   return {.body = line_of({{"prompt", text}, {"content", text}})};
 }

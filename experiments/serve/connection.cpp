@@ -163,8 +163,12 @@ ssize_t Connection::write(const char* from, size_t size) {
   return -1;
 }
 
-void Connection::get_remote_ip_and_port(std::string& ip, int& port) const { address_of(::getpeername, socket_, ip, port); }
-void Connection::get_local_ip_and_port(std::string& ip, int& port) const { address_of(::getsockname, socket_, ip, port); }
+void Connection::get_remote_ip_and_port(std::string& ip, int& port) const {
+  address_of(::getpeername, socket_, ip, port);
+}
+void Connection::get_local_ip_and_port(std::string& ip, int& port) const {
+  address_of(::getsockname, socket_, ip, port);
+}
 
 ConnectionServer::ConnectionServer(const ConnectionLimits& limits) : limits_(limits) {
   new_task_queue = [] { return new ThreadPerConnection(); };
@@ -186,7 +190,8 @@ bool ConnectionServer::process_and_close_socket(socket_t socket) {
   // What was not read would make the close a reset, which may overtake the answer.
   ::shutdown(socket, SHUT_WR);
   char rest[4096];
-  for (int i = 0; i < 64 && wait_for(socket, POLLIN, kSlice) && ::recv(socket, rest, sizeof(rest), MSG_DONTWAIT) > 0;) ++i;
+  for (int i = 0; i < 64 && wait_for(socket, POLLIN, kSlice) && ::recv(socket, rest, sizeof(rest), MSG_DONTWAIT) > 0;)
+    ++i;
   ::close(socket);
   const int64_t left = --connections_;
   if (on_connections) on_connections(left);
@@ -196,9 +201,12 @@ bool ConnectionServer::process_and_close_socket(socket_t socket) {
 void ConnectionServer::serve(socket_t socket) {
   Connection connection(socket, limits_);
   this_connection = &connection;
-  const auto stop = [&] { return closing_.load() || svr_sock_ == INVALID_SOCKET; };
+  // A connection's first request is answered also while the server stops: it is told so.
+  bool first = true;
+  const auto stop = [&] { return svr_sock_ == INVALID_SOCKET || (closing_ && !first); };
   for (int64_t left = limits_.keep_alive_requests; left > 0 && connection.wait_for_request(stop); --left) {
     ++in_flight_;
+    first = false;
     bool closed = false;
     const auto setup = [&](httplib::Request& request) {
       // Parts of an answer are never asked for, and many ranges make a long answer of a short one.
@@ -226,9 +234,10 @@ void ConnectionServer::serve(socket_t socket) {
 }
 
 void ConnectionServer::refuse(socket_t socket) const {
-  const std::string answer = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: "
-                             "application/json\r\nContent-Length: " +
-                             std::to_string(refusal.size()) + "\r\n\r\n" + refusal;
+  const std::string answer =
+      "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: "
+      "application/json\r\nContent-Length: " +
+      std::to_string(refusal.size()) + "\r\n\r\n" + refusal;
   [[maybe_unused]] const ssize_t sent = ::send(socket, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 

@@ -37,9 +37,9 @@ ApiError invalid_request(fmt::format_string<Args...> format, Args&&... args) {
   return {400, "invalid_request_error", fmt::format(format, std::forward<Args>(args)...)};
 }
 inline ApiError context_exceeded(int64_t prompt_tokens, int64_t context) {
-  ApiError error(400, "exceed_context_size_error",
-                 fmt::format("the prompt has {} tokens, the context of {} leaves no room for an answer", prompt_tokens,
-                             context));
+  ApiError error(
+      400, "exceed_context_size_error",
+      fmt::format("the prompt has {} tokens, the context of {} leaves no room for an answer", prompt_tokens, context));
   error.size = {prompt_tokens, context};
   return error;
 }

@@ -60,7 +60,8 @@ struct HttpServer::Impl {
       const int on = 1;
       ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     });
-    server.set_pre_routing_handler([this](const Request& request, Response& response) { return admit(request, response); });
+    server.set_pre_routing_handler(
+        [this](const Request& request, Response& response) { return admit(request, response); });
     server.set_exception_handler([](const Request&, Response& response, const std::exception_ptr&) {
       put(response, Api::error(server_error("the request could not be answered")));
     });
@@ -78,12 +79,12 @@ struct HttpServer::Impl {
           answer(route, request, "", response);
         });
       } else {
-        server.Post(route.path, [this, &route](const Request& request, Response& response,
-                                               const httplib::ContentReader& content) {
-          std::string body;
-          if (!read_body(content, body, response)) return log(request, response, 0);
-          answer(route, request, body, response);
-        });
+        server.Post(route.path,
+                    [this, &route](const Request& request, Response& response, const httplib::ContentReader& content) {
+                      std::string body;
+                      if (!read_body(content, body, response)) return log(request, response, 0);
+                      answer(route, request, body, response);
+                    });
       }
     }
   }

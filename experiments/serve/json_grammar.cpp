@@ -17,17 +17,17 @@ bool is_hex(unsigned char byte) {
 // Places in a string (Frame::detail).
 enum Text : uint8_t {
   kPlain,
-  kOneMore,      // bytes of a character that are missing
+  kOneMore,  // bytes of a character that are missing
   kTwoMore,
   kThreeMore,
-  kAfterE0,      // then 80-BF twice; the first of them is limited, as no character is written longer than it must be
-  kAfterED,      // .. and none of them is half of a pair of UTF-16
+  kAfterE0,  // then 80-BF twice; the first of them is limited, as no character is written longer than it must be
+  kAfterED,  // .. and none of them is half of a pair of UTF-16
   kAfterF0,
   kAfterF4,
   kEscape,
-  kHex1,         // four digits
+  kHex1,  // four digits
   kHex2,
-  kHex2AfterD,   // \uD8 to \uDF are halves of pairs
+  kHex2AfterD,  // \uD8 to \uDF are halves of pairs
   kHex3,
   kHex4,
 };
@@ -53,21 +53,33 @@ int next_text(uint8_t place, unsigned char byte, bool& begins) {
       if (byte >= 0xF1 && byte <= 0xF3) return kThreeMore;
       if (byte == 0xF4) return kAfterF4;
       return kRefused;
-    case kOneMore: return more ? kPlain : kRefused;
-    case kTwoMore: return more ? kOneMore : kRefused;
-    case kThreeMore: return more ? kTwoMore : kRefused;
-    case kAfterE0: return more && byte >= 0xA0 ? kOneMore : kRefused;
-    case kAfterED: return more && byte <= 0x9F ? kOneMore : kRefused;
-    case kAfterF0: return more && byte >= 0x90 ? kTwoMore : kRefused;
-    case kAfterF4: return more && byte <= 0x8F ? kTwoMore : kRefused;
+    case kOneMore:
+      return more ? kPlain : kRefused;
+    case kTwoMore:
+      return more ? kOneMore : kRefused;
+    case kThreeMore:
+      return more ? kTwoMore : kRefused;
+    case kAfterE0:
+      return more && byte >= 0xA0 ? kOneMore : kRefused;
+    case kAfterED:
+      return more && byte <= 0x9F ? kOneMore : kRefused;
+    case kAfterF0:
+      return more && byte >= 0x90 ? kTwoMore : kRefused;
+    case kAfterF4:
+      return more && byte <= 0x8F ? kTwoMore : kRefused;
     case kEscape:
       if (byte == 'u') return kHex1;
       return std::string_view("\"\\/bfnrt").find(char(byte)) != std::string_view::npos ? int(kPlain) : kRefused;
-    case kHex1: return !is_hex(byte) ? kRefused : byte == 'd' || byte == 'D' ? int(kHex2AfterD) : int(kHex2);
-    case kHex2: return is_hex(byte) ? int(kHex3) : kRefused;
-    case kHex2AfterD: return byte >= '0' && byte <= '7' ? int(kHex3) : kRefused;
-    case kHex3: return is_hex(byte) ? int(kHex4) : kRefused;
-    default: return is_hex(byte) ? int(kPlain) : kRefused;
+    case kHex1:
+      return !is_hex(byte) ? kRefused : byte == 'd' || byte == 'D' ? int(kHex2AfterD) : int(kHex2);
+    case kHex2:
+      return is_hex(byte) ? int(kHex3) : kRefused;
+    case kHex2AfterD:
+      return byte >= '0' && byte <= '7' ? int(kHex3) : kRefused;
+    case kHex3:
+      return is_hex(byte) ? int(kHex4) : kRefused;
+    default:
+      return is_hex(byte) ? int(kPlain) : kRefused;
   }
 }
 
@@ -168,12 +180,16 @@ void JsonGrammar::step_blank(Thread thread, State& next) const {
 
 void JsonGrammar::step(const Thread& thread, unsigned char byte, State& next) {
   switch (thread.frame.phase) {
-    case Phase::value: return begin_value(thread, byte, next);
+    case Phase::value:
+      return begin_value(thread, byte, next);
     case Phase::object_first:
     case Phase::object_after:
-    case Phase::object_next: return step_object(thread, byte, next);
-    case Phase::key: return step_key(thread, byte, next);
-    case Phase::free_key: return step_free_key(thread, byte, next);
+    case Phase::object_next:
+      return step_object(thread, byte, next);
+    case Phase::key:
+      return step_key(thread, byte, next);
+    case Phase::free_key:
+      return step_free_key(thread, byte, next);
     case Phase::colon: {
       if (byte != ':') return;
       Thread outer = thread;
@@ -182,11 +198,16 @@ void JsonGrammar::step(const Thread& thread, unsigned char byte, State& next) {
       return put(next, inside(outer, thread.frame.low));
     }
     case Phase::array_first:
-    case Phase::array_after: return step_array(thread, byte, next);
-    case Phase::text: return step_text(thread, byte, next);
-    case Phase::literal: return step_literal(thread, byte, next);
-    case Phase::number: return step_number(thread, byte, next);
-    case Phase::done: return;
+    case Phase::array_after:
+      return step_array(thread, byte, next);
+    case Phase::text:
+      return step_text(thread, byte, next);
+    case Phase::literal:
+      return step_literal(thread, byte, next);
+    case Phase::number:
+      return step_number(thread, byte, next);
+    case Phase::done:
+      return;
   }
 }
 
@@ -225,7 +246,8 @@ void JsonGrammar::begin_node(const Thread& thread, int32_t index, unsigned char 
       begun.frame.detail = byte == '-' ? kMinus : byte == '0' ? kZero : kDigits;
       begun.frame.count = byte == '-' || byte == '0' ? 0 : 1;
       return put(next, begun);
-    case Kind::choice: return;  // compile_schema() leaves none inside another
+    case Kind::choice:
+      return;  // compile_schema() leaves none inside another
   }
 }
 

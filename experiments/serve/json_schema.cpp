@@ -21,8 +21,8 @@ constexpr size_t kMostLiterals = 4096, kMostLiteralBytes = 1 << 16;
 constexpr int64_t kMostCount = 1 << 20;
 
 // What says nothing about a value.
-const std::set<std::string> kAnnotations = {"title",     "description", "default",  "examples",   "example",
-                                            "$schema",   "$id",         "$comment", "deprecated", "readOnly",
+const std::set<std::string> kAnnotations = {"title",     "description", "default",    "examples",   "example",
+                                            "$schema",   "$id",         "$comment",   "deprecated", "readOnly",
                                             "writeOnly", "$defs",       "definitions"};
 const std::set<std::string> kKeywords = {"type",  "properties", "required",  "additionalProperties",
                                          "items", "minItems",   "maxItems",  "minLength",
@@ -94,8 +94,7 @@ class Compiler {
                   const std::string& where) {
     node.least = count(schema, least, 0, where);
     node.most = count(schema, most, -1, where);
-    if (node.most >= 0 && node.least > node.most)
-      throw invalid_request("{}: {} is more than {}", where, least, most);
+    if (node.most >= 0 && node.least > node.most) throw invalid_request("{}: {} is more than {}", where, least, most);
   }
 
   Node literals(const std::vector<ordered_json>& values, const std::string& where) {
@@ -106,7 +105,8 @@ class Compiler {
       bytes += node.texts.back().size();
     }
     if (values.empty()) throw invalid_request("{}: enum is empty: no value is one of it", where);
-    if (values.size() > kMostLiterals || bytes > kMostLiteralBytes) throw invalid_request("{}: enum is too long", where);
+    if (values.size() > kMostLiterals || bytes > kMostLiteralBytes)
+      throw invalid_request("{}: enum is too long", where);
     std::sort(node.texts.begin(), node.texts.end());
     node.texts.erase(std::unique(node.texts.begin(), node.texts.end()), node.texts.end());
     return node;
@@ -176,7 +176,8 @@ class Compiler {
 
   int32_t resolve(const std::string& target, const std::string& where) {
     const bool inside = target == "#" || target.starts_with("#/");
-    if (!inside) throw invalid_request("{}: $ref '{}' is not supported, it leaves the schema", where, target.substr(0, 64));
+    if (!inside)
+      throw invalid_request("{}: $ref '{}' is not supported, it leaves the schema", where, target.substr(0, 64));
     try {
       const ordered_json::json_pointer pointer(target.substr(1));
       if (document_.contains(pointer)) return compile(document_.at(pointer), where_ + target.substr(1));

@@ -22,13 +22,13 @@ struct JsonSchema {
     // literals: whole values as they are written, sorted (`values` is empty).
     std::vector<std::string> texts;
     std::vector<int32_t> values;
-    uint64_t required = 0;      // a bit for each of texts
-    int32_t additional = -1;    // the value of any other key; -1: there is none. With it `texts` is empty
-    int32_t items = -1;         // of an array
-    int64_t least = 0;          // items of an array, characters of a string
-    int64_t most = -1;          // -1: any number
-    std::vector<int32_t> any;   // choice: one of these; no choices among them
-    bool free = false;          // part of what any value is: its depth is limited
+    uint64_t required = 0;     // a bit for each of texts
+    int32_t additional = -1;   // the value of any other key; -1: there is none. With it `texts` is empty
+    int32_t items = -1;        // of an array
+    int64_t least = 0;         // items of an array, characters of a string
+    int64_t most = -1;         // -1: any number
+    std::vector<int32_t> any;  // choice: one of these; no choices among them
+    bool free = false;         // part of what any value is: its depth is limited
   };
 
   std::vector<Node> nodes;

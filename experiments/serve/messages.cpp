@@ -17,7 +17,8 @@ std::string joined_parts(const Json& parts, const std::string& where) {
     if (!part.is_object()) throw invalid_request("{}content is a text or a list of parts", where);
     const Fields fields(part, where + "content.");
     const std::string type = fields.text("type").value_or("");
-    if (type != "text") throw invalid_request("{}content: parts of type '{}' are not supported", where, type.substr(0, 32));
+    if (type != "text")
+      throw invalid_request("{}content: parts of type '{}' are not supported", where, type.substr(0, 32));
     text += fields.text("text").value_or("");
   }
   return text;

@@ -24,17 +24,17 @@ class Histogram {
 };
 
 struct Metrics {
-  std::atomic<uint64_t> prompt_tokens = 0;     // read, those that a slot had already included
+  std::atomic<uint64_t> prompt_tokens = 0;  // read, those that a slot had already included
   std::atomic<uint64_t> generated_tokens = 0;
-  std::atomic<uint64_t> steps = 0;             // of all running texts, one token each
+  std::atomic<uint64_t> steps = 0;  // of all running texts, one token each
   std::atomic<uint64_t> texts_finished = 0;
-  std::atomic<uint64_t> texts_cancelled = 0;   // their clients went away, or their time was over
+  std::atomic<uint64_t> texts_cancelled = 0;  // their clients went away, or their time was over
   std::atomic<uint64_t> devices_lost = 0;
   std::atomic<int64_t> texts_running = 0;
   std::atomic<int64_t> texts_waiting = 0;
   std::atomic<int64_t> connections = 0;
-  Histogram first_token;   // from the request to its first token
-  Histogram token;         // between two tokens of a text
+  Histogram first_token;  // from the request to its first token
+  Histogram token;        // between two tokens of a text
 
   void count_request(const std::string& endpoint, int status);
   std::string text() const;

@@ -55,7 +55,8 @@ std::vector<std::string> parse_stop(const Fields& fields) {
       throw invalid_request("stop: a text of {} bytes, at most {} are taken", stops.back().size(), kMostStopBytes);
   }
   std::erase(stops, "");
-  if (stops.size() > kMostStops) throw invalid_request("stop: {} texts, at most {} are taken", stops.size(), kMostStops);
+  if (stops.size() > kMostStops)
+    throw invalid_request("stop: {} texts, at most {} are taken", stops.size(), kMostStops);
   return stops;
 }
 
@@ -151,9 +152,7 @@ void check_prompt(const std::vector<int32_t>& tokens, const char* name, const Re
 std::vector<Prompt> parse_texts(const Json& given, const char* name, const ServedModel& model,
                                 const RequestLimits& limits, bool special_tokens, size_t most) {
   std::vector<Prompt> prompts;
-  const auto add_text = [&](const std::string& text) {
-    prompts.push_back({text, model.encode(text, special_tokens)});
-  };
+  const auto add_text = [&](const std::string& text) { prompts.push_back({text, model.encode(text, special_tokens)}); };
   const auto add_tokens = [&](const Json& list) {
     Prompt prompt{"", token_ids(list, name, limits.vocabulary)};
     prompt.text = model.tokenizer.decode(prompt.tokens);
@@ -169,7 +168,8 @@ std::vector<Prompt> parse_texts(const Json& given, const char* name, const Serve
     add_tokens(given);
     return prompts;
   }
-  if (given.size() > most) throw invalid_request("{}: {} texts, at most {} are taken at once", name, given.size(), most);
+  if (given.size() > most)
+    throw invalid_request("{}: {} texts, at most {} are taken at once", name, given.size(), most);
   for (const Json& each : given) {
     if (each.is_string()) {
       add_text(each.get<std::string>());
@@ -225,7 +225,8 @@ CompletionRequest parse_completion(const std::string& body, const ServedModel& m
   if (int64_t(request.prompts.size()) * generation.n > limits.texts)
     throw invalid_request("n: {} answers, at most {} are given at once", request.prompts.size() * size_t(generation.n),
                           limits.texts);
-  for (const Prompt& prompt : request.prompts) check_prompt(prompt.tokens, "prompt", limits, *generation.max_tokens > 0);
+  for (const Prompt& prompt : request.prompts)
+    check_prompt(prompt.tokens, "prompt", limits, *generation.max_tokens > 0);
   return request;
 }
 
@@ -247,7 +248,8 @@ ChatRequest parse_chat(const std::string& body, const ServedModel& model, const 
   Conversation conversation = parse_conversation(fields);
   request.tools = std::move(conversation.tools);
   if (conversation.call_schema != nullptr) {
-    if (generation.schema != nullptr) throw invalid_request("response_format does not go with a tool_choice that calls");
+    if (generation.schema != nullptr)
+      throw invalid_request("response_format does not go with a tool_choice that calls");
     generation.schema = conversation.call_schema;
     request.tool_forced = true;
   }

@@ -38,8 +38,8 @@ struct AnswerHead {
 AnswerHead new_answer(bool chat, bool logprobs);
 
 // text_completion, chat.completion.
-nlohmann::ordered_json whole_answer(const AnswerHead& head, const ServedModel& model, const std::vector<Choice>& choices,
-                                    const Usage& usage);
+nlohmann::ordered_json whole_answer(const AnswerHead& head, const ServedModel& model,
+                                    const std::vector<Choice>& choices, const Usage& usage);
 // text_completion, chat.completion.chunk; with `usage` alone, where there is one, and no choices.
 nlohmann::ordered_json answer_part(const AnswerHead& head, const ServedModel& model, const std::vector<Choice>& choices,
                                    const Usage* usage = nullptr);

@@ -10,7 +10,7 @@
 namespace surtsey::experiments::serve {
 namespace {
 
-constexpr size_t kTextBefore = 4;  // tokens of a prompt that say how the answer's first one is written
+constexpr size_t kTextBefore = 4;       // tokens of a prompt that say how the answer's first one is written
 constexpr float kLeastLogprob = -9999;  // JSON has no infinity
 
 float bounded(float logprob) { return std::max(logprob, kLeastLogprob); }
@@ -122,7 +122,8 @@ std::shared_ptr<Ticket> Scheduler::submit(std::vector<TextRequest> texts, Clock:
     }
     if (request.schema != nullptr) {
       const auto& eos = how.tokens.eos;
-      text->mask = std::make_unique<TokenMask>(model_.trie(), request.schema, std::vector<int32_t>(eos.begin(), eos.end()));
+      text->mask =
+          std::make_unique<TokenMask>(model_.trie(), request.schema, std::vector<int32_t>(eos.begin(), eos.end()));
       text->sampler->set_mask([mask = text->mask.get()](std::vector<bool>& allowed) { mask->apply(allowed); });
     }
     const size_t before = request.continues ? std::min(kTextBefore, request.prompt.size()) : 0;
@@ -139,8 +140,8 @@ std::shared_ptr<Ticket> Scheduler::submit(std::vector<TextRequest> texts, Clock:
     if (stopping_) throw unavailable("the server is stopping");
     if (!ready_) throw unavailable("the device was lost and is being opened again", 5);
     if (waiting_.size() + fresh.size() > size_t(options_.queue))
-      throw unavailable(fmt::format("{} answers are waiting already, there is room for {}", waiting_.size(),
-                                    options_.queue));
+      throw unavailable(
+          fmt::format("{} answers are waiting already, there is room for {}", waiting_.size(), options_.queue));
     for (TextPointer& text : fresh) waiting_.push_back(std::move(text));
     metrics_.texts_waiting = int64_t(waiting_.size());
   }
@@ -214,7 +215,8 @@ int32_t Scheduler::slot_for(const std::vector<int32_t>& prompt) const {
                                   [&](const TextPointer& text) { return text->slot == slot && !text->finished; });
     if (used) continue;
     const std::vector<int32_t>& has = generator_->text(slot);
-    const std::ptrdiff_t common = std::mismatch(has.begin(), has.end(), prompt.begin(), prompt.end()).first - has.begin();
+    const std::ptrdiff_t common =
+        std::mismatch(has.begin(), has.end(), prompt.begin(), prompt.end()).first - has.begin();
     // Of equals the one that loses least.
     if (common > most || (common == most && has.size() < shortest)) {
       best = slot;
@@ -424,8 +426,8 @@ void Scheduler::open_again() {
   generator_.reset();
   try {
     generator_ = factory_();
-    const bool same = generator_->context() == context_ && generator_->vocabulary() == vocabulary_ &&
-                      generator_->slots() == slots_;
+    const bool same =
+        generator_->context() == context_ && generator_->vocabulary() == vocabulary_ && generator_->slots() == slots_;
     check(same, "the model's sizes are others than before");
     fmt::print(stderr, "serve: the device was opened again\n");
     ready_ = true;

@@ -58,8 +58,8 @@ struct TextEvent {
     std::optional<float> logprob;  // none of a prompt's first token
     std::vector<TokenScore> top;
   };
-  size_t index = 0;  // of the text
-  std::string text;  // more of the answer
+  size_t index = 0;           // of the text
+  std::string text;           // more of the answer
   std::vector<Token> prompt;  // scored, in order
   std::vector<Token> tokens;  // generated
   Finish finish = Finish::none;

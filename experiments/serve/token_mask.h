@@ -24,8 +24,8 @@ class TokenTrie {
   friend class TokenMask;
   struct Node {
     uint8_t byte = 0;
-    uint16_t depth = 0;   // of its byte, from 0
-    int32_t after = 0;    // the first node that is not below this one
+    uint16_t depth = 0;           // of its byte, from 0
+    int32_t after = 0;            // the first node that is not below this one
     int32_t first = 0, last = 0;  // of tokens_, those that end here
   };
   std::vector<std::string> bytes_;
@@ -38,8 +38,7 @@ class TokenTrie {
 class TokenMask {
  public:
   // `ends`: tokens that end a text; they are allowed where a whole value was read.
-  TokenMask(std::shared_ptr<const TokenTrie> trie, std::shared_ptr<const JsonSchema> schema,
-            std::vector<int32_t> ends);
+  TokenMask(std::shared_ptr<const TokenTrie> trie, std::shared_ptr<const JsonSchema> schema, std::vector<int32_t> ends);
 
   // Makes false what may not come next; `allowed` has an entry a logit, which may be more than there are tokens.
   void apply(std::vector<bool>& allowed);

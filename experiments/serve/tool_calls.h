@@ -33,7 +33,7 @@ class ToolStream {
  private:
   std::vector<std::string> tools_;
   std::string held_;
-  bool shown_ = false;   // something that is no blank
+  bool shown_ = false;    // something that is no blank
   bool holding_ = false;  // a call began
 };
 

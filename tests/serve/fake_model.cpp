@@ -63,7 +63,8 @@ class FakeGenerator : public Generator {
       if (std::find(slots.begin(), slots.end(), one.slot) != slots.end()) throw InternalError("a slot twice");
       slots.push_back(one.slot);
       texts_.at(size_t(one.slot)).push_back(one.token);
-      if (int64_t(texts_[size_t(one.slot)].size()) > context()) throw InternalError("a text is longer than the context");
+      if (int64_t(texts_[size_t(one.slot)].size()) > context())
+        throw InternalError("a text is longer than the context");
     }
     try {
       check_finite(slots);
@@ -147,8 +148,9 @@ std::unique_ptr<ServedModel> fake_served_model() {
   auto model = std::make_unique<ServedModel>("fake", std::move(tokenizer), how);
   model->chat_source =
       "{% for m in messages %}{% if m.role == 'bad' %}{{ raise_exception('no such role') }}{% endif %}"
-      "<|{{ m.role }}|>{{ m.content }}{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% endif %}\n{% endfor %}"
-      "{% if tools %}<|tools|>{{ tools | tojson }}\n{% endif %}"
+      "<|{{ m.role }}|>{{ m.content }}{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% endif %}{{ '\\n' }}{% endfor "
+      "%}"
+      "{% if tools %}<|tools|>{{ tools | tojson }}{{ '\\n' }}{% endif %}"
       "{% if add_generation_prompt %}<|assistant|>{% endif %}";
   model->chat.emplace(model->chat_source, "chat_template");
   return model;

@@ -9,12 +9,12 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
-#include <nlohmann/json_fwd.hpp>
-#include <span>
 #include <vector>
 
 namespace surtsey::tests {
@@ -23,8 +23,8 @@ namespace surtsey::tests {
 struct FakeControl {
   int64_t slots = 4, context = 256, chunk = 8;
   std::chrono::microseconds step_time{0}, read_time{0};  // that a step, and a chunk, takes
-  std::atomic<int> lose_steps = 0;   // so many next steps find the device lost
-  std::atomic<int> fail_opens = 0;   // so many next openings fail
+  std::atomic<int> lose_steps = 0;                       // so many next steps find the device lost
+  std::atomic<int> fail_opens = 0;                       // so many next openings fail
   std::atomic<int> opened = 0;
   std::atomic<int> broken_token = -1;  // a text that has it gives no finite logits
   std::atomic<int> steps = 0, most_together = 0, chunks = 0;
@@ -72,7 +72,7 @@ class FakeServer {
     return http_ask(port_, "POST", path, body, headers);
   }
   std::vector<int32_t> encode(const std::string& text) const { return model->encode(text, true); }
-  void say(const std::string& prompt, const std::string& answer) { control->say(encode(prompt), encode(answer)); }
+  void say(const std::string& prompt, const std::string& answer) const { control->say(encode(prompt), encode(answer)); }
   void stop() { http->stop(); }
   void wait();
 

@@ -115,7 +115,8 @@ TEST_CASE("serve: completions say what the model does, for every form of a promp
   CHECK(plain["choices"][0]["index"] == 0);
   CHECK(plain["choices"][0]["logprobs"] == nullptr);
   CHECK(plain["choices"][0]["finish_reason"] == "length");
-  CHECK(plain["usage"] == Json{{"prompt_tokens", ids.size()}, {"completion_tokens", 6}, {"total_tokens", ids.size() + 6}});
+  CHECK(plain["usage"] ==
+        Json{{"prompt_tokens", ids.size()}, {"completion_tokens", 6}, {"total_tokens", ids.size() + 6}});
   CHECK(ask(ids)["choices"] == plain["choices"]);
 
   const Json several = ask(Json::array({prompt, "hello", prompt}));
@@ -123,7 +124,8 @@ TEST_CASE("serve: completions say what the model does, for every form of a promp
   CHECK(several["choices"][0]["text"] == text);
   CHECK(several["choices"][2]["text"] == text);
   CHECK(several["choices"][2]["index"] == 2);
-  CHECK(several["choices"][1]["text"] == server.model->tokenizer.decode(greedy(server, server.encode("hello"), 6), {true}));
+  CHECK(several["choices"][1]["text"] ==
+        server.model->tokenizer.decode(greedy(server, server.encode("hello"), 6), {true}));
   CHECK(ask(Json::array({ids, server.encode("hello")}))["choices"][1]["text"] == several["choices"][1]["text"]);
 }
 
@@ -154,10 +156,13 @@ TEST_CASE("serve: log-probabilities of prompt and answer, an entry a token", "[s
   for (const int most : {1, 0}) {
     CAPTURE(most);
     // As lm-evaluation-harness asks for log-likelihoods.
-    const Json answer = good(server.post(
-        "/v1/completions",
-        Json{{"prompt", Json::array({ids})}, {"echo", true}, {"logprobs", 1}, {"max_tokens", most}, {"temperature", 0}, {"seed", 1234}}
-            .dump()));
+    const Json answer = good(server.post("/v1/completions", Json{{"prompt", Json::array({ids})},
+                                                                 {"echo", true},
+                                                                 {"logprobs", 1},
+                                                                 {"max_tokens", most},
+                                                                 {"temperature", 0},
+                                                                 {"seed", 1234}}
+                                                                .dump()));
     const Json& choice = answer["choices"][0];
     CHECK(starts(choice["text"], "hello to the world"));
     const Json& scores = choice["logprobs"];
@@ -178,14 +183,17 @@ TEST_CASE("serve: log-probabilities of prompt and answer, an entry a token", "[s
     }
     CHECK(likeliest < ids.size() / 2);
     // What was generated is the likeliest, to the bit.
-    if (most == 1) CHECK(scores["top_logprobs"][ids.size()].begin()->get<double>() == scores["token_logprobs"][ids.size()].get<double>());
+    if (most == 1)
+      CHECK(scores["top_logprobs"][ids.size()].begin()->get<double>() ==
+            scores["token_logprobs"][ids.size()].get<double>());
     CHECK(scores["text_offset"][1] == server.model->token_bytes()[size_t(ids[0])].size());
   }
   // A continuation that the model would have chosen itself.
   std::vector<int32_t> whole = ids;
   for (const int32_t token : greedy(server, ids, 4)) whole.push_back(token);
-  const Json scores = good(server.post("/v1/completions", Json{{"prompt", whole}, {"echo", true}, {"logprobs", 3}, {"max_tokens", 1},
-                                                                {"temperature", 0}}.dump()))["choices"][0]["logprobs"];
+  const Json scores = good(server.post(
+      "/v1/completions", Json{{"prompt", whole}, {"echo", true}, {"logprobs", 3}, {"max_tokens", 1}, {"temperature", 0}}
+                             .dump()))["choices"][0]["logprobs"];
   for (size_t i = ids.size(); i < whole.size(); ++i) {
     double top = -1e9;
     for (const auto& [name, value] : scores["top_logprobs"][i].items()) top = std::max(top, value.get<double>());
@@ -194,7 +202,8 @@ TEST_CASE("serve: log-probabilities of prompt and answer, an entry a token", "[s
   // Streamed, the same entries.
   const HttpAnswer streamed = server.post(
       "/v1/completions",
-      Json{{"prompt", whole}, {"echo", true}, {"logprobs", 3}, {"max_tokens", 1}, {"temperature", 0}, {"stream", true}}.dump());
+      Json{{"prompt", whole}, {"echo", true}, {"logprobs", 3}, {"max_tokens", 1}, {"temperature", 0}, {"stream", true}}
+          .dump());
   Json joined = Json::array(), offsets = Json::array();
   for (const Json& part : tests::events_of(streamed.body).parts) {
     for (const Json& value : part["choices"][0]["logprobs"]["token_logprobs"]) joined.push_back(value);
@@ -203,8 +212,9 @@ TEST_CASE("serve: log-probabilities of prompt and answer, an entry a token", "[s
   CHECK(joined == scores["token_logprobs"]);
   CHECK(offsets == scores["text_offset"]);
 
-  const Json chat = good(server.post("/v1/chat/completions",
-                                     R"({"messages": [{"role": "user", "content": "hello"}], "logprobs": true, "top_logprobs": 2,
+  const Json chat =
+      good(server.post("/v1/chat/completions",
+                       R"({"messages": [{"role": "user", "content": "hello"}], "logprobs": true, "top_logprobs": 2,
                                          "max_tokens": 3, "temperature": 0, "ignore_eos": true})"));
   const Json& content = chat["choices"][0]["logprobs"]["content"];
   REQUIRE(content.size() == 3);
@@ -268,9 +278,14 @@ TEST_CASE("serve: penalties, biases and lengths reach the sampler", "[serve]") {
   const Json repeated = ask({{"logit_bias", {{"65", 30}}}, {"max_tokens", 4}});
   CHECK(repeated == Json::array({repeated[0], repeated[0], repeated[0], repeated[0]}));
   CHECK(ask({{"logit_bias", {{"65", 30}}}, {"max_tokens", 4}, {"repetition_penalty", 100}})[1] != repeated[0]);
-  CHECK(ask({{"logit_bias", {{"65", 1}, {"66", 1}}}, {"max_tokens", 3}, {"presence_penalty", 2}, {"frequency_penalty", 2}}).size() == 3);
+  CHECK(ask({{"logit_bias", {{"65", 1}, {"66", 1}}},
+             {"max_tokens", 3},
+             {"presence_penalty", 2},
+             {"frequency_penalty", 2}})
+            .size() == 3);
   // To the end of the context, where nothing else ends it.
-  const Json all = good(server.post("/v1/completions", Json{{"prompt", ids}, {"max_tokens", 100000}, {"ignore_eos", true}}.dump()));
+  const Json all =
+      good(server.post("/v1/completions", Json{{"prompt", ids}, {"max_tokens", 100000}, {"ignore_eos", true}}.dump()));
   CHECK(all["usage"]["total_tokens"] == server.scheduler->context());
   CHECK(all["choices"][0]["finish_reason"] == "length");
 }
@@ -286,9 +301,10 @@ TEST_CASE("serve: chats go through the model's template", "[serve]") {
   CHECK(whole["choices"][0]["message"] == Json{{"role", "assistant"}, {"content", "hello \u00e9\u4f60"}});
   CHECK(whole["choices"][0]["finish_reason"] == "stop");
 
-  const HttpAnswer streamed =
-      server.post("/v1/chat/completions", Json{{"messages", messages}, {"temperature", 0}, {"stream", true},
-                                               {"stream_options", {{"include_usage", true}}}}.dump());
+  const HttpAnswer streamed = server.post(
+      "/v1/chat/completions",
+      Json{{"messages", messages}, {"temperature", 0}, {"stream", true}, {"stream_options", {{"include_usage", true}}}}
+          .dump());
   CHECK(streamed.headers.at("content-type") == "text/event-stream");
   const tests::Events events = tests::events_of(streamed.body);
   REQUIRE(events.done);
@@ -313,12 +329,15 @@ TEST_CASE("serve: calls of functions are parsed out of answers", "[serve]") {
   const FakeServer server;
   const Json tools = Json::parse(R"([{"type": "function", "function": {"name": "weather", "description": "d",
       "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}])");
-  const std::string rendered = "<|user|>hello\n<|tools|>" + std::string(R"([{"type": "function", "function": {"name": "weather", )") +
-                               R"("description": "d", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, )" +
-                               "\"required\": [\"city\"]}}}]\n<|assistant|>";
+  const std::string rendered =
+      "<|user|>hello\n<|tools|>" + std::string(R"([{"type": "function", "function": {"name": "weather", )") +
+      R"("description": "d", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, )" +
+      "\"required\": [\"city\"]}}}]\n<|assistant|>";
   const std::string first = R"({"name": "weather", "arguments": {"city": "Z\u00fcrich"}})";
   const auto ask = [&](const std::string& answer, Json more, bool stream) {
-    FakeServer fresh;
+    FakeServer::Options options;
+    options.control = [](tests::FakeControl& control) { control.context = 1024; };
+    const FakeServer fresh(options);
     fresh.control->say(fresh.model->tokenizer.encode(rendered, {false}), fresh.encode(answer));
     more["messages"] = Json::parse(R"([{"role": "user", "content": "hello"}])");
     more["tools"] = tools;
@@ -330,7 +349,8 @@ TEST_CASE("serve: calls of functions are parsed out of answers", "[serve]") {
     for (const Json& part : tests::events_of(got.body).parts) {
       choice = part["choices"][0];
       const Json& delta = choice["delta"];
-      if (delta.contains("content")) message["content"] = message["content"].get<std::string>() + delta["content"].get<std::string>();
+      if (delta.contains("content"))
+        message["content"] = message["content"].get<std::string>() + delta["content"].get<std::string>();
       if (delta.contains("tool_calls")) message["tool_calls"] = delta["tool_calls"];
     }
     choice["message"] = message;
@@ -351,12 +371,13 @@ TEST_CASE("serve: calls of functions are parsed out of answers", "[serve]") {
       CHECK(Json::parse(calls[0]["function"]["arguments"].get<std::string>()) == Json{{"city", "Z\u00fcrich"}});
       if (answer.starts_with("Let")) CHECK(choice["message"]["content"] == "Let me see.");
     }
-    const Json two = ask("<tool_call>" + first + "</tool_call>\n<tool_call>" + first + "</tool_call>", Json::object(), stream);
+    const Json two =
+        ask("<tool_call>" + first + "</tool_call>\n<tool_call>" + first + "</tool_call>", Json::object(), stream);
     CHECK(two["message"]["tool_calls"].size() == 2);
     // What is no call stays as it is.
-    for (const std::string& answer :
-         {std::string("It is warm."), std::string("{\"a\": 1} and more"), std::string(R"({"name": "other", "arguments": {}})"),
-          std::string("<tool_call>{\"name\": </tool_call>"), std::string("1 < 2 <tool")}) {
+    for (const std::string& answer : {std::string("It is warm."), std::string("{\"a\": 1} and more"),
+                                      std::string(R"({"name": "other", "arguments": {}})"),
+                                      std::string("<tool_call>{\"name\": </tool_call>"), std::string("1 < 2 <tool")}) {
       CAPTURE(answer);
       const Json choice = ask(answer, Json::object(), stream);
       CHECK(choice["message"]["content"] == answer);
@@ -365,11 +386,14 @@ TEST_CASE("serve: calls of functions are parsed out of answers", "[serve]") {
     }
   }
   // Forced: whatever the model would say.
-  for (const Json& choice : {Json("required"), Json::parse(R"({"type": "function", "function": {"name": "weather"}})")}) {
-    const Json forced = ask("I would rather not.", {{"tool_choice", choice}, {"max_tokens", 200}, {"logit_bias", {{"34", 12}}}}, false);
+  for (const Json& choice :
+       {Json("required"), Json::parse(R"({"type": "function", "function": {"name": "weather"}})")}) {
+    const Json forced =
+        ask("I would rather not.", {{"tool_choice", choice}, {"max_tokens", 200}, {"logit_bias", {{"34", 12}}}}, false);
     if (forced["finish_reason"] == "length") continue;  // a long city
     CHECK(forced["finish_reason"] == "tool_calls");
-    CHECK(Json::parse(forced["message"]["tool_calls"][0]["function"]["arguments"].get<std::string>())["city"].is_string());
+    CHECK(Json::parse(forced["message"]["tool_calls"][0]["function"]["arguments"].get<std::string>())["city"]
+              .is_string());
   }
 }
 
@@ -377,7 +401,9 @@ TEST_CASE("serve: answers in JSON, of any form and of a schema", "[serve]") {
   const FakeServer server;
   int whole = 0;
   for (int seed = 0; seed < 12; ++seed) {
-    Json body = {{"messages", Json::parse(R"([{"role": "user", "content": "hello"}])")}, {"seed", seed}, {"max_tokens", 200},
+    Json body = {{"messages", Json::parse(R"([{"role": "user", "content": "hello"}])")},
+                 {"seed", seed},
+                 {"max_tokens", 200},
                  {"logit_bias", {{"34", 8}, {"125", 6}}}};
     body["response_format"] = {{"type", "json_object"}};
     const Json any = good(server.post("/v1/chat/completions", body.dump()))["choices"][0];
@@ -385,7 +411,8 @@ TEST_CASE("serve: answers in JSON, of any form and of a schema", "[serve]") {
       ++whole;
       CHECK(Json::parse(any["message"]["content"].get<std::string>()).is_object());
     }
-    body["response_format"] = Json::parse(R"({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object",
+    body["response_format"] =
+        Json::parse(R"({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object",
         "properties": {"color": {"enum": ["red", "blue"]}, "count": {"type": "integer"}}, "required": ["color", "count"]}}})");
     const Json one = good(server.post("/v1/chat/completions", body.dump()))["choices"][0];
     CAPTURE(one.dump());
@@ -396,14 +423,16 @@ TEST_CASE("serve: answers in JSON, of any form and of a schema", "[serve]") {
     CHECK(value.size() == 2);
   }
   CHECK(whole > 3);
-  CHECK(error_of(server.post("/v1/completions", R"({"prompt": "x", "response_format": {"type": "json_schema", "json_schema":
+  CHECK(error_of(
+            server.post("/v1/completions", R"({"prompt": "x", "response_format": {"type": "json_schema", "json_schema":
       {"schema": {"type": "integer", "maximum": 5}}}})")) ==
         "400 invalid_request_error: response_format.json_schema.schema: maximum is not supported");
 }
 
 TEST_CASE("serve: embeddings of models that have them", "[serve]") {
   const FakeServer none;
-  CHECK(starts(error_of(none.post("/v1/embeddings", R"({"input": "x"})")), "501 not_supported_error: fake puts out logits"));
+  CHECK(starts(error_of(none.post("/v1/embeddings", R"({"input": "x"})")),
+               "501 not_supported_error: fake puts out logits"));
   FakeServer::Options options;
   options.generates = false;
   options.model = [](ServedModel& model) {
@@ -423,12 +452,15 @@ TEST_CASE("serve: embeddings of models that have them", "[serve]") {
   const Json packed = good(server.post("/v1/embeddings", R"({"input": "xyz", "encoding_format": "base64"})"));
   CHECK(packed["data"][0]["embedding"] == "AABAQAAAAD8AAIC/");
   CHECK(starts(error_of(server.post("/v1/completions", R"({"prompt": "x"})")), "501 not_supported_error"));
-  CHECK(starts(error_of(server.post("/v1/embeddings", Json{{"input", std::string(99, 'q')}}.dump())), "400 exceed_context_size_error"));
+  CHECK(starts(error_of(server.post("/v1/embeddings", Json{{"input", std::string(99, 'q')}}.dump())),
+               "400 exceed_context_size_error"));
 }
 
 TEST_CASE("serve: what is wrong with a request is told by the field's name", "[serve]") {
   const FakeServer server;
-  const auto refused = [&](const std::string& path, const std::string& body) { return error_of(server.post(path, body)); };
+  const auto refused = [&](const std::string& path, const std::string& body) {
+    return error_of(server.post(path, body));
+  };
   const auto completion = [&](const std::string& fields) {
     return refused("/v1/completions", R"({"prompt": "the", )" + fields + "}");
   };
@@ -437,7 +469,8 @@ TEST_CASE("serve: what is wrong with a request is told by the field's name", "[s
   CHECK(refused("/v1/completions", "[]") == bad + "the body is not a JSON object");
   CHECK(refused("/v1/completions", "{}") == bad + "prompt is missing");
   CHECK(refused("/v1/completions", R"({"prompt": "a", "prompt": "b"})") == bad + "the body names \"prompt\" twice");
-  CHECK(starts(refused("/v1/completions", R"({"prompt": )" + std::string(100, '[')), bad + "the body is nested too deeply"));
+  CHECK(starts(refused("/v1/completions", R"({"prompt": )" + std::string(100, '[')),
+               bad + "the body is nested too deeply"));
   CHECK(refused("/v1/completions", R"({"prompt": ""})") == bad + "prompt has no tokens");
   CHECK(starts(refused("/v1/completions", R"({"prompt": 5})"), bad + "prompt is a text"));
   CHECK(starts(refused("/v1/completions", R"({"prompt": [1, "a"]})"), bad + "prompt has \"a\", which is no token"));
@@ -462,8 +495,11 @@ TEST_CASE("serve: what is wrong with a request is told by the field's name", "[s
   CHECK(starts(completion(R"("response_format": "json")"), bad + "response_format is an object"));
   CHECK(starts(completion(R"("response_format": {"type": "xml"})"), bad + "response_format.type"));
   CHECK(starts(completion(R"("seed": "x")"), bad + "seed"));
-  CHECK(good(server.post("/v1/completions", R"({"prompt": "the", "max_tokens": 1, "unknown": {"x": []}, "stop": null})"))["choices"].size() == 1);
-  const Json longer = body_of(server.post("/v1/completions", Json{{"prompt", std::vector<int>(300, 65)}}.dump()))["error"];
+  CHECK(good(server.post("/v1/completions",
+                         R"({"prompt": "the", "max_tokens": 1, "unknown": {"x": []}, "stop": null})"))["choices"]
+            .size() == 1);
+  const Json longer =
+      body_of(server.post("/v1/completions", Json{{"prompt", std::vector<int>(300, 65)}}.dump()))["error"];
   CHECK(longer["type"] == "exceed_context_size_error");
   CHECK(longer["code"] == 400);
   CHECK(longer["n_prompt_tokens"] == 300);
@@ -479,7 +515,8 @@ TEST_CASE("serve: what is wrong with a request is told by the field's name", "[s
                bad + "messages[0].content: parts of type 'image_url'"));
   CHECK(starts(chat(R"({"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function"}]})"),
                bad + "tools[0].function is missing"));
-  CHECK(starts(chat(R"({"messages": [{"role": "user", "content": "x"}], "tool_choice": "required"})"), bad + "tool_choice"));
+  CHECK(starts(chat(R"({"messages": [{"role": "user", "content": "x"}], "tool_choice": "required"})"),
+               bad + "tool_choice"));
   CHECK(starts(chat(R"({"messages": [{"role": "user", "content": "x"}], "top_logprobs": 2})"), bad + "top_logprobs"));
   CHECK(starts(refused("/tokenize", "{}"), bad + "prompt is missing"));
   CHECK(starts(refused("/tokenize", "{\"prompt\": \"\xFF\"}"), bad));

@@ -45,7 +45,8 @@ TEST_CASE("serve: eight requests at once are answered as each is alone, and toge
   };
   FakeServer server(options);
   std::vector<Json> bodies;
-  for (int i = 0; i < 8; ++i) bodies.push_back(completion(std::string(size_t(1 + 9 * i), char('a' + i)) + " the cat", i, 20 + 3 * i));
+  for (int i = 0; i < 8; ++i)
+    bodies.push_back(completion(std::string(size_t(1 + 9 * i), char('a' + i)) + " the cat", i, 20 + 3 * i));
   std::vector<std::string> alone;
   for (const Json& body : bodies) alone.push_back(text_of(server.post("/v1/completions", body.dump())));
   CHECK(server.control->most_together == 1);
@@ -83,7 +84,8 @@ TEST_CASE("serve: a long prompt is read between the tokens of others", "[serve]"
   };
   FakeServer server(options);
   // A text that is under way while 250 chunks of another's prompt are read.
-  auto writing = std::async(std::launch::async, [&] { return server.post("/v1/completions", completion("the", 1, 400).dump()); });
+  auto writing =
+      std::async(std::launch::async, [&] { return server.post("/v1/completions", completion("the", 1, 400).dump()); });
   REQUIRE(eventually([&] { return server.control->steps > 20; }));
   auto reading = std::async(std::launch::async, [&] {
     Json body = completion("", 1, 1);
@@ -128,7 +130,8 @@ TEST_CASE("serve: a client that goes away stops its text alone", "[serve]") {
     leaving.send(tests::http_request("POST", "/v1/completions", body.dump()));
     if (stream) REQUIRE(leaving.receive());
     REQUIRE(eventually([&] { return server.metrics.texts_running == 1; }));
-    auto other = std::async(std::launch::async, [&] { return server.post("/v1/completions", completion("the", 1, 200).dump()); });
+    auto other = std::async(std::launch::async,
+                            [&] { return server.post("/v1/completions", completion("the", 1, 200).dump()); });
     REQUIRE(eventually([&] { return server.metrics.texts_running == 2; }));
     leaving.close();
     CHECK(eventually([&] { return server.metrics.texts_cancelled == cancelled + 1; }));
@@ -147,7 +150,8 @@ TEST_CASE("serve: a full queue is answered 503, and later there is room again", 
   FakeServer server(options);
   std::vector<std::future<HttpAnswer>> answers;
   for (int i = 0; i < 12; ++i)
-    answers.push_back(std::async(std::launch::async, [&] { return server.post("/v1/completions", completion("the", 1, 50).dump()); }));
+    answers.push_back(std::async(std::launch::async,
+                                 [&] { return server.post("/v1/completions", completion("the", 1, 50).dump()); }));
   int good = 0, full = 0;
   for (auto& each : answers) {
     const HttpAnswer answer = each.get();
@@ -194,7 +198,8 @@ TEST_CASE("serve: logits that are not finite end one text", "[serve]") {
   FakeServer server(options);
   const std::string expected = text_of(server.post("/v1/completions", completion("the", 1, 100).dump()));
   server.control->broken_token = 300;
-  auto other = std::async(std::launch::async, [&] { return server.post("/v1/completions", completion("the", 1, 100).dump()); });
+  auto other =
+      std::async(std::launch::async, [&] { return server.post("/v1/completions", completion("the", 1, 100).dump()); });
   Json body = completion("cat", 1, 50);
   body["logit_bias"] = {{"300", 100}};
   const HttpAnswer broken = server.post("/v1/completions", body.dump());

@@ -18,7 +18,7 @@
 namespace surtsey::tests {
 
 struct HttpAnswer {
-  int status = 0;  // 0: none came
+  int status = 0;                              // 0: none came
   std::map<std::string, std::string> headers;  // names in small letters
   std::string body;
   bool whole = false;  // to its announced end
