@@ -29,6 +29,11 @@ Session::~Session() = default;
 
 SessionProgram Session::add_program(const std::string& name, const graph::Program& program,
                                     graph::CompileOptions options) {
+  return add_program(name, program, std::move(options), Members{});
+}
+
+SessionProgram Session::add_program(const std::string& name, const graph::Program& program,
+                                    graph::CompileOptions options, Members members) {
   impl_->check_allocated(false);
   ProgramStatistics statistics;
   Stopwatch watch;
@@ -37,7 +42,7 @@ SessionProgram Session::add_program(const std::string& name, const graph::Progra
   statistics.compile_ms = watch.lap_ms();
   std::vector<shaders::Shader> shaders = shaders::emit(plan, impl_->target);
   statistics.emit_ms = watch.lap_ms();
-  return SessionProgram(impl_->add(name, std::move(plan), std::move(shaders), statistics));
+  return SessionProgram(impl_->add(name, std::move(plan), std::move(shaders), statistics, std::move(members)));
 }
 
 SessionProgram Session::add_plan(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders) {
@@ -72,14 +77,7 @@ void Session::allocate() {
   if (s.options.poison) s.set_sentinels();
   for (auto& [name, tensor] : s.states)
     tensor.place = (tensor.shared ? s.shared : s.persistent).place(tensor.reservation);
-  for (auto& [name, loaded] : s.programs) {
-    LoadedProgram& program = *loaded;
-    program.executable = std::make_unique<Executable>(
-        s.context, s.target, program.plan, program.shaders, program.pipelines,
-        [&](uint32_t buffer) { return s.place(program, buffer); },
-        ExecutableOptions{.segment_dispatches = s.options.segment_dispatches,
-                          .budget_ns = s.options.submission_budget_ns.value_or(kSubmissionBudgetNs)});
-  }
+  for (auto& [name, loaded] : s.programs) loaded->executable = s.record(*loaded, 0);
 }
 
 std::vector<std::string> Session::overruns() {

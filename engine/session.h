@@ -26,6 +26,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -60,6 +61,14 @@ struct ProgramStatistics {
   shaders::SpirvStatistics spirv;
 };
 
+// Of a program that runs for some of the members (models, texts, ..) that its session has side by side: which of its
+// state tensors members own, by name, or by what names begin with and a '*'.
+struct Members {
+  std::set<std::string> state;
+  int64_t all = 1;   // of the session: its tensors have them as a leading axis
+  int64_t some = 1;  // of the program: its tensors have so many of them, and no such axis where it is one
+};
+
 struct LoadedProgram;
 
 // A program of a session: a small value to be passed around, good as long as the session is. A default one is none, and
@@ -74,6 +83,11 @@ class SessionProgram {
   // Hands over `steps` replays and returns at once (but for the first steps on a GPU, which are timed). Tickets of a
   // session complete in order.
   uint64_t submit(uint32_t steps = 1) const;
+  // The same over the members `first` and after it, of a program that was added with Members; the others are left as
+  // they are. The first time, it is recorded for them. (run() and submit() take the first members.) UserError: there
+  // are no such members.
+  void run_at(int64_t first, uint32_t steps = 1) const;
+  uint64_t submit_at(int64_t first, uint32_t steps = 1) const;
 
   // Outputs keep their value until the next run of their program. UserError when the name is not known, or the output
   // is not of floats, or of words.
@@ -121,6 +135,10 @@ class Session {
   // `options.name` is the program's.
   SessionProgram add_program(const std::string& name, const graph::Program& program,
                              graph::CompileOptions options = {});
+  // One that runs for some members of the session's state, see SessionProgram::run_at(). UserError when a member of one
+  // of these tensors has no multiple of 16 bytes.
+  SessionProgram add_program(const std::string& name, const graph::Program& program, graph::CompileOptions options,
+                             Members members);
   // The same for a plan that is made by hand or was altered; one shader per kernel.
   SessionProgram add_plan(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders);
   // UserError, with the names that there are, when none is called so.

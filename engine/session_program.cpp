@@ -15,19 +15,23 @@ LoadedProgram& SessionProgram::allocated() const {
 
 const std::string& SessionProgram::name() const { return loaded().plan.name; }
 
-void SessionProgram::run(uint32_t steps) const {
-  const uint64_t ticket = submit(steps);
+void SessionProgram::run(uint32_t steps) const { run_at(0, steps); }
+uint64_t SessionProgram::submit(uint32_t steps) const { return submit_at(0, steps); }
+
+void SessionProgram::run_at(int64_t first, uint32_t steps) const {
+  const uint64_t ticket = submit_at(first, steps);
   loaded_->session->context.wait(ticket);
 }
 
-uint64_t SessionProgram::submit(uint32_t steps) const {
+uint64_t SessionProgram::submit_at(int64_t first, uint32_t steps) const {
   LoadedProgram& program = allocated();
   Session::Impl& session = *program.session;
-  if (!session.options.poison) return program.executable->submit(steps);
+  Executable& executable = session.executable(program, first);
+  if (!session.options.poison) return executable.submit(steps);
   uint64_t ticket = session.context.submitted();
   for (uint32_t step = 0; step < steps; ++step) {
     session.poison();
-    ticket = program.executable->submit(1);
+    ticket = executable.submit(1);
   }
   return ticket;
 }

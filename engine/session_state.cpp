@@ -25,6 +25,32 @@ uint64_t placement_alignment(const Context& context, const graph::Target& target
   return std::max<uint64_t>({256, target.storage_offset_alignment, atom});
 }
 
+bool owned_by_members(const std::set<std::string>& patterns, const std::string& name) {
+  return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
+    if (!pattern.ends_with('*')) return pattern == name;
+    return name.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1));
+  });
+}
+
+// The session's tensor of all members, of which a program has some. Kernels load and store 16 bytes at most at once, and
+// rely on where a tensor begins.
+graph::Type of_all_members(const graph::Buffer& buffer, const Members& members, const std::string& program) {
+  constexpr uint64_t kAligned = 16;
+  graph::Type type = buffer.type;
+  if (members.some > 1) {
+    check(!type.shape.empty() && type.shape[0] == members.some,
+          "state tensor '{}' of program '{}' is {} and has no axis of {} members", buffer.name, program,
+          graph::to_string(type), members.some);
+    type.shape[0] = members.all;
+  } else {
+    type.shape.insert(type.shape.begin(), members.all);
+  }
+  check(type_bytes(type) / uint64_t(members.all) % kAligned == 0,
+        "a member's part of state tensor '{}' {} has no multiple of {} bytes", buffer.name, graph::to_string(type),
+        kAligned);
+  return type;
+}
+
 // Once a process: whoever asks for matrices that were judged slow (a checkpoint, `--variant`) gets them.
 void say_if_slow(const graph::Target& target) {
   if (target.matmul != graph::MatmulVariant::cooperative || target.cooperative_off.empty()) return;
@@ -99,21 +125,31 @@ void Session::Impl::check_allocated(bool expected) const {
           "and allocate()");
 }
 
-void Session::Impl::merge_states(const std::string& name, const graph::Plan& plan) {
-  for (const graph::Buffer& buffer : plan.buffers) {
+void Session::Impl::merge_states(const std::string& name, LoadedProgram& loaded) {
+  const Members& members = loaded.members;
+  for (uint32_t i = 0; i < loaded.plan.buffers.size(); ++i) {
+    const graph::Buffer& buffer = loaded.plan.buffers[i];
     if (buffer.kind != graph::BufferKind::state) continue;
+    graph::Type type = buffer.type;
+    const bool own = members.all > 1 && owned_by_members(members.state, buffer.name);
+    if (own) {
+      type = of_all_members(buffer, members, name);
+      loaded.member_bytes[i] = type_bytes(type) / uint64_t(members.all);
+    }
     auto [found, added] = states.try_emplace(buffer.name);
     StateTensor& tensor = found->second;
-    if (added) tensor.type = buffer.type;
-    check(tensor.type == buffer.type, "state tensor '{}' is {} in program '{}' and {} in an earlier one", buffer.name,
-          graph::to_string(buffer.type), name, graph::to_string(tensor.type));
-    tensor.bytes = std::max({tensor.bytes, buffer.bytes, type_bytes(buffer.type)});
+    if (added) tensor.type = type;
+    check(tensor.type == type, "state tensor '{}' is {} in program '{}' and {} in an earlier one", buffer.name,
+          graph::to_string(type), name, graph::to_string(tensor.type));
+    tensor.bytes = std::max({tensor.bytes, own ? 0 : buffer.bytes, type_bytes(type)});
   }
 }
 
 LoadedProgram& Session::Impl::add(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders,
-                                  ProgramStatistics statistics) {
+                                  ProgramStatistics statistics, Members members) {
   check_allocated(false);
+  check(members.some >= 1 && members.some <= members.all, "program '{}' is of {} members of {}", name, members.some,
+        members.all);
   check(!programs.contains(name), "there is a program '{}' already", name);
   plan.name = name;
   auto loaded = std::make_unique<LoadedProgram>();
@@ -141,8 +177,9 @@ LoadedProgram& Session::Impl::add(const std::string& name, graph::Plan plan, std
                name, plan.kernels.size(), plan.dispatches.size(), mib(plan.transient_bytes),
                statistics.compile_ms + statistics.emit_ms, statistics.spirv.milliseconds, statistics.spirv.from_cache,
                shaders.size(), statistics.pipeline_ms);
-  merge_states(name, plan);
   loaded->plan = std::move(plan);
+  loaded->members = std::move(members);
+  merge_states(name, *loaded);
   loaded->shaders = std::move(shaders);
   loaded->statistics = statistics;
   return *programs.emplace(name, std::move(loaded)).first->second;
@@ -210,17 +247,43 @@ Place Session::Impl::transient_place(const graph::Buffer& buffer) const {
   return piece;
 }
 
-Place Session::Impl::place(const LoadedProgram& loaded, uint32_t index) {
+Place Session::Impl::place(const LoadedProgram& loaded, uint32_t index, int64_t first_member) {
   const graph::Buffer& buffer = loaded.plan.buffers.at(index);
   switch (buffer.kind) {
-    case graph::BufferKind::state:
-      return states.at(buffer.name).place;
+    case graph::BufferKind::state: {
+      Place all = states.at(buffer.name).place;
+      const auto member = loaded.member_bytes.find(index);
+      if (member != loaded.member_bytes.end()) {
+        all.offset += uint64_t(first_member) * member->second;
+        all.bytes = uint64_t(loaded.members.some) * member->second;
+      }
+      return all;
+    }
     case graph::BufferKind::output:
       return persistent.place(loaded.output_reservations.at(index));
     case graph::BufferKind::transient:
       break;
   }
   return transient_place(buffer);
+}
+
+std::unique_ptr<Executable> Session::Impl::record(const LoadedProgram& program, int64_t first_member) {
+  return std::make_unique<Executable>(
+      context, target, program.plan, program.shaders, program.pipelines,
+      [&](uint32_t buffer) { return place(program, buffer, first_member); },
+      ExecutableOptions{.segment_dispatches = options.segment_dispatches,
+                        .budget_ns = options.submission_budget_ns.value_or(kSubmissionBudgetNs)});
+}
+
+Executable& Session::Impl::executable(LoadedProgram& program, int64_t first_member) {
+  if (first_member == 0) return *program.executable;
+  const Members& members = program.members;
+  check(first_member > 0 && first_member + members.some <= members.all,
+        "program '{}' runs for {} of {} members, not for those from {} on", program.plan.name, members.some,
+        members.all, first_member);
+  std::unique_ptr<Executable>& found = program.of_others[first_member];
+  if (!found) found = record(program, first_member);
+  return *found;
 }
 
 void Session::Impl::drain() { context.wait(context.submitted()); }

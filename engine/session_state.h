@@ -10,7 +10,7 @@
 namespace surtsey::engine {
 
 struct StateTensor {
-  graph::Type type;
+  graph::Type type;  // of all members
   uint64_t bytes = 0;
   bool shared = false;
   size_t reservation = 0;
@@ -25,7 +25,10 @@ struct LoadedProgram {
   std::vector<KernelBuild> builds;  // one per kernel
   ProgramStatistics statistics;
   std::map<uint32_t, size_t> output_reservations;  // by buffer of the plan
-  std::unique_ptr<Executable> executable;
+  Members members;
+  std::map<uint32_t, uint64_t> member_bytes;                   // by buffer of the plan: state that members own
+  std::unique_ptr<Executable> executable;                      // of the first members
+  std::map<int64_t, std::unique_ptr<Executable>> of_others;  // by the first of them, where they were run
 };
 
 // UserError when a tensor of this name and type is not of f32, or not of integers.
@@ -47,13 +50,15 @@ struct Session::Impl {
   StateTensor& state(const std::string& name);
   void check_allocated(bool expected) const;
   LoadedProgram& add(const std::string& name, graph::Plan plan, std::vector<shaders::Shader> shaders,
-                     ProgramStatistics statistics);
-  void merge_states(const std::string& name, const graph::Plan& plan);
+                     ProgramStatistics statistics, Members members = {});
+  void merge_states(const std::string& name, LoadedProgram& loaded);
+  std::unique_ptr<Executable> record(const LoadedProgram& program, int64_t first_member);
+  Executable& executable(LoadedProgram& program, int64_t first_member);
   void reserve();
   MemoryBudget budget() const;
   void refuse_or_print(const MemoryBudget& budget) const;
   Place transient_place(const graph::Buffer& buffer) const;
-  Place place(const LoadedProgram& program, uint32_t buffer);
+  Place place(const LoadedProgram& program, uint32_t buffer, int64_t first_member);
   void drain();
   void poison();
   size_t reserve_apart(Arena& arena, uint64_t bytes, const std::string& what);

@@ -359,7 +359,10 @@ class CommandLine {
     auto options = keep<commands::GenerateOptions>();
     CLI::App* command = app_.add_subcommand("generate", "a model that others trained goes on with a text");
     command->add_option("MODEL", options->model, "Hugging Face folder or GGUF file")->required();
-    command->add_option("--prompt", options->prompt, "what the text begins with")->required();
+    command->add_option("--prompt", options->prompt, "what the text begins with");
+    command->add_flag("--chat", options->chat, "a conversation, a line of stdin at a time, until its end or /exit");
+    command->add_option("--system", options->system, "what the conversation begins with");
+    command->add_option("--template", options->chat_template, "a chat template of its own, a file");
     command->add_option("--context", options->context, "tokens, the prompt included")->check(at_most(kMostExtent));
     command->add_option("--weights", options->weights, "f32, f16, bf16, int8 or int4")->capture_default_str();
     command->add_option("--seed", options->seed, "of what is drawn")->capture_default_str();

@@ -26,14 +26,17 @@ void devices(const DevicesOptions& options);
 void ops(const std::string& format);
 
 // A model that others trained goes on with a text, as its generation_config.json says or `keys` by the same names
-// (--max_new_tokens=64 --do_sample=true --temperature=.8 --top_p=.95). The text goes to stdout as it comes; speed to
-// stderr.
+// (--max_new_tokens=64 --do_sample=true --temperature=.8 --top_p=.95 --num_beams=4). The text goes to stdout as it comes;
+// speed to stderr. Or it answers, line by line of stdin, by its chat template.
 struct GenerateOptions {
   std::string model;  // a folder of Hugging Face's form, or a GGUF file
-  std::string prompt;
-  int64_t context = 0;          // tokens, the prompt included; 0: what the model was made for, at most 2048
+  std::optional<std::string> prompt;
+  bool chat = false;
+  std::string system;           // with chat: what the conversation begins with
+  std::string chat_template;    // with chat: a file, instead of the model's own
+  int64_t context = 0;          // tokens, the prompt included; 0: what is needed, at most what the model was made for
   std::string weights = "f32";  // f32, f16, bf16, int8, int4
-  uint32_t seed = 0;
+  uint64_t seed = 0;
   std::string format = "text";  // json: ids and text, at the end
   std::string device;
   std::vector<std::string> keys;

@@ -6,13 +6,15 @@
 #include "experiments/base/exit_status.h"
 #include "experiments/base/join.h"
 #include "experiments/base/json_text.h"
+#include "experiments/commands/chat.h"
 #include "experiments/commands/commands.h"
+#include "experiments/commands/shown_text.h"
+#include "experiments/models/hub/import.h"
 #include "experiments/text/tokenizer_gguf.h"
 #include "experiments/text/tokenizer_json.h"
 
 #include <algorithm>
 #include <chrono>
-#include <utility>
 
 namespace surtsey::experiments::commands {
 namespace {
@@ -58,13 +60,20 @@ const std::vector<std::string> kKeys = {"max_new_tokens",
                                         "stop_strings",
                                         "num_return_sequences",
                                         "eos_token_id",
-                                        "decoder_start_token_id"};
-constexpr int64_t kUsualTokens = 128;  // where neither the model nor the user says how many
+                                        "decoder_start_token_id",
+                                        "forced_bos_token_id",
+                                        "forced_eos_token_id",
+                                        "suppress_tokens",
+                                        "begin_suppress_tokens",
+                                        "bad_words_ids"};
+constexpr int64_t kUsualTokens = 128;   // where neither the model nor the user says how many
+constexpr int64_t kMostTokens = 1 << 24;
+constexpr int64_t kLeastContext = 256;  // contexts are powers of two from here on: kernels are compiled for few of them
 
 // The model's own generation_config.json, and over it --key=value by the same names.
-hub::GenerationConfig generation_of(const hub::Source& source, const std::vector<std::string>& keys) {
+hub::GenerationConfig generation_of(const hub::Source& source, const GenerateOptions& options) {
   json merged = hub::generation_json(source.generation());
-  for (const std::string& key : keys) {
+  for (const std::string& key : options.keys) {
     const size_t equals = key.find('=');
     if (!key.starts_with("--") || equals == std::string::npos) {
       throw CommandLineError(fmt::format("'{}': keys of generation are given as --key=value", key));
@@ -76,43 +85,66 @@ hub::GenerationConfig generation_of(const hub::Source& source, const std::vector
     json parsed = json::parse(value, nullptr, false);
     merged[name] = parsed.is_discarded() ? json(value) : std::move(parsed);
   }
-  if (!merged.contains("max_new_tokens") && !merged.contains("max_length")) merged["max_new_tokens"] = kUsualTokens;
+  // An answer is as long as it is.
+  const int64_t usual = options.chat ? kMostTokens : kUsualTokens;
+  if (!merged.contains("max_new_tokens") && !merged.contains("max_length")) merged["max_new_tokens"] = usual;
   return hub::parse_generation(merged, "generation", source.config().tokens);
 }
 
-// Text on its way to a reader, who is to see nothing of a stop string.
-class Stops {
- public:
-  explicit Stops(const std::vector<std::string>& stops) : stops_(stops) {
-    for (const std::string& stop : stops) longest_ = std::max(longest_, stop.size());
-  }
-
-  // What of the text can be shown now that `piece` came.
-  std::string push(const std::string& piece) {
-    held_ += piece;
-    for (const std::string& stop : stops_) {
-      const size_t at = stop.empty() ? std::string::npos : held_.find(stop);
-      if (at == std::string::npos) continue;
-      stopped_ = true;
-      return std::exchange(held_, "").substr(0, at);
-    }
-    const size_t keep = longest_ > 0 ? std::min(held_.size(), longest_ - 1) : 0;
-    std::string shown = held_.substr(0, held_.size() - keep);
-    held_.erase(0, shown.size());
-    return shown;
-  }
-  std::string finish() { return std::exchange(held_, ""); }
-  bool stopped() const { return stopped_; }
-
- private:
-  const std::vector<std::string>& stops_;
-  size_t longest_ = 0;
-  std::string held_;
-  bool stopped_ = false;
-};
+// As long as what is asked for, and not longer: attention looks at all of it.
+int64_t context_for(const hub::Source& source, const hub::GenerationConfig& how, int64_t prompt) {
+  const ModelConfig model = hub::model_config(source);
+  const int64_t given = model.architecture == Architecture::encoder_decoder ? 1 : prompt;
+  const int64_t length = how.max_new_tokens ? given + *how.max_new_tokens : how.max_length;
+  int64_t context = kLeastContext;
+  while (context < length && context < model.block_size) context *= 2;
+  return std::min(context, model.block_size);
+}
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// The texts of one prompt: the only one as it comes, several one after the other.
+void continue_prompt(const GenerateOptions& options, TextModel& model, const text::Tokenizer& tokenizer,
+                     const hub::GenerationConfig& how, const std::vector<int32_t>& prompt, double opened) {
+  const auto texts = size_t(how.num_return_sequences);
+  const bool stream = texts == 1 && options.format == "text";
+  std::vector<ShownText> shown;
+  for (size_t i = 0; i < texts; ++i) shown.emplace_back(tokenizer, how.stop_strings);
+  const auto show = [&](const std::string& piece) {
+    if (!stream) return;
+    fmt::print("{}", piece);
+    std::fflush(stdout);
+  };
+  double first = 0;
+  size_t count = 0;
+  const auto started = std::chrono::steady_clock::now();
+  const auto results = model.generate(prompt, how, options.seed, [&](int64_t text, int32_t token) {
+    if (count++ == 0) first = seconds_since(started);
+    show(shown[size_t(text)].push(token));
+    return !shown[size_t(text)].stopped();
+  });
+  for (ShownText& text : shown) show(text.finish());
+  const double all = seconds_since(started);
+  if (options.format == "json") {
+    json sequences = json::array();
+    for (size_t i = 0; i < texts; ++i) sequences.push_back({{"ids", results[i]}, {"text", shown[i].text()}});
+    json record = {{"prompt_ids", prompt}, {"ids", results[0]}, {"text", shown[0].text()}};
+    if (texts > 1) record["sequences"] = std::move(sequences);
+    print_line(json_text(record));
+  } else if (stream) {
+    print_line("");
+  } else {
+    for (size_t i = 0; i < texts; ++i) print_line(fmt::format("{}[{}] {}", i == 0 ? "" : "\n", i, shown[i].text()));
+  }
+  // Beams are told at the end, all at once.
+  const bool beams = how.num_beams > 1;
+  const size_t timed = beams ? count : count > 0 ? count - 1 : 0;
+  const double taken = beams ? all : all - first;
+  fmt::print(stderr, "generate: opened in {:.2f} s; {} tokens of prompt, {}; {} tokens{}, {:.1f} a second\n", opened,
+             prompt.size(), beams ? fmt::format("{} beams", how.num_beams) : fmt::format("the first token after {:.2f} s", first),
+             timed, beams ? "" : " more", timed > 0 && taken > 0 ? double(timed) / taken : 0);
 }
 
 }  // namespace
@@ -121,50 +153,30 @@ void generate(const GenerateOptions& options) {
   if (options.format != "text" && options.format != "json") {
     throw CommandLineError(fmt::format("-o is text or json, not '{}'", options.format));
   }
+  if (options.chat == options.prompt.has_value()) throw CommandLineError("generate takes either --prompt or --chat");
+  if (!options.chat && (!options.system.empty() || !options.chat_template.empty())) {
+    throw CommandLineError("--system and --template are of a conversation: they go with --chat");
+  }
+  if (options.chat && options.format != "text") throw CommandLineError("--chat writes text");
   const auto began = std::chrono::steady_clock::now();
   const std::unique_ptr<hub::Source> source = hub::open_model(options.model);
-  const hub::GenerationConfig how = generation_of(*source, options.keys);
-  const std::vector<std::string> missing = TextModel::unsupported(how);
-  check(missing.empty(), "{}: not supported yet: {}; give them their default to do without", options.model,
-        join(missing, ", "));
+  const hub::GenerationConfig how = generation_of(*source, options);
   const text::Tokenizer tokenizer = tokenizer_of(*source);
-  const std::vector<int32_t> prompt = tokenizer.encode(options.prompt, {.special_tokens = true});
-
-  engine::Device device = engine::Device::open({.select = options.device});
-  TextModel model(device, *source,
-                  {.context = options.context, .weights = options.weights, .filter = TextModel::filter(how)});
-  const double opened = seconds_since(began);
-  text::DecodeStream stream(tokenizer, {.skip_special_tokens = true});
-  Stops stops(how.stop_strings);
-  std::string text;
-  double first = 0;
-  size_t count = 0;
-  const auto show = [&](const std::string& piece) {
-    text += piece;
-    if (options.format == "text") {
-      fmt::print("{}", piece);
-      std::fflush(stdout);
-    }
-  };
-  const auto started = std::chrono::steady_clock::now();
-  const std::vector<int32_t> fresh = model.generate(prompt, how, options.seed, [&](int32_t token) {
-    if (count++ == 0) first = seconds_since(started);
-    show(stops.push(stream.push(token)));
-    return !stops.stopped();
-  });
-  if (!stops.stopped()) show(stops.push(stream.finish()) + stops.finish());
-  const double rest = seconds_since(started) - first;
-  if (options.format == "json") {
-    print_line(json_text(json{{"prompt_ids", prompt}, {"ids", fresh}, {"text", text}}));
-  } else {
-    print_line("");
+  SlotOptions slots{.slots = TextModel::slots_for(how), .context = options.context, .weights = options.weights};
+  if (options.chat) {
+    Chat chat(*source, tokenizer, {options.system, options.chat_template, options.seed});
+    engine::Device device = engine::Device::open({.select = options.device});
+    TextModel model(device, *source, slots);
+    chat.run(model, how);
+    return;
   }
-  fmt::print(
-      stderr,
-      "generate: opened in {:.2f} s; {} tokens of prompt, the first token after {:.2f} s; then {} tokens, {:.1f} "
-      "a second\n",
-      opened, prompt.size(), first, fresh.empty() ? 0 : fresh.size() - 1,
-      rest > 0 && fresh.size() > 1 ? double(fresh.size() - 1) / rest : 0);
+  check(how.num_beams == 1 || how.stop_strings.empty(),
+        "{}: stop_strings with num_beams above 1 is not supported: beams end by tokens", options.model);
+  const std::vector<int32_t> prompt = tokenizer.encode(*options.prompt, {.special_tokens = true});
+  if (slots.context == 0) slots.context = context_for(*source, how, int64_t(prompt.size()));
+  engine::Device device = engine::Device::open({.select = options.device});
+  TextModel model(device, *source, slots);
+  continue_prompt(options, model, tokenizer, how, prompt, seconds_since(began));
 }
 
 }  // namespace surtsey::experiments::commands

@@ -36,8 +36,8 @@ struct SlotToken {
   int32_t token = 0;
 };
 
-// Logits of some slots are not finite. Texts are as they were before the call, those of the other slots too: the call
-// can be made again without these, and tells the others the same bits.
+// Logits of some slots are not finite. After a step all texts are as they were: it can be made again without these
+// slots, and tells the others the same bits. After a read the slot's text may be shorter, or empty.
 class NotFinite : public UserError {
  public:
   NotFinite(const std::string& message, std::vector<int32_t> slots) : UserError(message), slots_(std::move(slots)) {}

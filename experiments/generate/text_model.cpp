@@ -1,115 +1,79 @@
 #include "experiments/generate/text_model.h"
 
-#include "experiments/adapt/packed.h"
-#include "experiments/base/join.h"
-#include "experiments/models/hub/import.h"
+#include "experiments/generate/beam_search.h"
+#include "experiments/generate/sampler.h"
 
 #include <algorithm>
 
 namespace surtsey::experiments {
-namespace {
 
-constexpr int64_t kPrefill = 64;  // columns of a prompt at once
-constexpr int32_t kTogether = 4;  // tokens between two looks at them: a replay and a copy take longer than some tokens
+TextModel::TextModel(engine::Device& device, const hub::Source& source, const SlotOptions& options)
+    : where_(source.path().string()), slots_(device, source, options) {}
 
-int64_t tokens_at_most(const hub::GenerationConfig& how, int64_t given) {
-  return how.max_new_tokens.value_or(std::max<int64_t>(0, how.max_length - given));
+int64_t TextModel::slots_for(const hub::GenerationConfig& how) {
+  return how.num_beams > 1 ? how.num_beams : how.num_return_sequences;
 }
 
-}  // namespace
-
-TextModel::TextModel(engine::Device& device, const hub::Source& source, const TextModelOptions& options)
-    : where_(source.path().string()),
-      model_(hub::model_config(source, {options.context, options.source})),
-      session_(device, {.quiet = true}) {
-  check(model_.config().head == HeadKind::language, "{}: no language model's head, so it continues no text", where_);
-  freeze_weights(model_.store(), options.weights);
-  DecodeConfig config;
-  config.columns = model_.config().block_size;
-  config.prefill = std::min(kPrefill, std::max<int64_t>(1, config.columns - 1));
-  config.filter = options.filter;
-  decoder_.emplace(session_, model_, 1, config);
-  session_.allocate();
-  const auto write = [&](const std::string& name, const graph::HostTensor& tensor) {
-    if (session_.has_state(name)) session_.write(name, tensor);
-  };
-  hub::read_weights(source, model_, write);
-  for (const auto& [name, tensor] : model_.constants()) write(name, tensor);
-}
-
-std::vector<std::string> TextModel::unsupported(const hub::GenerationConfig& how) {
-  std::vector<std::string> names;
-  const auto add = [&](bool asked, const char* name) {
-    if (asked) names.emplace_back(name);
-  };
-  add(how.min_new_tokens.value_or(0) > 0, "min_new_tokens");
-  add(how.min_length > 0, "min_length");
-  add(how.do_sample && how.min_p.value_or(0) > 0, "min_p");
-  add(how.do_sample && how.typical_p < 1, "typical_p");
-  add(how.repetition_penalty != 1, "repetition_penalty");
-  add(how.no_repeat_ngram_size > 0, "no_repeat_ngram_size");
-  add(how.num_beams > 1, "num_beams");
-  add(how.num_return_sequences > 1, "num_return_sequences");
-  add(how.forced_bos_token_id.has_value(), "forced_bos_token_id");
-  add(!how.forced_eos_token_id.empty(), "forced_eos_token_id");
-  add(!how.suppress_tokens.empty(), "suppress_tokens");
-  add(!how.begin_suppress_tokens.empty(), "begin_suppress_tokens");
-  add(!how.bad_words_ids.empty(), "bad_words_ids");
-  return names;
-}
-
-TokenFilter TextModel::filter(const hub::GenerationConfig& how) {
-  if (!how.do_sample) return {};
-  return {.top_k = how.top_k, .top_p = how.top_p};
-}
-
-std::vector<int32_t> TextModel::generate(const std::vector<int32_t>& prompt, const hub::GenerationConfig& how,
-                                         uint32_t seed, const std::function<bool(int32_t token)>& told) {
-  const std::vector<std::string> missing = unsupported(how);
-  check(missing.empty(), "{}: not supported yet: {}; give them their default (--{}=..) to do without", where_,
-        join(missing, ", "), missing.empty() ? "" : missing.front());
+std::vector<std::vector<int32_t>> TextModel::generate(const std::vector<int32_t>& prompt,
+                                                      const hub::GenerationConfig& how, uint64_t seed,
+                                                      const Told& told) {
   check(!prompt.empty(), "{}: the prompt has no tokens", where_);
-  const int64_t vocabulary = model_.config().vocab_size;
-  for (const int32_t token : prompt) {
-    check(token >= 0 && token < vocabulary, "{}: the prompt has token {}, there are 0 to {}", where_, token,
-          vocabulary - 1);
-  }
-  const bool answers = model_.config().architecture == Architecture::encoder_decoder;
-  const int64_t columns = decoder_->config().columns;
-  DecodeRow row;
+  const bool answers = config().architecture == Architecture::encoder_decoder;
+  std::vector<int32_t> given = prompt;
   if (answers) {
     check(how.tokens.decoder_start >= 0, "{}: names no decoder_start_token_id", where_);
-    check(int64_t(prompt.size()) <= model_.config().source_length(), "{}: a source of {} tokens, there is room for {}",
-          where_, prompt.size(), model_.config().source_length());
-    row = {{int32_t(how.tokens.decoder_start)}, 1, prompt};
-  } else {
-    check(int64_t(prompt.size()) < columns, "{}: a prompt of {} tokens leaves no room in a context of {}", where_,
-          prompt.size(), columns);
-    row = {prompt, int32_t(prompt.size())};
+    given = {int32_t(how.tokens.decoder_start)};
+    for (int64_t slot = 0; slot < slots_.slots(); ++slot) slots_.set_source(int32_t(slot), prompt);
   }
-  const auto given = int64_t(row.length);
-  const int64_t most = std::min(tokens_at_most(how, given), columns - given);
-  decoder_->set_sampling(how.do_sample ? how.temperature : 0, seed);
+  const auto length = int64_t(given.size()), room = slots_.context() - length;
+  check(room > 0, "{}: a prompt of {} tokens leaves no room in a context of {}", where_, length, slots_.context());
+  hub::GenerationConfig within = how;
+  within.max_new_tokens = std::min(how.max_new_tokens.value_or(std::max<int64_t>(0, how.max_length - length)), room);
+  const int64_t wanted = how.num_return_sequences;
+  if (how.num_beams > 1) {
+    const auto texts = beam_search(slots_, given, within, seed);
+    for (size_t i = 0; i < texts.size() && told; ++i)
+      for (const int32_t token : texts[i])
+        if (!told(int64_t(i), token)) break;
+    return texts;
+  }
+  check(how.do_sample || wanted == 1,
+        "num_return_sequences is {}: greedy texts are all the same; do_sample=true or num_beams give several", wanted);
+  std::vector<std::vector<int32_t>> texts;
+  for (int64_t first = 0; first < wanted; first += slots_.slots()) {
+    auto some = draw(given, within, seed, first, std::min(slots_.slots(), wanted - first), told);
+    std::move(some.begin(), some.end(), std::back_inserter(texts));
+  }
+  return texts;
+}
 
-  std::vector<int32_t> fresh;
-  bool first = true;
-  while (int64_t(fresh.size()) < most) {
-    const auto at = int32_t(given + int64_t(fresh.size()));
-    // The first one comes alone: somebody waits for it.
-    const auto count = int32_t(first ? 1 : std::min<int64_t>(kTogether, most - int64_t(fresh.size())));
-    const std::vector<int32_t> columns_now =
-        first ? decoder_->decode({{row}}, at, at + 1, 0)[0] : decoder_->go_on(count)[0];
-    first = false;
-    check(decoder_->finite(), "{}: the model's logits are not finite", where_);
-    for (int32_t i = 0; i < count; ++i) {
-      const int32_t token = columns_now[size_t(at + i)];
-      fresh.push_back(token);
-      const auto& ends = how.tokens.eos;
-      const bool ended = std::find(ends.begin(), ends.end(), token) != ends.end();
-      if ((told && !told(token)) || ended) return fresh;
-    }
+std::vector<std::vector<int32_t>> TextModel::draw(const std::vector<int32_t>& given, const hub::GenerationConfig& how,
+                                                  uint64_t seed, int64_t first, int64_t count, const Told& told) {
+  std::vector<Sampler> samplers;
+  for (int64_t i = 0; i < count; ++i)
+    samplers.emplace_back(how, given, slots_.vocabulary(), seed, uint32_t(first + i));
+  std::vector<std::vector<int32_t>> texts(static_cast<size_t>(count));
+  std::vector<SlotToken> next;
+  // Draws a token for the text of a slot; it is read if the text goes on.
+  const auto take = [&](int32_t slot, std::span<const float> logits) {
+    Sampler& sampler = samplers[size_t(slot)];
+    if (sampler.left() == 0) return;
+    const int32_t token = sampler.draw(logits).token;
+    texts[size_t(slot)].push_back(token);
+    const bool goes_on = !told || told(first + slot, token);
+    if (goes_on && !sampler.ends(token) && sampler.left() > 0) next.push_back({slot, token});
+  };
+  slots_.read(0, given, int64_t(given.size()) - 1, [&](int64_t, std::span<const float> logits) {
+    for (int64_t i = 0; i < count; ++i) take(int32_t(i), logits);
+  });
+  if (count > 1) slots_.reorder(std::vector<int32_t>(size_t(slots_.slots()), 0));
+  while (!next.empty()) {
+    const std::vector<SlotToken> now = std::exchange(next, {});
+    const std::span<const float> logits = slots_.step(now);
+    const auto V = size_t(slots_.vocabulary());
+    for (size_t i = 0; i < now.size(); ++i) take(now[i].slot, logits.subspan(i * V, V));
   }
-  return fresh;
+  return texts;
 }
 
 }  // namespace surtsey::experiments

@@ -1,55 +1,46 @@
-// A model that others trained, ready to continue tokens: its weights frozen on the device, a cache, and what its
-// generation_config.json says.
+// A model that others trained, ready to continue tokens as its generation_config.json says.
 //
 //   TextModel model(device, source, {.context = 512});
-//   model.generate(prompt, source.generation(), 0, [&](int32_t token) { stream(token); return true; });
+//   model.generate(prompt, source.generation(), 0, [&](int64_t, int32_t token) { stream(token); return true; });
 #pragma once
 
-#include "engine/session.h"
-#include "experiments/generate/decode.h"
-#include "experiments/models/hub/source.h"
+#include "experiments/generate/slots.h"
 
 #include <cstdint>
 #include <functional>
-#include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 namespace surtsey::experiments {
 
-struct TextModelOptions {
-  int64_t context = 0;          // tokens of a text, its prompt included; 0: what the model was made for, at most 2048
-  int64_t source = 0;           // of an encoder-decoder's source
-  std::string weights = "f32";  // as freeze_weights() takes them
-  // Tokens that are drawn from, as the generation's; they are compiled in.
-  TokenFilter filter = {};
-};
-
 class TextModel {
  public:
-  // UserError: an encoder, a configuration that is not supported, no room on the device.
-  TextModel(engine::Device& device, const hub::Source& source, const TextModelOptions& options);
+  // As Slots; options.slots: slots_for() of what generate() will be asked.
+  TextModel(engine::Device& device, const hub::Source& source, const SlotOptions& options);
 
-  const ModelConfig& config() const { return model_.config(); }
+  // How many texts stand side by side: the beams, or the texts that are drawn.
+  static int64_t slots_for(const hub::GenerationConfig& how);
 
-  // What `how` asks for and this does not do yet, by the names of its keys; empty: nothing.
-  static std::vector<std::string> unsupported(const hub::GenerationConfig& how);
-  // The filter that `how` compiles in.
-  static TokenFilter filter(const hub::GenerationConfig& how);
+  const ModelConfig& config() const { return slots_.config(); }
+  Slots& slots() { return slots_; }
 
-  // Continues `prompt` (of an encoder-decoder: answers it), and gives each token to `told` as it comes, until that
-  // returns false, an end token was given, or the lengths of `how` or the context are reached. Greedy, or drawn with
-  // `seed`. Returns the new tokens. UserError: what unsupported() names; an empty prompt, one that is longer than the
-  // context, logits that are not finite.
-  std::vector<int32_t> generate(const std::vector<int32_t>& prompt, const hub::GenerationConfig& how, uint32_t seed,
-                                const std::function<bool(int32_t token)>& told = {});
+  // Each token as it comes, with the number of its text; false ends that text.
+  using Told = std::function<bool(int64_t text, int32_t token)>;
+  // Continues `prompt` (of an encoder-decoder: answers it) until an end token was given (which is told and returned),
+  // or the lengths of `how` or the context are reached: num_return_sequences texts of new tokens. Greedy or drawn
+  // (sampler.h), text i from stream i of `seed`; with num_beams by beam search (beam_search.h), the best first, and
+  // told at the end. What the last prompt has in common with this one is not computed again. UserError: an empty
+  // prompt, one that leaves no room in the context, more beams than slots, what Sampler says; NotFinite.
+  std::vector<std::vector<int32_t>> generate(const std::vector<int32_t>& prompt, const hub::GenerationConfig& how,
+                                             uint64_t seed, const Told& told = {});
 
  private:
+  // Texts `first` and after it, one a slot.
+  std::vector<std::vector<int32_t>> draw(const std::vector<int32_t>& given, const hub::GenerationConfig& how,
+                                         uint64_t seed, int64_t first, int64_t count, const Told& told);
+
   std::string where_;
-  Model model_;
-  engine::Session session_;
-  std::optional<Decoder> decoder_;
+  Slots slots_;
 };
 
 }  // namespace surtsey::experiments
