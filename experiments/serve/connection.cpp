@@ -226,7 +226,11 @@ void ConnectionServer::serve(socket_t socket) {
         return server.process_request(connection, remote, remote_port, local, local_port, last, closed, setup);
       }
     };
-    const bool good = process(*this);
+    bool good = false;
+    try {
+      good = process(*this);
+    } catch (const std::exception&) {  // no memory for a head, say: this connection ends, and no other
+    }
     --in_flight_;
     if (!good || closed || last || connection.closes()) break;
   }

@@ -98,6 +98,12 @@ struct HttpServer::Impl {
     response.status = reply.status;
     response.set_content(reply.body, reply.type);
     if (reply.retry_after > 0) response.set_header("Retry-After", std::to_string(reply.retry_after));
+    if (!reply.type.starts_with("text/html")) return;
+    // The page needs its own script and style and this server, and stands in no other page.
+    response.set_header(
+        "Content-Security-Policy",
+        "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        "img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'");
   }
 
   // Before the body is read: whether it will be. What is refused here ends the connection, as its body is left unread.
@@ -168,7 +174,11 @@ struct HttpServer::Impl {
       // All of it in one call: the library asks no second time once it is stopped.
       response.set_chunked_content_provider(reply.type, [stream = reply.stream](size_t, httplib::DataSink& sink) {
         bool open = true;
-        stream([&](std::string_view part) { return open = open && sink.write(part.data(), part.size()); });
+        try {
+          stream([&](std::string_view part) { return open = open && sink.write(part.data(), part.size()); });
+        } catch (const std::exception&) {  // no memory: the client sees a stream without its end
+          return false;
+        }
         if (open) sink.done();
         return open;
       });

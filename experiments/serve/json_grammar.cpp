@@ -1,5 +1,7 @@
 #include "experiments/serve/json_grammar.h"
 
+#include "experiments/serve/errors.h"
+
 #include <algorithm>
 #include <string_view>
 
@@ -154,7 +156,10 @@ bool JsonGrammar::closed(const State& state) const {
 }
 
 void JsonGrammar::put(State& next, const Thread& thread) {
-  if (std::find(next.begin(), next.end(), thread) == next.end()) next.push_back(thread);
+  if (std::find(next.begin(), next.end(), thread) != next.end()) return;
+  if (next.size() >= kMostThreads)
+    throw invalid_request("more than {} alternatives of the schema fit at one place of a value", kMostThreads);
+  next.push_back(thread);
 }
 
 uint32_t JsonGrammar::depth(const Thread& thread) const {

@@ -25,6 +25,7 @@ class JsonGrammar {
  public:
   static constexpr uint32_t kMostBlanks = 32;
   static constexpr uint32_t kMostDepth = 32;  // of brackets in parts that a schema leaves free
+  static constexpr size_t kMostThreads = 64;  // alternatives that fit at once
 
   explicit JsonGrammar(std::shared_ptr<const JsonSchema> schema);
 
@@ -65,7 +66,8 @@ class JsonGrammar {
   using State = std::vector<Thread>;
 
   State start() const;
-  // False, with `state` empty, where no value goes on like this.
+  // False, with `state` empty, where no value goes on like this. ApiError (400): more than kMostThreads alternatives of
+  // the schema still fit; there may be any number where they stand inside each other.
   bool advance(State& state, unsigned char byte);
   // The same into another state, whose memory is used again.
   bool advance(const State& state, unsigned char byte, State& next);

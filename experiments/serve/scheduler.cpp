@@ -344,6 +344,9 @@ bool Scheduler::step_all() {
       TextEvent event{.index = texts[i]->index};
       try {
         take(*texts[i], logits.subspan(i * size_t(vocabulary_), size_t(vocabulary_)), event);
+      } catch (const ApiError& error) {
+        fail(*texts[i], error);
+        continue;
       } catch (const std::runtime_error& error) {
         fail(*texts[i], server_error(error.what()));
         continue;

@@ -423,6 +423,22 @@ TEST_CASE("serve: answers in JSON, of any form and of a schema", "[serve]") {
     CHECK(value.size() == 2);
   }
   CHECK(whole > 3);
+  // Alternatives inside alternatives, all of which begin alike.
+  Json inner = Json::array(), outer = Json::array();
+  for (int i = 0; i < 20; ++i)
+    inner.push_back({{"type", "object"},
+                     {"properties", {{"a", {{"const", std::string(20, 'x') + std::to_string(i)}}}}},
+                     {"required", {"a"}}});
+  for (int i = 0; i < 20; ++i)
+    outer.push_back({{"type", "object"},
+                     {"properties", {{"a", {{"anyOf", inner}}}, {"b" + std::to_string(i), {{"type", "null"}}}}},
+                     {"required", {"a"}}});
+  const HttpAnswer many = server.post(
+      "/v1/completions", Json{{"prompt", "x"},
+                              {"max_tokens", 100},
+                              {"response_format", {{"type", "json_object"}, {"schema", {{"anyOf", outer}}}}}}
+                             .dump());
+  CHECK(starts(error_of(many), "400 invalid_request_error: more than 64 alternatives"));
   CHECK(error_of(
             server.post("/v1/completions", R"({"prompt": "x", "response_format": {"type": "json_schema", "json_schema":
       {"schema": {"type": "integer", "maximum": 5}}}})")) ==

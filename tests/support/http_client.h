@@ -65,6 +65,7 @@ class HttpConnection {
     return true;
   }
   const std::string& held() const { return held_; }
+  void take(size_t bytes) { held_.erase(0, bytes); }  // of what is held
 
   // The next answer; of a chunked one the chunks joined.
   HttpAnswer answer() {
