@@ -7,6 +7,7 @@
 #include "tests/support/folder.h"
 #include "tests/support/shared.h"
 #include "tests/support/support_device.h"
+#include "tests/support/tool.h"
 
 #include <fcntl.h>
 #include <sys/wait.h>

@@ -80,11 +80,11 @@ class HttpConnection {
     for (size_t at = head.find("\r\n"); at != std::string::npos; at = head.find("\r\n", at + 2)) {
       const size_t stop = std::min(head.find("\r\n", at + 2), head.size());
       const std::string line = head.substr(at + 2, stop - at - 2);
-      const size_t colon = line.find(": ");
+      const size_t colon = line.find(':');
       if (colon == std::string::npos) continue;
       std::string name = line.substr(0, colon);
       std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return char(std::tolower(c)); });
-      result.headers[name] = line.substr(colon + 2);
+      result.headers[name] = line.substr(std::min(line.find_first_not_of(' ', colon + 1), line.size()));
     }
     if (result.headers["transfer-encoding"] == "chunked") {
       result.whole = read_chunks(result.body);
