@@ -26,8 +26,8 @@ struct LoadedProgram {
   ProgramStatistics statistics;
   std::map<uint32_t, size_t> output_reservations;  // by buffer of the plan
   Members members;
-  std::map<uint32_t, uint64_t> member_bytes;                   // by buffer of the plan: state that members own
-  std::unique_ptr<Executable> executable;                      // of the first members
+  std::map<uint32_t, uint64_t> member_bytes;                 // by buffer of the plan: state that members own
+  std::unique_ptr<Executable> executable;                    // of the first members
   std::map<int64_t, std::unique_ptr<Executable>> of_others;  // by the first of them, where they were run
 };
 

@@ -51,9 +51,7 @@ std::string Chat::answer(TextModel& model, const hub::GenerationConfig& how) {
     std::fflush(stdout);
   };
   const auto started = std::chrono::steady_clock::now();
-  const auto passed = [&] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  };
+  const auto passed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count(); };
   size_t count = 0;
   // Other answers draw other numbers.
   model.generate(prompt(), how, seed_ + answers_, [&](int64_t, int32_t token) {
@@ -84,8 +82,8 @@ void Chat::run(TextModel& model, const hub::GenerationConfig& how) {
     messages_.push_back({{"role", "user"}, {"content", line}});
     messages_.push_back({{"role", "assistant"}, {"content", answer(model, how)}});
   }
-  fmt::print(stderr, "generate: {} answers of {} tokens, {:.1f} a second; their first tokens after {:.2f} s\n", answers_,
-             tokens_, seconds_ > 0 ? double(tokens_) / seconds_ : 0,
+  fmt::print(stderr, "generate: {} answers of {} tokens, {:.1f} a second; their first tokens after {:.2f} s\n",
+             answers_, tokens_, seconds_ > 0 ? double(tokens_) / seconds_ : 0,
              answers_ > 0 ? first_seconds_ / double(answers_) : 0);
 }
 

@@ -66,7 +66,7 @@ const std::vector<std::string> kKeys = {"max_new_tokens",
                                         "suppress_tokens",
                                         "begin_suppress_tokens",
                                         "bad_words_ids"};
-constexpr int64_t kUsualTokens = 128;   // where neither the model nor the user says how many
+constexpr int64_t kUsualTokens = 128;  // where neither the model nor the user says how many
 constexpr int64_t kMostTokens = 1 << 24;
 constexpr int64_t kLeastContext = 256;  // contexts are powers of two from here on: kernels are compiled for few of them
 
@@ -143,7 +143,8 @@ void continue_prompt(const GenerateOptions& options, TextModel& model, const tex
   const size_t timed = beams ? count : count > 0 ? count - 1 : 0;
   const double taken = beams ? all : all - first;
   fmt::print(stderr, "generate: opened in {:.2f} s; {} tokens of prompt, {}; {} tokens{}, {:.1f} a second\n", opened,
-             prompt.size(), beams ? fmt::format("{} beams", how.num_beams) : fmt::format("the first token after {:.2f} s", first),
+             prompt.size(),
+             beams ? fmt::format("{} beams", how.num_beams) : fmt::format("the first token after {:.2f} s", first),
              timed, beams ? "" : " more", timed > 0 && taken > 0 ? double(timed) / taken : 0);
 }
 

@@ -28,7 +28,7 @@ class ShownText {
     text_ += held_;
     return rest + std::exchange(held_, "");
   }
-  bool stopped() const { return stopped_; }              // a stop string came: what follows is not shown
+  bool stopped() const { return stopped_; }          // a stop string came: what follows is not shown
   const std::string& text() const { return text_; }  // all that was shown
 
  private:

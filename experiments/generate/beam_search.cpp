@@ -61,7 +61,9 @@ class Hypotheses {
     bool ended = false;
   };
 
-  double scored(double sum, int64_t length) const { return sum / std::pow(double(length - given_), how_.length_penalty); }
+  double scored(double sum, int64_t length) const {
+    return sum / std::pow(double(length - given_), how_.length_penalty);
+  }
   size_t worst() const {
     const auto least = std::min_element(list_.begin(), list_.end(),
                                         [](const Hypothesis& a, const Hypothesis& b) { return a.score < b.score; });
@@ -213,9 +215,9 @@ class Search {
   const size_t vocabulary_;
   const uint32_t key_;
   std::vector<Tokens> texts_;
-  std::vector<float> sums_;        // of log-probabilities
-  std::vector<float> scores_;      // [beams, V]
-  std::vector<int32_t> parents_;   // the slot that each goes on from
+  std::vector<float> sums_;       // of log-probabilities
+  std::vector<float> scores_;     // [beams, V]
+  std::vector<int32_t> parents_;  // the slot that each goes on from
 };
 
 }  // namespace

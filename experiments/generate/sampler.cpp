@@ -15,8 +15,7 @@ constexpr float kBanned = -std::numeric_limits<float>::infinity();
 
 // Uniform in [0, 1), a multiple of 2^-53, of draw `step` of a text.
 double uniform(uint64_t seed, uint32_t stream, uint32_t step) {
-  const uint32_t key =
-      graph::random_bits(graph::stream_seed(uint32_t(seed), "sampler"), uint32_t(seed >> 32), stream);
+  const uint32_t key = graph::random_bits(graph::stream_seed(uint32_t(seed), "sampler"), uint32_t(seed >> 32), stream);
   const uint64_t high = graph::random_bits(key, step, 0), low = graph::random_bits(key, step, 1);
   return double((high << 21) | (low >> 11)) * 0x1p-53;
 }

@@ -13,7 +13,8 @@ using graph::Program;
 using graph::Value;
 
 struct Builder {
-  Builder(const Model& m, const SlotShape& s) : model(m), shape(s), graph(*program.graph), parameters(graph, m.store()) {}
+  Builder(const Model& m, const SlotShape& s)
+      : model(m), shape(s), graph(*program.graph), parameters(graph, m.store()) {}
 
   Value state(const char* name, graph::Shape extents, DType dtype = DType::u32) const {
     return graph.parameter(name, {dtype, std::move(extents)});
@@ -98,8 +99,7 @@ Program hold_program(const Model& model, const SlotShape& shape, int64_t slots) 
   Program program{std::make_shared<graph::Graph>(), {}};
   graph::Graph& g = *program.graph;
   const Value from = g.parameter("move.from", {DType::u32, {slots}});
-  const Value columns =
-      graph::iota(g, {DType::u32, {shape.chunk}}, 0) + g.parameter("move.position", {DType::u32, {}});
+  const Value columns = graph::iota(g, {DType::u32, {shape.chunk}}, 0) + g.parameter("move.position", {DType::u32, {}});
   for (const auto& [name, type] : growing_caches(model, shape)) {
     const Value cache = g.parameter(name, with_slots(type, slots));
     const Value held = g.parameter(held_name(name), held_type(type, shape, slots));

@@ -50,8 +50,7 @@ std::vector<std::vector<int32_t>> TextModel::generate(const std::vector<int32_t>
 std::vector<std::vector<int32_t>> TextModel::draw(const std::vector<int32_t>& given, const hub::GenerationConfig& how,
                                                   uint64_t seed, int64_t first, int64_t count, const Told& told) {
   std::vector<Sampler> samplers;
-  for (int64_t i = 0; i < count; ++i)
-    samplers.emplace_back(how, given, slots_.vocabulary(), seed, uint32_t(first + i));
+  for (int64_t i = 0; i < count; ++i) samplers.emplace_back(how, given, slots_.vocabulary(), seed, uint32_t(first + i));
   std::vector<std::vector<int32_t>> texts(static_cast<size_t>(count));
   std::vector<SlotToken> next;
   // Draws a token for the text of a slot; it is read if the text goes on.

@@ -49,7 +49,8 @@ void write_all(engine::Session& session) {
 
 }  // namespace
 
-TEST_CASE("a program runs for some members of a session's state, and leaves the others alone", "[engine][device][lane]") {
+TEST_CASE("a program runs for some members of a session's state, and leaves the others alone",
+          "[engine][device][lane]") {
   engine::Device device = tests::open_test_device();
   for (const graph::Addressing addressing : tests::addressing_modes(device)) {
     graph::Target target = device.target();

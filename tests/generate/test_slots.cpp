@@ -1,12 +1,16 @@
 // Texts side by side on the device: what a slot is told does not depend on the others, on how many are stepped at
 // once, or on how a text was read. All to the bit.
+#include "experiments/formats/safetensors.h"
 #include "experiments/generate/slots.h"
-#include "tests/support/shared.h"
+#include "experiments/models/hub/export.h"
+#include "experiments/models/hub/layout.h"
+#include "tests/support/folder.h"
 #include "tests/support/support_device.h"
 
 #include <catch2/catch_test_macros.hpp>
 
-#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
 #include <random>
 
 using namespace surtsey;
@@ -19,6 +23,36 @@ using Logits = std::vector<float>;
 
 std::unique_ptr<hub::Source> model(const std::string& name) {
   return hub::open_model(std::filesystem::path(SURTSEY_SOURCE_ROOT) / "tests/golden/gguf" / (name + ".gguf"));
+}
+
+void write(const std::filesystem::path& path, const Safetensors& content) {
+  const std::vector<std::byte> bytes = format_safetensors(content);
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), std::ptrdiff_t(bytes.size()));
+}
+
+constexpr int32_t kBad = 5;  // a token whose embedding is no number
+
+// An encoder-decoder of random weights.
+void write_t5(const std::filesystem::path& folder) {
+  const nlohmann::json config = {{"model_type", "t5"},
+                                 {"architectures", {"T5ForConditionalGeneration"}},
+                                 {"d_model", 32},
+                                 {"d_kv", 8},
+                                 {"d_ff", 48},
+                                 {"num_layers", 2},
+                                 {"num_decoder_layers", 2},
+                                 {"num_heads", 4},
+                                 {"relative_attention_num_buckets", 8},
+                                 {"vocab_size", 61},
+                                 {"decoder_start_token_id", 0},
+                                 {"relative_attention_max_distance", 10}};
+  Safetensors content;
+  for (const hub::TensorRow& row : hub::hugging_face_layout(hub::parse_config(config, "a test")))
+    content.tensors[row.file_name] =
+        graph::HostTensor::random({graph::DType::f32, row.file_shape()}, -1, 1, uint32_t(content.tensors.size()));
+  std::ofstream(folder / "config.json") << config.dump();
+  write(folder / "model.safetensors", content);
 }
 
 Tokens tokens(uint32_t seed, size_t count) {
@@ -53,9 +87,10 @@ std::vector<Logits> alone(Slots& slots, int32_t slot, const Tokens& text, size_t
 
 }  // namespace
 
-TEST_CASE("a text gets the same logits alone, with another and among eight", "[device][slots]") {
-  engine::Device device = tests::open_test_device();
-  for (const char* name : {"gpt2", "qwen2", "llama-rope-llama3"}) {
+namespace {
+
+void check_alone_and_among_others(engine::Device& device, const std::vector<std::string>& models) {
+  for (const std::string& name : models) {
     CAPTURE(name);
     const auto source = model(name);
     Slots one(device, *source, {.context = 60}), eight(device, *source, {.slots = 8, .context = 60});
@@ -74,7 +109,8 @@ TEST_CASE("a text gets the same logits alone, with another and among eight", "[d
         texts[slot] = int32_t(slot) == mine ? text : tokens(uint32_t(100 + slot), 60);
         if (slot > others) continue;
         const size_t prompt = int32_t(slot) == mine ? 20 : 3 + 4 * slot;
-        const Logits read = last_of(eight, int32_t(slot), {texts[slot].begin(), texts[slot].begin() + std::ptrdiff_t(prompt)});
+        const Logits read =
+            last_of(eight, int32_t(slot), {texts[slot].begin(), texts[slot].begin() + std::ptrdiff_t(prompt)});
         if (int32_t(slot) == mine) CHECK(read == expected[0]);
       }
       for (size_t i = 20; i < text.size(); ++i) {
@@ -87,6 +123,22 @@ TEST_CASE("a text gets the same logits alone, with another and among eight", "[d
         REQUIRE(row(eight.step(next), at, V) == expected[i - 19]);
       }
     }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a text gets the same logits alone, with another and among eight", "[device][slots]") {
+  engine::Device device = tests::open_test_device();
+  check_alone_and_among_others(device, {"gpt2", "qwen2", "llama-rope-llama3"});
+}
+
+TEST_CASE("and so with products in shared memory, and with descriptors", "[device][slots]") {
+  for (const char* without : {"subgroup_ballot", "buffer_address"}) {
+    INFO("without " << without);
+    engine::Device device = tests::open_test_device({.without = {without}});
+    check_alone_and_among_others(device, {"qwen2"});
+    CHECK(device.validation_messages().empty());
   }
 }
 
@@ -119,7 +171,8 @@ TEST_CASE("a text gets the same logits however it is read", "[device][slots]") {
     CHECK(last_of(slots, 0, other) == different);
     // The end of it again.
     std::vector<Logits> end;
-    slots.read(1, text, 45, [&](int64_t, std::span<const float> logits) { end.emplace_back(logits.begin(), logits.end()); });
+    slots.read(1, text, 45,
+               [&](int64_t, std::span<const float> logits) { end.emplace_back(logits.begin(), logits.end()); });
     CHECK(end == std::vector<Logits>(all.begin() + 45, all.end()));
     // None at all, and on from there.
     slots.read(1, text, int64_t(text.size()), [](int64_t, std::span<const float>) { FAIL("nothing was asked for"); });
@@ -157,8 +210,8 @@ TEST_CASE("slots are copied as texts, in any order", "[device][slots]") {
     std::copy_n(texts[0].begin(), 9, texts.back().begin());
     last_of(slots, int32_t(slot), texts.back());
   }
-  for (const std::vector<int32_t>& from : std::vector<std::vector<int32_t>>{
-           {1, 0, 3, 2}, {0, 1, 2, 3}, {1, 2, 3, 0}, {2, 2, 0, 0}, {3, 3, 3, 3}}) {
+  for (const std::vector<int32_t>& from :
+       std::vector<std::vector<int32_t>>{{1, 0, 3, 2}, {0, 1, 2, 3}, {1, 2, 3, 0}, {2, 2, 0, 0}, {3, 3, 3, 3}}) {
     std::vector<Tokens> moved;
     for (const int32_t slot : from) moved.push_back(texts[size_t(slot)]);
     slots.reorder(from);
@@ -206,4 +259,92 @@ TEST_CASE("slots refuse what they cannot do, and stay as they are", "[device][sl
   CHECK(last_of(slots, 0, text) == full);
   CHECK_THROWS_AS(Slots(device, *source, {.slots = 0}), UserError);
   CHECK_THROWS_AS(Slots(device, *source, {.weights = "trained"}), UserError);
+}
+
+TEST_CASE("an encoder-decoder's slots have a source each", "[device][slots]") {
+  engine::Device device = tests::open_test_device();
+  const tests::Folder folder;
+  write_t5(folder.path());
+  const auto source = hub::open_model(folder.path());
+  Slots slots(device, *source, {.slots = 3, .context = 20, .source = 10, .scores = true}),
+      one(device, *source, {.context = 20, .source = 10});
+  const auto V = size_t(one.vocabulary());
+  CHECK_THROWS_AS(one.read(0, Tokens{0}, 0, [](int64_t, std::span<const float>) {}), UserError);
+  CHECK_THROWS_AS(one.set_source(0, Tokens{}), UserError);
+  CHECK_THROWS_AS(one.set_source(0, Tokens(100, 1)), UserError);
+  const Tokens text = tokens(9, 12);
+  std::vector<std::vector<Logits>> expected;
+  std::vector<Tokens> sources;
+  for (uint32_t i = 0; i < 3; ++i) {
+    sources.push_back(tokens(20 + i, 5 + 2 * i));
+    one.set_source(0, sources[i]);
+    CHECK(one.text(0).empty());
+    expected.push_back(alone(one, 0, text, 3));
+    slots.set_source(int32_t(i), sources[i]);
+    CHECK(last_of(slots, int32_t(i), {text.begin(), text.begin() + 3}) == expected[i][0]);
+  }
+  CHECK(expected[0] != expected[1]);
+  const auto step = [&](size_t i, const std::vector<size_t>& which) {
+    const std::vector<SlotToken> next = {{2, text[i]}, {0, text[i]}, {1, text[i]}};
+    const std::span<const float> logits = slots.step(next);
+    for (size_t at = 0; at < 3; ++at) CHECK(row(logits, at, V) == expected[which[size_t(next[at].slot)]][i - 2]);
+  };
+  for (size_t i = 3; i < 7; ++i) step(i, {0, 1, 2});
+  // Copies answer the source of what they are copies of.
+  slots.reorder(std::vector<int32_t>{1, 0, 0});
+  for (size_t i = 7; i < 12; ++i) step(i, {1, 0, 0});
+  // All at once.
+  std::vector<Logits> all;
+  slots.set_source(2, sources[2]);
+  slots.read(2, text, 2,
+             [&](int64_t, std::span<const float> logits) { all.emplace_back(logits.begin(), logits.end()); });
+  CHECK(all == expected[2]);
+}
+
+TEST_CASE("logits that are not finite end a slot's text and no other's", "[device][slots]") {
+  engine::Device device = tests::open_test_device();
+  const tests::Folder folder;
+  hub::export_folder(*model("llama-rope-llama3"), folder / "model");
+  Safetensors content = read_safetensors((folder / "model" / "model.safetensors").string());
+  graph::HostTensor& embedding = content.tensors.at("model.embed_tokens.weight");
+  const auto width = embedding.type.shape[1];
+  std::fill_n(embedding.values.begin() + kBad * width, width, std::numeric_limits<double>::quiet_NaN());
+  write(folder / "model" / "model.safetensors", content);
+  const auto source = hub::open_model(folder / "model");
+  Slots slots(device, *source, {.slots = 4, .context = 70}), one(device, *source, {.context = 70});
+  const auto V = size_t(one.vocabulary());
+  const auto fine = [](uint32_t seed, size_t count) {
+    Tokens result = tokens(seed, count);
+    std::replace(result.begin(), result.end(), kBad, kBad + 1);
+    return result;
+  };
+  const Tokens text = fine(1, 60);
+  const std::vector<Logits> expected = alone(one, 0, text, 10);
+  for (int32_t slot = 0; slot < 3; ++slot) last_of(slots, slot, {text.begin(), text.begin() + 10});
+  std::vector<SlotToken> next = {{0, text[10]}, {1, kBad}, {2, text[10]}};
+  try {
+    slots.step(next);
+    FAIL("nothing was thrown");
+  } catch (const NotFinite& error) {
+    CHECK(error.slots() == std::vector<int32_t>{1});
+  }
+  for (int32_t slot = 0; slot < 3; ++slot) CHECK(slots.text(slot).size() == 10);
+  next.erase(next.begin() + 1);
+  std::span<const float> logits = slots.step(next);
+  for (const size_t i : {0, 1}) CHECK(row(logits, i, V) == expected[1]);
+  // The slot that failed goes on, or reads another text, as if nothing had been.
+  logits = slots.step(std::vector<SlotToken>{{1, text[10]}});
+  CHECK(row(logits, 0, V) == expected[1]);
+  Tokens bad = text;
+  bad[40] = kBad;
+  CHECK_THROWS_AS(last_of(slots, 3, bad), NotFinite);
+  CHECK(slots.text(3).empty());
+  CHECK(alone(slots, 3, text, 10) == expected);
+  CHECK_THROWS_AS(last_of(slots, 3, bad), NotFinite);
+  CHECK(last_of(slots, 3, text) == expected.back());
+  CHECK_THROWS_AS(last_of(slots, 3, bad), NotFinite);
+  // Copied before it is whole again.
+  slots.reorder(std::vector<int32_t>{0, 1, 3, 3});
+  CHECK(alone(slots, 2, text, 10) == expected);
+  CHECK(alone(slots, 3, text, 10) == expected);
 }

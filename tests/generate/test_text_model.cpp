@@ -19,8 +19,8 @@ namespace {
 
 using Tokens = std::vector<int32_t>;
 
-constexpr const char* kDecoders[] = {"gpt2",  "llama",           "llama-headdim", "llama-rope-llama3", "llama-tied-bias",
-                                     "qwen2", "mistral-window4", "t5"};
+constexpr const char* kDecoders[] = {
+    "gpt2", "llama", "llama-headdim", "llama-rope-llama3", "llama-tied-bias", "qwen2", "mistral-window4", "t5"};
 
 struct Golden {
   json file;
