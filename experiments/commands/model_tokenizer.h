@@ -12,8 +12,7 @@ namespace surtsey::experiments::commands {
 // What hub::open_model() takes, or a run of ours (its newest save), or its checkpoint folder.
 std::unique_ptr<hub::Source> open_source(const std::string& model);
 
-// From its folder, from the arrays of its GGUF file, or from what a checkpoint of ours holds: a tokenizer.json, or the
-// characters of a text, a token each. UserError: there is none.
+// From its folder, or from what its GGUF file or its checkpoint of ours holds. UserError: there is none.
 text::Tokenizer tokenizer_of(const hub::Source& source);
 
 }  // namespace surtsey::experiments::commands

@@ -1,7 +1,7 @@
 #include "experiments/serve/scheduler.h"
 
-#include "experiments/serve/row_text.h"
 #include "experiments/serve/token_mask.h"
+#include "experiments/text/shown_text.h"
 
 #include <algorithm>
 #include <cmath>
@@ -33,7 +33,7 @@ struct Scheduler::Text {
 
   std::optional<Sampler> sampler;
   std::unique_ptr<TokenMask> mask;
-  std::optional<RowText> text;
+  std::optional<text::ShownText> shown;
   int32_t slot = -1;
   size_t read = 0;  // of the prompt's tokens
   int64_t generated = 0;
@@ -127,7 +127,7 @@ std::shared_ptr<Ticket> Scheduler::submit(std::vector<TextRequest> texts, Clock:
       text->sampler->set_mask([mask = text->mask.get()](std::vector<bool>& allowed) { mask->apply(allowed); });
     }
     const size_t before = request.continues ? std::min(kTextBefore, request.prompt.size()) : 0;
-    text->text.emplace(model_.tokenizer, std::span(request.prompt).last(before), request.stop);
+    text->shown.emplace(model_.tokenizer, request.stop, std::span(request.prompt).last(before));
     text->request = std::move(request);
     text->ticket = ticket;
     text->index = fresh.size();
@@ -382,17 +382,17 @@ void Scheduler::take(Text& text, std::span<const float> logits, TextEvent& event
   if (!allowed) throw UserError("a token was drawn that the grammar does not allow");
   const bool ends = !text.request.ignore_eos && text.sampler->ends(drawn.token);
   if (ends) return finish(text, std::move(event), Finish::stop);
-  event.text += text.text->push(drawn.token);
-  if (text.text->stopped() || (text.mask != nullptr && text.mask->closed()))
+  event.text += text.shown->push(drawn.token);
+  if (text.shown->stopped() || (text.mask != nullptr && text.mask->closed()))
     return finish(text, std::move(event), Finish::stop);
   const bool full = int64_t(text.request.prompt.size()) + text.generated >= context_;
   if (full || text.generated >= text.request.max_tokens) finish(text, std::move(event), Finish::length);
 }
 
 void Scheduler::finish(Text& text, TextEvent event, Finish how) {
-  event.text += text.text->finish();
+  event.text += text.shown->finish();
   // A stop string may be complete only with what was held back.
-  event.finish = text.text->stopped() ? Finish::stop : how;
+  event.finish = text.shown->stopped() ? Finish::stop : how;
   text.finished = true;
   ++metrics_.texts_finished;
   text.ticket->put(std::move(event));
