@@ -52,6 +52,7 @@ class CommandLine {
     add_train();
     add_sample();
     add_generate();
+    add_serve();
     add_logits();
     add_evaluate();
     add_export();
@@ -375,6 +376,42 @@ class CommandLine {
     command->add_option("--device", options->device, "index, name or UUID");
     command->footer("--key=value for the keys of generation_config.json: max_new_tokens, do_sample, temperature, ..");
     on_with_keys(command, options, commands::generate);
+  }
+
+  void add_serve() {
+    auto options = keep<commands::ServeOptions>();
+    CLI::App* command = app_.add_subcommand("serve", "a model that others trained over HTTP, by OpenAI's endpoints");
+    command->add_option("MODEL", options->model, "Hugging Face folder, GGUF file, run or checkpoint")->required();
+    command->add_option("--host", options->host, "address; one that others reach needs a key")->capture_default_str();
+    command->add_option("--port", options->port, "0: any that is free")
+        ->capture_default_str()
+        ->check(CLI::Range(0, 65535));
+    command->add_option("--api_key", options->api_key, "that clients have to bear");
+    command->add_option("--api_key_file", options->api_key_file, "a file that holds it");
+    command->add_option("--max_batch", options->max_batch, "texts at once")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 1024));
+    command->add_option("--context", options->context, "tokens of a text, prompt included")
+        ->check(at_most(kMostExtent));
+    command->add_option("--weights", options->weights, "f32, f16, bf16, int8 or int4")->capture_default_str();
+    command->add_option("--name", options->name, "of the model, in answers");
+    command->add_option("--chat_template", options->chat_template, "a file, instead of the model's own");
+    command->add_option("--queue", options->queue, "texts that may wait")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 1 << 20));
+    command->add_option("--max_body", options->max_body, "bytes of a request")
+        ->capture_default_str()
+        ->check(CLI::Range(1024, 1 << 30));
+    command->add_option("--connections", options->connections, "at once")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 900));
+    command->add_option("--request_seconds", options->request_seconds, "that an answer may take")
+        ->capture_default_str()
+        ->check(CLI::Range(1.0, 1e6));
+    command->add_flag("--log_prompts", options->log_prompts, "prompts to stderr");
+    command->add_flag("--quiet", options->quiet, "no line a request");
+    command->add_option("--device", options->device, "index, name or UUID");
+    on(command, options, commands::serve);
   }
 
   void add_logits() {

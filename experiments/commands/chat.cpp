@@ -1,6 +1,6 @@
 #include "experiments/commands/chat.h"
 
-#include "experiments/commands/shown_text.h"
+#include "experiments/text/shown_text.h"
 #include "graph/platform.h"
 
 #include <chrono>
@@ -45,7 +45,7 @@ std::vector<int32_t> Chat::prompt() const {
 }
 
 std::string Chat::answer(TextModel& model, const hub::GenerationConfig& how) {
-  ShownText shown(tokenizer_, how.stop_strings);
+  text::ShownText shown(tokenizer_, how.stop_strings);
   const auto show = [](const std::string& piece) {
     fmt::print("{}", piece);
     std::fflush(stdout);

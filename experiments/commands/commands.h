@@ -43,6 +43,29 @@ struct GenerateOptions {
 };
 void generate(const GenerateOptions& options);
 
+// A model that others trained over HTTP, by OpenAI's endpoints (serve/README.md), until SIGINT or SIGTERM: then requests
+// in flight are answered to their end.
+struct ServeOptions {
+  std::string model;  // a folder of Hugging Face's form, a GGUF file, a run of ours
+  std::string name;   // that answers bear; empty: the last part of the path
+  std::string host = "127.0.0.1";
+  int64_t port = 8080;       // 0: any that is free
+  std::string api_key;       // empty: none is asked for, and the host has to be this machine alone
+  std::string api_key_file;  // instead: other users of the machine see command lines
+  int64_t max_batch = 8;     // texts at once
+  int64_t context = 0;       // tokens of a text, the prompt included; 0: what the model was made for, at most 2048
+  std::string weights = "f32";
+  std::string chat_template;  // a file, instead of the model's
+  int64_t queue = 256;        // texts that may wait
+  int64_t max_body = 2 << 20;  // bytes
+  int64_t connections = 256;
+  double request_seconds = 600;  // from a request to the end of its answer
+  bool log_prompts = false;
+  bool quiet = false;  // no line a request
+  std::string device;
+};
+void serve(const ServeOptions& options);
+
 // What a model that others trained puts out for a batch: `input` is a JSON file with input_ids (token_type_ids,
 // attention_mask, decoder_input_ids), one row or a list of rows; see evaluate/model_outputs.h.
 struct LogitsOptions {

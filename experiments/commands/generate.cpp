@@ -9,8 +9,8 @@
 #include "experiments/commands/chat.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/model_tokenizer.h"
-#include "experiments/commands/shown_text.h"
 #include "experiments/models/hub/import.h"
+#include "experiments/text/shown_text.h"
 
 #include <algorithm>
 #include <chrono>
@@ -89,7 +89,7 @@ void continue_prompt(const GenerateOptions& options, TextModel& model, const tex
                      const hub::GenerationConfig& how, const std::vector<int32_t>& prompt, double opened) {
   const auto texts = size_t(how.num_return_sequences);
   const bool stream = texts == 1 && options.format == "text";
-  std::vector<ShownText> shown;
+  std::vector<text::ShownText> shown;
   for (size_t i = 0; i < texts; ++i) shown.emplace_back(tokenizer, how.stop_strings);
   const auto show = [&](const std::string& piece) {
     if (!stream) return;
@@ -104,7 +104,7 @@ void continue_prompt(const GenerateOptions& options, TextModel& model, const tex
     show(shown[size_t(text)].push(token));
     return !shown[size_t(text)].stopped();
   });
-  for (ShownText& text : shown) show(text.finish());
+  for (text::ShownText& text : shown) show(text.finish());
   const double all = seconds_since(started);
   if (options.format == "json") {
     json sequences = json::array();

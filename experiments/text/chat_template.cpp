@@ -105,17 +105,30 @@ void ChatTemplate::set_tokens(const json& tokenizer_config) {
   }
 }
 
+namespace {
+
+// Source and name in messages.
+std::optional<std::pair<std::string, std::string>> find_template(const fs::path& folder, const json& config,
+                                                                 const std::string& name) {
+  const fs::path own = folder / (name.empty() ? "chat_template.jinja" : "additional_chat_templates/" + name + ".jinja");
+  if (const auto source = read_file_if_exists(own)) return {{*source, own.filename().string()}};
+  if (!config.contains("chat_template") || config["chat_template"].is_null()) return std::nullopt;
+  const std::string where = (folder / "tokenizer_config.json").string();
+  return {{named_template(config["chat_template"], name, where), "chat_template"}};
+}
+
+}  // namespace
+
+std::optional<std::string> chat_template_source(const fs::path& folder, const std::string& name) {
+  const auto found = find_template(folder, read_object(folder / "tokenizer_config.json"), name);
+  return found ? std::optional(found->first) : std::nullopt;
+}
+
 ChatTemplate load_chat_template(const fs::path& folder, const std::string& name, const fs::path& file) {
   const json config = read_object(folder / "tokenizer_config.json");
   const auto load = [&]() -> ChatTemplate {
     if (!file.empty()) return {read_file(file), file.filename().string()};
-    const fs::path own =
-        folder / (name.empty() ? "chat_template.jinja" : "additional_chat_templates/" + name + ".jinja");
-    if (const auto source = read_file_if_exists(own)) return {*source, own.filename().string()};
-    if (config.contains("chat_template") && !config["chat_template"].is_null()) {
-      const std::string where = (folder / "tokenizer_config.json").string();
-      return {named_template(config["chat_template"], name, where), "chat_template"};
-    }
+    if (auto found = find_template(folder, config, name)) return {std::move(found->first), std::move(found->second)};
     throw UserError(
         fmt::format("{}: there is no chat template: neither chat_template.jinja nor chat_template in "
                     "tokenizer_config.json; --template names a file of its own",

@@ -47,5 +47,7 @@ class ChatTemplate {
 // UserError says where it looked.
 ChatTemplate load_chat_template(const std::filesystem::path& folder, const std::string& name = "",
                                 const std::filesystem::path& file = {});
+// The same as text, where the folder has one.
+std::optional<std::string> chat_template_source(const std::filesystem::path& folder, const std::string& name = "");
 
 }  // namespace surtsey::experiments::text

@@ -1,0 +1,91 @@
+// `surtsey serve`: a model that others trained, over HTTP.
+#include "experiments/base/exit_status.h"
+#include "experiments/base/file.h"
+#include "experiments/base/interrupt.h"
+#include "experiments/commands/commands.h"
+#include "experiments/commands/model_tokenizer.h"
+#include "experiments/models/hub/import.h"
+#include "experiments/serve/http.h"
+#include "experiments/serve/slots_generator.h"
+
+#include <nlohmann/json.hpp>
+
+namespace surtsey::experiments::commands {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// The name that answers bear: the last part of the path.
+std::string name_of(const std::string& path) {
+  fs::path whole = fs::absolute(path).lexically_normal();
+  if (!whole.has_filename()) whole = whole.parent_path();
+  return whole.filename().string();
+}
+
+std::string key_of(const ServeOptions& options) {
+  if (options.api_key_file.empty()) return options.api_key;
+  std::string key = read_file(options.api_key_file);
+  while (!key.empty() && (key.back() == '\n' || key.back() == '\r')) key.pop_back();
+  check(!key.empty(), "{}: holds no key", options.api_key_file);
+  return key;
+}
+
+// The model's chat template, or the file's, with the names of its tokens; nothing where it has none.
+void add_chat_template(serve::ServedModel& model, const hub::Source& source, const std::string& file) {
+  const hub::Description& description = source.description();
+  if (!file.empty()) {
+    model.chat_source = read_file(file);
+    model.chat = text::load_chat_template(description.folder, "", file);
+  } else if (description.tokenizer && !description.tokenizer->chat_template.empty()) {
+    model.chat_source = description.tokenizer->chat_template;
+    model.chat.emplace(model.chat_source, source.path().string());
+  } else if (!description.folder.empty()) {
+    model.chat_source = text::chat_template_source(description.folder).value_or("");
+    if (!model.chat_source.empty()) model.chat = text::load_chat_template(description.folder);
+  }
+  if (!model.chat || !description.folder.empty()) return;
+  model.chat->set_tokens(json{{"bos_token", model.bos_token}, {"eos_token", model.eos_token}});
+}
+
+}  // namespace
+
+void serve(const ServeOptions& options) {
+  const std::unique_ptr<hub::Source> source = open_source(options.model);
+  const std::string name = options.name.empty() ? name_of(options.model) : options.name;
+  serve::ServedModel model(name, tokenizer_of(*source), source->generation());
+  add_chat_template(model, *source, options.chat_template);
+  const ModelConfig config = hub::model_config(*source, {options.context});
+  model.generates = config.head == HeadKind::language && config.architecture == Architecture::decoder;
+  if (!model.generates) model.embed = serve::mean_embeddings(*source, options.device);
+  check(model.generates || model.embed, "{}: neither continues texts nor gives embeddings of them", options.model);
+  model.embedding_context = model.embed ? config.block_size : 0;
+
+  serve::GeneratorFactory factory;
+  if (model.generates) {
+    factory = serve::slots_factory(
+        *source, {.slots = options.max_batch, .context = options.context, .weights = options.weights, .scores = true},
+        options.device);
+  }
+  serve::Metrics metrics;
+  serve::Scheduler scheduler(factory, model, {.queue = options.queue}, metrics);
+  serve::Api api(model, scheduler, metrics,
+                 {.request_seconds = options.request_seconds, .log_prompts = options.log_prompts});
+  serve::HttpServer server(api, metrics,
+                           {.host = options.host,
+                            .port = int(options.port),
+                            .api_key = key_of(options),
+                            .limits = {.connections = options.connections, .body_bytes = size_t(options.max_body)},
+                            .log_requests = !options.quiet});
+  handle_interrupts();
+  const int port = server.bind();
+  const bool six = options.host.find(':') != std::string::npos;
+  print_line(fmt::format("{} at http://{}{}{}:{}/", name, six ? "[" : "", options.host, six ? "]" : "", port));
+  if (model.generates) {
+    print_line(fmt::format("{} texts at once, {} tokens each{}", scheduler.slots(), scheduler.context(),
+                           model.chat ? "" : "; no chat template, so no chat"));
+  }
+  server.run(interrupted);
+}
+
+}  // namespace surtsey::experiments::commands
