@@ -358,6 +358,17 @@ class CommandLine {
     on(command, options, commands::sample);
   }
 
+  static constexpr const char* kAdapterHelp = "a folder of PEFT's: a LoRA adapter over the model";
+
+  // How a model that others trained is kept, and what is put on it.
+  static void add_weights(CLI::App* command, std::string& weights, std::string& adapter) {
+    command
+        ->add_option("--weights", weights,
+                     "stored: as the file has them; f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k or q6_k")
+        ->capture_default_str();
+    command->add_option("--adapter", adapter, kAdapterHelp);
+  }
+
   void add_generate() {
     auto options = keep<commands::GenerateOptions>();
     CLI::App* command = app_.add_subcommand("generate", "a model that others trained goes on with a text");
@@ -367,10 +378,7 @@ class CommandLine {
     command->add_option("--system", options->system, "what the conversation begins with");
     command->add_option("--template", options->chat_template, "a chat template of its own, a file");
     command->add_option("--context", options->context, "tokens, the prompt included")->check(at_most(kMostExtent));
-    command
-        ->add_option("--weights", options->weights,
-                     "stored: as the file has them; f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k or q6_k")
-        ->capture_default_str();
+    add_weights(command, options->weights, options->adapter);
     command->add_option("--seed", options->seed, "of what is drawn")->capture_default_str();
     command->add_option("-o", options->format, "text or json")->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");
@@ -393,7 +401,7 @@ class CommandLine {
         ->check(CLI::Range(1, 1024));
     command->add_option("--context", options->context, "tokens of a text, prompt included")
         ->check(at_most(kMostExtent));
-    command->add_option("--weights", options->weights, "f32, f16, bf16, int8 or int4")->capture_default_str();
+    add_weights(command, options->weights, options->adapter);
     command->add_option("--name", options->name, "of the model, in answers");
     command->add_option("--chat_template", options->chat_template, "a file, instead of the model's own");
     command->add_option("--queue", options->queue, "texts that may wait")
@@ -419,6 +427,7 @@ class CommandLine {
     CLI::App* command = app_.add_subcommand("logits", "what a model that others trained puts out for token ids");
     command->add_option("MODEL", options->model, "Hugging Face folder, safetensors or GGUF file")->required();
     command->add_option("--input", options->input, "JSON with input_ids, and what else the model takes")->required();
+    command->add_option("--adapter", options->adapter, kAdapterHelp);
     command->add_option("-o", options->format, "json or text")->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");
     on(command, options, commands::logits);
@@ -438,7 +447,7 @@ class CommandLine {
     command->add_option("--out", options->out, "folder for results.json and samples");
     command->add_flag("--resume", options->resume, "go on with the evaluation in --out");
     command->add_option("--context", options->context, "tokens that are read at once")->check(at_most(kMostExtent));
-    command->add_option("--weights", options->weights, "f32, f16, bf16, int8 or int4")->capture_default_str();
+    add_weights(command, options->weights, options->adapter);
     command->add_option("--batch_size", options->batch_size, "texts that are written at once")
         ->capture_default_str()
         ->check(at_most(kMostSamples));

@@ -36,6 +36,7 @@ struct GenerateOptions {
   std::string chat_template;  // with chat: a file, instead of the model's own
   int64_t context = 0;        // tokens, the prompt included; 0: what is needed, at most what the model was made for
   std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
   uint64_t seed = 0;
   std::string format = "text";  // json: ids and text, at the end
   std::string device;
@@ -54,10 +55,11 @@ struct ServeOptions {
   std::string api_key_file;  // instead: other users of the machine see command lines
   int64_t max_batch = 8;     // texts at once
   int64_t context = 0;       // tokens of a text, the prompt included; 0: what the model was made for, at most 2048
-  std::string weights = "f32";
-  std::string chat_template;  // a file, instead of the model's
-  int64_t queue = 256;        // texts that may wait
-  int64_t max_body = 2 << 20;  // bytes
+  std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  std::string chat_template;       // a file, instead of the model's
+  int64_t queue = 256;             // texts that may wait
+  int64_t max_body = 2 << 20;      // bytes
   int64_t connections = 256;
   double request_seconds = 600;  // from a request to the end of its answer
   bool log_prompts = false;
@@ -72,6 +74,7 @@ struct LogitsOptions {
   std::string model;  // a folder of Hugging Face's form, a safetensors file, a GGUF file
   std::string input;
   std::string format = "text";  // text: the beginning of each output; json: all of it
+  std::string adapter;          // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
   std::string device;
 };
 void logits(const LogitsOptions& options);
@@ -91,9 +94,10 @@ struct EvaluateOptions {
   int64_t limit = 0;               // the first so many items of each task; 0: all
   std::string out;
   bool resume = false;
-  int64_t context = 0;          // tokens; 0: what the model was made for, at most 2048
-  std::string weights = "f32";  // f32, f16, bf16, int8, int4
-  int64_t batch_size = 8;       // texts that are written at once; changes no answer
+  int64_t context = 0;             // tokens; 0: what the model was made for, at most 2048
+  std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  int64_t batch_size = 8;          // texts that are written at once; changes no answer
   bool add_bos_token = false;
   int64_t window = 0, stride = 0;  // of perplexities, see AskOptions
   std::string format = "text";     // or json

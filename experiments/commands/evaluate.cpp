@@ -49,6 +49,7 @@ std::map<std::string, std::string> config_of(const EvaluateOptions& options, con
                                                {"model_args", "pretrained=" + options.model},
                                                {"model_fingerprint", model.fingerprint()},
                                                {"weights", options.weights},
+                                               {"adapter", options.adapter},
                                                {"max_length", fmt::format("{}", options.context)},
                                                {"window", fmt::format("{}", options.window)},
                                                {"stride", fmt::format("{}", options.stride)},
@@ -82,7 +83,10 @@ void evaluate(const EvaluateOptions& options) {
 
   engine::Device device = engine::Device::open({.select = options.device});
   OpenModel model(device, options.model,
-                  {.slots = writes ? options.batch_size : 1, .context = options.context, .weights = options.weights});
+                  {.slots = writes ? options.batch_size : 1,
+                   .context = options.context,
+                   .weights = options.weights,
+                   .adapter = options.adapter});
   const std::map<std::string, std::string> config = config_of(options, tasks, model);
   std::optional<EvaluationFolder> folder;
   if (!options.out.empty()) {

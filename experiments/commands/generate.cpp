@@ -142,7 +142,10 @@ void generate(const GenerateOptions& options) {
   const std::unique_ptr<hub::Source> source = open_source(options.model);
   const hub::GenerationConfig how = generation_of(*source, options);
   const text::Tokenizer tokenizer = tokenizer_of(*source);
-  SlotOptions slots{.slots = TextModel::slots_for(how), .context = options.context, .weights = options.weights};
+  SlotOptions slots{.slots = TextModel::slots_for(how),
+                    .context = options.context,
+                    .weights = options.weights,
+                    .adapter = options.adapter};
   if (options.chat) {
     Chat chat(*source, tokenizer, {options.system, options.chat_template, options.seed});
     engine::Device device = engine::Device::open({.select = options.device});

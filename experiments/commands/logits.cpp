@@ -64,7 +64,7 @@ void logits(const LogitsOptions& options) {
 
   const std::unique_ptr<hub::Source> source = hub::open_model(options.model);
   engine::Device device = engine::Device::open({.select = options.device});
-  const auto outputs = model_outputs(device, *source, inputs);
+  const auto outputs = model_outputs(device, *source, inputs, options.adapter);
   json result = json::object();
   for (const auto& [name, tensor] : outputs) {
     size_t next = 0;

@@ -15,7 +15,8 @@ RequestedStep requested_step(const std::string& program, int64_t members, const 
   std::string data;  // of a training run's configuration; the compiler does not need it
   table.add("data", &data, "text file; not read");
   std::string weights = "trained";
-  table.add("weights", &weights, "of a forward pass: trained, or frozen as f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k, q6_k");
+  table.add("weights", &weights,
+            "of a forward pass: trained, or frozen as f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k, q6_k");
   table.add("members", &members, "models of an ensemble").at_least(1);
   add_training_fields(table, training);
   ModelConfig model_config;

@@ -63,9 +63,13 @@ void serve(const ServeOptions& options) {
 
   serve::GeneratorFactory factory;
   if (model.generates) {
-    factory = serve::slots_factory(
-        *source, {.slots = options.max_batch, .context = options.context, .weights = options.weights, .scores = true},
-        options.device);
+    factory = serve::slots_factory(*source,
+                                   {.slots = options.max_batch,
+                                    .context = options.context,
+                                    .weights = options.weights,
+                                    .adapter = options.adapter,
+                                    .scores = true},
+                                   options.device);
   }
   serve::Metrics metrics;
   serve::Scheduler scheduler(factory, model, {.queue = options.queue}, metrics);
