@@ -359,8 +359,9 @@ TEST_CASE("logits that are not finite end a slot's text and no other's", "[devic
   // The slot that failed goes on, or reads another text, as if nothing had been.
   logits = slots.step(std::vector<SlotToken>{{1, text[10]}});
   CHECK(row(logits, 0, V) == expected[1]);
-  Tokens bad = text;
-  bad[40] = kBad;
+  // In columns that the texts after it do not reach.
+  Tokens bad = fine(2, 68);
+  bad[66] = kBad;
   CHECK_THROWS_AS(last_of(slots, 3, bad), NotFinite);
   CHECK(slots.text(3).empty());
   CHECK(alone(slots, 3, text, 10) == expected);
