@@ -89,7 +89,9 @@ struct Slots::Impl {
     const auto write = [&](const std::string& name, const graph::HostTensor& tensor) {
       if (session.has_state(name)) session.write(name, tensor);
     };
-    hub::read_weights(from, model, write);
+    hub::read_weights(from, model, [&](const std::string& name, std::span<const std::byte> bytes) {
+      if (session.has_state(name)) session.write_bytes(name, bytes);
+    });
     if (adapter) adapter->write(write);
     for (const auto& [name, tensor] : model.constants()) write(name, tensor);
   }

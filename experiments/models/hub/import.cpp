@@ -191,47 +191,55 @@ std::string source_name(const ModelConfig& config, std::string_view parameter) {
 
 namespace {
 
-using Write = std::function<void(const std::string& name, const graph::HostTensor& tensor)>;
+using Write = std::function<void(const std::string& state, std::span<const std::byte> bytes)>;
 
-void write_parts(const graph::ParameterSpec& spec, const std::vector<graph::HostTensor>& tensors, const Write& write) {
-  const std::vector<graph::StoredPart> parts = spec.storage->parts(spec.shape);
-  for (size_t i = 0; i < parts.size(); ++i) write(graph::kFrozen + spec.name + parts[i].suffix, tensors[i]);
-}
-
-std::optional<StoredType> kept_in_blocks(const graph::ParameterSpec& spec) {
-  const auto type = spec.frozen() ? stored_type(spec.storage->name) : std::nullopt;
-  return type && is_block_type(*type) ? type : std::nullopt;
+// The bytes of a frozen tensor's parts as its storage has them.
+std::vector<std::vector<std::byte>> part_bytes(const graph::ParameterSpec& spec, const Stored& stored) {
+  const auto count = size_t(graph::element_count(spec.shape));
+  const std::optional<StoredType> kept = stored_type(spec.storage->name);
+  if (kept == stored.type) {
+    if (is_block_type(*kept)) return block_part_bytes(*kept, spec.shape, stored.bytes);
+    const auto bytes = std::span(stored.bytes).first(count * size_t(block_bytes(*kept)));
+    return {{bytes.begin(), bytes.end()}};
+  }
+  std::vector<float> numbers(size_t(graph::element_count(stored.shape)));
+  dequantize_row(stored.type, stored.bytes, numbers);
+  numbers.resize(count);
+  if (kept == StoredType::f32) {
+    const auto bytes = std::as_bytes(std::span(numbers));
+    return {{bytes.begin(), bytes.end()}};
+  }
+  std::vector<std::vector<std::byte>> parts;
+  const graph::HostTensor tensor({graph::DType::f32, spec.shape}, {numbers.begin(), numbers.end()});
+  for (const graph::HostTensor& part : spec.storage->pack(tensor)) parts.push_back(part.to_bytes());
+  return parts;
 }
 
 }  // namespace
 
-void read_weights(const Source& source, const Model& model,
-                  const std::function<void(const std::string& name, const graph::HostTensor& tensor)>& write) {
+void read_weights(const Source& source, const Model& model, const Write& write) {
   graph::State trained;
   for (const graph::ParameterSpec& spec : model.store().specs()) {
     if (spec.name.starts_with(kAdapterPrefix)) continue;
     const std::string name = source_name(model.config(), spec.name);
-    if (const auto blocks = kept_in_blocks(spec)) {
-      const Stored stored = source.read_stored(name);
-      if (stored.type == *blocks) {
-        write_parts(spec, block_parts(stored.type, spec.shape, stored.bytes), write);
-        continue;
-      }
-    }
-    const std::vector<float> numbers = source.read_floats(name);
-    const auto count = size_t(graph::element_count(spec.shape));
+    const Stored stored = source.read_stored(name);
     // A table of positions may be longer than texts are to be.
-    const bool fits = numbers.size() == count || (name == "embedding.position" && numbers.size() > count);
-    ensure(fits, "{}: {} has {} numbers, {} wants {}", source.path().string(), name, numbers.size(), spec.name, count);
-    graph::HostTensor tensor = graph::HostTensor::zeros({graph::DType::f32, spec.shape});
-    std::copy_n(numbers.begin(), count, tensor.values.begin());
-    if (!spec.frozen()) {
-      trained.emplace(spec.name, std::move(tensor));
+    const int64_t count = graph::element_count(spec.shape), given = graph::element_count(stored.shape);
+    ensure(given == count || (name == "embedding.position" && given > count), "{}: {} has {} numbers, {} wants {}",
+           source.path().string(), name, given, spec.name, count);
+    if (spec.frozen()) {
+      const std::vector<graph::StoredPart> parts = spec.storage->parts(spec.shape);
+      const std::vector<std::vector<std::byte>> bytes = part_bytes(spec, stored);
+      for (size_t i = 0; i < parts.size(); ++i) write(graph::kFrozen + spec.name + parts[i].suffix, bytes[i]);
       continue;
     }
-    write_parts(spec, spec.storage->pack(tensor), write);
+    std::vector<float> numbers(static_cast<size_t>(given));
+    dequantize_row(stored.type, stored.bytes, numbers);
+    graph::HostTensor tensor = graph::HostTensor::zeros({graph::DType::f32, spec.shape});
+    std::copy_n(numbers.begin(), count, tensor.values.begin());
+    trained.emplace(spec.name, std::move(tensor));
   }
-  if (!trained.empty()) write(graph::kParameters, model.store().pack(trained));
+  if (!trained.empty()) write(graph::kParameters, model.store().pack(trained).to_bytes());
 }
 
 }  // namespace surtsey::experiments::hub

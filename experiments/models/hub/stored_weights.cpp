@@ -3,6 +3,7 @@
 #include "experiments/formats/quant_blocks.h"
 #include "experiments/models/hub/import.h"
 
+#include <cstring>
 #include <map>
 #include <set>
 
@@ -204,31 +205,59 @@ graph::Storage storage_of(StoredType type) {
   return graph::whole(type == StoredType::f32 ? DType::f32 : type == StoredType::f16 ? DType::f16 : DType::bf16);
 }
 
-std::vector<HostTensor> block_parts(StoredType type, const Shape& shape, std::span<const std::byte> bytes) {
+std::vector<std::vector<std::byte>> block_part_bytes(StoredType type, const Shape& shape,
+                                                     std::span<const std::byte> bytes) {
   const std::vector<StoredPart> parts = parts_of(type, shape);
   const std::vector<Fields>& fields = layout(type).parts;
   const auto blocks = size_t(graph::element_count(shape) / block_size(type)), size = size_t(block_bytes(type));
   ensure(bytes.size() == blocks * size, "[stored] {} bytes are no {} of {}", bytes.size(), name(type),
          graph::to_string(shape));
-  std::vector<HostTensor> result;
+  std::vector<std::vector<std::byte>> result;
   Block block;
   for (size_t p = 0; p < parts.size(); ++p) {
-    result.push_back(HostTensor::zeros(parts[p].type));
+    const int64_t each = graph::storage_bytes(parts[p].type.dtype);
+    result.emplace_back(size_t(graph::element_count(parts[p].type.shape) * each));
     block.emplace_back(size_t(fields[p].count));
   }
+  std::vector<size_t> written(parts.size(), 0);
+  const auto put = [&](size_t p, const auto& value) {
+    std::memcpy(result[p].data() + written[p], &value, sizeof value);
+    written[p] += sizeof value;
+  };
   for (size_t b = 0; b < blocks; ++b) {
     split(type, bytes.data() + b * size, block);
     for (size_t p = 0; p < parts.size(); ++p) {
-      double* out = result[p].values.data() + b * size_t(fields[p].elements());
       if (fields[p].scale) {
-        for (const uint32_t half : block[p]) *out++ = double(half_value(uint16_t(half)));
+        for (const uint32_t half : block[p]) put(p, uint16_t(half));
         continue;
       }
       const auto per_word = size_t(kWordBits / fields[p].bits);
       for (size_t i = 0; i < block[p].size(); i += per_word) {
         uint32_t word = 0;
         for (size_t k = 0; k < per_word; ++k) word |= block[p][i + k] << (k * size_t(fields[p].bits));
-        *out++ = word;
+        put(p, word);
+      }
+    }
+  }
+  return result;
+}
+
+std::vector<HostTensor> block_parts(StoredType type, const Shape& shape, std::span<const std::byte> bytes) {
+  const std::vector<StoredPart> parts = parts_of(type, shape);
+  const std::vector<std::vector<std::byte>> stored = block_part_bytes(type, shape, bytes);
+  std::vector<HostTensor> result;
+  for (size_t p = 0; p < parts.size(); ++p) {
+    HostTensor& tensor = result.emplace_back(HostTensor::zeros(parts[p].type));
+    const std::byte* from = stored[p].data();
+    for (double& value : tensor.values) {
+      if (parts[p].type.dtype == DType::f16) {
+        value = double(load_half(from));
+        from += 2;
+      } else {
+        uint32_t word;
+        std::memcpy(&word, from, sizeof word);
+        value = word;
+        from += 4;
       }
     }
   }

@@ -27,7 +27,9 @@ namespace surtsey::experiments::hub {
 // fill; from pack(): what quantize_row() refuses.
 graph::Storage storage_of(StoredType type);
 
-// The parts of a tensor of a block type from the file's bytes, nothing rounded.
+// The parts of a tensor of a block type from the file's bytes, nothing rounded: as the device has them, and as tensors.
+std::vector<std::vector<std::byte>> block_part_bytes(StoredType type, const graph::Shape& shape,
+                                                     std::span<const std::byte> bytes);
 std::vector<graph::HostTensor> block_parts(StoredType type, const graph::Shape& shape,
                                            std::span<const std::byte> bytes);
 
