@@ -452,6 +452,7 @@ class CommandLine {
         ->capture_default_str()
         ->check(at_most(kMostSamples));
     command->add_flag("--add_bos_token", options->add_bos_token, "the model's first token before every prompt");
+    command->add_flag("--apply_chat_template", options->apply_chat_template, "a prompt is a user's message");
     command->add_option("--window", options->window, "of a perplexity: tokens that are read at once")
         ->check(at_most(kMostExtent));
     command->add_option("--stride", options->stride, "and tokens that are scored at a time")

@@ -3,6 +3,8 @@
 #include "experiments/commands/model_tokenizer.h"
 #include "shaders/cache_file.h"
 
+#include <nlohmann/json.hpp>
+
 namespace surtsey::experiments::commands {
 namespace {
 
@@ -30,6 +32,13 @@ OpenModel::OpenModel(engine::Device& device, const std::string& model, SlotOptio
       slots_(device, *source_, with_scores(std::move(options))),
       tokens_(tokens_within(source_->generation().tokens, slots_.vocabulary())),
       scorer_(slots_, tokens_) {}
+
+std::function<std::string(const std::string&)> OpenModel::chat() const {
+  return [chat = template_of(*source_, tokenizer_)](const std::string& message) {
+    const nlohmann::ordered_json user = {{"role", "user"}, {"content", message}};
+    return chat.render({{"messages", nlohmann::ordered_json::array({user})}, {"add_generation_prompt", true}});
+  };
+}
 
 std::string OpenModel::fingerprint() const {
   uint64_t hash = 0;

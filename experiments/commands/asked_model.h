@@ -5,6 +5,7 @@
 #include "experiments/evaluate/harness/evaluation.h"
 #include "experiments/evaluate/harness/slots_scorer.h"
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -16,6 +17,8 @@ class OpenModel {
   OpenModel(engine::Device& device, const std::string& model, SlotOptions options);
 
   AskedModel asked() { return {scorer_, tokenizer_, tokens_}; }
+  // What its chat template makes of a user's only message, up to where the answer begins. UserError: it has none.
+  std::function<std::string(const std::string& message)> chat() const;
   // A hash of its tensors' names, shapes and types, and of its vectors: another model has another.
   std::string fingerprint() const;
 

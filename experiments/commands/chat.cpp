@@ -1,5 +1,6 @@
 #include "experiments/commands/chat.h"
 
+#include "experiments/commands/model_tokenizer.h"
 #include "experiments/text/shown_text.h"
 #include "graph/platform.h"
 
@@ -8,30 +9,8 @@
 #include <iostream>
 
 namespace surtsey::experiments::commands {
-namespace {
 
 using nlohmann::ordered_json;
-
-text::ChatTemplate template_of(const hub::Source& source, const text::Tokenizer& tokenizer, const std::string& file) {
-  const auto& held = source.description().tokenizer;
-  if (!held) return text::load_chat_template(source.description().folder, "", file);
-  if (!file.empty()) return text::load_chat_template("", "", file);
-  const std::string where = source.path().string();
-  check(!held->chat_template.empty(), "{}: there is no chat template; --template names a file of its own", where);
-  text::ChatTemplate made(held->chat_template, where);
-  nlohmann::json tokens = nlohmann::json::object();
-  const auto add = [&](const char* name, int64_t id) {
-    if (id >= 0) tokens[name] = tokenizer.token(int32_t(id));
-  };
-  add("bos_token", held->bos);
-  add("eos_token", held->eos);
-  add("unk_token", held->unknown);
-  add("pad_token", held->padding);
-  made.set_tokens(tokens);
-  return made;
-}
-
-}  // namespace
 
 Chat::Chat(const hub::Source& source, const text::Tokenizer& tokenizer, const ChatOptions& options)
     : tokenizer_(tokenizer), seed_(options.seed), template_(template_of(source, tokenizer, options.template_file)) {

@@ -99,8 +99,9 @@ struct EvaluateOptions {
   std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
   int64_t batch_size = 8;          // texts that are written at once; changes no answer
   bool add_bos_token = false;
-  int64_t window = 0, stride = 0;  // of perplexities, see AskOptions
-  std::string format = "text";     // or json
+  bool apply_chat_template = false;  // prompts are a user's messages
+  int64_t window = 0, stride = 0;    // of perplexities, see AskOptions
+  std::string format = "text";       // or json
   std::string device;
   std::vector<std::string> command;  // for env.json
 };

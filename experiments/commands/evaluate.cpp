@@ -56,6 +56,7 @@ std::map<std::string, std::string> config_of(const EvaluateOptions& options, con
                                                {"limit", fmt::format("{}", options.limit)},
                                                {"fewshot_seed", fmt::format("{}", options.seed)},
                                                {"shots", options.shots ? fmt::format("{}", *options.shots) : "own"},
+                                               {"apply_chat_template", options.apply_chat_template ? "true" : "false"},
                                                {"add_bos_token", options.add_bos_token ? "true" : "false"}};
   for (const EvalTask& task : tasks) {
     uint64_t hash = shaders::hash64(task.text);
@@ -74,7 +75,7 @@ void evaluate(const EvaluateOptions& options) {
   check_options(options);
   const auto began = std::chrono::steady_clock::now();
   const std::vector<EvalTask> tasks = load_tasks(options.tasks);
-  const PromptOptions prompts = {.shots = options.shots, .seed = options.seed, .limit = options.limit};
+  PromptOptions prompts = {.shots = options.shots, .seed = options.seed, .limit = options.limit};
   const AskOptions asking = {
       .add_bos_token = options.add_bos_token, .window = options.window, .stride = options.stride};
   for (const EvalTask& task : tasks) make_prompts(task, prompts);  // what is wrong with one is said before all
@@ -87,6 +88,7 @@ void evaluate(const EvaluateOptions& options) {
                    .context = options.context,
                    .weights = options.weights,
                    .adapter = options.adapter});
+  if (options.apply_chat_template) prompts.chat = model.chat();
   const std::map<std::string, std::string> config = config_of(options, tasks, model);
   std::optional<EvaluationFolder> folder;
   if (!options.out.empty()) {

@@ -6,6 +6,7 @@
 #include "graph/error.h"
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 namespace surtsey::experiments::commands {
 namespace {
@@ -47,6 +48,25 @@ text::Tokenizer tokenizer_of(const hub::Source& source) {
   if (description.tokenizer) return of_gguf(*description.tokenizer, path);
   if (!description.folder.empty()) return text::load_tokenizer(description.folder);
   throw UserError(fmt::format("{}: has no tokenizer", path));
+}
+
+text::ChatTemplate template_of(const hub::Source& source, const text::Tokenizer& tokenizer, const std::string& file) {
+  const auto& held = source.description().tokenizer;
+  if (!held) return text::load_chat_template(source.description().folder, "", file);
+  if (!file.empty()) return text::load_chat_template("", "", file);
+  const std::string where = source.path().string();
+  check(!held->chat_template.empty(), "{}: there is no chat template; --template names a file of its own", where);
+  text::ChatTemplate made(held->chat_template, where);
+  nlohmann::json tokens = nlohmann::json::object();
+  const auto add = [&](const char* name, int64_t id) {
+    if (id >= 0) tokens[name] = tokenizer.token(int32_t(id));
+  };
+  add("bos_token", held->bos);
+  add("eos_token", held->eos);
+  add("unk_token", held->unknown);
+  add("pad_token", held->padding);
+  made.set_tokens(tokens);
+  return made;
 }
 
 }  // namespace surtsey::experiments::commands

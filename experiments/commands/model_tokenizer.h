@@ -2,6 +2,7 @@
 #pragma once
 
 #include "experiments/models/hub/source.h"
+#include "experiments/text/chat_template.h"
 #include "experiments/text/tokenizer.h"
 
 #include <memory>
@@ -14,5 +15,9 @@ std::unique_ptr<hub::Source> open_source(const std::string& model);
 
 // From its folder, or from what its GGUF file or its checkpoint of ours holds. UserError: there is none.
 text::Tokenizer tokenizer_of(const hub::Source& source);
+
+// Of the same, or of `file`, with the model's special tokens. UserError: there is none.
+text::ChatTemplate template_of(const hub::Source& source, const text::Tokenizer& tokenizer,
+                               const std::string& file = "");
 
 }  // namespace surtsey::experiments::commands

@@ -41,8 +41,8 @@ constexpr const char* kQuestions =
 }  // namespace
 
 TEST_CASE("a template names fields of an item", "[harness]") {
-  const Json item = Json::parse(
-      R"({"question": "why?", "n": 3, "x": 0.5, "choices": {"text": ["yes", "no"], "label": ["A", "B"]}})");
+  const Json item =
+      Json::parse(R"({"question": "why?", "n": 3, "x": 0.5, "choices": {"text": ["yes", "no"], "label": ["A", "B"]}})");
   CHECK(text_of("question", item) == "why?");
   CHECK(text_of("Q: {question}\nA:", item) == "Q: why?\nA:");
   CHECK(text_of("{n} of {x}, {choices.text[1]}", item) == "3 of 0.5, no");
@@ -138,6 +138,13 @@ TEST_CASE("prompts: shots, description and delimiters", "[harness]") {
   CHECK(orders.size() == 6);  // every ordered pair of three is drawn
   CHECK(orders.contains("Answer. Q: e2 A: y | Q: e1 A: x | "));
   CHECK(make_prompts(task, {.shots = 0})[0].context == "Answer. Q: one A:");
+
+  // As a message: the whole context is in it, the answer follows without the delimiter, shots keep theirs.
+  const auto message = [](const std::string& context) { return "<user>" + context + "<model>"; };
+  const std::vector<Prompt> said = make_prompts(task, {.shots = 1, .seed = 4, .chat = message});
+  CHECK(said[0].context == "<user>" + make_prompts(task, {.shots = 1, .seed = 4})[0].context + "<model>");
+  CHECK(said[0].context.find(" A: ") != std::string::npos);
+  CHECK(said[0].continuations == std::vector<std::string>{"a", "b"});
 
   // From the items themselves: never the one that is asked, and as many for all.
   for (uint32_t seed = 0; seed < 10; ++seed) {

@@ -27,8 +27,9 @@ std::optional<int64_t> place_of(const Json& target) {
 
 class Writer {
  public:
-  explicit Writer(const EvalTask& task)
+  Writer(const EvalTask& task, bool chat)
       : task_(task),
+        delimiter_(chat ? "" : task.target_delimiter),
         text_(task.doc_to_text, task.name + ": doc_to_text"),
         target_(task.doc_to_target, task.name + ": doc_to_target") {
     for (const std::string& choice : task.doc_to_choice) choices_.emplace_back(choice, task.name + ": doc_to_choice");
@@ -49,11 +50,11 @@ class Writer {
       prompt.choices = choices(item);
       prompt.gold = gold(target_.value(item), prompt.choices);
       prompt.target = prompt.choices[size_t(prompt.gold)];
-      for (const std::string& choice : prompt.choices) prompt.continuations.push_back(task_.target_delimiter + choice);
+      for (const std::string& choice : prompt.choices) prompt.continuations.push_back(delimiter_ + choice);
     } else {
       prompt.target = target_.text(item);
       if (task_.output_type == OutputType::loglikelihood) {
-        prompt.continuations = {task_.target_delimiter + prompt.target};
+        prompt.continuations = {delimiter_ + prompt.target};
       }
     }
     return prompt;
@@ -90,6 +91,7 @@ class Writer {
   }
 
   const EvalTask& task_;
+  std::string delimiter_;  // before what is asked; shots have the task's
   PromptTemplate text_, target_;
   std::vector<PromptTemplate> choices_;
 };
@@ -109,7 +111,7 @@ std::vector<size_t> drawn(size_t size, size_t count, uint32_t seed) {
 }  // namespace
 
 std::vector<Prompt> make_prompts(const EvalTask& task, const PromptOptions& options) {
-  const Writer writer(task);
+  const Writer writer(task, bool(options.chat));
   const bool own = task.shots.empty();
   const std::vector<std::string>& from = own ? task.items : task.shots;
   const auto shots = size_t(options.shots.value_or(task.num_fewshot));
@@ -141,7 +143,9 @@ std::vector<Prompt> make_prompts(const EvalTask& task, const PromptOptions& opti
       before += texts[s];
       taken += 1;
     }
-    if (task.output_type != OutputType::loglikelihood_rolling) prompt.context = before + prompt.context;
+    if (task.output_type != OutputType::loglikelihood_rolling) {
+      prompt.context = options.chat ? options.chat(before + prompt.context) : before + prompt.context;
+    }
     prompts.push_back(std::move(prompt));
   }
   return prompts;

@@ -4,6 +4,7 @@
 #include "experiments/evaluate/harness/task.h"
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,6 +27,9 @@ struct PromptOptions {
   std::optional<int64_t> shots;  // instead of the task's own number
   uint32_t seed = 0;             // which shots, and in what order
   int64_t limit = 0;             // only the first so many items; 0: all
+  // What a user says, as the model is used to hearing it: the whole context is what this makes of it, and answers
+  // follow without the delimiter (as the harness has it). None: contexts as they are.
+  std::function<std::string(const std::string& context)> chat = {};
 };
 
 // The same shots in the same order for every item, so that all share the beginning of their prompts. Where shots are
