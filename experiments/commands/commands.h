@@ -26,8 +26,8 @@ void devices(const DevicesOptions& options);
 void ops(const std::string& format);
 
 // A model that others trained goes on with a text, as its generation_config.json says or `keys` by the same names
-// (--max_new_tokens=64 --do_sample=true --temperature=.8 --top_p=.95 --num_beams=4). The text goes to stdout as it comes;
-// speed to stderr. Or it answers, line by line of stdin, by its chat template.
+// (--max_new_tokens=64 --do_sample=true --temperature=.8 --top_p=.95 --num_beams=4). The text goes to stdout as it
+// comes; speed to stderr. Or it answers, line by line of stdin, by its chat template.
 struct GenerateOptions {
   std::string model;  // a folder of Hugging Face's form, or a GGUF file
   std::optional<std::string> prompt;
