@@ -32,8 +32,8 @@ bool owned_by_members(const std::set<std::string>& patterns, const std::string& 
   });
 }
 
-// The session's tensor of all members, of which a program has some. Kernels load and store 16 bytes at most at once, and
-// rely on where a tensor begins.
+// The session's tensor of all members, of which a program has some. Kernels load and store 16 bytes at most at once,
+// and rely on where a tensor begins.
 graph::Type of_all_members(const graph::Buffer& buffer, const Members& members, const std::string& program) {
   constexpr uint64_t kAligned = 16;
   graph::Type type = buffer.type;

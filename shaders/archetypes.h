@@ -19,8 +19,8 @@ Shader reduce_workgroup_per_row(Writer& writer);
 // memory.
 // Measured on lavapipe at 5 to 8 times the shared-memory kernel, where a barrier turns a subgroup into a coroutine.
 Shader matmul_lane_broadcast(Writer& writer);
-// The lanes of a workgroup along K, for products of few rows with a matrix whose rows lie along K; and whether a kernel is
-// such a one on a target that would give it shared tiles.
+// The lanes of a workgroup along K, for products of few rows with a matrix whose rows lie along K; and whether a kernel
+// is such a one on a target that would give it shared tiles.
 Shader matmul_rows(Writer& writer);
 bool is_row_product(const graph::Kernel& kernel, const graph::Graph& graph, const graph::Target& target);
 // Tiles of both operands in shared memory, a small tile of the product in each lane's registers.

@@ -31,8 +31,8 @@ constexpr size_t kMaxLoadedAhead = 2;
 // that is read at the index of a loop lane by lane, which cost more than a GELU.
 constexpr int kUnrolledWork = 48;
 
-// Steps of a turn where words are unpacked on load: whole words, and the more of them share a scale the fewer rows there
-// are to be multiplied. Through descriptors a word at a time: each access costs the driver's compiler.
+// Steps of a turn where words are unpacked on load: whole words, and the more of them share a scale the fewer rows
+// there are to be multiplied. Through descriptors a word at a time: each access costs the driver's compiler.
 constexpr int64_t kPackedDepth = 32;
 constexpr int64_t kPackedResults = 512;  // multiply-adds of a lane in a turn, from where on turns get shorter
 
@@ -205,7 +205,8 @@ class LaneBroadcast {
   }
 
   // Steps k .. k + count - 1 by a packed operand: numbers that share a scale are multiplied as the fields
-  // that they are, and their sum is scaled. The steps of a turn do not depend on the number of rows, so neither do bits.
+  // that they are, and their sum is scaled. The steps of a turn do not depend on the number of rows, so neither do
+  // bits.
   void packed_turn(const Affine& k, int64_t count) {
     std::vector<std::pair<std::string, std::string>> shared;  // scale and offset of each column, while they last
     std::string group;

@@ -1,5 +1,5 @@
-// Products of few rows (graph/few_rows.h): a workgroup has some columns of the result and all of its rows, and its lanes
-// lie along K.
+// Products of few rows (graph/few_rows.h): a workgroup has some columns of the result and all of its rows, and its
+// lanes lie along K.
 //
 //   c [rows, columns]               in the registers of each lane: its share of the sums
 //   for k in 0 .. K by lanes * run  each lane a run of neighbours, of a word where B is packed

@@ -26,8 +26,8 @@ struct PackedNumber {
   std::string scale, offset;  // empty: 1, 0
 };
 
-// Element `at` of the value `operand`; none where it is not of this form. What it is made of is written into the current
-// frame.
+// Element `at` of the value `operand`; none where it is not of this form. What it is made of is written into the
+// current frame.
 std::optional<PackedNumber> packed_number(Writer& writer, const graph::Value& operand, const graph::Index& at);
 
 }  // namespace surtsey::shaders

@@ -85,9 +85,9 @@ class Writer {
   std::string load_run(size_t input, const graph::Index& at);
   static std::string of_run(graph::DType dtype, const std::string& run, int64_t r);
 
-  // From here on two neighbours of this input, the first at an even place, are loaded as one word (of 64 bits, or of 32) where what is asked for
-  // allows it: lavapipe's loads are gathers, whose time goes by lanes and not by bytes. Only where pairs can be stored, else
-  // false.
+  // From here on two neighbours of this input, the first at an even place, are loaded as one word (of 64 bits, or of
+  // 32) where what is asked for allows it: lavapipe's loads are gathers, whose time goes by lanes and not by bytes.
+  // Only where pairs can be stored, else false.
   bool load_in_pairs(size_t input);
 
   Shader finish(uint32_t workgroups, uint32_t local_size, uint32_t subgroup_size = 0);

@@ -1,7 +1,8 @@
-// Adapters as PEFT writes them: a folder with adapter_config.json and adapter_model.safetensors over a model that others
-// trained. LoRA (Hu et al. 2021): a matrix W [out, in] becomes
+// Adapters as PEFT writes them: a folder with adapter_config.json and adapter_model.safetensors over a model that
+// others trained. LoRA (Hu et al. 2021): a matrix W [out, in] becomes
 //
-//   x W^T + scale (x A^T) B^T,   A [r, in], B [out, r], scale = alpha / r, or alpha / sqrt(r) (rsLoRA, Kalajdzievski 2023)
+//   x W^T + scale (x A^T) B^T,   A [r, in], B [out, r], scale = alpha / r, or alpha / sqrt(r) (rsLoRA, Kalajdzievski
+// 2023)
 //
 //   LoraAdapter adapter(folder, source, model);
 //   adapter.install(model);  // after the model is frozen, before programs are made
@@ -22,8 +23,9 @@ namespace surtsey::experiments {
 
 class LoraAdapter {
  public:
-  // Reads both files. UserError: no such file; another kind of adapter, or a variant that is not supported (DoRA, biases,
-  // layers that are saved whole, embeddings), by name; a tensor that fits no matrix of the model, by name and shape.
+  // Reads both files. UserError: no such file; another kind of adapter, or a variant that is not supported (DoRA,
+  // biases, layers that are saved whole, embeddings), by name; a tensor that fits no matrix of the model, by name and
+  // shape.
   LoraAdapter(const std::filesystem::path& folder, const hub::Source& source, const Model& model);
 
   // Adds "adapter.MATRIX.a" and ".b" to the model's frozen parameters, in f32, and what reads them at each matrix.

@@ -44,8 +44,8 @@ struct GenerateOptions {
 };
 void generate(const GenerateOptions& options);
 
-// A model that others trained over HTTP, by OpenAI's endpoints (serve/README.md), until SIGINT or SIGTERM: then requests
-// in flight are answered to their end.
+// A model that others trained over HTTP, by OpenAI's endpoints (serve/README.md), until SIGINT or SIGTERM: then
+// requests in flight are answered to their end.
 struct ServeOptions {
   std::string model;  // a folder of Hugging Face's form, a GGUF file, a run of ours
   std::string name;   // that answers bear; empty: the last part of the path
@@ -208,7 +208,8 @@ struct BenchModels {
   std::vector<std::string> model = {};
   std::vector<int64_t> vocab_size = {}, block_size = {}, n_layer = {}, n_embd = {}, n_head = {}, batch_size = {},
                        members = {1};
-  // How weights are kept: trained (one f32 tensor), or frozen as f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k, q6_k (adapt/packed.h).
+  // How weights are kept: trained (one f32 tensor), or frozen as f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k, q6_k
+  // (adapt/packed.h).
   std::vector<std::string> weights = {"trained"};
 };
 

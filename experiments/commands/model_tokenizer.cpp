@@ -55,7 +55,8 @@ text::ChatTemplate template_of(const hub::Source& source, const text::Tokenizer&
   if (!held) return text::load_chat_template(source.description().folder, "", file);
   if (!file.empty()) return text::load_chat_template("", "", file);
   const std::string where = source.path().string();
-  check(!held->chat_template.empty(), "{}: there is no chat template; --template names a file of its own", where);
+  check(!held->chat_template.empty(),
+        "{}: there is no chat template (generate --chat takes one by --template, serve by --chat_template)", where);
   text::ChatTemplate made(held->chat_template, where);
   nlohmann::json tokens = nlohmann::json::object();
   const auto add = [&](const char* name, int64_t id) {

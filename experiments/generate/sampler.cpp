@@ -151,9 +151,10 @@ Drawn log_probabilities(std::span<const float> logits, int32_t token, int64_t co
   std::vector<float> scores(logits.begin(), logits.end());
   log_softmax(scores);
   Drawn drawn{.token = token, .logprob = scores.at(size_t(token))};
+  if (count <= 0) return drawn;
   std::vector<int32_t> order(scores.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = int32_t(i);
-  const auto end = order.begin() + std::ptrdiff_t(std::min<size_t>(order.size(), size_t(std::max<int64_t>(0, count))));
+  const auto end = order.begin() + std::ptrdiff_t(std::min<size_t>(order.size(), size_t(count)));
   std::partial_sort(order.begin(), end, order.end(), [&](int32_t a, int32_t b) {
     const float x = scores[size_t(a)], y = scores[size_t(b)];
     return x != y ? x > y : a < b;

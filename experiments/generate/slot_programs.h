@@ -5,7 +5,8 @@
 //   slot.next         u32 [64]       the token that a step reads, where it stands; the rest is room
 //   slot.source_mask  boolean [1, S] of an encoder-decoder: which of the source's tokens exist
 //   cache.*           f32 [1, K, cache_length, D], of cross-attention [1, K, S, D]
-//   read.next         u32 [chunk + 2]  where the columns that are read begin; the column whose logits are asked for; tokens
+//   read.next         u32 [chunk + 2]  where the columns that are read begin; the column whose logits are asked for;
+// tokens
 //   read.source       u32 [1, S]
 //   move.from         u32 [E]        for each slot the slot that it becomes a copy of
 //   move.position     u32 []         the first column that is copied

@@ -1,8 +1,8 @@
 // cpp-httplib's server over connections of our own: each has a deadline for what it sends, a bound on it, and a thread.
 //
 // The library leaves open how long a client may take for one request (its timeouts are for one read), how long a line
-// or a chunked body may get, and how many connections wait. It offers a server's place for that (it puts its TLS there):
-// a stream of bytes, and a function that is given each socket.
+// or a chunked body may get, and how many connections wait. It offers a server's place for that (it puts its TLS
+// there): a stream of bytes, and a function that is given each socket.
 #pragma once
 
 #include "experiments/serve/connection_limits.h"

@@ -413,7 +413,8 @@ TEST_CASE("serve: answers in JSON, of any form and of a schema", "[serve]") {
     }
     body["response_format"] =
         Json::parse(R"({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object",
-        "properties": {"color": {"enum": ["red", "blue"]}, "count": {"type": "integer"}}, "required": ["color", "count"]}}})");
+        "properties": {"color": {"enum": ["red", "blue"]}, "count": {"type": "integer"}}, "required": ["color",
+            "count"]}}})");
     const Json one = good(server.post("/v1/chat/completions", body.dump()))["choices"][0];
     CAPTURE(one.dump());
     REQUIRE(one["finish_reason"] == "stop");

@@ -7,7 +7,8 @@
 //   q4_0   .words u32 [.., n/8];           .scale f16 [.., n/32]
 //   q4_k   .words u32 [.., n/8];  .low u32 [.., n/128], .high u32 [.., n/256]: low 4 and high 2 bits of the 8 scales
 //          and then the 8 minima of each block;  .scale f16 [.., n/128]: d, m of each block
-//   q6_k   .words u32 [.., n/8], .high u32 [.., n/16]: low 4 and high 2 bits of q;  .steps u32 [.., n/64]: the 16 scales
+//   q6_k   .words u32 [.., n/8], .high u32 [.., n/16]: low 4 and high 2 bits of q;  .steps u32 [.., n/64]: the 16
+// scales
 //          of each block + 128;  .scale f16 [.., n/256]
 // The numbers are those of dequantize_row(), bit for bit: its products in its order, in f32.
 #pragma once
@@ -23,8 +24,8 @@
 
 namespace surtsey::experiments::hub {
 
-// How a type keeps a tensor; f32, f16 and bf16 are graph::whole(). UserError from parts(): rows that whole blocks do not
-// fill; from pack(): what quantize_row() refuses.
+// How a type keeps a tensor; f32, f16 and bf16 are graph::whole(). UserError from parts(): rows that whole blocks do
+// not fill; from pack(): what quantize_row() refuses.
 graph::Storage storage_of(StoredType type);
 
 // The parts of a tensor of a block type from the file's bytes, nothing rounded: as the device has them, and as tensors.
