@@ -358,6 +358,12 @@ class CommandLine {
     on(command, options, commands::sample);
   }
 
+  template <typename T>
+  static void add_range(CLI::App* command, const char* name, T& value, std::type_identity_t<T> least,
+                        std::type_identity_t<T> most, const char* help) {
+    command->add_option(name, value, help)->capture_default_str()->check(CLI::Range(least, most));
+  }
+
   static constexpr const char* kAdapterHelp = "a folder of PEFT's: a LoRA adapter over the model";
 
   // How a model that others trained is kept, and what is put on it.
@@ -391,35 +397,32 @@ class CommandLine {
     CLI::App* command = app_.add_subcommand("serve", "a model that others trained over HTTP, by OpenAI's endpoints");
     command->add_option("MODEL", options->model, "Hugging Face folder, GGUF file, run or checkpoint")->required();
     command->add_option("--host", options->host, "address; one that others reach needs a key")->capture_default_str();
-    command->add_option("--port", options->port, "0: any that is free")
-        ->capture_default_str()
-        ->check(CLI::Range(0, 65535));
+    add_range(command, "--port", options->port, 0, 65535, "0: any that is free");
     command->add_option("--api_key", options->api_key, "that clients have to bear");
     command->add_option("--api_key_file", options->api_key_file, "a file that holds it");
-    command->add_option("--max_batch", options->max_batch, "texts at once")
-        ->capture_default_str()
-        ->check(CLI::Range(1, 1024));
-    command->add_option("--context", options->context, "tokens of a text, prompt included")
-        ->check(at_most(kMostExtent));
+    add_range(command, "--max_batch", options->max_batch, 1, 1024, "texts at once");
+    command->add_option("--context", options->context, "tokens of a text, all of it")->check(at_most(kMostExtent));
     add_weights(command, options->weights, options->adapter);
     command->add_option("--name", options->name, "of the model, in answers");
     command->add_option("--chat_template", options->chat_template, "a file, instead of the model's own");
-    command->add_option("--queue", options->queue, "texts that may wait")
-        ->capture_default_str()
-        ->check(CLI::Range(1, 1 << 20));
-    command->add_option("--max_body", options->max_body, "bytes of a request")
-        ->capture_default_str()
-        ->check(CLI::Range(1024, 1 << 30));
-    command->add_option("--connections", options->connections, "at once")
-        ->capture_default_str()
-        ->check(CLI::Range(1, 900));
-    command->add_option("--request_seconds", options->request_seconds, "that an answer may take")
-        ->capture_default_str()
-        ->check(CLI::Range(1.0, 1e6));
+    add_range(command, "--queue", options->queue, 1, 1 << 20, "texts that may wait");
+    add_range(command, "--max_body", options->max_body, 1024, 1 << 30, "bytes of a request");
+    add_range(command, "--connections", options->connections, 1, 900, "at once");
+    add_range(command, "--request_seconds", options->request_seconds, 1.0, 1e6, "that an answer may take");
     command->add_flag("--log_prompts", options->log_prompts, "prompts to stderr");
     command->add_flag("--quiet", options->quiet, "no line a request");
     command->add_option("--device", options->device, "index, name or UUID");
     on(command, options, commands::serve);
+
+    auto plan = keep<commands::PlanOptions>();
+    command = app_.add_subcommand("plan", "what a model that others trained would take of a device");
+    command->add_option("MODEL", plan->model, "Hugging Face folder, GGUF file, run or checkpoint")->required();
+    add_range(command, "--max_batch", plan->max_batch, 1, 1024, "texts at once");
+    command->add_option("--context", plan->context, "tokens of a text, prompt included")->check(at_most(kMostExtent));
+    add_weights(command, plan->weights, plan->adapter);
+    command->add_option("-o", plan->format, "text or json")->capture_default_str();
+    command->add_option("--device", plan->device, "index, name or UUID");
+    on(command, plan, commands::plan_model);
   }
 
   void add_logits() {

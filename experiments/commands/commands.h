@@ -68,6 +68,19 @@ struct ServeOptions {
 };
 void serve(const ServeOptions& options);
 
+// What generating with a model of others, or serving it, would take of a device's memory, and whether it fits. Allocates
+// nothing.
+struct PlanOptions {
+  std::string model;               // as serve takes it
+  int64_t max_batch = 1;           // texts at once
+  int64_t context = 0;             // tokens of a text; 0: what the model was made for, at most 2048
+  std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  std::string format = "text";     // or json
+  std::string device;
+};
+void plan_model(const PlanOptions& options);
+
 // What a model that others trained puts out for a batch: `input` is a JSON file with input_ids (token_type_ids,
 // attention_mask, decoder_input_ids), one row or a list of rows; see evaluate/model_outputs.h.
 struct LogitsOptions {

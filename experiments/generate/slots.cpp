@@ -85,6 +85,9 @@ struct Slots::Impl {
     add_programs();
     session.share_with_host("slot.next");
     session.share_with_host("read.next");
+  }
+
+  void load(const hub::Source& from) {
     session.allocate();
     const auto write = [&](const std::string& name, const graph::HostTensor& tensor) {
       if (session.has_state(name)) session.write(name, tensor);
@@ -94,6 +97,20 @@ struct Slots::Impl {
     });
     if (adapter) adapter->write(write);
     for (const auto& [name, tensor] : model.constants()) write(name, tensor);
+  }
+
+  SlotPlan plan() const {
+    const engine::MemoryBudget budget = session.budget();
+    SlotPlan plan{.transient = budget.transient, .available = budget.available, .context = context()};
+    const std::string frozen = graph::kFrozen, of_adapter = frozen + hub::kAdapterPrefix;
+    for (const std::string& name : session.state_names()) {
+      const graph::Type& type = session.state_type(name);
+      const auto bytes = uint64_t(graph::element_count(type.shape) * graph::storage_bytes(type.dtype));
+      if (name.starts_with("cache.")) plan.cache += bytes;
+      if (name.starts_with(frozen) && !name.starts_with(of_adapter)) plan.weights += bytes;
+    }
+    plan.rest = budget.state - std::min(budget.state, plan.cache + plan.weights);
+    return plan;
   }
 
   bool answers() const { return model.config().architecture == Architecture::encoder_decoder; }
@@ -348,9 +365,15 @@ struct Slots::Impl {
 };
 
 Slots::Slots(engine::Device& device, const hub::Source& source, const SlotOptions& options)
-    : impl_(std::make_unique<Impl>(device, source, options)) {}
+    : impl_(std::make_unique<Impl>(device, source, options)) {
+  impl_->load(source);
+}
 Slots::~Slots() = default;
 Slots::Slots(Slots&&) noexcept = default;
+
+SlotPlan Slots::plan(engine::Device& device, const hub::Source& source, const SlotOptions& options) {
+  return Impl(device, source, options).plan();
+}
 
 const ModelConfig& Slots::config() const { return impl_->model.config(); }
 int64_t Slots::slots() const { return impl_->options.slots; }

@@ -31,6 +31,18 @@ struct SlotOptions {
   bool scores = false;             // read() can tell the logits after every token, not only after the last
 };
 
+// What slots would take of a device, in bytes.
+struct SlotPlan {
+  uint64_t weights = 0;    // as they are kept
+  uint64_t cache = 0;      // keys and values of all slots
+  uint64_t rest = 0;       // tables, logits, an adapter
+  uint64_t transient = 0;  // activations, the largest of all programs
+  uint64_t available = 0;  // of the device's heap
+  int64_t context = 0;     // tokens of a text
+
+  uint64_t total() const { return weights + cache + rest + transient; }
+};
+
 // A token that is appended to the text of a slot.
 struct SlotToken {
   int32_t slot = 0;
@@ -55,6 +67,8 @@ class Slots {
   // UserError: an encoder, a configuration that is not supported, no room on the device.
   Slots(engine::Device& device, const hub::Source& source, const SlotOptions& options);
   ~Slots();
+  // Compiles all of it and allocates nothing. UserError as the constructor's, but for the room.
+  static SlotPlan plan(engine::Device& device, const hub::Source& source, const SlotOptions& options);
   Slots(Slots&&) noexcept;
 
   const ModelConfig& config() const;
