@@ -45,6 +45,12 @@ bool is_given(const json& config, const char* key) {
   return !((found->is_array() || found->is_object() || found->is_string()) && found->empty());
 }
 
+// A key as the file has it, for messages.
+std::string shown(const json& config, const char* key) {
+  const auto found = config.find(key);
+  return found == config.end() ? "missing" : found->dump();
+}
+
 double number_of(const json& value, const std::string& where) {
   check(value.is_number() && std::isfinite(value.get<double>()), "{} is {}, not a number", where, value.dump());
   return value.get<double>();
@@ -54,20 +60,20 @@ Settings read_settings(const std::filesystem::path& file) {
   const std::string where = file.string();
   const json config = parse_strict_json(read_file(file), where, kDepth);
   check(config.is_object(), "{}: is no object", where);
-  const std::string type = config.value("peft_type", json()).is_string() ? config["peft_type"].get<std::string>() : "";
-  check(type == "LORA", "{}: peft_type is {}; adapters of LORA are supported", where,
-        config.contains("peft_type") ? config["peft_type"].dump() : "missing");
+  check(shown(config, "peft_type") == "\"LORA\"", "{}: peft_type is {}; adapters of LORA are supported", where,
+        shown(config, "peft_type"));
   for (const char* key : {"use_dora", "lora_bias", "modules_to_save", "layer_replication", "trainable_token_indices"})
-    check(!is_given(config, key), "{}: {} is {}, which is not supported", where, key, config[key].dump());
-  check(!is_given(config, "bias") || config["bias"] == "none", "{}: bias is {}; adapters without are supported", where,
-        config["bias"].dump());
+    check(!is_given(config, key), "{}: {} is {}, which is not supported", where, key, shown(config, key));
+  check(!is_given(config, "bias") || shown(config, "bias") == "\"none\"",
+        "{}: bias is {}; adapters without are supported", where, shown(config, "bias"));
   Settings settings;
   check(config.contains("lora_alpha"), "{}: has no lora_alpha", where);
-  settings.alpha = number_of(config["lora_alpha"], where + ": lora_alpha");
+  settings.alpha = number_of(config.at("lora_alpha"), where + ": lora_alpha");
   settings.rank_stabilized = is_given(config, "use_rslora");
   if (is_given(config, "alpha_pattern")) {
-    check(config["alpha_pattern"].is_object(), "{}: alpha_pattern is no object", where);
-    for (const auto& [module, value] : config["alpha_pattern"].items())
+    const json& pattern = config.at("alpha_pattern");
+    check(pattern.is_object(), "{}: alpha_pattern is no object", where);
+    for (const auto& [module, value] : pattern.items())
       settings.alphas[module] = number_of(value, fmt::format("{}: alpha_pattern.{}", where, module));
   }
   return settings;

@@ -1,4 +1,5 @@
 // `surtsey plan`: what a model of others would take of a device.
+#include "experiments/base/exit_status.h"
 #include "experiments/base/json_text.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/model_tokenizer.h"
