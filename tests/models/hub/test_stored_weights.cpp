@@ -131,8 +131,9 @@ TEST_CASE("products read blocks as they are stored, in every variant, and no wid
           Target target = device.target();
           target.matmul = variant;
           const Plan plan = compile(program, target, {});
-          CHECK(plan.dispatches.size() == 1);
-          CHECK(plan.transient_bytes == 0);
+          // A long inner axis may be cut into products whose sums are added up; the matrix is nowhere.
+          CHECK(plan.dispatches.size() <= 2);
+          CHECK(plan.transient_bytes < uint64_t(kRows * kColumns * storage_bytes(DType::f32)));
           const auto found = tests::run_compiled(device, target, program, state, {});
           CHECK(tests::compare(found.at("y"), expected, {1e-4, 1e-5}).empty());
         }
