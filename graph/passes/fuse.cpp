@@ -383,7 +383,7 @@ class Fuser {
   // A scalar chain that ends in a long vector is computed once, not once an element.
   void keep_out_of_loop(uint32_t broadcast) {
     const uint32_t n = behind_views(graph_, node(broadcast).inputs[0].node);
-    if (terminal(n) || family(n) == Family::leaf || costs_.loads(n) == 0) return;
+    if (terminal(n) || family(n) == Family::leaf || costs_.loads(n) == 0 || left_packed(n)) return;
     const int64_t amplification = elements(broadcast) / std::max<int64_t>(1, elements(n));
     if (amplification >= kAmplification && costs_.work(n) > kRepeatedWork) give_home(n);
   }
