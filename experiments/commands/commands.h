@@ -68,8 +68,8 @@ struct ServeOptions {
 };
 void serve(const ServeOptions& options);
 
-// What generating with a model of others, or serving it, would take of a device's memory, and whether it fits. Allocates
-// nothing.
+// What generating with a model of others, or serving it, would take of a device's memory, and whether it fits.
+// Allocates nothing.
 struct PlanOptions {
   std::string model;               // as serve takes it
   int64_t max_batch = 1;           // texts at once
