@@ -127,6 +127,8 @@ TEST_CASE("products read blocks as they are stored, in every variant, and no wid
         state["x"] = HostTensor::random(program.graph->parameters().at("x").type(), -1, 1, 3);
         const HostTensor expected = interpret(program, state).at("y");
         for (const MatmulVariant variant : {MatmulVariant::automatic, MatmulVariant::shared_tile}) {
+          // A CPU's driver takes long to compile barriers: one product of few rows and one of tiles.
+          if (variant == MatmulVariant::shared_tile && m != 2 && m != 19) continue;
           CAPTURE(name(type), transposed, m, name(variant));
           Target target = device.target();
           target.matmul = variant;
