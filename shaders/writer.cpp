@@ -190,7 +190,9 @@ std::string Writer::element(size_t binding, const std::string& at) const {
 Expression Writer::load(size_t binding, const View& view, const Index& at) {
   const Affine address = context.linearize(at, view.strides);
   const auto even = [](const Affine::Term& term) { return term.factor % 2 == 0; };
-  if (in_pairs_.contains(binding) && std::all_of(address.terms.begin(), address.terms.end(), even))
+  // A pad's index is negative where a guard keeps it from being read.
+  if (in_pairs_.contains(binding) && address.constant >= 0 &&
+      std::all_of(address.terms.begin(), address.terms.end(), even))
     return load_of_pair(binding, view, address);
   const std::string place = index(address);
   std::string text = element(binding, place);
