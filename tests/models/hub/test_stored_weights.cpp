@@ -133,9 +133,13 @@ TEST_CASE("products read blocks as they are stored, in every variant, and no wid
           Target target = device.target();
           target.matmul = variant;
           const Plan plan = compile(program, target, {});
-          // A long inner axis may be cut into products whose sums are added up; the matrix is nowhere.
-          CHECK(plan.dispatches.size() <= 2);
-          CHECK(plan.transient_bytes < uint64_t(kRows * kColumns * storage_bytes(DType::f32)));
+          // A long inner axis may be cut into products whose sums are added up; the matrix is nowhere. Where a kernel may
+          // not touch so many tensors there is no way but to store it.
+          constexpr size_t kBeside = 4;  // x, the result, and what the compiler keeps free
+          if (store.frozen_state().size() + kBeside <= target.max_bindings()) {
+            CHECK(plan.dispatches.size() <= 2);
+            CHECK(plan.transient_bytes < uint64_t(kRows * kColumns * storage_bytes(DType::f32)));
+          }
           const auto found = tests::run_compiled(device, target, program, state, {});
           CHECK(tests::compare(found.at("y"), expected, {1e-4, 1e-5}).empty());
         }
