@@ -133,8 +133,8 @@ TEST_CASE("products read blocks as they are stored, in every variant, and no wid
           Target target = device.target();
           target.matmul = variant;
           const Plan plan = compile(program, target, {});
-          // A long inner axis may be cut into products whose sums are added up; the matrix is nowhere. Where a kernel may
-          // not touch so many tensors there is no way but to store it.
+          // A long inner axis may be cut into products whose sums are added up; the matrix is nowhere. Where a kernel
+          // may not touch so many tensors there is no way but to store it.
           constexpr size_t kBeside = 4;  // x, the result, and what the compiler keeps free
           if (store.frozen_state().size() + kBeside <= target.max_bindings()) {
             CHECK(plan.dispatches.size() <= 2);
