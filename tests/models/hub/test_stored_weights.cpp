@@ -62,6 +62,27 @@ HostTensor rows_of(const HostTensor& tensor, int64_t first, int64_t count) {
                     {tensor.values.begin() + first * width, tensor.values.begin() + (first + count) * width});
 }
 
+void check_product(engine::Device& device, StoredType type, bool transposed, int64_t m, MatmulVariant variant) {
+  CAPTURE(name(type), transposed, m, name(variant));
+  const std::vector<std::byte> bytes = random_blocks(type, 11);
+  const ParameterStore store = store_of(type);
+  const Program program = product(store, m, transposed);
+  State state = state_of(type, bytes);
+  state["x"] = HostTensor::random(program.graph->parameters().at("x").type(), -1, 1, 3);
+  Target target = device.target();
+  target.matmul = variant;
+  const Plan plan = compile(program, target, {});
+  // A long inner axis may be cut into products whose sums are added up; the matrix is nowhere. Where a kernel may not
+  // touch so many tensors there is no way but to store it.
+  constexpr size_t kBeside = 4;  // x, the result, and what the compiler keeps free
+  if (store.frozen_state().size() + kBeside <= target.max_bindings()) {
+    CHECK(plan.dispatches.size() <= 2);
+    CHECK(plan.transient_bytes < uint64_t(kRows * kColumns * storage_bytes(DType::f32)));
+  }
+  const auto found = tests::run_compiled(device, target, program, state, {});
+  CHECK(tests::compare(found.at("y"), interpret(program, state).at("y"), {1e-4, 1e-5}).empty());
+}
+
 }  // namespace
 
 TEST_CASE("blocks unpack to the numbers of the reference arithmetic, and rows of them alone") {
@@ -114,36 +135,21 @@ TEST_CASE("a row that whole blocks do not fill is no block type's, and an infini
   CHECK(store.spec("vector").storage->name == "f32");
 }
 
-TEST_CASE("products read blocks as they are stored, in every variant, and no wide copy exists", "[device][lane]") {
+TEST_CASE("products read blocks as they are stored, and no wide copy exists", "[device][lane]") {
+  SURTSEY_NEED_DEVICE();
+  if (!device.target().f16_storage) SKIP("scales are f16, and this device does not store 16 bits");
+  for (const StoredType type : kBlockTypes) check_product(device, type, true, 2, MatmulVariant::automatic);
+  check_product(device, StoredType::q4_0, false, 2, MatmulVariant::automatic);
+}
+
+TEST_CASE("products read blocks in both orientations, by any number of rows, in every variant", "[device]") {
   SURTSEY_NEED_DEVICE();
   if (!device.target().f16_storage) SKIP("scales are f16, and this device does not store 16 bits");
   for (const StoredType type : kBlockTypes) {
-    const std::vector<std::byte> bytes = random_blocks(type, 11);
-    const ParameterStore store = store_of(type);
     for (const bool transposed : {true, false}) {
-      for (const int64_t m : {1, 2, 8, 19}) {
-        const Program program = product(store, m, transposed);
-        State state = state_of(type, bytes);
-        state["x"] = HostTensor::random(program.graph->parameters().at("x").type(), -1, 1, 3);
-        const HostTensor expected = interpret(program, state).at("y");
-        for (const MatmulVariant variant : {MatmulVariant::automatic, MatmulVariant::shared_tile}) {
-          // A CPU's driver takes long to compile barriers: one product of few rows and one of tiles.
-          if (variant == MatmulVariant::shared_tile && m != 2 && m != 19) continue;
-          CAPTURE(name(type), transposed, m, name(variant));
-          Target target = device.target();
-          target.matmul = variant;
-          const Plan plan = compile(program, target, {});
-          // A long inner axis may be cut into products whose sums are added up; the matrix is nowhere. Where a kernel
-          // may not touch so many tensors there is no way but to store it.
-          constexpr size_t kBeside = 4;  // x, the result, and what the compiler keeps free
-          if (store.frozen_state().size() + kBeside <= target.max_bindings()) {
-            CHECK(plan.dispatches.size() <= 2);
-            CHECK(plan.transient_bytes < uint64_t(kRows * kColumns * storage_bytes(DType::f32)));
-          }
-          const auto found = tests::run_compiled(device, target, program, state, {});
-          CHECK(tests::compare(found.at("y"), expected, {1e-4, 1e-5}).empty());
-        }
-      }
+      for (const int64_t m : {1, 8, 19}) check_product(device, type, transposed, m, MatmulVariant::automatic);
+      // A CPU's driver takes long to compile barriers: one product of few rows and one of tiles.
+      for (const int64_t m : {2, 19}) check_product(device, type, transposed, m, MatmulVariant::shared_tile);
     }
   }
 }
