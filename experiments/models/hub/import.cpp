@@ -197,11 +197,7 @@ using Write = std::function<void(const std::string& state, std::span<const std::
 std::vector<std::vector<std::byte>> part_bytes(const graph::ParameterSpec& spec, const Stored& stored) {
   const auto count = size_t(graph::element_count(spec.shape));
   const std::optional<StoredType> kept = stored_type(spec.storage->name);
-  if (kept == stored.type) {
-    if (is_block_type(*kept)) return block_part_bytes(*kept, spec.shape, stored.bytes);
-    const auto bytes = std::span(stored.bytes).first(count * size_t(block_bytes(*kept)));
-    return {{bytes.begin(), bytes.end()}};
-  }
+  if (kept == stored.type && is_block_type(*kept)) return block_part_bytes(*kept, spec.shape, stored.bytes);
   std::vector<float> numbers(size_t(graph::element_count(stored.shape)));
   dequantize_row(stored.type, stored.bytes, numbers);
   numbers.resize(count);
@@ -227,6 +223,12 @@ void read_weights(const Source& source, const Model& model, const Write& write) 
     const int64_t count = graph::element_count(spec.shape), given = graph::element_count(stored.shape);
     ensure(given == count || (name == "embedding.position" && given > count), "{}: {} has {} numbers, {} wants {}",
            source.path().string(), name, given, spec.name, count);
+    if (spec.frozen() && stored_type(spec.storage->name) == stored.type && !is_block_type(stored.type)) {
+      // As it is: the most of a large model, copied no more than it must be.
+      const auto bytes = std::span(stored.bytes).first(size_t(count * block_bytes(stored.type)));
+      write(graph::kFrozen + spec.name, bytes);
+      continue;
+    }
     if (spec.frozen()) {
       const std::vector<graph::StoredPart> parts = spec.storage->parts(spec.shape);
       const std::vector<std::vector<std::byte>> bytes = part_bytes(spec, stored);
