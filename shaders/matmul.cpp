@@ -34,6 +34,7 @@ constexpr int kUnrolledWork = 48;
 // Steps of a turn where words are unpacked on load: whole words, and the more of them share a scale the fewer rows
 // there are to be multiplied. Through descriptors a word at a time: each access costs the driver's compiler.
 constexpr int64_t kPackedDepth = 32;
+constexpr int64_t kWidestWord = 16;
 constexpr int64_t kPackedResults = 512;  // multiply-adds of a lane in a turn, from where on turns get shorter
 
 // An axis of the product: M with the rows of A, or N with the columns of B.
@@ -167,8 +168,10 @@ class LaneBroadcast {
   }
 
   int64_t packed_depth(int64_t run) const {
-    if (w_.target().addressing != Addressing::address) return run;
-    if (groups_of_numbers_) return std::max(kPackedDepth, run);
+    const bool addressed = w_.target().addressing == Addressing::address;
+    // A turn holds whole words of every kind: the widest have 16 fields, of 2 bits.
+    if (groups_of_numbers_) return std::max(addressed ? kPackedDepth : kWidestWord, run);
+    if (!addressed) return run;
     int64_t depth = kPackedDepth;
     while (depth > run && depth * rows_ * columns_ > kPackedResults) depth /= 2;
     return std::max(depth, run);
