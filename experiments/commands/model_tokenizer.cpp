@@ -1,5 +1,6 @@
 #include "experiments/commands/model_tokenizer.h"
 
+#include "experiments/base/file.h"
 #include "experiments/text/tokenizer_gguf.h"
 #include "experiments/text/tokenizer_json.h"
 #include "experiments/train/checkpoint.h"
@@ -48,6 +49,13 @@ text::Tokenizer tokenizer_of(const hub::Source& source) {
   if (description.tokenizer) return of_gguf(*description.tokenizer, path);
   if (!description.folder.empty()) return text::load_tokenizer(description.folder);
   throw UserError(fmt::format("{}: has no tokenizer", path));
+}
+
+std::string template_text(const hub::Source& source, const std::string& file) {
+  if (!file.empty()) return read_file(file);
+  const hub::Description& description = source.description();
+  if (description.tokenizer) return description.tokenizer->chat_template;
+  return description.folder.empty() ? "" : text::chat_template_source(description.folder).value_or("");
 }
 
 text::ChatTemplate template_of(const hub::Source& source, const text::Tokenizer& tokenizer, const std::string& file) {

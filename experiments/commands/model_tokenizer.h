@@ -16,6 +16,8 @@ std::unique_ptr<hub::Source> open_source(const std::string& model);
 // From its folder, or from what its GGUF file or its checkpoint of ours holds. UserError: there is none.
 text::Tokenizer tokenizer_of(const hub::Source& source);
 
+// The text of its chat template, or of `file`; empty: there is none.
+std::string template_text(const hub::Source& source, const std::string& file = "");
 // Of the same, or of `file`, with the model's special tokens. UserError: there is none.
 text::ChatTemplate template_of(const hub::Source& source, const text::Tokenizer& tokenizer,
                                const std::string& file = "");

@@ -8,13 +8,10 @@
 #include "experiments/serve/http.h"
 #include "experiments/serve/slots_generator.h"
 
-#include <nlohmann/json.hpp>
-
 namespace surtsey::experiments::commands {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 // The name that answers bear: the last part of the path.
 std::string name_of(const std::string& path) {
@@ -31,30 +28,14 @@ std::string key_of(const ServeOptions& options) {
   return key;
 }
 
-// The model's chat template, or the file's, with the names of its tokens; nothing where it has none.
-void add_chat_template(serve::ServedModel& model, const hub::Source& source, const std::string& file) {
-  const hub::Description& description = source.description();
-  if (!file.empty()) {
-    model.chat_source = read_file(file);
-    model.chat = text::load_chat_template(description.folder, "", file);
-  } else if (description.tokenizer && !description.tokenizer->chat_template.empty()) {
-    model.chat_source = description.tokenizer->chat_template;
-    model.chat.emplace(model.chat_source, source.path().string());
-  } else if (!description.folder.empty()) {
-    model.chat_source = text::chat_template_source(description.folder).value_or("");
-    if (!model.chat_source.empty()) model.chat = text::load_chat_template(description.folder);
-  }
-  if (!model.chat || !description.folder.empty()) return;
-  model.chat->set_tokens(json{{"bos_token", model.bos_token}, {"eos_token", model.eos_token}});
-}
-
 }  // namespace
 
 void serve(const ServeOptions& options) {
   const std::unique_ptr<hub::Source> source = open_source(options.model);
   const std::string name = options.name.empty() ? name_of(options.model) : options.name;
   serve::ServedModel model(name, tokenizer_of(*source), source->generation());
-  add_chat_template(model, *source, options.chat_template);
+  model.chat_source = template_text(*source, options.chat_template);
+  if (!model.chat_source.empty()) model.chat = template_of(*source, model.tokenizer, options.chat_template);
   const ModelConfig config = hub::model_config(*source, {options.context});
   model.generates = config.head == HeadKind::language && config.architecture == Architecture::decoder;
   if (!model.generates) model.embed = serve::mean_embeddings(*source, options.device);

@@ -129,17 +129,16 @@ AnswerHead new_answer(bool chat, bool logprobs) {
           .logprobs = logprobs};
 }
 
-Json whole_answer(const AnswerHead& head, const ServedModel& model, const std::vector<Choice>& choices,
-                  const Usage& usage) {
-  Json answer = frame(head, model, head.chat ? "chat.completion" : "text_completion");
+namespace {
+
+// A choice each, with what `fill` puts into it: a text, a message, a part of one.
+template <typename Fill>
+Json choices_of(const AnswerHead& head, const ServedModel& model, const std::vector<Choice>& choices, Fill&& fill) {
   Json list = Json::array();
   for (const Choice& choice : choices) {
     Json entry = {{"index", choice.index}};
     if (head.chat) {
-      Json message = {{"role", "assistant"}};
-      message["content"] = choice.text.empty() && !choice.calls.empty() ? Json(nullptr) : Json(choice.text);
-      if (!choice.calls.empty()) message["tool_calls"] = call_list(choice.calls, false);
-      entry["message"] = std::move(message);
+      fill(entry, choice);
     } else {
       entry["text"] = choice.text;
     }
@@ -147,7 +146,20 @@ Json whole_answer(const AnswerHead& head, const ServedModel& model, const std::v
     entry["finish_reason"] = finish_of(choice);
     list.push_back(std::move(entry));
   }
-  answer["choices"] = std::move(list);
+  return list;
+}
+
+}  // namespace
+
+Json whole_answer(const AnswerHead& head, const ServedModel& model, const std::vector<Choice>& choices,
+                  const Usage& usage) {
+  Json answer = frame(head, model, head.chat ? "chat.completion" : "text_completion");
+  answer["choices"] = choices_of(head, model, choices, [](Json& entry, const Choice& choice) {
+    Json message = {{"role", "assistant"}};
+    message["content"] = choice.text.empty() && !choice.calls.empty() ? Json(nullptr) : Json(choice.text);
+    if (!choice.calls.empty()) message["tool_calls"] = call_list(choice.calls, false);
+    entry["message"] = std::move(message);
+  });
   answer["usage"] = usage_of(usage);
   return answer;
 }
@@ -155,23 +167,13 @@ Json whole_answer(const AnswerHead& head, const ServedModel& model, const std::v
 Json answer_part(const AnswerHead& head, const ServedModel& model, const std::vector<Choice>& choices,
                  const Usage* usage) {
   Json answer = frame(head, model, head.chat ? "chat.completion.chunk" : "text_completion");
-  Json list = Json::array();
-  for (const Choice& choice : choices) {
-    Json entry = {{"index", choice.index}};
-    if (head.chat) {
-      Json delta = Json::object();
-      if (choice.begins) delta["role"] = "assistant";
-      if (!choice.text.empty() || choice.begins) delta["content"] = choice.text;
-      if (!choice.calls.empty()) delta["tool_calls"] = call_list(choice.calls, true);
-      entry["delta"] = std::move(delta);
-    } else {
-      entry["text"] = choice.text;
-    }
-    entry["logprobs"] = logprobs_of(head, model, choice);
-    entry["finish_reason"] = finish_of(choice);
-    list.push_back(std::move(entry));
-  }
-  answer["choices"] = std::move(list);
+  answer["choices"] = choices_of(head, model, choices, [](Json& entry, const Choice& choice) {
+    Json delta = Json::object();
+    if (choice.begins) delta["role"] = "assistant";
+    if (!choice.text.empty() || choice.begins) delta["content"] = choice.text;
+    if (!choice.calls.empty()) delta["tool_calls"] = call_list(choice.calls, true);
+    entry["delta"] = std::move(delta);
+  });
   if (usage != nullptr) answer["usage"] = usage_of(*usage);
   return answer;
 }

@@ -3,6 +3,7 @@
 
 #include "tests/support/draw.h"
 
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,60 +47,57 @@ inline std::string mutated(const std::string& file, const std::vector<std::strin
   return text;
 }
 
+// What any JSON may be broken with.
+inline const std::vector<std::string>& json_words() {
+  static const std::vector<std::string> words = {"{",     "}",          "[",        "]",     ",",       ":",
+                                                 "\"",    "null",       "true",     "false", "-1",      "0",
+                                                 "1e999", "4294967296", "99999999", "{}",    "[[[[[[[["};
+  return words;
+}
+
+inline std::vector<std::string> json_words_and(std::initializer_list<const char*> own) {
+  std::vector<std::string> words = json_words();
+  words.insert(words.end(), own.begin(), own.end());
+  return words;
+}
+
 inline const std::vector<std::string>& tokenizer_words() {
-  static const std::vector<std::string> words = {"{",
-                                                 "}",
-                                                 "[",
-                                                 "]",
-                                                 ",",
-                                                 ":",
-                                                 "\"",
-                                                 "null",
-                                                 "true",
-                                                 "false",
-                                                 "-1",
-                                                 "0",
-                                                 "1e999",
-                                                 "4294967296",
-                                                 "99999999",
-                                                 "{}",
-                                                 "[[[[[[[[",
-                                                 "\"BPE\"",
-                                                 "\"WordPiece\"",
-                                                 "\"Unigram\"",
-                                                 "\"WordLevel\"",
-                                                 "\"type\"",
-                                                 "\"vocab\"",
-                                                 "\"merges\"",
-                                                 "\"Sequence\"",
-                                                 "\"Split\"",
-                                                 "\"ByteLevel\"",
-                                                 "\"Metaspace\"",
-                                                 "\"Replace\"",
-                                                 "\"Precompiled\"",
-                                                 "\"Isolated\"",
-                                                 "\"Contiguous\"",
-                                                 "\"MergedWithNext\"",
-                                                 "\"Regex\"",
-                                                 "\"String\"",
-                                                 "\"content\"",
-                                                 "\"(a*)*b\"",
-                                                 "\"(\"",
-                                                 "\"\\\\s+$\"",
-                                                 "\"special\"",
-                                                 "\"id\"",
-                                                 "\\u0000",
-                                                 "\\ud800",
-                                                 "\xFF",
-                                                 "\xE2\x96\x81",
-                                                 "\"unk_token\"",
-                                                 "\"byte_fallback\"",
-                                                 "\"TemplateProcessing\"",
-                                                 "\"SpecialToken\"",
-                                                 "\"ids\"",
-                                                 "\"Strip\"",
-                                                 "\"decoders\"",
-                                                 "\"pretokenizers\""};
+  static const std::vector<std::string> words = json_words_and({"\"BPE\"",
+                                                                "\"WordPiece\"",
+                                                                "\"Unigram\"",
+                                                                "\"WordLevel\"",
+                                                                "\"type\"",
+                                                                "\"vocab\"",
+                                                                "\"merges\"",
+                                                                "\"Sequence\"",
+                                                                "\"Split\"",
+                                                                "\"ByteLevel\"",
+                                                                "\"Metaspace\"",
+                                                                "\"Replace\"",
+                                                                "\"Precompiled\"",
+                                                                "\"Isolated\"",
+                                                                "\"Contiguous\"",
+                                                                "\"MergedWithNext\"",
+                                                                "\"Regex\"",
+                                                                "\"String\"",
+                                                                "\"content\"",
+                                                                "\"(a*)*b\"",
+                                                                "\"(\"",
+                                                                "\"\\\\s+$\"",
+                                                                "\"special\"",
+                                                                "\"id\"",
+                                                                "\\u0000",
+                                                                "\\ud800",
+                                                                "\xFF",
+                                                                "\xE2\x96\x81",
+                                                                "\"unk_token\"",
+                                                                "\"byte_fallback\"",
+                                                                "\"TemplateProcessing\"",
+                                                                "\"SpecialToken\"",
+                                                                "\"ids\"",
+                                                                "\"Strip\"",
+                                                                "\"decoders\"",
+                                                                "\"pretokenizers\""});
   return words;
 }
 
