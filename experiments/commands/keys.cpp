@@ -197,14 +197,19 @@ void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
   if (!file.empty()) reader.read_file_of_keys(file);
   for (const std::string& argument : normalise_keys(arguments)) reader.read_argument(argument);
   const json known = to_json(model);
+  // A key that is left open has the type that it would have.
+  ModelConfig filled = model;
+  filled.head_dim = model.head_dim.value_or(1);
+  const json types = to_json(filled);
   json changes = json::object();
   for (const Pair& pair : reader.pairs()) {
     if (pair.key == "model") {
       apply_shape(model, pair.text);
     } else {
-      const json before = known.value(pair.key, json());
-      changes[pair.key] = model_value(before, pair.text);
-      check_type(before, changes[pair.key], pair);
+      const json type = types.value(pair.key, json());
+      changes[pair.key] = model_value(type, pair.text);
+      const bool left_open = known.value(pair.key, json()).is_null() && changes[pair.key].is_null();
+      if (!left_open) check_type(type, changes[pair.key], pair);
     }
   }
   model = model_config_from_json(changes, model);

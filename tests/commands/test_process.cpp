@@ -141,7 +141,7 @@ TEST_CASE("process: a wrong command line has a status of its own") {
   const std::pair<std::string, const char*> values[] = {
       {"--seed=-1", "an integer from 0 to 4294967295"}, {"--learning_rate=inf", "no finite number"},
       {"--weight_decay=nan", "no finite number"},       {"--n_embd=x", "n_embd takes an integer"},
-      {"--vocab_size=99999999999", "at most 16777216"},
+      {"--vocab_size=99999999999", "at most 16777216"}, {"--head_dim=x", "head_dim takes an integer"},
   };
   for (const auto& [key, expected] : values) {
     const Outcome outcome = run(folder, fmt::format("train --data={} {}", text, key));
