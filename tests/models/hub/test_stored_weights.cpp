@@ -150,8 +150,8 @@ TEST_CASE("products read blocks in both orientations, by any number of rows, in 
       for (const int64_t m : {1, 8, 19}) check_product(device, type, transposed, m, MatmulVariant::automatic);
     }
   }
-  // A CPU's driver compiles a kernel with barriers for 15 seconds: one with words of one field and one with two, in tiles
-  // and in few rows.
+  // A CPU's driver compiles a kernel with barriers for 15 seconds: one with words of one field and one with two, in
+  // tiles and in few rows.
   check_product(device, StoredType::q4_0, true, 19, MatmulVariant::shared_tile);
   check_product(device, StoredType::q6_k, false, 2, MatmulVariant::shared_tile);
 }
