@@ -356,12 +356,13 @@ class LaneBroadcast {
     }
   }
 
+  // Places are defined where they lie on their axes: what is loaded at them must not be loaded outside of that.
   void open_element(const Place& at) {
-    w_.open("");
-    w_.define(lane_axis_.variable, at.lane);
     w_.open(lane_axis_.contains(at.lane));
-    w_.define(row_axis_.variable, at.row);
+    w_.define(lane_axis_.variable, at.lane);
     w_.open(row_axis_.contains(at.row));
+    w_.define(row_axis_.variable, at.row);
+    w_.open("");
   }
 
   void close_element() {

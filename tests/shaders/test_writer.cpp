@@ -5,7 +5,9 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include <algorithm>
 #include <array>
+#include <sstream>
 
 using namespace surtsey;
 using namespace surtsey::graph;
@@ -72,4 +74,41 @@ TEST_CASE("a kernel declares what its text needs, and nothing else", "[shaders]"
     INFO(kNeeds[n].used);
     CHECK(met[n] > 0);
   }
+}
+
+TEST_CASE("what lies past the edge of a product's tile is not read", "[shaders]") {
+  constexpr int64_t M = 63, N = 50;
+  Program program{std::make_shared<Graph>(), {}};
+  Graph& graph = *program.graph;
+  const Value a = graph.parameter("a", {DType::f32, {M, 40}}), b = graph.parameter("b", {DType::f32, {40, N}});
+  const Value residual = graph.parameter("residual", {DType::f32, {M, N}});
+  program.outputs = {{"c", matmul(a, b) + residual}};
+  const Target target = target_preset("lavapipe");
+  const Plan plan = compile(program, target);
+  REQUIRE(plan.kernels.size() == 1);
+  const std::vector<KernelOperand>& inputs = plan.kernels[0].inputs;
+  const auto found = std::find_if(inputs.begin(), inputs.end(),
+                                  [&](const KernelOperand& input) { return input.view.shape == Shape{M, N}; });
+  REQUIRE(found != inputs.end());
+  const std::string load = fmt::format("b{}.v[", found - inputs.begin());
+  // Every load of it stands within a test of its row and one of its column.
+  std::istringstream text(shaders::emit(plan, target)[0].glsl);
+  std::vector<std::string> open;
+  int loads = 0;
+  for (std::string line; std::getline(text, line);) {
+    if (line.find(load) != std::string::npos) {
+      const auto within = [&](int64_t extent) {
+        return std::any_of(open.begin(), open.end(), [&](const std::string& header) {
+          return header.starts_with("if (") && header.find(fmt::format("< {}u)", extent)) != std::string::npos;
+        });
+      };
+      CAPTURE(line, open);
+      CHECK(within(M));
+      CHECK(within(N));
+      ++loads;
+    }
+    if (line.ends_with("{")) open.push_back(line);
+    if (line == "}" && !open.empty()) open.pop_back();
+  }
+  CHECK(loads > 0);
 }
