@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <utility>
 
 namespace surtsey::graph {
 namespace {
@@ -16,7 +17,33 @@ int64_t padded(int64_t count) { return (count + kAlignment - 1) / kAlignment * k
 
 // The names of a frozen tensor's parts: as a tensor of the model, and as state.
 std::string part_name(const ParameterSpec& spec, const StoredPart& part) { return spec.name + part.suffix; }
-std::string state_name(const ParameterSpec& spec, const StoredPart& part) { return kFrozen + part_name(spec, part); }
+std::string state_name(const ParameterSpec& spec, const StoredPart& part) {
+  return spec.together.empty() ? kFrozen + part_name(spec, part) : kFrozen + spec.together + part.suffix;
+}
+
+// The parts as state has them: with all rows that are kept together.
+std::vector<StoredPart> state_parts(const ParameterSpec& spec) {
+  Shape shape = spec.shape;
+  if (!spec.together.empty()) shape[0] = spec.together_rows;
+  return spec.storage->parts(shape);
+}
+
+// The first element of a tensor's own rows in the state tensor of a part.
+int64_t first_element(const ParameterSpec& spec, const StoredPart& part) {
+  return spec.together.empty() ? 0 : element_count(part.type.shape) / spec.shape[0] * spec.first_row;
+}
+
+// Puts a part of a frozen tensor (`part` has its own rows) where state has it.
+void store_part(const ParameterSpec& spec, size_t i, HostTensor part, State& state) {
+  const StoredPart whole = state_parts(spec)[i];
+  if (spec.together.empty()) {
+    state[state_name(spec, whole)] = std::move(part);
+    return;
+  }
+  HostTensor& tensor = state.try_emplace(state_name(spec, whole), HostTensor::zeros(whole.type)).first->second;
+  const int64_t first = first_element(spec, {whole.suffix, part.type});
+  std::copy(part.values.begin(), part.values.end(), tensor.values.begin() + first);
+}
 
 double draw(const Initialisation& initialisation, uint32_t key, uint32_t index) {
   const uint32_t first = random_bits(key, 0, index);
@@ -55,7 +82,7 @@ void store_frozen(const ParameterSpec& spec, const HostTensor& values, State& st
   for (size_t i = 0; i < parts.size(); ++i) {
     ensure(stored[i].type == parts[i].type, "[storage] {} packs {} into a part of {}", spec.storage->name,
            to_string(stored[i].type), to_string(parts[i].type));
-    state[state_name(spec, parts[i])] = std::move(stored[i]);
+    store_part(spec, i, std::move(stored[i]), state);
   }
 }
 
@@ -105,9 +132,43 @@ void ParameterStore::freeze(const std::function<bool(const ParameterSpec&)>& whi
       ensure(shape.size() == spec.shape.size() && std::equal(shape.begin(), shape.end() - 1, spec.shape.begin()),
              "[storage] {} keeps {} {} in {}", shared->name, spec.name, to_string(spec.shape), to_string(shape));
     }
+    take_apart(spec.together);
     spec.storage = shared;
   }
   lay_out();
+}
+
+void ParameterStore::take_apart(const std::string& together) {
+  if (together.empty()) return;
+  const std::string name = together;  // a spec's own
+  for (ParameterSpec& spec : specs_) {
+    if (spec.together == name) spec.together.clear();
+  }
+}
+
+bool ParameterStore::can_keep_together(const std::vector<std::string>& names) const {
+  const auto alike = [&](const std::string& name) {
+    const ParameterSpec &first = spec(names[0]), &other = spec(name);
+    return other.frozen() && other.storage == first.storage && other.together.empty() && !other.shape.empty() &&
+           other.shape.size() == first.shape.size() &&
+           std::equal(other.shape.begin() + 1, other.shape.end(), first.shape.begin() + 1);
+  };
+  return names.size() > 1 && std::all_of(names.begin(), names.end(), alike);
+}
+
+void ParameterStore::keep_together(const std::vector<std::string>& names, const std::string& together) {
+  check(can_keep_together(names), "[parameters] {} and what is to be kept with it as {} are not frozen alike",
+        names.empty() ? "nothing" : names[0], together);
+  check(!contains(together), "[parameters] {} exists already", together);
+  int64_t rows = 0;
+  for (const std::string& name : names) rows += spec(name).shape[0];
+  int64_t row = 0;
+  for (const std::string& name : names) {
+    ParameterSpec& one = spec(name);
+    one.together = together;
+    one.together_rows = rows;
+    one.first_row = std::exchange(row, row + one.shape[0]);
+  }
 }
 
 int64_t ParameterStore::parameter_count() const {
@@ -143,15 +204,29 @@ State ParameterStore::initialise_frozen(uint32_t seed) const {
 State ParameterStore::initialise_frozen(const ParameterSpec& spec, uint32_t seed) const {
   check(spec.frozen(), "[parameters] {} is not frozen", spec.name);
   State state;
-  store_frozen(spec, drawn(spec, seed), state);
+  if (spec.together.empty()) {
+    store_frozen(spec, drawn(spec, seed), state);
+  } else if (spec.first_row == 0) {
+    for (const ParameterSpec& one : specs_) {
+      if (one.together == spec.together) store_frozen(one, drawn(one, seed), state);
+    }
+  }
   return state;
+}
+
+std::vector<FrozenPart> ParameterStore::frozen_parts(const ParameterSpec& spec) const {
+  check(spec.frozen(), "[parameters] {} is not frozen", spec.name);
+  std::vector<FrozenPart> list;
+  for (const StoredPart& part : spec.storage->parts(spec.shape))
+    list.push_back({state_name(spec, part), first_element(spec, part), part.type});
+  return list;
 }
 
 std::vector<std::pair<std::string, Type>> ParameterStore::frozen_state() const {
   std::vector<std::pair<std::string, Type>> list;
   for (const ParameterSpec& spec : specs_) {
-    if (!spec.frozen()) continue;
-    for (const StoredPart& part : spec.storage->parts(spec.shape)) list.emplace_back(state_name(spec, part), part.type);
+    if (!spec.frozen() || (!spec.together.empty() && spec.first_row > 0)) continue;
+    for (const StoredPart& part : state_parts(spec)) list.emplace_back(state_name(spec, part), part.type);
   }
   return list;
 }
@@ -192,10 +267,18 @@ State ParameterStore::to_tensors(const State& state) const {
     return found->second;
   };
   State tensors = flat_size_ > 0 ? unpack(wanted(kParameters)) : State{};
-  for (const auto& [name, type] : frozen_state()) {
-    const HostTensor& tensor = wanted(name);
-    check(tensor.type == type, "[parameters] {} is {}, not {}", name, to_string(tensor.type), to_string(type));
-    tensors.emplace(name.substr(std::string_view(kFrozen).size()), tensor);
+  for (const ParameterSpec& spec : specs_) {
+    if (!spec.frozen()) continue;
+    const std::vector<StoredPart> whole = state_parts(spec), parts = spec.storage->parts(spec.shape);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const std::string name = state_name(spec, whole[i]);
+      const HostTensor& tensor = wanted(name);
+      check(tensor.type == whole[i].type, "[parameters] {} is {}, not {}", name, to_string(tensor.type),
+            to_string(whole[i].type));
+      const auto first = tensor.values.begin() + first_element(spec, parts[i]);
+      tensors.emplace(part_name(spec, parts[i]),
+                      HostTensor(parts[i].type, {first, first + element_count(parts[i].type.shape)}));
+    }
   }
   return tensors;
 }
@@ -210,12 +293,14 @@ State ParameterStore::to_state(State tensors) const {
       tensors.erase(plain);
       continue;
     }
-    for (const StoredPart& part : spec.storage->parts(spec.shape)) {
+    const std::vector<StoredPart> parts = spec.storage->parts(spec.shape);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const StoredPart& part = parts[i];
       const auto found = tensors.find(part_name(spec, part));
       check(found != tensors.end(), "[parameters] the tensor {} is missing", part_name(spec, part));
       check(found->second.type == part.type, "[parameters] {} is {}, the model wants {} or {}", found->first,
             to_string(found->second.type), to_string(part.type), to_string(spec.type()));
-      state[state_name(spec, part)] = std::move(found->second);
+      store_part(spec, i, std::move(found->second), state);
       tensors.erase(found);
     }
   }
@@ -267,8 +352,18 @@ Value Parameters::flat() const {
 }
 
 std::vector<Value> Parameters::parts(const ParameterSpec& spec) const {
+  std::vector<Value> values = state(spec);
+  const std::vector<StoredPart> own = spec.storage->parts(spec.shape);
+  for (size_t i = 0; i < values.size() && !spec.together.empty(); ++i) {
+    const int64_t extent = own[i].type.shape[0], first = extent / spec.shape[0] * spec.first_row;
+    values[i] = slice(values[i], 0, first, first + extent);
+  }
+  return values;
+}
+
+std::vector<Value> Parameters::state(const ParameterSpec& spec) const {
   std::vector<Value> values;
-  for (const StoredPart& part : spec.storage->parts(spec.shape)) {
+  for (const StoredPart& part : state_parts(spec)) {
     values.push_back(graph_->parameter(state_name(spec, part), part.type));
   }
   return values;
@@ -289,14 +384,25 @@ Value Parameters::rows(std::string_view name, Value index) {
   return spec.storage->unpack(values, spec.shape.back());
 }
 
-bool Parameters::trains(const std::vector<std::string>& names) const {
-  return std::none_of(names.begin(), names.end(), [&](const auto& name) { return store_->spec(name).frozen(); });
+bool Parameters::joins(const std::vector<std::string>& names) const {
+  if (names.empty() || !store_->spec(names[0]).frozen())  // none joins none
+    return std::none_of(names.begin(), names.end(), [&](const auto& name) { return store_->spec(name).frozen(); });
+  const ParameterSpec& first = store_->spec(names[0]);
+  int64_t rows = 0;
+  for (const std::string& name : names) {
+    const ParameterSpec& one = store_->spec(name);
+    if (one.together.empty() || one.together != first.together || one.first_row != rows) return false;
+    rows += one.shape[0];
+  }
+  return rows == first.together_rows;
 }
 
 Value Parameters::joined(const std::vector<std::string>& names) {
   check(!names.empty(), "[parameters] nothing to join");
-  check(trains(names), "[parameters] {} and what is joined with it are frozen, in part at least", names[0]);
+  check(joins(names), "[parameters] {} and what is joined with it are frozen, in part at least, and not kept together",
+        names[0]);
   const ParameterSpec& first = store_->spec(names[0]);
+  if (first.frozen()) return first.storage->unpack(state(first), first.shape.back());
   Shape shape = first.shape;
   int64_t end = first.offset + element_count(first.shape);
   bool side_by_side = true;

@@ -46,9 +46,19 @@ struct ParameterSpec {
   double learning_rate_multiplier = 1;
   double decay_multiplier = 1;
   std::shared_ptr<const Storage> storage = {};  // of a frozen tensor; empty: it trains
+  // Of a frozen tensor that is kept in one with others: that one's name, how many rows it has, and the first of these.
+  std::string together = {};
+  int64_t together_rows = 0, first_row = 0;
 
   bool frozen() const { return storage != nullptr; }
   Type type() const { return {DType::f32, shape}; }  // of its values
+};
+
+// Where a part of a frozen tensor stands.
+struct FrozenPart {
+  std::string state;  // the state tensor
+  int64_t first = 0;  // its element that is the part's first
+  Type type;          // of the part
 };
 
 class ParameterStore {
@@ -66,6 +76,11 @@ class ParameterStore {
   // Freezes the tensors that `which` picks, or changes how they are kept; the others close up in the flat tensor, so
   // this comes before anything is built on the layout. UserError: the storage cannot hold a tensor.
   void freeze(const std::function<bool(const ParameterSpec&)>& which, const Storage& storage = whole(DType::f32));
+  // Frozen tensors that may be kept in one, rows below rows: frozen alike, and all but their first extent agrees.
+  bool can_keep_together(const std::vector<std::string>& names) const;
+  // Keeps them so, in the state tensors "frozen.TOGETHER" with the parts' suffixes, until one of them is frozen anew:
+  // Parameters::joined() then has them as one. UserError: they cannot be, or are already.
+  void keep_together(const std::vector<std::string>& names, const std::string& together);
 
   int64_t flat_size() const { return flat_size_; }  // P, padding included; 0: nothing trains
   int64_t parameter_count() const;                  // padding excluded, what is frozen included
@@ -77,9 +92,10 @@ class ParameterStore {
   // by Box-Muller in double.
   HostTensor initialise(uint32_t seed) const;
   // The state of frozen tensors by the same numbers, rounded to their storage; of all, or of one of them (a model's
-  // numbers need not be on the host all at once).
+  // numbers need not be on the host all at once). Of those that are kept together the first has the state of all.
   State initialise_frozen(uint32_t seed) const;
   State initialise_frozen(const ParameterSpec& spec, uint32_t seed) const;
+  std::vector<FrozenPart> frozen_parts(const ParameterSpec& spec) const;
   // Name and type of that state.
   std::vector<std::pair<std::string, Type>> frozen_state() const;
 
@@ -102,6 +118,7 @@ class ParameterStore {
  private:
   HostTensor multipliers(const std::function<double(const ParameterSpec&)>& of) const;
   void lay_out();
+  void take_apart(const std::string& together);
 
   std::vector<ParameterSpec> specs_;
   std::map<std::string, size_t, std::less<>> index_;
@@ -122,10 +139,11 @@ class Parameters {
   Value rows(std::string_view name, Value index);
   // Tensors that agree in all but their first extent as one (q, k, v as one [3C, C]): a single view
   // where they lie side by side, else (padding between them) a concat of views. In one graph a
-  // tensor is seen alone or joined, not both: UserError, the gradient would miss a part. Tensors that are frozen are
-  // not joined, which would copy them: UserError, see trains().
+  // tensor that trains is seen alone or joined, not both: UserError, the gradient would miss a part. Tensors that are
+  // frozen are joined where they are kept together, as else they would be copied: UserError, see joins().
   Value joined(const std::vector<std::string>& names);
-  bool trains(const std::vector<std::string>& names) const;  // none of these is frozen
+  // All of these train, or are all that is kept together, in this order.
+  bool joins(const std::vector<std::string>& names) const;
 
   // d loss / d parameters as f32 [P]: the gradients of the views that were taken, in order, zeros
   // for what was not viewed or is padding. Nothing is differentiated with respect to frozen tensors.
@@ -138,7 +156,8 @@ class Parameters {
   };
 
   Value view(const ParameterSpec& first, int64_t end, const Shape& shape);
-  std::vector<Value> parts(const ParameterSpec& spec) const;
+  std::vector<Value> state(const ParameterSpec& spec) const;  // of its parts, with all that is kept together
+  std::vector<Value> parts(const ParameterSpec& spec) const;  // its own rows of it
 
   Graph* graph_;
   const ParameterStore* store_;

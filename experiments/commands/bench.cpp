@@ -73,6 +73,7 @@ TrainConfig BenchModel::train() const {
 Model BenchModel::model() const {
   Model result(config);
   freeze_weights(result.store(), weights);
+  result.keep_projections_together();
   return result;
 }
 

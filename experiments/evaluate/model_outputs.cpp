@@ -145,8 +145,8 @@ std::map<std::string, graph::HostTensor> model_outputs(engine::Device& device, c
   const auto write = [&](const std::string& name, const graph::HostTensor& tensor) {
     if (session.has_state(name)) session.write(name, tensor);
   };
-  hub::read_weights(source, model, [&](const std::string& name, std::span<const std::byte> bytes) {
-    if (session.has_state(name)) session.write_bytes(name, bytes);
+  hub::read_weights(source, model, [&](const std::string& name, uint64_t first_byte, std::span<const std::byte> bytes) {
+    if (session.has_state(name)) session.write_bytes(name, first_byte, bytes);
   });
   if (adapter) adapter->write(write);
   for (const auto& [name, tensor] : model.constants()) write(name, tensor);

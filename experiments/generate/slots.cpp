@@ -78,6 +78,7 @@ struct Slots::Impl {
     shape.chunk = std::min(kMostChunk, config.block_size);
     shape.cache_length = (config.block_size / shape.chunk + 1) * shape.chunk;
     freeze_weights(model, from, options.weights, device.target());
+    model.keep_projections_together();
     if (!options.adapter.empty()) {
       adapter.emplace(options.adapter, from, model);
       adapter->install(model);
@@ -92,8 +93,8 @@ struct Slots::Impl {
     const auto write = [&](const std::string& name, const graph::HostTensor& tensor) {
       if (session.has_state(name)) session.write(name, tensor);
     };
-    hub::read_weights(from, model, [&](const std::string& name, std::span<const std::byte> bytes) {
-      if (session.has_state(name)) session.write_bytes(name, bytes);
+    hub::read_weights(from, model, [&](const std::string& name, uint64_t first_byte, std::span<const std::byte> bytes) {
+      if (session.has_state(name)) session.write_bytes(name, first_byte, bytes);
     });
     if (adapter) adapter->write(write);
     for (const auto& [name, tensor] : model.constants()) write(name, tensor);

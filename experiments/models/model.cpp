@@ -1,5 +1,6 @@
 #include "experiments/models/model.h"
 
+#include "experiments/base/join.h"
 #include "experiments/models/rotary.h"
 #include "experiments/models/stack.h"
 
@@ -169,6 +170,26 @@ int64_t relative_bucket(int64_t offset, int64_t buckets, int64_t most, bool both
 }
 
 }  // namespace
+
+void Model::keep_projections_together() {
+  const auto keep = [&](const std::string& attention, const std::vector<std::string>& parts) {
+    for (const char* kind : {".weight", ".bias"}) {
+      std::vector<std::string> names;
+      for (const std::string& part : parts) names.push_back(attention + part + kind);
+      if (store_.contains(names[0]) && store_.can_keep_together(names))
+        store_.keep_together(names, attention + join(parts, "_") + kind);
+    }
+  };
+  std::vector<Stack> stacks = {main_stack(config_)};
+  if (config_.architecture == Architecture::encoder_decoder) stacks.push_back(source_stack(config_));
+  for (const Stack& stack : stacks) {
+    for (int64_t i = 0; i < stack.layers; ++i) {
+      const std::string block = fmt::format("{}blocks.{}.", stack.prefix, i);
+      keep(block + "attention.", {"q", "k", "v"});
+      if (stack.cross) keep(block + "cross.", {"k", "v"});
+    }
+  }
+}
 
 graph::State Model::constants() const {
   graph::State state;

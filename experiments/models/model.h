@@ -20,7 +20,7 @@
 //   head.bias                        masked_language, classify
 // An encoder_decoder has two stacks, with "encoder." and "decoder." before these names (the head
 // is the decoder's). q, k and v lie side by side and so do up and gate: each group is one matmul, unless some of it is
-// frozen or a hook has a matrix of it. q has n_head * head_width() rows, which need not be C.
+// frozen and not kept together, or a hook has a matrix of it. q has n_head * head_width() rows, which need not be C.
 #pragma once
 
 #include "experiments/models/model_config.h"
@@ -99,6 +99,10 @@ class Model {
   // Encodes a source u32 [B, S] (mask: boolean [B, S], may be empty) into the caches of
   // cross-attention.
   void remember_source(graph::Parameters& parameters, graph::Value source, graph::Value source_mask) const;
+
+  // Keeps frozen q, k and v of each attention in one tensor (graph/parameters.h) where they are frozen alike, so that
+  // they are one product as where they train. Of a matrix with a hook the rows are read out of it. Before programs.
+  void keep_projections_together();
 
   int64_t parameter_count() const { return store_.parameter_count(); }
 

@@ -215,15 +215,17 @@ class Forward {
   // The projections of x by prefix + part, [.., out] each. Empty, and nothing built, where they can be one product.
   std::vector<Value> separate(Value x, const std::string& prefix, const std::vector<std::string>& parts, bool biased) {
     std::vector<Value> results;
+    std::vector<std::string> weights, biases;
     bool apart = false;
     for (const std::string& part : parts) {
       ScopeGuard scope(graph(), part);
       const Projection one = matrix(x, prefix + part, biased);
       results.push_back(hooked(one));
-      apart =
-          apart || results.back() || !parameters_.trains({one.weight}) || (biased && !parameters_.trains({one.bias}));
+      apart = apart || results.back();
+      weights.push_back(one.weight);
+      if (biased) biases.push_back(one.bias);
     }
-    if (!apart) return {};
+    if (!apart && parameters_.joins(weights) && parameters_.joins(biases)) return {};
     for (size_t i = 0; i < parts.size(); ++i) {
       ScopeGuard scope(graph(), parts[i]);
       if (!results[i]) results[i] = matrix(x, prefix + parts[i], biased).plain();

@@ -51,6 +51,21 @@ TEST_CASE("a session trains one program and asks another, as session.h shows", "
   CHECK(session.program("evaluate").read_floats("loss")[0] == loss);
 }
 
+TEST_CASE("state is written in parts", "[engine][device]") {
+  engine::Device device = tests::open_test_device();
+  engine::Session session(device);
+  session.add_program("evaluate", linear(false));
+  session.allocate();
+  std::vector<float> x(32, 1.f);
+  session.write("x", x);
+  const std::vector<float> part = {2, 3, 4};
+  session.write_bytes("x", 5 * sizeof(float), std::as_bytes(std::span(part)));
+  std::copy(part.begin(), part.end(), x.begin() + 5);
+  CHECK(session.read_floats("x") == x);
+  CHECK_THROWS_AS(session.write_bytes("x", 30 * sizeof(float), std::as_bytes(std::span(part))), UserError);
+  CHECK_THROWS_AS(session.write_bytes("x", UINT64_MAX, std::as_bytes(std::span(part))), UserError);
+}
+
 TEST_CASE("the example of session.h is the one that runs", "[style]") {
   std::vector<std::string> shown, run;
   for (const std::string& line : lines_of("engine/session.h"))

@@ -108,8 +108,8 @@ TEST_CASE("only what trains is differentiated, and the gradient has its size alo
     for (const uint32_t node : reachable(graph, std::span(&gradient, 1))) {
       CHECK((graph.node(node).op != Op::scatter_add));
     }
-    CHECK_FALSE(parameters.trains({"a", "b"}));
-    CHECK(parameters.trains({"a", "c"}));
+    CHECK_FALSE(parameters.joins({"a", "b"}));
+    CHECK(parameters.joins({"a", "c"}));
     CHECK_THROWS_MATCHES(parameters.joined({"b", "c"}), UserError, MessageMatches(ContainsSubstring("frozen")));
   }
 }
@@ -127,4 +127,62 @@ TEST_CASE("a model of which nothing trains has no flat tensor") {
   const State state = store.to_state(store.to_tensors(store.initialise_frozen(1)));
   CHECK_FALSE(state.contains(kParameters));
   CHECK(state.size() == 3);
+}
+
+TEST_CASE("frozen tensors that are kept together are one, and its rows are theirs") {
+  ParameterStore apart;
+  for (const auto& [name, rows] : {std::pair{"q", 6}, std::pair{"k", 2}, std::pair{"v", 4}})
+    apart.add(name, {rows, 4}, Initialisation::normal(1));
+  apart.add("q_bias", {6}, Initialisation::normal(1));
+  apart.add("k_bias", {2}, Initialisation::normal(1));
+  const auto all = [](const ParameterSpec&) { return true; };
+  CHECK_FALSE(apart.can_keep_together({"q", "k"}));  // they train
+  apart.freeze(all, whole(DType::f16));
+  ParameterStore store = apart;
+  CHECK_FALSE(store.can_keep_together({"q"}));
+  CHECK_FALSE(store.can_keep_together({"q", "k_bias"}));
+  store.keep_together({"q", "k", "v"}, "qkv");
+  store.keep_together({"q_bias", "k_bias"}, "qk_bias");
+  CHECK_THROWS_MATCHES(store.keep_together({"k", "v"}, "kv"), UserError, MessageMatches(ContainsSubstring("alike")));
+  CHECK(store.frozen_state() == std::vector<std::pair<std::string, Type>>{{"frozen.qkv", {DType::f16, {12, 4}}},
+                                                                          {"frozen.qk_bias", {DType::f16, {8}}}});
+  // The numbers are those that they have apart, and they are saved under their own names.
+  const State state = store.initialise_frozen(3), own = apart.initialise_frozen(3);
+  CHECK(state.size() == 2);
+  for (const ParameterSpec& spec : store.specs()) {
+    const FrozenPart part = store.frozen_parts(spec)[0];
+    const auto first = state.at(part.state).values.begin() + part.first;
+    CHECK(std::vector(first, first + element_count(spec.shape)) == own.at(kFrozen + spec.name).values);
+  }
+  const State tensors = store.to_tensors(state);
+  CHECK(tensors.at("v").values == own.at("frozen.v").values);
+  for (const auto& [name, tensor] : store.to_state(tensors)) CHECK(tensor.values == state.at(name).values);
+  for (const auto& [name, tensor] : store.to_state(apart.to_tensors(own)))
+    CHECK(tensor.values == state.at(name).values);
+
+  Graph graph;
+  Parameters parameters(graph, store);
+  CHECK(parameters.joins({"q", "k", "v"}));
+  CHECK_FALSE(parameters.joins({"k", "q", "v"}));
+  CHECK_FALSE(parameters.joins({"q", "k"}));
+  CHECK_THROWS_AS(parameters.joined({"k", "v"}), UserError);
+  const Value index = graph.parameter("index", {DType::u32, {2}});
+  const std::vector<Value> values = {parameters.joined({"q", "k", "v"}), parameters.get("k"),
+                                     parameters.rows("v", index), parameters.get("k_bias"),
+                                     parameters.joined({"q_bias", "k_bias"})};
+  State read = state;
+  read["index"] = HostTensor({DType::u32, {2}}, {3, 0});
+  const std::vector<HostTensor> found = evaluate(graph, values, read);
+  CHECK(found[0].values == state.at("frozen.qkv").values);
+  CHECK(found[1].values == own.at("frozen.k").values);
+  const std::vector<double>& v = own.at("frozen.v").values;
+  CHECK(found[2].values == std::vector<double>{v[12], v[13], v[14], v[15], v[0], v[1], v[2], v[3]});
+  CHECK(found[3].values == own.at("frozen.k_bias").values);
+  CHECK(found[4].values == state.at("frozen.qk_bias").values);
+
+  // What is frozen anew is kept for itself, and so are the others.
+  store.freeze([](const ParameterSpec& spec) { return spec.name == "k"; });
+  CHECK(store.frozen_state().size() == 4);
+  CHECK_FALSE(store.can_keep_together({"q", "k"}));
+  CHECK(store.can_keep_together({"q", "v"}));
 }

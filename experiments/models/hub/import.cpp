@@ -191,7 +191,11 @@ std::string source_name(const ModelConfig& config, std::string_view parameter) {
 
 namespace {
 
-using Write = std::function<void(const std::string& state, std::span<const std::byte> bytes)>;
+using Write = std::function<void(const std::string& state, uint64_t first_byte, std::span<const std::byte> bytes)>;
+
+uint64_t first_byte(const graph::FrozenPart& part) {
+  return uint64_t(part.first * graph::storage_bytes(part.type.dtype));
+}
 
 // The bytes of a frozen tensor's parts as its storage has them.
 std::vector<std::vector<std::byte>> part_bytes(const graph::ParameterSpec& spec, const Stored& stored) {
@@ -226,13 +230,14 @@ void read_weights(const Source& source, const Model& model, const Write& write) 
     if (spec.frozen() && stored_type(spec.storage->name) == stored.type && !is_block_type(stored.type)) {
       // As it is: the most of a large model, copied no more than it must be.
       const auto bytes = std::span(stored.bytes).first(size_t(count * block_bytes(stored.type)));
-      write(graph::kFrozen + spec.name, bytes);
+      const graph::FrozenPart part = model.store().frozen_parts(spec)[0];
+      write(part.state, first_byte(part), bytes);
       continue;
     }
     if (spec.frozen()) {
-      const std::vector<graph::StoredPart> parts = spec.storage->parts(spec.shape);
+      const std::vector<graph::FrozenPart> parts = model.store().frozen_parts(spec);
       const std::vector<std::vector<std::byte>> bytes = part_bytes(spec, stored);
-      for (size_t i = 0; i < parts.size(); ++i) write(graph::kFrozen + spec.name + parts[i].suffix, bytes[i]);
+      for (size_t i = 0; i < parts.size(); ++i) write(parts[i].state, first_byte(parts[i]), bytes[i]);
       continue;
     }
     std::vector<float> numbers(static_cast<size_t>(given));
@@ -241,7 +246,7 @@ void read_weights(const Source& source, const Model& model, const Write& write) 
     std::copy_n(numbers.begin(), count, tensor.values.begin());
     trained.emplace(spec.name, std::move(tensor));
   }
-  if (!trained.empty()) write(graph::kParameters, model.store().pack(trained).to_bytes());
+  if (!trained.empty()) write(graph::kParameters, 0, model.store().pack(trained).to_bytes());
 }
 
 }  // namespace surtsey::experiments::hub
