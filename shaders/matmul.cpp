@@ -15,9 +15,11 @@
 #include "shaders/archetypes.h"
 #include "shaders/matmul_product.h"
 #include "shaders/matmul_tile.h"
-#include "shaders/packed_operand.h"
+#include "shaders/packed_turn.h"
+#include "shaders/row_operand.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 namespace surtsey::shaders {
@@ -36,6 +38,9 @@ constexpr int kUnrolledWork = 48;
 constexpr int64_t kPackedDepth = 32;
 constexpr int64_t kWidestWord = 16;
 constexpr int64_t kPackedResults = 512;  // multiply-adds of a lane in a turn, from where on turns get shorter
+
+// Steps of a turn of few rows: a load of theirs brings as many, and pairs of them, as there are lanes.
+constexpr int64_t kFewRowsDepth = 16;
 
 // An axis of the product: M with the rows of A, or N with the columns of B.
 struct Axis {
@@ -66,7 +71,7 @@ class LaneBroadcast {
     MatmulTile tile = choose_tile(matmul_shape(w_.kernel(), w_.graph(), w_.target()), w_.target());
     const int64_t run = packed_run(w_.kernel(), w_.graph(), p_.b);
     packed_ = run > 1;
-    groups_of_numbers_ = packed_ && has_packed_numbers();
+    groups_of_numbers_ = packed_ && has_packed_numbers(w_, p_);
     if (groups_of_numbers_) {
       // One order of K for any number of rows; sums of groups stand beside the results, so tiles are low.
       tile = {.rows = divide_up(p_.m, divide_up(p_.m, kFewRows)),
@@ -75,6 +80,8 @@ class LaneBroadcast {
     rows_ = tile.rows;
     columns_ = tile.columns;
     depth_ = packed_ ? packed_depth(run) : tile.depth;
+    if (!packed_ && p_.m <= kFewRows && w_.target().addressing == Addressing::address)
+      depth_ = std::max(depth_, kFewRowsDepth);
     by_turns_ = packed_;
     registers_ = divide_up(rows_, lanes_);
     const auto axis = [&](Axis::Name name, int64_t elements) {
@@ -82,6 +89,7 @@ class LaneBroadcast {
     };
     if (p_.m <= kFewRows || groups_of_numbers_) {
       for (const size_t input : inputs_of(p_.b)) by_turns_ |= w_.load_in_pairs(input);
+      for (const size_t input : inputs_of(p_.a)) by_turns_ |= rows_in_pairs_ |= w_.load_in_pairs(input);
     }
     row_axis_ = axis(tile.lanes_along_m ? Axis::n : Axis::m, rows_);
     lane_axis_ = axis(tile.lanes_along_m ? Axis::m : Axis::n, columns_ * lanes_);
@@ -100,6 +108,11 @@ class LaneBroadcast {
     w_.line(fmt::format("uint row_tile = tile / {}u % {}u;", lane_axis_.tiles(), row_axis_.tiles()));
     w_.define(p_.loop.first, fmt::format("tile / {}u", lane_axis_.tiles() * row_axis_.tiles()));
     define_operand_places();
+    const bool few = p_.m <= kFewRows && row_axis_.name == Axis::m && !has_sums(row_axis_);
+    own_.emplace(
+        w_, [this](const Affine& at, const Affine& k) { return operand(row_axis_, at, k); }, rows_, row_axis_.extent,
+        row_at_, few, rows_in_pairs_);
+    if (groups_of_numbers_) packed_turn_.emplace(w_, p_, rows_, lane_at_);
     for (int64_t i = 0; i < rows_; ++i)
       for (int64_t c = 0; c < columns_; ++c) w_.line(fmt::format("float c{}_{} = 0.0;", i, c));
     if (has_sums(lane_axis_))
@@ -207,89 +220,18 @@ class LaneBroadcast {
     }
   }
 
-  // Steps k .. k + count - 1 by a packed operand: numbers that share a scale are multiplied as the fields
-  // that they are, and their sum is scaled. The steps of a turn do not depend on the number of rows, so neither do
-  // bits.
-  void packed_turn(const Affine& k, int64_t count) {
-    std::vector<std::pair<std::string, std::string>> shared;  // scale and offset of each column, while they last
-    std::string group;
-    const auto close_group = [&] {
-      for (int64_t i = 0; i < rows_ && !group.empty(); ++i)
-        for (int64_t c = 0; c < columns_; ++c) {
-          const auto& [scale, offset] = shared[size_t(c)];
-          const std::string sum = fmt::format("sum{}_{}_{}", group, i, c);
-          w_.line(fmt::format("c{0}_{1} = fma({2}, {3}, c{0}_{1});", i, c, sum, scale.empty() ? "1.0" : scale));
-          if (offset.empty()) continue;
-          const std::string factors = fmt::format("factors{}_{}", group, i / lanes_);
-          w_.line(fmt::format("c{0}_{1} = fma({2}, {3}, c{0}_{1});", i, c, of_row(factors, i), offset));
-        }
-      group.clear();
-    };
-    for (int64_t u = 0; u < count; ++u) {
-      const Affine at = w_.context.add(k, Affine(u));
-      std::vector<std::string> own;
-      std::vector<PackedNumber> mine;
-      std::vector<std::pair<std::string, std::string>> needed;
-      for (const Affine& r : row_at_) own.push_back(operand(row_axis_, r, at));
-      for (const Affine& c : lane_at_) {
-        mine.push_back(packed_number(w_, p_.b, p_.b_index(at, c)).value());
-        needed.emplace_back(mine.back().scale, mine.back().offset);
-      }
-      if (needed != shared) close_group();
-      if (group.empty()) {
-        shared = needed;
-        group = fmt::format("{}", groups_++);
-        for (size_t r = 0; r < own.size(); ++r) w_.line(fmt::format("float factors{}_{} = 0.0;", group, r));
-        for (int64_t i = 0; i < rows_; ++i)
-          for (int64_t c = 0; c < columns_; ++c) w_.line(fmt::format("float sum{}_{}_{} = 0.0;", group, i, c));
-      }
-      for (size_t r = 0; r < own.size(); ++r)
-        w_.line(fmt::format("factors{0}_{1} = factors{0}_{1} + {2};", group, r, own[r]));
-      for (size_t f = 0; f < mine[0].fields.size(); ++f) {
-        const double factor = mine[0].fields[f].factor;
-        std::vector<std::string> scaled = own;
-        for (std::string& one : scaled)
-          if (factor != 1) one = w_.keep("float", fmt::format("{} * {}", one, glsl_constant(DType::f32, factor)));
-        for (int64_t i = 0; i < rows_; ++i) {
-          std::string text = fmt::format("{{ float s = {};", of_row(scaled[size_t(i / lanes_)], i));
-          for (int64_t c = 0; c < columns_; ++c)
-            text += fmt::format(" sum{0}_{1}_{2} = fma(s, {3}, sum{0}_{1}_{2});", group, i, c,
-                                mine[size_t(c)].fields[f].value);
-          w_.line(text + " }");
-        }
-      }
-    }
-    close_group();
-  }
-
-  // What a register that holds rows over the lanes has of row i. A single row's is the same in all lanes as it is.
-  std::string of_row(const std::string& registers, int64_t i) const {
-    return row_axis_.extent == 1 ? registers : fmt::format("subgroupBroadcast({}, {}u)", registers, i % lanes_);
-  }
-
-  // Is B, lying along the lanes, what packed_turn() takes?
-  bool has_packed_numbers() {
-    if (p_.batch > 1 || !p_.sides[Axis::m].sums.empty() || !p_.sides[Axis::n].sums.empty()) return false;
-    // Written to no file: fields must lie along K, so that which one it is does not depend on the lane.
-    Writer trial(w_.kernel(), w_.graph(), w_.target());
-    MatmulProduct product(trial);
-    const Affine column = trial.context.variable("column", p_.n);
-    trial.define(column, "0u");
-    return packed_number(trial, product.b, product.b_index(Affine(0), column)).has_value();
-  }
-
   // Steps k .. k + count - 1.
   void turn(const Affine& k, int64_t count) {
-    if (groups_of_numbers_) return packed_turn(k, count);
-    std::vector<std::vector<std::string>> own, mine;
+    if (packed_turn_) return packed_turn_->write(k, count, *own_);
+    own_->begin(k, count);
+    std::vector<std::vector<std::string>> mine;
     for (int64_t u = 0; u < count; ++u) {
       const Affine at = w_.context.add(k, Affine(u));
-      auto& of_rows = own.emplace_back();
       auto& of_columns = mine.emplace_back();
-      for (const Affine& r : row_at_) of_rows.push_back(operand(row_axis_, r, at));
+      for (size_t r = 0; r < row_at_.size() && !own_->is_spread(); ++r) own_->registers(u, r);  // loaded before these
       for (const Affine& c : lane_at_) of_columns.push_back(operand(lane_axis_, c, at));
-      for (size_t r = 0; r < of_rows.size() && has_sums(row_axis_); ++r)
-        w_.line(fmt::format("row_sum{0} = row_sum{0} + {1};", r, of_rows[r]));
+      for (size_t r = 0; r < row_at_.size() && has_sums(row_axis_); ++r)
+        w_.line(fmt::format("row_sum{0} = row_sum{0} + {1};", r, own_->registers(u, r)));
       for (size_t c = 0; c < of_columns.size() && has_sums(lane_axis_); ++c)
         w_.line(fmt::format("lane_sum{0} = lane_sum{0} + {1};", c, of_columns[c]));
     }
@@ -297,7 +239,7 @@ class LaneBroadcast {
     // of them than registers.
     for (int64_t i = 0; i < rows_; ++i)
       for (size_t u = 0; u < size_t(count); ++u) {
-        std::string text = fmt::format("{{ float s = {};", of_row(own[u][size_t(i / lanes_)], i));
+        std::string text = fmt::format("{{ float s = {};", own_->at(i, int64_t(u)));
         for (int64_t c = 0; c < columns_; ++c)
           text += fmt::format(" c{0}_{1} = fma(s, {2}, c{0}_{1});", i, c, mine[u][size_t(c)]);
         w_.line(text + " }");
@@ -472,12 +414,14 @@ class LaneBroadcast {
   Axis row_axis_, lane_axis_;
   bool unrolled_ = false;                 // the epilogue is
   bool packed_ = false;                   // B is unpacked on load
-  bool groups_of_numbers_ = false;        // ... and multiplied by packed_turn()
-  int groups_ = 0;                        // of numbers, so far
+  bool groups_of_numbers_ = false;        // ... and multiplied by a PackedTurn
+  bool rows_in_pairs_ = false;            // A is loaded so
   bool by_turns_ = false;                 // the loop over K counts its turns, not steps
   std::vector<Affine> row_at_, lane_at_;  // whose operands this lane loads: [registers], [columns]
   std::vector<size_t> paired_, single_;   // outputs: how they are stored
   std::vector<size_t> ahead_;             // inputs that are loaded before the loop over K
+  std::optional<RowOperand> own_;
+  std::optional<PackedTurn> packed_turn_;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "experiments/commands/bench.h"
 #include "experiments/generate/decode.h"
+#include "experiments/profile/ceilings.h"
 #include "experiments/train/train_session.h"
 #include "graph/random.h"
 
@@ -14,6 +15,24 @@ uint64_t run_for(engine::SessionProgram program, int64_t steps) {
   if (steps > 0) program.run(uint32_t(steps));
   const std::chrono::nanoseconds spent = std::chrono::steady_clock::now() - start;
   return uint64_t(spent.count());
+}
+
+// Bytes a nanosecond at which the products of a token read weights, each product timed alone; 0: nothing is frozen.
+double weights_gbs(engine::SessionProgram decode) {
+  const graph::Plan& plan = decode.plan();
+  const engine::TimedReplay replay = decode.run_timed(engine::TimingMode::isolated);
+  uint64_t bytes = 0, ns = 0;
+  for (size_t i = 0; i < plan.dispatches.size(); ++i) {
+    const graph::Dispatch& dispatch = plan.dispatches[i];
+    if (plan.kernels[dispatch.kernel].archetype != graph::Archetype::matmul) continue;
+    uint64_t weights = 0;
+    for (const graph::Access& access : dispatch.accesses)
+      if (plan.buffers[access.buffer].name.starts_with(graph::kFrozen)) weights += access.bytes;
+    if (weights == 0) continue;
+    bytes += weights;
+    ns += replay.dispatches[i].ns();
+  }
+  return ns == 0 ? 0 : double(bytes) / double(ns);
 }
 
 Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt, int64_t new_tokens,
@@ -67,6 +86,10 @@ Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt
   record["decode_median_ns"] = int64_t(median(decode));
   record["prefill_tokens_per_second"] = read > 0 ? rate(read, median(prefill)) : 0;
   record["decode_tokens_per_second"] = rate(new_tokens, median(decode));
+  const double gbs = weights_gbs(decode_program);
+  record["weights_gbs"] = gbs;
+  record["weights_share_of_copy"] =
+      gbs > 0 ? gbs / measure_ceilings(device, shaders::default_cache_directory()).copy_gbs() : 0;
   if (options.profile) {
     fmt::print(stderr, "{}",
                engine::print(
@@ -90,7 +113,7 @@ void bench_generate(const BenchGenerateOptions& options) {
   });
   std::vector<std::string> columns = model_columns();
   columns.insert(columns.end(), {"prompt_length", "new_tokens", "decode_dispatches", "arena_bytes",
-                                 "prefill_tokens_per_second", "decode_tokens_per_second"});
+                                 "prefill_tokens_per_second", "decode_tokens_per_second", "weights_share_of_copy"});
   print_records(records, options.bench.format, columns);
 }
 
