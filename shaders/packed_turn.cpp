@@ -47,12 +47,14 @@ void PackedTurn::add_factors(int64_t u, RowOperand& own) {
 
 void PackedTurn::close_group(const RowOperand& own) {
   if (!open_) return;
+  const auto add = [&](int64_t i, size_t c, const std::string& sum, const std::string& by) {
+    w_.line(fmt::format("c{0}_{1} = fma({2}, {3}, c{0}_{1});", i, c, sum, by));
+  };
   for (int64_t i = 0; i < rows_; ++i)
     for (size_t c = 0; c < columns_.size(); ++c) {
       const auto& [scale, offset] = shared_[c];
-      const std::string sum = fmt::format("sum{}_{}_{}", group_, i, c);
-      w_.line(fmt::format("c{0}_{1} = fma({2}, {3}, c{0}_{1});", i, c, sum, scale.empty() ? "1.0" : scale));
-      if (!offset.empty()) w_.line(fmt::format("c{0}_{1} = fma({2}, {3}, c{0}_{1});", i, c, factors_of(i, own), offset));
+      add(i, c, fmt::format("sum{}_{}_{}", group_, i, c), scale.empty() ? "1.0" : scale);
+      if (!offset.empty()) add(i, c, factors_of(i, own), offset);
     }
   open_ = false;
 }
@@ -78,8 +80,8 @@ void PackedTurn::write(const Affine& k, int64_t count, RowOperand& own) {
         scaled.push_back(by.empty() ? plain : w_.keep("float", plain + by));
       }
       for (int64_t i = 0; i < rows_; ++i) {
-        const std::string s = own.is_spread() ? own.at(i, u) + by
-                                              : own.of_row(scaled[size_t(i / w_.target().subgroup_size)], i);
+        const std::string s =
+            own.is_spread() ? own.at(i, u) + by : own.of_row(scaled[size_t(i / w_.target().subgroup_size)], i);
         std::string text = fmt::format("{{ float s = {};", s);
         for (size_t c = 0; c < columns_.size(); ++c)
           text += fmt::format(" sum{0}_{1}_{2} = fma(s, {3}, sum{0}_{1}_{2});", group_, i, c, mine[c].fields[f].value);
