@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string megabytes(uint64_t bytes) { return fmt::format("{:.1f} MB", double(bytes) / 1e6); }
+std::string megabytes_rounded(uint64_t bytes) { return fmt::format("{:.1f} MB", double(bytes) / 1e6); }
 
 // What was written, by type.
 void print_written(const std::string& out) {
@@ -27,10 +27,11 @@ void print_written(const std::string& out) {
   std::string line;
   uint64_t total = 0;
   for (const auto& [type, sum] : sums) {
-    line += fmt::format("{}{} {} ({})", line.empty() ? "" : ", ", sum.tensors, name(type), megabytes(sum.bytes));
+    line +=
+        fmt::format("{}{} {} ({})", line.empty() ? "" : ", ", sum.tensors, name(type), megabytes_rounded(sum.bytes));
     total += sum.bytes;
   }
-  fmt::print("{}: {} in tensors: {}\n", out, megabytes(total), line);
+  fmt::print("{}: {} in tensors: {}\n", out, megabytes_rounded(total), line);
 }
 
 StoredType parse_type(const std::string& word) {

@@ -45,7 +45,7 @@ const std::vector<std::string> kKeys = {"max_new_tokens",
                                         "begin_suppress_tokens",
                                         "bad_words_ids"};
 constexpr int64_t kUsualTokens = 128;  // where neither the model nor the user says how many
-constexpr int64_t kMostTokens = 1 << 24;
+constexpr int64_t kMostNewTokens = 1 << 24;
 constexpr int64_t kLeastContext = 256;  // contexts are powers of two from here on: kernels are compiled for few of them
 
 // The model's own generation_config.json, and over it --key=value by the same names.
@@ -65,7 +65,7 @@ hub::GenerationConfig generation_of(const hub::Source& source, const GenerateOpt
     merged[name] = parsed.is_discarded() ? json(value) : std::move(parsed);
   }
   // An answer is as long as it is.
-  const int64_t usual = options.chat ? kMostTokens : kUsualTokens;
+  const int64_t usual = options.chat ? kMostNewTokens : kUsualTokens;
   if (!merged.contains("max_new_tokens") && !merged.contains("max_length")) merged["max_new_tokens"] = usual;
   return hub::parse_generation(merged, "generation", source.config().tokens);
 }

@@ -50,9 +50,9 @@ std::string instead_of(const std::string& key) {
 }
 
 // Who reads what: a model's keys become pairs, the table takes the rest.
-class Reader {
+class KeysReader {
  public:
-  Reader(ConfigTable& table, const std::vector<std::string>& model_keys) : table_(table), model_keys_(model_keys) {
+  KeysReader(ConfigTable& table, const std::vector<std::string>& model_keys) : table_(table), model_keys_(model_keys) {
     for (const ConfigField& field : table.fields()) table_keys_.push_back(field.name);
   }
 
@@ -193,7 +193,7 @@ std::vector<std::string> normalise_keys(const std::vector<std::string>& argument
 void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
                const std::vector<std::string>& arguments) {
   const std::vector<std::string> model_keys = model_config_keys();
-  Reader reader(table, model_keys);
+  KeysReader reader(table, model_keys);
   if (!file.empty()) reader.read_file_of_keys(file);
   for (const std::string& argument : normalise_keys(arguments)) reader.read_argument(argument);
   const json known = to_json(model);

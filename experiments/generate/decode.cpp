@@ -13,8 +13,8 @@ using graph::Program;
 using graph::Value;
 
 // What the three programs have in common.
-struct Builder {
-  Builder(const Model& m, const DecodeConfig& c)
+struct DecodePrograms {
+  DecodePrograms(const Model& m, const DecodeConfig& c)
       : model(m), config(c), graph(*program.graph), parameters(graph, m.store()) {}
 
   Value state(const char* name, graph::Shape shape, DType dtype = DType::u32) const {
@@ -55,7 +55,7 @@ void check_decodes(const Model& model, const DecodeConfig& config) {
 }  // namespace
 
 Program encode_program(const Model& model, const DecodeConfig& config) {
-  Builder b(model, config);
+  DecodePrograms b(model, config);
   const Value source = b.state("decode.source", {config.rows, model.config().source_length()});
   model.remember_source(b.parameters, source, b.source_mask());
   return b.program;
@@ -63,7 +63,7 @@ Program encode_program(const Model& model, const DecodeConfig& config) {
 
 Program prefill_program(const Model& model, const DecodeConfig& config) {
   check_decodes(model, config);
-  Builder b(model, config);
+  DecodePrograms b(model, config);
   const int64_t count = config.chunk();
   const Value tokens = b.state("decode.tokens", {config.rows, config.columns});
   const Value filled = b.state("decode.filled", {});
@@ -75,7 +75,7 @@ Program prefill_program(const Model& model, const DecodeConfig& config) {
 
 Program decode_program(const Model& model, const DecodeConfig& config) {
   check_decodes(model, config);
-  Builder b(model, config);
+  DecodePrograms b(model, config);
   const int64_t N = config.rows, L = config.columns;
   const Value tokens = b.state("decode.tokens", {N, L});
   const Value length = b.state("decode.length", {N});

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "experiments/base/join.h"
 #include "graph/error.h"
+#include "graph/random.h"
 
 namespace surtsey::experiments::tasks {
 
@@ -134,6 +136,21 @@ ArmScore Task::score(std::span<const Item> items, std::span<const int32_t> respo
     for (size_t p = 0; p < length; ++p) total.position_correct[p] += one.position_correct[p];
   }
   return total;
+}
+
+std::vector<int32_t> shuffled(uint32_t key, uint32_t step, int32_t size, int32_t count) {
+  std::vector<int32_t> order(static_cast<size_t>(size));
+  std::iota(order.begin(), order.end(), 0);
+  for (int32_t i = 0; i < count; ++i) {
+    const uint32_t offset = graph::random_range(key, step, uint32_t(i), uint32_t(size - i));
+    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i) + offset]);
+  }
+  order.resize(static_cast<size_t>(count));
+  return order;
+}
+
+void check_range(const char* option, int32_t value, int32_t low, int32_t high) {
+  check(low <= value && value <= high, "{} is {}, it must be in [{}, {}]", option, value, low, high);
 }
 
 }  // namespace surtsey::experiments::tasks

@@ -166,4 +166,10 @@ class Task : public DataSource {
   ArmScore score(std::span<const Item> items, std::span<const int32_t> responses) const;
 };
 
+// Fisher and Yates: the first `count` of 0 .. size - 1 in random order.
+std::vector<int32_t> shuffled(uint32_t key, uint32_t step, int32_t size, int32_t count);
+
+// UserError that names the option, "[TASK] OPTION", outside of low .. high.
+void check_range(const char* option, int32_t value, int32_t low, int32_t high);
+
 }  // namespace surtsey::experiments::tasks

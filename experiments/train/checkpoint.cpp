@@ -4,6 +4,7 @@
 #include "experiments/base/file.h"
 #include "experiments/base/json_text.h"
 #include "experiments/formats/safetensors.h"
+#include "experiments/models/hub/own.h"
 
 #include <fcntl.h>
 
@@ -23,7 +24,7 @@ using graph::State;
 using nlohmann::json;
 
 constexpr size_t kKeep = 2;
-constexpr const char* kFormat = "surtsey-checkpoint-1";
+constexpr const char* kFormat = hub::kCheckpointFormat;
 constexpr const char* kPrefix = "step-";
 constexpr const char* kLatest = "latest";
 constexpr const char* kModel = "model.safetensors";
