@@ -21,7 +21,7 @@ graph::Program linear(bool step) {
   return program;
 }
 
-std::vector<std::string> lines_of(const std::string& path) {
+std::vector<std::string> source_lines(const std::string& path) {
   std::ifstream file(std::string(SURTSEY_SOURCE_ROOT) + "/" + path);
   REQUIRE(file.good());
   std::vector<std::string> lines;
@@ -53,10 +53,10 @@ TEST_CASE("a session trains one program and asks another, as session.h shows", "
 
 TEST_CASE("the example of session.h is the one that runs", "[style]") {
   std::vector<std::string> shown, run;
-  for (const std::string& line : lines_of("engine/session.h"))
+  for (const std::string& line : source_lines("engine/session.h"))
     if (line.starts_with("//   ")) shown.push_back(line.substr(5));
   bool inside = false;
-  for (const std::string& line : lines_of("tests/engine/test_session.cpp")) {
+  for (const std::string& line : source_lines("tests/engine/test_session.cpp")) {
     if (line == "  // -- end") inside = false;
     if (inside) run.push_back(line.substr(2));
     if (line == "  // -- begin") inside = true;
