@@ -1,17 +1,16 @@
 // Ways of adapting a model: ten steps of each are PyTorch's (tests/golden/adapt.py), through PEFT's files in and out;
 // merged weights are the adapter; what does not fit is named.
+#include "tests/support/adapted.h"
 #include "tests/support/device_suite.h"
 #include "tests/support/folder.h"
 
 #include "experiments/adapt/adaptation.h"
 #include "experiments/adapt/peft.h"
 #include "experiments/base/file.h"
-#include "experiments/evaluate/model_outputs.h"
 #include "experiments/formats/safetensors.h"
 #include "experiments/models/hub/import.h"
 #include "graph/functions.h"
 #include "graph/optimizer.h"
-#include "graph/text.h"
 
 #include <catch2/matchers/catch_matchers.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
@@ -23,14 +22,14 @@ using namespace surtsey;
 using namespace surtsey::graph;
 using namespace surtsey::experiments;
 using Catch::Matchers::ContainsSubstring;
+using tests::frozen_state;
+using tests::golden_folder;
+using tests::logits_with;
+using tests::model_for;
 
 namespace {
 
 constexpr int64_t kSteps = 10;
-
-std::filesystem::path golden_folder(const std::string& family) {
-  return std::filesystem::path(SURTSEY_SOURCE_ROOT) / "tests/golden/adapt" / family;
-}
 
 // The adapter of a golden before its steps ("i.") or after them ("a."), as PEFT's two files.
 void write_files(const Safetensors& golden, const std::string& which, const std::filesystem::path& folder) {
@@ -84,76 +83,92 @@ bool same(const State& a, const State& b) {
   });
 }
 
-ModelInputs inputs_of(const HostTensor& tokens) {
-  ModelInputs inputs;
-  for (int64_t b = 0; b < tokens.type.shape[0]; ++b) {
-    inputs.input_ids.emplace_back();
-    for (int64_t t = 0; t < tokens.type.shape[1]; ++t)
-      inputs.input_ids.back().push_back(int32_t(tokens.values[size_t(b * tokens.type.shape[1] + t)]));
-  }
-  return inputs;
-}
-
-// A model over a golden's base with room for its text behind virtual tokens.
-Model model_for(const hub::Source& source, const std::filesystem::path& adapter, int64_t length) {
-  return Model(hub::model_config(source, {length + adapter_virtual_tokens(adapter), 0}));
-}
-
 const std::vector<std::string> kMethods = {"lora", "rslora", "dora", "ia3", "prefix", "prompt", "bitfit", "adapters"};
 
 }  // namespace
 
-TEST_CASE("ten steps of every method are PyTorch's, from PEFT's files and into them", "[device][adapt]") {
-  SURTSEY_NEED_DEVICE();
-  for (const std::string family : {"gpt2", "llama"}) {
-    const auto source = hub::open_model(golden_folder(family));
-    for (const std::string& method : kMethods) {
-      CAPTURE(family, method);
-      const Safetensors golden = read_safetensors((golden_folder(family) / (method + ".safetensors")).string());
-      const tests::Folder folder;
-      write_files(golden, "i.", folder / "before");
-      const HostTensor& tokens = golden.tensors.at("tokens");
-      Model model = model_for(*source, folder / "before", tokens.type.shape[1]);
-      const Adaptation adaptation(folder / "before", *source, model);
-      adaptation.install(model, device.target());
+namespace {
 
-      engine::Session session(device, {.quiet = true});
-      const engine::SessionProgram train = session.add_program("train", training_step(model, tokens.type));
-      session.allocate();
-      State state = initial_optimizer_state(model.store(), golden_optimizer(), 5e-3);
-      state["learning_rate"].round_to_storage();
-      state[kParameters] = adaptation.start(model, {});
-      state.merge(model.constants());
-      for (const char* name : {"tokens", "targets", "weights"}) state[name] = golden.tensors.at(name);
-      for (const auto& [name, tensor] : state)
-        if (session.has_state(name)) session.write(name, tensor);
-      adaptation.write_base(model, [&](const std::string& name, std::span<const std::byte> bytes) {
-        if (session.has_state(name)) session.write_bytes(name, bytes);
-      });
-      train.run(uint32_t(kSteps));
+// Runs a step so many times and returns the state after.
+using Steps = std::function<State(const Program& program, const State& from)>;
 
-      const HostTensor metrics = session.read("metrics");
-      for (int64_t i = 0; i < kSteps; ++i) {
-        const double expected = golden.tensors.at("losses").values[size_t(i)];
-        CAPTURE(i);
-        CHECK(std::abs(metrics.values[size_t(3 * i)] - expected) <= 1e-5 * expected);
-      }
-      adaptation.save(folder / "after", model.store().unpack(session.read(kParameters)), "base");
-      const Safetensors found = read_safetensors((folder / "after" / kAdapterTensors).string());
-      size_t compared = 0;
-      for (const auto& [name, tensor] : golden.tensors) {
-        if (!name.starts_with("a.")) continue;
-        CAPTURE(name);
-        REQUIRE(found.tensors.contains(name.substr(2)));
-        CHECK(furthest(found.tensors.at(name.substr(2)), tensor) <= 1e-4 * largest(tensor));
-        ++compared;
-      }
-      CHECK(compared == found.tensors.size());
-      // What was written is read again, and gives the golden's logits.
-      const HostTensor logits = model_outputs(device, *source, inputs_of(tokens), folder / "after").at("logits");
-      CHECK(furthest(logits, golden.tensors.at("logits")) <= 1e-4 * largest(golden.tensors.at("logits")));
-    }
+void check_golden_steps(const std::string& family, const std::string& method, const Target& target,
+                        const Steps& steps) {
+  CAPTURE(family, method);
+  const auto source = hub::open_model(golden_folder(family));
+  const Safetensors golden = read_safetensors((golden_folder(family) / (method + ".safetensors")).string());
+  const tests::Folder folder;
+  write_files(golden, "i.", folder / "before");
+  const HostTensor& tokens = golden.tensors.at("tokens");
+  Model model = model_for(*source, folder / "before", tokens.type.shape[1]);
+  const Adaptation adaptation(folder / "before", *source, model);
+  adaptation.install(model, target);
+  State state = initial_optimizer_state(model.store(), golden_optimizer(), 5e-3);
+  state["learning_rate"].round_to_storage();
+  state[kParameters] = adaptation.start(model, {});
+  state.merge(model.constants());
+  state.merge(frozen_state(model, *source, &adaptation));
+  for (const char* name : {"tokens", "targets", "weights"}) state[name] = golden.tensors.at(name);
+  const State after = steps(training_step(model, tokens.type), state);
+
+  for (int64_t i = 0; i < kSteps; ++i) {
+    const double expected = golden.tensors.at("losses").values[size_t(i)];
+    CAPTURE(i);
+    CHECK(std::abs(after.at("metrics").values[size_t(3 * i)] - expected) <= 1e-5 * expected);
   }
+  adaptation.save(folder / "after", model.store().unpack(after.at(kParameters)), "base");
+  const Safetensors found = read_safetensors((folder / "after" / kAdapterTensors).string());
+  size_t compared = 0;
+  for (const auto& [name, tensor] : golden.tensors) {
+    if (!name.starts_with("a.")) continue;
+    CAPTURE(name);
+    REQUIRE(found.tensors.contains(name.substr(2)));
+    ++compared;
+    // A bias of keys moves all scores of a query alike: its gradient is rounding, which Adam makes steps of.
+    if (family == "gpt2" && name.ends_with("attention.k.bias")) continue;
+    CHECK(furthest(found.tensors.at(name.substr(2)), tensor) <= 1e-4 * largest(tensor));
+  }
+  CHECK(compared == found.tensors.size());
+  // What was written is read again, and gives the golden's logits.
+  const HostTensor logits = logits_with(*source, folder / "after", tokens);
+  CHECK(furthest(logits, golden.tensors.at("logits")) <= 1e-4 * largest(golden.tensors.at("logits")));
+}
+
+Steps on_device(engine::Device& device) {
+  return [&device](const Program& program, const State& from) {
+    engine::Session session(device, {.quiet = true});
+    const engine::SessionProgram train = session.add_program("train", program);
+    session.allocate();
+    for (const auto& [name, tensor] : from)
+      if (session.has_state(name)) session.write(name, tensor);
+    train.run(uint32_t(kSteps));
+    return State{{kParameters, session.read(kParameters)}, {"metrics", session.read("metrics")}};
+  };
+}
+
+}  // namespace
+
+TEST_CASE("ten steps of every method are PyTorch's, from PEFT's files and into them", "[adapt]") {
+  const Steps interpreted = [](const Program& program, const State& from) {
+    State state = from;
+    for (int64_t i = 0; i < kSteps; ++i) interpret(program, state);
+    return state;
+  };
+  for (const char* family : {"gpt2", "llama"})
+    for (const std::string& method : kMethods) check_golden_steps(family, method, {}, interpreted);
+}
+
+TEST_CASE("ten steps of adapters on the device are PyTorch's", "[device][adapt]") {
+  SURTSEY_NEED_DEVICE();
+  check_golden_steps("gpt2", "prefix", device.target(), on_device(device));
+  check_golden_steps("llama", "dora", device.target(), on_device(device));
+}
+
+// Minutes on a CPU's driver, which compiles each of the programs.
+TEST_CASE("ten steps of every method on the device are PyTorch's", "[.][device][adaptation]") {
+  SURTSEY_NEED_DEVICE();
+  for (const char* family : {"gpt2", "llama"})
+    for (const std::string& method : kMethods) check_golden_steps(family, method, device.target(), on_device(device));
 }
 
 TEST_CASE("merged weights give the logits of the adapter", "[adapt]") {
@@ -218,11 +233,7 @@ TEST_CASE("an adaptation starts where PEFT starts: as the base, drawn by seed", 
     adaptation.install(model, {});
     State state = base;
     state[kParameters] = adaptation.start(model, {.seed = 3});
-    std::map<std::string, Type> types;
-    for (const auto& [name, type] : model.store().frozen_state()) types.emplace(name, type);
-    adaptation.write_base(model, [&](const std::string& name, std::span<const std::byte> bytes) {
-      state[name] = HostTensor::from_bytes(types.at(name), {bytes.begin(), bytes.end()});
-    });
+    state.merge(frozen_state(model, *source, &adaptation));
     const HostTensor logits = logits_of(model, state);
     CHECK(furthest(logits, expected) <= (config.use_dora ? 1e-5 : 1e-9) * largest(expected));
     const HostTensor other = adaptation.start(model, {.seed = 4});
@@ -256,11 +267,7 @@ TEST_CASE("a head of scores stands on the last token of a text, and is saved wit
   program.outputs = {{"hidden", hidden}, {"scores", adaptation.scores(model, parameters, hidden, last)}};
   State state = model.constants();
   state[kParameters] = adaptation.start(model, {.seed = 2});
-  std::map<std::string, Type> types;
-  for (const auto& [name, type] : model.store().frozen_state()) types.emplace(name, type);
-  adaptation.write_base(model, [&](const std::string& name, std::span<const std::byte> bytes) {
-    state[name] = HostTensor::from_bytes(types.at(name), {bytes.begin(), bytes.end()});
-  });
+  state.merge(frozen_state(model, *source, &adaptation));
   state["tokens"] = HostTensor::random(rows, 0, 23, 5);
   state["last"] = HostTensor({DType::u32, {2}}, {4, 6});
   const auto outputs = interpret(program, state);
