@@ -101,9 +101,12 @@ void Adaptation::read_tensors(graph::State file, const std::string& where) {
   graph::State found;
   for (auto& [name, tensor] : file) {
     std::string own = name;
+    // Some versions write DoRA's vector as the layer that it is in memory.
+    constexpr std::string_view kLayer = ".lora_magnitude_vector.weight", kWeight = ".weight";
+    if (own.ends_with(kLayer)) own = without(own, kWeight);
     const size_t split = std::min(name.find(".lora_"), std::min(name.find(".ia3_l"), name.find(".adapter_")));
     const int64_t module = split == std::string::npos ? -1 : find_module(modules_, source_, name.substr(0, split));
-    if (module >= 0) own = modules_[size_t(module)].name + name.substr(split);
+    if (module >= 0) own = modules_[size_t(module)].name + own.substr(split);
     for (const std::string& parameter : trained_)
       if (hub::source_name(model_, parameter) == name) own = parameter;
     found.emplace(own, std::move(tensor));
