@@ -73,6 +73,7 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
 void bench_train(const BenchTrainOptions& options) {
   check_bench(options.bench);
   check(options.steps > 0, "--steps is at least 1");
+  check(options.lora >= 0, "--lora cannot be {}", options.lora);
   engine::Device device = open_device(options.bench, options.dtype);
   std::vector<Record> records;
   for_each_model(options, {}, [&](const BenchModel& model) {
