@@ -1,5 +1,4 @@
-// build/surtsey: the umbrella tool. Reads the command line; experiments/commands/ does the work.
-// Exit status: see base/exit_status.h.
+// build/surtsey: reads the command line; experiments/commands/ does the work. Exit status: see base/exit_status.h.
 #include "experiments/base/config.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/version.h"
@@ -260,6 +259,7 @@ class CommandLine {
     add_list(command, "--dtype", train->dtype, "of activations: f32, bf16, f16");
     add_list(command, "--memory_budget", train->memory_budget, "of a step: none, 512MiB, 2.5GiB, 0.5x of its need");
     command->add_option("--steps", train->steps, "in a sample, which is their mean")->check(at_most(kMostSamples));
+    command->add_option("--lora", train->lora, "rank of a member's adapters over one frozen model");
     on(command, train, commands::bench_train);
 
     auto startup = keep<commands::BenchStartupOptions>();
