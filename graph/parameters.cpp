@@ -110,6 +110,13 @@ void ParameterStore::freeze(const std::function<bool(const ParameterSpec&)>& whi
   lay_out();
 }
 
+void ParameterStore::train(const std::function<bool(const ParameterSpec&)>& which) {
+  for (ParameterSpec& spec : specs_) {
+    if (which(spec)) spec.storage = nullptr;
+  }
+  lay_out();
+}
+
 int64_t ParameterStore::parameter_count() const {
   int64_t count = 0;
   for (const ParameterSpec& spec : specs_) count += element_count(spec.shape);

@@ -67,6 +67,9 @@ class ParameterStore {
   // this comes before anything is built on the layout. UserError: the storage cannot hold a tensor.
   void freeze(const std::function<bool(const ParameterSpec&)>& which, const Storage& storage = whole(DType::f32));
 
+  // The same the other way: what `which` picks trains again.
+  void train(const std::function<bool(const ParameterSpec&)>& which);
+
   int64_t flat_size() const { return flat_size_; }  // P, padding included; 0: nothing trains
   int64_t parameter_count() const;                  // padding excluded, what is frozen included
   int64_t trained_count() const;                    // padding and what is frozen excluded

@@ -1,13 +1,13 @@
 // The matrices of a model by the names that its files have for them: what PEFT calls modules.
 //
-// One module may be several of our matrices (GPT-2's c_attn is q, k and v: rows 0 .. C - 1, C .. 2C - 1 and the rest).
+// One module may be several of our matrices: GPT-2's c_attn is q, k and v, rows 0 .. C - 1, C .. 2C - 1 and the rest.
 #pragma once
 
 #include "experiments/models/hub/source.h"
 #include "experiments/models/model.h"
 
-#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace surtsey::experiments {
@@ -24,17 +24,14 @@ struct Module {
   std::string name;  // "transformer.h.0.attn.c_attn"
   int64_t in = 0, out = 0;
   bool transposed = false;  // the file has [in, out]: fan_in_fan_out
-  bool head = false;        // of tokens: no part of "all-linear"
+  bool head = false;        // of the logits: no part of "all-linear"
   std::vector<ModulePart> parts;
 };
 
-// In the order of the model's parameters. Without a source by hugging_face_name(), or by our names.
-std::vector<Module> modules_of(const Model& model, const hub::Source& source);
-std::vector<Module> modules_of(const Model& model);
+// In the order of the model's parameters, first parts first. Without a source by hugging_face_name(), or by our names.
+std::vector<Module> modules_of(const Model& model, const hub::Source* source);
 
-// Whether a module's name is meant: by its end, or whole by a pattern with * and ?.
-bool names_module(std::string_view asked, std::string_view module);
-// Whether a whole name fits a pattern with * (any, also dots) and ? (one).
-bool fits_pattern(std::string_view pattern, std::string_view name);
+// The index of the module that a file names, with or without the prefix of the class with a head; -1: none.
+int64_t find_module(const std::vector<Module>& modules, const hub::Source* source, const std::string& name);
 
 }  // namespace surtsey::experiments

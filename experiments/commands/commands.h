@@ -36,7 +36,7 @@ struct GenerateOptions {
   std::string chat_template;  // with chat: a file, instead of the model's own
   int64_t context = 0;        // tokens, the prompt included; 0: what is needed, at most what the model was made for
   std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
-  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   uint64_t seed = 0;
   std::string format = "text";  // json: ids and text, at the end
   std::string device;
@@ -56,7 +56,7 @@ struct ServeOptions {
   int64_t max_batch = 8;     // texts at once
   int64_t context = 0;       // tokens of a text, the prompt included; 0: what the model was made for, at most 2048
   std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
-  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   std::string chat_template;       // a file, instead of the model's
   int64_t queue = 256;             // texts that may wait
   int64_t max_body = 2 << 20;      // bytes
@@ -75,7 +75,7 @@ struct PlanOptions {
   int64_t max_batch = 1;           // texts at once
   int64_t context = 0;             // tokens of a text; 0: what the model was made for, at most 2048
   std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
-  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   std::string format = "text";     // or json
   std::string device;
 };
@@ -87,7 +87,7 @@ struct LogitsOptions {
   std::string model;  // a folder of Hugging Face's form, a safetensors file, a GGUF file
   std::string input;
   std::string format = "text";  // text: the beginning of each output; json: all of it
-  std::string adapter;          // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  std::string adapter;          // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   std::string device;
 };
 void logits(const LogitsOptions& options);
@@ -109,7 +109,7 @@ struct EvaluateOptions {
   bool resume = false;
   int64_t context = 0;             // tokens; 0: what the model was made for, at most 2048
   std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
-  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   int64_t batch_size = 8;          // texts that are written at once; changes no answer
   bool add_bos_token = false;
   bool apply_chat_template = false;  // prompts are a user's messages

@@ -1,7 +1,7 @@
 #include "experiments/evaluate/model_outputs.h"
 
 #include "engine/session.h"
-#include "experiments/adapt/peft.h"
+#include "experiments/adapt/adaptation.h"
 #include "experiments/models/hub/import.h"
 
 namespace surtsey::experiments {
@@ -128,13 +128,15 @@ std::map<std::string, graph::HostTensor> model_outputs(engine::Device& device, c
                                                        const ModelInputs& inputs, const std::string& adapter_folder) {
   const bool two = !inputs.decoder_input_ids.empty();
   const int64_t length = std::max<int64_t>(1, length_of(two ? inputs.decoder_input_ids : inputs.input_ids));
-  Model model(hub::model_config(source, {length, two ? std::max<int64_t>(1, length_of(inputs.input_ids)) : 0}));
+  const int64_t before = adapter_folder.empty() ? 0 : adapter_virtual_tokens(adapter_folder);
+  Model model(
+      hub::model_config(source, {length + before, two ? std::max<int64_t>(1, length_of(inputs.input_ids)) : 0}));
   check_inputs(model.config(), inputs);
   model.store().freeze([](const graph::ParameterSpec&) { return true; });
-  std::optional<LoraAdapter> adapter;
+  std::optional<Adaptation> adapter;
   if (!adapter_folder.empty()) {
     adapter.emplace(adapter_folder, source, model);
-    adapter->install(model);
+    adapter->install_frozen(model);
   }
 
   Builder builder(model, inputs);
@@ -148,7 +150,7 @@ std::map<std::string, graph::HostTensor> model_outputs(engine::Device& device, c
   hub::read_weights(source, model, [&](const std::string& name, std::span<const std::byte> bytes) {
     if (session.has_state(name)) session.write_bytes(name, bytes);
   });
-  if (adapter) adapter->write(write);
+  if (adapter) adapter->write(model, write);
   for (const auto& [name, tensor] : model.constants()) write(name, tensor);
   builder.write(session);
   forward.run();

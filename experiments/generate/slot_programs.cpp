@@ -96,6 +96,12 @@ Program source_program(const Model& model) {
   return b.program;
 }
 
+Program virtual_program(const Model& model, const SlotShape& shape) {
+  Builder b(model, shape);
+  model.remember_virtual(b.parameters, 1, shape.cache_length);
+  return b.program;
+}
+
 Program hold_program(const Model& model, const SlotShape& shape, int64_t slots) {
   Program program{std::make_shared<graph::Graph>(), {}};
   graph::Graph& g = *program.graph;

@@ -1,8 +1,8 @@
 #include "experiments/generate/slots.h"
 
 #include "engine/session.h"
+#include "experiments/adapt/adaptation.h"
 #include "experiments/adapt/packed.h"
-#include "experiments/adapt/peft.h"
 #include "experiments/generate/slot_programs.h"
 #include "experiments/models/hub/import.h"
 #include "graph/vectorize.h"
@@ -43,6 +43,12 @@ SlotOptions checked(SlotOptions options, const std::string& where) {
   return options;
 }
 
+// With an adapter's virtual tokens, which stand before each text.
+hub::ContextLength context_of(const SlotOptions& options) {
+  const int64_t before = options.adapter.empty() ? 0 : adapter_virtual_tokens(options.adapter);
+  return {options.context > 0 ? options.context + before : 0, options.source};
+}
+
 size_t common(std::span<const int32_t> a, std::span<const int32_t> b) {
   return size_t(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
 }
@@ -69,19 +75,19 @@ struct Slots::Impl {
   Impl(engine::Device& device, const hub::Source& from, const SlotOptions& asked)
       : where(from.path().string()),
         options(checked(asked, where)),
-        model(hub::model_config(from, {options.context, options.source})),
+        model(hub::model_config(from, context_of(options))),
         session(device, session_options(device)),
         texts(size_t(options.slots)) {
     const ModelConfig& config = model.config();
     check(config.head == HeadKind::language && config.architecture != Architecture::encoder,
           "{}: no language model's head, so it continues no text", where);
-    shape.chunk = std::min(kMostChunk, config.block_size);
-    shape.cache_length = (config.block_size / shape.chunk + 1) * shape.chunk;
     freeze_weights(model, from, options.weights, device.target());
     if (!options.adapter.empty()) {
       adapter.emplace(options.adapter, from, model);
-      adapter->install(model);
+      adapter->install_frozen(model);
     }
+    shape.chunk = std::min(kMostChunk, context());
+    shape.cache_length = (context() / shape.chunk + 1) * shape.chunk;
     add_programs();
     session.share_with_host("slot.next");
     session.share_with_host("read.next");
@@ -95,8 +101,9 @@ struct Slots::Impl {
     hub::read_weights(from, model, [&](const std::string& name, std::span<const std::byte> bytes) {
       if (session.has_state(name)) session.write_bytes(name, bytes);
     });
-    if (adapter) adapter->write(write);
+    if (adapter) adapter->write(model, write);
     for (const auto& [name, tensor] : model.constants()) write(name, tensor);
+    for (int64_t slot = 0; slot < options.slots && model.virtual_tokens().count > 0; ++slot) before.run_at(slot);
   }
 
   SlotPlan plan() const {
@@ -114,7 +121,7 @@ struct Slots::Impl {
   }
 
   bool answers() const { return model.config().architecture == Architecture::encoder_decoder; }
-  int64_t context() const { return model.config().block_size; }
+  int64_t context() const { return model.config().block_size - model.virtual_tokens().count; }
   size_t vocabulary() const { return size_t(model.config().vocab_size); }
 
   // ---- programs ----
@@ -139,6 +146,7 @@ struct Slots::Impl {
         read_all[depth] = add(fmt::format("read all to {}", depth), read_program(model, shape, depth, true), 1);
     }
     if (answers()) encode = add("encode", source_program(model), 1);
+    if (model.virtual_tokens().count > 0) before = add("before", virtual_program(model, shape), 1);
     if (options.slots == 1) return;
     hold = add("hold", hold_program(model, shape, options.slots), options.slots);
     put = add("put", put_program(model, shape, options.slots), options.slots);
@@ -334,7 +342,7 @@ struct Slots::Impl {
     }
     if (begin < end) session.write("move.from", words);
     for (int64_t at = begin; at < end; at += shape.chunk) {
-      const auto position = uint32_t(std::min(at, shape.cache_length - shape.chunk));
+      const auto position = uint32_t(model.virtual_tokens().count + std::min(at, shape.cache_length - shape.chunk));
       session.write("move.position", std::vector<uint32_t>{position});
       hold.run();
       put.run();
@@ -353,13 +361,13 @@ struct Slots::Impl {
   const std::string where;
   const SlotOptions options;
   Model model;
-  std::optional<LoraAdapter> adapter;
+  std::optional<Adaptation> adapter;
   SlotShape shape;
   engine::Session session;
   std::vector<int64_t> depths;                                          // columns of the caches, rising
   std::map<std::pair<int64_t, int64_t>, engine::SessionProgram> steps;  // by rows and depth
   std::map<int64_t, engine::SessionProgram> read, read_all;             // by depth
-  engine::SessionProgram encode, hold, put;
+  engine::SessionProgram encode, before, hold, put;
   std::vector<Text> texts;
   std::vector<float> logits;
 };

@@ -27,7 +27,7 @@ struct SlotOptions {
   int64_t context = 0;  // tokens of a text, its prompt included; 0: what the model was made for, at most 2048
   int64_t source = 0;   // of an encoder-decoder's source
   std::string weights = "stored";  // as freeze_weights() takes them: stored is as the file has them
-  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   bool scores = false;             // read() can tell the logits after every token, not only after the last
 };
 

@@ -150,6 +150,15 @@ Model::Model(ModelConfig config) : config_(std::move(config)) {
   layout.build_head();
 }
 
+void Model::set_virtual_tokens(VirtualTokens tokens) {
+  check(config_.architecture != Architecture::encoder_decoder, "[model] virtual tokens before two stacks");
+  check(config_.position != Position::relative, "[model] virtual tokens have no relative positions");
+  check(tokens.count > 0 && tokens.count < config_.block_size,
+        "[model] {} virtual tokens leave no room for a text in {} positions", tokens.count, config_.block_size);
+  ensure(bool(tokens.embeddings) != bool(tokens.keys), "[model] virtual tokens are embeddings, or keys and values");
+  virtual_ = std::move(tokens);
+}
+
 namespace {
 
 // The row of the table of distances that a key `offset` positions after its query has (Raffel et al. 2020): one a

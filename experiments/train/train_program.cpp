@@ -62,7 +62,7 @@ Value batch_loss(const Model& model, graph::Parameters& parameters, const TrainC
   const BatchValues batch = read_ring(graph, counter, config, slots, model.config());
   ForwardOptions options;
   options.source = batch.source;
-  if (model.config().dropout > 0) {
+  if (model.draws()) {
     options.seed = graph.parameter("seed", {DType::u32, {}});
     options.step = counter;
   }
@@ -186,8 +186,7 @@ State initial_train_state(const Model& model, const TrainConfig& config) {
     // What is frozen is one copy for all members: by the first's seed, until something else is written to it.
     if (i == 0) state.merge(model.store().initialise_frozen(member.seed));
     state["data.group"] = HostTensor::scalar(DType::u32, groups[i]);
-    if (model.config().dropout > 0 || config.generated != nullptr)
-      state["seed"] = HostTensor::scalar(DType::u32, member.seed);
+    if (model.draws() || config.generated != nullptr) state["seed"] = HostTensor::scalar(DType::u32, member.seed);
     for (auto& [name, tensor] : model.constants()) state[name] = tensor;
     members.push_back(std::move(state));
   }

@@ -211,34 +211,44 @@ std::vector<std::vector<std::byte>> part_bytes(const graph::ParameterSpec& spec,
   return parts;
 }
 
+Stored read_parameter(const Source& source, const Model& model, const graph::ParameterSpec& spec) {
+  const std::string name = source_name(model.config(), spec.name);
+  Stored stored = source.read_stored(name);
+  // A table of positions may be longer than texts are to be.
+  const int64_t count = graph::element_count(spec.shape), given = graph::element_count(stored.shape);
+  ensure(given == count || (name == "embedding.position" && given > count), "{}: {} has {} numbers, {} wants {}",
+         source.path().string(), name, given, spec.name, count);
+  return stored;
+}
+
 }  // namespace
 
+void read_frozen(const Source& source, const Model& model, const Write& write) {
+  for (const graph::ParameterSpec& spec : model.store().specs()) {
+    if (!spec.frozen() || spec.name.starts_with(kAdapterPrefix)) continue;
+    const Stored stored = read_parameter(source, model, spec);
+    if (stored_type(spec.storage->name) == stored.type && !is_block_type(stored.type)) {
+      // As it is: the most of a large model, copied no more than it must be.
+      const auto count = graph::element_count(spec.shape);
+      write(graph::kFrozen + spec.name, std::span(stored.bytes).first(size_t(count * block_bytes(stored.type))));
+      continue;
+    }
+    const std::vector<graph::StoredPart> parts = spec.storage->parts(spec.shape);
+    const std::vector<std::vector<std::byte>> bytes = part_bytes(spec, stored);
+    for (size_t i = 0; i < parts.size(); ++i) write(graph::kFrozen + spec.name + parts[i].suffix, bytes[i]);
+  }
+}
+
 void read_weights(const Source& source, const Model& model, const Write& write) {
+  read_frozen(source, model, write);
   graph::State trained;
   for (const graph::ParameterSpec& spec : model.store().specs()) {
-    if (spec.name.starts_with(kAdapterPrefix)) continue;
-    const std::string name = source_name(model.config(), spec.name);
-    const Stored stored = source.read_stored(name);
-    // A table of positions may be longer than texts are to be.
-    const int64_t count = graph::element_count(spec.shape), given = graph::element_count(stored.shape);
-    ensure(given == count || (name == "embedding.position" && given > count), "{}: {} has {} numbers, {} wants {}",
-           source.path().string(), name, given, spec.name, count);
-    if (spec.frozen() && stored_type(spec.storage->name) == stored.type && !is_block_type(stored.type)) {
-      // As it is: the most of a large model, copied no more than it must be.
-      const auto bytes = std::span(stored.bytes).first(size_t(count * block_bytes(stored.type)));
-      write(graph::kFrozen + spec.name, bytes);
-      continue;
-    }
-    if (spec.frozen()) {
-      const std::vector<graph::StoredPart> parts = spec.storage->parts(spec.shape);
-      const std::vector<std::vector<std::byte>> bytes = part_bytes(spec, stored);
-      for (size_t i = 0; i < parts.size(); ++i) write(graph::kFrozen + spec.name + parts[i].suffix, bytes[i]);
-      continue;
-    }
-    std::vector<float> numbers(static_cast<size_t>(given));
+    if (spec.frozen() || spec.name.starts_with(kAdapterPrefix)) continue;
+    const Stored stored = read_parameter(source, model, spec);
+    std::vector<float> numbers(size_t(graph::element_count(stored.shape)));
     dequantize_row(stored.type, stored.bytes, numbers);
     graph::HostTensor tensor = graph::HostTensor::zeros({graph::DType::f32, spec.shape});
-    std::copy_n(numbers.begin(), count, tensor.values.begin());
+    std::copy_n(numbers.begin(), tensor.values.size(), tensor.values.begin());
     trained.emplace(spec.name, std::move(tensor));
   }
   if (!trained.empty()) write(graph::kParameters, model.store().pack(trained).to_bytes());

@@ -1,0 +1,297 @@
+// Ways of adapting a model: ten steps of each are PyTorch's (tests/golden/adapt.py), through PEFT's files in and out;
+// merged weights are the adapter; what does not fit is named.
+#include "tests/support/device_suite.h"
+#include "tests/support/folder.h"
+
+#include "experiments/adapt/adaptation.h"
+#include "experiments/adapt/peft.h"
+#include "experiments/base/file.h"
+#include "experiments/evaluate/model_outputs.h"
+#include "experiments/formats/safetensors.h"
+#include "experiments/models/hub/import.h"
+#include "graph/functions.h"
+#include "graph/optimizer.h"
+#include "graph/text.h"
+
+#include <catch2/matchers/catch_matchers.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+
+using namespace surtsey;
+using namespace surtsey::graph;
+using namespace surtsey::experiments;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+constexpr int64_t kSteps = 10;
+
+std::filesystem::path golden_folder(const std::string& family) {
+  return std::filesystem::path(SURTSEY_SOURCE_ROOT) / "tests/golden/adapt" / family;
+}
+
+// The adapter of a golden before its steps ("i.") or after them ("a."), as PEFT's two files.
+void write_files(const Safetensors& golden, const std::string& which, const std::filesystem::path& folder) {
+  Safetensors file;
+  for (const auto& [name, tensor] : golden.tensors)
+    if (name.starts_with(which)) file.tensors.emplace(name.substr(which.size()), tensor);
+  const std::vector<std::byte> bytes = format_safetensors(file);
+  std::filesystem::create_directories(folder);
+  write_file_atomic(folder / kAdapterTensors, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  write_file_atomic(folder / kAdapterConfig, golden.metadata.at("adapter_config"));
+}
+
+OptimizerConfig golden_optimizer() {
+  OptimizerConfig optimizer;
+  optimizer.beta1 = 0.9;
+  optimizer.beta2 = 0.999;
+  optimizer.epsilon = 1e-6;
+  optimizer.weight_decay = 0;
+  optimizer.clip_norm = 0;
+  optimizer.metrics_rows = 16;
+  return optimizer;
+}
+
+Program training_step(const Model& model, const Type& rows) {
+  Program program{std::make_shared<Graph>(), {}};
+  Parameters parameters(*program.graph, model.store());
+  const Value logits = model.logits(parameters, program.graph->parameter("tokens", rows));
+  const Value weights = program.graph->parameter("weights", {DType::f32, rows.shape});
+  const Value loss = cross_entropy(logits, program.graph->parameter("targets", rows), weights).mean;
+  optimize(parameters, parameters.flat_gradient(loss), loss, golden_optimizer());
+  program.outputs = {{"loss", loss}};
+  return program;
+}
+
+double largest(const HostTensor& tensor) {
+  double most = 0;
+  for (const double value : tensor.values) most = std::max(most, std::abs(value));
+  return most;
+}
+
+double furthest(const HostTensor& a, const HostTensor& b) {
+  REQUIRE(a.type.shape == b.type.shape);
+  double most = 0;
+  for (size_t i = 0; i < a.values.size(); ++i) most = std::max(most, std::abs(a.values[i] - b.values[i]));
+  return most;
+}
+
+ModelInputs inputs_of(const HostTensor& tokens) {
+  ModelInputs inputs;
+  for (int64_t b = 0; b < tokens.type.shape[0]; ++b) {
+    inputs.input_ids.emplace_back();
+    for (int64_t t = 0; t < tokens.type.shape[1]; ++t)
+      inputs.input_ids.back().push_back(int32_t(tokens.values[size_t(b * tokens.type.shape[1] + t)]));
+  }
+  return inputs;
+}
+
+// A model over a golden's base with room for its text behind virtual tokens.
+Model model_for(const hub::Source& source, const std::filesystem::path& adapter, int64_t length) {
+  return Model(hub::model_config(source, {length + adapter_virtual_tokens(adapter), 0}));
+}
+
+const std::vector<std::string> kMethods = {"lora", "rslora", "dora", "ia3", "prefix", "prompt", "bitfit", "adapters"};
+
+}  // namespace
+
+TEST_CASE("ten steps of every method are PyTorch's, from PEFT's files and into them", "[device][adapt]") {
+  SURTSEY_NEED_DEVICE();
+  for (const std::string family : {"gpt2", "llama"}) {
+    const auto source = hub::open_model(golden_folder(family));
+    for (const std::string& method : kMethods) {
+      CAPTURE(family, method);
+      const Safetensors golden = read_safetensors((golden_folder(family) / (method + ".safetensors")).string());
+      const tests::Folder folder;
+      write_files(golden, "i.", folder / "before");
+      const HostTensor& tokens = golden.tensors.at("tokens");
+      Model model = model_for(*source, folder / "before", tokens.type.shape[1]);
+      const Adaptation adaptation(folder / "before", *source, model);
+      adaptation.install(model, device.target());
+
+      engine::Session session(device, {.quiet = true});
+      const engine::SessionProgram train = session.add_program("train", training_step(model, tokens.type));
+      session.allocate();
+      State state = initial_optimizer_state(model.store(), golden_optimizer(), 5e-3);
+      state["learning_rate"].round_to_storage();
+      state[kParameters] = adaptation.start(model, {});
+      state.merge(model.constants());
+      for (const char* name : {"tokens", "targets", "weights"}) state[name] = golden.tensors.at(name);
+      for (const auto& [name, tensor] : state)
+        if (session.has_state(name)) session.write(name, tensor);
+      adaptation.write_base(model, [&](const std::string& name, std::span<const std::byte> bytes) {
+        if (session.has_state(name)) session.write_bytes(name, bytes);
+      });
+      train.run(uint32_t(kSteps));
+
+      const HostTensor metrics = session.read("metrics");
+      for (int64_t i = 0; i < kSteps; ++i) {
+        const double expected = golden.tensors.at("losses").values[size_t(i)];
+        CAPTURE(i);
+        CHECK(std::abs(metrics.values[size_t(3 * i)] - expected) <= 1e-5 * expected);
+      }
+      adaptation.save(folder / "after", model.store().unpack(session.read(kParameters)), "base");
+      const Safetensors found = read_safetensors((folder / "after" / kAdapterTensors).string());
+      size_t compared = 0;
+      for (const auto& [name, tensor] : golden.tensors) {
+        if (!name.starts_with("a.")) continue;
+        CAPTURE(name);
+        REQUIRE(found.tensors.contains(name.substr(2)));
+        CHECK(furthest(found.tensors.at(name.substr(2)), tensor) <= 1e-4 * largest(tensor));
+        ++compared;
+      }
+      CHECK(compared == found.tensors.size());
+      // What was written is read again, and gives the golden's logits.
+      const HostTensor logits = model_outputs(device, *source, inputs_of(tokens), folder / "after").at("logits");
+      CHECK(furthest(logits, golden.tensors.at("logits")) <= 1e-4 * largest(golden.tensors.at("logits")));
+    }
+  }
+}
+
+TEST_CASE("merged weights give the logits of the adapter", "[adapt]") {
+  for (const std::string family : {"gpt2", "llama"}) {
+    const auto source = hub::open_model(golden_folder(family));
+    for (const std::string method : {"lora", "rslora", "dora", "ia3", "bitfit"}) {
+      if (family == "llama" && method == "bitfit") continue;  // its model has no place for biases
+      CAPTURE(family, method);
+      const Safetensors golden = read_safetensors((golden_folder(family) / (method + ".safetensors")).string());
+      const tests::Folder folder;
+      write_files(golden, "a.", folder.path());
+      const HostTensor& tokens = golden.tensors.at("tokens");
+      const Model model = model_for(*source, folder.path(), tokens.type.shape[1]);
+      const Adaptation adaptation(folder.path(), *source, model);
+      State base;
+      hub::read_weights(*source, model, [&](const std::string& name, std::span<const std::byte> bytes) {
+        base.emplace(name, HostTensor::from_bytes(model.store().flat_type(), {bytes.begin(), bytes.end()}));
+      });
+      State tensors = model.store().unpack(base.at(kParameters));
+      for (const std::string& name : adaptation.merged_names())
+        tensors.at(name) = adaptation.merged(name, tensors.at(name), adaptation.tensors());
+      State state = model.constants();
+      state[kParameters] = model.store().pack(tensors);
+      state["tokens"] = tokens;
+      Program program{std::make_shared<Graph>(), {}};
+      Parameters parameters(*program.graph, model.store());
+      program.outputs = {{"logits", model.logits(parameters, program.graph->parameter("tokens", tokens.type))}};
+      const HostTensor logits = interpret(program, state).at("logits");
+      CHECK(furthest(logits, golden.tensors.at("logits")) <= 1e-4 * largest(golden.tensors.at("logits")));
+    }
+  }
+}
+
+TEST_CASE("an adaptation starts where PEFT starts: as the base, drawn by seed", "[adapt]") {
+  const auto source = hub::open_model(golden_folder("llama"));
+  const Model plain(hub::model_config(*source, {7, 0}));
+  const Type rows{DType::u32, {2, 7}};
+  State base = plain.constants();
+  hub::read_weights(*source, plain, [&](const std::string& name, std::span<const std::byte> bytes) {
+    base.emplace(name, HostTensor::from_bytes(plain.store().flat_type(), {bytes.begin(), bytes.end()}));
+  });
+  base["tokens"] = HostTensor::random(rows, 0, 23, 5);
+  const auto logits_of = [&](const Model& model, State state) {
+    Program program{std::make_shared<Graph>(), {}};
+    Parameters parameters(*program.graph, model.store());
+    program.outputs = {{"logits", model.logits(parameters, program.graph->parameter("tokens", rows))}};
+    return interpret(program, state).at("logits");
+  };
+  const HostTensor expected = logits_of(plain, base);
+  std::vector<AdaptConfig> configs(7);
+  configs[0] = {.target_modules = {"all-linear"}, .r = 3};
+  configs[1] = {.target_modules = {"all-linear"}, .use_dora = true};
+  configs[2].method = AdaptMethod::ia3;
+  configs[3] = {.method = AdaptMethod::adapters, .adapter_kind = "houlsby"};
+  configs[4].method = AdaptMethod::bitfit;
+  configs[5] = {.method = AdaptMethod::partial, .num_layers = 1, .trainable = {"embed.*"}};
+  configs[6].method = AdaptMethod::full;
+  for (const AdaptConfig& config : configs) {
+    CAPTURE(name(config.method));
+    Model model(plain.config());
+    const Adaptation adaptation(config, *source, model);
+    adaptation.install(model, {});
+    State state = base;
+    state[kParameters] = adaptation.start(model, {.seed = 3});
+    std::map<std::string, Type> types;
+    for (const auto& [name, type] : model.store().frozen_state()) types.emplace(name, type);
+    adaptation.write_base(model, [&](const std::string& name, std::span<const std::byte> bytes) {
+      state[name] = HostTensor::from_bytes(types.at(name), {bytes.begin(), bytes.end()});
+    });
+    const HostTensor logits = logits_of(model, state);
+    CHECK(furthest(logits, expected) <= (config.use_dora ? 1e-5 : 1e-9) * largest(expected));
+    const HostTensor other = adaptation.start(model, {.seed = 4});
+    const bool draws = config.method == AdaptMethod::lora || config.method == AdaptMethod::adapters;
+    CHECK((other.values != state.at(kParameters).values) == draws);
+  }
+  // A is uniform within 1 / sqrt(in).
+  Model model(plain.config());
+  const Adaptation low({.target_modules = {"down_proj"}, .r = 16}, *source, model);
+  low.install(model, {});
+  const State start = model.store().unpack(low.start(model, {.seed = 1}));
+  const HostTensor& a = start.at("adapter.model.layers.0.mlp.down_proj.lora_A.weight");
+  CHECK(largest(a) <= 1 / std::sqrt(24.0));
+  CHECK(largest(a) > 0.9 / std::sqrt(24.0));
+  CHECK(largest(start.at("adapter.model.layers.0.mlp.down_proj.lora_B.weight")) == 0);
+  const std::string text = shown(trained_parts(model.store()));
+  CHECK_THAT(text, ContainsSubstring("trainable params: 1,280 ||"));
+  CHECK_THAT(text, ContainsSubstring("adapter.model.layers.{0..1}.mlp.down_proj.lora_A.weight: 768 in 2 tensors"));
+}
+
+TEST_CASE("virtual tokens start at embeddings of the vocabulary or of a text", "[adapt]") {
+  const auto source = hub::open_model(golden_folder("gpt2"));
+  Model model(hub::model_config(*source, {12, 0}));
+  const Adaptation text({.method = AdaptMethod::prompt,
+                         .num_virtual_tokens = 4,
+                         .prompt_tuning_init = "TEXT",
+                         .prompt_tuning_init_text = "words"},
+                        *source, model);
+  text.install(model, {});
+  CHECK(model.virtual_tokens().count == 4);
+  const std::vector<float> table = source->read_floats("embedding.weight");
+  const auto row_is = [&](const HostTensor& rows, size_t row, size_t token) {
+    return std::equal(rows.values.begin() + std::ptrdiff_t(row * 16),
+                      rows.values.begin() + std::ptrdiff_t(row * 16 + 16), table.begin() + std::ptrdiff_t(token * 16));
+  };
+  const HostTensor rows =
+      model.store().unpack(text.start(model, {.prompt_tokens = {5, 9, 2}})).at("adapter.prompt_embeddings");
+  for (const auto& [row, token] : std::vector<std::pair<size_t, size_t>>{{0, 5}, {1, 9}, {2, 2}, {3, 5}})
+    CHECK(row_is(rows, row, token));
+  CHECK_THROWS_WITH(text.start(model, {}), ContainsSubstring("prompt_tuning_init_text"));
+  Model other(hub::model_config(*source, {12, 0}));
+  const Adaptation drawn({.method = AdaptMethod::prompt, .num_virtual_tokens = 2, .prompt_tuning_init = "SAMPLE_VOCAB"},
+                         *source, other);
+  drawn.install(other, {});
+  const HostTensor some = other.store().unpack(drawn.start(other, {.seed = 7})).at("adapter.prompt_embeddings");
+  for (size_t row = 0; row < 2; ++row) {
+    bool found = false;
+    for (size_t token = 0; token < 23; ++token) found = found || row_is(some, row, token);
+    CHECK(found);
+  }
+}
+
+TEST_CASE("what an adaptation cannot be is said by key and name", "[adapt]") {
+  const auto source = hub::open_model(golden_folder("llama"));
+  const Model model(hub::model_config(*source, {7, 0}));
+  const auto make = [&](AdaptConfig config) { Adaptation(std::move(config), *source, model); };
+  CHECK_THROWS_WITH(make({.target_modules = {"c_attn"}}),
+                    ContainsSubstring("target_modules: 'c_attn' matches no module") &&
+                        ContainsSubstring("model.layers.0.mlp.down_proj"));
+  CHECK_THROWS_WITH(make({.target_modules = {"q_proj"}, .rank_pattern = {{"k_proj", 4}}}),
+                    ContainsSubstring("rank_pattern: 'k_proj'"));
+  CHECK_THROWS_WITH(make({.method = AdaptMethod::partial, .trainable = {"blocks.9.*"}}),
+                    ContainsSubstring("trainable: 'blocks.9.*'") && ContainsSubstring("blocks.0.attention.k.weight"));
+  CHECK_THROWS_WITH(make({.method = AdaptMethod::partial}), ContainsSubstring("num_layers"));
+  CHECK_THROWS_WITH(make({.method = AdaptMethod::head}), ContainsSubstring("num_labels"));
+  CHECK_THROWS_WITH(make({.r = 0}), ContainsSubstring("r is from 1"));
+  CHECK_THROWS_WITH(make({.method = AdaptMethod::ia3, .target_modules = {"k_proj"}, .feedforward_modules = {"v_proj"}}),
+                    ContainsSubstring("feedforward_modules"));
+  AdaptKeys keys;
+  keys.rank_pattern = {"q_proj"};
+  CHECK_THROWS_WITH(adapt_config(keys), ContainsSubstring("q_proj") && ContainsSubstring("NAME=NUMBER"));
+  keys.rank_pattern = {"q_proj=4", R"(layers\.1\..*=2)"};
+  keys.method = "lora";
+  const AdaptConfig config = adapt_config(keys);
+  CHECK(config.rank_of("model.layers.1.self_attn.q_proj") == 4);
+  CHECK(config.rank_of("model.layers.1.mlp.up_proj") == 2);
+  CHECK(config.rank_of("model.layers.0.mlp.up_proj") == 8);
+}
