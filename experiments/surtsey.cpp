@@ -260,6 +260,8 @@ class CommandLine {
     add_list(command, "--dtype", train->dtype, "of activations: f32, bf16, f16");
     add_list(command, "--memory_budget", train->memory_budget, "of a step: none, 512MiB, 2.5GiB, 0.5x of its need");
     command->add_option("--steps", train->steps, "in a sample, which is their mean")->check(at_most(kMostSamples));
+    command->add_option("--lora", train->lora, "rank of adapters that train, a member's own, over one frozen model")
+        ->check(CLI::Range(0, 1024));
     on(command, train, commands::bench_train);
 
     auto startup = keep<commands::BenchStartupOptions>();

@@ -16,8 +16,8 @@ enum class AdaptMethod : uint8_t { full, partial, lora, adapters, prefix, prompt
 const char* name(AdaptMethod method);
 AdaptMethod parse_adapt_method(std::string_view name);  // UserError lists the names
 
-// A module is named by the end of its name ("q_proj", "mlp.c_proj", "h.0.attn.c_attn") or by a pattern with * and ? of its
-// whole name; "all-linear": all but the head.
+// A module is named by the end of its name ("q_proj", "mlp.c_proj", "h.0.attn.c_attn") or by a pattern with * and ? of
+// its whole name; "all-linear": all but the head.
 struct AdaptConfig {
   AdaptMethod method = AdaptMethod::lora;
   // What the base is kept in, as freeze_weights() has it: stored (as its file has it), f32, f16, bf16, q8_0, q4_0, ..

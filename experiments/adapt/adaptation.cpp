@@ -55,7 +55,7 @@ void Adaptation::describe(const Model& model) {
   }
   modules_ = modules_of(model, source_);
   if (source_ == nullptr) return;
-  base_ = [this, source = source_, config = model_, specs = parameters_](const std::string& name) {
+  base_ = [source = source_, config = model_, specs = parameters_](const std::string& name) {
     const auto spec = std::find_if(specs.begin(), specs.end(), [&](const auto& one) { return one.name == name; });
     ensure(spec != specs.end(), "[adapt] the base has no parameter {}", name);
     return read_base(*source, config, *spec);

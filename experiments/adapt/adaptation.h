@@ -13,7 +13,8 @@
 //   trained.install_frozen(model);                            // after the base is frozen
 //   .. allocate, hub::read_weights(..) .. trained.write(model, write);
 //
-// With h = x W^T + bias of a matrix W [out, in], s = lora_alpha / r, or lora_alpha / sqrt(r) (rsLoRA, Kalajdzievski 2023):
+// With h = x W^T + bias of a matrix W [out, in], s = lora_alpha / r, or lora_alpha / sqrt(r) (rsLoRA, Kalajdzievski
+// 2023):
 //   full      every tensor of the base trains
 //   partial   some do: the last num_layers blocks with what stands on them, or those named by `trainable`
 //   lora      h + s (x A^T) B^T,  A [r, in], B [out, r] (Hu et al. 2021). use_dora (Liu et al. 2024):
@@ -34,9 +35,9 @@
 //   MODULE.ia3_l [out, 1], or [1, in] of a feed-forward module
 //   MODULE.adapter_down.weight [n, C], .adapter_down.bias [n], .adapter_up.weight [C, n], .adapter_up.bias [C]
 //   MODULE.bias [out]          bitfit where the model has none
-//   prompt_embeddings          [num_virtual_tokens, C]; of a prefix in the file [num_virtual_tokens, n_layer 2 K D], key
-//                              then value of each block, here prefix.{block}.{key,value} [num_virtual_tokens, K D] of
-//                              keys as a cache has them. The file's name is without base_model.model.
+//   prompt_embeddings          [num_virtual_tokens, C]; of a prefix in the file [num_virtual_tokens, n_layer 2 K D],
+//                              key then value of each block, here prefix.{block}.{key,value} [num_virtual_tokens, K D]
+//                              as a cache has them. The file's name is without base_model.model.
 //   score.weight [num_labels, C] of decoders; classifier.weight, classifier.bias of encoders
 // MODULE is the base's own name for it ("transformer.h.0.attn.c_attn": one adapter for q, k and v together). Tensors of
 // the base that train (full, partial, bitfit) go by hub/README.md's names in the file.
@@ -67,13 +68,20 @@ struct AdaptStart {
   std::vector<int32_t> prompt_tokens = {};  // prompt_tuning_init TEXT: of that text, repeated or cut
 };
 
+// What an adapter of LoRA makes of a matrix [out, in]: W + scale b a.
+struct LowRankChange {
+  std::string matrix;      // "blocks.0.attention.q"
+  graph::HostTensor a, b;  // [r, in], [out, r]
+  double scale = 1;
+};
+
 class Adaptation {
  public:
   // One that has learned nothing. UserError: keys that cannot be together, by name; a module or pattern that matches
   // nothing (with the names there are); a method that this model cannot have. The source must outlive it.
   Adaptation(AdaptConfig config, const hub::Source& source, const Model& model);
-  // The same over a model without files, whose tensors `base` gives: modules go by their names at Hugging Face (LLaMA's),
-  // or ours.
+  // The same over a model without files, whose tensors `base` gives: modules go by their names at Hugging Face
+  // (LLaMA's), or ours.
   Adaptation(AdaptConfig config, const Model& model, BaseTensor base);
   // One from PEFT's two files, or ours. UserError as above, and: no such file, a peft_type or an option that is not
   // supported, a tensor that fits no module, by name and shape.
@@ -103,8 +111,9 @@ class Adaptation {
   // Of an adapter that was read and installed frozen: the state of its tensors, over the base's where it has these.
   void write(const Model& model,
              const std::function<void(const std::string& state, const graph::HostTensor& tensor)>& write) const;
-  // As read from files, by parameter.
+  // As read from files, by parameter; and those of LoRA by matrix.
   const graph::State& tensors() const { return tensors_; }
+  std::vector<LowRankChange> low_rank_changes() const;
 
   // [B, num_labels] from a model's hidden states [B, T, C] (Model::hidden); last u32 [B]: each text's last token, of a
   // decoder (an encoder is asked at its first token, behind its pooler where it has one).

@@ -131,6 +131,22 @@ void Adaptation::write_base(const Model& model,
   }
 }
 
+std::vector<LowRankChange> Adaptation::low_rank_changes() const {
+  std::vector<LowRankChange> changes;
+  for (const Target& target : targets_) {
+    const Module& module = modules_[target.module];
+    const std::string name = hub::kAdapterPrefix + module.name;
+    const HostTensor& a = tensors_.at(name + ".lora_A.weight");
+    const HostTensor& b = tensors_.at(name + ".lora_B.weight");
+    for (const ModulePart& part : module.parts) {
+      const auto first = b.values.begin() + part.first_row * target.rank;
+      const HostTensor rows({graph::DType::f32, {part.rows, target.rank}}, {first, first + part.rows * target.rank});
+      changes.push_back({part.matrix, a, rows, target.scale});
+    }
+  }
+  return changes;
+}
+
 void Adaptation::write(const Model& model,
                        const std::function<void(const std::string&, const HostTensor&)>& write) const {
   write_made(model, write);

@@ -232,6 +232,7 @@ struct BenchTrainOptions : BenchModels {
   std::vector<std::string> dtype = {"f32"};  // what activations are stored in
   std::vector<std::string> memory_budget = {"none"};
   int64_t steps = 16;  // in a sample, which is their mean
+  int64_t lora = 0;    // rank of adapters at all matrices but the head, over frozen weights (f32 for trained); 0: none
 };
 void bench_train(const BenchTrainOptions& options);
 

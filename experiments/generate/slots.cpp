@@ -2,6 +2,7 @@
 
 #include "engine/session.h"
 #include "experiments/adapt/adaptation.h"
+#include "experiments/adapt/adapter_set.h"
 #include "experiments/adapt/packed.h"
 #include "experiments/generate/slot_programs.h"
 #include "experiments/models/hub/import.h"
@@ -64,6 +65,7 @@ struct Slots::Impl {
   struct Text {
     std::vector<int32_t> tokens;
     std::vector<int32_t> source;
+    int32_t adapter = 0;
     // Columns below this may hold what is not finite: they must not be passed by, as 0 times that is no number.
     int64_t broken = 0;
   };
@@ -86,6 +88,12 @@ struct Slots::Impl {
       adapter.emplace(options.adapter, from, model);
       adapter->install_frozen(model);
     }
+    if (!options.adapters.empty()) {
+      check(options.adapter.empty(), "{}: an adapter for all texts ({}) beside adapters to choose from", where,
+            options.adapter);
+      adapters.emplace(options.adapters, from, model);
+      adapters->install(model);
+    }
     shape.chunk = std::min(kMostChunk, context());
     shape.cache_length = (context() / shape.chunk + 1) * shape.chunk;
     add_programs();
@@ -102,6 +110,7 @@ struct Slots::Impl {
       if (session.has_state(name)) session.write_bytes(name, bytes);
     });
     if (adapter) adapter->write(model, write);
+    if (adapters) adapters->write(write);
     for (const auto& [name, tensor] : model.constants()) write(name, tensor);
     for (int64_t slot = 0; slot < options.slots && model.virtual_tokens().count > 0; ++slot) before.run_at(slot);
   }
@@ -191,8 +200,10 @@ struct Slots::Impl {
     std::vector<uint32_t> words(texts.size() * size_t(kSlotWords), 0);
     std::vector<bool> wanted(texts.size(), false);
     std::vector<size_t> row(texts.size());
-    for (size_t slot = 0; slot < texts.size(); ++slot)
+    for (size_t slot = 0; slot < texts.size(); ++slot) {
       words[slot * size_t(kSlotWords) + 1] = uint32_t(texts[slot].tokens.size());
+      words[slot * size_t(kSlotWords) + 2] = uint32_t(texts[slot].adapter);
+    }
     for (size_t i = 0; i < next.size(); ++i) {
       const auto slot = size_t(next[i].slot);
       words[slot * size_t(kSlotWords)] = uint32_t(next[i].token);
@@ -241,11 +252,12 @@ struct Slots::Impl {
   // The program that ran.
   engine::SessionProgram run_chunk(int32_t slot, std::span<const int32_t> tokens, int64_t begin, int64_t column,
                                    bool all) {
-    std::vector<uint32_t> words(size_t(shape.chunk) + 2, 0);
+    std::vector<uint32_t> words(size_t(shape.chunk) + 3, 0);
     words[0] = uint32_t(begin);
     words[1] = uint32_t(column);
+    words[2] = uint32_t(texts[size_t(slot)].adapter);
     const int64_t end = std::min(begin + shape.chunk, int64_t(tokens.size()));
-    for (int64_t i = begin; i < end; ++i) words[size_t(2 + i - begin)] = uint32_t(tokens[size_t(i)]);
+    for (int64_t i = begin; i < end; ++i) words[size_t(3 + i - begin)] = uint32_t(tokens[size_t(i)]);
     session.write("read.next", words);
     const engine::SessionProgram program = (all ? read_all : read).at(depth_for(begin + shape.chunk));
     program.run_at(slot);
@@ -324,7 +336,7 @@ struct Slots::Impl {
 
   // Columns from here on differ between what slot i has and what it is to have.
   int64_t first_difference(size_t i, size_t from) const {
-    if (texts[i].source != texts[from].source) return 0;
+    if (texts[i].source != texts[from].source || texts[i].adapter != texts[from].adapter) return 0;
     return int64_t(common(texts[i].tokens, texts[from].tokens));
   }
 
@@ -362,6 +374,7 @@ struct Slots::Impl {
   const SlotOptions options;
   Model model;
   std::optional<Adaptation> adapter;
+  std::optional<AdapterSet> adapters;
   SlotShape shape;
   engine::Session session;
   std::vector<int64_t> depths;                                          // columns of the caches, rising
@@ -407,6 +420,15 @@ std::span<const float> Slots::step(std::span<const SlotToken> next) {
   }
   impl_->step(next, impl_->logits);
   return impl_->logits;
+}
+
+void Slots::choose(int32_t slot, int32_t adapter) {
+  Impl::Text& text = impl_->text_at(slot);
+  check(adapter >= 0 && size_t(adapter) <= impl_->options.adapters.size(), "{}: there are adapters 0 to {}, not {}",
+        impl_->where, impl_->options.adapters.size(), adapter);
+  if (text.adapter == adapter) return;
+  text.tokens.clear();
+  text.adapter = adapter;
 }
 
 void Slots::set_source(int32_t slot, std::span<const int32_t> tokens) {
