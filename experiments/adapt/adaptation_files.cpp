@@ -23,7 +23,27 @@ constexpr std::string_view kPrompt = "prompt_embeddings";
 std::string without(const std::string& name, std::string_view end) { return name.substr(0, name.size() - end.size()); }
 std::string prefixed(const std::string& name) { return hub::kAdapterPrefix + name; }
 
-std::string last_word(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+// The last so many words of a name.
+std::string last_words(const std::string& name, int count) {
+  size_t at = name.size();
+  for (int i = 0; i < count && at != std::string::npos && at > 0; ++i) at = name.rfind('.', at - 1);
+  return at == std::string::npos || at == 0 ? name : name.substr(at + 1);
+}
+
+// The shortest ends of names that mean these modules and no others.
+std::vector<std::string> shortest_names(const std::set<std::string>& chosen, const std::vector<Module>& all) {
+  constexpr int kMostWords = 16;
+  for (int count = 1; count < kMostWords; ++count) {
+    std::set<std::string> ends;
+    for (const std::string& name : chosen) ends.insert(last_words(name, count));
+    const bool others = std::any_of(all.begin(), all.end(), [&](const Module& module) {
+      const auto means = [&](const std::string& end) { return names_module(end, module.name); };
+      return !chosen.contains(module.name) && std::any_of(ends.begin(), ends.end(), means);
+    });
+    if (!others) return {ends.begin(), ends.end()};
+  }
+  return {chosen.begin(), chosen.end()};
+}
 
 // Columns [first, first + width) of a matrix, and back.
 void copy_columns(const HostTensor& from, int64_t first, HostTensor& to, int64_t at, int64_t width) {
@@ -140,21 +160,15 @@ void Adaptation::save(const std::filesystem::path& folder, const graph::State& t
                     .head_width = model_.head_width(),
                     .width = model_.n_embd,
                     .head = head_name()};
-  // The shortest names that mean these modules and no others: the last words, or whole names.
-  std::set<std::string> words, names, inputs;
+  std::set<std::string> names, inputs;
   for (const Target& target : targets_) {
     const Module& module = modules_[target.module];
     facts.transposed = module.transposed;
-    words.insert(last_word(module.name));
     names.insert(module.name);
     if (target.input) inputs.insert(module.name);
   }
-  const bool all = std::all_of(modules_.begin(), modules_.end(), [&](const Module& module) {
-    return names.contains(module.name) || !words.contains(last_word(module.name));
-  });
-  const std::set<std::string>& short_names = all ? words : names;
-  facts.modules.assign(short_names.begin(), short_names.end());
-  facts.feed_forward.assign(inputs.begin(), inputs.end());
+  facts.modules = shortest_names(names, modules_);
+  facts.feed_forward = shortest_names(inputs, modules_);
 
   graph::State file;
   const auto wanted = [&](const std::string& name) -> const HostTensor& {

@@ -22,8 +22,8 @@ namespace surtsey::experiments {
 
 class AdapterSet {
  public:
-  // UserError: what Adaptation says of a folder; an adapter that is no LoRA, or has DoRA's lengths or a head, or changes
-  // the model's head, by its folder.
+  // UserError: what Adaptation says of a folder; an adapter that is no LoRA, or has DoRA's lengths or a head, or
+  // changes the model's head, by its folder.
   AdapterSet(const std::vector<std::string>& folders, const hub::Source& source, const Model& model);
 
   size_t size() const { return size_; }  // N

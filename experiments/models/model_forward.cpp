@@ -149,7 +149,7 @@ class Forward {
   Value with_before(Value of_tokens, double value) const {
     if (!of_tokens || (!prompted() && !prefixed())) return of_tokens;
     const Value first = graph::constant(graph(), value, {of_tokens.dtype(), {of_tokens.dim(0), before()}});
-    return concat({first, of_tokens}, 1);
+    return graph::concat({first, of_tokens}, 1);
   }
 
   void check_cache(int64_t tokens) const {
@@ -190,7 +190,7 @@ class Forward {
     const Value shifted = options_.positions + graph::scalar(graph(), double(before()), DType::u32);
     if (!prompted()) return shifted;
     const Value first = iota(graph(), {DType::u32, {before()}}, 0);
-    return concat({of_all_rows(first, shifted.dim(0)), shifted}, 1);
+    return graph::concat({of_all_rows(first, shifted.dim(0)), shifted}, 1);
   }
 
   Value table(const char* name, int64_t rows, int64_t columns, int64_t length) const {
@@ -205,7 +205,7 @@ class Forward {
     const std::string owner = config_.shared_embedding ? main_stack(config_).prefix : stack_.prefix;
     Value x =
         config_.input_size > 0 ? project(tokens, input, input, "") : parameters_.rows(owner + "embed.token", tokens);
-    if (prompted()) x = concat({of_all_rows(model_.virtual_tokens().embeddings(parameters_), x.dim(0)), x}, 1);
+    if (prompted()) x = graph::concat({of_all_rows(model_.virtual_tokens().embeddings(parameters_), x.dim(0)), x}, 1);
     return with_places(x, prompted() ? with_before(options_.token_types, 0) : options_.token_types);
   }
 
@@ -406,8 +406,8 @@ class Forward {
       }
       if (prefixed()) {
         const std::array<Value, 2> kv = model_.virtual_tokens().keys(parameters_, name);
-        k = concat({of_all_rows(kv[0], x.dim(0)), k}, 2);
-        v = concat({of_all_rows(kv[1], x.dim(0)), v}, 2);
+        k = graph::concat({of_all_rows(kv[0], x.dim(0)), k}, 2);
+        v = graph::concat({of_all_rows(kv[1], x.dim(0)), v}, 2);
       }
     } else {
       if (memory) {

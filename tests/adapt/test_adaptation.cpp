@@ -78,6 +78,12 @@ double furthest(const HostTensor& a, const HostTensor& b) {
   return most;
 }
 
+bool same(const State& a, const State& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& one, const auto& other) {
+    return one.first == other.first && one.second.type == other.second.type && one.second.values == other.second.values;
+  });
+}
+
 ModelInputs inputs_of(const HostTensor& tokens) {
   ModelInputs inputs;
   for (int64_t b = 0; b < tokens.type.shape[0]; ++b) {
@@ -235,6 +241,63 @@ TEST_CASE("an adaptation starts where PEFT starts: as the base, drawn by seed", 
   const std::string text = shown(trained_parts(model.store()));
   CHECK_THAT(text, ContainsSubstring("trainable params: 1,280 ||"));
   CHECK_THAT(text, ContainsSubstring("adapter.model.layers.{0..1}.mlp.down_proj.lora_A.weight: 768 in 2 tensors"));
+}
+
+TEST_CASE("a head of scores stands on the last token of a text, and is saved with what trains beside it", "[adapt]") {
+  const auto source = hub::open_model(golden_folder("gpt2"));
+  Model model(hub::model_config(*source, {7, 0}));
+  const Adaptation adaptation({.target_modules = {"c_fc"}, .r = 2, .num_labels = 3}, *source, model);
+  adaptation.install(model, {});
+  const Type rows{DType::u32, {2, 7}};
+  Program program{std::make_shared<Graph>(), {}};
+  Parameters parameters(*program.graph, model.store());
+  const Value hidden = model.hidden(parameters, program.graph->parameter("tokens", rows));
+  const Value last = program.graph->parameter("last", {DType::u32, {2}});
+  program.outputs = {{"hidden", hidden}, {"scores", adaptation.scores(model, parameters, hidden, last)}};
+  State state = model.constants();
+  state[kParameters] = adaptation.start(model, {.seed = 2});
+  std::map<std::string, Type> types;
+  for (const auto& [name, type] : model.store().frozen_state()) types.emplace(name, type);
+  adaptation.write_base(model, [&](const std::string& name, std::span<const std::byte> bytes) {
+    state[name] = HostTensor::from_bytes(types.at(name), {bytes.begin(), bytes.end()});
+  });
+  state["tokens"] = HostTensor::random(rows, 0, 23, 5);
+  state["last"] = HostTensor({DType::u32, {2}}, {4, 6});
+  const auto outputs = interpret(program, state);
+  const State trained = model.store().unpack(state.at(kParameters));
+  const HostTensor& head = trained.at("adapter.score.weight");
+  for (size_t b = 0; b < 2; ++b) {
+    for (size_t label = 0; label < 3; ++label) {
+      double expected = 0;
+      for (size_t c = 0; c < 16; ++c)
+        expected += outputs.at("hidden").values[(b * 7 + (b == 0 ? 4 : 6)) * 16 + c] * head.values[label * 16 + c];
+      CHECK(std::abs(outputs.at("scores").values[b * 3 + label] - expected) <= 1e-9);
+    }
+  }
+  const tests::Folder folder;
+  adaptation.save(folder.path(), trained);
+  const Model other(hub::model_config(*source, {7, 0}));
+  const Adaptation again(folder.path(), *source, other);
+  CHECK(again.config().num_labels == 3);
+  CHECK(same(again.tensors(), trained));
+  CHECK_THROWS_WITH(again.merged_names(), ContainsSubstring("a head cannot be merged"));
+}
+
+TEST_CASE("what trains of the base itself is saved and read by the hub's names", "[adapt]") {
+  const auto source = hub::open_model(golden_folder("gpt2"));
+  for (const AdaptMethod method : {AdaptMethod::partial, AdaptMethod::full}) {
+    Model model(hub::model_config(*source, {7, 0}));
+    const Adaptation adaptation({.method = method, .num_layers = 1, .trainable = {"*.norm1.*"}}, *source, model);
+    adaptation.install(model, {});
+    CHECK(model.store().spec("blocks.0.norm1.weight").frozen() == false);
+    CHECK(model.store().spec("blocks.0.mlp.up.weight").frozen() == (method == AdaptMethod::partial));
+    CHECK(model.store().spec("blocks.1.mlp.up.weight").frozen() == false);
+    const State trained = model.store().unpack(adaptation.start(model, {}));
+    const tests::Folder folder;
+    adaptation.save(folder.path(), trained);
+    const Model other(hub::model_config(*source, {7, 0}));
+    CHECK(same(Adaptation(folder.path(), *source, other).tensors(), trained));
+  }
 }
 
 TEST_CASE("virtual tokens start at embeddings of the vocabulary or of a text", "[adapt]") {

@@ -1,5 +1,5 @@
-// Adapters of many over one base: an ensemble of them trains as each alone does, its products with the base have the rows
-// of all; a set of them answers each text with its own.
+// Adapters of many over one base: an ensemble of them trains as each alone does, its products with the base have the
+// rows of all; a set of them answers each text with its own.
 #include "tests/support/device_suite.h"
 #include "tests/support/folder.h"
 
@@ -164,8 +164,7 @@ TEST_CASE("an ensemble of adapters has the losses of single runs and one product
       for (size_t e = 0; e < kMembers; ++e) {
         const auto alone = losses_of(device, step, members[e], 1);
         CAPTURE(e);
-        for (uint32_t i = 0; i < kSteps; ++i)
-          CHECK(std::abs(together[e][i] - alone[0][i]) <= 1e-5 * alone[0][i]);
+        for (uint32_t i = 0; i < kSteps; ++i) CHECK(std::abs(together[e][i] - alone[0][i]) <= 1e-5 * alone[0][i]);
         CHECK(alone[0][kSteps - 1] < alone[0][0]);
       }
     }
@@ -194,9 +193,8 @@ TEST_CASE("texts side by side are read with adapters of their own, and without o
   SURTSEY_NEED_DEVICE();
   const auto source = hub::open_model(golden_folder("gpt2"));
   const tests::Folder folder;
-  const std::vector<std::string> adapters = {
-      saved_adapter(*source, folder / "a", 1, 4, {"c_attn", "c_fc"}),
-      saved_adapter(*source, folder / "b", 2, 2, {"attn.c_proj", "c_attn"})};
+  const std::vector<std::string> adapters = {saved_adapter(*source, folder / "a", 1, 4, {"c_attn", "c_fc"}),
+                                             saved_adapter(*source, folder / "b", 2, 2, {"attn.c_proj", "c_attn"})};
   const std::vector<int32_t> text = {3, 1, 4, 1, 5, 9};
   const auto logits_of = [&](Slots& slots, int32_t slot) {
     std::vector<float> result;
@@ -247,8 +245,7 @@ TEST_CASE("what virtual tokens do to a text read at once they do to one that is 
       ModelInputs inputs;
       inputs.input_ids = {text};
       const HostTensor whole = model_outputs(device, *source, inputs, folder.path()).at("logits");
-      Slots slots(device, *source,
-                  {.slots = 2, .context = kLength, .adapter = folder.path().string(), .scores = true});
+      Slots slots(device, *source, {.slots = 2, .context = kLength, .adapter = folder.path().string(), .scores = true});
       CHECK(slots.context() == kLength);
       double furthest = 0, largest = 0;
       const auto compare = [&](int64_t position, std::span<const float> logits) {

@@ -6,6 +6,7 @@
 #include "experiments/adapt/adaptation.h"
 #include "experiments/base/file.h"
 #include "experiments/evaluate/model_outputs.h"
+#include "experiments/formats/safetensors.h"
 #include "experiments/models/hub/import.h"
 
 #include <catch2/matchers/catch_matchers.hpp>
@@ -29,6 +30,12 @@ std::filesystem::path changed(const std::filesystem::path& folder, const std::fi
   config[key] = value;
   write_file_atomic(to / "adapter_config.json", config.dump());
   return to;
+}
+
+bool same(const graph::State& a, const graph::State& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& one, const auto& other) {
+    return one.first == other.first && one.second.type == other.second.type && one.second.values == other.second.values;
+  });
 }
 
 }  // namespace
@@ -58,6 +65,30 @@ TEST_CASE("adapters of PEFT give PEFT's logits", "[device][adapt]") {
     CHECK(i == with.values.size());
     CHECK(furthest <= 1e-5 * largest);
     CHECK(moved > 1e-2 * largest);
+  }
+}
+
+TEST_CASE("an adapter of PEFT is written as PEFT has written it") {
+  const std::filesystem::path goldens = tests::shared_folder("goldens");
+  const auto source = hub::open_model(goldens / "gpt2");
+  for (const char* kind : {"gpt2-lora", "gpt2-ia3", "gpt2-prefix"}) {
+    CAPTURE(kind);
+    const tests::Folder folder;
+    const Model room(hub::model_config(*source, {8 + adapter_virtual_tokens(goldens / kind), 0}));
+    const Adaptation adaptation(goldens / kind, *source, room);
+    adaptation.save(folder.path(), adaptation.tensors());
+    const char* const tensors = "adapter_model.safetensors";
+    CHECK(same(read_safetensors((folder / tensors).string()).tensors,
+               read_safetensors((goldens / kind / tensors).string()).tensors));
+    const auto config_of = [](const std::filesystem::path& path) {
+      return nlohmann::json::parse(read_file(path / "adapter_config.json"));
+    };
+    const nlohmann::json theirs = config_of(goldens / kind), ours = config_of(folder.path());
+    for (const auto& [key, value] : ours.items()) {
+      CAPTURE(key);
+      const bool ends = key == "target_modules" && std::string(kind) == "gpt2-ia3";  // attn.c_attn for c_attn
+      if (!ends) CHECK(theirs.at(key) == value);
+    }
   }
 }
 
