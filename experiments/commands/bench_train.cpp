@@ -50,6 +50,7 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
   record["dtype"] = graph::name(dtype);
   record["memory_budget"] = budget;
   record["lora"] = options.lora;
+  record["trained"] = model.store().trained_count();
   record["planned_bytes"] = graph::planned_bytes(plan);
   record["dispatches"] = plan.dispatches.size();
   record["barriers"] = plan.barriers.size();
