@@ -1,4 +1,5 @@
-// build/surtsey: reads the command line; experiments/commands/ does the work. Exit status: see base/exit_status.h.
+// build/surtsey: the umbrella tool. Reads the command line; experiments/commands/ does the work.
+// Exit status: see base/exit_status.h.
 #include "experiments/base/config.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/version.h"
@@ -49,6 +50,7 @@ class CommandLine {
     add_tune();
     add_profile();
     add_train();
+    add_finetune();
     add_sample();
     add_generate();
     add_serve();
@@ -258,8 +260,10 @@ class CommandLine {
     add_models(command, *train);
     add_list(command, "--dtype", train->dtype, "of activations: f32, bf16, f16");
     add_list(command, "--memory_budget", train->memory_budget, "of a step: none, 512MiB, 2.5GiB, 0.5x of its need");
+    add_list(command, "--weights", train->weights, "of the base under --lora: f32, f16, bf16, q8_0, q4_0, ..");
     command->add_option("--steps", train->steps, "in a sample, which is their mean")->check(at_most(kMostSamples));
-    command->add_option("--lora", train->lora, "rank of a member's adapters over one frozen model");
+    command->add_option("--lora", train->lora, "rank of adapters that train, a member's own, over one frozen model")
+        ->check(CLI::Range(0, 1024));
     on(command, train, commands::bench_train);
 
     auto startup = keep<commands::BenchStartupOptions>();
@@ -342,6 +346,35 @@ class CommandLine {
     });
   }
 
+  void add_finetune() {
+    auto options = keep<commands::FinetuneOptions>();
+    CLI::App* command = app_.add_subcommand(
+        "finetune", "teach a model that others trained: MODEL --data FILE --method lora, then --key=value");
+    command->add_option("MODEL", options->model, "folder, GGUF file, run or checkpoint");
+    command->add_option("--out", options->out, "folder of the run")->capture_default_str();
+    command->add_option("--config", options->config, "TOML file, read before the keys");
+    command->add_flag("--resume", options->resume, "go on from the newest checkpoint in --out");
+    command->add_option("--device", options->device, "index, name or UUID");
+    command->footer(commands::finetune_help);
+    command->allow_extras();
+    command->callback([this, command, options] {
+      options->keys = command->remaining();
+      options->command = arguments_;
+      action_ = [options] { commands::finetune(*options); };
+    });
+
+    auto merge = keep<commands::MergeOptions>();
+    command = app_.add_subcommand("merge", "write a model with what an adapter learned in its weights");
+    command->add_option("MODEL", merge->model, "folder, GGUF file, run or checkpoint")->required();
+    command->add_option("ADAPTER", merge->adapter, "folder of the adapter")->required();
+    command->add_option("--out", merge->out, "a new folder, or a file that ends in .gguf")->required();
+    command->add_option("--type", merge->type, "of matrices: f32, f16, bf16; GGUF also q8_0, q4_0, q4_k, q6_k");
+    command->add_option("--text", merge->text, "a text whose perplexity is told, with the adapter beside and merged");
+    command->add_option("--context", merge->context, "tokens of it that are read at once")->check(at_most(kMostExtent));
+    command->add_option("--device", merge->device, "index, name or UUID, for --text");
+    on(command, merge, commands::merge);
+  }
+
   void add_sample() {
     auto options = keep<commands::SampleOptions>();
     CLI::App* command = app_.add_subcommand("sample", "text from a checkpoint of train");
@@ -403,6 +436,8 @@ class CommandLine {
     add_range(command, "--max_batch", options->max_batch, 1, 1024, "texts at once");
     command->add_option("--context", options->context, "tokens of a text, all of it")->check(at_most(kMostExtent));
     add_weights(command, options->weights, options->adapter);
+    command->add_option("--adapters", options->adapters, "NAME=FOLDER,..: of which a request's \"model\" chooses")
+        ->delimiter(',');
     command->add_option("--name", options->name, "of the model, in answers");
     command->add_option("--chat_template", options->chat_template, "a file, instead of the model's own");
     add_range(command, "--queue", options->queue, 1, 1 << 20, "texts that may wait");

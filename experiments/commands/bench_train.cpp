@@ -50,6 +50,7 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
   record["dtype"] = graph::name(dtype);
   record["memory_budget"] = budget;
   record["lora"] = options.lora;
+  record["trained"] = model.store().trained_count();
   record["planned_bytes"] = graph::planned_bytes(plan);
   record["dispatches"] = plan.dispatches.size();
   record["barriers"] = plan.barriers.size();
@@ -73,7 +74,6 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
 void bench_train(const BenchTrainOptions& options) {
   check_bench(options.bench);
   check(options.steps > 0, "--steps is at least 1");
-  check(options.lora >= 0, "--lora cannot be {}", options.lora);
   engine::Device device = open_device(options.bench, options.dtype);
   std::vector<Record> records;
   for_each_model(options, {}, [&](const BenchModel& model) {

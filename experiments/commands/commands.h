@@ -55,11 +55,12 @@ struct ServeOptions {
   std::string api_key_file;  // instead: other users of the machine see command lines
   int64_t max_batch = 8;     // texts at once
   int64_t context = 0;       // tokens of a text, the prompt included; 0: what the model was made for, at most 2048
-  std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
-  std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
-  std::string chat_template;       // a file, instead of the model's
-  int64_t queue = 256;             // texts that may wait
-  int64_t max_body = 2 << 20;      // bytes
+  std::string weights = "stored";     // as the file has them, or by a name of adapt/packed.h
+  std::string adapter;                // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
+  std::vector<std::string> adapters;  // NAME=FOLDER of LoRA adapters that requests choose among by their "model"
+  std::string chat_template;          // a file, instead of the model's
+  int64_t queue = 256;                // texts that may wait
+  int64_t max_body = 2 << 20;         // bytes
   int64_t connections = 256;
   double request_seconds = 600;  // from a request to the end of its answer
   bool log_prompts = false;
@@ -311,6 +312,42 @@ struct TrainOptions {
 };
 void train(const TrainOptions& options);
 std::string train_help();  // the keys with their defaults
+
+// A model that others trained learns rows of texts: `keys` are TRL's and PEFT's (finetune_help()). A line a logging
+// interval on stdout.
+//
+//   OUT/config.toml, OUT/env.json, OUT/metrics.jsonl, OUT/report.html
+//   OUT/data/             the rows as tokens
+//   OUT/checkpoint/       what trains, without the base
+//   OUT/adapter_config.json, OUT/adapter_model.safetensors   PEFT's two files (full: the folder OUT/model)
+//   OUT/members/          the same of each model of several
+//
+// UserError, nothing changed, when OUT holds a run and `resume` is not given. With `resume` it goes on to the same bits:
+// of the same base, by the hash of its tensors, and the same rows.
+struct FinetuneOptions {
+  std::string model;
+  std::string out = "runs/finetune";
+  std::string config;  // TOML file, read before `keys`
+  bool resume = false;
+  std::string device;
+  std::vector<std::string> command;  // for env.json
+  std::vector<std::string> keys;
+};
+void finetune(const FinetuneOptions& options);
+std::string finetune_help();  // the keys with their defaults
+
+// A model with what an adapter learned in its weights, in the form of others' files: dequantized, merged, and stored as
+// they were or as `type` says. With a text, its perplexity with the adapter beside the model, and merged.
+struct MergeOptions {
+  std::string model;
+  std::string adapter;  // folder
+  std::string out;      // a folder, or a file that ends in .gguf
+  std::string type;     // of matrices; empty: as they are
+  std::string text;     // a file
+  int64_t context = 0;  // tokens that are read at once; 0: what the model was made for, at most 2048
+  std::string device;
+};
+void merge(const MergeOptions& options);
 
 // Text from a checkpoint of train(). Draws are counter-based: the same seed gives the same text.
 struct SampleOptions {

@@ -190,6 +190,29 @@ std::vector<std::string> normalise_keys(const std::vector<std::string>& argument
   return keys;
 }
 
+void check_same_keys(const std::string& saved, const std::string& wanted, const std::set<std::string>& free,
+                     const std::string& out) {
+  const auto values = [](const std::string& toml) {
+    std::map<std::string, std::string> result;
+    std::istringstream lines(toml);
+    for (std::string line; std::getline(lines, line);) {
+      const size_t equals = line.find(" = ");
+      if (!line.starts_with('#') && equals != std::string::npos) {
+        result[line.substr(0, equals)] = line.substr(equals + 3);
+      }
+    }
+    return result;
+  };
+  const std::map<std::string, std::string> before = values(saved);
+  for (const auto& [key, value] : values(wanted)) {
+    const auto old = before.find(key);
+    if (free.contains(key) || old == before.end() || old->second == value) continue;
+    throw UserError(
+        fmt::format("--resume: the run in {} has {} = {}, not {}; leave the key out, or choose another --out", out, key,
+                    old->second, value));
+  }
+}
+
 void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
                const std::vector<std::string>& arguments) {
   const std::vector<std::string> model_keys = model_config_keys();

@@ -8,6 +8,8 @@
 #include "experiments/serve/http.h"
 #include "experiments/serve/slots_generator.h"
 
+#include <algorithm>
+
 namespace surtsey::experiments::commands {
 namespace {
 
@@ -18,6 +20,23 @@ std::string name_of(const std::string& path) {
   fs::path whole = fs::absolute(path).lexically_normal();
   if (!whole.has_filename()) whole = whole.parent_path();
   return whole.filename().string();
+}
+
+// The folders of the adapters, whose names the model then has.
+std::vector<std::string> adapters_of(const ServeOptions& options, serve::ServedModel& model) {
+  std::vector<std::string> folders;
+  for (const std::string& one : options.adapters) {
+    const size_t equals = one.find('=');
+    check(equals != one.npos && equals > 0 && equals + 1 < one.size(), "--adapters takes NAME=FOLDER, not '{}'", one);
+    const std::string name = one.substr(0, equals);
+    check(name != model.name && name != serve::kBaseName, "--adapters: {} is the name of the model without an adapter",
+          name);
+    check(std::find(model.adapters.begin(), model.adapters.end(), name) == model.adapters.end(),
+          "--adapters has {} twice", name);
+    model.adapters.push_back(name);
+    folders.push_back(one.substr(equals + 1));
+  }
+  return folders;
 }
 
 std::string key_of(const ServeOptions& options) {
@@ -42,6 +61,7 @@ void serve(const ServeOptions& options) {
   check(model.generates || model.embed, "{}: neither continues texts nor gives embeddings of them", options.model);
   model.embedding_context = model.embed ? config.block_size : 0;
 
+  const std::vector<std::string> folders = adapters_of(options, model);
   serve::GeneratorFactory factory;
   if (model.generates) {
     factory = serve::slots_factory(*source,
@@ -49,6 +69,7 @@ void serve(const ServeOptions& options) {
                                     .context = options.context,
                                     .weights = options.weights,
                                     .adapter = options.adapter,
+                                    .adapters = folders,
                                     .scores = true},
                                    options.device);
   }
@@ -69,6 +90,9 @@ void serve(const ServeOptions& options) {
   if (model.generates) {
     print_line(fmt::format("{} texts at once, {} tokens each{}", scheduler.slots(), scheduler.context(),
                            model.chat ? "" : "; no chat template, so no chat"));
+    if (!model.adapters.empty())
+      print_line(fmt::format("over one base: {}; a request's \"model\" names one, or {}",
+                             fmt::join(model.adapters, ", "), serve::kBaseName));
   }
   server.run(interrupted);
 }

@@ -63,7 +63,7 @@ Program encode_program(const Model& model, const DecodeConfig& config) {
 
 Program before_program(const Model& model, const DecodeConfig& config) {
   check_decodes(model, config);
-  Builder b(model, config);
+  DecodePrograms b(model, config);
   model.remember_virtual(b.parameters, config.rows, config.cache_length());
   return b.program;
 }

@@ -431,6 +431,8 @@ void Slots::choose(int32_t slot, int32_t adapter) {
   text.adapter = adapter;
 }
 
+int32_t Slots::adapter(int32_t slot) const { return impl_->text_at(slot).adapter; }
+
 void Slots::set_source(int32_t slot, std::span<const int32_t> tokens) {
   Impl::Text& text = impl_->text_at(slot);
   check(impl_->answers(), "{}: only an encoder-decoder reads a source", impl_->where);

@@ -96,6 +96,7 @@ class Slots {
   // The text of the slot becomes empty, and is from now on read with options.adapters[adapter - 1]; 0: with none, as at
   // first. UserError: there is no such adapter.
   void choose(int32_t slot, int32_t adapter);
+  int32_t adapter(int32_t slot) const;  // that it is read with
 
   // Of an encoder-decoder: the source that the slot's text answers, of 1 token to config().source_length(); the text
   // becomes empty.

@@ -40,6 +40,9 @@ struct ForwardOptions {
   graph::Value token_types = {};  // u32 [B, T], of a model with n_types; all of kind 0 when empty
   // u32 [B, T]: where each token stands, for learned and rotary positions; 0 .. T - 1 when empty. Without a cache.
   graph::Value positions = {};
+  // u32 [B, T], of a decoder without a cache: the column at which each token's text begins, where a row holds several
+  // behind each other. Positions count from there, and self-attention looks no further back. It does not fall along T.
+  graph::Value starts = {};
   graph::Value source_mask = {};  // boolean [B, S], encoder_decoder
   graph::Value memory = {};       // f32 [B, S, C] in place of `source`: what encode() made of it
   // u32 []. Dropout is on when both are given, off otherwise (evaluation); see Model::draws().

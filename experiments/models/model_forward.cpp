@@ -425,6 +425,7 @@ class Forward {
     options.window = self ? config_.window : 0;
     if (self && (cached() || (prefixed() && (options.causal || options.window > 0)))) options.position = position();
     options.key_mask = key_mask;
+    if (self) options.first_key = options_.starts;
     if (self) options.bias = bias_;
     const bool linear = config_.attention == AttentionKind::linear;
     if (linear) options.scale = 1 / double(config_.block_size);
@@ -478,6 +479,15 @@ class Forward {
   bool filling_ = false;  // virtual tokens go through the blocks alone, into the caches
 };
 
+// Texts behind each other in a row have the positions that follow from where each begins.
+ForwardOptions with_positions(const Model& model, Value tokens, ForwardOptions options) {
+  if (!options.starts) return options;
+  check(model.config().architecture == Architecture::decoder && options.cache_length == 0 && !options.positions,
+        "[model] texts behind each other are read by decoders, without a cache and without positions of their own");
+  options.positions = iota(*tokens.graph, {DType::u32, {1, tokens.dim(1)}}, 1) - options.starts;
+  return options;
+}
+
 }  // namespace
 
 Value Model::encode(Parameters& parameters, Value source, Value source_mask) const {
@@ -486,7 +496,8 @@ Value Model::encode(Parameters& parameters, Value source, Value source_mask) con
   return Forward(parameters, *this, source_stack(config_), options).run(source, source_mask, {}, {});
 }
 
-Value Model::hidden(Parameters& parameters, Value tokens, const ForwardOptions& options) const {
+Value Model::hidden(Parameters& parameters, Value tokens, const ForwardOptions& given) const {
+  const ForwardOptions options = with_positions(*this, tokens, given);
   const bool two = config_.architecture == Architecture::encoder_decoder;
   const bool reads_source = two && options.cache_length == 0 && !options.memory;
   check(reads_source == bool(options.source), "[model] {}",

@@ -86,6 +86,19 @@ std::vector<MetricLine> load_metrics(const fs::path& path) {
   return metrics;
 }
 
+void forget_metrics_after(const std::filesystem::path& folder, int64_t step, int64_t asked,
+                          std::string_view evaluation) {
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  if (!std::filesystem::exists(path)) return;
+  std::string kept;
+  for (const MetricLine& line : load_metrics(path)) {
+    const bool evaluates = std::any_of(line.values.begin(), line.values.end(),
+                                       [&](const auto& value) { return value.first == evaluation; });
+    if (line.step <= (evaluates ? asked : step)) kept += to_json_line(line) + "\n";
+  }
+  write_file_atomic(path, kept);
+}
+
 namespace {
 
 fs::path named(fs::path directory) {

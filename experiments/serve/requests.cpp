@@ -133,7 +133,7 @@ Generation parse_generation(const Fields& fields, const ServedModel& model, cons
   result.schema = parse_format(fields);
   if (result.schema != nullptr && result.ignore_eos)
     throw invalid_request("ignore_eos does not go with a response_format: what is whole ends");
-  fields.text("model");
+  result.adapter = model.adapter_of(fields.text("model").value_or(""));
   fields.text("user");
   return result;
 }

@@ -35,6 +35,7 @@ struct Generation {
   int64_t n = 1;
   int64_t logprobs = -1;  // of how many likeliest tokens; -1: none at all
   bool ignore_eos = false;
+  int32_t adapter = 0;  // 0: none, i: the i-th of the model's, which the request's "model" names
   bool stream = false;
   bool include_usage = false;  // in a stream
   std::shared_ptr<const JsonSchema> schema;

@@ -34,8 +34,9 @@ struct AnswerHead {
   int64_t created = 0;  // seconds since 1970
   bool chat = false;
   bool logprobs = false;
+  int32_t adapter = 0;  // 0: the model's own name is on it, i: that of adapter i
 };
-AnswerHead new_answer(bool chat, bool logprobs);
+AnswerHead new_answer(bool chat, bool logprobs, int32_t adapter = 0);
 
 // text_completion, chat.completion.
 nlohmann::ordered_json whole_answer(const AnswerHead& head, const ServedModel& model,

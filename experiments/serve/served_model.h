@@ -16,10 +16,13 @@
 
 namespace surtsey::experiments::serve {
 
+inline constexpr const char* kBaseName = "base";  // a request's "model" that wants no adapter
+
 struct ServedModel {
   ServedModel(std::string name, text::Tokenizer tokenizer, hub::GenerationConfig generation);
 
   std::string name;
+  std::vector<std::string> adapters = {};  // names of those that requests may ask for instead, see Slots::choose()
   text::Tokenizer tokenizer;
   hub::GenerationConfig generation;        // its eos tokens end every answer
   std::optional<text::ChatTemplate> chat;  // empty: no chat
@@ -39,6 +42,11 @@ struct ServedModel {
   // A token as log-probabilities name it: its text, "bytes:\xe2\x82" where it is part of a character, its name where it
   // is special.
   std::string token_name(int32_t token) const;
+
+  // The adapter that a request's "model" names, from 1 on; 0: the model without one, by its name, "base" or none. Where
+  // there are no adapters any name is the model's. ApiError (404): no such adapter.
+  int32_t adapter_of(const std::string& wanted) const;
+  const std::string& name_of(int32_t adapter) const { return adapter == 0 ? name : adapters[size_t(adapter - 1)]; }
 
   // Prompts as tokens; ApiError (400) for text that is not UTF-8.
   std::vector<int32_t> encode(const std::string& text, bool special_tokens) const;

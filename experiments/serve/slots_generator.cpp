@@ -31,6 +31,8 @@ class SlotsGenerator : public Generator {
     return guarded([&] { return slots_.step(tokens_); });
   }
   const std::vector<int32_t>& text(int32_t slot) const override { return slots_.text(slot); }
+  void choose(int32_t slot, int32_t adapter) override { slots_.choose(slot, adapter); }
+  int32_t adapter(int32_t slot) const override { return slots_.adapter(slot); }
 
  private:
   // What the device does wrong leaves the slots of no use, whatever it was.

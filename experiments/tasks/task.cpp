@@ -45,10 +45,26 @@ void DataSource::fill(Split split, uint32_t seed, uint32_t step, uint32_t first_
   }
 }
 
+void DataSource::write_starts(Split, uint32_t, uint32_t, uint32_t, std::span<int32_t> starts) const {
+  std::fill(starts.begin(), starts.end(), 0);
+}
+
+void DataSource::fill_starts(Split split, uint32_t seed, uint32_t step, uint32_t first_index,
+                             std::span<int32_t> starts) const {
+  const auto block = static_cast<size_t>(block_size());
+  for (size_t row = 0; row < starts.size() / block; ++row) {
+    write_starts(split, seed, step, first_index + static_cast<uint32_t>(row), starts.subspan(row * block, block));
+  }
+}
+
 Batch DataSource::sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size, uint32_t first_index) const {
   check(batch_size > 0, "[task] batch size {} must be positive", batch_size);
   Batch batch(batch_size, block_size());
   fill(split, seed, step, first_index, batch.tokens, batch.targets, batch.weights);
+  if (packs()) {
+    batch.starts.resize(batch.tokens.size());
+    fill_starts(split, seed, step, first_index, batch.starts);
+  }
   return batch;
 }
 

@@ -106,7 +106,7 @@ TEST_CASE("tool: evaluate says of a trained model what its training said, and mo
                                                   (folder / "small.gguf").string(), rest.string()));
   CAPTURE(rounded.err, rounded.out);
   CHECK(rounded.status == 0);
-  CHECK(rounded.out.find("token_perplexity after / before: ") != std::string::npos);
+  CHECK(rounded.out.find("token_perplexity q8_0 / before: ") != std::string::npos);
   CHECK(rounded.out.find("rest.txt before") != std::string::npos);
   CHECK(rounded.out.find("rest.txt q8_0") != std::string::npos);
 

@@ -22,6 +22,7 @@ struct DeviceCase {
   bool causal = false;
   int64_t window = 0;
   bool key_mask = false;
+  int64_t texts = 0;      // > 0: so many keys each stand behind each other and do not see one another
   int64_t position = -1;  // -1: none is given
   double dropout = 0;
   int64_t members = 1;
@@ -144,6 +145,38 @@ const DeviceCase kDeviceCases[] = {
      .causal = true,
      .key_mask = true,
      .lse_gradient = false},
+    {.name = "texts behind each other",
+     .heads = 4,
+     .key_heads = 2,
+     .queries = 19,
+     .keys = 19,
+     .width = 4,
+     .value_width = 4,
+     .causal = true,
+     .texts = 6,
+     .lane = true},
+    {.name = "texts behind each other, a window, masked keys",
+     .queries = 70,
+     .keys = 70,
+     .width = 8,
+     .value_width = 8,
+     .causal = true,
+     .window = 9,
+     .key_mask = true,
+     .texts = 17,
+     .lse_gradient = false},
+    {.name = "texts behind each other, a head for each lane",
+     .heads = 9,
+     .key_heads = 9,
+     .queries = 18,
+     .keys = 18,
+     .width = 8,
+     .value_width = 8,
+     .causal = true,
+     .texts = 4,
+     .dropout = 0.3,
+     .members = 2,
+     .head_per_lane = true},
     {.name = "cached",
      .heads = 2,
      .key_heads = 1,
@@ -267,6 +300,18 @@ BuiltDecoder build_case(const DeviceCase& c) {
     // The second row sees no key at all.
     for (int64_t j = 0; j < c.keys; ++j) mask.values[size_t(j)] = j % 3 != 1 && j < c.keys - 2;
     built.state["mask"] = mask;
+  }
+  if (c.texts > 0) {
+    options.first_key = graph.parameter("first_key", {DType::u32, {kBatch, c.queries}});
+    Shape shape = {kBatch, c.queries};
+    if (c.members > 1) shape.insert(shape.begin(), c.members);
+    HostTensor first = HostTensor::zeros({DType::u32, shape});
+    // Each row, and each member's, has texts of another length.
+    for (size_t at = 0; at < first.values.size(); ++at) {
+      const int64_t row = int64_t(at) / c.queries, query = int64_t(at) % c.queries, length = c.texts + row;
+      first.values[at] = double(query / length * length);
+    }
+    built.state["first_key"] = first;
   }
   if (c.dropout > 0) {
     options.dropout = c.dropout;

@@ -26,6 +26,7 @@ struct AttentionCase {
   bool key_mask;
   bool position;
   double dropout;
+  int64_t text = 0;  // > 0: the length of texts that stand behind each other
 };
 
 constexpr int64_t kAttentionBatch = 2, kAttentionWidth = 4;
@@ -44,6 +45,8 @@ const AttentionCase kAttentionCases[] = {
     {"dropout", 2, 2, 5, 5, true, 0, false, false, 0.4},
     {"grouped dropout", 4, 2, 3, 3, false, 0, false, false, 0.4},
     {"window past the keys", 1, 1, 6, 3, false, 2, false, false, 0},
+    {"texts behind each other", 2, 2, 7, 7, true, 0, false, false, 0, 3},
+    {"grouped texts behind each other", 4, 2, 7, 7, true, 2, false, false, 0.4, 3},
 };
 
 struct BuiltAttention {
@@ -76,6 +79,12 @@ BuiltAttention build_attention(const AttentionCase& c) {
     b.state["mask"] = mask;
     b.options.key_mask = b.graph->parameter("mask", mask.type);
   }
+  if (c.text > 0) {
+    HostTensor first = HostTensor::zeros({DType::u32, {B, c.queries}});
+    for (int64_t i = 0; i < B * c.queries; ++i) first.values[size_t(i)] = double(i % c.queries / c.text * c.text);
+    b.state["first_key"] = first;
+    b.options.first_key = b.graph->parameter("first_key", first.type);
+  }
   if (c.dropout > 0) {
     b.state["seed"] = HostTensor::scalar(DType::u32, 11);
     b.state["step"] = HostTensor::scalar(DType::u32, 2);
@@ -107,6 +116,7 @@ void reference(const AttentionCase& c, const State& state, std::vector<double>& 
           bool visible = !c.causal || distance >= 0;
           if (c.window > 0) visible = visible && distance < c.window;
           if (c.window > 0 && !c.causal) visible = visible && -distance < c.window;
+          if (c.text > 0) visible = visible && j >= i / c.text * c.text;
           if (c.key_mask) {
             visible = visible && state.at("mask").values[size_t(b * c.keys + j)] != 0;
           }
@@ -293,4 +303,12 @@ TEST_CASE("attention refuses operands that do not fit") {
   AttentionOptions options;
   options.key_mask = graph.parameter("mask", {DType::boolean, {1, 6}});
   REQUIRE_THROWS_AS(scaled_dot_product_attention(q, k, k, options), UserError);
+  // First keys are of causal attention over the row itself.
+  AttentionOptions packed;
+  packed.first_key = graph.parameter("first_key", {DType::u32, {1, 5}});
+  REQUIRE_THROWS_AS(scaled_dot_product_attention(q, k, k, packed), UserError);
+  packed.causal = true;
+  REQUIRE_NOTHROW(scaled_dot_product_attention(q, k, k, packed));
+  packed.first_key = graph.parameter("other", {DType::u32, {1, 6}});
+  REQUIRE_THROWS_AS(scaled_dot_product_attention(q, k, k, packed), UserError);
 }

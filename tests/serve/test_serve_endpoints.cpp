@@ -129,6 +129,38 @@ TEST_CASE("serve: completions say what the model does, for every form of a promp
   CHECK(ask(Json::array({ids, server.encode("hello")}))["choices"][1]["text"] == several["choices"][1]["text"]);
 }
 
+TEST_CASE("serve: a request's model names one of several adapters, or the base", "[serve]") {
+  const FakeServer server({.model = [](ServedModel& model) { model.adapters = {"cats", "dogs"}; },
+                           .control = [](tests::FakeControl& control) { control.slots = 1; }});
+  const std::string prompt = "the cat and";
+  const auto ask = [&](const std::string& model) {
+    const Json answer = good(server.post(
+        "/v1/completions", Json{{"model", model}, {"prompt", prompt}, {"max_tokens", 6}, {"temperature", 0}}.dump()));
+    CHECK(answer["model"] == (model == "base" ? "fake" : model));
+    return answer["choices"][0]["text"].get<std::string>();
+  };
+  const auto expected = [&](int32_t adapter) {
+    std::vector<int32_t> text = tests::fake_adapter_text(adapter);
+    const std::vector<int32_t> ids = server.encode(prompt);
+    text.insert(text.end(), ids.begin(), ids.end());
+    return server.model->tokenizer.decode(greedy(server, text, 6), {true});
+  };
+  // One slot: what it has read with one adapter is of no use to another.
+  for (int round = 0; round < 2; ++round) {
+    CHECK(ask("dogs") == expected(2));
+    CHECK(ask("base") == expected(0));
+    CHECK(ask("cats") == expected(1));
+    CHECK(ask("fake") == expected(0));
+  }
+  CHECK(expected(1) != expected(2));
+  CHECK(starts(error_of(server.post("/v1/completions", Json{{"model", "birds"}, {"prompt", prompt}}.dump())),
+               "404 not_found_error: there is no model 'birds', there are cats, dogs, fake"));
+  const Json models = good(server.get("/v1/models"));
+  REQUIRE(models["data"].size() == 3);
+  CHECK(models["data"][2]["id"] == "dogs");
+  CHECK(models["data"][2]["parent"] == "fake");
+}
+
 TEST_CASE("serve: a seed decides what is drawn, and choices differ", "[serve]") {
   const FakeServer server;
   const auto ask = [&](int64_t seed, int n) {
