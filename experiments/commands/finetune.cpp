@@ -29,7 +29,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Keys that change what is shown and saved, and no bit of what is trained; where files lie, their contents are compared.
-const std::set<std::string> kFreeKeys = {"data",          "model",      "divergence_patience", "eval_steps",
+const std::set<std::string> kFreeFinetuneKeys = {"data",          "model",      "divergence_patience", "eval_steps",
                                          "logging_steps", "samples",    "max_eval_samples",    "memory_budget",
                                          "sample_tokens", "save_steps", "chat_template"};
 constexpr const char* kEvaluation = "eval_loss";
@@ -82,9 +82,9 @@ struct Question {
   std::string asked, wanted;
 };
 
-class Run {
+class FinetuneRun {
  public:
-  Run(const FinetuneOptions& options, const FinetuneKeys& keys)
+  FinetuneRun(const FinetuneOptions& options, const FinetuneKeys& keys)
       : options_(options),
         keys_(checked(keys)),
         out_(options.out),
@@ -429,13 +429,13 @@ void finetune(const FinetuneOptions& options) {
     saved.read(config.string(), {});
     keys.read(config.string(), {});
     keys.read(options.config, arguments);
-    check_same_keys(saved.to_toml(), keys.to_toml(), kFreeKeys, options.out);
+    check_same_keys(saved.to_toml(), keys.to_toml(), kFreeFinetuneKeys, options.out);
   } else {
     check(!fs::exists(config) && !fs::exists(fs::path(options.out) / "checkpoint"),
           "{} holds a run: go on with it by --resume, or choose another --out", options.out);
     keys.read(options.config, arguments);
   }
-  Run(options, keys).go();
+  FinetuneRun(options, keys).go();
 }
 
 }  // namespace surtsey::experiments::commands

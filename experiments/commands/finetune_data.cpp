@@ -75,7 +75,8 @@ FinetuneData::FinetuneData(const FinetuneKeys& keys, const hub::Source& model, c
     end_tokens = {*named};
   } else {
     for (const int64_t token : model.generation().tokens.eos)
-      if (token >= 0 && token < vocabulary) end_tokens.push_back(int32_t(token));
+      if (token >= 0 && token < vocabulary && !tokenizer.token(int32_t(token)).empty())
+        end_tokens.push_back(int32_t(token));
   }
   encoding.end_tokens = end_tokens;
   const std::string chat = template_text(model, keys.chat_template);

@@ -162,7 +162,7 @@ class Row {
 
 TuningRow parse_tuning_row(std::string_view line, const std::string& where) {
   // Checked first; read again for the order of its keys, which templates show.
-  parse_strict_json(line, where, kDepth);
+  parse_strict_json(line, where + ": the line", kDepth);
   const ordered_json object = ordered_json::parse(line);
   return Row(object, where).parse();
 }
