@@ -30,8 +30,6 @@ std::string listed(const std::set<std::string>& names) {
 
 std::string last_word(const std::string& name) { return name.substr(name.rfind('.') + 1); }
 
-std::string prefixed(const std::string& name) { return hub::kAdapterPrefix + name; }
-
 // Linear's own start in PyTorch: uniform within 1 / sqrt(in).
 Initialisation linear_start(int64_t in) { return Initialisation::uniform(1 / std::sqrt(double(in))); }
 
@@ -77,7 +75,7 @@ Adaptation::Adaptation(AdaptConfig config, const Model& model, BaseTensor base)
 std::string Adaptation::stack_prefix() const { return main_stack(model_).prefix; }
 
 void Adaptation::add(const std::string& name, graph::Shape shape, Initialisation initialisation, bool made) {
-  added_.push_back({prefixed(name), std::move(shape), initialisation, made});
+  added_.push_back({adapter_parameter(name), std::move(shape), initialisation, made});
 }
 
 // ---- what trains ----
@@ -309,10 +307,10 @@ void Adaptation::hang_hooks(Model& model) const {
     const Module& module = modules_[target.module];
     for (const ModulePart& part : module.parts) {
       if (config_.method == AdaptMethod::lora) {
-        low[part.matrix] = {prefixed(module.name), part,   module.out, target.scale, config_.lora_dropout,
+        low[part.matrix] = {adapter_parameter(module.name), part,   module.out, target.scale, config_.lora_dropout,
                             config_.use_dora,      varies_};
       } else {
-        scaled[part.matrix] = {prefixed(module.name), part, target.input};
+        scaled[part.matrix] = {adapter_parameter(module.name), part, target.input};
       }
     }
   }
@@ -320,14 +318,14 @@ void Adaptation::hang_hooks(Model& model) const {
   if (!scaled.empty()) model.on_projection(scaled_hook(std::move(scaled)));
   if (config_.method == AdaptMethod::adapters) {
     std::map<std::string, std::string> places = bottlenecks();
-    for (auto& [matrix, module] : places) module = prefixed(module);
+    for (auto& [matrix, module] : places) module = adapter_parameter(module);
     model.on_projection(bottleneck_hook(std::move(places), config_.non_linearity));
   }
   if (config_.method == AdaptMethod::bitfit) {
     std::map<std::string, Biased> biased;
     for (const Module& module : modules_) {
-      if (!model.store().contains(prefixed(module.name + ".bias"))) continue;
-      for (const ModulePart& part : module.parts) biased[part.matrix] = {prefixed(module.name), part};
+      if (!model.store().contains(adapter_parameter(module.name + ".bias"))) continue;
+      for (const ModulePart& part : module.parts) biased[part.matrix] = {adapter_parameter(module.name), part};
     }
     if (!biased.empty()) model.on_projection(bias_hook(std::move(biased)));
   }
@@ -336,13 +334,13 @@ void Adaptation::hang_hooks(Model& model) const {
 void Adaptation::hang_virtual_tokens(Model& model) const {
   VirtualTokens tokens{.count = virtual_tokens()};
   if (config_.method == AdaptMethod::prompt) {
-    tokens.embeddings = [](graph::Parameters& parameters) { return parameters.get(prefixed("prompt_embeddings")); };
+    tokens.embeddings = [](graph::Parameters& parameters) { return parameters.get(adapter_parameter("prompt_embeddings")); };
   } else {
     const graph::Shape heads = {virtual_tokens(), model_.kv_heads(), model_.head_width()};
     tokens.keys = [heads](graph::Parameters& parameters, const std::string& attention) {
       const std::string block = attention.substr(0, attention.rfind('.'));
       const auto part = [&](const char* which) {
-        const Value rows = parameters.get(prefixed(fmt::format("prefix.{}.{}", last_word(block), which)));
+        const Value rows = parameters.get(adapter_parameter(fmt::format("prefix.{}.{}", last_word(block), which)));
         return graph::permute(graph::reshape(rows, heads), {1, 0, 2});
       };
       return std::array<Value, 2>{part("key"), part("value")};
@@ -364,7 +362,7 @@ Value Adaptation::scores(const Model& model, graph::Parameters& parameters, Valu
     x = graph::reshape(row, {hidden.dim(0), hidden.dim(2)});
   }
   graph::ScopeGuard scope(parameters.graph(), "scores");
-  const std::string head = prefixed(head_name());
+  const std::string head = adapter_parameter(head_name());
   return graph::linear(x, parameters.get(head + ".weight"), encoder ? parameters.get(head + ".bias") : Value{});
 }
 

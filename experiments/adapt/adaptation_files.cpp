@@ -18,10 +18,8 @@ namespace {
 using graph::HostTensor;
 
 constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight", kScale = ".ia3_l";
-constexpr std::string_view kPrompt = "prompt_embeddings";
 
 std::string without(const std::string& name, std::string_view end) { return name.substr(0, name.size() - end.size()); }
-std::string prefixed(const std::string& name) { return hub::kAdapterPrefix + name; }
 
 // The last so many words of a name.
 std::string last_words(const std::string& name, int count) {
@@ -111,13 +109,13 @@ void Adaptation::read_tensors(graph::State file, const std::string& where) {
       if (hub::source_name(model_, parameter) == name) own = parameter;
     found.emplace(own, std::move(tensor));
   }
-  if (config_.method == AdaptMethod::prefix && found.contains(std::string(kPrompt))) {
-    const HostTensor all = found.at(std::string(kPrompt));
+  if (config_.method == AdaptMethod::prefix && found.contains(std::string(kPromptEmbeddings))) {
+    const HostTensor all = found.at(std::string(kPromptEmbeddings));
     const int64_t width = model_.kv_heads() * model_.head_width();
     const graph::Shape expected = {config_.num_virtual_tokens, model_.n_layer * 2 * width};
-    check(all.type.shape == expected, "{}: {} is {} and not {}", where, kPrompt, graph::to_string(all.type.shape),
+    check(all.type.shape == expected, "{}: {} is {} and not {}", where, kPromptEmbeddings, graph::to_string(all.type.shape),
           graph::to_string(expected));
-    found.erase(std::string(kPrompt));
+    found.erase(std::string(kPromptEmbeddings));
     for (int64_t i = 0; i < 2 * model_.n_layer; ++i) {
       HostTensor part = HostTensor::zeros({graph::DType::f32, {expected[0], width}});
       copy_columns(all, i * width, part, 0, width);
@@ -183,9 +181,9 @@ void Adaptation::save(const std::filesystem::path& folder, const graph::State& t
   if (config_.method == AdaptMethod::prefix) {
     HostTensor whole = HostTensor::zeros({graph::DType::f32, {config_.num_virtual_tokens, 2 * model_.n_layer * width}});
     for (int64_t i = 0; i < 2 * model_.n_layer; ++i)
-      copy_columns(wanted(prefixed(fmt::format("prefix.{}.{}", i / 2, i % 2 == 0 ? "key" : "value"))), 0, whole,
+      copy_columns(wanted(adapter_parameter(fmt::format("prefix.{}.{}", i / 2, i % 2 == 0 ? "key" : "value"))), 0, whole,
                    i * width, width);
-    file.emplace(kPrompt, std::move(whole));
+    file.emplace(kPromptEmbeddings, std::move(whole));
   }
   for (const Added& one : added_) {
     const std::string name = one.name.substr(std::string_view(hub::kAdapterPrefix).size());
@@ -213,7 +211,7 @@ std::vector<std::string> Adaptation::merged_names() const {
   for (const Added& one : added_) {
     if (method != AdaptMethod::bitfit) break;
     for (const Module& module : modules_)
-      if (one.name == prefixed(module.name + ".bias"))
+      if (one.name == adapter_parameter(module.name + ".bias"))
         for (const ModulePart& part : module.parts) names.push_back(part.matrix + ".bias");
   }
   return names;
@@ -225,7 +223,7 @@ HostTensor Adaptation::merged(const std::string& parameter, const HostTensor& ba
   for (const Module& module : modules_) {
     for (const ModulePart& part : module.parts) {
       if (parameter != part.matrix + ".bias") continue;
-      const auto bias = trained.find(prefixed(module.name + ".bias"));
+      const auto bias = trained.find(adapter_parameter(module.name + ".bias"));
       if (bias == trained.end()) continue;
       for (int64_t i = 0; i < part.rows; ++i)
         result.values[size_t(i)] += bias->second.values[size_t(part.first_row + i)];
@@ -233,7 +231,7 @@ HostTensor Adaptation::merged(const std::string& parameter, const HostTensor& ba
   }
   for (const Target& target : targets_) {
     const Module& module = modules_[target.module];
-    const std::string name = prefixed(module.name);
+    const std::string name = adapter_parameter(module.name);
     for (const ModulePart& part : module.parts) {
       if (parameter != part.weight && (part.bias.empty() || parameter != part.bias)) continue;
       const bool weight = parameter == part.weight;

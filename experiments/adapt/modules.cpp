@@ -65,4 +65,6 @@ int64_t find_module(const std::vector<Module>& modules, const hub::Source* sourc
   return -1;
 }
 
+std::string adapter_parameter(const std::string& name) { return hub::kAdapterPrefix + name; }
+
 }  // namespace surtsey::experiments

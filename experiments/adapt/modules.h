@@ -34,4 +34,7 @@ std::vector<Module> modules_of(const Model& model, const hub::Source* source);
 // The index of the module that a file names, with or without the prefix of the class with a head; -1: none.
 int64_t find_module(const std::vector<Module>& modules, const hub::Source* source, const std::string& name);
 
+// The parameter of a model that a tensor of an adapter is: "adapter.NAME".
+std::string adapter_parameter(const std::string& name);
+
 }  // namespace surtsey::experiments

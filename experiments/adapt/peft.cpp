@@ -20,8 +20,7 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-constexpr std::string_view kPrefix = "base_model.model.";
-constexpr std::string_view kPrompt = "prompt_embeddings";
+constexpr std::string_view kPeftPrefix = "base_model.model.";
 constexpr int kDepth = 16;
 
 struct PeftType {
@@ -274,7 +273,7 @@ graph::State read_adapter_tensors(const std::filesystem::path& file) {
     from.file->read(from.offset, bytes);
     std::vector<float> numbers(size_t(graph::element_count(from.shape)));
     dequantize_row(*from.type, bytes, numbers);
-    const std::string own = name.starts_with(kPrefix) ? name.substr(kPrefix.size()) : name;
+    const std::string own = name.starts_with(kPeftPrefix) ? name.substr(kPeftPrefix.size()) : name;
     tensors.emplace(own, graph::HostTensor({graph::DType::f32, from.shape}, {numbers.begin(), numbers.end()}));
   }
   return tensors;
@@ -287,7 +286,7 @@ void write_adapter(const std::filesystem::path& folder, const ordered_json& conf
   Safetensors content;
   content.metadata["format"] = "pt";
   for (const auto& [name, tensor] : tensors)
-    content.tensors.emplace(name == kPrompt ? name : std::string(kPrefix) + name, tensor);
+    content.tensors.emplace(name == kPromptEmbeddings ? name : std::string(kPeftPrefix) + name, tensor);
   const std::vector<std::byte> bytes = format_safetensors(content);
   write_file_atomic(folder / kAdapterTensors, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   write_file_atomic(folder / kAdapterConfig, config.dump(2) + "\n");

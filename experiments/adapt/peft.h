@@ -10,12 +10,15 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace surtsey::experiments {
 
 inline constexpr const char* kAdapterConfig = "adapter_config.json";
 inline constexpr const char* kAdapterTensors = "adapter_model.safetensors";
+// The one tensor of a prompt or a prefix.
+inline constexpr std::string_view kPromptEmbeddings = "prompt_embeddings";
 
 // Of the base, what the configuration says beside the keys.
 struct AdaptedBase {

@@ -30,7 +30,7 @@ using tests::logits_with;
 namespace {
 
 constexpr int64_t kBatch = 2, kLength = 7;
-constexpr uint32_t kSteps = 6;
+constexpr uint32_t kEnsembleSteps = 6;
 
 OptimizerConfig plain_optimizer() {
   OptimizerConfig optimizer;
@@ -73,11 +73,11 @@ class Run {
   std::vector<std::vector<double>> losses(const State& from, size_t members) {
     for (const auto& [name, tensor] : from)
       if (session_.has_state(name)) session_.write(name, tensor);
-    train_.run(kSteps);
+    train_.run(kEnsembleSteps);
     const HostTensor metrics = session_.read("metrics");
     std::vector<std::vector<double>> losses(members);
     for (size_t e = 0; e < members; ++e)
-      for (uint32_t i = 0; i < kSteps; ++i) losses[e].push_back(metrics.values[(e * 8 + i) * 3]);
+      for (uint32_t i = 0; i < kEnsembleSteps; ++i) losses[e].push_back(metrics.values[(e * 8 + i) * 3]);
     return losses;
   }
 
@@ -178,7 +178,7 @@ TEST_CASE("an ensemble of adapters has the losses of single runs and one product
       // By the interpreter, as a program more takes a driver's compiler seconds.
       const auto losses = [](const Program& program, State state) {
         std::vector<std::vector<double>> result;
-        for (uint32_t i = 0; i < kSteps; ++i) {
+        for (uint32_t i = 0; i < kEnsembleSteps; ++i) {
           const std::vector<double> found = interpret(program, state).at("loss").values;
           result.resize(found.size());
           for (size_t e = 0; e < found.size(); ++e) result[e].push_back(found[e]);
@@ -194,7 +194,7 @@ TEST_CASE("an ensemble of adapters has the losses of single runs and one product
     }
     for (size_t e = 0; e < kMembers; ++e) {
       CAPTURE(e);
-      for (uint32_t i = 0; i < kSteps; ++i) CHECK(std::abs(together[e][i] - alone[e][i]) <= 1e-5 * alone[e][i]);
+      for (uint32_t i = 0; i < kEnsembleSteps; ++i) CHECK(std::abs(together[e][i] - alone[e][i]) <= 1e-5 * alone[e][i]);
     }
     CHECK(alone[0] != alone[1]);
   }
