@@ -156,7 +156,8 @@ class FinetuneRun {
     evaluator_ = &evaluator;
     int64_t asked = -1;
     Driver driver(trainer, run_options(asked));
-    if (!driver.resume()) trainer.initialise_each(starts());
+    const bool resumed = driver.resume();
+    if (!resumed) trainer.initialise_each(starts());
     const bool existed = fs::exists(out_ / "config.toml");
     directory_.emplace(out_, existed ? RunDirectory::Mode::kResume : RunDirectory::Mode::kFresh);
     directory_->write_config(keys_.to_toml());
@@ -164,7 +165,7 @@ class FinetuneRun {
     forget_metrics_after(out_, trainer.step(), asked, kEvaluation);
     announce(session);
     logged_step_ = trainer.step();
-    if (trainer.step() == 0) ask(0);
+    if (!resumed) ask(0);
     driver.run();
     if (evaluated_step_ != trainer.step()) ask(trainer.step());
     finish();
