@@ -25,6 +25,15 @@ void devices(const DevicesOptions& options);
 // The op table as a page: text, md or html.
 void ops(const std::string& format);
 
+// Passages of an index (retrieve/README.md) that are put before prompts.
+struct RetrieveFlags {
+  std::string index;             // empty: none
+  int64_t top = 3;               // so many, as far as the context has room for them and for an answer
+  std::string by = "automatic";  // bm25, dense, fused; automatic: fused where the index has vectors
+  std::string model;             // of its vectors, where that is not where it was any more
+  std::string template_file;     // instead of retrieve/prompts.h's
+};
+
 // A model that others trained goes on with a text, as its generation_config.json says or `keys` by the same names
 // (--max_new_tokens=64 --do_sample=true --temperature=.8 --top_p=.95 --num_beams=4). The text goes to stdout as it
 // comes; speed to stderr. Or it answers, line by line of stdin, by its chat template.
@@ -39,6 +48,7 @@ struct GenerateOptions {
   std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   uint64_t seed = 0;
   std::string format = "text";  // json: ids and text, at the end
+  RetrieveFlags retrieve;
   std::string device;
   std::vector<std::string> keys;
 };
@@ -65,6 +75,7 @@ struct ServeOptions {
   double request_seconds = 600;  // from a request to the end of its answer
   bool log_prompts = false;
   bool quiet = false;  // no line a request
+  RetrieveFlags retrieve;
   std::string device;
 };
 void serve(const ServeOptions& options);
@@ -116,10 +127,47 @@ struct EvaluateOptions {
   bool apply_chat_template = false;  // prompts are a user's messages
   int64_t window = 0, stride = 0;    // of perplexities, see AskOptions
   std::string format = "text";       // or json
+  RetrieveFlags retrieve;
   std::string device;
   std::vector<std::string> command;  // for env.json
 };
 void evaluate(const EvaluateOptions& options);
+
+// `surtsey index`: see retrieve/README.md. What was made goes to stdout.
+struct IndexBuildOptions {
+  std::string out;                  // the file
+  std::string data;                 // rows {"id", "text", "title"} of a .jsonl, or a folder
+  std::string model;                // of vectors: an encoder or a decoder, as serve takes it; empty: words alone
+  std::string words = "unicode61";  // how words are cut: unicode61, porter, trigram
+  int64_t passage_tokens = 0;       // 0: what the encoder reads, at most 512; 256 words without one
+  int64_t overlap = 0;              // tokens that neighbours share
+  std::string passage_prefix, query_prefix;  // before what is embedded, as the model was trained
+  std::string format = "text";               // or json
+  std::string device;
+};
+void index_build(const IndexBuildOptions& options);
+struct IndexChangeOptions {
+  std::string index;
+  std::string data;              // add
+  std::vector<std::string> ids;  // delete
+  std::string model;             // add: where the index's own is now, if it was moved
+  std::string format = "text";   // or json
+  std::string device;
+};
+void index_add(const IndexChangeOptions& options);
+void index_delete(const IndexChangeOptions& options);
+void index_info(const IndexChangeOptions& options);
+struct IndexQueryOptions {
+  std::string index;
+  std::optional<std::string> text;  // this, or a file with one a line
+  std::string queries;
+  int64_t top = 10;
+  std::string by = "automatic";  // bm25, dense, fused
+  std::string model;             // where the index's own is now, if it was moved
+  std::string format = "text";   // json: a line a query
+  std::string device;
+};
+void index_query(const IndexQueryOptions& options);
 
 // What the compiler makes of a model, without running it.
 struct InspectOptions {
@@ -210,6 +258,15 @@ struct BenchReduceOptions {
   int64_t vocab_size = 256;
 };
 void bench_reduce(const BenchReduceOptions& options);
+
+// The exact best of n vectors (drawn, of length 1) for 1 query and for more, on the device, beside what copying the
+// vectors takes by the bandwidth that is measured before and after; what is found is checked first.
+struct BenchRetrieveOptions {
+  BenchOptions bench;
+  std::vector<int64_t> n = {1000000}, width = {384}, queries = {1, 32};
+  int64_t top = 10;
+};
+void bench_retrieve(const BenchRetrieveOptions& options);
 
 // The models of a benchmark: those that `model` names (models/shapes.h), or decoders with learned positions,
 // pre-LayerNorm, GELU (erf), biases everywhere but in the untied head. An empty list is what the named model has (of

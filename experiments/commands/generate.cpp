@@ -9,6 +9,7 @@
 #include "experiments/commands/chat.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/model_tokenizer.h"
+#include "experiments/commands/retrieval.h"
 #include "experiments/models/hub/import.h"
 #include "experiments/text/shown_text.h"
 
@@ -86,7 +87,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 // The texts of one prompt: the only one as it comes, several one after the other.
 void continue_prompt(const GenerateOptions& options, TextModel& model, const text::Tokenizer& tokenizer,
-                     const hub::GenerationConfig& how, const std::vector<int32_t>& prompt, double opened) {
+                     const hub::GenerationConfig& how, const std::vector<int32_t>& prompt,
+                     const std::optional<PassagePrompt>& retrieved, double opened) {
   const auto texts = size_t(how.num_return_sequences);
   const bool stream = texts == 1 && options.format == "text";
   std::vector<text::ShownText> shown;
@@ -110,6 +112,11 @@ void continue_prompt(const GenerateOptions& options, TextModel& model, const tex
     json sequences = json::array();
     for (size_t i = 0; i < texts; ++i) sequences.push_back({{"ids", results[i]}, {"text", shown[i].text()}});
     json record = {{"prompt_ids", prompt}, {"ids", results[0]}, {"text", shown[0].text()}};
+    if (retrieved) {
+      record["prompt"] = retrieved->text;
+      record["retrieved"] = passages_json(retrieved->used);
+      record["left_out"] = retrieved->left_out;
+    }
     if (texts > 1) record["sequences"] = std::move(sequences);
     print_line(json_text(record));
   } else if (stream) {
@@ -146,8 +153,10 @@ void generate(const GenerateOptions& options) {
                     .context = options.context,
                     .weights = options.weights,
                     .adapter = options.adapter};
+  const std::optional<PassagePrompts> passages = open_passages(options.retrieve, options.device);
   if (options.chat) {
-    Chat chat(*source, tokenizer, {options.system, options.chat_template, options.seed});
+    Chat chat(*source, tokenizer,
+              {options.system, options.chat_template, options.seed, passages ? &*passages : nullptr});
     engine::Device device = engine::Device::open({.select = options.device});
     TextModel model(device, *source, slots);
     chat.run(model, how);
@@ -155,11 +164,20 @@ void generate(const GenerateOptions& options) {
   }
   check(how.num_beams == 1 || how.stop_strings.empty(),
         "{}: stop_strings with num_beams above 1 is not supported: beams end by tokens", options.model);
-  const std::vector<int32_t> prompt = tokenizer.encode(*options.prompt, {.special_tokens = true});
+  std::optional<PassagePrompt> retrieved;
+  if (passages) {
+    const int64_t most = options.context > 0 ? options.context : hub::model_config(*source).block_size;
+    retrieved = passages->make(*options.prompt, [&](const std::string& text) {
+      return std::ssize(tokenizer.encode(text)) + room_for_answer(how, most) <= most;
+    });
+    fmt::print(stderr, "generate: {}\n", told_passages(*retrieved));
+  }
+  const std::vector<int32_t> prompt =
+      tokenizer.encode(retrieved ? retrieved->text : *options.prompt, {.special_tokens = true});
   if (slots.context == 0) slots.context = context_for(*source, how, int64_t(prompt.size()));
   engine::Device device = engine::Device::open({.select = options.device});
   TextModel model(device, *source, slots);
-  continue_prompt(options, model, tokenizer, how, prompt, seconds_since(began));
+  continue_prompt(options, model, tokenizer, how, prompt, retrieved, seconds_since(began));
 }
 
 }  // namespace surtsey::experiments::commands

@@ -1,14 +1,19 @@
 // `surtsey serve`: a model that others trained, over HTTP.
+#include "engine/error.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/file.h"
 #include "experiments/base/interrupt.h"
+#include "experiments/base/json_text.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/model_tokenizer.h"
+#include "experiments/commands/retrieval.h"
 #include "experiments/models/hub/import.h"
+#include "experiments/serve/errors.h"
 #include "experiments/serve/http.h"
 #include "experiments/serve/slots_generator.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 namespace surtsey::experiments::commands {
 namespace {
@@ -47,6 +52,19 @@ std::string key_of(const ServeOptions& options) {
   return key;
 }
 
+using Retrieve = decltype(serve::ServedModel::retrieve);
+
+Retrieve retrieve_by(const PassagePrompts& passages) {
+  return [&passages](const std::string& prompt, const std::function<bool(const std::string&)>& fits) {
+    try {
+      const PassagePrompt made = passages.make(prompt, fits);
+      return serve::RetrievedPrompt{made.text, json_text(passages_json(made.used))};
+    } catch (const engine::DeviceError& error) {
+      throw serve::unavailable(error.what(), 5);
+    }
+  };
+}
+
 }  // namespace
 
 void serve(const ServeOptions& options) {
@@ -60,6 +78,10 @@ void serve(const ServeOptions& options) {
   if (!model.generates) model.embed = serve::mean_embeddings(*source, options.device);
   check(model.generates || model.embed, "{}: neither continues texts nor gives embeddings of them", options.model);
   model.embedding_context = model.embed ? config.block_size : 0;
+  check(model.generates || options.retrieve.index.empty(),
+        "{}: continues no text, so there are no prompts to put passages before", options.model);
+  const auto passages = open_passages(options.retrieve, options.device);
+  if (passages) model.retrieve = retrieve_by(*passages);
 
   const std::vector<std::string> folders = adapters_of(options, model);
   serve::GeneratorFactory factory;

@@ -117,6 +117,7 @@ Reply Api::completions(const std::string& body, const Alive& alive) {
   for (Prompt& prompt : request.prompts) {
     if (options_.log_prompts) log_prompt(prompt.text);
     plan.prompt_tokens += int64_t(prompt.tokens.size());
+    if (prompt.retrieved) plan.head.retrieved.push_back(*prompt.retrieved);
     for (int64_t choice = 0; choice < generation.n; ++choice) {
       TextRequest& text = texts.emplace_back(text_of(generation, prompt.tokens, choice));
       text.continues = true;
@@ -140,6 +141,7 @@ Reply Api::chat(const std::string& body, const Alive& alive) {
                   .choices = generation.n,
                   .prompt_tokens = int64_t(request.prompt.size()),
                   .include_usage = generation.include_usage};
+  if (request.retrieved) plan.head.retrieved.push_back(*request.retrieved);
   std::vector<TextRequest> texts;
   for (int64_t choice = 0; choice < generation.n; ++choice)
     texts.push_back(text_of(generation, request.prompt, choice));

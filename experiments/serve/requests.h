@@ -44,6 +44,7 @@ struct Generation {
 struct Prompt {
   std::string text;
   std::vector<int32_t> tokens;
+  std::optional<std::string> retrieved;  // passages that stand before it, as JSON
 };
 
 struct CompletionRequest {
@@ -55,8 +56,9 @@ struct CompletionRequest {
 struct ChatRequest {
   Generation generation;
   std::vector<int32_t> prompt;
-  std::vector<std::string> tools;  // names of functions that may be called
-  bool tool_forced = false;        // the answer is a call
+  std::optional<std::string> retrieved;  // passages that stand before the last message of a user, as JSON
+  std::vector<std::string> tools;        // names of functions that may be called
+  bool tool_forced = false;              // the answer is a call
 };
 
 struct EmbeddingRequest {

@@ -161,8 +161,16 @@ Json whole_answer(const AnswerHead& head, const ServedModel& model, const std::v
     if (!choice.calls.empty()) message["tool_calls"] = call_list(choice.calls, false);
     entry["message"] = std::move(message);
   });
+  add_retrieved(answer, head);
   answer["usage"] = usage_of(usage);
   return answer;
+}
+
+void add_retrieved(Json& answer, const AnswerHead& head) {
+  if (head.retrieved.empty()) return;
+  Json lists = Json::array();
+  for (const std::string& list : head.retrieved) lists.push_back(Json::parse(list));
+  answer["retrieved"] = head.chat ? std::move(lists.front()) : std::move(lists);
 }
 
 Json answer_part(const AnswerHead& head, const ServedModel& model, const std::vector<Choice>& choices,

@@ -18,6 +18,12 @@ namespace surtsey::experiments::serve {
 
 inline constexpr const char* kBaseName = "base";  // a request's "model" that wants no adapter
 
+// A prompt with passages of an index before it.
+struct RetrievedPrompt {
+  std::string text;
+  std::string passages;  // that stand there, a list in JSON
+};
+
 struct ServedModel {
   ServedModel(std::string name, text::Tokenizer tokenizer, hub::GenerationConfig generation);
 
@@ -34,6 +40,10 @@ struct ServedModel {
   // model has none. Called by one thread at a time.
   std::function<std::vector<std::vector<float>>(const std::vector<std::vector<int32_t>>&)> embed;
   int64_t embedding_context = 0;
+  // Puts before a prompt what an index has on it, as far as there is room: `fits` says whether a text has. Empty: there
+  // is no index. Called by several threads; UserError, ApiError.
+  std::function<RetrievedPrompt(const std::string& prompt, const std::function<bool(const std::string& text)>& fits)>
+      retrieve;
 
   // What each token adds to a text; "" of special ones.
   const std::vector<std::string>& token_bytes() const { return token_bytes_; }

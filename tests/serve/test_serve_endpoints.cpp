@@ -513,6 +513,50 @@ TEST_CASE("serve: embeddings of models that have them", "[serve]") {
                "400 exceed_context_size_error"));
 }
 
+TEST_CASE("serve: passages of an index stand before prompts, and are told", "[serve]") {
+  FakeServer::Options options;
+  options.model = [](ServedModel& model) {
+    model.retrieve = [](const std::string& prompt, const std::function<bool(const std::string&)>& fits) {
+      const std::string text = "fact. " + prompt;
+      return fits(text) ? RetrievedPrompt{text, R"([{"id": "f"}])"} : RetrievedPrompt{prompt, "[]"};
+    };
+  };
+  const FakeServer server(options), none;
+  server.say("fact. the dog", "barks");
+  server.say("the dog", "is told nothing");
+  const Json told = Json::parse(R"([{"id": "f"}])");
+  const auto ask = [&](Json body) {
+    body.update({{"temperature", 0}, {"max_tokens", 40}});
+    return good(server.post("/v1/completions", body.dump()));
+  };
+  const Json answer = ask({{"prompt", {"the dog", "the cat"}}});
+  CHECK(answer["choices"][0]["text"] == "barks");
+  CHECK(answer["retrieved"] == Json::array({told, told}));
+  CHECK(ask({{"prompt", Json(server.encode("the dog"))}, {"echo", true}})["choices"][0]["text"] ==
+        "fact. the dogbarks");
+  const Json without = ask({{"prompt", "the dog"}, {"retrieve", false}});
+  CHECK(without["choices"][0]["text"] == "is told nothing");
+  CHECK_FALSE(without.contains("retrieved"));
+  // 256 tokens have no room for it, and for the 40 of an answer.
+  CHECK(ask({{"prompt", std::string(215, 'q')}})["retrieved"] == Json::array({Json::array()}));
+
+  const std::string rendered = "<|user|>hello\n<|assistant|>hm\n<|user|>fact. the dog\n<|assistant|>";
+  server.control->say(server.model->tokenizer.encode(rendered, {false}), server.encode("barks"));
+  const Json messages = Json::parse(R"([{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hm"},
+      {"role": "user", "content": "the dog"}])");
+  const Json chat = good(server.post("/v1/chat/completions", Json{{"messages", messages}, {"temperature", 0}}.dump()));
+  CHECK(chat["choices"][0]["message"]["content"] == "barks");
+  CHECK(chat["retrieved"] == told);
+  const tests::Events events = tests::events_of(
+      server.post("/v1/chat/completions", Json{{"messages", messages}, {"temperature", 0}, {"stream", true}}.dump())
+          .body);
+  REQUIRE(events.parts.size() > 1);
+  CHECK(events.parts[0]["retrieved"] == told);
+  CHECK_FALSE(events.parts[1].contains("retrieved"));
+  CHECK(starts(error_of(none.post("/v1/completions", R"({"prompt": "x", "retrieve": true})")),
+               "400 invalid_request_error: retrieve: this server has no index"));
+}
+
 TEST_CASE("serve: what is wrong with a request is told by the field's name", "[serve]") {
   const FakeServer server;
   const auto refused = [&](const std::string& path, const std::string& body) {

@@ -146,6 +146,7 @@ std::string to_json_line(const EvalTask& task, const AnswerFilter& filter, const
                {"doc_hash", shaders::hash_name(prompt.item)},
                {"prompt_hash", prompt_hash(task, prompt)},
                {"target_hash", shaders::hash_name(prompt.target)}};
+  if (!prompt.retrieved.empty()) line["retrieved"] = Json::parse(prompt.retrieved);
   const bool weighted = task.output_type == OutputType::loglikelihood_rolling;
   for (const ItemMetric& metric : item_metrics(task, filter, prompt, sample.answers)) {
     line[metric.name] = weighted ? Json::array({metric.value, metric.weight}) : Json(metric.value);
