@@ -307,8 +307,13 @@ void Adaptation::hang_hooks(Model& model) const {
     const Module& module = modules_[target.module];
     for (const ModulePart& part : module.parts) {
       if (config_.method == AdaptMethod::lora) {
-        low[part.matrix] = {adapter_parameter(module.name), part,   module.out, target.scale, config_.lora_dropout,
-                            config_.use_dora,      varies_};
+        low[part.matrix] = {adapter_parameter(module.name),
+                            part,
+                            module.out,
+                            target.scale,
+                            config_.lora_dropout,
+                            config_.use_dora,
+                            varies_};
       } else {
         scaled[part.matrix] = {adapter_parameter(module.name), part, target.input};
       }
@@ -334,7 +339,9 @@ void Adaptation::hang_hooks(Model& model) const {
 void Adaptation::hang_virtual_tokens(Model& model) const {
   VirtualTokens tokens{.count = virtual_tokens()};
   if (config_.method == AdaptMethod::prompt) {
-    tokens.embeddings = [](graph::Parameters& parameters) { return parameters.get(adapter_parameter("prompt_embeddings")); };
+    tokens.embeddings = [](graph::Parameters& parameters) {
+      return parameters.get(adapter_parameter("prompt_embeddings"));
+    };
   } else {
     const graph::Shape heads = {virtual_tokens(), model_.kv_heads(), model_.head_width()};
     tokens.keys = [heads](graph::Parameters& parameters, const std::string& attention) {

@@ -113,8 +113,8 @@ void Adaptation::read_tensors(graph::State file, const std::string& where) {
     const HostTensor all = found.at(std::string(kPromptEmbeddings));
     const int64_t width = model_.kv_heads() * model_.head_width();
     const graph::Shape expected = {config_.num_virtual_tokens, model_.n_layer * 2 * width};
-    check(all.type.shape == expected, "{}: {} is {} and not {}", where, kPromptEmbeddings, graph::to_string(all.type.shape),
-          graph::to_string(expected));
+    check(all.type.shape == expected, "{}: {} is {} and not {}", where, kPromptEmbeddings,
+          graph::to_string(all.type.shape), graph::to_string(expected));
     found.erase(std::string(kPromptEmbeddings));
     for (int64_t i = 0; i < 2 * model_.n_layer; ++i) {
       HostTensor part = HostTensor::zeros({graph::DType::f32, {expected[0], width}});
@@ -181,8 +181,8 @@ void Adaptation::save(const std::filesystem::path& folder, const graph::State& t
   if (config_.method == AdaptMethod::prefix) {
     HostTensor whole = HostTensor::zeros({graph::DType::f32, {config_.num_virtual_tokens, 2 * model_.n_layer * width}});
     for (int64_t i = 0; i < 2 * model_.n_layer; ++i)
-      copy_columns(wanted(adapter_parameter(fmt::format("prefix.{}.{}", i / 2, i % 2 == 0 ? "key" : "value"))), 0, whole,
-                   i * width, width);
+      copy_columns(wanted(adapter_parameter(fmt::format("prefix.{}.{}", i / 2, i % 2 == 0 ? "key" : "value"))), 0,
+                   whole, i * width, width);
     file.emplace(kPromptEmbeddings, std::move(whole));
   }
   for (const Added& one : added_) {

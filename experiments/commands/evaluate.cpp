@@ -5,6 +5,7 @@
 #include "experiments/base/json_text.h"
 #include "experiments/commands/asked_model.h"
 #include "experiments/commands/commands.h"
+#include "experiments/commands/keys.h"
 #include "experiments/commands/retrieval.h"
 #include "experiments/results/environment.h"
 #include "shaders/cache_file.h"
@@ -20,9 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 void check_options(const EvaluateOptions& options) {
-  if (options.format != "text" && options.format != "json") {
-    throw CommandLineError(fmt::format("-o is text or json, not '{}'", options.format));
-  }
+  check_text_or_json(options.format);
   check(options.shots.value_or(0) >= 0, "--shots is a number from 0, not {}", options.shots.value_or(0));
   check(options.batch_size > 0, "--batch_size is at least 1, not {}", options.batch_size);
   for (const auto& [flag, value] : {std::pair{"limit", options.limit},

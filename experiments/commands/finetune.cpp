@@ -30,8 +30,8 @@ namespace fs = std::filesystem;
 
 // Keys that change what is shown and saved, and no bit of what is trained; where files lie, their contents are compared.
 const std::set<std::string> kFreeFinetuneKeys = {"data",          "model",      "divergence_patience", "eval_steps",
-                                         "logging_steps", "samples",    "max_eval_samples",    "memory_budget",
-                                         "sample_tokens", "save_steps", "chat_template"};
+                                                 "logging_steps", "samples",    "max_eval_samples",    "memory_budget",
+                                                 "sample_tokens", "save_steps", "chat_template"};
 constexpr const char* kEvaluation = "eval_loss";
 constexpr int64_t kShownWords = 400;  // bytes of a text on a page
 constexpr int64_t kTextPrompt = 16;   // tokens of a text that is all learned, to begin an answer with

@@ -8,6 +8,7 @@
 #include "experiments/base/json_text.h"
 #include "experiments/commands/chat.h"
 #include "experiments/commands/commands.h"
+#include "experiments/commands/keys.h"
 #include "experiments/commands/model_tokenizer.h"
 #include "experiments/commands/retrieval.h"
 #include "experiments/models/hub/import.h"
@@ -137,9 +138,7 @@ void continue_prompt(const GenerateOptions& options, TextModel& model, const tex
 }  // namespace
 
 void generate(const GenerateOptions& options) {
-  if (options.format != "text" && options.format != "json") {
-    throw CommandLineError(fmt::format("-o is text or json, not '{}'", options.format));
-  }
+  check_text_or_json(options.format);
   if (options.chat == options.prompt.has_value()) throw CommandLineError("generate takes either --prompt or --chat");
   if (!options.chat && (!options.system.empty() || !options.chat_template.empty())) {
     throw CommandLineError("--system and --template are of a conversation: they go with --chat");

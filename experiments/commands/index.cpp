@@ -4,6 +4,7 @@
 #include "experiments/base/interrupt.h"
 #include "experiments/base/json_text.h"
 #include "experiments/commands/commands.h"
+#include "experiments/commands/keys.h"
 #include "experiments/commands/retrieval.h"
 #include "experiments/commands/text_encoder.h"
 #include "experiments/retrieve/write.h"
@@ -14,12 +15,6 @@ namespace surtsey::experiments::commands {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-void check_format(const std::string& format) {
-  if (format != "text" && format != "json") {
-    throw CommandLineError(fmt::format("-o is text or json, not '{}'", format));
-  }
-}
 
 // The one of the index, or what `model` says stands elsewhere now.
 std::optional<TextEncoder> encoder_for(const IndexSettings& settings, const std::string& model,
@@ -71,7 +66,7 @@ void print_found(const std::string& query, const std::vector<FoundPassage>& foun
 }  // namespace
 
 void index_build(const IndexBuildOptions& options) {
-  check_format(options.format);
+  check_text_or_json(options.format);
   handle_interrupts();
   const std::vector<Document> documents = read_documents(options.data);
   std::optional<TextEncoder> encoder;
@@ -89,7 +84,7 @@ void index_build(const IndexBuildOptions& options) {
 }
 
 void index_add(const IndexChangeOptions& options) {
-  check_format(options.format);
+  check_text_or_json(options.format);
   handle_interrupts();
   const IndexSettings settings = Index::open(options.index, true).settings();
   const std::vector<Document> documents = read_documents(options.data);
@@ -98,12 +93,12 @@ void index_add(const IndexChangeOptions& options) {
 }
 
 void index_delete(const IndexChangeOptions& options) {
-  check_format(options.format);
+  check_text_or_json(options.format);
   print_counts(options.index, delete_from_index(options.index, options.ids), options.format);
 }
 
 void index_query(const IndexQueryOptions& options) {
-  check_format(options.format);
+  check_text_or_json(options.format);
   if (options.text.has_value() == !options.queries.empty()) {
     throw CommandLineError("index query takes either --text or --queries");
   }
@@ -115,7 +110,7 @@ void index_query(const IndexQueryOptions& options) {
 }
 
 void index_info(const IndexChangeOptions& options) {
-  check_format(options.format);
+  check_text_or_json(options.format);
   const Index index = Index::open(options.index, false);
   const IndexSettings& s = index.settings();
   const Json json = {{"index", options.index},

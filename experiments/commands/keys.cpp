@@ -238,4 +238,10 @@ void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
   model = model_config_from_json(changes, model);
 }
 
+void check_text_or_json(const std::string& format) {
+  if (format != "text" && format != "json") {
+    throw CommandLineError(fmt::format("-o is text or json, not '{}'", format));
+  }
+}
+
 }  // namespace surtsey::experiments::commands

@@ -27,4 +27,7 @@ void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
 void check_same_keys(const std::string& saved, const std::string& wanted, const std::set<std::string>& free,
                      const std::string& out);
 
+// -o of a command that prints text or JSON; CommandLineError for another word.
+void check_text_or_json(const std::string& format);
+
 }  // namespace surtsey::experiments::commands

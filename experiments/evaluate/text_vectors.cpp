@@ -21,7 +21,7 @@ constexpr int64_t kTogether = 8;  // texts of one program
 constexpr size_t kKept = 3;       // programs, each with weights of its own
 
 // Which kernel takes attention depends on how many texts there are; its primitives add up alike for any number.
-engine::SessionOptions session_options(const engine::Device& device) {
+engine::SessionOptions encoder_session_options(const engine::Device& device) {
   graph::Target target = device.target();
   target.attention = graph::AttentionVariant::expanded;
   return {.target = target, .quiet = true};
@@ -35,7 +35,7 @@ struct Padded {
       : rows(batch),
         length(tokens),
         model(hub::model_config(source, {tokens})),
-        session(device, session_options(device)) {
+        session(device, encoder_session_options(device)) {
     model.store().freeze([](const graph::ParameterSpec&) { return true; });
     graph::Program program{std::make_shared<graph::Graph>(), {}};
     graph::Parameters parameters(*program.graph, model.store());

@@ -16,8 +16,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr size_t kNamed = 5;  // faults that are told in words
-constexpr int kDepth = 64;    // of brackets in a row
+constexpr size_t kNamed = 5;        // faults that are told in words
+constexpr int kDocumentDepth = 64;  // of brackets in a row
 
 bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n\v\f") == text.npos; }
 
@@ -38,7 +38,7 @@ std::string id_of(const json& row) {
 }
 
 Document row_of(std::string_view line) {
-  const json row = parse_strict_json(line, "the line", kDepth);
+  const json row = parse_strict_json(line, "the line", kDocumentDepth);
   check(row.is_object(), "is no object with id and text");
   Document document{.id = id_of(row), .text = text_field(row, "text")};
   if (row.contains("title") && !row["title"].is_null()) document.title = text_field(row, "title");

@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kApplication = 0x53727479;  // "Srty"
-constexpr int64_t kFormat = 1;
+constexpr int64_t kIndexFormat = 1;
 constexpr int64_t kMostWidth = 1 << 16, kMostTokens = 1 << 24;
 
 // Tokenizers of FTS5 by the name of the setting.
@@ -114,7 +114,7 @@ Index Index::create(const fs::path& path, const IndexSettings& settings) {
   database.run("PRAGMA journal_mode = OFF");
   database.run("PRAGMA synchronous = OFF");
   database.run(fmt::format("PRAGMA application_id = {}", kApplication));
-  database.run(fmt::format("PRAGMA user_version = {}", kFormat));
+  database.run(fmt::format("PRAGMA user_version = {}", kIndexFormat));
   for (const std::string& table :
        {std::string(kSettings), std::string(kDocuments), std::string(kPassages), words_table(settings.words)})
     database.run(table);
@@ -130,8 +130,8 @@ Index Index::open(const fs::path& path, bool writes) {
   check(database.integer("PRAGMA application_id") == kApplication,
         "{}: no index of `surtsey index build`, but another file of SQLite", database.path());
   const int64_t format = database.integer("PRAGMA user_version");
-  check(format == kFormat, "{}: an index of format {}; this program reads format {}: build it again", database.path(),
-        format, kFormat);
+  check(format == kIndexFormat, "{}: an index of format {}; this program reads format {}: build it again",
+        database.path(), format, kIndexFormat);
   IndexSettings settings = read_settings(database);
   check_tables(database, settings);
   // What is changed waits in memory until it is committed, so that readers are kept waiting no longer than that takes.

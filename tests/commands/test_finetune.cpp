@@ -84,13 +84,6 @@ Outcome must(const Folder& folder, const std::string& arguments) {
   return outcome;
 }
 
-void check_refused(const Folder& folder, const std::string& arguments, const std::string& words) {
-  const Outcome outcome = tests::run(folder, arguments);
-  CAPTURE(arguments, outcome.out);
-  CHECK(outcome.status > 0);
-  CHECK_THAT(outcome.err, ContainsSubstring(words));
-}
-
 std::vector<double> logits(const Folder& folder, const std::string& model) {
   std::ofstream(folder / "input.json") << json({{"input_ids", {{3, 9, 27, 21, 2}}}}).dump();
   const Outcome outcome =

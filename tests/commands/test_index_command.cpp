@@ -22,13 +22,6 @@ json answer(const Folder& folder, const std::string& arguments) {
   return json::parse(outcome.out);
 }
 
-void check_refused(const Folder& folder, const std::string& arguments, const std::string& expected) {
-  const Outcome outcome = run(folder, arguments);
-  CAPTURE(arguments, outcome.err);
-  CHECK(outcome.status > 0);
-  CHECK(outcome.err.find(expected) != std::string::npos);
-}
-
 std::vector<std::string> ids(const json& answer) {
   std::vector<std::string> list;
   for (const json& passage : answer.at("passages")) list.push_back(passage.at("id"));
