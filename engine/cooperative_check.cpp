@@ -143,12 +143,8 @@ MatrixVerdict judge(Device& device, const Target& target, const CooperativeCheck
   }
 }
 
-constexpr shaders::CacheKind kKind{.magic = 0x43565253, .format = 2, .max_payload = 64u << 10};  // "SRVC"
+constexpr shaders::CacheKind kVerdictFile{.magic = 0x43565253, .format = 2, .max_payload = 64u << 10};  // "SRVC"
 constexpr char kRight = 'r', kWrong = 'w';
-
-std::span<const std::byte> bytes_of(const std::string& text) {
-  return std::as_bytes(std::span(text.data(), text.size()));
-}
 
 std::string verdict_file(const std::string& directory, const std::string& who) {
   return fmt::format("{}/matrices-{:016x}.bin", directory, shaders::hash64(who));
@@ -190,8 +186,8 @@ Target with_verdict(Target target, const MatrixVerdict& verdict) {
 std::optional<MatrixVerdict> kept_verdict(const std::string& directory, const std::string& who, const Target& target) {
   std::vector<std::byte> payload;
   const std::string identity = verdict_identity(who, target);
-  if (directory.empty() || shaders::load_cache_file(verdict_file(directory, who), kKind, bytes_of(identity), payload) !=
-                               shaders::CacheState::good)
+  if (directory.empty() || shaders::load_cache_file(verdict_file(directory, who), kVerdictFile,
+                                                    shaders::bytes_of(identity), payload) != shaders::CacheState::good)
     return std::nullopt;
   const std::string text(reinterpret_cast<const char*>(payload.data()), payload.size());
   if (text.empty()) return std::nullopt;
@@ -204,7 +200,8 @@ void keep_verdict(const std::string& directory, const std::string& who, const Ta
   std::filesystem::create_directories(directory, error);
   const std::string identity = verdict_identity(who, target),
                     text = (verdict.right ? kRight : kWrong) + verdict.against;
-  shaders::store_cache_file(verdict_file(directory, who), kKind, bytes_of(identity), bytes_of(text));
+  shaders::store_cache_file(verdict_file(directory, who), kVerdictFile, shaders::bytes_of(identity),
+                            shaders::bytes_of(text));
 }
 
 MatrixVerdict kept_or_judged(Device& device, const Target& target, const std::string& directory) {

@@ -11,7 +11,7 @@ namespace surtsey::engine {
 namespace {
 
 using Variables = std::vector<std::pair<std::string, std::string>>;
-using Work = std::function<std::string(OfflineDevice&)>;
+using OfflineWork = std::function<std::string(OfflineDevice&)>;
 
 struct Request {
   const OfflineDriver* driver = nullptr;
@@ -50,7 +50,7 @@ Variables driver_alone(const Request& request) {
 
 constexpr const char* kOpening = "opening";
 
-ChildResult try_null(const Request& request, const std::string& family, const Work& work) {
+ChildResult try_null(const Request& request, const std::string& family, const OfflineWork& work) {
   Variables variables = driver_alone(request);
   variables.emplace_back(request.driver->null_variable, family);
   return run_in_child(variables, [&](Progress& progress) {
@@ -124,7 +124,7 @@ std::string what_it_said(const ChildResult& result) {
                               known.empty() ? "It knows no other either" : "It knows: " + known));
 }
 
-std::string work_with_shim(const std::string& device, OfflineDevice& opened, const Work& work) {
+std::string work_with_shim(const std::string& device, OfflineDevice& opened, const OfflineWork& work) {
   try {
     return work(opened);
   } catch (const UserError& error) {
@@ -177,7 +177,7 @@ std::vector<OfflineVendor> offline_vendors() {
   return result;
 }
 
-std::string with_offline_device(const std::string& device, const Work& work) {
+std::string with_offline_device(const std::string& device, const OfflineWork& work) {
   const Request request = parse(device);
   std::string null_why, shim_why;
   if (request.driver->null_variable != nullptr) {

@@ -9,7 +9,7 @@
 namespace surtsey::engine {
 namespace {
 
-constexpr shaders::CacheKind kKind{
+constexpr shaders::CacheKind kPipelinesFile{
     .magic = 0x50565253, .format = 1, .max_payload = PipelineCache::kMaxBytes};  // "SRVP"
 
 // What a driver writes when it has nothing to keep: VkPipelineCacheHeaderVersionOne.
@@ -60,7 +60,7 @@ void PipelineCache::read() {
   const Identity identity = identity_of(context_.capabilities);
   std::vector<std::byte> payload;
   const shaders::CacheState state =
-      shaders::load_cache_file(path_, kKind, std::as_bytes(std::span(&identity, 1)), payload);
+      shaders::load_cache_file(path_, kPipelinesFile, std::as_bytes(std::span(&identity, 1)), payload);
   if (state == shaders::CacheState::corrupt) {
     std::error_code error;
     std::filesystem::remove(path_, error);
@@ -90,7 +90,8 @@ void PipelineCache::save() {
   const Identity identity = identity_of(context_.capabilities);
   std::error_code error;
   std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), error);
-  if (shaders::store_cache_file(path_, kKind, std::as_bytes(std::span(&identity, 1)), std::as_bytes(std::span(data))))
+  if (shaders::store_cache_file(path_, kPipelinesFile, std::as_bytes(std::span(&identity, 1)),
+                                std::as_bytes(std::span(data))))
     return;
   if (data.size() > kMaxBytes) std::filesystem::remove(path_, error);
   if (debug_level() >= 1) fmt::print(stderr, "pipeline cache: {} is not kept ({} bytes)\n", path_, data.size());

@@ -105,17 +105,6 @@ void Session::write_bytes(const std::string& state, std::span<const std::byte> b
   impl_->transfer.upload(tensor.place, 0, bytes);
 }
 
-void Session::write_bytes(const std::string& state, uint64_t first_byte, std::span<const std::byte> bytes) {
-  const StateTensor& tensor = impl_->state(state);
-  impl_->check_allocated(true);
-  const auto whole = uint64_t(graph::element_count(tensor.type.shape) * graph::storage_bytes(tensor.type.dtype));
-  check(first_byte <= whole && bytes.size() <= whole - first_byte,
-        "{} bytes written to '{}' from byte {} on, which is {} and has {}", bytes.size(), state, first_byte,
-        graph::to_string(tensor.type), whole);
-  impl_->drain();
-  impl_->transfer.upload(tensor.place, first_byte, bytes);
-}
-
 void Session::write(const std::string& state, const graph::HostTensor& value) {
   const graph::Type& type = impl_->state(state).type;
   check(value.type == type, "{} written to '{}', which is {}", graph::to_string(value.type), state,

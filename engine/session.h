@@ -161,8 +161,6 @@ class Session {
   void write(const std::string& state, std::span<const float> values);     // f32
   void write(const std::string& state, std::span<const uint32_t> values);  // u32, i32, boolean
   void write_bytes(const std::string& state, std::span<const std::byte> bytes);
-  // A part of it, from that byte on. UserError, besides: it is not within the tensor.
-  void write_bytes(const std::string& state, uint64_t first_byte, std::span<const std::byte> bytes);
   graph::HostTensor read(const std::string& state);
   std::vector<float> read_floats(const std::string& state);
   std::vector<uint32_t> read_words(const std::string& state);

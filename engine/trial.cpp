@@ -12,7 +12,7 @@
 namespace surtsey::engine {
 namespace {
 
-constexpr shaders::CacheKind kKind{.magic = 0x52565253, .format = 1, .max_payload = 64u << 10};  // "SRVR"
+constexpr shaders::CacheKind kTrialFile{.magic = 0x52565253, .format = 1, .max_payload = 64u << 10};  // "SRVR"
 
 // What else the first kernels use that is optional and has been the end of drivers, likeliest first.
 constexpr const char* kSuspects[] = {"int64_words", "cooperative_matrix", "buffer_address"};
@@ -30,10 +30,6 @@ std::string joined(const std::vector<std::string>& list, const char* between) {
 std::string identity_of(const DeviceInfo& info) {
   const bool address = info.target.addressing == graph::Addressing::address;
   return fmt::format("{}\n{}\n{}", tile_identity(info), address ? "address" : "descriptor", joined(info.features, ","));
-}
-
-std::span<const std::byte> bytes_of(const std::string& text) {
-  return std::as_bytes(std::span(text.data(), text.size()));
 }
 
 }  // namespace
@@ -77,8 +73,8 @@ std::string trial_file(const std::string& directory, const DeviceInfo& info) {
 std::optional<Trial> kept_trial(const std::string& directory, const DeviceInfo& info) {
   std::vector<std::byte> payload;
   const std::string identity = identity_of(info);
-  if (directory.empty() || shaders::load_cache_file(trial_file(directory, info), kKind, bytes_of(identity), payload) !=
-                               shaders::CacheState::good)
+  if (directory.empty() || shaders::load_cache_file(trial_file(directory, info), kTrialFile,
+                                                    shaders::bytes_of(identity), payload) != shaders::CacheState::good)
     return std::nullopt;
   Trial trial;
   std::istringstream lines(std::string(reinterpret_cast<const char*>(payload.data()), payload.size()));
@@ -92,7 +88,8 @@ void keep_trial(const std::string& directory, const DeviceInfo& info, const Tria
   std::filesystem::create_directories(directory, error);
   std::string text = trial.told + "\n";
   for (const std::string& row : trial.without) text += row + "\n";
-  shaders::store_cache_file(trial_file(directory, info), kKind, bytes_of(identity_of(info)), bytes_of(text));
+  shaders::store_cache_file(trial_file(directory, info), kTrialFile, shaders::bytes_of(identity_of(info)),
+                            shaders::bytes_of(text));
 }
 
 void run_first_kernels(Device& device) {

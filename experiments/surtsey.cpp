@@ -3,32 +3,15 @@
 #include "experiments/base/config.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/version.h"
+#include "experiments/command_line.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/sweep.h"
 #include "graph/debug.h"
 
-#include <CLI/CLI.hpp>
-
-#include <charconv>
-#include <functional>
-#include <type_traits>
-
 namespace surtsey::experiments {
 namespace {
 
-using Action = std::function<void()>;
-
-constexpr double kMostExtent = 1 << 24;  // of an axis, a list's number, a count of tokens
-constexpr double kMostMembers = 65536;
-constexpr double kMostSamples = 1e6;
-
-// The options live as long as the action that was parsed for them.
-template <typename Options>
-std::shared_ptr<Options> keep() {
-  return std::make_shared<Options>();
-}
-
-class CommandLine {
+class CommandLine : private CommandLineParts {
  public:
   CommandLine() {
     app_.name("surtsey");
@@ -50,11 +33,13 @@ class CommandLine {
     add_tune();
     add_profile();
     add_train();
+    add_finetune();
     add_sample();
     add_generate();
     add_serve();
     add_logits();
     add_evaluate();
+    add_index();
     add_export();
     add_text();
     add_report();
@@ -84,34 +69,6 @@ class CommandLine {
     throw CommandLineError(fmt::format("there is no command '{}'{}; there are {}", name,
                                        near.empty() ? "" : fmt::format(", did you mean '{}'?", near),
                                        fmt::join(names, ", ")));
-  }
-
-  // Every number has finite limits, and is held against them before anything is built; commands know their least ones.
-  static CLI::Validator at_most(double most) {
-    return CLI::Validator(
-        [most](const std::string& text) -> std::string {
-          double number = 0;
-          const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-          const bool read = error == std::errc() && end == text.data() + text.size();
-          return read && number <= most ? "" : fmt::format("takes a number of at most {}, not '{}'", most, text);
-        },
-        "");
-  }
-
-  // Runs `work` with the options when this command was given.
-  template <typename Options>
-  void on(CLI::App* command, std::shared_ptr<Options> options, void (*work)(const Options&)) {
-    command->callback([this, options, work] { action_ = [options, work] { work(*options); }; });
-  }
-
-  // The same for a command that takes --key=value beside its own options.
-  template <typename Options>
-  void on_with_keys(CLI::App* command, std::shared_ptr<Options> options, void (*work)(const Options&)) {
-    command->allow_extras();
-    command->callback([this, command, options, work] {
-      options->keys = command->remaining();
-      action_ = [options, work] { work(*options); };
-    });
   }
 
   void add_devices() {
@@ -202,109 +159,6 @@ class CommandLine {
     on_with_keys(command, options, commands::tune);
   }
 
-  static void add_bench_options(CLI::App* command, commands::BenchOptions& options) {
-    command->add_option("-o,--output", options.format, "md, json, jsonl or csv");
-    command->add_option("-r,--repetitions", options.repetitions, "samples")->check(at_most(kMostSamples));
-    command->add_option("--warmup", options.warmup, "samples that are thrown away first")->check(at_most(kMostSamples));
-    command->add_option("--device", options.device.select, "index, name or UUID");
-    command->add_option("--variant", options.variant, "of matmul: lane_broadcast, shared_tile or cooperative");
-  }
-
-  template <typename T>
-  static void add_list(CLI::App* command, const char* name, std::vector<T>& list, const char* help) {
-    CLI::Option* option = command->add_option(name, list, help)->delimiter(',')->capture_default_str();
-    if constexpr (std::is_arithmetic_v<T>) option->check(at_most(kMostExtent));
-  }
-
-  void add_bench() {
-    CLI::App* bench = app_.add_subcommand("bench", "measure; comma lists make a cross product");
-    bench->require_subcommand(1);
-
-    auto matmul = keep<commands::BenchMatmulOptions>();
-    CLI::App* command = bench->add_subcommand("matmul", "C = A B in f32");
-    add_bench_options(command, matmul->bench);
-    add_list(command, "--m", matmul->m, "rows of A");
-    add_list(command, "--n", matmul->n, "columns of B");
-    add_list(command, "--k", matmul->k, "columns of A");
-    add_list(command, "--layout", matmul->layout, "nn, nt, tn, tt: how A and B are stored");
-    add_list(command, "--dtype", matmul->dtype, "of A and B: f32, bf16, f16; sums are f32");
-    on(command, matmul, commands::bench_matmul);
-
-    auto attention = keep<commands::BenchAttentionOptions>();
-    command = bench->add_subcommand("attention", "attention: a kernel against its primitives");
-    add_bench_options(command, attention->bench);
-    add_list(command, "--B", attention->batch, "batch");
-    add_list(command, "--H", attention->heads, "heads");
-    add_list(command, "--T", attention->length, "queries and keys");
-    add_list(command, "--D", attention->width, "width of a head");
-    add_list(command, "--causal", attention->causal, "on, off");
-    add_list(command, "--pass", attention->pass, "forward, backward");
-    on(command, attention, commands::bench_attention);
-
-    auto reduce = keep<commands::BenchReduceOptions>();
-    command = bench->add_subcommand("reduce", "softmax, norms, losses, sums, embeddings, by rows");
-    add_bench_options(command, reduce->bench);
-    add_list(command, "--op", reduce->op, "softmax, layer_norm, rms_norm, cross_entropy, column_sum, embedding");
-    add_list(command, "--rows", reduce->rows, "rows, or tokens");
-    add_list(command, "--width", reduce->width, "numbers in a row");
-    add_list(command, "--pass", reduce->pass, "forward, backward");
-    command->add_option("--vocab_size", reduce->vocab_size, "rows of the embedding's table")
-        ->check(at_most(kMostExtent));
-    on(command, reduce, commands::bench_reduce);
-
-    auto train = keep<commands::BenchTrainOptions>();
-    command = bench->add_subcommand("train", "a training step of a decoder");
-    add_bench_options(command, train->bench);
-    add_list(command, "--block_size", train->block_size, "T");
-    add_models(command, *train);
-    add_list(command, "--dtype", train->dtype, "of activations: f32, bf16, f16");
-    add_list(command, "--memory_budget", train->memory_budget, "of a step: none, 512MiB, 2.5GiB, 0.5x of its need");
-    command->add_option("--steps", train->steps, "in a sample, which is their mean")->check(at_most(kMostSamples));
-    on(command, train, commands::bench_train);
-
-    auto startup = keep<commands::BenchStartupOptions>();
-    command = bench->add_subcommand("startup",
-                                    "from a model to the first submission, by stage; takes further keys of a model");
-    add_bench_options(command, startup->bench);
-    add_list(command, "--block_size", startup->block_size, "T");
-    add_models(command, *startup);
-    on_with_keys(command, startup, commands::bench_startup);
-
-    auto forward = keep<commands::BenchForwardOptions>();
-    command = bench->add_subcommand("forward", "a forward pass; takes further keys of a model");
-    add_bench_options(command, forward->bench);
-    add_list(command, "--block_size", forward->block_size, "T");
-    add_models(command, *forward);
-    add_list(command, "--weights", forward->weights,
-             "trained, or frozen as f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k, q6_k");
-    command->add_flag("--profile", forward->profile, "time by kernel, on stderr");
-    on_with_keys(command, forward, commands::bench_forward);
-
-    auto generate = keep<commands::BenchGenerateOptions>();
-    command = bench->add_subcommand("generate", "greedy text with a key/value cache; takes further keys of a model");
-    add_bench_options(command, generate->bench);
-    add_list(command, "--prompt_length", generate->prompt_length, "tokens that are given");
-    add_list(command, "--new_tokens", generate->new_tokens, "tokens that are written");
-    add_models(command, *generate);
-    add_list(command, "--weights", generate->weights,
-             "trained, or frozen as f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k, q6_k");
-    command->add_flag("--profile", generate->profile, "time of decode by kernel, on stderr");
-    on_with_keys(command, generate, commands::bench_generate);
-  }
-
-  static void add_models(CLI::App* command, commands::BenchModels& models) {
-    add_list(command, "--model", models.model, "by name: d12, GPT-2-124M, SmolLM2-135M, Qwen2.5-0.5B, TinyLlama-1.1B");
-    const auto add = [&](const char* name, std::vector<int64_t>& list, const char* letter, int64_t unnamed) {
-      add_list(command, name, list, fmt::format("{}; without --model {}", letter, unnamed).c_str());
-    };
-    add("--vocab_size", models.vocab_size, "V", models.unnamed.vocab_size);
-    add("--n_layer", models.n_layer, "L", models.unnamed.n_layer);
-    add("--n_embd", models.n_embd, "C", models.unnamed.n_embd);
-    add("--n_head", models.n_head, "H", models.unnamed.n_head);
-    add("--batch_size", models.batch_size, "B", models.unnamed.batch_size);
-    add_list(command, "--members", models.members, "ensemble members");
-  }
-
   void add_profile() {
     auto options = keep<commands::ProfileCommandOptions>();
     CLI::App* command =
@@ -342,6 +196,35 @@ class CommandLine {
     });
   }
 
+  void add_finetune() {
+    auto options = keep<commands::FinetuneOptions>();
+    CLI::App* command = app_.add_subcommand(
+        "finetune", "teach a model that others trained: MODEL --data FILE --method lora, then --key=value");
+    command->add_option("MODEL", options->model, "folder, GGUF file, run or checkpoint");
+    command->add_option("--out", options->out, "folder of the run")->capture_default_str();
+    command->add_option("--config", options->config, "TOML file, read before the keys");
+    command->add_flag("--resume", options->resume, "go on from the newest checkpoint in --out");
+    command->add_option("--device", options->device, "index, name or UUID");
+    command->footer(commands::finetune_help);
+    command->allow_extras();
+    command->callback([this, command, options] {
+      options->keys = command->remaining();
+      options->command = arguments_;
+      action_ = [options] { commands::finetune(*options); };
+    });
+
+    auto merge = keep<commands::MergeOptions>();
+    command = app_.add_subcommand("merge", "write a model with what an adapter learned in its weights");
+    command->add_option("MODEL", merge->model, "folder, GGUF file, run or checkpoint")->required();
+    command->add_option("ADAPTER", merge->adapter, "folder of the adapter")->required();
+    command->add_option("--out", merge->out, "a new folder, or a file that ends in .gguf")->required();
+    command->add_option("--type", merge->type, "of matrices: f32, f16, bf16; GGUF also q8_0, q4_0, q4_k, q6_k");
+    command->add_option("--text", merge->text, "a text whose perplexity is told, with the adapter beside and merged");
+    command->add_option("--context", merge->context, "tokens of it that are read at once")->check(at_most(kMostExtent));
+    command->add_option("--device", merge->device, "index, name or UUID, for --text");
+    on(command, merge, commands::merge);
+  }
+
   void add_sample() {
     auto options = keep<commands::SampleOptions>();
     CLI::App* command = app_.add_subcommand("sample", "text from a checkpoint of train");
@@ -356,12 +239,6 @@ class CommandLine {
     command->add_option("--seed", options->seed)->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");
     on(command, options, commands::sample);
-  }
-
-  template <typename T>
-  static void add_range(CLI::App* command, const char* name, T& value, std::type_identity_t<T> least,
-                        std::type_identity_t<T> most, const char* help) {
-    command->add_option(name, value, help)->capture_default_str()->check(CLI::Range(least, most));
   }
 
   static constexpr const char* kAdapterHelp = "a folder of PEFT's: a LoRA adapter over the model";
@@ -385,6 +262,7 @@ class CommandLine {
     command->add_option("--template", options->chat_template, "a chat template of its own, a file");
     command->add_option("--context", options->context, "tokens, the prompt included")->check(at_most(kMostExtent));
     add_weights(command, options->weights, options->adapter);
+    add_retrieve(command, options->retrieve);
     command->add_option("--seed", options->seed, "of what is drawn")->capture_default_str();
     command->add_option("-o", options->format, "text or json")->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");
@@ -403,6 +281,9 @@ class CommandLine {
     add_range(command, "--max_batch", options->max_batch, 1, 1024, "texts at once");
     command->add_option("--context", options->context, "tokens of a text, all of it")->check(at_most(kMostExtent));
     add_weights(command, options->weights, options->adapter);
+    command->add_option("--adapters", options->adapters, "NAME=FOLDER,..: of which a request's \"model\" chooses")
+        ->delimiter(',');
+    add_retrieve(command, options->retrieve);
     command->add_option("--name", options->name, "of the model, in answers");
     command->add_option("--chat_template", options->chat_template, "a file, instead of the model's own");
     add_range(command, "--queue", options->queue, 1, 1 << 20, "texts that may wait");
@@ -451,6 +332,7 @@ class CommandLine {
     command->add_flag("--resume", options->resume, "go on with the evaluation in --out");
     command->add_option("--context", options->context, "tokens that are read at once")->check(at_most(kMostExtent));
     add_weights(command, options->weights, options->adapter);
+    add_retrieve(command, options->retrieve);
     command->add_option("--batch_size", options->batch_size, "texts that are written at once")
         ->capture_default_str()
         ->check(at_most(kMostSamples));
@@ -583,12 +465,6 @@ class CommandLine {
     command->add_option("--sbatch", submit->extra, "another option of sbatch: --sbatch=--gres=gpu:1");
     on(command, submit, commands::sweep_submit);
   }
-
-  CLI::App app_{
-      "Vulkan compute research engine: trains small transformers and watches abilities "
-      "emerge."};
-  Action action_;
-  std::vector<std::string> arguments_;
 };
 
 }  // namespace

@@ -42,6 +42,12 @@ Value visible_keys(const AttentionOperands& operands, const AttentionForm& form,
     if (groups > 1) shape.insert(shape.begin() + 1, 1);
     also(reshape(operands.key_mask, shape));
   }
+  if (operands.first_key) {
+    Shape shape = {operands.q.dim(0), 1, queries, 1};
+    if (groups > 1) shape.insert(shape.begin() + 1, 1);
+    const Value key = iota(graph, {DType::u32, {1, keys}}, 1);
+    also(logical_not(less(key, reshape(operands.first_key, shape))));
+  }
   return visible;
 }
 
@@ -190,6 +196,11 @@ void check_operands(Value q, Value k, Value v, const AttentionOptions& options) 
   check(!options.key_mask || options.key_mask.type() == Type{DType::boolean, {k.dim(0), k.dim(2)}},
         "[attention] the key mask is {}, not [B, S] boolean",
         options.key_mask ? to_string(options.key_mask.type()) : "");
+  check(!options.first_key || options.first_key.type() == Type{DType::u32, {q.dim(0), q.dim(2)}},
+        "[attention] the first keys are {}, not u32 [B, T]",
+        options.first_key ? to_string(options.first_key.type()) : "");
+  check(!options.first_key || (options.causal && !options.position && q.dim(2) == k.dim(2)),
+        "[attention] first keys are of causal attention over the row itself, without a position");
   const auto fits = [](int64_t extent, int64_t whole) { return extent == 1 || extent == whole; };
   check(!options.bias ||
             (options.bias.rank() == 4 && options.bias.dtype() == DType::f32 && fits(options.bias.dim(0), q.dim(0)) &&
@@ -235,6 +246,7 @@ AttentionForm form_of(const AttentionOptions& options, Value q) {
   form.stream = options.stream;
   form.has_position = bool(options.position);
   form.has_key_mask = bool(options.key_mask);
+  form.has_first_key = bool(options.first_key);
   return form;
 }
 
@@ -245,7 +257,7 @@ Value linear_attention(Value q, Value k, Value v, const AttentionOptions& option
   check(!options.bias, "[attention] linear attention takes no bias on its scores");
   check(options.dropout == 0, "[attention] linear attention has no probabilities to drop");
   const AttentionForm form = form_of(options, q);
-  const AttentionOperands operands{q, k, v, options.position, options.key_mask};
+  const AttentionOperands operands{q, k, v, options.position, options.key_mask, options.first_key};
   const Inner heads = grouped(operands);
   Value scores = matmul(heads.q, transpose(heads.k)) * form.scale;
   if (const Value visible = visible_keys(operands, form, group_axis(q, k))) {
@@ -259,6 +271,7 @@ AttentionOperands attention_operands(const AttentionForm& form, std::span<const 
   size_t next = 3;
   if (form.has_position) operands.position = inputs[next++];
   if (form.has_key_mask) operands.key_mask = inputs[next++];
+  if (form.has_first_key) operands.first_key = inputs[next++];
   if (form.dropout > 0) {
     operands.seed = inputs[next++];
     operands.step = inputs[next++];
@@ -277,6 +290,7 @@ Attention scaled_dot_product_attention(Value q, Value k, Value v, const Attentio
   std::vector<Value> inputs = {q, k, v};
   if (options.position) inputs.push_back(options.position);
   if (options.key_mask) inputs.push_back(options.key_mask);
+  if (options.first_key) inputs.push_back(options.first_key);
   if (options.dropout > 0) {
     check(options.seed && options.step, "[attention] dropout needs a seed and a step");
     inputs.push_back(options.seed);
@@ -284,7 +298,8 @@ Attention scaled_dot_product_attention(Value q, Value k, Value v, const Attentio
   }
   const AttentionForm form = form_of(options, q);
   if (options.bias) {
-    return biased_attention({q, k, v, options.position, options.key_mask, options.seed, options.step}, options, form);
+    return biased_attention(
+        {q, k, v, options.position, options.key_mask, options.first_key, options.seed, options.step}, options, form);
   }
   const std::shared_ptr<Region> attention = make_region(form, inputs);
   attention->gradient = [form](std::span<const Value> operands, std::span<const Value> results,

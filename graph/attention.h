@@ -27,6 +27,9 @@ struct AttentionOptions {
   int64_t window = 0;   // > 0: position - j < window, and for a bidirectional one j - position < window
   Value position = {};  // u32 []: of the first query (a key/value cache); 0 when empty
   Value key_mask = {};  // boolean [B, S]: keys that exist (padding is false); all when empty
+  // u32 [B, T], causal and without a position: the first key that each query sees, where texts stand behind each other
+  // in a row and do not see one another. Never past the query itself, and never less than that of the query before it.
+  Value first_key = {};
   // Added to the scaled scores, f32 [1 or B, 1 or H, T, S] (Raffel et al. 2020). Such an attention is no region: its
   // scores are written out.
   Value bias = {};
@@ -62,7 +65,7 @@ inline constexpr double kMaskedScore = -1e30;
 enum class AttentionPart : uint8_t { forward, query_gradient, key_gradient };
 
 // What a region computes, beside the shapes of its operands. Operands and results of each part:
-//   all             q, k, v, [position], [key_mask], [seed, step], and then
+//   all             q, k, v, [position], [key_mask], [first_key], [seed, step], and then
 //   forward                                     -> out, lse
 //   query_gradient  out, lse, dout, [dlse]      -> dq, delta [B, H, T, 1]
 //   key_gradient    lse, delta, dout            -> dk, dv
@@ -76,6 +79,7 @@ struct AttentionForm {
   std::string stream = {};
   bool has_position = false;
   bool has_key_mask = false;
+  bool has_first_key = false;
   bool has_lse_gradient = false;
   int result = -1;  // a claimed region has one result, this one of the whole region's
 
@@ -85,7 +89,7 @@ struct AttentionForm {
 
 // The operands of a region, by name; empty where the form has none.
 struct AttentionOperands {
-  Value q, k, v, position, key_mask, seed, step, out, lse, delta, dout, dlse;
+  Value q, k, v, position, key_mask, first_key, seed, step, out, lse, delta, dout, dlse;
 };
 AttentionOperands attention_operands(const AttentionForm& form, std::span<const Value> inputs);
 

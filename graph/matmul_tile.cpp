@@ -7,7 +7,7 @@
 namespace surtsey::graph {
 namespace {
 
-constexpr const char* kVariants[] = {"automatic", "lane_broadcast", "shared_tile", "cooperative"};
+constexpr const char* kMatmulVariants[] = {"automatic", "lane_broadcast", "shared_tile", "cooperative"};
 
 char letter(bool transposed) { return transposed ? 't' : 'n'; }
 
@@ -20,7 +20,7 @@ std::string line(const MatmulShape& s, const MatmulTile& t) {
 
 }  // namespace
 
-const char* name(MatmulVariant variant) { return kVariants[size_t(variant)]; }
+const char* name(MatmulVariant variant) { return kMatmulVariants[size_t(variant)]; }
 
 std::string print(const MatmulTiles& tiles) {
   std::string text;

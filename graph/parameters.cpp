@@ -171,6 +171,15 @@ void ParameterStore::keep_together(const std::vector<std::string>& names, const 
   }
 }
 
+void ParameterStore::train(const std::function<bool(const ParameterSpec&)>& which) {
+  for (ParameterSpec& spec : specs_) {
+    if (!which(spec)) continue;
+    take_apart(spec.together);
+    spec.storage = nullptr;
+  }
+  lay_out();
+}
+
 int64_t ParameterStore::parameter_count() const {
   int64_t count = 0;
   for (const ParameterSpec& spec : specs_) count += element_count(spec.shape);

@@ -82,6 +82,9 @@ class ParameterStore {
   // Parameters::joined() then has them as one. UserError: they cannot be, or are already.
   void keep_together(const std::vector<std::string>& names, const std::string& together);
 
+  // The same the other way: what `which` picks trains again.
+  void train(const std::function<bool(const ParameterSpec&)>& which);
+
   int64_t flat_size() const { return flat_size_; }  // P, padding included; 0: nothing trains
   int64_t parameter_count() const;                  // padding excluded, what is frozen included
   int64_t trained_count() const;                    // padding and what is frozen excluded

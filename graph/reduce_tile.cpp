@@ -7,7 +7,7 @@
 namespace surtsey::graph {
 namespace {
 
-constexpr const char* kVariants[] = {"automatic", "lane_per_row", "workgroup_per_row"};
+constexpr const char* kReduceVariants[] = {"automatic", "lane_per_row", "workgroup_per_row"};
 
 std::string line(const ReduceShape& s, const ReduceTile& t) {
   const std::string kernel = s.kernel == 0 ? "" : fmt::format(" kernel {:016x}", s.kernel);
@@ -17,7 +17,7 @@ std::string line(const ReduceShape& s, const ReduceTile& t) {
 
 }  // namespace
 
-const char* name(ReduceVariant variant) { return kVariants[size_t(variant)]; }
+const char* name(ReduceVariant variant) { return kReduceVariants[size_t(variant)]; }
 
 std::string print(const ReduceTiles& tiles) {
   std::string text;

@@ -55,6 +55,8 @@ class AttentionWriter {
  private:
   void prologue() {
     if (t_.in.position) w_.line(fmt::format("uint first = {};", t_.scalar(t_.in.position)));
+    for (int64_t r = 0; r < t_.own_rows && form_.has_first_key && !t_.by_key; ++r)
+      w_.line(fmt::format("uint first_key{} = {};", r, t_.first_key(t_.own[size_t(r)])));
     if (form_.dropout == 0) return;
     uint32_t hash = 2166136261u;  // as stream_key() has it
     for (const char letter : form_.stream) hash = (hash ^ uint8_t(letter)) * 16777619u;
@@ -78,6 +80,8 @@ class AttentionWriter {
     if (!t_.by_key) {
       w_.line(fmt::format("uint last = {} + {};", first_, own_last));
       if (form_.causal) w_.line("high = min(high, last + 1u);");
+      // First keys do not fall: no row of the lanes' sees what stands before that of the first of them.
+      if (form_.has_first_key) w_.line(fmt::format("low = {0} / {1}u * {1}u;", t_.first_key_of_all(), t_.tile_rows));
       if (both_sides) w_.line(fmt::format("high = min(high, last + {}u);", form_.window));
       if (form_.window > 0) {
         w_.line(fmt::format("uint begin = {} + own_base + 1u;", first_));
@@ -112,6 +116,10 @@ class AttentionWriter {
       also(fmt::format("{} < {} + {}u", query, key, form_.window));
       if (!form_.causal) also(fmt::format("{} < {} + {}u", key, query, form_.window));
     }
+    // A tile's values are f32, which holds every position there is.
+    if (form_.has_first_key)
+      also(t_.by_key ? fmt::format("float({}) >= {}", key, t_.tile_value("first_key", j))
+                     : fmt::format("{} >= first_key{}", key, r));
     if (form_.has_key_mask) also(t_.by_key ? fmt::format("own_exists{}", r) : t_.tile_value("exists", j) + " != 0.0");
     return text;
   }
@@ -224,6 +232,9 @@ class AttentionWriter {
     if (t_.by_key) {
       t_.load_tile_values("lse", column(t_.in.lse));
       t_.load_tile_values("delta", column(t_.in.delta));
+      if (form_.has_first_key)
+        t_.load_tile_values("first_key",
+                            [&](const Affine& row) { return fmt::format("float({})", t_.first_key(row)); });
     } else if (form_.has_key_mask) {
       t_.load_tile_values("exists", [&](const Affine& row) { return t_.key_exists(row) + " ? 1.0 : 0.0"; });
     }

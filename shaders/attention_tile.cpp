@@ -77,6 +77,14 @@ std::string AttentionTile::key_exists(const Affine& key) {
   return w.value(in.key_mask, at).text;
 }
 
+std::string AttentionTile::first_key(const Affine& query) {
+  Index at = batch_index(in.first_key, 2);
+  at.push_back(query);
+  return w.value(in.first_key, at).text;
+}
+
+std::string AttentionTile::first_key_of_all() { return first_key(variable("own", own_extent, "own_base")); }
+
 // A fresh index variable that is this text here.
 Affine AttentionTile::variable(const char* name, int64_t extent, const std::string& text) {
   const Affine made = w.context.variable(fmt::format("{}{}", name, names_++), extent);

@@ -69,6 +69,8 @@ class AttentionTile : public AttentionSides {
                       const graph::Affine& column);
   std::string scalar(const graph::Value& operand);  // [], or one a member of an ensemble
   std::string key_exists(const graph::Affine& key);
+  std::string first_key(const graph::Affine& query);
+  std::string first_key_of_all();  // of the lanes' rows, which are queries: that of the first of them
   std::string own_index(int64_t r) { return w.index(own[size_t(r)]); }
 
   // ---- the loops ----

@@ -218,9 +218,9 @@ class BroadcastTile : public SubgroupTile {
 // The tile in shared memory:
 //   tile_a, tile_b  vec4 [tile_rows, chunks * chunk / 4]
 //   weight          float [tile_rows, own_rows, lanes]
-class SharedTile : public AttentionTile {
+class SharedAttention : public AttentionTile {
  public:
-  explicit SharedTile(const AttentionSides& sides)
+  explicit SharedAttention(const AttentionSides& sides)
       : AttentionTile(sides,
                       std::min<int64_t>(
                           {kSharedLanes, sides.w.target().max_workgroup_invocations, round_up(sides.own_extent, 16)}),
@@ -319,7 +319,7 @@ class SharedTile : public AttentionTile {
 }  // namespace
 
 std::unique_ptr<AttentionTile> AttentionTile::in_shared_memory(Writer& writer) {
-  return std::make_unique<SharedTile>(AttentionSides(writer));
+  return std::make_unique<SharedAttention>(AttentionSides(writer));
 }
 
 std::unique_ptr<AttentionTile> AttentionTile::by_subgroups(Writer& writer) {

@@ -80,8 +80,12 @@ uint64_t hash64(std::span<const std::byte> bytes, uint64_t seed) {
   return hash ^ (hash >> 32);
 }
 
-uint64_t hash64(const std::string& text, uint64_t seed) {
-  return hash64(std::as_bytes(std::span(text.data(), text.size())), seed);
+uint64_t hash64(const std::string& text, uint64_t seed) { return hash64(bytes_of(text), seed); }
+
+std::string hash_name(const std::string& text) { return fmt::format("{:016x}", hash64(text)); }
+
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
 }
 
 }  // namespace surtsey::shaders

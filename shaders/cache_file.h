@@ -37,5 +37,10 @@ bool store_cache_file(const std::string& path, const CacheKind& kind, std::span<
 // files.
 uint64_t hash64(std::span<const std::byte> bytes, uint64_t seed = 0);
 uint64_t hash64(const std::string& text, uint64_t seed = 0);
+// That of a text as sixteen hexadecimal digits.
+std::string hash_name(const std::string& text);
+
+// A text as identity or payload.
+std::span<const std::byte> bytes_of(const std::string& text);
 
 }  // namespace surtsey::shaders

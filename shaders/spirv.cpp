@@ -21,7 +21,7 @@ namespace {
 constexpr uint32_t kSpirvMagic = 0x07230203;
 constexpr const char* kOptions = "compute;vulkan1.3;spirv1.5;performance";
 
-constexpr CacheKind kKind{.magic = 0x53565253, .format = 2, .max_payload = 64u << 20};  // "SRVS"
+constexpr CacheKind kSpirvFile{.magic = 0x53565253, .format = 2, .max_payload = 64u << 20};  // "SRVS"
 
 uint64_t cache_key(const std::string& glsl) {
   unsigned version = 0, revision = 0;
@@ -73,7 +73,7 @@ Spirv compile_one(const Shader& shader) {
 
 CacheState load(const std::string& path, uint64_t key, Spirv& spirv) {
   std::vector<std::byte> payload;
-  CacheState state = load_cache_file(path, kKind, std::as_bytes(std::span(&key, 1)), payload);
+  CacheState state = load_cache_file(path, kSpirvFile, std::as_bytes(std::span(&key, 1)), payload);
   if (state != CacheState::good) return state;
   if (payload.size() < 20 || payload.size() % 4 != 0) return CacheState::corrupt;
   spirv.resize(payload.size() / 4);
@@ -82,7 +82,7 @@ CacheState load(const std::string& path, uint64_t key, Spirv& spirv) {
 }
 
 bool store(const std::string& path, uint64_t key, const Spirv& spirv) {
-  return store_cache_file(path, kKind, std::as_bytes(std::span(&key, 1)), std::as_bytes(std::span(spirv)));
+  return store_cache_file(path, kSpirvFile, std::as_bytes(std::span(&key, 1)), std::as_bytes(std::span(spirv)));
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ using namespace graph;
 
 namespace {
 
-constexpr CacheKind kKind{.magic = 0x54565253, .format = 2, .max_payload = 4u << 20};  // "SRVT"
+constexpr CacheKind kTilesFile{.magic = 0x54565253, .format = 2, .max_payload = 4u << 20};  // "SRVT"
 
 // Stands between the two tables.
 constexpr std::string_view kReductions = "reductions\n";
@@ -37,10 +37,6 @@ std::string identity_of(const std::string& device, const Target& target) {
   return fmt::format("{}\n{:016x}", device, hash_of_kernels(target));
 }
 
-std::span<const std::byte> bytes_of(const std::string& text) {
-  return std::as_bytes(std::span(text.data(), text.size()));
-}
-
 }  // namespace
 
 std::string tile_cache_file(const std::string& directory, const std::string& device, const Target& target) {
@@ -55,7 +51,7 @@ CacheState load_tiles(const std::string& directory, const std::string& device, c
   std::error_code error;
   if (!std::filesystem::exists(path, error)) return CacheState::absent;
   std::vector<std::byte> payload;
-  const CacheState state = load_cache_file(path, kKind, bytes_of(identity_of(device, target)), payload);
+  const CacheState state = load_cache_file(path, kTilesFile, bytes_of(identity_of(device, target)), payload);
   if (state != CacheState::good) return state;
   try {
     const std::string_view text(reinterpret_cast<const char*>(payload.data()), payload.size());
@@ -73,7 +69,7 @@ bool store_tiles(const std::string& directory, const std::string& device, const 
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   const std::string text = print(tiles.products) + std::string(kReductions) + print(tiles.reductions);
-  return store_cache_file(tile_cache_file(directory, device, target), kKind, bytes_of(identity_of(device, target)),
+  return store_cache_file(tile_cache_file(directory, device, target), kTilesFile, bytes_of(identity_of(device, target)),
                           bytes_of(text));
 }
 

@@ -8,7 +8,7 @@
 
 namespace {
 
-std::string read(const std::string& path) {
+std::string source_text(const std::string& path) {
   std::ifstream file(std::string(SURTSEY_SOURCE_ROOT) + "/" + path);
   REQUIRE(file.good());
   return {std::istreambuf_iterator<char>(file), {}};
@@ -17,17 +17,17 @@ std::string read(const std::string& path) {
 }  // namespace
 
 TEST_CASE("the README's example is experiments/example.cpp", "[style]") {
-  const std::string readme = read("README.md"), example = read("experiments/example.cpp");
+  const std::string readme = source_text("README.md"), example = source_text("experiments/example.cpp");
   CHECK(readme.find("```cpp\n" + example + "```") != std::string::npos);
 }
 
 TEST_CASE("the study that the README of experiments shows is one", "[style]") {
-  const std::string readme = read("experiments/README.md"), study = read("tests/study/sums.cpp");
+  const std::string readme = source_text("experiments/README.md"), study = source_text("tests/study/sums.cpp");
   CHECK(readme.find("```cpp\n" + study + "```") != std::string::npos);
 }
 
 TEST_CASE("every folder and script that the README names exists", "[style]") {
-  const std::string readme = read("README.md");
+  const std::string readme = source_text("README.md");
   for (const char* path :
        {"scripts/demo", "scripts/test", "graph", "shaders", "engine", "experiments", "tests", "engine/quirks.cpp",
         "graph/ops/elementwise.cpp", "experiments/studies", "experiments/tasks", "experiments/demo.png", "LICENSE"}) {

@@ -10,12 +10,12 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <iterator>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "experiments/base/file.h"
 #include "tests/support/tool.h"
 
 using namespace surtsey;
@@ -40,12 +40,6 @@ struct Violation {
 };
 
 using Rule = std::function<std::vector<Violation>(const File&)>;
-
-std::string read(const fs::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  REQUIRE(stream);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
 
 std::string folder_of(std::string_view path) { return std::string(path.substr(0, path.find('/'))); }
 
@@ -72,7 +66,8 @@ std::vector<std::string> lines_of(const std::string& text) {
 // The rooms of experiments/, bottom first, by the same rule: scripts/rooms reads the same file. tests/ mirrors them.
 const std::vector<std::string>& rooms() {
   static const std::vector<std::string> names = [] {
-    std::vector<std::string> lines = lines_of(read(fs::path(SURTSEY_SOURCE_ROOT) / "experiments" / "rooms.txt"));
+    std::vector<std::string> lines =
+        lines_of(experiments::read_file(fs::path(SURTSEY_SOURCE_ROOT) / "experiments" / "rooms.txt"));
     std::erase_if(lines, [](const std::string& line) { return line.empty() || line.starts_with("#"); });
     return lines;
   }();
@@ -124,7 +119,7 @@ std::string code_of(const std::string& text) {
 }
 
 // The words (identifiers and numbers) of a line of code.
-std::vector<std::string> words_of(const std::string& line) {
+std::vector<std::string> identifiers_of(const std::string& line) {
   std::vector<std::string> words;
   for (size_t i = 0; i < line.size();) {
     size_t end = i;
@@ -267,7 +262,7 @@ std::vector<Violation> vendors_stay_in_quirks(const File& file) {
   if (file.path == "engine/quirks.cpp" || file.path.starts_with("tests/")) return violations;
   const std::vector<std::string> lines = lines_of(code_of(file.text));
   for (size_t i = 0; i < lines.size(); ++i) {
-    for (std::string word : words_of(lines[i])) {
+    for (std::string word : identifiers_of(lines[i])) {
       std::erase(word, '\'');
       const bool hexadecimal = word.starts_with("0x") || word.starts_with("0X");
       if ((hexadecimal && kVendors.contains(std::strtoul(word.c_str(), nullptr, 16))) ||
@@ -291,7 +286,7 @@ std::vector<Violation> environment_is_read_once(const File& file) {
   if (reads || !is_cpp(file.path)) return violations;
   const std::vector<std::string> lines = lines_of(code_of(file.text));
   for (size_t i = 0; i < lines.size(); ++i) {
-    for (const std::string& word : words_of(lines[i])) {
+    for (const std::string& word : identifiers_of(lines[i])) {
       if (word == "getenv" || word == "secure_getenv" || word == "environ") {
         violations.push_back({i + 1, fmt::format("{} belongs in graph/debug.cpp", word)});
       }
@@ -325,7 +320,7 @@ const std::vector<File>& tree() {
         if (!entry.is_regular_file() || !kSuffixes.contains(entry.path().extension().string())) {
           continue;
         }
-        found.push_back({entry.path().lexically_relative(root).generic_string(), read(entry.path())});
+        found.push_back({entry.path().lexically_relative(root).generic_string(), experiments::read_file(entry.path())});
       }
     }
     std::sort(found.begin(), found.end(), [](const File& a, const File& b) { return a.path < b.path; });
@@ -404,10 +399,11 @@ TEST_CASE("style: a room says what it is for and names its files", "[style]") {
     std::vector<std::string> files;
     for (const auto& entry : fs::directory_iterator(root / room))
       files.push_back(entry.path().filename().string() + (entry.is_directory() ? "/" : ""));
-    CHECK(readme_faults(read(root / room / "README.md"), files) == std::vector<std::string>());
+    CHECK(readme_faults(experiments::read_file(root / room / "README.md"), files) == std::vector<std::string>());
   }
 
-  const std::set<std::string> named = quoted_words(read(fs::path(SURTSEY_SOURCE_ROOT) / "tests" / "README.md"));
+  const std::set<std::string> named =
+      quoted_words(experiments::read_file(fs::path(SURTSEY_SOURCE_ROOT) / "tests" / "README.md"));
   for (const File& file : tree()) {
     const fs::path path(file.path);
     if (!file.path.starts_with("tests/") || !path.filename().string().starts_with("test_")) continue;
@@ -514,7 +510,8 @@ TEST_CASE("style: the environment is read in graph/debug.cpp only", "[style]") {
 TEST_CASE("style: every source file is built", "[style]") {
   const Rule rule = [](const File& file) {
     const fs::path root(SURTSEY_SOURCE_ROOT);
-    return is_built(file, read(root / folder_of(file.path) / "meson.build") + read(root / "meson.build"));
+    return is_built(file, experiments::read_file(root / folder_of(file.path) / "meson.build") +
+                              experiments::read_file(root / "meson.build"));
   };
   CHECK(violations_in_tree(rule) == "");
 

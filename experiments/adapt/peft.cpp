@@ -2,11 +2,12 @@
 
 #include "experiments/base/file.h"
 #include "experiments/base/join.h"
+#include "experiments/formats/safetensors.h"
 #include "experiments/formats/strict_json.h"
-#include "experiments/models/hub/import.h"
-#include "experiments/models/hub/layout.h"
-#include "graph/functions.h"
+#include "experiments/formats/tensor_directory.h"
+#include "graph/error.h"
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
@@ -16,183 +17,279 @@
 namespace surtsey::experiments {
 namespace {
 
-using graph::HostTensor;
 using nlohmann::json;
+using nlohmann::ordered_json;
 
-constexpr const char* kConfig = "adapter_config.json";
-constexpr const char* kTensors = "adapter_model.safetensors";
-constexpr std::string_view kPrefix = "base_model.model.";
-constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight";
-constexpr size_t kDepth = 16;
+constexpr std::string_view kPeftPrefix = "base_model.model.";
+constexpr int kDepth = 16;
 
-struct Settings {
-  double alpha = 0;
-  bool rank_stabilized = false;
-  std::map<std::string, double> alphas;  // of modules whose name ends so
-
-  double scale(const std::string& module, int64_t rank) const {
-    double own = alpha;
-    for (const auto& [name, value] : alphas)
-      if (module == name || module.ends_with("." + name)) own = value;
-    return own / (rank_stabilized ? std::sqrt(double(rank)) : double(rank));
-  }
+struct PeftType {
+  AdaptMethod method;
+  const char* name;
+  bool ours = false;
 };
+constexpr PeftType kTypes[] = {{AdaptMethod::lora, "LORA"},
+                               {AdaptMethod::ia3, "IA3"},
+                               {AdaptMethod::prefix, "PREFIX_TUNING"},
+                               {AdaptMethod::prompt, "PROMPT_TUNING"},
+                               {AdaptMethod::adapters, "ADAPTERS", true},
+                               {AdaptMethod::bitfit, "BITFIT", true},
+                               {AdaptMethod::partial, "PARTIAL", true},
+                               {AdaptMethod::full, "FULL", true},
+                               {AdaptMethod::head, "HEAD", true}};
 
-bool is_given(const json& config, const char* key) {
-  const auto found = config.find(key);
-  if (found == config.end() || found->is_null()) return false;
-  if (found->is_boolean()) return found->get<bool>();
-  return !((found->is_array() || found->is_object() || found->is_string()) && found->empty());
+const PeftType& type_of(AdaptMethod method) {
+  return *std::find_if(std::begin(kTypes), std::end(kTypes), [&](const PeftType& t) { return t.method == method; });
 }
 
-// A key as the file has it, for messages.
-std::string shown(const json& config, const char* key) {
-  const auto found = config.find(key);
-  return found == config.end() ? "missing" : found->dump();
-}
+// Options of PEFT that change what an adapter computes and are not supported: refused wherever they are on.
+constexpr const char* kRefused[] = {
+    "lora_bias",        "layer_replication", "trainable_token_indices", "target_parameters",
+    "use_qalora",       "use_bdlora",        "alora_invocation_tokens", "arrow_config",
+    "monteclora_config"};
+// Starts that change the base's own weights.
+constexpr const char* kChangesBase[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
 
-double number_of(const json& value, const std::string& where) {
-  check(value.is_number() && std::isfinite(value.get<double>()), "{} is {}, not a number", where, value.dump());
-  return value.get<double>();
-}
+// A file's keys, with messages that name it.
+class Keys {
+ public:
+  Keys(const ordered_json& object, std::string where) : object_(object), where_(std::move(where)) {}
 
-Settings read_settings(const std::filesystem::path& file) {
-  const std::string where = file.string();
-  const json config = parse_strict_json(read_file(file), where, kDepth);
-  check(config.is_object(), "{}: is no object", where);
-  check(shown(config, "peft_type") == "\"LORA\"", "{}: peft_type is {}; adapters of LORA are supported", where,
-        shown(config, "peft_type"));
-  for (const char* key : {"use_dora", "lora_bias", "modules_to_save", "layer_replication", "trainable_token_indices"})
-    check(!is_given(config, key), "{}: {} is {}, which is not supported", where, key, shown(config, key));
-  check(!is_given(config, "bias") || shown(config, "bias") == "\"none\"",
-        "{}: bias is {}; adapters without are supported", where, shown(config, "bias"));
-  Settings settings;
-  check(config.contains("lora_alpha"), "{}: has no lora_alpha", where);
-  settings.alpha = number_of(config.at("lora_alpha"), where + ": lora_alpha");
-  settings.rank_stabilized = is_given(config, "use_rslora");
-  if (is_given(config, "alpha_pattern")) {
-    const json& pattern = config.at("alpha_pattern");
-    check(pattern.is_object(), "{}: alpha_pattern is no object", where);
-    for (const auto& [module, value] : pattern.items())
-      settings.alphas[module] = number_of(value, fmt::format("{}: alpha_pattern.{}", where, module));
+  // Null where it is absent or null.
+  const ordered_json* find(const char* key) const {
+    const auto found = object_.find(key);
+    return found == object_.end() || found->is_null() ? nullptr : &*found;
   }
-  return settings;
-}
-
-// Rows [first, first + count) of a tensor [rows, columns], as f32.
-HostTensor read_rows(const FileTensor& from, const std::string& name, int64_t first, int64_t count) {
-  const hub::TensorRow row{
-      .name = name, .shape = {count, from.shape[1]}, .file_name = name, .first_row = first, .file_rows = from.shape[0]};
-  const std::vector<std::byte> bytes = hub::read_placement({row, from});
-  std::vector<float> numbers(size_t(graph::element_count(row.shape)));
-  dequantize_row(*from.type, bytes, numbers);
-  return HostTensor({graph::DType::f32, row.shape}, {numbers.begin(), numbers.end()});
-}
-
-// Our matrices that a module of theirs is, with the rows that each has of it.
-struct Part {
-  std::string matrix;
-  hub::TensorRow row;
-};
-
-std::vector<Part> parts_of(const std::string& module, const hub::Source& source, const Model& model,
-                           const hub::Layout& layout) {
-  std::vector<Part> parts;
-  const std::string file_name = hub::canonical_file_name(source.config(), module + ".weight");
-  for (const hub::TensorRow& row : layout) {
-    if (row.file_name != file_name || row.shape.size() != 2) continue;
-    for (const graph::ParameterSpec& spec : model.store().specs()) {
-      constexpr std::string_view kWeight = ".weight";
-      if (hub::source_name(model.config(), spec.name) != row.name || !spec.name.ends_with(kWeight)) continue;
-      parts.push_back({spec.name.substr(0, spec.name.size() - kWeight.size()), row});
+  bool on(const char* key) const {
+    const ordered_json* value = find(key);
+    if (value == nullptr) return false;
+    if (value->is_boolean()) return value->get<bool>();
+    return !((value->is_structured() || value->is_string()) && value->empty());
+  }
+  std::string shown(const char* key) const {
+    const auto found = object_.find(key);
+    return found == object_.end() ? "missing" : found->dump();
+  }
+  double number(const char* key) const {
+    check(find(key) != nullptr, "{}: has no {}", where_, key);
+    return number_of(*find(key), key);
+  }
+  double number_of(const ordered_json& value, const std::string& key) const {
+    check(value.is_number() && std::isfinite(value.get<double>()), "{}: {} is {}, not a number", where_, key,
+          value.dump());
+    return value.get<double>();
+  }
+  int64_t integer_of(const ordered_json& value, const std::string& key) const {
+    const bool whole = value.is_number_integer() && (!value.is_number_unsigned() || value.get<uint64_t>() <= INT32_MAX);
+    check(whole && value.get<int64_t>() >= 0, "{}: {} is {}, not a whole number", where_, key, value.dump());
+    return value.get<int64_t>();
+  }
+  int64_t integer(const char* key, int64_t fallback) const {
+    return find(key) == nullptr ? fallback : integer_of(*find(key), key);
+  }
+  std::string word(const char* key, std::string fallback) const {
+    const ordered_json* value = find(key);
+    if (value == nullptr) return fallback;
+    check(value->is_string(), "{}: {} is {}, not a string", where_, key, value->dump());
+    return value->get<std::string>();
+  }
+  std::vector<std::string> words(const char* key) const {
+    const ordered_json* value = find(key);
+    std::vector<std::string> list;
+    if (value == nullptr) return list;
+    if (value->is_string()) return {value->get<std::string>()};
+    check(value->is_array(), "{}: {} is {}, not a list", where_, key, value->dump());
+    for (const ordered_json& one : *value) {
+      check(one.is_string(), "{}: {} has {}, which is no string", where_, key, one.dump());
+      list.push_back(one.get<std::string>());
     }
+    return list;
   }
-  return parts;
+  // An object of numbers, in the file's order: the first that fits a module counts.
+  template <typename Number, typename Read>
+  std::vector<std::pair<std::string, Number>> patterns(const char* key, Read&& read) const {
+    std::vector<std::pair<std::string, Number>> list;
+    const ordered_json* value = find(key);
+    if (value == nullptr) return list;
+    check(value->is_object(), "{}: {} is no object", where_, key);
+    for (const auto& [module, number] : value->items())
+      list.emplace_back(module, read(number, fmt::format("{}.{}", key, module)));
+    return list;
+  }
+
+ private:
+  const ordered_json& object_;
+  std::string where_;
+};
+
+void read_lora(const Keys& keys, const std::string& where, AdaptConfig& config) {
+  for (const char* key : kRefused)
+    check(!keys.on(key), "{}: {} is {}, which is not supported", where, key, keys.shown(key));
+  check(!keys.on("bias") || keys.word("bias", "") == "none", "{}: bias is {}; adapters without are supported", where,
+        keys.shown("bias"));
+  if (const ordered_json* start = keys.find("init_lora_weights"); start != nullptr && start->is_string()) {
+    for (const char* word : kChangesBase)
+      check(!start->get<std::string>().starts_with(word),
+            "{}: init_lora_weights is {}, which changes the base's weights: convert it to a plain LoRA", where,
+            start->dump());
+  }
+  config.r = keys.integer("r", 8);
+  config.lora_alpha = keys.number("lora_alpha");
+  if (keys.find("lora_dropout") != nullptr) config.lora_dropout = keys.number("lora_dropout");
+  config.use_rslora = keys.on("use_rslora");
+  config.use_dora = keys.on("use_dora");
+  config.rank_pattern = keys.patterns<int64_t>(
+      "rank_pattern", [&](const ordered_json& value, const std::string& key) { return keys.integer_of(value, key); });
+  config.alpha_pattern = keys.patterns<double>(
+      "alpha_pattern", [&](const ordered_json& value, const std::string& key) { return keys.number_of(value, key); });
 }
 
-std::string parameter(const std::string& matrix, const char* which) {
-  return fmt::format("{}{}.{}", hub::kAdapterPrefix, matrix, which);
+ordered_json list_or_null(const std::vector<std::string>& words) {
+  return words.empty() ? ordered_json() : ordered_json(words);
+}
+
+template <typename Number>
+ordered_json object_of(const std::vector<std::pair<std::string, Number>>& pairs) {
+  ordered_json object = ordered_json::object();
+  for (const auto& [key, value] : pairs) object[key] = value;
+  return object;
+}
+
+void write_lora(const AdaptConfig& config, const AdaptedBase& base, ordered_json& out) {
+  const double alpha = config.lora_alpha;
+  const bool whole = alpha == std::floor(alpha) && std::abs(alpha) < 1e15;
+  out["r"] = config.r;
+  out["lora_alpha"] = whole ? ordered_json(int64_t(alpha)) : ordered_json(alpha);
+  out["lora_dropout"] = config.lora_dropout;
+  out["fan_in_fan_out"] = base.transposed;
+  out["bias"] = "none";
+  out["use_rslora"] = config.use_rslora;
+  out["use_dora"] = config.use_dora;
+  out["init_lora_weights"] = true;
+  out["target_modules"] = base.modules;
+  out["exclude_modules"] = nullptr;
+  out["rank_pattern"] = object_of(config.rank_pattern);
+  out["alpha_pattern"] = object_of(config.alpha_pattern);
+  out["layers_to_transform"] = nullptr;
+  out["layers_pattern"] = nullptr;
+  out["layer_replication"] = nullptr;
+  out["lora_bias"] = false;
+}
+
+void write_ours(const AdaptConfig& config, ordered_json& out) {
+  if (config.method == AdaptMethod::adapters) {
+    out["adapter_kind"] = config.adapter_kind;
+    out["reduction_factor"] = config.reduction_factor;
+    out["non_linearity"] = config.non_linearity;
+  }
+  if (config.method == AdaptMethod::partial) {
+    out["num_layers"] = config.num_layers;
+    out["trainable"] = config.trainable;
+  }
+  if (config.num_labels > 0) out["problem_type"] = config.problem_type;
 }
 
 }  // namespace
 
-LoraAdapter::LoraAdapter(const std::filesystem::path& folder, const hub::Source& source, const Model& model) {
-  const Settings settings = read_settings(folder / kConfig);
-  const std::filesystem::path file = folder / kTensors;
-  const std::string where = file.string();
-  const TensorDirectory tensors = open_safetensors(file);
-  const hub::Layout layout = hub::hugging_face_layout(source.config());
-  std::vector<std::string> wrong;
-  size_t used = 0;
-  for (const auto& [name, a] : tensors) {
-    if (!name.ends_with(kA)) continue;
-    const std::string whole = name.substr(0, name.size() - kA.size());
-    const std::string module = whole.starts_with(kPrefix) ? whole.substr(kPrefix.size()) : whole;
-    const auto b = tensors.find(whole + std::string(kB));
-    const std::vector<Part> parts = parts_of(module, source, model, layout);
-    if (b == tensors.end() || parts.empty()) continue;
-    used += 2;
-    const hub::TensorRow& row = parts.front().row;
-    const int64_t in = row.shape[1], out = row.file_rows;
-    const bool fits = a.type && b->second.type && a.shape.size() == 2 && b->second.shape.size() == 2 &&
-                      a.shape[1] == in && b->second.shape[0] == out && b->second.shape[1] == a.shape[0] &&
-                      a.shape[0] > 0;
-    if (!fits) {
-      wrong.push_back(fmt::format("{}: A {} and B {} over a matrix [{},{}]", module, graph::to_string(a.shape),
-                                  graph::to_string(b->second.shape), out, in));
-      continue;
-    }
-    for (const Part& part : parts) {
-      pairs_.push_back({part.matrix, read_rows(a, name, 0, a.shape[0]),
-                        read_rows(b->second, b->first, part.row.first_row, part.row.shape[0]),
-                        settings.scale(module, a.shape[0])});
-    }
+ordered_json peft_config(const AdaptConfig& config, const AdaptedBase& base) {
+  const PeftType& type = type_of(config.method);
+  ordered_json out;
+  out["peft_type"] = type.name;
+  out["auto_mapping"] = nullptr;
+  out["base_model_name_or_path"] = base.name;
+  out["revision"] = nullptr;
+  out["task_type"] = config.num_labels > 0 ? "SEQ_CLS" : "CAUSAL_LM";
+  out["inference_mode"] = true;
+  const bool virtual_tokens = config.method == AdaptMethod::prefix || config.method == AdaptMethod::prompt;
+  if (!virtual_tokens)
+    out["modules_to_save"] = list_or_null(config.num_labels > 0 ? std::vector{base.head} : std::vector<std::string>{});
+  if (config.method == AdaptMethod::lora) write_lora(config, base, out);
+  if (config.method == AdaptMethod::ia3) {
+    out["target_modules"] = base.modules;
+    out["exclude_modules"] = nullptr;
+    out["feedforward_modules"] = base.feed_forward;
+    out["fan_in_fan_out"] = base.transposed;
+    out["init_ia3_weights"] = true;
   }
-  if (used < tensors.size()) {
-    for (const auto& [name, tensor] : tensors) {
-      const bool is_a = name.ends_with(kA), is_b = name.ends_with(kB);
-      const std::string whole = is_a || is_b ? name.substr(0, name.size() - kA.size()) : name;
-      const std::string module = whole.starts_with(kPrefix) ? whole.substr(kPrefix.size()) : whole;
-      const bool paired =
-          (is_a && tensors.contains(whole + std::string(kB))) || (is_b && tensors.contains(whole + std::string(kA)));
-      if (!paired || parts_of(module, source, model, layout).empty())
-        wrong.push_back(fmt::format("{} {}", name, graph::to_string(tensor.shape)));
+  if (virtual_tokens) {
+    const bool prefix = config.method == AdaptMethod::prefix;
+    out["num_virtual_tokens"] = config.num_virtual_tokens;
+    out["token_dim"] = prefix ? base.key_heads * base.head_width : base.width;
+    out["num_transformer_submodules"] = 1;
+    out["num_attention_heads"] = base.key_heads;
+    out["num_layers"] = base.layers;
+    if (prefix) {
+      out["encoder_hidden_size"] = base.width;
+      out["prefix_projection"] = false;
+    } else {
+      // SAMPLE_VOCAB is newer than most readers, and where training began changes nothing.
+      const bool text = config.prompt_tuning_init == "TEXT";
+      out["prompt_tuning_init"] = text ? "TEXT" : "RANDOM";
+      out["prompt_tuning_init_text"] = text ? ordered_json(config.prompt_tuning_init_text) : ordered_json();
+      out["tokenizer_name_or_path"] = text ? ordered_json(base.name) : ordered_json();
+      out["tokenizer_kwargs"] = nullptr;
     }
   }
-  check(wrong.empty(), "{}: does not fit {}: {}", where, source.path().string(), join(wrong, "; "));
-  check(!pairs_.empty(), "{}: has no pair of lora_A and lora_B", where);
-  std::sort(pairs_.begin(), pairs_.end(), [](const Pair& one, const Pair& other) { return one.matrix < other.matrix; });
+  if (type.ours) write_ours(config, out);
+  return out;
 }
 
-void LoraAdapter::install(Model& model) const {
-  std::map<std::string, double> scales;
-  for (const Pair& pair : pairs_) {
-    for (const auto& [which, tensor] : {std::pair("a", &pair.a), std::pair("b", &pair.b)})
-      model.store().add(parameter(pair.matrix, which), tensor->type.shape, graph::Initialisation::constant(0));
-    scales[pair.matrix] = pair.scale;
-  }
-  model.store().freeze([](const graph::ParameterSpec& spec) { return spec.name.starts_with(hub::kAdapterPrefix); });
-  model.on_projection([scales](const Projection& matrix) -> graph::Value {
-    const auto found = scales.find(matrix.name);
-    if (found == scales.end()) return {};
-    const graph::Value down = graph::linear(matrix.x, matrix.parameters.get(parameter(matrix.name, "a")));
-    const graph::Value up = graph::linear(down, matrix.parameters.get(parameter(matrix.name, "b")));
-    return matrix.plain() + up * found->second;
-  });
-}
-
-void LoraAdapter::write(
-    const std::function<void(const std::string& name, const graph::HostTensor& tensor)>& write) const {
-  for (const Pair& pair : pairs_) {
-    write(graph::kFrozen + parameter(pair.matrix, "a"), pair.a);
-    write(graph::kFrozen + parameter(pair.matrix, "b"), pair.b);
-  }
-}
-
-std::vector<std::string> LoraAdapter::matrices() const {
+AdaptConfig parse_peft_config(std::string_view text, const std::string& where) {
+  parse_strict_json(text, where, kDepth);
+  const ordered_json object = ordered_json::parse(text);
+  const Keys keys(object, where);
+  AdaptConfig config;
+  const std::string given = keys.shown("peft_type");
   std::vector<std::string> names;
-  for (const Pair& pair : pairs_) names.push_back(pair.matrix);
-  return names;
+  const PeftType* type = nullptr;
+  for (const PeftType& one : kTypes) {
+    names.emplace_back(one.name);
+    if (given == fmt::format("\"{}\"", one.name)) type = &one;
+  }
+  check(type != nullptr, "{}: peft_type is {}; adapters of {} are supported", where, given, join(names, ", "));
+  config.method = type->method;
+  for (const std::string& module : keys.words("modules_to_save"))
+    check(module == "score" || module == "classifier",
+          "{}: modules_to_save has '{}', which is not supported; score and classifier are", where, module);
+  if (config.method == AdaptMethod::lora) read_lora(keys, where, config);
+  config.feedforward_modules = keys.words("feedforward_modules");
+  config.target_modules = keys.words("target_modules");
+  config.num_virtual_tokens = keys.integer("num_virtual_tokens", config.num_virtual_tokens);
+  config.adapter_kind = keys.word("adapter_kind", config.adapter_kind);
+  config.reduction_factor = keys.integer("reduction_factor", config.reduction_factor);
+  config.non_linearity = keys.word("non_linearity", config.non_linearity);
+  config.num_layers = config.method == AdaptMethod::partial ? keys.integer("num_layers", 0) : 0;
+  config.trainable = keys.words("trainable");
+  config.problem_type = keys.word("problem_type", config.problem_type);
+  return config;
+}
+
+graph::State read_adapter_tensors(const std::filesystem::path& file) {
+  graph::State tensors;
+  for (const auto& [name, from] : open_safetensors(file)) {
+    check(from.type && !is_block_type(*from.type), "{}: {} is {}, which is no weight", file.string(), name,
+          from.type_name);
+    std::vector<std::byte> bytes(from.bytes);
+    from.file->read(from.offset, bytes);
+    std::vector<float> numbers(size_t(graph::element_count(from.shape)));
+    dequantize_row(*from.type, bytes, numbers);
+    const std::string own = name.starts_with(kPeftPrefix) ? name.substr(kPeftPrefix.size()) : name;
+    tensors.emplace(own, graph::HostTensor({graph::DType::f32, from.shape}, {numbers.begin(), numbers.end()}));
+  }
+  return tensors;
+}
+
+void write_adapter(const std::filesystem::path& folder, const ordered_json& config, const graph::State& tensors) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  check(!error, "{}: {}", folder.string(), error.message());
+  Safetensors content;
+  content.metadata["format"] = "pt";
+  for (const auto& [name, tensor] : tensors)
+    content.tensors.emplace(name == kPromptEmbeddings ? name : std::string(kPeftPrefix) + name, tensor);
+  const std::vector<std::byte> bytes = format_safetensors(content);
+  write_file_atomic(folder / kAdapterTensors, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  write_file_atomic(folder / kAdapterConfig, config.dump(2) + "\n");
 }
 
 }  // namespace surtsey::experiments

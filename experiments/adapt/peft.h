@@ -1,46 +1,44 @@
-// Adapters as PEFT writes them: a folder with adapter_config.json and adapter_model.safetensors over a model that
-// others trained. LoRA (Hu et al. 2021): a matrix W [out, in] becomes
+// The two files of an adapter, as PEFT has them: adapter_config.json and adapter_model.safetensors.
 //
-//   x W^T + scale (x A^T) B^T,   A [r, in], B [out, r], scale = alpha / r, or alpha / sqrt(r) (rsLoRA, Kalajdzievski
-// 2023)
-//
-//   LoraAdapter adapter(folder, source, model);
-//   adapter.install(model);  // after the model is frozen, before programs are made
-//   ...
-//   adapter.write(write);    // into a session, beside hub::read_weights()
+// What PEFT has no type for has a peft_type of ours: FULL, PARTIAL, ADAPTERS, BITFIT, HEAD.
 #pragma once
 
-#include "experiments/models/hub/source.h"
-#include "experiments/models/model.h"
-#include "graph/host_tensor.h"
+#include "experiments/adapt/adapt_config.h"
+#include "graph/interpret.h"
+
+#include <nlohmann/json_fwd.hpp>
 
 #include <filesystem>
-#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace surtsey::experiments {
 
-class LoraAdapter {
- public:
-  // Reads both files. UserError: no such file; another kind of adapter, or a variant that is not supported (DoRA,
-  // biases, layers that are saved whole, embeddings), by name; a tensor that fits no matrix of the model, by name and
-  // shape.
-  LoraAdapter(const std::filesystem::path& folder, const hub::Source& source, const Model& model);
+inline constexpr const char* kAdapterConfig = "adapter_config.json";
+inline constexpr const char* kAdapterTensors = "adapter_model.safetensors";
+// The one tensor of a prompt or a prefix.
+inline constexpr std::string_view kPromptEmbeddings = "prompt_embeddings";
 
-  // Adds "adapter.MATRIX.a" and ".b" to the model's frozen parameters, in f32, and what reads them at each matrix.
-  void install(Model& model) const;
-  void write(const std::function<void(const std::string& name, const graph::HostTensor& tensor)>& write) const;
-
-  std::vector<std::string> matrices() const;  // by the names of Projection, sorted
-
- private:
-  struct Pair {
-    std::string matrix;  // "blocks.0.attention.q"
-    graph::HostTensor a, b;
-    double scale = 1;
-  };
-  std::vector<Pair> pairs_;
+// Of the base, what the configuration says beside the keys.
+struct AdaptedBase {
+  std::string name;  // base_model_name_or_path
+  int64_t layers = 0, key_heads = 0, head_width = 0, width = 0;
+  bool transposed = false;                // its matrices are [in, out]: fan_in_fan_out
+  std::vector<std::string> modules;       // that are changed, by their shortest names
+  std::vector<std::string> feed_forward;  // of them, those whose input is scaled
+  std::string head;                       // "score" or "classifier"
 };
+
+nlohmann::ordered_json peft_config(const AdaptConfig& config, const AdaptedBase& base);
+// UserError beginning with `where`: another peft_type, an option that would change what is computed and is not
+// supported, by name. What stands in the tensors (modules, labels) is not read here.
+AdaptConfig parse_peft_config(std::string_view text, const std::string& where);
+
+// Tensors by their names without "base_model.model.", as f32. UserError: a type that is no weight, by name.
+graph::State read_adapter_tensors(const std::filesystem::path& file);
+// Both files, each whole; the folder is made where there is none.
+void write_adapter(const std::filesystem::path& folder, const nlohmann::ordered_json& config,
+                   const graph::State& tensors);
 
 }  // namespace surtsey::experiments

@@ -12,12 +12,12 @@ using graph::AttentionVariant;
 using graph::DType;
 using graph::Value;
 
-struct Case {
+struct AttentionCase {
   int64_t batch = 0, heads = 0, length = 0, width = 0;
   bool causal = false, backward = false;
 };
 
-graph::Program attention_program(const Case& c) {
+graph::Program attention_program(const AttentionCase& c) {
   graph::Program program{std::make_shared<graph::Graph>(), {}};
   const auto input = [&](const char* name) {
     return program.graph->parameter(name, {DType::f32, {c.batch, c.heads, c.length, c.width}});
@@ -36,9 +36,9 @@ graph::Program attention_program(const Case& c) {
   return program;
 }
 
-class Candidate {
+class TimedVariant {
  public:
-  Candidate(engine::Device& device, const Case& c, const BenchOptions& options, AttentionVariant variant)
+  TimedVariant(engine::Device& device, const AttentionCase& c, const BenchOptions& options, AttentionVariant variant)
       : session_(device, with_variant(device, options, variant)),
         program_(attention_program(c)),
         attention_(session_.add_program("attention", program_)) {
@@ -55,7 +55,7 @@ class Candidate {
   uint64_t timed(uint32_t runs) { return time_runs(attention_, runs); }
 
   // A fast wrong kernel is no result.
-  void check_equal(Candidate& other) {
+  void check_equal(TimedVariant& other) {
     for (const auto& [name, value] : program_.outputs) {
       const std::vector<float> mine = attention_.read_floats(name);
       const std::vector<float> theirs = other.attention_.read_floats(name);
@@ -82,12 +82,12 @@ class Candidate {
   engine::SessionProgram attention_;
 };
 
-Record measure(engine::Device& device, const Case& c, const BenchOptions& options) {
+Record measure(engine::Device& device, const AttentionCase& c, const BenchOptions& options) {
   // A device that computes attention by its primitives unless asked is asked.
   AttentionVariant variant = device.target().attention_variant();
   if (variant == AttentionVariant::expanded) variant = AttentionVariant::shared_tile;
-  Candidate fused(device, c, options, variant);
-  Candidate expanded(device, c, options, AttentionVariant::expanded);
+  TimedVariant fused(device, c, options, variant);
+  TimedVariant expanded(device, c, options, AttentionVariant::expanded);
   fused.check_equal(expanded);
 
   const uint32_t fused_runs = fused.runs(), expanded_runs = expanded.runs();
@@ -145,7 +145,7 @@ void bench_attention(const BenchAttentionOptions& options) {
                        [&](const std::vector<int64_t>& v) {
                          for (const std::string& causal : options.causal) {
                            for (const std::string& pass : options.pass) {
-                             const Case c{v[0], v[1], v[2], v[3], causal == "on", pass == "backward"};
+                             const AttentionCase c{v[0], v[1], v[2], v[3], causal == "on", pass == "backward"};
                              records.push_back(measure(device, c, options.bench));
                            }
                          }

@@ -14,7 +14,7 @@ using graph::DType;
 using graph::HostTensor;
 using graph::Value;
 
-struct Case {
+struct ReduceCase {
   std::string op;
   int64_t rows = 0, width = 0;
   bool backward = false;
@@ -25,7 +25,7 @@ constexpr std::array<const char*, 6> kOps = {"softmax",       "layer_norm", "rms
 
 // Rows are tokens. Backward is the gradient with respect to everything that is trained through the
 // op, for a gradient `dy` that is given; cross_entropy is the loss and its gradient in one.
-graph::Program reduction(const Case& c, int64_t vocab_size) {
+graph::Program reduction(const ReduceCase& c, int64_t vocab_size) {
   graph::Program program{std::make_shared<graph::Graph>(), {}};
   const auto input = [&](const char* name, graph::Shape shape) {
     return program.graph->parameter(name, {DType::f32, std::move(shape)});
@@ -78,7 +78,7 @@ uint64_t bytes_of(const graph::Type& type) {
   return bytes;
 }
 
-Record measure(engine::Device& device, const Case& c, int64_t vocab_size, const BenchOptions& options) {
+Record measure(engine::Device& device, const ReduceCase& c, int64_t vocab_size, const BenchOptions& options) {
   const graph::Program program = reduction(c, vocab_size);
   engine::Session session(device, session_options(device, options));
   const engine::SessionProgram reduce = session.add_program("reduce", program);
@@ -153,7 +153,7 @@ void bench_reduce(const BenchReduceOptions& options) {
       for (const std::string& pass : options.pass) {
         // The gradient of a sum is the same number everywhere: nothing to measure.
         if (op == "column_sum" && pass == "backward") continue;
-        const Case c{op, v[0], v[1], pass == "backward"};
+        const ReduceCase c{op, v[0], v[1], pass == "backward"};
         records.push_back(measure(device, c, options.vocab_size, options.bench));
       }
     });

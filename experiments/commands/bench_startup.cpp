@@ -70,8 +70,8 @@ Startup start_up(engine::Device& device, const BenchModel& benched, const BenchO
   return result;
 }
 
-void add(std::vector<Record>& records, const engine::Device& device, const BenchModel& benched, const char* cache,
-         const std::vector<Startup>& runs) {
+void add_records(std::vector<Record>& records, const engine::Device& device, const BenchModel& benched,
+                 const char* cache, const std::vector<Startup>& runs) {
   Record record;
   record["test"] = "startup";
   record["device"] = device.info().name;
@@ -112,8 +112,8 @@ void bench_startup(const BenchStartupOptions& options) {
       cold.push_back(first);
       warm.push_back(second);
     }
-    add(records, device, model, "empty", cold);
-    add(records, device, model, "filled", warm);
+    add_records(records, device, model, "empty", cold);
+    add_records(records, device, model, "filled", warm);
   });
   print_records(records, options.bench.format,
                 {"device", "parameters", "n_layer", "n_embd", "cache", "dispatches", "shaders_compiled", "graph_ms",

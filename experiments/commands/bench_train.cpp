@@ -1,3 +1,4 @@
+#include "experiments/adapt/adaptation.h"
 #include "experiments/commands/bench.h"
 #include "experiments/train/options.h"
 #include "experiments/train/train_session.h"
@@ -10,7 +11,15 @@ namespace {
 
 Record measure(engine::Device& device, const BenchModel& benched, graph::DType dtype, const std::string& budget,
                const BenchTrainOptions& options) {
-  const Model model(benched.config);
+  Model model(benched.config);
+  if (options.lora > 0) {
+    const AdaptConfig adapter{.weights = benched.weights == "trained" ? "f32" : benched.weights,
+                              .target_modules = {"all-linear"},
+                              .r = options.lora,
+                              .lora_alpha = double(options.lora)};
+    // Adapters and base start by seed, as untrained models do: nothing is read of a base.
+    Adaptation(adapter, model, {}).install(model, device.target());
+  }
   TrainConfig train = benched.train();
   train.dtype = dtype;
   train.memory = parse_memory_budget(budget == "none" ? "" : budget);
@@ -40,6 +49,8 @@ Record measure(engine::Device& device, const BenchModel& benched, graph::DType d
   add_model(record, benched, model.parameter_count());
   record["dtype"] = graph::name(dtype);
   record["memory_budget"] = budget;
+  record["lora"] = options.lora;
+  record["trained"] = model.store().trained_count();
   record["planned_bytes"] = graph::planned_bytes(plan);
   record["dispatches"] = plan.dispatches.size();
   record["barriers"] = plan.barriers.size();

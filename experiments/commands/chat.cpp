@@ -1,6 +1,7 @@
 #include "experiments/commands/chat.h"
 
 #include "experiments/commands/model_tokenizer.h"
+#include "experiments/commands/retrieval.h"
 #include "experiments/text/shown_text.h"
 #include "graph/platform.h"
 
@@ -13,14 +14,30 @@ namespace surtsey::experiments::commands {
 using nlohmann::ordered_json;
 
 Chat::Chat(const hub::Source& source, const text::Tokenizer& tokenizer, const ChatOptions& options)
-    : tokenizer_(tokenizer), seed_(options.seed), template_(template_of(source, tokenizer, options.template_file)) {
+    : tokenizer_(tokenizer),
+      seed_(options.seed),
+      passages_(options.passages),
+      template_(template_of(source, tokenizer, options.template_file)) {
   if (!options.system.empty()) messages_.push_back({{"role", "system"}, {"content", options.system}});
 }
 
-std::vector<int32_t> Chat::prompt() const {
-  const std::string text = template_.render({{"messages", messages_}, {"add_generation_prompt", true}});
+std::vector<int32_t> Chat::prompt(const ordered_json& messages) const {
+  const std::string text = template_.render({{"messages", messages}, {"add_generation_prompt", true}});
   // The template writes what stands around a text.
   return tokenizer_.encode(text, {.special_tokens = false});
+}
+
+ordered_json Chat::with_passages(int64_t context, const hub::GenerationConfig& how) const {
+  ordered_json messages = messages_;
+  if (passages_ == nullptr) return messages;
+  const std::string said = messages.back()["content"];
+  const PassagePrompt made = passages_->make(said, [&](const std::string& text) {
+    messages.back()["content"] = text;
+    return std::ssize(prompt(messages)) + room_for_answer(how, context) <= context;
+  });
+  messages.back()["content"] = made.text;
+  fmt::print(stderr, "generate: {}\n", told_passages(made));
+  return messages;
 }
 
 std::string Chat::answer(TextModel& model, const hub::GenerationConfig& how) {
@@ -33,11 +50,12 @@ std::string Chat::answer(TextModel& model, const hub::GenerationConfig& how) {
   const auto passed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count(); };
   size_t count = 0;
   // Other answers draw other numbers.
-  model.generate(prompt(), how, seed_ + answers_, [&](int64_t, int32_t token) {
-    if (count++ == 0) first_seconds_ += passed();
-    show(shown.push(token));
-    return !shown.stopped();
-  });
+  model.generate(prompt(with_passages(model.slots().context(), how)), how, seed_ + answers_,
+                 [&](int64_t, int32_t token) {
+                   if (count++ == 0) first_seconds_ += passed();
+                   show(shown.push(token));
+                   return !shown.stopped();
+                 });
   show(shown.finish() + "\n");
   seconds_ += passed();
   tokens_ += count;

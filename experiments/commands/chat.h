@@ -3,6 +3,7 @@
 
 #include "experiments/generate/text_model.h"
 #include "experiments/models/hub/source.h"
+#include "experiments/retrieve/prompts.h"
 #include "experiments/text/chat_template.h"
 #include "experiments/text/tokenizer.h"
 
@@ -16,6 +17,7 @@ struct ChatOptions {
   std::string system;         // what the conversation begins with; empty: what the template has
   std::string template_file;  // instead of the model's own
   uint64_t seed = 0;
+  const PassagePrompts* passages = nullptr;  // before what the user says last
 };
 
 class Chat {
@@ -29,11 +31,14 @@ class Chat {
   void run(TextModel& model, const hub::GenerationConfig& how);
 
  private:
-  std::vector<int32_t> prompt() const;
+  std::vector<int32_t> prompt(const nlohmann::ordered_json& messages) const;
+  // The conversation with passages before its last message.
+  nlohmann::ordered_json with_passages(int64_t context, const hub::GenerationConfig& how) const;
   std::string answer(TextModel& model, const hub::GenerationConfig& how);
 
   const text::Tokenizer& tokenizer_;
   const uint64_t seed_;
+  const PassagePrompts* passages_;
   text::ChatTemplate template_;
   nlohmann::ordered_json messages_ = nlohmann::ordered_json::array();
   double seconds_ = 0, first_seconds_ = 0;  // of all answers, of their first tokens

@@ -25,6 +25,15 @@ void devices(const DevicesOptions& options);
 // The op table as a page: text, md or html.
 void ops(const std::string& format);
 
+// Passages of an index (retrieve/README.md) that are put before prompts.
+struct RetrieveFlags {
+  std::string index;             // empty: none
+  int64_t top = 3;               // so many, as far as the context has room for them and for an answer
+  std::string by = "automatic";  // bm25, dense, fused; automatic: fused where the index has vectors
+  std::string model;             // of its vectors, where that is not where it was any more
+  std::string template_file;     // instead of retrieve/prompts.h's
+};
+
 // A model that others trained goes on with a text, as its generation_config.json says or `keys` by the same names
 // (--max_new_tokens=64 --do_sample=true --temperature=.8 --top_p=.95 --num_beams=4). The text goes to stdout as it
 // comes; speed to stderr. Or it answers, line by line of stdin, by its chat template.
@@ -36,9 +45,10 @@ struct GenerateOptions {
   std::string chat_template;  // with chat: a file, instead of the model's own
   int64_t context = 0;        // tokens, the prompt included; 0: what is needed, at most what the model was made for
   std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
-  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   uint64_t seed = 0;
   std::string format = "text";  // json: ids and text, at the end
+  RetrieveFlags retrieve;
   std::string device;
   std::vector<std::string> keys;
 };
@@ -55,15 +65,17 @@ struct ServeOptions {
   std::string api_key_file;  // instead: other users of the machine see command lines
   int64_t max_batch = 8;     // texts at once
   int64_t context = 0;       // tokens of a text, the prompt included; 0: what the model was made for, at most 2048
-  std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
-  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
-  std::string chat_template;       // a file, instead of the model's
-  int64_t queue = 256;             // texts that may wait
-  int64_t max_body = 2 << 20;      // bytes
+  std::string weights = "stored";     // as the file has them, or by a name of adapt/packed.h
+  std::string adapter;                // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
+  std::vector<std::string> adapters;  // NAME=FOLDER of LoRA adapters that requests choose among by their "model"
+  std::string chat_template;          // a file, instead of the model's
+  int64_t queue = 256;                // texts that may wait
+  int64_t max_body = 2 << 20;         // bytes
   int64_t connections = 256;
   double request_seconds = 600;  // from a request to the end of its answer
   bool log_prompts = false;
   bool quiet = false;  // no line a request
+  RetrieveFlags retrieve;
   std::string device;
 };
 void serve(const ServeOptions& options);
@@ -75,7 +87,7 @@ struct PlanOptions {
   int64_t max_batch = 1;           // texts at once
   int64_t context = 0;             // tokens of a text; 0: what the model was made for, at most 2048
   std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
-  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   std::string format = "text";     // or json
   std::string device;
 };
@@ -87,7 +99,7 @@ struct LogitsOptions {
   std::string model;  // a folder of Hugging Face's form, a safetensors file, a GGUF file
   std::string input;
   std::string format = "text";  // text: the beginning of each output; json: all of it
-  std::string adapter;          // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  std::string adapter;          // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   std::string device;
 };
 void logits(const LogitsOptions& options);
@@ -109,16 +121,53 @@ struct EvaluateOptions {
   bool resume = false;
   int64_t context = 0;             // tokens; 0: what the model was made for, at most 2048
   std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
-  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   int64_t batch_size = 8;          // texts that are written at once; changes no answer
   bool add_bos_token = false;
   bool apply_chat_template = false;  // prompts are a user's messages
   int64_t window = 0, stride = 0;    // of perplexities, see AskOptions
   std::string format = "text";       // or json
+  RetrieveFlags retrieve;
   std::string device;
   std::vector<std::string> command;  // for env.json
 };
 void evaluate(const EvaluateOptions& options);
+
+// `surtsey index`: see retrieve/README.md. What was made goes to stdout.
+struct IndexBuildOptions {
+  std::string out;                  // the file
+  std::string data;                 // rows {"id", "text", "title"} of a .jsonl, or a folder
+  std::string model;                // of vectors: an encoder or a decoder, as serve takes it; empty: words alone
+  std::string words = "unicode61";  // how words are cut: unicode61, porter, trigram
+  int64_t passage_tokens = 0;       // 0: what the encoder reads, at most 512; 256 words without one
+  int64_t overlap = 0;              // tokens that neighbours share
+  std::string passage_prefix, query_prefix;  // before what is embedded, as the model was trained
+  std::string format = "text";               // or json
+  std::string device;
+};
+void index_build(const IndexBuildOptions& options);
+struct IndexChangeOptions {
+  std::string index;
+  std::string data;              // add
+  std::vector<std::string> ids;  // delete
+  std::string model;             // add: where the index's own is now, if it was moved
+  std::string format = "text";   // or json
+  std::string device;
+};
+void index_add(const IndexChangeOptions& options);
+void index_delete(const IndexChangeOptions& options);
+void index_info(const IndexChangeOptions& options);
+struct IndexQueryOptions {
+  std::string index;
+  std::optional<std::string> text;  // this, or a file with one a line
+  std::string queries;
+  int64_t top = 10;
+  std::string by = "automatic";  // bm25, dense, fused
+  std::string model;             // where the index's own is now, if it was moved
+  std::string format = "text";   // json: a line a query
+  std::string device;
+};
+void index_query(const IndexQueryOptions& options);
 
 // What the compiler makes of a model, without running it.
 struct InspectOptions {
@@ -210,6 +259,15 @@ struct BenchReduceOptions {
 };
 void bench_reduce(const BenchReduceOptions& options);
 
+// The exact best of n vectors (drawn, of length 1) for 1 query and for more, on the device, beside what copying the
+// vectors takes by the bandwidth that is measured before and after; what is found is checked first.
+struct BenchRetrieveOptions {
+  BenchOptions bench;
+  std::vector<int64_t> n = {1000000}, width = {384}, queries = {1, 32};
+  int64_t top = 10;
+};
+void bench_retrieve(const BenchRetrieveOptions& options);
+
 // The models of a benchmark: those that `model` names (models/shapes.h), or decoders with learned positions,
 // pre-LayerNorm, GELU (erf), biases everywhere but in the untied head. An empty list is what the named model has (of
 // its context 1024 tokens at most, one sequence), or without a name what `unnamed` has.
@@ -232,6 +290,7 @@ struct BenchTrainOptions : BenchModels {
   std::vector<std::string> dtype = {"f32"};  // what activations are stored in
   std::vector<std::string> memory_budget = {"none"};
   int64_t steps = 16;  // in a sample, which is their mean
+  int64_t lora = 0;    // rank of adapters at all matrices but the head, over frozen weights (f32 for trained); 0: none
 };
 void bench_train(const BenchTrainOptions& options);
 
@@ -310,6 +369,42 @@ struct TrainOptions {
 };
 void train(const TrainOptions& options);
 std::string train_help();  // the keys with their defaults
+
+// A model that others trained learns rows of texts: `keys` are TRL's and PEFT's (finetune_help()). A line a logging
+// interval on stdout.
+//
+//   OUT/config.toml, OUT/env.json, OUT/metrics.jsonl, OUT/report.html
+//   OUT/data/             the rows as tokens
+//   OUT/checkpoint/       what trains, without the base
+//   OUT/adapter_config.json, OUT/adapter_model.safetensors   PEFT's two files (full: the folder OUT/model)
+//   OUT/members/          the same of each model of several
+//
+// UserError, nothing changed, when OUT holds a run and `resume` is not given. With `resume` it goes on to the same bits:
+// of the same base, by the hash of its tensors, and the same rows.
+struct FinetuneOptions {
+  std::string model;
+  std::string out = "runs/finetune";
+  std::string config;  // TOML file, read before `keys`
+  bool resume = false;
+  std::string device;
+  std::vector<std::string> command;  // for env.json
+  std::vector<std::string> keys;
+};
+void finetune(const FinetuneOptions& options);
+std::string finetune_help();  // the keys with their defaults
+
+// A model with what an adapter learned in its weights, in the form of others' files: dequantized, merged, and stored as
+// they were or as `type` says. With a text, its perplexity with the adapter beside the model, and merged.
+struct MergeOptions {
+  std::string model;
+  std::string adapter;  // folder
+  std::string out;      // a folder, or a file that ends in .gguf
+  std::string type;     // of matrices; empty: as they are
+  std::string text;     // a file
+  int64_t context = 0;  // tokens that are read at once; 0: what the model was made for, at most 2048
+  std::string device;
+};
+void merge(const MergeOptions& options);
 
 // Text from a checkpoint of train(). Draws are counter-based: the same seed gives the same text.
 struct SampleOptions {

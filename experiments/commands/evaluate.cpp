@@ -2,13 +2,17 @@
 #include "experiments/base/exit_status.h"
 #include "experiments/base/file.h"
 #include "experiments/base/interrupt.h"
+#include "experiments/base/json_text.h"
 #include "experiments/commands/asked_model.h"
 #include "experiments/commands/commands.h"
+#include "experiments/commands/keys.h"
+#include "experiments/commands/retrieval.h"
 #include "experiments/results/environment.h"
 #include "shaders/cache_file.h"
 
 #include <chrono>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <set>
 
 namespace surtsey::experiments::commands {
@@ -17,9 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 void check_options(const EvaluateOptions& options) {
-  if (options.format != "text" && options.format != "json") {
-    throw CommandLineError(fmt::format("-o is text or json, not '{}'", options.format));
-  }
+  check_text_or_json(options.format);
   check(options.shots.value_or(0) >= 0, "--shots is a number from 0, not {}", options.shots.value_or(0));
   check(options.batch_size > 0, "--batch_size is at least 1, not {}", options.batch_size);
   for (const auto& [flag, value] : {std::pair{"limit", options.limit},
@@ -44,7 +46,7 @@ std::vector<EvalTask> load_tasks(const std::vector<std::string>& files) {
 
 // What the answers depend on, and what a reader is to know.
 std::map<std::string, std::string> config_of(const EvaluateOptions& options, const std::vector<EvalTask>& tasks,
-                                             const OpenModel& model) {
+                                             const OpenModel& model, const std::optional<PassagePrompts>& passages) {
   std::map<std::string, std::string> config = {{"model", "surtsey"},
                                                {"model_args", "pretrained=" + options.model},
                                                {"model_fingerprint", model.fingerprint()},
@@ -58,6 +60,7 @@ std::map<std::string, std::string> config_of(const EvaluateOptions& options, con
                                                {"shots", options.shots ? fmt::format("{}", *options.shots) : "own"},
                                                {"apply_chat_template", options.apply_chat_template ? "true" : "false"},
                                                {"add_bos_token", options.add_bos_token ? "true" : "false"}};
+  if (passages) config["retrieve"] = passages->description();
   for (const EvalTask& task : tasks) {
     uint64_t hash = shaders::hash64(task.text);
     for (const auto* lines : {&task.items, &task.shots}) {
@@ -66,6 +69,25 @@ std::map<std::string, std::string> config_of(const EvaluateOptions& options, con
     config["task " + task.name] = fmt::format("{:016x}", hash);
   }
   return config;
+}
+
+// Passages before prompts, as far as the model has room for them, what is asked and its answer.
+void put_passages(const PassagePrompts& passages, const AskedModel& model, const EvalTask& task,
+                  const std::function<std::string(const std::string&)>& chat, std::vector<Prompt>& prompts,
+                  const std::vector<std::string>& questions) {
+  const auto length = [&](const std::string& text) { return std::ssize(model.tokenizer.encode(text)); };
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    Prompt& prompt = prompts[i];
+    // A continuation's last token is scored and not read; one more may go to a first token of the text.
+    int64_t answer = task.output_type == OutputType::generate_until ? task.max_gen_toks : 0;
+    for (const std::string& continuation : prompt.continuations) answer = std::max(answer, length(continuation));
+    const auto fits = [&](const std::string& text) {
+      return length(chat ? chat(text) : text) + answer <= model.scorer.context();
+    };
+    PassagePrompt made = std::move(passages.make({prompt.context}, {questions[i]}, fits).front());
+    prompt.context = std::move(made.text);
+    prompt.retrieved = json_text(passages_json(made.used));
+  }
 }
 
 }  // namespace
@@ -78,6 +100,7 @@ void evaluate(const EvaluateOptions& options) {
   PromptOptions prompts = {.shots = options.shots, .seed = options.seed, .limit = options.limit};
   const AskOptions asking = {
       .add_bos_token = options.add_bos_token, .window = options.window, .stride = options.stride};
+  const std::optional<PassagePrompts> passages = open_passages(options.retrieve, options.device);
   for (const EvalTask& task : tasks) make_prompts(task, prompts);  // what is wrong with one is said before all
   const bool writes = std::any_of(tasks.begin(), tasks.end(),
                                   [](const EvalTask& task) { return task.output_type == OutputType::generate_until; });
@@ -89,7 +112,13 @@ void evaluate(const EvaluateOptions& options) {
                    .weights = options.weights,
                    .adapter = options.adapter});
   if (options.apply_chat_template) prompts.chat = model.chat();
-  const std::map<std::string, std::string> config = config_of(options, tasks, model);
+  if (passages) {
+    prompts.retrieve = [&, chat = prompts.chat](const EvalTask& task, std::vector<Prompt>& made,
+                                                const std::vector<std::string>& questions) {
+      put_passages(*passages, model.asked(), task, chat, made, questions);
+    };
+  }
+  const std::map<std::string, std::string> config = config_of(options, tasks, model, passages);
   std::optional<EvaluationFolder> folder;
   if (!options.out.empty()) {
     folder.emplace(options.out, config, options.resume);

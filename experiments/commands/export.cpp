@@ -1,9 +1,11 @@
 #include "experiments/models/hub/export.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/file.h"
+#include "experiments/commands/adapted_source.h"
 #include "experiments/commands/asked_model.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/model_tokenizer.h"
+#include "experiments/models/hub/import.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments::commands {
@@ -11,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string megabytes(uint64_t bytes) { return fmt::format("{:.1f} MB", double(bytes) / 1e6); }
+std::string megabytes_rounded(uint64_t bytes) { return fmt::format("{:.1f} MB", double(bytes) / 1e6); }
 
 // What was written, by type.
 void print_written(const std::string& out) {
@@ -27,10 +29,11 @@ void print_written(const std::string& out) {
   std::string line;
   uint64_t total = 0;
   for (const auto& [type, sum] : sums) {
-    line += fmt::format("{}{} {} ({})", line.empty() ? "" : ", ", sum.tensors, name(type), megabytes(sum.bytes));
+    line +=
+        fmt::format("{}{} {} ({})", line.empty() ? "" : ", ", sum.tensors, name(type), megabytes_rounded(sum.bytes));
     total += sum.bytes;
   }
-  fmt::print("{}: {} in tensors: {}\n", out, megabytes(total), line);
+  fmt::print("{}: {} in tensors: {}\n", out, megabytes_rounded(total), line);
 }
 
 StoredType parse_type(const std::string& word) {
@@ -44,10 +47,10 @@ void write_gguf_file(const hub::Source& source, const std::string& out, hub::Kep
 }
 
 // Of the same windows of a text, before and after; their ratio is of pairs.
-void print_perplexities(const EvalTask& task, const QuantizeOptions& options, const std::vector<EvalSample>& before,
-                        const std::vector<EvalSample>& after) {
+void print_perplexities(const EvalTask& task, const char* first_name, const char* second_name,
+                        const std::vector<EvalSample>& before, const std::vector<EvalSample>& after) {
   std::vector<TaskResult> results;
-  for (const auto& [name, samples] : {std::pair{"before", &before}, {options.type.c_str(), &after}}) {
+  for (const auto& [name, samples] : {std::pair{first_name, &before}, {second_name, &after}}) {
     results.push_back(task_result(task, AnswerFilter(task), 0, *samples));
     results.back().task.name = fmt::format("{} {}", task.name, name);
   }
@@ -60,40 +63,63 @@ void print_perplexities(const EvalTask& task, const QuantizeOptions& options, co
   const Ratio more = ratio_of_sums(differences);
   const std::string reach =
       more.ci95 ? fmt::format(" [{:.4f}, {:.4f}]", std::exp(more.ci95->low), std::exp(more.ci95->high)) : "";
-  print_line(fmt::format("token_perplexity after / before: {:.4f}{}, over {} windows", std::exp(more.value), reach,
-                         first.size()));
+  print_line(fmt::format("token_perplexity {} / {}: {:.4f}{}, over {} windows", second_name, first_name,
+                         std::exp(more.value), reach, first.size()));
+}
+
+std::optional<EvalTask> task_of(const std::string& text) {
+  if (text.empty()) return {};
+  return text_task(fs::path(text).filename().string(), read_file(text));
+}
+
+std::vector<EvalSample> asked(engine::Device& device, const EvalTask& task, const std::string& model,
+                              SlotOptions options) {
+  OpenModel open(device, model, std::move(options));
+  return ask_all(open.asked(), task, {}, {});
+}
+
+void write_model(const hub::Source& source, const std::string& out, const std::string& type) {
+  check(!out.empty(), "--out is missing: a folder, or a file that ends in .gguf");
+  const hub::KeptType kept = type.empty() ? hub::KeptType() : parse_type(type);
+  if (fs::path(out).extension() == ".gguf") {
+    write_gguf_file(source, out, kept);
+  } else {
+    hub::export_folder(source, out, kept);
+  }
+  print_written(out);
 }
 
 }  // namespace
 
-void export_model(const ExportOptions& options) {
-  check(!options.out.empty(), "--out is missing: a folder, or a file that ends in .gguf");
-  const hub::KeptType type = options.type.empty() ? hub::KeptType() : parse_type(options.type);
-  const std::unique_ptr<hub::Source> source = open_source(options.model);
-  if (fs::path(options.out).extension() == ".gguf") {
-    write_gguf_file(*source, options.out, type);
-  } else {
-    hub::export_folder(*source, options.out, type);
-  }
-  print_written(options.out);
-}
+void export_model(const ExportOptions& options) { write_model(*open_source(options.model), options.out, options.type); }
 
 void quantize(const QuantizeOptions& options) {
   const StoredType type = parse_type(options.type);
   check(is_block_type(type), "--type {} has no blocks; `surtsey export` writes it", options.type);
   check(fs::path(options.out).extension() == ".gguf", "--out is a file that ends in .gguf, not '{}'", options.out);
-  std::optional<EvalTask> task;
-  if (!options.text.empty()) task = text_task(fs::path(options.text).filename().string(), read_file(options.text));
+  const std::optional<EvalTask> task = task_of(options.text);
   write_gguf_file(*open_source(options.model), options.out, type);
   print_written(options.out);
   if (!task) return;
   engine::Device device = engine::Device::open({.select = options.device});
-  const auto ask = [&](const std::string& model) {
-    OpenModel open(device, model, {.context = options.context});
-    return ask_all(open.asked(), *task, {}, {});
-  };
-  const std::vector<EvalSample> before = ask(options.model);
-  print_perplexities(*task, options, before, ask(options.out));
+  const std::vector<EvalSample> before = asked(device, *task, options.model, {.context = options.context});
+  print_perplexities(*task, "before", options.type.c_str(), before,
+                     asked(device, *task, options.out, {.context = options.context}));
+}
+
+void merge(const MergeOptions& options) {
+  const std::optional<EvalTask> task = task_of(options.text);
+  const std::unique_ptr<hub::Source> source = open_source(options.model);
+  const Model model(hub::model_config(*source));
+  const Adaptation adaptation(options.adapter, *source, model);
+  adapt_source(*source, adaptation, model, adaptation.tensors());
+  write_model(*source, options.out, options.type);
+  if (!task) return;
+  engine::Device device = engine::Device::open({.select = options.device});
+  const std::vector<EvalSample> before =
+      asked(device, *task, options.model, {.context = options.context, .adapter = options.adapter});
+  print_perplexities(*task, "beside", "merged", before,
+                     asked(device, *task, options.out, {.context = options.context}));
 }
 
 }  // namespace surtsey::experiments::commands

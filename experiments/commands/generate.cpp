@@ -8,7 +8,9 @@
 #include "experiments/base/json_text.h"
 #include "experiments/commands/chat.h"
 #include "experiments/commands/commands.h"
+#include "experiments/commands/keys.h"
 #include "experiments/commands/model_tokenizer.h"
+#include "experiments/commands/retrieval.h"
 #include "experiments/models/hub/import.h"
 #include "experiments/text/shown_text.h"
 
@@ -45,7 +47,7 @@ const std::vector<std::string> kKeys = {"max_new_tokens",
                                         "begin_suppress_tokens",
                                         "bad_words_ids"};
 constexpr int64_t kUsualTokens = 128;  // where neither the model nor the user says how many
-constexpr int64_t kMostTokens = 1 << 24;
+constexpr int64_t kMostNewTokens = 1 << 24;
 constexpr int64_t kLeastContext = 256;  // contexts are powers of two from here on: kernels are compiled for few of them
 
 // The model's own generation_config.json, and over it --key=value by the same names.
@@ -65,7 +67,7 @@ hub::GenerationConfig generation_of(const hub::Source& source, const GenerateOpt
     merged[name] = parsed.is_discarded() ? json(value) : std::move(parsed);
   }
   // An answer is as long as it is.
-  const int64_t usual = options.chat ? kMostTokens : kUsualTokens;
+  const int64_t usual = options.chat ? kMostNewTokens : kUsualTokens;
   if (!merged.contains("max_new_tokens") && !merged.contains("max_length")) merged["max_new_tokens"] = usual;
   return hub::parse_generation(merged, "generation", source.config().tokens);
 }
@@ -86,7 +88,8 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 // The texts of one prompt: the only one as it comes, several one after the other.
 void continue_prompt(const GenerateOptions& options, TextModel& model, const text::Tokenizer& tokenizer,
-                     const hub::GenerationConfig& how, const std::vector<int32_t>& prompt, double opened) {
+                     const hub::GenerationConfig& how, const std::vector<int32_t>& prompt,
+                     const std::optional<PassagePrompt>& retrieved, double opened) {
   const auto texts = size_t(how.num_return_sequences);
   const bool stream = texts == 1 && options.format == "text";
   std::vector<text::ShownText> shown;
@@ -110,6 +113,11 @@ void continue_prompt(const GenerateOptions& options, TextModel& model, const tex
     json sequences = json::array();
     for (size_t i = 0; i < texts; ++i) sequences.push_back({{"ids", results[i]}, {"text", shown[i].text()}});
     json record = {{"prompt_ids", prompt}, {"ids", results[0]}, {"text", shown[0].text()}};
+    if (retrieved) {
+      record["prompt"] = retrieved->text;
+      record["retrieved"] = passages_json(retrieved->used);
+      record["left_out"] = retrieved->left_out;
+    }
     if (texts > 1) record["sequences"] = std::move(sequences);
     print_line(json_text(record));
   } else if (stream) {
@@ -130,9 +138,7 @@ void continue_prompt(const GenerateOptions& options, TextModel& model, const tex
 }  // namespace
 
 void generate(const GenerateOptions& options) {
-  if (options.format != "text" && options.format != "json") {
-    throw CommandLineError(fmt::format("-o is text or json, not '{}'", options.format));
-  }
+  check_text_or_json(options.format);
   if (options.chat == options.prompt.has_value()) throw CommandLineError("generate takes either --prompt or --chat");
   if (!options.chat && (!options.system.empty() || !options.chat_template.empty())) {
     throw CommandLineError("--system and --template are of a conversation: they go with --chat");
@@ -146,8 +152,10 @@ void generate(const GenerateOptions& options) {
                     .context = options.context,
                     .weights = options.weights,
                     .adapter = options.adapter};
+  const std::optional<PassagePrompts> passages = open_passages(options.retrieve, options.device);
   if (options.chat) {
-    Chat chat(*source, tokenizer, {options.system, options.chat_template, options.seed});
+    Chat chat(*source, tokenizer,
+              {options.system, options.chat_template, options.seed, passages ? &*passages : nullptr});
     engine::Device device = engine::Device::open({.select = options.device});
     TextModel model(device, *source, slots);
     chat.run(model, how);
@@ -155,11 +163,20 @@ void generate(const GenerateOptions& options) {
   }
   check(how.num_beams == 1 || how.stop_strings.empty(),
         "{}: stop_strings with num_beams above 1 is not supported: beams end by tokens", options.model);
-  const std::vector<int32_t> prompt = tokenizer.encode(*options.prompt, {.special_tokens = true});
+  std::optional<PassagePrompt> retrieved;
+  if (passages) {
+    const int64_t most = options.context > 0 ? options.context : hub::model_config(*source).block_size;
+    retrieved = passages->make(*options.prompt, [&](const std::string& text) {
+      return std::ssize(tokenizer.encode(text)) + room_for_answer(how, most) <= most;
+    });
+    fmt::print(stderr, "generate: {}\n", told_passages(*retrieved));
+  }
+  const std::vector<int32_t> prompt =
+      tokenizer.encode(retrieved ? retrieved->text : *options.prompt, {.special_tokens = true});
   if (slots.context == 0) slots.context = context_for(*source, how, int64_t(prompt.size()));
   engine::Device device = engine::Device::open({.select = options.device});
   TextModel model(device, *source, slots);
-  continue_prompt(options, model, tokenizer, how, prompt, seconds_since(began));
+  continue_prompt(options, model, tokenizer, how, prompt, retrieved, seconds_since(began));
 }
 
 }  // namespace surtsey::experiments::commands

@@ -50,9 +50,9 @@ std::string instead_of(const std::string& key) {
 }
 
 // Who reads what: a model's keys become pairs, the table takes the rest.
-class Reader {
+class KeysReader {
  public:
-  Reader(ConfigTable& table, const std::vector<std::string>& model_keys) : table_(table), model_keys_(model_keys) {
+  KeysReader(ConfigTable& table, const std::vector<std::string>& model_keys) : table_(table), model_keys_(model_keys) {
     for (const ConfigField& field : table.fields()) table_keys_.push_back(field.name);
   }
 
@@ -190,10 +190,33 @@ std::vector<std::string> normalise_keys(const std::vector<std::string>& argument
   return keys;
 }
 
+void check_same_keys(const std::string& saved, const std::string& wanted, const std::set<std::string>& free,
+                     const std::string& out) {
+  const auto values = [](const std::string& toml) {
+    std::map<std::string, std::string> result;
+    std::istringstream lines(toml);
+    for (std::string line; std::getline(lines, line);) {
+      const size_t equals = line.find(" = ");
+      if (!line.starts_with('#') && equals != std::string::npos) {
+        result[line.substr(0, equals)] = line.substr(equals + 3);
+      }
+    }
+    return result;
+  };
+  const std::map<std::string, std::string> before = values(saved);
+  for (const auto& [key, value] : values(wanted)) {
+    const auto old = before.find(key);
+    if (free.contains(key) || old == before.end() || old->second == value) continue;
+    throw UserError(
+        fmt::format("--resume: the run in {} has {} = {}, not {}; leave the key out, or choose another --out", out, key,
+                    old->second, value));
+  }
+}
+
 void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
                const std::vector<std::string>& arguments) {
   const std::vector<std::string> model_keys = model_config_keys();
-  Reader reader(table, model_keys);
+  KeysReader reader(table, model_keys);
   if (!file.empty()) reader.read_file_of_keys(file);
   for (const std::string& argument : normalise_keys(arguments)) reader.read_argument(argument);
   const json known = to_json(model);
@@ -213,6 +236,12 @@ void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
     }
   }
   model = model_config_from_json(changes, model);
+}
+
+void check_text_or_json(const std::string& format) {
+  if (format != "text" && format != "json") {
+    throw CommandLineError(fmt::format("-o is text or json, not '{}'", format));
+  }
 }
 
 }  // namespace surtsey::experiments::commands

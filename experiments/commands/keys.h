@@ -4,6 +4,7 @@
 #include "experiments/base/config.h"
 #include "experiments/models/model_config.h"
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,5 +21,13 @@ std::vector<std::string> normalise_keys(const std::vector<std::string>& argument
 // when it is an argument), a value of the wrong type, an impossible model.
 void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
                const std::vector<std::string>& arguments);
+
+// For a run in `out` that goes on: both are TOML with a line a key, as ConfigTable writes it. UserError that names the
+// first key that differs and would make it another run; keys in `free`, and new ones, may differ.
+void check_same_keys(const std::string& saved, const std::string& wanted, const std::set<std::string>& free,
+                     const std::string& out);
+
+// -o of a command that prints text or JSON; CommandLineError for another word.
+void check_text_or_json(const std::string& format);
 
 }  // namespace surtsey::experiments::commands

@@ -2,6 +2,7 @@
 #include "experiments/base/exit_status.h"
 #include "experiments/base/json_text.h"
 #include "experiments/commands/commands.h"
+#include "experiments/commands/keys.h"
 #include "experiments/commands/model_tokenizer.h"
 #include "experiments/generate/slots.h"
 
@@ -15,9 +16,7 @@ double mib(uint64_t bytes) { return double(bytes) / (1 << 20); }
 }  // namespace
 
 void plan_model(const PlanOptions& options) {
-  if (options.format != "text" && options.format != "json") {
-    throw CommandLineError(fmt::format("-o is text or json, not '{}'", options.format));
-  }
+  check_text_or_json(options.format);
   const std::unique_ptr<hub::Source> source = open_source(options.model);
   engine::Device device = engine::Device::open({.select = options.device});
   const SlotOptions slots{

@@ -12,16 +12,16 @@ namespace surtsey::experiments::commands {
 namespace {
 
 constexpr int64_t kMostSamples = 1 << 16;  // rows of one session
-constexpr int64_t kMostTokens = 1 << 30;
+constexpr int64_t kMostSampleTokens = 1 << 30;
 
 void check_options(const SampleOptions& options) {
   check(options.num_samples > 0 && options.num_samples <= kMostSamples, "--num_samples is from 1 to {}, not {}",
         kMostSamples, options.num_samples);
-  check(options.max_new_tokens >= 0 && options.max_new_tokens <= kMostTokens,
-        "--max_new_tokens is from 0 to {}, not {}", kMostTokens, options.max_new_tokens);
+  check(options.max_new_tokens >= 0 && options.max_new_tokens <= kMostSampleTokens,
+        "--max_new_tokens is from 0 to {}, not {}", kMostSampleTokens, options.max_new_tokens);
   check(options.temperature >= 0 && std::isfinite(options.temperature), "--temperature is a number from 0, not {}",
         options.temperature);
-  check(options.top_k >= 0 && options.top_k <= kMostTokens, "--top_k is from 0 to {}, not {}", kMostTokens,
+  check(options.top_k >= 0 && options.top_k <= kMostSampleTokens, "--top_k is from 0 to {}, not {}", kMostSampleTokens,
         options.top_k);
   check(options.top_p > 0 && options.top_p <= 1, "--top_p is above 0 and at most 1, not {}", options.top_p);
   check(!options.start.empty(), "--start cannot be empty");

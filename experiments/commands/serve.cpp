@@ -1,12 +1,19 @@
 // `surtsey serve`: a model that others trained, over HTTP.
+#include "engine/error.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/file.h"
 #include "experiments/base/interrupt.h"
+#include "experiments/base/json_text.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/model_tokenizer.h"
+#include "experiments/commands/retrieval.h"
 #include "experiments/models/hub/import.h"
+#include "experiments/serve/errors.h"
 #include "experiments/serve/http.h"
 #include "experiments/serve/slots_generator.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
 
 namespace surtsey::experiments::commands {
 namespace {
@@ -20,12 +27,42 @@ std::string name_of(const std::string& path) {
   return whole.filename().string();
 }
 
+// The folders of the adapters, whose names the model then has.
+std::vector<std::string> adapters_of(const ServeOptions& options, serve::ServedModel& model) {
+  std::vector<std::string> folders;
+  for (const std::string& one : options.adapters) {
+    const size_t equals = one.find('=');
+    check(equals != one.npos && equals > 0 && equals + 1 < one.size(), "--adapters takes NAME=FOLDER, not '{}'", one);
+    const std::string name = one.substr(0, equals);
+    check(name != model.name && name != serve::kBaseName, "--adapters: {} is the name of the model without an adapter",
+          name);
+    check(std::find(model.adapters.begin(), model.adapters.end(), name) == model.adapters.end(),
+          "--adapters has {} twice", name);
+    model.adapters.push_back(name);
+    folders.push_back(one.substr(equals + 1));
+  }
+  return folders;
+}
+
 std::string key_of(const ServeOptions& options) {
   if (options.api_key_file.empty()) return options.api_key;
   std::string key = read_file(options.api_key_file);
   while (!key.empty() && (key.back() == '\n' || key.back() == '\r')) key.pop_back();
   check(!key.empty(), "{}: holds no key", options.api_key_file);
   return key;
+}
+
+using Retrieve = decltype(serve::ServedModel::retrieve);
+
+Retrieve retrieve_by(const PassagePrompts& passages) {
+  return [&passages](const std::string& prompt, const std::function<bool(const std::string&)>& fits) {
+    try {
+      const PassagePrompt made = passages.make(prompt, fits);
+      return serve::RetrievedPrompt{made.text, json_text(passages_json(made.used))};
+    } catch (const engine::DeviceError& error) {
+      throw serve::unavailable(error.what(), 5);
+    }
+  };
 }
 
 }  // namespace
@@ -41,7 +78,12 @@ void serve(const ServeOptions& options) {
   if (!model.generates) model.embed = serve::mean_embeddings(*source, options.device);
   check(model.generates || model.embed, "{}: neither continues texts nor gives embeddings of them", options.model);
   model.embedding_context = model.embed ? config.block_size : 0;
+  check(model.generates || options.retrieve.index.empty(),
+        "{}: continues no text, so there are no prompts to put passages before", options.model);
+  const auto passages = open_passages(options.retrieve, options.device);
+  if (passages) model.retrieve = retrieve_by(*passages);
 
+  const std::vector<std::string> folders = adapters_of(options, model);
   serve::GeneratorFactory factory;
   if (model.generates) {
     factory = serve::slots_factory(*source,
@@ -49,6 +91,7 @@ void serve(const ServeOptions& options) {
                                     .context = options.context,
                                     .weights = options.weights,
                                     .adapter = options.adapter,
+                                    .adapters = folders,
                                     .scores = true},
                                    options.device);
   }
@@ -69,6 +112,9 @@ void serve(const ServeOptions& options) {
   if (model.generates) {
     print_line(fmt::format("{} texts at once, {} tokens each{}", scheduler.slots(), scheduler.context(),
                            model.chat ? "" : "; no chat template, so no chat"));
+    if (!model.adapters.empty())
+      print_line(fmt::format("over one base: {}; a request's \"model\" names one, or {}",
+                             fmt::join(model.adapters, ", "), serve::kBaseName));
   }
   server.run(interrupted);
 }

@@ -18,13 +18,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string duration(double seconds) {
+std::string waiting_time(double seconds) {
   if (seconds < 120) return fmt::format("{:.0f} s", seconds);
   if (seconds < 7200) return fmt::format("{:.0f} min", seconds / 60);
   return fmt::format("{:.1f} h", seconds / 3600);
 }
 
-std::string megabytes(uint64_t bytes) { return fmt::format("{:.1f} MiB", double(bytes) / (1 << 20)); }
+std::string mebibytes(uint64_t bytes) { return fmt::format("{:.1f} MiB", double(bytes) / (1 << 20)); }
 
 void print_plan(const std::vector<SweepPack>& packs) {
   double flops = 0, seconds = 0;
@@ -34,8 +34,8 @@ void print_plan(const std::vector<SweepPack>& packs) {
   for (const SweepPack& pack : packs) {
     const std::vector<std::string> names = pack.cells();
     fmt::print("{:4}  {}  {:6}  {:10}  {:8.2f}  {:>11}  {:>8}  {}{}\n", pack.index, pack.hash, names.size(),
-               pack.cost.parameters, pack.cost.flops / 1e9, megabytes(pack.cost.bytes),
-               pack.expected_seconds > 0 ? duration(pack.expected_seconds) : "?", names.front(),
+               pack.cost.parameters, pack.cost.flops / 1e9, mebibytes(pack.cost.bytes),
+               pack.expected_seconds > 0 ? waiting_time(pack.expected_seconds) : "?", names.front(),
                names.size() > 1 ? fmt::format(" .. {}", names.back()) : "");
     flops += pack.cost.flops;
     seconds += pack.expected_seconds;
@@ -43,8 +43,8 @@ void print_plan(const std::vector<SweepPack>& packs) {
     cells += names.size();
   }
   fmt::print("{} cells in {} packs: {:.4g} TFLOP, at most {} at once{}\n", cells, packs.size(), flops / 1e12,
-             megabytes(most),
-             seconds > 0 ? fmt::format(", about {} of training on one device", duration(seconds)) : "");
+             mebibytes(most),
+             seconds > 0 ? fmt::format(", about {} of training on one device", waiting_time(seconds)) : "");
 }
 
 }  // namespace
@@ -108,7 +108,7 @@ void sweep_status(const SweepStatusOptions& options) {
     fmt::print("{:4}  {:8}  {}{}\n", pack.index, name(state), pack.cells().front(), why);
   }
   fmt::print("{} of {} packs are finished{}\n", finished, directory.packs().size(),
-             left && *left > 0 ? fmt::format(", about {} of training left on one device", duration(*left)) : "");
+             left && *left > 0 ? fmt::format(", about {} of training left on one device", waiting_time(*left)) : "");
 }
 
 void sweep_collect(const std::string& path) {
@@ -118,7 +118,7 @@ void sweep_collect(const std::string& path) {
   const std::string table = sweep_table_csv(all);
   write_file_atomic(directory.path() / "table.csv", table);
   write_file_atomic(directory.path() / "table.jsonl", sweep_table_jsonl(all));
-  write_file_atomic(directory.path() / "result.json", to_json(all));
+  write_file_atomic(directory.path() / kResultFile, to_json(all));
   fmt::print("{}", table);
   size_t cells = 0;
   for (const SweepPack& pack : directory.packs()) cells += pack.cells().size();

@@ -5,6 +5,7 @@
 #include "experiments/base/file.h"
 #include "experiments/base/json_text.h"
 #include "experiments/commands/commands.h"
+#include "experiments/commands/keys.h"
 #include "experiments/text/byte_bpe_training.h"
 #include "experiments/text/chat_template.h"
 #include "experiments/text/tokenizer_json.h"
@@ -16,16 +17,10 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-void check_format(const std::string& format) {
-  if (format != "text" && format != "json") {
-    throw CommandLineError(fmt::format("-o is text or json, not '{}'", format));
-  }
-}
-
 }  // namespace
 
 void tokenize(const TokenizeOptions& options) {
-  check_format(options.format);
+  check_text_or_json(options.format);
   if (options.text.has_value() == !options.file.empty()) {
     throw CommandLineError("tokenize takes either --text or --file");
   }
@@ -44,7 +39,7 @@ void tokenize(const TokenizeOptions& options) {
 }
 
 void render_template(const TemplateOptions& options) {
-  check_format(options.format);
+  check_text_or_json(options.format);
   const text::ChatTemplate chat = text::load_chat_template(options.model, options.name, options.file);
   ordered_json variables = ordered_json::parse(read_file(options.messages), nullptr, false);
   check(!variables.is_discarded(), "{}: no JSON", options.messages);

@@ -16,11 +16,9 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
-#include <sstream>
 
 namespace surtsey::experiments::commands {
 namespace {
@@ -98,29 +96,6 @@ std::string Settings::to_toml() const {
   return text + rest.to_toml();
 }
 
-// Refuses keys that would make the resumed run another one.
-void check_same_run(const Settings& saved, const Settings& wanted, const std::string& out) {
-  const auto values = [](const Settings& settings) {
-    std::map<std::string, std::string> result;
-    std::istringstream lines(settings.to_toml());
-    for (std::string line; std::getline(lines, line);) {
-      const size_t equals = line.find(" = ");
-      if (!line.starts_with('#') && equals != std::string::npos) {
-        result[line.substr(0, equals)] = line.substr(equals + 3);
-      }
-    }
-    return result;
-  };
-  const std::map<std::string, std::string> before = values(saved);
-  for (const auto& [key, value] : values(wanted)) {
-    const auto old = before.find(key);
-    if (kFreeKeys.contains(key) || old == before.end() || old->second == value) continue;
-    throw UserError(
-        fmt::format("--resume: the run in {} has {} = {}, not {}; leave the key out, or choose another --out", out, key,
-                    old->second, value));
-  }
-}
-
 // A text's content, whatever its file is called.
 std::string fingerprint(const std::string& text) { return fmt::format("{:016x}", shaders::hash64(text)); }
 
@@ -181,7 +156,7 @@ class Run {
     directory.emplace(options_.out, existed ? RunDirectory::Mode::kResume : RunDirectory::Mode::kFresh);
     directory->write_config(settings_.to_toml());
     directory->write_environment(describe_environment(device.info(), options_.command));
-    forget_after(trainer.step(), asked);
+    forget_metrics_after(options_.out, trainer.step(), asked, kValidationLoss);
     announce(trainer);
     logged_step_ = trainer.step();
     driver.run();
@@ -251,19 +226,6 @@ class Run {
     check(saved.value("vocabulary", "") == source_.vocabulary() && saved.value("tokenizer", "") == tokenizer_,
           "--from: {} has another vocabulary than {}", settings_.data, settings_.from);
     return load_checkpoint(root, model_.store()).state;
-  }
-
-  // Lines of steps and of evaluations that the resumed run does again.
-  void forget_after(int64_t step, int64_t asked) const {
-    const fs::path path = fs::path(options_.out) / "metrics.jsonl";
-    if (!fs::exists(path)) return;
-    std::string kept;
-    for (const MetricLine& line : load_metrics(path)) {
-      const bool evaluation = std::any_of(line.values.begin(), line.values.end(),
-                                          [](const auto& value) { return value.first == kValidationLoss; });
-      if (line.step <= (evaluation ? asked : step)) kept += to_json_line(line) + "\n";
-    }
-    write_file_atomic(path, kept);
   }
 
   void announce(const Trainer& trainer) const {
@@ -388,7 +350,7 @@ void train(const TrainOptions& options) {
     saved.read(config, {});
     settings.read(config, {});
     settings.read(options.config, options.keys);
-    check_same_run(saved, settings, options.out);
+    check_same_keys(saved.to_toml(), settings.to_toml(), kFreeKeys, options.out);
   } else {
     check(!fs::exists(config) && !has_checkpoint((fs::path(options.out) / "checkpoint").string()),
           "{} holds a run: go on with it by --resume, or choose another --out", options.out);

@@ -18,12 +18,10 @@ using graph::Value;
 constexpr const char* kValidation = "measure_validation";
 constexpr const char* kTest = "measure_test";
 constexpr const char* kKnown = "measure_known";
-constexpr const char* kSeed = "measure.seed";
-constexpr const char* kStep = "measure.step";
 constexpr const char* kTaskStream = "context.tasks";
 
 // At every x, [B, K].
-Value predict(const Model& model, graph::Parameters& parameters, Value tokens) {
+Value predict_all(const Model& model, graph::Parameters& parameters, Value tokens) {
   const int64_t rows = tokens.dim(0), examples = tokens.dim(1) / 2;
   const Value out = reshape(model.logits(parameters, tokens), {rows, examples, 2});
   return reshape(slice(out, 2, 0, 1), {rows, examples});
@@ -33,10 +31,10 @@ Program measure_program(const ContextRegression& data, const Model& model, const
   Program program{std::make_shared<graph::Graph>(), {}};
   graph::Graph& graph = *program.graph;
   graph::Parameters parameters(graph, model.store());
-  const Value seed = graph.parameter(kSeed, {DType::u32, {}});
-  const Value step = graph.parameter(kStep, {DType::u32, {}});
+  const Value seed = graph.parameter(kMeasureSeed, {DType::u32, {}});
+  const Value step = graph.parameter(kMeasureStep, {DType::u32, {}});
   const auto draw = data.draw(graph, data.options().evaluation_rows, seed, step, name, known);
-  const Value prediction = predict(model, parameters, draw.tokens);
+  const Value prediction = predict_all(model, parameters, draw.tokens);
   program.outputs = {{"prediction", prediction}, {"x", draw.x}, {"y", draw.y}};
   return program;
 }
@@ -154,7 +152,7 @@ Value ContextRegression::training_loss(const Model& model, graph::Parameters& pa
     examples = min(grown * 2.0 + double(o.start_examples), scalar(graph, o.examples));
   }
   const Draw batch = draw(graph, rows, seed, step, "context.train", o.tasks > 0, dimensions);
-  const Value error = predict(model, parameters, batch.tokens) - batch.y;
+  const Value error = predict_all(model, parameters, batch.tokens) - batch.y;
   graph::ScopeGuard scope(graph, "loss");
   const Value square = error * error;
   if (!growing) return graph::mean(square, {0, 1}, false);
@@ -178,11 +176,11 @@ std::vector<ContextRegression::Batch> ContextRegression::run_batches(engine::Ses
       std::string_view(program) == kValidation ? options_.validation_sequences : options_.test_sequences;
   const int64_t rows = options_.evaluation_rows;
   const engine::SessionProgram measured = session.program(program);
-  session.write(kSeed, std::vector<uint32_t>{seed});
+  session.write(kMeasureSeed, std::vector<uint32_t>{seed});
   std::vector<Batch> batches;
   for (int64_t first = 0; first < sequences; first += rows) {
     if (interrupted()) throw Interrupted("interrupted during the evaluation of a regression");
-    session.write(kStep, std::vector<uint32_t>{static_cast<uint32_t>(first / rows)});
+    session.write(kMeasureStep, std::vector<uint32_t>{static_cast<uint32_t>(first / rows)});
     measured.run();
     Batch& batch = batches.emplace_back();
     const auto doubles = [&](const char* name) {

@@ -9,6 +9,10 @@
 
 namespace surtsey::experiments {
 
+// The u32 [] parameters of programs that measure: which stream, and which batch of it.
+inline constexpr const char* kMeasureSeed = "measure.seed";
+inline constexpr const char* kMeasureStep = "measure.step";
+
 class GeneratedData : public Probe {
  public:
   // The mean loss, f32 [], of `rows` sequences of the training stream; seed and step are u32 [].

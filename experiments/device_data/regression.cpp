@@ -16,11 +16,9 @@ using graph::Value;
 
 constexpr const char* kStreams[] = {"regression.validation", "regression.test"};
 constexpr const char* kPrograms[] = {"measure_validation", "measure_test"};
-constexpr const char* kSeed = "measure.seed";
-constexpr const char* kStep = "measure.step";
 
 // The model's number at the query, [B].
-Value predict(const Model& model, graph::Parameters& parameters, Value tokens) {
+Value predict_query(const Model& model, graph::Parameters& parameters, Value tokens) {
   const Value out = model.logits(parameters, tokens);
   return reshape(slice(out, 1, tokens.dim(1) - 1, tokens.dim(1)), {tokens.dim(0)});
 }
@@ -32,10 +30,10 @@ Program measure_program(const LinearRegression& data, const Model& model, const 
   Program program{std::make_shared<graph::Graph>(), {}};
   graph::Graph& graph = *program.graph;
   graph::Parameters parameters(graph, model.store());
-  const Value seed = graph.parameter(kSeed, {DType::u32, {}});
-  const Value step = graph.parameter(kStep, {DType::u32, {}});
+  const Value seed = graph.parameter(kMeasureSeed, {DType::u32, {}});
+  const Value step = graph.parameter(kMeasureStep, {DType::u32, {}});
   const auto draw = data.draw(graph, data.options().evaluation_rows, seed, step, stream);
-  const Value prediction = predict(model, parameters, draw.tokens);
+  const Value prediction = predict_query(model, parameters, draw.tokens);
   const Value error = prediction - draw.target;
   const Value step_error = draw.gradient_step - draw.target;
   program.outputs = {{"loss", mean_of(error * error)},
@@ -51,11 +49,11 @@ Program measure_program(const LinearRegression& data, const Model& model, const 
 std::map<std::string, std::vector<std::vector<double>>> run_batches(engine::Session& session, const char* program,
                                                                     size_t members, uint32_t seed, int64_t batches) {
   const engine::SessionProgram measured = session.program(program);
-  session.write(kSeed, std::vector<uint32_t>{seed});
+  session.write(kMeasureSeed, std::vector<uint32_t>{seed});
   std::map<std::string, std::vector<std::vector<double>>> outputs;
   for (int64_t batch = 0; batch < batches; ++batch) {
     if (interrupted()) throw Interrupted("interrupted during the evaluation of a regression");
-    session.write(kStep, std::vector<uint32_t>{static_cast<uint32_t>(batch)});
+    session.write(kMeasureStep, std::vector<uint32_t>{static_cast<uint32_t>(batch)});
     measured.run();
     for (const char* name : {"loss", "gradient_step_loss", "product", "square", "step_square"}) {
       const std::vector<float> values = measured.read_floats(name);
@@ -122,7 +120,7 @@ LinearRegression::Draw LinearRegression::draw(graph::Graph& graph, int64_t rows,
 Value LinearRegression::training_loss(const Model& model, graph::Parameters& parameters, Value seed, Value step,
                                       int64_t rows) const {
   const Draw batch = draw(parameters.graph(), rows, seed, step, "regression.train");
-  const Value error = predict(model, parameters, batch.tokens) - batch.target;
+  const Value error = predict_query(model, parameters, batch.tokens) - batch.target;
   graph::ScopeGuard scope(parameters.graph(), "loss");
   return mean_of(error * error);
 }

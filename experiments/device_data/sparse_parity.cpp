@@ -16,9 +16,9 @@ using graph::DType;
 using graph::Program;
 using graph::Value;
 
-constexpr const char* kValidation = "parity_validation";
-constexpr const char* kTest = "parity_test";
-constexpr const char* kSeed = "parity.seed";
+constexpr const char* kParityValidation = "parity_validation";
+constexpr const char* kParityTest = "parity_test";
+constexpr const char* kParitySeed = "parity.seed";
 constexpr const char* kTask = "parity.task";
 constexpr uint32_t kSalts = 1000;
 
@@ -26,8 +26,8 @@ Program measure_program(const SparseParity& data, const Model& model, const char
   Program program{std::make_shared<graph::Graph>(), {}};
   graph::Graph& graph = *program.graph;
   graph::Parameters parameters(graph, model.store());
-  const bool test = name == std::string_view(kTest);
-  const Value seed = graph.parameter(kSeed, {DType::u32, {}});
+  const bool test = name == std::string_view(kParityTest);
+  const Value seed = graph.parameter(kParitySeed, {DType::u32, {}});
   const Value task = test ? graph.parameter(kTask, {DType::u32, {}}) : Value{};
   const Value step = test ? task : graph::scalar(graph, 0, DType::u32);
   const int64_t rows = test ? data.options().items : data.options().validation_samples;
@@ -145,14 +145,14 @@ Value SparseParity::training_loss(const Model& model, graph::Parameters& paramet
 }
 
 void SparseParity::add_programs(engine::Session& session, const Model& model, size_t members) const {
-  for (const char* name : {kValidation, kTest}) {
+  for (const char* name : {kParityValidation, kParityTest}) {
     session.add_program(name, for_members(measure_program(*this, model, name), members));
   }
 }
 
 std::vector<double> SparseParity::validation_loss(engine::Session& session, size_t members, uint32_t seed) const {
-  session.write(kSeed, std::vector<uint32_t>{seed});
-  const engine::SessionProgram validation = session.program(kValidation);
+  session.write(kParitySeed, std::vector<uint32_t>{seed});
+  const engine::SessionProgram validation = session.program(kParityValidation);
   validation.run();
   const std::vector<float> losses = validation.read_floats("loss");
   ensure(losses.size() == members, "[parity] {} losses of {} models", losses.size(), members);
@@ -160,8 +160,8 @@ std::vector<double> SparseParity::validation_loss(engine::Session& session, size
 }
 
 std::vector<std::vector<Measure>> SparseParity::measure(engine::Session& session, size_t members, uint32_t seed) const {
-  session.write(kSeed, std::vector<uint32_t>{seed});
-  const engine::SessionProgram test = session.program(kTest);
+  session.write(kParitySeed, std::vector<uint32_t>{seed});
+  const engine::SessionProgram test = session.program(kParityTest);
   std::vector<std::vector<Measure>> all(members);
   std::vector<double> loss(members, 0), variance(members, 0);
   for (int32_t task = 0; task < options_.tasks; ++task) {

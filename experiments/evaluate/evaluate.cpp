@@ -20,14 +20,16 @@ constexpr int32_t kPrefill = 8;
 
 }  // namespace
 
-Program evaluate_program(const Model& model, int64_t rows, int64_t block) {
+Program evaluate_program(const Model& model, int64_t rows, int64_t block, bool packed) {
   Program program{std::make_shared<graph::Graph>(), {}};
   graph::Graph& graph = *program.graph;
   graph::Parameters parameters(graph, model.store());
   const Value tokens = graph.parameter("evaluate.tokens", {DType::u32, {rows, block}});
   const Value targets = graph.parameter("evaluate.targets", {DType::u32, {rows, block}});
   const Value weights = graph.parameter("evaluate.weights", {DType::f32, {rows, block}});
-  const Value logits = model.logits(parameters, tokens);
+  ForwardOptions options;
+  if (packed) options.starts = graph.parameter("evaluate.starts", {DType::u32, {rows, block}});
+  const Value logits = model.logits(parameters, tokens, options);
   graph::ScopeGuard scope(graph, "evaluate");
   const Value loss = graph::cross_entropy(logits, targets, weights).per_token;
   const Value hit = graph::equal(graph::argmax(logits, -1, false), targets);
@@ -45,14 +47,18 @@ double CorruptedAnswers::faithfulness(size_t member) const {
   return list.empty() ? 0 : static_cast<double>(moved) / static_cast<double>(list.size());
 }
 
-Evaluator::Evaluator(engine::Session& session, const Model& model, size_t members, int32_t rows, int32_t block)
+Evaluator::Evaluator(engine::Session& session, const Model& model, size_t members, int32_t rows, int32_t block,
+                     bool packed, int32_t columns)
     : session_(session),
-      decoder_(session, model, members, {.rows = rows, .columns = block, .prefill = std::min(kPrefill, block - 1)}),
+      decoder_(session, model, members,
+               {.rows = rows,
+                .columns = columns > 0 ? columns : block,
+                .prefill = std::min(kPrefill, (columns > 0 ? columns : block) - 1)}),
       members_(members),
       rows_(static_cast<size_t>(rows)),
       block_(static_cast<size_t>(block)) {
   check(rows > 0 && block > 0, "[evaluate] {} rows of {} tokens", rows, block);
-  program_ = session_.add_program("evaluate", for_members(evaluate_program(model, rows, block), members));
+  program_ = session_.add_program("evaluate", for_members(evaluate_program(model, rows, block, packed), members));
 }
 
 LossResult Evaluator::loss(const tasks::Batch& batch) {
@@ -77,6 +83,11 @@ LossResult Evaluator::loss(const tasks::Batch& batch) {
     session_.write("evaluate.tokens", tokens);
     session_.write("evaluate.targets", targets);
     session_.write("evaluate.weights", weights);
+    if (session_.has_state("evaluate.starts")) {
+      std::vector<uint32_t> starts(rows_ * block_, 0);
+      if (!batch.starts.empty()) part(batch.starts, starts);
+      session_.write("evaluate.starts", starts);
+    }
     program_.run();
     const std::vector<float> nll = program_.read_floats("nll");
     const std::vector<float> hits = program_.read_floats("right");
@@ -93,6 +104,9 @@ LossResult Evaluator::loss(const tasks::Batch& batch) {
   for (size_t e = 0; e < members_; ++e) {
     for (const double one : result.nll[e]) result.mean[e] += one;
     result.mean[e] = total > 0 ? result.mean[e] / total : 0;
+    double hits = 0;
+    for (const double one : right[e]) hits += one;
+    result.accuracy.push_back(total > 0 ? hits / total : 0);
     auto& accuracy = result.position_accuracy.emplace_back(block_);
     for (size_t t = 0; t < block_; ++t) {
       accuracy[t] = weight[t] > 0 ? right[e][t] / weight[t] : std::numeric_limits<double>::quiet_NaN();

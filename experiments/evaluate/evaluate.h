@@ -1,6 +1,7 @@
 // What trained models answer: greedy decoding on the device (decode.h), and loss per token.
 //
 //   evaluate.tokens, evaluate.targets u32 [N, T], evaluate.weights f32 [N, T]   teacher-forced
+//   evaluate.starts u32 [N, T]   where rows hold several texts (tasks::DataSource::packs())
 //
 // Letters: E members, N rows in a chunk, T tokens.
 #pragma once
@@ -18,7 +19,7 @@ namespace surtsey::experiments {
 
 // Outputs: nll f32 [N], the sum over the row of weight * -log p(target); right f32 [N, T], weight
 // where the most likely token is the target.
-graph::Program evaluate_program(const Model& model, int64_t rows, int64_t block);
+graph::Program evaluate_program(const Model& model, int64_t rows, int64_t block, bool packed = false);
 
 struct LossResult {
   std::vector<std::vector<double>> nll;  // [E][rows]: nats, summed over the weighted tokens
@@ -26,6 +27,7 @@ struct LossResult {
   // [E][T]: share of right tokens at each target position under teacher forcing; NaN where no row
   // has weight.
   std::vector<std::vector<double>> position_accuracy;
+  std::vector<double> accuracy;  // [E]: the same over all positions
 };
 
 // How one arm of a task was answered by every member.
@@ -55,8 +57,10 @@ struct CorruptedAnswers {
 class Evaluator {
  public:
   // Adds its program "evaluate" and those of a Decoder to a session that is not yet allocated; they
-  // read the "parameters" of that session. `rows` is N, the most that go through at once.
-  Evaluator(engine::Session& session, const Model& model, size_t members, int32_t rows, int32_t block);
+  // read the "parameters" of that session. `rows` is N, the most that go through at once. The decoder has `block`
+  // columns, or for who asks it directly `columns`.
+  Evaluator(engine::Session& session, const Model& model, size_t members, int32_t rows, int32_t block,
+            bool packed = false, int32_t columns = 0);
 
   LossResult loss(const tasks::Batch& batch);
 

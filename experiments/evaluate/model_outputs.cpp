@@ -1,7 +1,7 @@
 #include "experiments/evaluate/model_outputs.h"
 
 #include "engine/session.h"
-#include "experiments/adapt/peft.h"
+#include "experiments/adapt/adaptation.h"
 #include "experiments/models/hub/import.h"
 
 namespace surtsey::experiments {
@@ -9,12 +9,12 @@ namespace {
 
 using graph::DType;
 using graph::Value;
-using Rows = std::vector<std::vector<int32_t>>;
+using NumberRows = std::vector<std::vector<int32_t>>;
 
-int64_t length_of(const Rows& rows) { return rows.empty() ? 0 : int64_t(rows.front().size()); }
+int64_t length_of(const NumberRows& rows) { return rows.empty() ? 0 : int64_t(rows.front().size()); }
 
 // Each of [B][T] with numbers below `limit`.
-void check_rows(const char* name, const Rows& rows, size_t batch, int64_t length, int64_t limit) {
+void check_rows(const char* name, const NumberRows& rows, size_t batch, int64_t length, int64_t limit) {
   check(rows.size() == batch, "{} has {} rows, input_ids has {}", name, rows.size(), batch);
   for (size_t b = 0; b < rows.size(); ++b) {
     check(int64_t(rows[b].size()) == length, "{}: row {} has {} numbers, the others have {}", name, b, rows[b].size(),
@@ -45,14 +45,14 @@ void check_inputs(const ModelConfig& config, const ModelInputs& inputs) {
              config.vocab_size);
 }
 
-std::vector<uint32_t> flat(const Rows& rows) {
+std::vector<uint32_t> flat(const NumberRows& rows) {
   std::vector<uint32_t> words;
   for (const auto& row : rows) words.insert(words.end(), row.begin(), row.end());
   return words;
 }
 
 // Where the tokens of a decoder stand: those before them that are no padding are counted.
-std::vector<uint32_t> positions_of(const Rows& mask) {
+std::vector<uint32_t> positions_of(const NumberRows& mask) {
   std::vector<uint32_t> positions;
   for (const auto& row : mask) {
     uint32_t count = 0;
@@ -64,9 +64,9 @@ std::vector<uint32_t> positions_of(const Rows& mask) {
   return positions;
 }
 
-class Builder {
+class OutputsProgram {
  public:
-  Builder(const Model& model, const ModelInputs& inputs)
+  OutputsProgram(const Model& model, const ModelInputs& inputs)
       : model_(model), config_(model.config()), inputs_(inputs), parameters_(*program_.graph, model.store()) {}
 
   graph::Program build() {
@@ -128,16 +128,18 @@ std::map<std::string, graph::HostTensor> model_outputs(engine::Device& device, c
                                                        const ModelInputs& inputs, const std::string& adapter_folder) {
   const bool two = !inputs.decoder_input_ids.empty();
   const int64_t length = std::max<int64_t>(1, length_of(two ? inputs.decoder_input_ids : inputs.input_ids));
-  Model model(hub::model_config(source, {length, two ? std::max<int64_t>(1, length_of(inputs.input_ids)) : 0}));
+  const int64_t before = adapter_folder.empty() ? 0 : adapter_virtual_tokens(adapter_folder);
+  Model model(
+      hub::model_config(source, {length + before, two ? std::max<int64_t>(1, length_of(inputs.input_ids)) : 0}));
   check_inputs(model.config(), inputs);
   model.store().freeze([](const graph::ParameterSpec&) { return true; });
-  std::optional<LoraAdapter> adapter;
+  std::optional<Adaptation> adapter;
   if (!adapter_folder.empty()) {
     adapter.emplace(adapter_folder, source, model);
-    adapter->install(model);
+    adapter->install_frozen(model);
   }
 
-  Builder builder(model, inputs);
+  OutputsProgram builder(model, inputs);
   engine::Session session(device, {.quiet = true});
   const graph::Program program = builder.build();
   const engine::SessionProgram forward = session.add_program("outputs", program);
@@ -145,10 +147,10 @@ std::map<std::string, graph::HostTensor> model_outputs(engine::Device& device, c
   const auto write = [&](const std::string& name, const graph::HostTensor& tensor) {
     if (session.has_state(name)) session.write(name, tensor);
   };
-  hub::read_weights(source, model, [&](const std::string& name, uint64_t first_byte, std::span<const std::byte> bytes) {
-    if (session.has_state(name)) session.write_bytes(name, first_byte, bytes);
+  hub::read_weights(source, model, [&](const std::string& name, std::span<const std::byte> bytes) {
+    if (session.has_state(name)) session.write_bytes(name, bytes);
   });
-  if (adapter) adapter->write(write);
+  if (adapter) adapter->write(model, write);
   for (const auto& [name, tensor] : model.constants()) write(name, tensor);
   builder.write(session);
   forward.run();

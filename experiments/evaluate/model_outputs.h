@@ -22,8 +22,8 @@ struct ModelInputs {
 
 // f32 tensors: logits [B, T, V] (of a classification [B, labels]); of a model without a head last_hidden_state
 // [B, T, C] and pooler_output [B, C]; encoder_last_hidden_state [B, T, C] beside an encoder-decoder's logits. Dropout
-// is off. `adapter`: a folder of PEFT's (adapt/peft.h), empty: none. UserError: rows of different lengths, a token
-// outside the vocabulary, an input that the model does not take.
+// is off. `adapter`: a folder of PEFT's (adapt/adaptation.h), empty: none. UserError: rows of different lengths, a
+// token outside the vocabulary, an input that the model does not take.
 std::map<std::string, graph::HostTensor> model_outputs(engine::Device& device, const hub::Source& source,
                                                        const ModelInputs& inputs, const std::string& adapter = "");
 

@@ -29,7 +29,7 @@ struct TypeRow {
   const char* name;
   std::optional<StoredType> type;
 };
-const TypeRow kTypes[] = {
+const TypeRow kGgufTypes[] = {
     {0, "F32", StoredType::f32},
     {1, "F16", StoredType::f16},
     {2, "Q4_0", StoredType::q4_0},
@@ -179,7 +179,7 @@ GgufValue read_value(Cursor& cursor, const std::string& path, const std::string&
 StoredType read_type(Cursor& cursor, const std::string& path, const std::string& tensor) {
   const auto number = cursor.number<uint32_t>();
   std::string named = fmt::format("with the number {}", number), supported;
-  for (const TypeRow& row : kTypes) {
+  for (const TypeRow& row : kGgufTypes) {
     if (row.type) supported += (supported.empty() ? "" : ", ") + std::string(row.name);
     if (row.number != number) continue;
     if (row.type) return *row.type;

@@ -5,7 +5,7 @@
 namespace surtsey::experiments {
 namespace {
 
-constexpr const char* kPrefix = "tokenizer.ggml.";
+constexpr const char* kTokenizerPrefix = "tokenizer.ggml.";
 constexpr const char* kWhole = "tokenizer.huggingface.json";
 
 // Null where there is no such array.
@@ -57,7 +57,7 @@ constexpr Flag kFlags[] = {
 }  // namespace
 
 std::optional<GgufTokenizer> gguf_tokenizer(const Gguf& file, const std::string& where) {
-  const auto key = [](const char* name) { return kPrefix + std::string(name); };
+  const auto key = [](const char* name) { return kTokenizerPrefix + std::string(name); };
   if (file.find(key("model")) == nullptr && file.find(kWhole) == nullptr) return std::nullopt;
   GgufTokenizer tokenizer;
   tokenizer.model = gguf_text(file, where, key("model"), "");
@@ -98,7 +98,7 @@ std::optional<GgufTokenizer> gguf_tokenizer(const Gguf& file, const std::string&
 
 void add_tokenizer(GgufMetadata& metadata, const GgufTokenizer& tokenizer) {
   const auto add = [&](const std::string& name, GgufValue value) {
-    metadata.emplace_back(kPrefix + name, std::move(value));
+    metadata.emplace_back(kTokenizerPrefix + name, std::move(value));
   };
   const auto add_texts = [&](const char* name, const std::vector<std::string>& texts) {
     if (!texts.empty()) add(name, {.kind = GgufKind::text, .array = true, .texts = texts});

@@ -8,44 +8,44 @@ namespace surtsey::experiments {
 namespace {
 
 template <typename Number>
-void add(std::string& bytes, Number number) {
+void put(std::string& bytes, Number number) {
   static_assert(std::endian::native == std::endian::little, "numbers are written as they are");
   bytes.append(reinterpret_cast<const char*>(&number), sizeof(number));
 }
 
 void add_text(std::string& bytes, std::string_view text) {
-  add(bytes, uint64_t(text.size()));
+  put(bytes, uint64_t(text.size()));
   bytes += text;
 }
 
 void add_value(std::string& bytes, const GgufValue& value) {
   const size_t count = value.integers.size() + value.floats.size() + value.texts.size();
   ensure(value.array || count == 1, "a GGUF value of {} elements that is no array", count);
-  if (value.array) add(bytes, uint32_t(GgufKind::array));
-  add(bytes, uint32_t(value.kind));
-  if (value.array) add(bytes, uint64_t(count));
+  if (value.array) put(bytes, uint32_t(GgufKind::array));
+  put(bytes, uint32_t(value.kind));
+  if (value.array) put(bytes, uint64_t(count));
   for (const int64_t number : value.integers) {
     switch (value.kind) {
       case GgufKind::u8:
       case GgufKind::i8:
       case GgufKind::boolean:
-        add(bytes, uint8_t(number));
+        put(bytes, uint8_t(number));
         break;
       case GgufKind::u16:
       case GgufKind::i16:
-        add(bytes, uint16_t(number));
+        put(bytes, uint16_t(number));
         break;
       case GgufKind::u32:
       case GgufKind::i32:
-        add(bytes, uint32_t(number));
+        put(bytes, uint32_t(number));
         break;
       default:
-        add(bytes, number);
+        put(bytes, number);
     }
   }
   for (const double number : value.floats) {
-    if (value.kind == GgufKind::f32) add(bytes, float(number));
-    if (value.kind == GgufKind::f64) add(bytes, number);
+    if (value.kind == GgufKind::f32) put(bytes, float(number));
+    if (value.kind == GgufKind::f64) put(bytes, number);
   }
   for (const std::string& text : value.texts) add_text(bytes, text);
 }
@@ -62,9 +62,9 @@ uint64_t padding(uint64_t size, uint64_t alignment) { return (alignment - size %
 void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata, const std::vector<GgufTensor>& tensors,
                 const std::function<std::vector<std::byte>(size_t tensor)>& bytes) {
   std::string header = "GGUF";
-  add(header, uint32_t(3));
-  add(header, uint64_t(tensors.size()));
-  add(header, uint64_t(metadata.size()));
+  put(header, uint32_t(3));
+  put(header, uint64_t(tensors.size()));
+  put(header, uint64_t(metadata.size()));
   uint64_t alignment = 32, offset = 0;
   for (const auto& [key, value] : metadata) {
     if (key == "general.alignment") alignment = uint64_t(value.integers.at(0));
@@ -77,10 +77,10 @@ void write_gguf(const std::filesystem::path& path, const GgufMetadata& metadata,
     const int64_t rows = row == 0 ? 0 : graph::element_count(tensor.shape) / row;
     sizes.push_back(uint64_t(rows) * uint64_t(row_bytes(tensor.type, row)));
     add_text(header, tensor.name);
-    add(header, uint32_t(tensor.shape.size()));
-    for (auto extent = tensor.shape.rbegin(); extent != tensor.shape.rend(); ++extent) add(header, uint64_t(*extent));
-    add(header, type_number(tensor.type));
-    add(header, offset);
+    put(header, uint32_t(tensor.shape.size()));
+    for (auto extent = tensor.shape.rbegin(); extent != tensor.shape.rend(); ++extent) put(header, uint64_t(*extent));
+    put(header, type_number(tensor.type));
+    put(header, offset);
     offset += sizes.back() + padding(sizes.back(), alignment);
   }
   header.append(size_t(padding(header.size(), alignment)), '\0');

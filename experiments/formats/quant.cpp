@@ -12,14 +12,14 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "f32 rows are copied as they are");
 
-struct Format {
+struct TypeFormat {
   const char* name;
   int64_t numbers, bytes;                  // of a block
   void (*pack)(const float*, std::byte*);  // block types
   void (*unpack)(const std::byte*, float*);
   size_t scales[2];  // where a block's f16 scales stand
 };
-constexpr Format kFormats[] = {
+constexpr TypeFormat kFormats[] = {
     {"f32", 1, 4, nullptr, nullptr, {}},
     {"f16", 1, 2, nullptr, nullptr, {}},
     {"bf16", 1, 2, nullptr, nullptr, {}},
@@ -32,7 +32,7 @@ constexpr Format kFormats[] = {
 // No scale holds more, and sums of cubes stay finite below.
 constexpr float kLargest = 1e9f;
 
-const Format& format(StoredType type) { return kFormats[size_t(type)]; }
+const TypeFormat& format(StoredType type) { return kFormats[size_t(type)]; }
 
 bool is_finite_half(uint16_t word) { return (word & 0x7c00u) != 0x7c00u; }
 bool is_finite_bfloat(uint16_t word) { return (word & 0x7f80u) != 0x7f80u; }
@@ -48,7 +48,7 @@ const char* name(StoredType type) { return format(type).name; }
 
 std::vector<std::string> stored_type_names() {
   std::vector<std::string> names;
-  for (const Format& row : kFormats) names.emplace_back(row.name);
+  for (const TypeFormat& row : kFormats) names.emplace_back(row.name);
   return names;
 }
 
@@ -64,7 +64,7 @@ int64_t block_bytes(StoredType type) { return format(type).bytes; }
 bool is_block_type(StoredType type) { return format(type).numbers > 1; }
 
 int64_t row_bytes(StoredType type, int64_t n) {
-  const Format& row = format(type);
+  const TypeFormat& row = format(type);
   check(n % row.numbers == 0, "{} stores {} numbers in a block, a row of {} is no multiple of that", row.name,
         row.numbers, n);
   return n / row.numbers * row.bytes;
@@ -75,7 +75,7 @@ void quantize_row(StoredType type, std::span<const float> numbers, std::span<std
   for (size_t i = 0; i < numbers.size(); ++i) {
     check(std::isfinite(numbers[i]), "number {} is {}, which {} is not made from", i, numbers[i], name(type));
   }
-  const Format& row = format(type);
+  const TypeFormat& row = format(type);
   if (type == StoredType::f32) {
     std::memcpy(bytes.data(), numbers.data(), bytes.size());
     return;
@@ -103,7 +103,7 @@ void quantize_row(StoredType type, std::span<const float> numbers, std::span<std
 
 void dequantize_row(StoredType type, std::span<const std::byte> bytes, std::span<float> numbers) {
   check_lengths(type, numbers.size(), bytes.size());
-  const Format& row = format(type);
+  const TypeFormat& row = format(type);
   if (type == StoredType::f32) {
     std::memcpy(numbers.data(), bytes.data(), bytes.size());
   } else if (type == StoredType::f16) {

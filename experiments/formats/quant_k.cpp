@@ -9,8 +9,8 @@
 namespace surtsey::experiments {
 namespace {
 
-constexpr int kNumbers = 256;
-constexpr float kNothing = 1e-15f;  // what is smaller throughout a sub-block of Q6_K counts as zero
+constexpr int kSuperNumbers = 256;
+constexpr float kVanishing = 1e-15f;  // what is smaller throughout a sub-block of Q6_K counts as zero
 
 // To the nearest, halves to even, by adding 1.5 2^23. What does not fit 23 bits (an infinite scale's product, NaN)
 // gives what the low bits of the sum are, as in the reference: -2^22, 0.
@@ -116,7 +116,7 @@ float fit_symmetric(const float* x, uint8_t* levels) {
     if (std::abs(x[i]) > std::abs(furthest)) furthest = x[i];
   }
   std::fill(levels, levels + kSub6, uint8_t(0));
-  if (std::abs(furthest) < kNothing) return 0;
+  if (std::abs(furthest) < kVanishing) return 0;
 
   const auto level = [&](float factor, int i) { return std::clamp(nearest(factor * x[i]), -kTop6, kTop6 - 1); };
   float sum_xl = 0, sum_l2 = 0;
@@ -158,7 +158,7 @@ SixBits load_six_bits(const std::byte* bytes, int i) {
 }
 
 void pack_q4_k(const float* numbers, std::byte* bytes) {
-  constexpr int kSubs = kNumbers / kSub4;
+  constexpr int kSubs = kSuperNumbers / kSub4;
   Fit fits[kSubs];
   float largest_scale = 0, largest_minimum = 0;
   for (int s = 0; s < kSubs; ++s) {
@@ -192,7 +192,7 @@ void pack_q4_k(const float* numbers, std::byte* bytes) {
 
 void unpack_q4_k(const std::byte* bytes, float* numbers) {
   const float scale = load_half(bytes), minimum = load_half(bytes + 2);
-  for (int s = 0; s < kNumbers / kSub4; ++s) {
+  for (int s = 0; s < kSuperNumbers / kSub4; ++s) {
     const SixBits stored = load_six_bits(bytes + 4, s);
     const float step = scale * float(stored.scale), least = minimum * float(stored.minimum);
     const std::byte* pairs = bytes + 16 + s / 2 * kSub4;
@@ -204,17 +204,17 @@ void unpack_q4_k(const std::byte* bytes, float* numbers) {
 }
 
 void pack_q6_k(const float* numbers, std::byte* bytes) {
-  constexpr int kSubs = kNumbers / kSub6;
+  constexpr int kSubs = kSuperNumbers / kSub6;
   std::byte* const low = bytes;
   std::byte* const high = bytes + 128;
   std::byte* const scales = bytes + 192;
-  uint8_t levels[kNumbers];
+  uint8_t levels[kSuperNumbers];
   float fitted[kSubs], largest = 0;
   for (int s = 0; s < kSubs; ++s) {
     fitted[s] = fit_symmetric(numbers + s * kSub6, levels + s * kSub6);
     if (std::abs(fitted[s]) > std::abs(largest)) largest = fitted[s];
   }
-  if (std::abs(largest) < kNothing) {
+  if (std::abs(largest) < kVanishing) {
     std::memset(bytes, 0, 210);
     return;
   }
@@ -245,7 +245,7 @@ void pack_q6_k(const float* numbers, std::byte* bytes) {
 void unpack_q6_k(const std::byte* bytes, float* numbers) {
   const std::byte* const scales = bytes + 192;
   const float scale = load_half(bytes + 208);
-  for (int i = 0; i < kNumbers; ++i) {
+  for (int i = 0; i < kSuperNumbers; ++i) {
     const int half = i / 128, quarter = i / 32 % 4, at = i % 32;
     const int pair = int(bytes[half * 64 + quarter % 2 * 32 + at]);
     const int low = quarter < 2 ? pair & 15 : pair >> 4;

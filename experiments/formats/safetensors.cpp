@@ -21,11 +21,11 @@ constexpr uint64_t kHeaderLimit = 100'000'000;
 constexpr int kDepthLimit = 3;  // header, tensor, shape
 
 // What tensors of our own are.
-struct Format {
+struct DTypeName {
   const char* name;
   DType dtype;
 };
-constexpr std::array<Format, 6> kFormats = {{
+constexpr std::array<DTypeName, 6> kDTypeNames = {{
     {"F32", DType::f32},
     {"F16", DType::f16},
     {"BF16", DType::bf16},
@@ -39,12 +39,12 @@ constexpr std::pair<const char*, uint64_t> kElementBytes[] = {
     {"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I64", 8}, {"I32", 4},
     {"I16", 2}, {"I8", 1},  {"U64", 8}, {"U32", 4},  {"U16", 2},     {"U8", 1},      {"BOOL", 1}};
 
-const Format& format_of(DType dtype) {
-  for (const Format& format : kFormats) {
+const DTypeName& format_of(DType dtype) {
+  for (const DTypeName& format : kDTypeNames) {
     if (format.dtype == dtype) return format;
   }
   ensure(false, "no safetensors name for {}", name(dtype));
-  return kFormats[0];
+  return kDTypeNames[0];
 }
 
 uint64_t whole_number(const json& value, const std::string& path, const std::string& tensor) {
@@ -125,8 +125,8 @@ SafetensorsHeader parse_header(const std::string& text, uint64_t available, cons
 
 HostTensor read_tensor(const SafetensorsEntry& entry, const std::byte* data, const std::string& path) {
   const auto format =
-      std::find_if(kFormats.begin(), kFormats.end(), [&](const Format& f) { return entry.dtype == f.name; });
-  check(format != kFormats.end(), "{}: tensor {} has the dtype {}, which is not supported here", path, entry.name,
+      std::find_if(kDTypeNames.begin(), kDTypeNames.end(), [&](const DTypeName& f) { return entry.dtype == f.name; });
+  check(format != kDTypeNames.end(), "{}: tensor {} has the dtype {}, which is not supported here", path, entry.name,
         entry.dtype);
   const Type type{format->dtype, entry.shape};
   const std::byte* first = data + entry.begin;

@@ -5,12 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace surtsey::experiments {
 namespace {
 
-constexpr float kBanned = -std::numeric_limits<float>::infinity();
 constexpr float kUnlikely = -1e9f;  // of the beams that are copies of the first, before they differ
 using EarlyStopping = hub::GenerationConfig::EarlyStopping;
 using Tokens = std::vector<int32_t>;

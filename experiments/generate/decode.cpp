@@ -13,8 +13,8 @@ using graph::Program;
 using graph::Value;
 
 // What the three programs have in common.
-struct Builder {
-  Builder(const Model& m, const DecodeConfig& c)
+struct DecodePrograms {
+  DecodePrograms(const Model& m, const DecodeConfig& c)
       : model(m), config(c), graph(*program.graph), parameters(graph, m.store()) {}
 
   Value state(const char* name, graph::Shape shape, DType dtype = DType::u32) const {
@@ -44,7 +44,7 @@ struct Builder {
 void check_decodes(const Model& model, const DecodeConfig& config) {
   check(model.config().architecture != Architecture::encoder, "[decode] an encoder writes nothing");
   check(model.config().input_size == 0, "[decode] a model that reads vectors writes no tokens");
-  const int64_t most = model.config().block_size + 1;
+  const int64_t most = model.config().block_size - model.virtual_tokens().count + 1;
   check(config.rows > 0 && config.columns > 1 && config.columns <= most,
         "[decode] {} rows of {} columns: there are 2 to {}", config.rows, config.columns, most);
   check(config.prefill >= 0 && config.chunk() <= config.columns - 1,
@@ -55,15 +55,22 @@ void check_decodes(const Model& model, const DecodeConfig& config) {
 }  // namespace
 
 Program encode_program(const Model& model, const DecodeConfig& config) {
-  Builder b(model, config);
+  DecodePrograms b(model, config);
   const Value source = b.state("decode.source", {config.rows, model.config().source_length()});
   model.remember_source(b.parameters, source, b.source_mask());
   return b.program;
 }
 
+Program before_program(const Model& model, const DecodeConfig& config) {
+  check_decodes(model, config);
+  DecodePrograms b(model, config);
+  model.remember_virtual(b.parameters, config.rows, config.cache_length());
+  return b.program;
+}
+
 Program prefill_program(const Model& model, const DecodeConfig& config) {
   check_decodes(model, config);
-  Builder b(model, config);
+  DecodePrograms b(model, config);
   const int64_t count = config.chunk();
   const Value tokens = b.state("decode.tokens", {config.rows, config.columns});
   const Value filled = b.state("decode.filled", {});
@@ -75,7 +82,7 @@ Program prefill_program(const Model& model, const DecodeConfig& config) {
 
 Program decode_program(const Model& model, const DecodeConfig& config) {
   check_decodes(model, config);
-  Builder b(model, config);
+  DecodePrograms b(model, config);
   const int64_t N = config.rows, L = config.columns;
   const Value tokens = b.state("decode.tokens", {N, L});
   const Value length = b.state("decode.length", {N});
@@ -122,6 +129,10 @@ Decoder::Decoder(engine::Session& session, const Model& model, size_t members, D
     encode_ =
         session_.add_program("encode", for_members(encode_program(model, config), members, decode_member_state()));
   }
+  has_before_ = model.virtual_tokens().count > 0;
+  if (has_before_)
+    before_ =
+        session_.add_program("before", for_members(before_program(model, config), members, decode_member_state()));
   prefill_ =
       session_.add_program("prefill", for_members(prefill_program(model, config), members, decode_member_state()));
   decode_ = session_.add_program("decode", for_members(decode_program(model, config), members, decode_member_state()));
@@ -195,6 +206,7 @@ std::vector<std::vector<int32_t>> Decoder::decode(const std::vector<std::vector<
       write_sources(rows, first, part);
       encode_.run();
     }
+    if (has_before_) before_.run();
     session_.write("decode.filled", std::vector<uint32_t>{0});
     session_.write("decode.position", std::vector<uint32_t>{uint32_t(start)});
     if (chunks > 0) prefill_.run(uint32_t(chunks));

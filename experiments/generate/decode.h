@@ -2,6 +2,7 @@
 //
 // Programs over the "parameters" of a session, recorded once:
 //   encode    encoder_decoder only: the source becomes keys and values for cross-attention
+//   before    of a model with virtual tokens only: they go into the cache, before the rows do
 //   prefill   the next P columns of the rows go into the cache
 //   decode    reads the token before decode.position, writes the one at it, advances it
 // A replay of decode writes one token of every row of every member. Nothing comes back to the host
@@ -43,6 +44,7 @@ struct DecodeConfig {
 };
 
 graph::Program encode_program(const Model& model, const DecodeConfig& config);
+graph::Program before_program(const Model& model, const DecodeConfig& config);
 graph::Program prefill_program(const Model& model, const DecodeConfig& config);
 // Output: logits f32 [N, V] of the token that was written.
 graph::Program decode_program(const Model& model, const DecodeConfig& config);
@@ -87,12 +89,13 @@ class Decoder {
   void write_sources(const std::vector<std::vector<DecodeRow>>& rows, size_t first, size_t count);
 
   engine::Session& session_;
-  engine::SessionProgram encode_, prefill_, decode_;
+  engine::SessionProgram encode_, before_, prefill_, decode_;
   DecodeConfig config_;
   size_t members_;
   size_t source_length_ = 0;  // 0 without a source
-  size_t going_on_ = 0;       // rows of the last decode(), where that was all at once
-  int32_t stop_ = 0;          // the column that is written next
+  bool has_before_ = false;
+  size_t going_on_ = 0;  // rows of the last decode(), where that was all at once
+  int32_t stop_ = 0;     // the column that is written next
 };
 
 }  // namespace surtsey::experiments

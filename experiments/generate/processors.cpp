@@ -4,12 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace surtsey::experiments {
 namespace {
-
-constexpr float kBanned = -std::numeric_limits<float>::infinity();
 
 // Of a softmax: the largest score, and the sum of exponentials relative to it.
 struct Total {

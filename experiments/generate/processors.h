@@ -1,15 +1,18 @@
 // What stands between a model's scores of the next token and the choice among them: the processors of transformers
-// 4.48, in the order of its lists and with its meaning, each where the configuration asks for it. A score of
-// -infinity bans its token.
+// 4.48, in the order of its lists and with its meaning, each where the configuration asks for it.
 #pragma once
 
 #include "experiments/models/hub/generation.h"
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
 namespace surtsey::experiments {
+
+// The score of a token that must not be chosen.
+inline constexpr float kBanned = -std::numeric_limits<float>::infinity();
 
 class Processors {
  public:
@@ -39,7 +42,7 @@ class Processors {
   int64_t begin_index_ = 0;  // the length at which begin_suppress_tokens holds
 };
 
-// log softmax of f32 [V], in place; a score of -infinity stays so.
+// log softmax of f32 [V], in place; a banned one stays so.
 void log_softmax(std::span<float> scores);
 
 }  // namespace surtsey::experiments

@@ -6,12 +6,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace surtsey::experiments {
 namespace {
-
-constexpr float kBanned = -std::numeric_limits<float>::infinity();
 
 // Uniform in [0, 1), a multiple of 2^-53, of draw `step` of a text.
 double uniform(uint64_t seed, uint32_t stream, uint32_t step) {

@@ -23,13 +23,14 @@ struct Builder {
     if (model.config().architecture != Architecture::encoder_decoder) return {};
     return state("slot.source_mask", {1, model.config().source_length()}, DType::boolean);
   }
-  // tokens u32 [1, n] that stand at `position` and after it: [1, n, C].
-  Value hidden(Value tokens, Value position, int64_t depth) {
+  // tokens u32 [1, n] that stand at `position` and after it, read with an adapter of several (u32 []): [1, n, C].
+  Value hidden(Value tokens, Value position, Value adapter, int64_t depth) {
     ForwardOptions options;
     options.source_mask = source_mask();
     options.cache_length = shape.cache_length;
     options.position = position;
     options.visible_length = depth;
+    options.adapter = adapter;
     return model.hidden(parameters, tokens, options);
   }
 
@@ -73,16 +74,16 @@ Program step_program(const Model& model, const SlotShape& shape, int64_t depth) 
   Builder b(model, shape);
   const Value next = b.state("slot.next", {kSlotWords});
   const Value token = graph::reshape(graph::slice(next, 0, 0, 1), {1, 1});
-  const Value hidden = b.hidden(token, word(next, 1), depth);
+  const Value hidden = b.hidden(token, word(next, 1), word(next, 2), depth);
   b.program.outputs = {{"logits", model.head(b.parameters, hidden)}};
   return b.program;
 }
 
 Program read_program(const Model& model, const SlotShape& shape, int64_t depth, bool all) {
   Builder b(model, shape);
-  const Value next = b.state("read.next", {shape.chunk + 2});
-  const Value tokens = graph::reshape(graph::slice(next, 0, 2, shape.chunk + 2), {1, shape.chunk});
-  Value hidden = b.hidden(tokens, word(next, 0), depth);
+  const Value next = b.state("read.next", {shape.chunk + 3});
+  const Value tokens = graph::reshape(graph::slice(next, 0, 3, shape.chunk + 3), {1, shape.chunk});
+  Value hidden = b.hidden(tokens, word(next, 0), word(next, 2), depth);
   if (!all) hidden = graph::gather(hidden, graph::slice(next, 0, 1, 2), 1);
   b.program.outputs = {{"logits", model.head(b.parameters, hidden)}};
   return b.program;
@@ -93,6 +94,12 @@ Program source_program(const Model& model) {
   Builder b(model, none);
   const Value source = b.state("read.source", {1, model.config().source_length()});
   model.remember_source(b.parameters, source, b.source_mask());
+  return b.program;
+}
+
+Program virtual_program(const Model& model, const SlotShape& shape) {
+  Builder b(model, shape);
+  model.remember_virtual(b.parameters, 1, shape.cache_length);
   return b.program;
 }
 

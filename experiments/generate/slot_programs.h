@@ -2,11 +2,12 @@
 //
 // State tensors, beside a model's frozen tensors, its constants and its caches (models/model.h); R texts side by side
 // give those of slot_member_state() a leading axis R:
-//   slot.next         u32 [64]       the token that a step reads, where it stands; the rest is room
+//   slot.next         u32 [64]       the token that a step reads, where it stands, with which adapter; the rest is room
 //   slot.source_mask  boolean [1, S] of an encoder-decoder: which of the source's tokens exist
-//   cache.*           f32 [1, K, cache_length, D], of cross-attention [1, K, S, D]
-//   read.next         u32 [chunk + 2]  where the columns that are read begin; the column whose logits are asked for;
-// tokens
+//   cache.*           f32 [1, K, cache_length, D], of cross-attention [1, K, S, D]; virtual tokens stand before a
+//                     text's columns, with columns of their own
+//   read.next         u32 [chunk + 3]  where the columns that are read begin; the column whose logits are asked for;
+//                     the adapter; tokens
 //   read.source       u32 [1, S]
 //   move.from         u32 [E]        for each slot the slot that it becomes a copy of
 //   move.position     u32 []         the first column that is copied
@@ -36,6 +37,8 @@ graph::Program step_program(const Model& model, const SlotShape& shape, int64_t 
 graph::Program read_program(const Model& model, const SlotShape& shape, int64_t depth, bool all);
 // Remembers a source for cross-attention.
 graph::Program source_program(const Model& model);
+// The virtual tokens before a text into its caches, once before any text is read.
+graph::Program virtual_program(const Model& model, const SlotShape& shape);
 // Of `slots` texts at once, the columns from move.position on: out of the caches, and into them where they go.
 graph::Program hold_program(const Model& model, const SlotShape& shape, int64_t slots);
 graph::Program put_program(const Model& model, const SlotShape& shape, int64_t slots);

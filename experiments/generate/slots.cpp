@@ -1,8 +1,9 @@
 #include "experiments/generate/slots.h"
 
 #include "engine/session.h"
+#include "experiments/adapt/adaptation.h"
+#include "experiments/adapt/adapter_set.h"
 #include "experiments/adapt/packed.h"
-#include "experiments/adapt/peft.h"
 #include "experiments/generate/slot_programs.h"
 #include "experiments/models/hub/import.h"
 #include "graph/vectorize.h"
@@ -43,6 +44,12 @@ SlotOptions checked(SlotOptions options, const std::string& where) {
   return options;
 }
 
+// With an adapter's virtual tokens, which stand before each text.
+hub::ContextLength context_of(const SlotOptions& options) {
+  const int64_t before = options.adapter.empty() ? 0 : adapter_virtual_tokens(options.adapter);
+  return {options.context > 0 ? options.context + before : 0, options.source};
+}
+
 size_t common(std::span<const int32_t> a, std::span<const int32_t> b) {
   return size_t(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
 }
@@ -58,6 +65,7 @@ struct Slots::Impl {
   struct Text {
     std::vector<int32_t> tokens;
     std::vector<int32_t> source;
+    int32_t adapter = 0;
     // Columns below this may hold what is not finite: they must not be passed by, as 0 times that is no number.
     int64_t broken = 0;
   };
@@ -69,20 +77,26 @@ struct Slots::Impl {
   Impl(engine::Device& device, const hub::Source& from, const SlotOptions& asked)
       : where(from.path().string()),
         options(checked(asked, where)),
-        model(hub::model_config(from, {options.context, options.source})),
+        model(hub::model_config(from, context_of(options))),
         session(device, session_options(device)),
         texts(size_t(options.slots)) {
     const ModelConfig& config = model.config();
     check(config.head == HeadKind::language && config.architecture != Architecture::encoder,
           "{}: no language model's head, so it continues no text", where);
-    shape.chunk = std::min(kMostChunk, config.block_size);
-    shape.cache_length = (config.block_size / shape.chunk + 1) * shape.chunk;
     freeze_weights(model, from, options.weights, device.target());
     model.keep_projections_together();
     if (!options.adapter.empty()) {
       adapter.emplace(options.adapter, from, model);
-      adapter->install(model);
+      adapter->install_frozen(model);
     }
+    if (!options.adapters.empty()) {
+      check(options.adapter.empty(), "{}: an adapter for all texts ({}) beside adapters to choose from", where,
+            options.adapter);
+      adapters.emplace(options.adapters, from, model);
+      adapters->install(model);
+    }
+    shape.chunk = std::min(kMostChunk, context());
+    shape.cache_length = (context() / shape.chunk + 1) * shape.chunk;
     add_programs();
     session.share_with_host("slot.next");
     session.share_with_host("read.next");
@@ -93,11 +107,13 @@ struct Slots::Impl {
     const auto write = [&](const std::string& name, const graph::HostTensor& tensor) {
       if (session.has_state(name)) session.write(name, tensor);
     };
-    hub::read_weights(from, model, [&](const std::string& name, uint64_t first_byte, std::span<const std::byte> bytes) {
-      if (session.has_state(name)) session.write_bytes(name, first_byte, bytes);
+    hub::read_weights(from, model, [&](const std::string& name, std::span<const std::byte> bytes) {
+      if (session.has_state(name)) session.write_bytes(name, bytes);
     });
-    if (adapter) adapter->write(write);
+    if (adapter) adapter->write(model, write);
+    if (adapters) adapters->write(write);
     for (const auto& [name, tensor] : model.constants()) write(name, tensor);
+    for (int64_t slot = 0; slot < options.slots && model.virtual_tokens().count > 0; ++slot) before.run_at(slot);
   }
 
   SlotPlan plan() const {
@@ -115,7 +131,7 @@ struct Slots::Impl {
   }
 
   bool answers() const { return model.config().architecture == Architecture::encoder_decoder; }
-  int64_t context() const { return model.config().block_size; }
+  int64_t context() const { return model.config().block_size - model.virtual_tokens().count; }
   size_t vocabulary() const { return size_t(model.config().vocab_size); }
 
   // ---- programs ----
@@ -140,6 +156,7 @@ struct Slots::Impl {
         read_all[depth] = add(fmt::format("read all to {}", depth), read_program(model, shape, depth, true), 1);
     }
     if (answers()) encode = add("encode", source_program(model), 1);
+    if (model.virtual_tokens().count > 0) before = add("before", virtual_program(model, shape), 1);
     if (options.slots == 1) return;
     hold = add("hold", hold_program(model, shape, options.slots), options.slots);
     put = add("put", put_program(model, shape, options.slots), options.slots);
@@ -184,8 +201,10 @@ struct Slots::Impl {
     std::vector<uint32_t> words(texts.size() * size_t(kSlotWords), 0);
     std::vector<bool> wanted(texts.size(), false);
     std::vector<size_t> row(texts.size());
-    for (size_t slot = 0; slot < texts.size(); ++slot)
+    for (size_t slot = 0; slot < texts.size(); ++slot) {
       words[slot * size_t(kSlotWords) + 1] = uint32_t(texts[slot].tokens.size());
+      words[slot * size_t(kSlotWords) + 2] = uint32_t(texts[slot].adapter);
+    }
     for (size_t i = 0; i < next.size(); ++i) {
       const auto slot = size_t(next[i].slot);
       words[slot * size_t(kSlotWords)] = uint32_t(next[i].token);
@@ -234,11 +253,12 @@ struct Slots::Impl {
   // The program that ran.
   engine::SessionProgram run_chunk(int32_t slot, std::span<const int32_t> tokens, int64_t begin, int64_t column,
                                    bool all) {
-    std::vector<uint32_t> words(size_t(shape.chunk) + 2, 0);
+    std::vector<uint32_t> words(size_t(shape.chunk) + 3, 0);
     words[0] = uint32_t(begin);
     words[1] = uint32_t(column);
+    words[2] = uint32_t(texts[size_t(slot)].adapter);
     const int64_t end = std::min(begin + shape.chunk, int64_t(tokens.size()));
-    for (int64_t i = begin; i < end; ++i) words[size_t(2 + i - begin)] = uint32_t(tokens[size_t(i)]);
+    for (int64_t i = begin; i < end; ++i) words[size_t(3 + i - begin)] = uint32_t(tokens[size_t(i)]);
     session.write("read.next", words);
     const engine::SessionProgram program = (all ? read_all : read).at(depth_for(begin + shape.chunk));
     program.run_at(slot);
@@ -317,7 +337,7 @@ struct Slots::Impl {
 
   // Columns from here on differ between what slot i has and what it is to have.
   int64_t first_difference(size_t i, size_t from) const {
-    if (texts[i].source != texts[from].source) return 0;
+    if (texts[i].source != texts[from].source || texts[i].adapter != texts[from].adapter) return 0;
     return int64_t(common(texts[i].tokens, texts[from].tokens));
   }
 
@@ -335,7 +355,7 @@ struct Slots::Impl {
     }
     if (begin < end) session.write("move.from", words);
     for (int64_t at = begin; at < end; at += shape.chunk) {
-      const auto position = uint32_t(std::min(at, shape.cache_length - shape.chunk));
+      const auto position = uint32_t(model.virtual_tokens().count + std::min(at, shape.cache_length - shape.chunk));
       session.write("move.position", std::vector<uint32_t>{position});
       hold.run();
       put.run();
@@ -354,13 +374,14 @@ struct Slots::Impl {
   const std::string where;
   const SlotOptions options;
   Model model;
-  std::optional<LoraAdapter> adapter;
+  std::optional<Adaptation> adapter;
+  std::optional<AdapterSet> adapters;
   SlotShape shape;
   engine::Session session;
   std::vector<int64_t> depths;                                          // columns of the caches, rising
   std::map<std::pair<int64_t, int64_t>, engine::SessionProgram> steps;  // by rows and depth
   std::map<int64_t, engine::SessionProgram> read, read_all;             // by depth
-  engine::SessionProgram encode, hold, put;
+  engine::SessionProgram encode, before, hold, put;
   std::vector<Text> texts;
   std::vector<float> logits;
 };
@@ -401,6 +422,17 @@ std::span<const float> Slots::step(std::span<const SlotToken> next) {
   impl_->step(next, impl_->logits);
   return impl_->logits;
 }
+
+void Slots::choose(int32_t slot, int32_t adapter) {
+  Impl::Text& text = impl_->text_at(slot);
+  check(adapter >= 0 && size_t(adapter) <= impl_->options.adapters.size(), "{}: there are adapters 0 to {}, not {}",
+        impl_->where, impl_->options.adapters.size(), adapter);
+  if (text.adapter == adapter) return;
+  text.tokens.clear();
+  text.adapter = adapter;
+}
+
+int32_t Slots::adapter(int32_t slot) const { return impl_->text_at(slot).adapter; }
 
 void Slots::set_source(int32_t slot, std::span<const int32_t> tokens) {
   Impl::Text& text = impl_->text_at(slot);

@@ -27,8 +27,10 @@ struct SlotOptions {
   int64_t context = 0;  // tokens of a text, its prompt included; 0: what the model was made for, at most 2048
   int64_t source = 0;   // of an encoder-decoder's source
   std::string weights = "stored";  // as freeze_weights() takes them: stored is as the file has them
-  std::string adapter;             // folder of an adapter in PEFT's files (adapt/peft.h); empty: none
-  bool scores = false;             // read() can tell the logits after every token, not only after the last
+  std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
+  // Folders of LoRA adapters of which each text is read with one or none, see choose() (adapt/adapter_set.h).
+  std::vector<std::string> adapters = {};
+  bool scores = false;  // read() can tell the logits after every token, not only after the last
 };
 
 // What slots would take of a device, in bytes.
@@ -91,11 +93,16 @@ class Slots {
 
   const std::vector<int32_t>& text(int32_t slot) const;  // what the slot has read
 
+  // The text of the slot becomes empty, and is from now on read with options.adapters[adapter - 1]; 0: with none, as at
+  // first. UserError: there is no such adapter.
+  void choose(int32_t slot, int32_t adapter);
+  int32_t adapter(int32_t slot) const;  // that it is read with
+
   // Of an encoder-decoder: the source that the slot's text answers, of 1 token to config().source_length(); the text
   // becomes empty.
   void set_source(int32_t slot, std::span<const int32_t> tokens);
 
-  // Slot i becomes a copy of what slot from[i] was, for all slots; text and source too.
+  // Slot i becomes a copy of what slot from[i] was, for all slots; text, adapter and source too.
   void reorder(std::span<const int32_t> from);
 
  private:

@@ -17,8 +17,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-void add_once(std::vector<std::string>& list, const std::string& text) {
-  if (!text.empty() && std::find(list.begin(), list.end(), text) == list.end()) list.push_back(text);
+void add_origin(std::vector<std::string>& list, const std::string& text) {
+  if (!text.empty()) add_once(list, text);
 }
 
 // Where the kernel's nodes came from, the anchor's place first.
@@ -27,9 +27,9 @@ void add_origins(AnalyzedKernel& row, const graph::Graph& graph, const graph::Ke
   if (kernel.anchor) nodes.insert(nodes.begin(), kernel.anchor.node);
   for (const uint32_t node : nodes) {
     const graph::Scope& scope = graph.scope(node);
-    add_once(row.scopes, scope.path);
+    add_origin(row.scopes, scope.path);
     if (scope.file.empty()) continue;
-    add_once(row.places, fmt::format("{}:{}", std::filesystem::path(scope.file).filename().string(), scope.line));
+    add_origin(row.places, fmt::format("{}:{}", std::filesystem::path(scope.file).filename().string(), scope.line));
   }
 }
 

@@ -8,6 +8,7 @@ namespace surtsey::experiments {
 std::set<std::string> member_state_names() {
   std::set<std::string> names = graph::per_member_state();
   names.insert("data.group");
+  names.insert("lora.scale");  // of adapters whose ranks differ (adapt/adapter_graph.h)
   return names;
 }
 

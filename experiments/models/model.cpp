@@ -17,9 +17,9 @@ using graph::ParameterStore;
 // ---- parameters ----
 
 // Adds the parameters of a stack in the order of the names in the header.
-class Layout {
+class StackParameters {
  public:
-  Layout(ParameterStore& store, const ModelConfig& config, const Stack& stack)
+  StackParameters(ParameterStore& store, const ModelConfig& config, const Stack& stack)
       : store_(store), config_(config), stack_(stack) {
     // Residual branches of a block.
     const int branches = 1 + (stack.cross ? 1 : 0) + (config.mlp ? 1 : 0);
@@ -143,12 +143,21 @@ Model::Model(ModelConfig config) : config_(std::move(config)) {
   check_config(config_);
   if (config_.architecture == Architecture::encoder_decoder) {
     const Stack source = source_stack(config_);
-    Layout(store_, config_, source).build();
+    StackParameters(store_, config_, source).build();
   }
   const Stack stack = main_stack(config_);
-  Layout layout(store_, config_, stack);
+  StackParameters layout(store_, config_, stack);
   layout.build();
   layout.build_head();
+}
+
+void Model::set_virtual_tokens(VirtualTokens tokens) {
+  check(config_.architecture != Architecture::encoder_decoder, "[model] virtual tokens before two stacks");
+  check(config_.position != Position::relative, "[model] virtual tokens have no relative positions");
+  check(tokens.count > 0 && tokens.count < config_.block_size,
+        "[model] {} virtual tokens leave no room for a text in {} positions", tokens.count, config_.block_size);
+  ensure(bool(tokens.embeddings) != bool(tokens.keys), "[model] virtual tokens are embeddings, or keys and values");
+  virtual_ = std::move(tokens);
 }
 
 namespace {

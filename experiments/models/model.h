@@ -25,6 +25,7 @@
 
 #include "experiments/models/model_config.h"
 #include "experiments/models/projection.h"
+#include "experiments/models/virtual_tokens.h"
 #include "graph/parameters.h"
 
 #include <functional>
@@ -39,9 +40,12 @@ struct ForwardOptions {
   graph::Value token_types = {};  // u32 [B, T], of a model with n_types; all of kind 0 when empty
   // u32 [B, T]: where each token stands, for learned and rotary positions; 0 .. T - 1 when empty. Without a cache.
   graph::Value positions = {};
+  // u32 [B, T], of a decoder without a cache: the column at which each token's text begins, where a row holds several
+  // behind each other. Positions count from there, and self-attention looks no further back. It does not fall along T.
+  graph::Value starts = {};
   graph::Value source_mask = {};  // boolean [B, S], encoder_decoder
   graph::Value memory = {};       // f32 [B, S, C] in place of `source`: what encode() made of it
-  // u32 []. Dropout is on when both are given, off otherwise (evaluation).
+  // u32 []. Dropout is on when both are given, off otherwise (evaluation); see Model::draws().
   graph::Value seed = {};
   graph::Value step = {};
   // With a cache_length the tokens stand at `position` (u32 []) and after it, self-attention also
@@ -49,6 +53,8 @@ struct ForwardOptions {
   // Model::remember_source(). State tensors, S = cache_length (for cross: source_length()):
   //   cache.{blocks.{i}.attention}.{key,value}   f32 [B, K, S, D]   written at the position
   //   cache.{blocks.{i}.cross}.{key,value}       f32 [B, K, S, D]
+  // Virtual tokens stand before a text's columns, which begin behind them: S is then so many more, and what
+  // remember_virtual() writes.
   int64_t cache_length = 0;
   graph::Value position = {};
   // Of the cache's columns self-attention reads so many, which hold all that the tokens see; 0: all. What is behind
@@ -58,6 +64,8 @@ struct ForwardOptions {
   // "blocks.{i}.residual" after block i, with a stack's prefix before. What it returns takes the
   // value's place. See residual.h.
   std::function<graph::Value(const std::string& point, graph::Value)> residual = {};
+  // u32 [] or [B]: which of the adapters that a hook has the texts are read with; for Projection::adapter.
+  graph::Value adapter = {};
 };
 
 class Model {
@@ -73,6 +81,15 @@ class Model {
   void on_projection(ProjectionHook hook) { hooks_.push_back(std::move(hook)); }
   const std::vector<ProjectionHook>& hooks() const { return hooks_; }
 
+  // From now on they stand before every text, which may be so many tokens shorter. UserError: an encoder_decoder,
+  // relative positions, no room for a text.
+  void set_virtual_tokens(VirtualTokens tokens);
+  const VirtualTokens& virtual_tokens() const { return virtual_; }
+
+  // Whether a training pass draws (takes a seed and a step): its dropout, or that of a hook.
+  bool draws() const { return config_.dropout > 0 || hooks_draw_; }
+  void let_hooks_draw() { hooks_draw_ = true; }
+
   // Tables that are computed on the host in double and never trained: state tensors that the graph
   // reads, the same for every member of an ensemble.
   //   constants.rotary_cos, constants.rotary_sin   [block_size, D/2]   rotary.h, for a text of block_size tokens
@@ -81,7 +98,8 @@ class Model {
   //   constants.{encoder,decoder}.relative         u32 [2R - 1]        the row of relative.weight by j - i + R - 1
   graph::State constants() const;
 
-  // tokens u32 [B, T], or f32 [B, T, input_size] of a model that reads vectors; T <= block_size.
+  // tokens u32 [B, T], or f32 [B, T, input_size] of a model that reads vectors; T and what stands before them <=
+  // block_size.
   // The activations after the last norm, [B, T, C] ..
   graph::Value hidden(graph::Parameters& parameters, graph::Value tokens, const ForwardOptions& options = {}) const;
   // .. what the head makes of them, [.., V]; of the first token, [B, n_labels], where it classifies; UserError for a
@@ -104,12 +122,18 @@ class Model {
   // they are one product as where they train. Of a matrix with a hook the rows are read out of it. Before programs.
   void keep_projections_together();
 
+  // The virtual tokens into the caches of self-attention of so many rows, once before any text; cache_length as
+  // ForwardOptions has it.
+  void remember_virtual(graph::Parameters& parameters, int64_t rows, int64_t cache_length) const;
+
   int64_t parameter_count() const { return store_.parameter_count(); }
 
  private:
   ModelConfig config_;
   graph::ParameterStore store_;
   std::vector<ProjectionHook> hooks_;
+  VirtualTokens virtual_;
+  bool hooks_draw_ = false;
 };
 
 // Excludes biases, gains and embeddings from the decay of weights, as nanoGPT does for biases and

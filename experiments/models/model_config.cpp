@@ -17,41 +17,41 @@ using nlohmann::json;
 
 // The words of each enumeration, in the order of its enumerators.
 template <typename Enum>
-struct Words;
+struct EnumWords;
 template <>
-struct Words<Architecture> {
+struct EnumWords<Architecture> {
   static constexpr std::array list = {"decoder", "encoder", "encoder_decoder"};
 };
 template <>
-struct Words<Position> {
+struct EnumWords<Position> {
   static constexpr std::array list = {"learned", "sinusoidal", "rotary", "relative", "none"};
 };
 template <>
-struct Words<Norm> {
+struct EnumWords<Norm> {
   static constexpr std::array list = {"layer_norm", "rms_norm", "none"};
 };
 template <>
-struct Words<NormPlacement> {
+struct EnumWords<NormPlacement> {
   static constexpr std::array list = {"pre", "post"};
 };
 template <>
-struct Words<AttentionKind> {
+struct EnumWords<AttentionKind> {
   static constexpr std::array list = {"softmax", "linear"};
 };
 template <>
-struct Words<Activation> {
+struct EnumWords<Activation> {
   static constexpr std::array list = {"gelu", "gelu_tanh", "relu", "swiglu", "geglu"};
 };
 template <>
-struct Words<HeadKind> {
+struct EnumWords<HeadKind> {
   static constexpr std::array list = {"language", "masked_language", "classify", "pooled", "none"};
 };
 template <>
-struct Words<RotaryKind> {
+struct EnumWords<RotaryKind> {
   static constexpr std::array list = {"plain", "linear", "dynamic", "yarn", "longrope", "llama3"};
 };
 template <>
-struct Words<InitialisationScheme> {
+struct EnumWords<InitialisationScheme> {
   static constexpr std::array list = {"standard", "recipe"};
 };
 
@@ -84,7 +84,7 @@ void read(const json& value, const char* key, std::optional<T>& field) {
 template <typename Enum>
   requires std::is_enum_v<Enum>
 void read(const json& value, const char* key, Enum& field) {
-  const auto& words = Words<Enum>::list;
+  const auto& words = EnumWords<Enum>::list;
   const std::string word = value.is_string() ? value.get<std::string>() : "";
   const auto found = std::find(words.begin(), words.end(), word);
   std::string all;
@@ -129,7 +129,7 @@ void read(const json& value, const char* key, RotaryScaling& field) {
 template <typename T>
 json write(const T& field) {
   if constexpr (std::is_enum_v<T>) {
-    return Words<T>::list[size_t(field)];
+    return EnumWords<T>::list[size_t(field)];
   } else {
     return field;
   }

@@ -31,11 +31,19 @@ class Forward {
       check(tokens.rank() == 2 && tokens.dtype() == DType::u32, "[model] tokens are {}, not u32[B,T]",
             to_string(tokens.type()));
     }
-    check(tokens.dim(1) <= stack_.length, "[model] {} tokens exceed the {} positions of the {}", tokens.dim(1),
-          stack_.length, stack_.prefix.empty() ? "model" : stack_.prefix);
+    check(tokens.dim(1) + before() <= stack_.length, "[model] {} tokens exceed the {} positions of the {}",
+          tokens.dim(1) + before(), stack_.length, stack_.prefix.empty() ? "model" : stack_.prefix);
     check_cache(tokens.dim(1));
-    Value x = point("embed", embed(tokens));
-    if (config_.position == Position::relative) bias_ = relative_bias(tokens.dim(1));
+    Value x = blocks(embed(tokens), with_before(key_mask, 1), memory, memory_mask);
+    if (prompted()) x = slice(x, 1, before(), x.dim(1));
+    if (config_.norm_placement == NormPlacement::pre) x = norm(x, stack_.prefix + "norm");
+    return x;
+  }
+
+  // What the blocks make of embeddings [B, T, C].
+  Value blocks(Value x, Value key_mask, Value memory, Value memory_mask) {
+    x = point("embed", x);
+    if (config_.position == Position::relative) bias_ = relative_bias(x.dim(1));
     for (int64_t i = 0; i < stack_.layers; ++i) {
       const std::string block = fmt::format("{}blocks.{}", stack_.prefix, i);
       ScopeGuard scope(graph(), block);
@@ -50,7 +58,6 @@ class Forward {
       }
       x = point(fmt::format("blocks.{}.residual", i), x);
     }
-    if (config_.norm_placement == NormPlacement::pre) x = norm(x, stack_.prefix + "norm");
     return x;
   }
 
@@ -86,23 +93,74 @@ class Forward {
     }
   }
 
+  // Virtual tokens into the caches of so many rows.
+  void remember_virtual(int64_t rows) {
+    if (model_.virtual_tokens().embeddings) {
+      filling_ = true;
+      Value x = of_all_rows(model_.virtual_tokens().embeddings(parameters_), rows);
+      blocks(with_places(x, {}), {}, {}, {});
+      return;
+    }
+    for (int64_t i = 0; i < stack_.layers; ++i) {
+      const std::string name = fmt::format("{}blocks.{}.attention", stack_.prefix, i);
+      ScopeGuard scope(graph(), name);
+      const std::array<Value, 2> kv = model_.virtual_tokens().keys(parameters_, name);
+      for (size_t part = 0; part < 2; ++part) {
+        const Value state = cache(name, kCached[part], rows, cache_length());
+        const Value start = graph::scalar(graph(), 0, DType::u32);
+        graph().assign(state, slice_update(state, of_all_rows(kv[part], rows), start, 2));
+      }
+    }
+  }
+
  private:
   static constexpr const char* kCached[] = {"key", "value"};
 
   graph::Graph& graph() const { return parameters_.graph(); }
 
   bool cached() const { return options_.cache_length > 0 && stack_.causal; }
+  int64_t cache_length() const { return options_.cache_length + before(); }
   // Columns of the cache that are looked at.
-  int64_t visible() const { return options_.visible_length > 0 ? options_.visible_length : options_.cache_length; }
+  int64_t visible() const {
+    if (filling_) return before();
+    return before() + (options_.visible_length > 0 ? options_.visible_length : options_.cache_length);
+  }
+  // Where the first token at hand stands.
+  Value position() const {
+    if (filling_) return graph::scalar(graph(), 0, DType::u32);
+    if (!cached()) return graph::scalar(graph(), double(before()), DType::u32);
+    return before() > 0 ? options_.position + graph::scalar(graph(), double(before()), DType::u32) : options_.position;
+  }
+
+  // ---- virtual tokens ----
+
+  int64_t before() const { return model_.virtual_tokens().count; }
+  // They go through the blocks in front of a text.
+  bool prompted() const { return before() > 0 && model_.virtual_tokens().embeddings && !cached(); }
+  // Their keys and values stand before those of a text that is read as a whole.
+  bool prefixed() const { return before() > 0 && model_.virtual_tokens().keys && !cached(); }
+
+  Value of_all_rows(Value x, int64_t rows) const {
+    Shape shape = x.shape();
+    shape.insert(shape.begin(), rows);
+    return broadcast(x, shape);
+  }
+  // What a text has for each of its tokens, [B, T], with `value` for those before it; empty stays empty.
+  Value with_before(Value of_tokens, double value) const {
+    if (!of_tokens || (!prompted() && !prefixed())) return of_tokens;
+    const Value first = graph::constant(graph(), value, {of_tokens.dtype(), {of_tokens.dim(0), before()}});
+    return graph::concat({first, of_tokens}, 1);
+  }
 
   void check_cache(int64_t tokens) const {
     if (options_.cache_length == 0) return;
     check(options_.position && options_.position.type() == graph::Type{DType::u32, {}},
           "[model] a key/value cache needs a position, u32 []");
     check(config_.architecture != Architecture::encoder, "[model] an encoder has no cache");
-    check(tokens <= visible() && visible() <= options_.cache_length,
+    const int64_t seen = visible() - before();
+    check(tokens <= seen && seen <= options_.cache_length,
           "[model] {} tokens exceed the {} positions of the cache, or what is seen of it, {}", tokens,
-          options_.cache_length, visible());
+          options_.cache_length, seen);
   }
 
   // What the options put in the place of a value of the residual stream.
@@ -120,9 +178,19 @@ class Forward {
   // The rows of a table by position that `length` tokens stand at: [length, ..], or [B, length, ..] where each row of
   // the batch has positions of its own.
   Value rows_at(Value table, int64_t length) const {
-    if (options_.positions) return gather(table, options_.positions);
-    if (!cached()) return slice(table, 0, 0, length);
-    return gather(table, iota(graph(), {DType::u32, {length}}, 0) + options_.position);
+    if (options_.positions) return gather(table, positions());
+    const int64_t first = prefixed() ? before() : 0;
+    if (!cached()) return slice(table, 0, first, first + length);
+    return gather(table, iota(graph(), {DType::u32, {length}}, 0) + position());
+  }
+
+  // ForwardOptions::positions behind virtual tokens, and theirs.
+  Value positions() const {
+    if (before() == 0) return options_.positions;
+    const Value shifted = options_.positions + graph::scalar(graph(), double(before()), DType::u32);
+    if (!prompted()) return shifted;
+    const Value first = iota(graph(), {DType::u32, {before()}}, 0);
+    return graph::concat({of_all_rows(first, shifted.dim(0)), shifted}, 1);
   }
 
   Value table(const char* name, int64_t rows, int64_t columns, int64_t length) const {
@@ -133,15 +201,20 @@ class Forward {
 
   Value embed(Value tokens) {
     ScopeGuard scope(graph(), stack_.prefix + "embed");
-    const int64_t length = tokens.dim(1);
     const std::string input = stack_.prefix + "embed.input";
     const std::string owner = config_.shared_embedding ? main_stack(config_).prefix : stack_.prefix;
     Value x =
         config_.input_size > 0 ? project(tokens, input, input, "") : parameters_.rows(owner + "embed.token", tokens);
+    if (prompted()) x = graph::concat({of_all_rows(model_.virtual_tokens().embeddings(parameters_), x.dim(0)), x}, 1);
+    return with_places(x, prompted() ? with_before(options_.token_types, 0) : options_.token_types);
+  }
+
+  // Embeddings [B, T, C] with what kinds (u32 [B, T] or empty) and positions add to them.
+  Value with_places(Value x, Value token_types) {
+    const int64_t length = x.dim(1);
     if (config_.n_types > 0) {
       const std::string types = stack_.prefix + "embed.type";
-      x = x + (options_.token_types ? parameters_.rows(types, options_.token_types)
-                                    : slice(parameters_.get(types), 0, 0, 1));
+      x = x + (token_types ? parameters_.rows(types, token_types) : slice(parameters_.get(types), 0, 0, 1));
     }
     if (config_.position == Position::learned) {
       x = x + rows_at(parameters_.get(stack_.prefix + "embed.position"), length);
@@ -161,7 +234,7 @@ class Forward {
         graph().parameter(fmt::format("constants.{}relative", stack_.prefix), {DType::u32, {2 * rows - 1}});
     const Value by_distance = gather(parameters_.get(stack_.prefix + "relative.weight"), buckets);  // [2R - 1, H]
     Value query = iota(graph(), {DType::u32, {queries, 1}}, 0);
-    if (cached()) query = query + options_.position;
+    if (cached()) query = query + position();
     const Value key = iota(graph(), {DType::u32, {1, keys}}, 1) + graph::scalar(graph(), double(rows - 1), DType::u32);
     return reshape(permute(gather(by_distance, key - query), {2, 0, 1}), {1, config_.n_head, queries, keys});
   }
@@ -191,9 +264,11 @@ class Forward {
   Value hooked(const Projection& matrix, size_t count) const {
     if (count == 0) return {};
     Projection inner = matrix;
-    inner.plain = [this, matrix, count] {
-      const Value value = hooked(matrix, count - 1);
-      return value ? value : matrix.plain();
+    inner.of = [this, matrix, count](Value x) {
+      Projection other = matrix;
+      other.x = x;
+      const Value value = hooked(other, count - 1);
+      return value ? value : other.plain();
     };
     const Value value = model_.hooks()[count - 1](inner);
     return value ? value : hooked(matrix, count - 1);
@@ -202,10 +277,13 @@ class Forward {
   Value hooked(const Projection& matrix) const { return hooked(matrix, model_.hooks().size()); }
 
   Projection matrix(Value x, const std::string& name, const std::string& weight, const std::string& bias) const {
-    const auto plain = [&parameters = parameters_, x, weight, bias] {
-      return linear(x, parameters.get(weight), bias.empty() ? Value{} : parameters.get(bias));
+    const auto of = [&parameters = parameters_, weight, bias](Value input) {
+      return linear(input, parameters.get(weight), bias.empty() ? Value{} : parameters.get(bias));
     };
-    return {parameters_, name, weight, bias, x, plain};
+    const bool draws = options_.seed && options_.step;
+    return {
+        parameters_,     name, weight, bias, x, of, draws ? options_.seed : Value{}, draws ? options_.step : Value{},
+        options_.adapter};
   }
 
   Projection matrix(Value x, const std::string& name, bool biased) const {
@@ -311,8 +389,8 @@ class Forward {
 
   // x [B, K, T, D] written into the cache at the position; what is looked at of it, [B, K, S, D].
   Value remember(const std::string& name, const char* part, Value x) const {
-    const Value state = cache(name, part, x.dim(0), options_.cache_length);
-    const Value whole = slice_update(state, x, options_.position, 2);
+    const Value state = cache(name, part, x.dim(0), cache_length());
+    const Value whole = slice_update(state, x, position(), 2);
     graph().assign(state, whole);
     return visible() < whole.dim(2) ? slice(whole, 2, 0, visible()) : whole;
   }
@@ -328,6 +406,11 @@ class Forward {
         k = remember(name, kCached[0], k);
         v = remember(name, kCached[1], v);
       }
+      if (prefixed()) {
+        const std::array<Value, 2> kv = model_.virtual_tokens().keys(parameters_, name);
+        k = graph::concat({of_all_rows(kv[0], x.dim(0)), k}, 2);
+        v = graph::concat({of_all_rows(kv[1], x.dim(0)), v}, 2);
+      }
     } else {
       if (memory) {
         const std::vector<Value> kv = cross_keys(memory, name);
@@ -342,8 +425,9 @@ class Forward {
     graph::AttentionOptions options;
     options.causal = self && stack_.causal;
     options.window = self ? config_.window : 0;
-    if (self && cached()) options.position = options_.position;
+    if (self && (cached() || (prefixed() && (options.causal || options.window > 0)))) options.position = position();
     options.key_mask = key_mask;
+    if (self) options.first_key = options_.starts;
     if (self) options.bias = bias_;
     const bool linear = config_.attention == AttentionKind::linear;
     if (linear) options.scale = 1 / double(config_.block_size);
@@ -393,8 +477,18 @@ class Forward {
   const ModelConfig& config_;
   const Stack& stack_;
   const ForwardOptions& options_;
-  Value bias_;  // of the scores of self-attention, with relative positions
+  Value bias_;            // of the scores of self-attention, with relative positions
+  bool filling_ = false;  // virtual tokens go through the blocks alone, into the caches
 };
+
+// Texts behind each other in a row have the positions that follow from where each begins.
+ForwardOptions with_positions(const Model& model, Value tokens, ForwardOptions options) {
+  if (!options.starts) return options;
+  check(model.config().architecture == Architecture::decoder && options.cache_length == 0 && !options.positions,
+        "[model] texts behind each other are read by decoders, without a cache and without positions of their own");
+  options.positions = iota(*tokens.graph, {DType::u32, {1, tokens.dim(1)}}, 1) - options.starts;
+  return options;
+}
 
 }  // namespace
 
@@ -404,7 +498,8 @@ Value Model::encode(Parameters& parameters, Value source, Value source_mask) con
   return Forward(parameters, *this, source_stack(config_), options).run(source, source_mask, {}, {});
 }
 
-Value Model::hidden(Parameters& parameters, Value tokens, const ForwardOptions& options) const {
+Value Model::hidden(Parameters& parameters, Value tokens, const ForwardOptions& given) const {
+  const ForwardOptions options = with_positions(*this, tokens, given);
   const bool two = config_.architecture == Architecture::encoder_decoder;
   const bool reads_source = two && options.cache_length == 0 && !options.memory;
   check(reads_source == bool(options.source), "[model] {}",
@@ -425,6 +520,13 @@ void Model::remember_source(Parameters& parameters, Value source, Value source_m
   const ForwardOptions options;
   const Value memory = encode(parameters, source, source_mask);
   Forward(parameters, *this, main_stack(config_), options).remember_memory(memory);
+}
+
+void Model::remember_virtual(Parameters& parameters, int64_t rows, int64_t cache_length) const {
+  check(virtual_.count > 0 && cache_length > 0, "[model] virtual tokens are remembered where there are some");
+  ForwardOptions options;
+  options.cache_length = cache_length;
+  Forward(parameters, *this, main_stack(config_), options).remember_virtual(rows);
 }
 
 Value Model::pooled(Parameters& parameters, Value hidden) const {

@@ -22,8 +22,14 @@ struct Projection {
   std::string weight;  // its parameter [out, in]: NAME.weight, or embed.token of a tied head and embed.input itself
   std::string bias;    // its parameter [out]; empty: it has none
   graph::Value x;      // [.., in]
-  // x weight^T + bias, [.., out], or what the hooks before this one make of it.
-  std::function<graph::Value()> plain;
+  // x weight^T + bias, [.., out], or what the hooks before this one make of it; of any x [.., in].
+  std::function<graph::Value(graph::Value x)> of;
+  // Of a pass with dropout, u32 [] each; empty otherwise.
+  graph::Value seed = {}, step = {};
+  // u32 [] or [B]: which of several adapters each text has (ForwardOptions::adapter); may be empty.
+  graph::Value adapter = {};
+
+  graph::Value plain() const { return of(x); }
 };
 
 // Returns [.., out], or an empty value for a matrix that it leaves as it is: only such matrices are multiplied together

@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kFormat = 1;                   // of the file
+constexpr int kCeilingsFormat = 1;           // of the file
 constexpr uint64_t kLongEnough = 2'000'000;  // ns that a measured run takes at least
 constexpr uint64_t kTooLong = 100'000'000;
 constexpr double kBetter = 1.05;
@@ -240,7 +240,7 @@ class Measurement {
 };
 
 json identity(const engine::DeviceInfo& info) {
-  return {{"format", kFormat},
+  return {{"format", kCeilingsFormat},
           {"device", info.name},
           {"uuid", info.uuid},
           {"driver", info.driver},

@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int kFormat = 1;  // of profile.json
+constexpr int kProfileFormat = 1;  // of profile.json
 
 ordered_json times_json(const RowTimes& times) {
   return {{"total_ns", times.total},
@@ -184,7 +184,7 @@ std::string profile_json(const Profile& profile) {
   for (const auto& [key, value] : profile.facts) facts[key] = value;
   ordered_json rows = ordered_json::array();
   for (const KernelRow& row : profile.rows) rows.push_back(row_json(row));
-  const ordered_json page = {{"format", kFormat},
+  const ordered_json page = {{"format", kProfileFormat},
                              {"subject", profile.subject},
                              {"program", profile.program},
                              {"facts", facts},

@@ -5,16 +5,12 @@
 #include <map>
 #include <set>
 
+#include "experiments/base/join.h"
 #include "experiments/statistics/intervals.h"
 #include "graph/text.h"
 
 namespace surtsey::experiments {
 namespace {
-
-template <typename T>
-void add_once(std::vector<T>& list, const T& item) {
-  if (std::find(list.begin(), list.end(), item) == list.end()) list.push_back(item);
-}
 
 double overhead(const ModeTimes& timed, const ModeTimes& whole) {
   std::vector<double> ratios;
@@ -58,10 +54,10 @@ std::vector<OriginNode> origin_nodes(const graph::Kernel& kernel, const graph::G
 }
 
 // Everything but times.
-class Rows {
+class ProfileRows {
  public:
-  Rows(const graph::Plan& plan, const std::vector<shaders::Shader>& shaders,
-       const std::vector<engine::KernelBuild>& builds, std::vector<engine::DriverStatistics> driver, bool texts)
+  ProfileRows(const graph::Plan& plan, const std::vector<shaders::Shader>& shaders,
+              const std::vector<engine::KernelBuild>& builds, std::vector<engine::DriverStatistics> driver, bool texts)
       : plan_(plan),
         graph_(*plan.program.graph),
         shaders_(shaders),
@@ -250,11 +246,11 @@ Profile profile_program(engine::Session& session, engine::SessionProgram program
     }
   }
 
-  profile.rows =
-      std::move(Rows(plan, program.shaders(), program.builds(),
-                     options.driver_statistics ? program.driver_statistics() : std::vector<engine::DriverStatistics>(),
-                     options.texts)
-                    .rows);
+  profile.rows = std::move(
+      ProfileRows(plan, program.shaders(), program.builds(),
+                  options.driver_statistics ? program.driver_statistics() : std::vector<engine::DriverStatistics>(),
+                  options.texts)
+          .rows);
   double isolated_sum = 0, grouped_sum = 0;
   for (KernelRow& row : profile.rows) {
     row.isolated = row_times(row, isolated, profile.timestamp_ns);

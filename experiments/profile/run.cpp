@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kMostSteps = 100'000;
+constexpr int64_t kMostProfiled = 100'000;
 
 void write(const fs::path& folder, const char* name, const std::string& content) {
   write_file_atomic(folder / name, content);
@@ -36,7 +36,8 @@ void print_profile(const Profile& profile) {
 }  // namespace
 
 void check_request(const ProfileRequest& request) {
-  check(request.steps > 0 && request.steps <= kMostSteps, "--steps is from 1 to {}, not {}", kMostSteps, request.steps);
+  check(request.steps > 0 && request.steps <= kMostProfiled, "--steps is from 1 to {}, not {}", kMostProfiled,
+        request.steps);
   if (!request.compare.empty()) check_base(read_file(request.compare), request.steps);
 }
 

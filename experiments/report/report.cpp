@@ -483,8 +483,8 @@ std::string render_report(const ReportInput& input) {
 
 ReportInput load_report_input(const fs::path& directory) {
   ReportInput input;
-  input.result = load_result(directory / "result.json");
-  input.samples = load_samples(directory / "samples.jsonl");
+  input.result = load_result(directory / kResultFile);
+  input.samples = load_samples(directory / kSamplesFile);
   input.metrics = load_metrics(directory / "metrics.jsonl");
   input.environment = load_environment(directory / "env.json");
   return input;
@@ -498,10 +498,10 @@ fs::path write_report(const fs::path& directory) {
 
 fs::path write_reports(const fs::path& directory) {
   check(fs::is_directory(directory), "[report] '{}' is not a directory", directory.string());
-  if (fs::exists(directory / "result.json")) return write_report(directory);
+  if (fs::exists(directory / kResultFile)) return write_report(directory);
   std::vector<fs::path> runs;
   for (const auto& entry : fs::directory_iterator(directory)) {
-    if (fs::exists(entry.path() / "result.json")) runs.push_back(entry.path());
+    if (fs::exists(entry.path() / kResultFile)) runs.push_back(entry.path());
   }
   check(!runs.empty() || !fs::exists(directory / "metrics.jsonl"),
         "[report] '{}' is a run that is not finished, or one of `surtsey train`, which has no page: its curves are in "
@@ -515,7 +515,7 @@ fs::path write_reports(const fs::path& directory) {
   std::vector<fs::path> links;
   for (const fs::path& run : runs) {
     write_report(run);
-    results.push_back(load_result(run / "result.json"));
+    results.push_back(load_result(run / kResultFile));
     links.push_back(run.filename() / "report.html");
     if (entries.empty()) body += facts_list(results.back().device) + "</header>\n";
     entries += index_entry(links.back(), results.back());

@@ -13,10 +13,6 @@
 namespace surtsey::experiments {
 namespace {
 
-void add_once(std::vector<std::string>& list, const std::string& word) {
-  if (std::find(list.begin(), list.end(), word) == list.end()) list.push_back(word);
-}
-
 std::string with_task(const TaskGroup& group, std::string title) {
   return group.task.empty() ? title : fmt::format("{}: {}", group.task, title);
 }

@@ -3,12 +3,12 @@
 namespace surtsey::experiments {
 namespace {
 
-struct Row {
+struct ArmRow {
   std::string_view arm, label, color;
   ArmRole role = ArmRole::none;
 };
 
-constexpr Row kArms[] = {
+constexpr ArmRow kArms[] = {
     {"cot", "chain of thought", "c0", ArmRole::steps},
     {"direct", "direct answer", "c1", ArmRole::direct},
     {"filler", "filler tokens", "c2", ArmRole::filler},
@@ -20,7 +20,7 @@ constexpr Row kArms[] = {
 
 ArmKind arm_kind(std::string_view arm) {
   const std::string own = arm.size() % 2 == 0 ? "c4" : "c5";
-  for (const Row& row : kArms)
+  for (const ArmRow& row : kArms)
     if (row.arm == arm) return {std::string(row.label), row.color.empty() ? own : std::string(row.color), row.role};
   return {std::string(arm), own};
 }

@@ -25,12 +25,6 @@ std::string processor() {
   return "unknown";
 }
 
-Json facts_json(const Facts& facts) {
-  Json json = Json::object();
-  for (const auto& [name, value] : facts) json[name] = value;
-  return json;
-}
-
 }  // namespace
 
 Environment describe_environment(const engine::DeviceInfo& device, const std::vector<std::string>& command) {

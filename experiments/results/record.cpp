@@ -32,8 +32,6 @@ void for_each_line(std::string_view text, Function function) {
 }
 
 constexpr const char* kMetrics = "metrics.jsonl";
-constexpr const char* kSamples = "samples.jsonl";
-constexpr const char* kResult = "result.json";
 
 }  // namespace
 
@@ -88,6 +86,19 @@ std::vector<MetricLine> load_metrics(const fs::path& path) {
   return metrics;
 }
 
+void forget_metrics_after(const std::filesystem::path& folder, int64_t step, int64_t asked,
+                          std::string_view evaluation) {
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  if (!std::filesystem::exists(path)) return;
+  std::string kept;
+  for (const MetricLine& line : load_metrics(path)) {
+    const bool evaluates = std::any_of(line.values.begin(), line.values.end(),
+                                       [&](const auto& value) { return value.first == evaluation; });
+    if (line.step <= (evaluates ? asked : step)) kept += to_json_line(line) + "\n";
+  }
+  write_file_atomic(path, kept);
+}
+
 namespace {
 
 fs::path named(fs::path directory) {
@@ -106,7 +117,7 @@ RunDirectory::RunDirectory(fs::path directory, Mode mode)
   fs::remove(probe, error);
 
   if (mode == Mode::kResume) return;
-  for (const char* name : {kResult, kMetrics, kSamples}) {
+  for (const char* name : {kResultFile, kMetrics, kSamplesFile}) {
     if (!fs::exists(directory_ / name)) continue;
     check(mode == Mode::kReplace, "[record] '{}' already holds a run ({}): resume it, or choose another directory",
           directory_.string(), name);
@@ -134,7 +145,7 @@ void RunDirectory::append(const MetricLine& metric) { metrics_ += experiments::t
 void RunDirectory::append(const SampleLine& sample) { samples_ += experiments::to_json_line(sample) + "\n"; }
 
 void RunDirectory::flush() {
-  for (const auto& [name, lines] : {std::pair{kMetrics, &metrics_}, {kSamples, &samples_}}) {
+  for (const auto& [name, lines] : {std::pair{kMetrics, &metrics_}, {kSamplesFile, &samples_}}) {
     if (lines->empty()) continue;
     append_file_synced(directory_ / name, *lines);
     lines->clear();
@@ -143,7 +154,7 @@ void RunDirectory::flush() {
 
 void RunDirectory::keep_only(const std::vector<std::string>& cells) {
   flush();
-  for (const char* name : {kMetrics, kSamples}) {
+  for (const char* name : {kMetrics, kSamplesFile}) {
     const fs::path path = directory_ / name;
     const std::optional<std::string> content = read_file_if_exists(path);
     if (!content) continue;
@@ -164,7 +175,7 @@ void RunDirectory::keep_only(const std::vector<std::string>& cells) {
 void RunDirectory::write_result(const StudyResult& result) {
   flush();
   export_metrics(directory_);
-  write_file_atomic(directory_ / kResult, to_json(result));
+  write_file_atomic(directory_ / kResultFile, to_json(result));
 }
 
 }  // namespace surtsey::experiments

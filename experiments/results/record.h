@@ -44,6 +44,11 @@ MetricLine parse_metric(std::string_view line, std::string_view source);
 // with a warning that names it.
 std::vector<MetricLine> load_metrics(const std::filesystem::path& path);
 
+// For a run that goes on: drops the lines of FOLDER/metrics.jsonl that it does again. Those are of steps after `step`,
+// and for evaluations (lines that have the value `evaluation`) after `asked`.
+void forget_metrics_after(const std::filesystem::path& folder, int64_t step, int64_t asked,
+                          std::string_view evaluation);
+
 // Content of env.json.
 struct Environment {
   Facts device;    // name, type, driver, api version, ...

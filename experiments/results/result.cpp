@@ -16,12 +16,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json facts_json(const Facts& facts) {
-  Json json = Json::object();
-  for (const auto& [name, value] : facts) json[name] = value;
-  return json;
-}
-
 Facts parse_facts(const Json& json) {
   Facts facts;
   for (const auto& [name, value] : json.items()) {
@@ -76,9 +70,9 @@ Json cell_json(const Cell& cell) {
 }
 
 // Reads keys of one object and says which one is wrong, and where.
-class Reader {
+class ResultReader {
  public:
-  Reader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
+  ResultReader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
     check(json.is_object(), "{} is not an object", where_);
   }
 
@@ -125,7 +119,7 @@ Json parse_json(std::string_view text, std::string_view source) {
 }
 
 ArmResult parse_arm(const std::string& name, const Json& json, const std::string& where) {
-  const Reader reader(json, where);
+  const ResultReader reader(json, where);
   ArmResult arm;
   arm.arm = name;
   std::vector<double> ends;
@@ -142,7 +136,7 @@ ArmResult parse_arm(const std::string& name, const Json& json, const std::string
 }
 
 Cell parse_cell(const Json& json, const std::string& where) {
-  const Reader reader(json, where);
+  const ResultReader reader(json, where);
   Cell cell;
   reader.required("cell", cell.cell);
   reader.required("parameters", cell.parameters);
@@ -164,7 +158,7 @@ Cell parse_cell(const Json& json, const std::string& where) {
   Json measures = Json::object();
   reader.optional("measures", measures);
   for (const auto& [name, measure] : measures.items()) {
-    const Reader one(measure, fmt::format("{}.{}", where, name));
+    const ResultReader one(measure, fmt::format("{}.{}", where, name));
     cell.measures.push_back({name});
     one.required("mean", cell.measures.back().mean);
     one.required("standard_error", cell.measures.back().standard_error);
@@ -261,6 +255,12 @@ ArmResult finish(const std::string& name, const Tally& tally) {
 
 }  // namespace
 
+Json facts_json(const Facts& facts) {
+  Json json = Json::object();
+  for (const auto& [name, value] : facts) json[name] = value;
+  return json;
+}
+
 const ArmResult* Cell::find_arm(std::string_view name) const {
   for (const ArmResult& arm : arms) {
     if (arm.arm == name) return &arm;
@@ -313,7 +313,7 @@ std::string to_json(const StudyResult& result) {
 
 StudyResult parse_result(std::string_view text, std::string_view source) {
   const Json json = parse_json(text, source);
-  const Reader reader(json, std::string(source));
+  const ResultReader reader(json, std::string(source));
   StudyResult result;
   Json cells, claims, device, settings = Json::object(), figures = Json::array();
   reader.required("study", result.study);
@@ -337,7 +337,7 @@ StudyResult parse_result(std::string_view text, std::string_view source) {
     result.figures.push_back(parse_figure(figures[i], fmt::format("{}: figures[{}]", source, i)));
   }
   for (size_t i = 0; i < claims.size(); ++i) {
-    const Reader claim(claims[i], fmt::format("{}: claims[{}]", source, i));
+    const ResultReader claim(claims[i], fmt::format("{}: claims[{}]", source, i));
     Claim& one = result.claims.emplace_back();
     std::string verdict;
     claim.required("name", one.name);
@@ -370,7 +370,7 @@ std::string to_json_line(const SampleLine& sample) {
 
 SampleLine parse_sample(std::string_view line, std::string_view source) {
   const Json json = parse_json(line, source);
-  const Reader reader(json, std::string(source));
+  const ResultReader reader(json, std::string(source));
   SampleLine sample;
   reader.required("cell", sample.cell);
   reader.required("arm", sample.arm);
@@ -385,7 +385,7 @@ SampleLine parse_sample(std::string_view line, std::string_view source) {
   reader.optional("nll", sample.nll);
   Json measures = Json::object();
   reader.optional("measures", measures);
-  const Reader values(measures, std::string(source));
+  const ResultReader values(measures, std::string(source));
   for (const auto& [name, value] : measures.items()) {
     values.required(name.c_str(), sample.measures.emplace_back(name, 0.0).second);
   }

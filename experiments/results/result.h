@@ -12,13 +12,19 @@
 #include <utility>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include "experiments/results/figure.h"
 #include "experiments/statistics/verdict.h"
 
 namespace surtsey::experiments {
 
+inline constexpr const char* kResultFile = "result.json";
+inline constexpr const char* kSamplesFile = "samples.jsonl";
+
 // Named facts in the order to show them.
 using Facts = std::vector<std::pair<std::string, std::string>>;
+nlohmann::ordered_json facts_json(const Facts& facts);  // an object
 
 // One prompt kind of one trained model.
 struct ArmResult {

@@ -80,7 +80,11 @@ class Streamer {
     }
     const bool silent = choice.text.empty() && choice.tokens.empty() && choice.calls.empty() && !choice.begins &&
                         choice.finish == Finish::none;
-    return silent ? "" : event_line(answer_part(plan_.head, model_, {choice}));
+    if (silent) return "";
+    Json answer = answer_part(plan_.head, model_, {choice});
+    if (!begun_) add_retrieved(answer, plan_.head);
+    begun_ = true;
+    return event_line(answer);
   }
 
   std::string end() {
@@ -98,6 +102,7 @@ class Streamer {
   const ServedModel& model_;
   std::vector<State> choices_;
   Usage usage_;
+  bool begun_ = false;  // a part was sent
 };
 
 }  // namespace

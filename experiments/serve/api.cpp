@@ -102,6 +102,7 @@ TextRequest Api::text_of(const Generation& generation, std::vector<int32_t> prom
   text.stop = generation.stop;
   text.logprobs = generation.logprobs;
   text.ignore_eos = generation.ignore_eos;
+  text.adapter = generation.adapter;
   text.schema = generation.schema;
   return text;
 }
@@ -110,11 +111,13 @@ Reply Api::completions(const std::string& body, const Alive& alive) {
   check_generates();
   CompletionRequest request = parse_completion(body, model_, limits());
   const Generation& generation = request.generation;
-  AnswerPlan plan{.head = new_answer(false, generation.logprobs >= 0), .include_usage = generation.include_usage};
+  AnswerPlan plan{.head = new_answer(false, generation.logprobs >= 0, generation.adapter),
+                  .include_usage = generation.include_usage};
   std::vector<TextRequest> texts;
   for (Prompt& prompt : request.prompts) {
     if (options_.log_prompts) log_prompt(prompt.text);
     plan.prompt_tokens += int64_t(prompt.tokens.size());
+    if (prompt.retrieved) plan.head.retrieved.push_back(*prompt.retrieved);
     for (int64_t choice = 0; choice < generation.n; ++choice) {
       TextRequest& text = texts.emplace_back(text_of(generation, prompt.tokens, choice));
       text.continues = true;
@@ -133,11 +136,12 @@ Reply Api::chat(const std::string& body, const Alive& alive) {
   ChatRequest request = parse_chat(body, model_, limits());
   const Generation& generation = request.generation;
   if (options_.log_prompts) log_prompt(model_.tokenizer.decode(request.prompt));
-  AnswerPlan plan{.head = new_answer(true, generation.logprobs >= 0),
+  AnswerPlan plan{.head = new_answer(true, generation.logprobs >= 0, generation.adapter),
                   .tools = std::move(request.tools),
                   .choices = generation.n,
                   .prompt_tokens = int64_t(request.prompt.size()),
                   .include_usage = generation.include_usage};
+  if (request.retrieved) plan.head.retrieved.push_back(*request.retrieved);
   std::vector<TextRequest> texts;
   for (int64_t choice = 0; choice < generation.n; ++choice)
     texts.push_back(text_of(generation, request.prompt, choice));
@@ -164,7 +168,13 @@ Reply Api::models(const std::string&, const Alive&) {
   const int64_t context = model_.generates ? scheduler_.context() : model_.embedding_context;
   entry["max_model_len"] = context;
   entry["meta"] = {{"n_ctx", context}, {"n_vocab", model_.tokenizer.vocab_size()}};
-  return {.body = line_of({{"object", "list"}, {"data", Json::array({entry})}})};
+  Json all = Json::array({entry});
+  for (const std::string& adapter : model_.adapters) {
+    entry["id"] = adapter;
+    entry["parent"] = model_.name;
+    all.push_back(entry);
+  }
+  return {.body = line_of({{"object", "list"}, {"data", std::move(all)}})};
 }
 
 Reply Api::tokenize(const std::string& body, const Alive&) {

@@ -53,6 +53,9 @@ class Generator {
   // GeneratorLost.
   virtual std::span<const float> step(std::span<const Next> next) = 0;
   virtual const std::vector<int32_t>& text(int32_t slot) const = 0;  // what the slot has read
+  // The slot's texts are read with this adapter of those there are from now on; its text is empty where it was another.
+  virtual void choose(int32_t /*slot*/, int32_t /*adapter*/) {}
+  virtual int32_t adapter(int32_t /*slot*/) const { return 0; }
 };
 
 // Opens the device and reads the model, again after GeneratorLost.

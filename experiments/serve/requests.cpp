@@ -133,7 +133,7 @@ Generation parse_generation(const Fields& fields, const ServedModel& model, cons
   result.schema = parse_format(fields);
   if (result.schema != nullptr && result.ignore_eos)
     throw invalid_request("ignore_eos does not go with a response_format: what is whole ends");
-  fields.text("model");
+  result.adapter = model.adapter_of(fields.text("model").value_or(""));
   fields.text("user");
   return result;
 }
@@ -184,6 +184,40 @@ std::vector<Prompt> parse_texts(const Json& given, const char* name, const Serve
 
 }  // namespace
 
+namespace {
+
+// Tokens that passages leave to an answer: as many as are asked for, a quarter of the context at most.
+int64_t room_for_answer(const Generation& generation, const RequestLimits& limits) {
+  return std::min(generation.max_tokens.value_or(limits.context), limits.context / 4);
+}
+
+// Whether passages are to stand before this request's prompts.
+bool retrieves(const Fields& fields, const ServedModel& model) {
+  const auto asked = fields.boolean("retrieve");
+  if (asked.value_or(false) && !model.retrieve)
+    throw invalid_request("retrieve: this server has no index (serve --retrieve INDEX)");
+  return model.retrieve && asked.value_or(true);
+}
+
+// Before the last message of a user; `prompt` writes and encodes a conversation.
+void put_passages(Json& variables, ChatRequest& request, const ServedModel& model, const RequestLimits& limits,
+                  const std::function<std::vector<int32_t>(const Json&)>& prompt) {
+  Json& messages = variables["messages"];
+  for (size_t i = messages.size(); i-- > 0;) {
+    if (messages[i]["role"] != "user" || !messages[i].contains("content")) continue;
+    const std::string said = messages[i]["content"];
+    const RetrievedPrompt made = model.retrieve(said, [&](const std::string& text) {
+      messages[i]["content"] = text;
+      return std::ssize(prompt(variables)) + room_for_answer(request.generation, limits) <= limits.context;
+    });
+    messages[i]["content"] = made.text;
+    request.retrieved = made.passages;
+    return;
+  }
+}
+
+}  // namespace
+
 std::vector<int32_t> token_ids(const Json& list, const char* name, int64_t vocabulary) {
   if (!list.is_array()) throw invalid_request("{} is a list of token ids", name);
   std::vector<int32_t> tokens;
@@ -225,6 +259,16 @@ CompletionRequest parse_completion(const std::string& body, const ServedModel& m
   if (int64_t(request.prompts.size()) * generation.n > limits.texts)
     throw invalid_request("n: {} answers, at most {} are given at once", request.prompts.size() * size_t(generation.n),
                           limits.texts);
+  if (retrieves(fields, model)) {
+    for (Prompt& prompt : request.prompts) {
+      RetrievedPrompt made = model.retrieve(prompt.text, [&](const std::string& text) {
+        return std::ssize(model.encode(text, special)) + room_for_answer(generation, limits) <= limits.context;
+      });
+      if (made.text != prompt.text) prompt.tokens = model.encode(made.text, special);
+      prompt.text = std::move(made.text);
+      prompt.retrieved = std::move(made.passages);
+    }
+  }
   for (const Prompt& prompt : request.prompts)
     check_prompt(prompt.tokens, "prompt", limits, *generation.max_tokens > 0);
   return request;
@@ -253,13 +297,18 @@ ChatRequest parse_chat(const std::string& body, const ServedModel& model, const 
     generation.schema = conversation.call_schema;
     request.tool_forced = true;
   }
-  std::string text;
-  try {
-    text = model.chat->render(*conversation.variables);
-  } catch (const UserError& error) {
-    throw invalid_request("messages: {}", error.what());
-  }
-  request.prompt = model.encode(text, false);
+  const auto prompt = [&](const Json& variables) {
+    std::string text;
+    try {
+      text = model.chat->render(variables);
+    } catch (const UserError& error) {
+      throw invalid_request("messages: {}", error.what());
+    }
+    return model.encode(text, false);
+  };
+  Json variables = *conversation.variables;
+  if (retrieves(fields, model)) put_passages(variables, request, model, limits, prompt);
+  request.prompt = prompt(variables);
   check_prompt(request.prompt, "messages", limits, true);
   return request;
 }

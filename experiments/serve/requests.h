@@ -35,6 +35,7 @@ struct Generation {
   int64_t n = 1;
   int64_t logprobs = -1;  // of how many likeliest tokens; -1: none at all
   bool ignore_eos = false;
+  int32_t adapter = 0;  // 0: none, i: the i-th of the model's, which the request's "model" names
   bool stream = false;
   bool include_usage = false;  // in a stream
   std::shared_ptr<const JsonSchema> schema;
@@ -43,6 +44,7 @@ struct Generation {
 struct Prompt {
   std::string text;
   std::vector<int32_t> tokens;
+  std::optional<std::string> retrieved;  // passages that stand before it, as JSON
 };
 
 struct CompletionRequest {
@@ -54,8 +56,9 @@ struct CompletionRequest {
 struct ChatRequest {
   Generation generation;
   std::vector<int32_t> prompt;
-  std::vector<std::string> tools;  // names of functions that may be called
-  bool tool_forced = false;        // the answer is a call
+  std::optional<std::string> retrieved;  // passages that stand before the last message of a user, as JSON
+  std::vector<std::string> tools;        // names of functions that may be called
+  bool tool_forced = false;              // the answer is a call
 };
 
 struct EmbeddingRequest {

@@ -101,7 +101,7 @@ Json usage_of(const Usage& usage) {
 }
 
 Json frame(const AnswerHead& head, const ServedModel& model, const char* object) {
-  return {{"id", head.id}, {"object", object}, {"created", head.created}, {"model", model.name}};
+  return {{"id", head.id}, {"object", object}, {"created", head.created}, {"model", model.name_of(head.adapter)}};
 }
 
 std::string base64_of(const std::vector<float>& vector) {
@@ -120,13 +120,14 @@ std::string base64_of(const std::vector<float>& vector) {
 
 }  // namespace
 
-AnswerHead new_answer(bool chat, bool logprobs) {
+AnswerHead new_answer(bool chat, bool logprobs, int32_t adapter) {
   std::random_device source;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return {.id = fmt::format("{}-{:08x}{:08x}{:08x}", chat ? "chatcmpl" : "cmpl", source(), source(), source()),
           .created = std::chrono::duration_cast<std::chrono::seconds>(now).count(),
           .chat = chat,
-          .logprobs = logprobs};
+          .logprobs = logprobs,
+          .adapter = adapter};
 }
 
 namespace {
@@ -160,8 +161,16 @@ Json whole_answer(const AnswerHead& head, const ServedModel& model, const std::v
     if (!choice.calls.empty()) message["tool_calls"] = call_list(choice.calls, false);
     entry["message"] = std::move(message);
   });
+  add_retrieved(answer, head);
   answer["usage"] = usage_of(usage);
   return answer;
+}
+
+void add_retrieved(Json& answer, const AnswerHead& head) {
+  if (head.retrieved.empty()) return;
+  Json lists = Json::array();
+  for (const std::string& list : head.retrieved) lists.push_back(Json::parse(list));
+  answer["retrieved"] = head.chat ? std::move(lists.front()) : std::move(lists);
 }
 
 Json answer_part(const AnswerHead& head, const ServedModel& model, const std::vector<Choice>& choices,

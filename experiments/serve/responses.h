@@ -34,12 +34,18 @@ struct AnswerHead {
   int64_t created = 0;  // seconds since 1970
   bool chat = false;
   bool logprobs = false;
+  int32_t adapter = 0;  // 0: the model's own name is on it, i: that of adapter i
+  // Passages that stand before the prompts (of a chat before its one), a list in JSON each; told as "retrieved", in a
+  // stream by its first part. Empty: nothing was asked of an index.
+  std::vector<std::string> retrieved = {};
 };
-AnswerHead new_answer(bool chat, bool logprobs);
+AnswerHead new_answer(bool chat, bool logprobs, int32_t adapter = 0);
 
 // text_completion, chat.completion.
 nlohmann::ordered_json whole_answer(const AnswerHead& head, const ServedModel& model,
                                     const std::vector<Choice>& choices, const Usage& usage);
+// The passages of the head, into an answer or the first part of a stream.
+void add_retrieved(nlohmann::ordered_json& answer, const AnswerHead& head);
 // text_completion, chat.completion.chunk; with `usage` alone, where there is one, and no choices.
 nlohmann::ordered_json answer_part(const AnswerHead& head, const ServedModel& model, const std::vector<Choice>& choices,
                                    const Usage* usage = nullptr);

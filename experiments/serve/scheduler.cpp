@@ -205,7 +205,8 @@ void Scheduler::loop() {
   for (TextPointer& text : running_) fail(*text, stopped);
 }
 
-int32_t Scheduler::slot_for(const std::vector<int32_t>& prompt) const {
+int32_t Scheduler::slot_for(const TextRequest& request) const {
+  const std::vector<int32_t>& prompt = request.prompt;
   // Of the free slots the one whose text goes on most alike: a chat's next turn finds its last one.
   int32_t best = -1;
   std::ptrdiff_t most = -1;
@@ -215,8 +216,9 @@ int32_t Scheduler::slot_for(const std::vector<int32_t>& prompt) const {
                                   [&](const TextPointer& text) { return text->slot == slot && !text->finished; });
     if (used) continue;
     const std::vector<int32_t>& has = generator_->text(slot);
+    const bool alike = generator_->adapter(slot) == request.adapter;
     const std::ptrdiff_t common =
-        std::mismatch(has.begin(), has.end(), prompt.begin(), prompt.end()).first - has.begin();
+        alike ? std::mismatch(has.begin(), has.end(), prompt.begin(), prompt.end()).first - has.begin() : 0;
     // Of equals the one that loses least.
     if (common > most || (common == most && has.size() < shortest)) {
       best = slot;
@@ -237,7 +239,8 @@ void Scheduler::admit() {
       waiting_.pop_front();
       metrics_.texts_waiting = int64_t(waiting_.size());
     }
-    text->slot = slot_for(text->request.prompt);
+    text->slot = slot_for(text->request);
+    generator_->choose(text->slot, text->request.adapter);
     running_.push_back(std::move(text));
   }
   metrics_.texts_running = int64_t(running_.size());

@@ -45,6 +45,7 @@ struct TextRequest {
   int64_t logprobs = -1;      // how many likeliest tokens are told; -1: no log-probabilities
   bool score_prompt = false;  // those of the prompt's tokens too
   bool ignore_eos = false;
+  int32_t adapter = 0;     // that the text is read with, see Generator::choose()
   bool continues = false;  // the answer goes on with the prompt's text, rather than beginning one
   std::shared_ptr<const JsonSchema> schema;
 };
@@ -129,7 +130,7 @@ class Scheduler {
   void finish(Text& text, TextEvent event, Finish how);
   void fail(Text& text, const ApiError& error);
   void remove_finished();
-  int32_t slot_for(const std::vector<int32_t>& prompt) const;
+  int32_t slot_for(const TextRequest& request) const;
 
   GeneratorFactory factory_;
   const ServedModel& model_;

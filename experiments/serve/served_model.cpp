@@ -4,6 +4,8 @@
 #include "experiments/serve/errors.h"
 #include "experiments/text/token_bytes.h"
 
+#include <algorithm>
+
 namespace surtsey::experiments::serve {
 namespace {
 
@@ -46,6 +48,15 @@ std::string ServedModel::token_name(int32_t token) const {
   std::string result = "bytes:";
   for (const char byte : bytes) result += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
   return result;
+}
+
+int32_t ServedModel::adapter_of(const std::string& wanted) const {
+  if (adapters.empty() || wanted.empty() || wanted == name || wanted == kBaseName) return 0;
+  const auto found = std::find(adapters.begin(), adapters.end(), wanted);
+  if (found == adapters.end())
+    throw not_found(fmt::format("there is no model '{}', there are {}, {} and without an adapter {}", wanted,
+                                fmt::join(adapters, ", "), name, kBaseName));
+  return int32_t(found - adapters.begin()) + 1;
 }
 
 std::vector<int32_t> ServedModel::encode(const std::string& text, bool special_tokens) const {

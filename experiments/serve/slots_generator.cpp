@@ -1,12 +1,9 @@
 #include "experiments/serve/slots_generator.h"
 
-#include "experiments/evaluate/model_outputs.h"
+#include "experiments/evaluate/text_vectors.h"
 #include "experiments/models/hub/import.h"
 #include "experiments/serve/errors.h"
 
-#include <algorithm>
-#include <bit>
-#include <optional>
 #include <type_traits>
 
 namespace surtsey::experiments::serve {
@@ -31,6 +28,8 @@ class SlotsGenerator : public Generator {
     return guarded([&] { return slots_.step(tokens_); });
   }
   const std::vector<int32_t>& text(int32_t slot) const override { return slots_.text(slot); }
+  void choose(int32_t slot, int32_t adapter) override { slots_.choose(slot, adapter); }
+  int32_t adapter(int32_t slot) const override { return slots_.adapter(slot); }
 
  private:
   // What the device does wrong leaves the slots of no use, whatever it was.
@@ -58,38 +57,22 @@ GeneratorFactory slots_factory(const hub::Source& source, const SlotOptions& opt
 
 std::function<std::vector<std::vector<float>>(const std::vector<std::vector<int32_t>>&)> mean_embeddings(
     const hub::Source& source, const std::string& select) {
-  const ModelConfig config = hub::model_config(source, {});
+  const ModelConfig config = hub::model_config(source);
   if (config.head != HeadKind::pooled && config.head != HeadKind::none) return {};
-  if (config.architecture == Architecture::encoder_decoder) return {};
-  const int64_t longest = config.block_size;
-  auto device = std::make_shared<std::optional<engine::Device>>();
-  return [&source, select, device, longest](const std::vector<std::vector<int32_t>>& texts) {
-    size_t length = 1;
-    for (const auto& text : texts) length = std::max(length, text.size());
-    length = std::min(std::bit_ceil(length), size_t(longest));
-    ModelInputs inputs;
-    for (const std::vector<int32_t>& text : texts) {
-      inputs.input_ids.push_back(text);
-      inputs.input_ids.back().resize(length, 0);
-      inputs.attention_mask.emplace_back(text.size(), 1).resize(length, 0);
-    }
+  if (!TextVectors::has(source)) return {};
+  struct Opened {
+    engine::Device device;
+    TextVectors vectors;
+    Opened(const hub::Source& from, const std::string& name)
+        : device(engine::Device::open({.select = name})), vectors(device, from) {}
+  };
+  auto opened = std::make_shared<std::unique_ptr<Opened>>();
+  return [&source, select, opened](const std::vector<std::vector<int32_t>>& texts) {
     try {
-      if (!*device) device->emplace(engine::Device::open({.select = select}));
-      const auto outputs = model_outputs(**device, source, inputs);
-      const graph::HostTensor& hidden = outputs.at("last_hidden_state");
-      const auto width = size_t(hidden.type.shape.back());
-      std::vector<std::vector<float>> means;
-      for (size_t row = 0; row < texts.size(); ++row) {
-        std::vector<double> sum(width, 0);
-        for (size_t t = 0; t < texts[row].size(); ++t) {
-          for (size_t c = 0; c < width; ++c) sum[c] += hidden.values[(row * length + t) * width + c];
-        }
-        std::vector<float>& mean = means.emplace_back();
-        for (const double value : sum) mean.push_back(float(value / double(texts[row].size())));
-      }
-      return means;
+      if (!*opened) *opened = std::make_unique<Opened>(source, select);
+      return (*opened)->vectors.of(texts);
     } catch (const engine::DeviceError& error) {
-      device->reset();  // opened again by the next request
+      opened->reset();  // opened again by the next request
       throw unavailable(error.what(), 5);
     }
   };

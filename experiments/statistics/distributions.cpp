@@ -15,15 +15,15 @@ void check_inside(double probability) {
   check(0 < probability && probability < 1, "[statistics] probability {} is not in (0, 1)", probability);
 }
 
+double log_beta(double a, double b) { return log_gamma(a) + log_gamma(b) - log_gamma(a + b); }
+
+}  // namespace
+
 // lgamma_r leaves the global sign alone, so threads may call it.
 double log_gamma(double x) {
   int sign = 0;
   return lgamma_r(x, &sign);
 }
-
-double log_beta(double a, double b) { return log_gamma(a) + log_gamma(b) - log_gamma(a + b); }
-
-}  // namespace
 
 double regularized_beta(double a, double b, double x) {
   check(a > 0 && b > 0, "[statistics] beta parameters {}, {} must be positive", a, b);

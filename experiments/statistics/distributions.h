@@ -7,6 +7,9 @@
 
 namespace surtsey::experiments {
 
+// log |Gamma(x)|; threads may call it.
+double log_gamma(double x);
+
 // I_x(a, b), the regularised incomplete beta function; a, b > 0; x is clamped to [0, 1].
 double regularized_beta(double a, double b, double x);
 

@@ -16,11 +16,6 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kEdge = 1e-6;  // accuracies keep this distance from 0 and 1
 const double kLogWidthOfSlope = std::log10(81.0);
 
-double log_gamma(double x) {
-  int sign = 0;
-  return lgamma_r(x, &sign);
-}
-
 // Cells of one size share a mean, and with it most of the likelihood.
 struct Size {
   double log_size = 0;                            // log10

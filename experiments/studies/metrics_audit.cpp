@@ -47,9 +47,9 @@ void check_keys(const Keys& k) {
 
 void check_inputs(const Keys& k) {
   for (const std::string& run : *k.runs) {
-    check(fs::exists(fs::path(run) / "result.json"),
+    check(fs::exists(fs::path(run) / kResultFile),
           "runs: there is no result.json in '{}'; only runs that are done can be audited", run);
-    const std::string scale = load_result(fs::path(run) / "result.json").scale;
+    const std::string scale = load_result(fs::path(run) / kResultFile).scale;
     check(scale == k.scale(), "runs: '{}' is of the scale '{}': audit it with --scale {}", run, scale, scale);
   }
 }
@@ -77,8 +77,8 @@ void read_runs(const Keys& k, StudyRun& run) {
   Audited& audited = *k.audited = {};
   for (const std::string& directory : *k.runs) {
     const std::string name = name_of(directory);
-    const StudyResult result = load_result(fs::path(directory) / "result.json");
-    const std::vector<SampleLine> samples = load_samples(fs::path(directory) / "samples.jsonl");
+    const StudyResult result = load_result(fs::path(directory) / kResultFile);
+    const std::vector<SampleLine> samples = load_samples(fs::path(directory) / kSamplesFile);
     check(!samples.empty(), "'{}' has no answers in samples.jsonl", directory);
     for (const std::string& one : disagreements(result, samples)) audited.disagreements.push_back(name + ": " + one);
     audited.lines += samples.size();

@@ -12,7 +12,6 @@ namespace {
 // The largest step that is worth measuring for a plan: about a second.
 constexpr double kCpuStepFlops = 20e9;
 constexpr double kGpuStepFlops = 2e12;
-constexpr double kMemoryShare = 0.6;  // of the device's memory
 constexpr int64_t kMostSteps = 16;
 constexpr int64_t kLeastSteps = 3;
 

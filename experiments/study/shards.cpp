@@ -14,19 +14,19 @@ namespace surtsey::experiments {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
+using nlohmann::json;
 
-constexpr int kFormat = 2;  // of a specification; format 1 is that of `surtsey sweep`
+constexpr int kShardFormat = 2;  // of a specification; format 1 is that of `surtsey sweep`
 
 std::vector<PlannedPack> packs_to_run(const Study& study, const engine::DeviceInfo& device) {
   return packs_of(with_trained_models(study.experiments()), *study.options, device);
 }
 
-Json spec_of(const Study& study, const PlannedPack& pack, size_t order, const std::string& toml) {
-  Json members = Json::array();
+json spec_of(const Study& study, const PlannedPack& pack, size_t order, const std::string& toml) {
+  json members = json::array();
   for (const Member& member : pack.members)
     members.push_back({{"seed", member.seed}, {"learning_rate", member.learning_rate}});
-  return {{"format", kFormat},
+  return {{"format", kShardFormat},
           {"study", study.name},
           {"scale", study.keys->scale()},
           {"config", toml},
@@ -90,7 +90,7 @@ class Work {
           pack.index, pack.cells().front(), study_.name);
     PlannedPack planned = *at->second;
     planned.members.clear();
-    for (const Json& member : pack.spec->at("members"))
+    for (const json& member : pack.spec->at("members"))
       planned.members.push_back({member.at("seed").get<uint32_t>(), member.at("learning_rate").get<double>()});
     return planned;
   }
@@ -176,7 +176,7 @@ void gather_shards(const Study& study, const SweepDirectory& directory, StudyRun
   for (const SweepPack* pack : packs) {
     const fs::path folder = directory.run_path(*pack);
     for (const MetricLine& line : load_metrics(folder / "metrics.jsonl")) run.directory().append(line);
-    for (const SampleLine& line : load_samples(folder / "samples.jsonl")) run.directory().append(line);
+    for (const SampleLine& line : load_samples(folder / kSamplesFile)) run.directory().append(line);
     run.add(directory.result(*pack)->cells);
   }
   mark_chosen(run.result().cells, packs_to_run(study, run.device().info()));

@@ -104,8 +104,8 @@ void tell_what_is_left(const Study& study, const std::vector<DeclaredClaim>& cla
 }
 
 // The keys of a study and those that every study has, at the scale that is set.
-struct Settings {
-  explicit Settings(const Study& study) {
+struct StudySettings {
+  explicit StudySettings(const Study& study) {
     study.keys->add_fields(table);
     claims = claim_names(study);
     table.add("claims", &claims, "what this run claims; one family");
@@ -126,7 +126,7 @@ struct Set {
 
 Set set_keys(const Study& study, const Flags& flags) {
   study.keys->set_scale(flags.scale);
-  Settings settings(study);
+  StudySettings settings(study);
   if (!flags.config.empty()) settings.table.load_file(flags.config);
   settings.table.override_all(flags.keys);
   if (!flags.seeds.empty()) settings.table.override_one("--seeds=" + flags.seeds);
@@ -345,7 +345,8 @@ int run_study(int argc, char** argv, const Study& study) {
   app.allow_extras();
   app.footer([&] {
     study.keys->set_scale(kScales.front());
-    return fmt::format("Keys, with their values at the scale '{}':\n{}", kScales.front(), Settings(study).table.help());
+    return fmt::format("Keys, with their values at the scale '{}':\n{}", kScales.front(),
+                       StudySettings(study).table.help());
   });
   try {
     app.parse(argc, argv);

@@ -17,7 +17,7 @@ namespace surtsey::experiments {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
+using nlohmann::json;
 
 // A corrupted step counts as followed when the final answer is the one it implies.
 SampleLine corrupted_line(const tasks::Task& task, const std::string& cell, const tasks::Item& item, size_t index,
@@ -143,11 +143,11 @@ class EnsembleRun {
   }
 
   // What a save says beside the state: the curve so far, and what an interview has found on the way.
-  Json description() const {
-    Json lines = Json::array(), measures = Json::array();
+  json description() const {
+    json lines = json::array(), measures = json::array();
     for (const MetricLine& line : metrics_) lines.push_back(to_json_line(line));
     for (const Cell& cell : cells_) {
-      Json& own = measures.emplace_back(Json::array());
+      json& own = measures.emplace_back(json::array());
       for (const Measure& one : cell.measures) {
         own.push_back({one.name, one.mean, one.standard_error, one.n});
       }
@@ -155,12 +155,12 @@ class EnsembleRun {
     return {{"metrics", lines}, {"measures", measures}};
   }
 
-  void restore(const Json& saved) {
+  void restore(const json& saved) {
     for (const auto& line : saved.at("metrics")) {
       metrics_.push_back(parse_metric(line.get<std::string>(), folders_.checkpoints.string()));
     }
     for (size_t e = 0; e < cells_.size(); ++e) {
-      for (const Json& one : saved.at("measures").at(e)) {
+      for (const json& one : saved.at("measures").at(e)) {
         cells_[e].measures.push_back(
             {one.at(0).get<std::string>(), one.at(1).get<double>(), one.at(2).get<double>(), one.at(3).get<int64_t>()});
       }
@@ -197,7 +197,7 @@ class EnsembleRun {
     run.checkpoint_interval = options_.checkpoint_interval;
     run.checkpoint_root = folders_.checkpoints.string();
     run.describe = [this] { return description(); };
-    run.restore = [this](const Json& saved) { restore(saved); };
+    run.restore = [this](const json& saved) { restore(saved); };
     run.on_step = [&](int64_t done) {
       if (done < experiment_.steps) progress.update(done, text);
     };
@@ -250,7 +250,7 @@ class EnsembleRun {
     for (size_t e = 0; e < members_.size(); ++e) {
       roots.push_back((folders_.models / cells_[e].cell).string());
     }
-    trainer_->save(roots, Json::object());
+    trainer_->save(roots, json::object());
   }
 
   // Of the cells from `first` on, one a member, by the parameters that the session holds.

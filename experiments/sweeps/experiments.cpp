@@ -15,9 +15,9 @@ namespace {
 namespace fs = std::filesystem;
 
 // Cells of one size of one kind of model: they differ in seed and learning rate only.
-using SizeKey = std::tuple<std::string, std::string, int32_t, int32_t>;
+using KindKey = std::tuple<std::string, std::string, int32_t, int32_t>;
 
-SizeKey key_of(const Experiment& experiment) {
+KindKey key_of(const Experiment& experiment) {
   return {experiment.task, experiment.variant, experiment.width, experiment.n_layer};
 }
 
@@ -27,9 +27,9 @@ bool chooses(const Experiment& experiment) {
 
 // The rate with the least held-out loss on the selection seed; a loss that is not finite never wins. Without any, the
 // first of the grid.
-class Choice {
+class RateChoice {
  public:
-  explicit Choice(double first) : rate_(first) {}
+  explicit RateChoice(double first) : rate_(first) {}
   void consider(const Cell& cell) {
     if (!cell.validation_only || !cell.validation_loss || !(*cell.validation_loss < loss_)) return;
     loss_ = *cell.validation_loss;
@@ -61,7 +61,7 @@ class Planner {
     rates_[key_of(experiment)] = experiment.learning_rates;
     PlannedPack pack{experiment, {}};
     if (!experiment.rate_of.empty()) {
-      SizeKey source = key_of(experiment);
+      KindKey source = key_of(experiment);
       std::get<1>(source) = experiment.rate_of;
       ensure(rates_.contains(source), "[experiments] '{}' takes the rate of '{}', which is not before it",
              experiment.variant, experiment.rate_of);
@@ -104,8 +104,8 @@ class Planner {
   const SweepOptions& options_;
   const engine::DeviceInfo& device_;
   std::vector<PlannedPack> packs_;
-  std::map<SizeKey, std::vector<size_t>> choosers_;
-  std::map<SizeKey, std::vector<double>> rates_;
+  std::map<KindKey, std::vector<size_t>> choosers_;
+  std::map<KindKey, std::vector<double>> rates_;
 };
 
 }  // namespace
@@ -132,7 +132,7 @@ std::vector<PlannedPack> packs_of(std::span<const Experiment> experiments, const
 }
 
 TrainedModels load_trained_models(const fs::path& run, std::string_view task, std::string_view variant, int32_t width) {
-  const StudyResult result = load_result(run / "result.json");
+  const StudyResult result = load_result(run / kResultFile);
   TrainedModels models;
   models.folder = run / kModelsFolder;
   for (const Cell* cell : claim_cells(result, task, variant)) {
@@ -169,11 +169,11 @@ std::vector<Experiment> with_trained_models(std::vector<Experiment> experiments)
 
 void set_chosen_rate(PlannedPack& pack, std::span<const Cell> cells) {
   if (pack.chosen_by.empty()) return;
-  SizeKey source = key_of(pack.experiment);
+  KindKey source = key_of(pack.experiment);
   std::get<1>(source) = pack.experiment.rate_of;
-  Choice choice(pack.rates.front());
+  RateChoice choice(pack.rates.front());
   for (const Cell& cell : cells)
-    if (SizeKey{cell.task, cell.variant, cell.n_embd, cell.n_layer} == source) choice.consider(cell);
+    if (KindKey{cell.task, cell.variant, cell.n_embd, cell.n_layer} == source) choice.consider(cell);
   pack.experiment.learning_rates = {choice.rate()};
   for (Member& member : pack.members) member.learning_rate = choice.rate();
 }
@@ -213,9 +213,9 @@ void mark_chosen(std::vector<Cell>& cells, const std::vector<PlannedPack>& packs
   for (const PlannedPack& pack : packs) {
     if (!pack.selecting) continue;
     std::vector<Cell*> own;
-    Choice choice(pack.experiment.learning_rates.front());
+    RateChoice choice(pack.experiment.learning_rates.front());
     for (Cell& cell : cells) {
-      SizeKey key{cell.task, cell.variant, cell.n_embd, cell.n_layer};
+      KindKey key{cell.task, cell.variant, cell.n_embd, cell.n_layer};
       for (const int32_t bits : pack.experiment.bits)
         if (cell.variant == rounded_variant(bits)) std::get<1>(key) = pack.experiment.variant;
       if (key != key_of(pack.experiment)) continue;

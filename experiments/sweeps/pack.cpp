@@ -10,7 +10,6 @@ namespace surtsey::experiments {
 namespace {
 
 constexpr double kCpuWorkingSet = 24e6;  // bytes that the last cache of most machines holds
-constexpr double kMemoryShare = 0.6;     // of the device's memory
 
 // How many models to train at once. The bytes of a model's step are an estimate, good to 20% for
 // the recipe: about 25 floats a token, width and layer, and as many again for a width of 1.

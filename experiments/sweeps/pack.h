@@ -23,6 +23,9 @@
 
 namespace surtsey::experiments {
 
+// What a pack takes at most of a device's memory, as a share.
+inline constexpr double kMemoryShare = 0.6;
+
 // Keys that every sweep has.
 struct SweepOptions {
   std::vector<int32_t> widths = {4, 8, 16, 32};

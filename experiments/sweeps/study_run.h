@@ -12,7 +12,6 @@ namespace surtsey::experiments {
 
 // While a study runs, the cells that are done; result.json takes its place.
 inline constexpr const char* kCellsFile = "cells.json";
-inline constexpr const char* kResultFile = "result.json";
 
 // A run in progress: what a study gets to work with.
 class StudyRun {

@@ -19,18 +19,17 @@ namespace surtsey::experiments {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
+using nlohmann::json;
 
 constexpr const char* kPlan = "plan.json";
 constexpr const char* kFailed = "failed.json";
-constexpr const char* kResult = "result.json";
 constexpr const char* kHashFact = "pack";
 constexpr const char* kSecondsFact = "seconds";
 
-Json read_json(const fs::path& path) {
-  const Json json = Json::parse(read_file(path), nullptr, false);
-  check(json.is_object(), "'{}' is not a JSON object", path.string());
-  return json;
+json read_json(const fs::path& path) {
+  const json object = json::parse(read_file(path), nullptr, false);
+  check(object.is_object(), "'{}' is not a JSON object", path.string());
+  return object;
 }
 
 std::string number(int64_t index) { return fmt::format("{:03}", index); }
@@ -38,10 +37,10 @@ std::string number(int64_t index) { return fmt::format("{:03}", index); }
 std::string plan_hash(const std::vector<SweepPack>& packs) {
   std::string all;
   for (const SweepPack& pack : packs) all += pack.hash + "\n";
-  return fmt::format("{:016x}", shaders::hash64(all));
+  return shaders::hash_name(all);
 }
 
-Json pack_json(const SweepPack& pack) {
+json pack_json(const SweepPack& pack) {
   return {{"index", pack.index},
           {"hash", pack.hash},
           {"spec", *pack.spec},
@@ -54,18 +53,18 @@ Json pack_json(const SweepPack& pack) {
 }
 
 SweepPack parse_pack(const fs::path& path) {
-  const Json json = read_json(path);
+  const json saved = read_json(path);
   SweepPack pack;
   try {
-    pack.index = json.at("index").get<int64_t>();
-    pack.hash = json.at("hash").get<std::string>();
-    pack.spec = json.at("spec");
-    const Json& estimate = json.at("estimate");
+    pack.index = saved.at("index").get<int64_t>();
+    pack.hash = saved.at("hash").get<std::string>();
+    pack.spec = saved.at("spec");
+    const json& estimate = saved.at("estimate");
     pack.cost = {estimate.at("parameters").get<int64_t>(), estimate.at("flops").get<double>(),
                  estimate.at("bytes").get<uint64_t>()};
     pack.expected_seconds = estimate.at("seconds").get<double>();
-    pack.waits_for = json.value("waits_for", std::vector<int64_t>());
-  } catch (const Json::exception& error) {
+    pack.waits_for = saved.value("waits_for", std::vector<int64_t>());
+  } catch (const json::exception& error) {
     throw UserError(fmt::format("{}: {}", path.string(), error.what()));
   }
   check(spec_hash(*pack.spec) == pack.hash,
@@ -73,7 +72,7 @@ SweepPack parse_pack(const fs::path& path) {
   return pack;
 }
 
-PackResult run_spec(engine::Device& device, const Json& spec, const fs::path& checkpoints) {
+PackResult run_spec(engine::Device& device, const json& spec, const fs::path& checkpoints) {
   const RunnablePack runnable(spec);
   return run_pack(device, {.options = runnable.options,
                            .experiment = runnable.experiment,
@@ -111,7 +110,7 @@ SweepDirectory SweepDirectory::create(const fs::path& path, const std::string& t
   for (const SweepPack& pack : packs) {
     write_file_atomic(path / "packs" / (number(pack.index) + ".json"), json_text(pack_json(pack), 2) + "\n");
   }
-  Json plan = {{"packs", packs.size()}, {"hash", hash}};
+  json plan = {{"packs", packs.size()}, {"hash", hash}};
   if (!study.name.empty()) plan.update({{"study", study.name}, {"scale", study.scale}});
   write_file_atomic(path / kPlan, plan.dump(2) + "\n");
   return open(path);
@@ -119,7 +118,7 @@ SweepDirectory SweepDirectory::create(const fs::path& path, const std::string& t
 
 SweepDirectory SweepDirectory::open(const fs::path& path) {
   check(fs::exists(path / kPlan), "'{}' holds no plan: make one with `surtsey sweep plan`", path.string());
-  const Json plan = read_json(path / kPlan);
+  const json plan = read_json(path / kPlan);
   SweepDirectory directory(fs::absolute(path));
   directory.study_ = {plan.value("study", ""), plan.value("scale", "")};
   for (int64_t i = 0; i < plan.value("packs", int64_t{0}); ++i) {
@@ -149,7 +148,7 @@ std::optional<FolderLock> SweepDirectory::lock(const SweepPack& pack) const {
 bool SweepDirectory::locked(const SweepPack& pack) const { return FolderLock::is_held(run_path(pack)); }
 
 std::optional<StudyResult> SweepDirectory::result(const SweepPack& pack) const {
-  const fs::path path = run_path(pack) / kResult;
+  const fs::path path = run_path(pack) / kResultFile;
   if (!fs::exists(path)) return {};
   StudyResult result = load_result(path);
   check(fact(result, kHashFact) == pack.hash, "{}: is the result of another specification", path.string());
@@ -163,7 +162,7 @@ std::string SweepDirectory::failure(const SweepPack& pack) const {
 
 PackState SweepDirectory::state(const SweepPack& pack) const {
   const fs::path run = run_path(pack);
-  if (fs::exists(run / kResult)) return PackState::kFinished;
+  if (fs::exists(run / kResultFile)) return PackState::kFinished;
   if (locked(pack)) return PackState::kRunning;
   if (fs::exists(run / kFailed)) return PackState::kFailed;
   return fs::exists(run / "checkpoints") ? PackState::kStopped : PackState::kWaiting;
@@ -198,8 +197,8 @@ void SweepDirectory::run(const SweepPack& pack, engine::Device& device, const st
   } catch (const Interrupted&) {
     throw;
   } catch (const std::exception& problem) {
-    const Json json = {{"error", problem.what()}};
-    write_file_atomic(run / kFailed, json_text(json, 2) + "\n");
+    const json failure = {{"error", problem.what()}};
+    write_file_atomic(run / kFailed, json_text(failure, 2) + "\n");
     throw;
   }
 }
@@ -240,10 +239,10 @@ StudyResult SweepDirectory::collect() const {
 
 namespace {
 
-using Row = std::vector<std::pair<const char*, nlohmann::ordered_json>>;
+using TableRow = std::vector<std::pair<const char*, nlohmann::ordered_json>>;
 
-std::vector<Row> table_rows(const StudyResult& result) {
-  std::vector<Row> rows;
+std::vector<TableRow> table_rows(const StudyResult& result) {
+  std::vector<TableRow> rows;
   for (const Cell& cell : result.cells) {
     for (const ArmResult& arm : cell.arms) {
       rows.push_back({{"cell", cell.cell},
@@ -275,7 +274,7 @@ std::vector<Row> table_rows(const StudyResult& result) {
 
 std::string sweep_table_csv(const StudyResult& result) {
   std::string text;
-  for (const Row& row : table_rows(result)) {
+  for (const TableRow& row : table_rows(result)) {
     std::vector<std::string> names, values;
     for (const auto& [name, value] : row) {
       names.push_back(name);
@@ -289,10 +288,10 @@ std::string sweep_table_csv(const StudyResult& result) {
 
 std::string sweep_table_jsonl(const StudyResult& result) {
   std::string text;
-  for (const Row& row : table_rows(result)) {
-    nlohmann::ordered_json json;
-    for (const auto& [name, value] : row) json[name] = value;
-    text += json_text(json) + "\n";
+  for (const TableRow& row : table_rows(result)) {
+    nlohmann::ordered_json line;
+    for (const auto& [name, value] : row) line[name] = value;
+    text += json_text(line) + "\n";
   }
   return text;
 }

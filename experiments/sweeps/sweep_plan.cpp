@@ -13,10 +13,10 @@
 namespace surtsey::experiments {
 namespace {
 
-using Json = nlohmann::json;
+using nlohmann::json;
 
 const std::vector<std::string> kTasks = {"chain", "parity"};
-constexpr int kFormat = 1;  // of a specification; a change of what a key means raises it
+constexpr int kSweepFormat = 1;  // of a specification; a change of what a key means raises it
 
 std::unique_ptr<tasks::Task> make_task(const std::string& name, int32_t length, int32_t modulus,
                                        const std::vector<std::string>& arms) {
@@ -29,14 +29,14 @@ std::unique_ptr<tasks::Task> make_task(const std::string& name, int32_t length, 
   return std::make_unique<tasks::ChainTask>(options);
 }
 
-Json spec_of(const SweepKeys& keys, const std::string& task, int32_t length, int32_t width,
+json spec_of(const SweepKeys& keys, const std::string& task, int32_t length, int32_t width,
              const std::vector<Member>& members) {
   const SweepOptions& options = keys.options;
-  Json list = Json::array();
+  json list = json::array();
   for (const Member& member : members) {
     list.push_back({{"seed", member.seed}, {"learning_rate", member.learning_rate}});
   }
-  return {{"format", kFormat},
+  return {{"format", kSweepFormat},
           {"task", task},
           {"length", length},
           {"modulus", keys.modulus},
@@ -79,10 +79,10 @@ void check_sweep_keys(const SweepKeys& keys) {
   once(keys.lengths, "lengths");
 }
 
-RunnablePack::RunnablePack(const Json& spec) {
+RunnablePack::RunnablePack(const json& spec) {
   try {
-    check(spec.at("format").get<int>() == kFormat, "the specification has format {}, this version runs {}",
-          spec.at("format").dump(), kFormat);
+    check(spec.at("format").get<int>() == kSweepFormat, "the specification has format {}, this version runs {}",
+          spec.at("format").dump(), kSweepFormat);
     data = make_task(spec.at("task"), spec.at("length"), spec.at("modulus"), spec.at("arms"));
     experiment.task = spec.at("task");
     experiment.variant = fmt::format("n{}", spec.at("length").get<int32_t>());
@@ -98,10 +98,10 @@ RunnablePack::RunnablePack(const Json& spec) {
     options.evaluation_rows = spec.at("evaluation_rows");
     options.log_interval = spec.at("log_interval");
     options.checkpoint_interval = spec.at("checkpoint_interval");
-    for (const Json& member : spec.at("members")) {
+    for (const json& member : spec.at("members")) {
       members.push_back({member.at("seed"), member.at("learning_rate")});
     }
-  } catch (const Json::exception& error) {
+  } catch (const json::exception& error) {
     throw UserError(fmt::format("a specification cannot be read: {}", error.what()));
   }
   check(!members.empty(), "a specification has no members");
@@ -119,7 +119,7 @@ std::vector<std::string> SweepPack::cells() const {
   return names;
 }
 
-std::string spec_hash(const Json& spec) { return fmt::format("{:016x}", shaders::hash64(spec.dump())); }
+std::string spec_hash(const json& spec) { return shaders::hash_name(spec.dump()); }
 
 std::vector<SweepPack> plan_packs(const SweepKeys& keys, const engine::DeviceInfo& device) {
   std::vector<SweepPack> packs;

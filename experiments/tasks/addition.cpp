@@ -12,7 +12,7 @@ namespace {
 
 using Format = Addition::Format;
 
-PromptedTask::Layout layout(int32_t digits, Format format) {
+PromptedTask::Layout addition_layout(int32_t digits, Format format) {
   check(1 <= digits && digits <= 18, "[addition] {} digits are not in [1, 18]", digits);
   PromptedTask::Layout layout;
   const bool scratchpad = format == Format::scratchpad;
@@ -29,7 +29,7 @@ PromptedTask::Layout layout(int32_t digits, Format format) {
 }  // namespace
 
 Addition::Addition(int32_t digits, Format format)
-    : PromptedTask(layout(digits, format)), digits_(digits), format_(format) {}
+    : PromptedTask(addition_layout(digits, format)), digits_(digits), format_(format) {}
 
 std::string Addition::value(std::span<const int32_t> answer) const {
   return decode(answer.last(static_cast<size_t>(digits_) + 1));

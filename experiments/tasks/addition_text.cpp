@@ -26,8 +26,8 @@ constexpr const char* kPadding = "_";
 // Which pairs are asked, and which make up a training set, is part of the task: the keys are fixed.
 constexpr uint32_t kSplitKey = stream_seed(0, "addition_text.split");
 constexpr uint32_t kSetKey = stream_seed(0, "addition_text.examples");
-constexpr int32_t kNumbers = 1000;
-constexpr double kTestShare = 0.125, kValidationShare = 0.0625;
+constexpr int32_t kOperands = 1000;
+constexpr double kTestShare = 0.125, kTextValidation = 0.0625;
 constexpr double kTwoDigitShare = 0.09;
 constexpr int32_t kValidationExamples = 1000;
 
@@ -87,7 +87,7 @@ std::vector<AdditionText::Pair> training_pairs(int32_t count) {
   }
   while (std::ssize(pairs) < count) {
     const auto fewest = std::min_element(carries.begin(), carries.end()) - carries.begin();
-    add(drawer.next(kNumbers,
+    add(drawer.next(kOperands,
                     [&](AdditionText::Pair pair) { return digits_of(pair) == 3 && carries_of(pair) == fewest; }));
   }
   for (size_t i = pairs.size(); i > 1; --i) {
@@ -174,7 +174,7 @@ Split AdditionText::split_of(Pair pair) {
   const double place =
       graph::random_uniform(kSplitKey, static_cast<uint32_t>(pair.left), static_cast<uint32_t>(pair.right));
   if (place < kTestShare) return Split::kTest;
-  return place < kTestShare + kValidationShare ? Split::kValidation : Split::kTrain;
+  return place < kTestShare + kTextValidation ? Split::kValidation : Split::kTrain;
 }
 
 AdditionText::AdditionText(AdditionTextOptions options) : options_(options) {
@@ -193,7 +193,7 @@ AdditionText::AdditionText(AdditionTextOptions options) : options_(options) {
   std::vector<Pair> held_out;
   Drawer drawer(kSetKey, Split::kValidation);
   for (int32_t i = 0; i < kValidationExamples; ++i) {
-    held_out.push_back(drawer.next(kNumbers, [](Pair) { return true; }));
+    held_out.push_back(drawer.next(kOperands, [](Pair) { return true; }));
   }
   validation_ = text_of(held_out);
   // The longest example, and the newline before it.
@@ -248,7 +248,7 @@ std::vector<Item> AdditionText::test_items(int32_t arm, int32_t count, uint32_t 
   Drawer drawer(stream_seed(seed, split_name(Split::kTest)), Split::kTest);
   std::vector<Item> items;
   for (int32_t i = 0; i < count; ++i) {
-    Example example = write(options_.format, drawer.next(kNumbers, [](Pair) { return true; }));
+    Example example = write(options_.format, drawer.next(kOperands, [](Pair) { return true; }));
     if (options_.newline_before) example.prompt.insert(0, "\n");
     Item& item = items.emplace_back();
     item.arm = arm;

@@ -7,7 +7,7 @@
 namespace surtsey::experiments::tasks {
 namespace {
 
-constexpr const char* kOperations[] = {"+", "-", "*", "/"};
+constexpr const char* kSigns[] = {"+", "-", "*", "/"};
 
 // Tokens of the longest expression: every operation but the outermost in parentheses.
 int32_t longest(int32_t operators) { return operators == 0 ? 1 : 4 * operators - 1; }
@@ -27,7 +27,7 @@ bool is_prime(int32_t number) {
   return number > 1;
 }
 
-PromptedTask::Layout layout(int32_t operators, int32_t modulus) {
+PromptedTask::Layout arithmetic_layout(int32_t operators, int32_t modulus) {
   check(1 <= operators && operators <= 18, "[arithmetic] {} operators are not in [1, 18]", operators);
   check(3 <= modulus && modulus <= 97 && is_prime(modulus), "[arithmetic] the modulus {} is not a prime in [3, 97]",
         modulus);
@@ -36,7 +36,7 @@ PromptedTask::Layout layout(int32_t operators, int32_t modulus) {
   for (int32_t number = 0; number < modulus; ++number) {
     layout.symbols.push_back(fmt::to_string(number));
   }
-  layout.symbols.insert(layout.symbols.end(), std::begin(kOperations), std::end(kOperations));
+  layout.symbols.insert(layout.symbols.end(), std::begin(kSigns), std::end(kSigns));
   layout.symbols.insert(layout.symbols.end(), {"(", ")"});
   layout.prompt_length = longest(operators) + 1;
   layout.chance = 1.0 / modulus;
@@ -46,7 +46,7 @@ PromptedTask::Layout layout(int32_t operators, int32_t modulus) {
 }  // namespace
 
 Arithmetic::Arithmetic(int32_t operators, SerialOptions options, bool shorter, int32_t modulus)
-    : SerialTask(layout(operators, modulus), options, longest_chain(operators), 1, "="),
+    : SerialTask(arithmetic_layout(operators, modulus), options, longest_chain(operators), 1, "="),
       operators_(operators),
       modulus_(modulus),
       shorter_(shorter) {}
@@ -100,7 +100,7 @@ void Arithmetic::grow(std::vector<int32_t>& expression, Draws& draws) const {
       if (value == 0) continue;
       right = divide(left, value);
     }
-    return expand(expression, place, left, kOperations[operation], right);
+    return expand(expression, place, left, kSigns[operation], right);
   }
 }
 

@@ -19,9 +19,9 @@ using graph::stream_seed;
 
 constexpr uint64_t kHoldOutBelow = 1000000;
 // Prompts kept for validation, as a share of those kept for the test.
-constexpr double kValidationShare = 0.5;
+constexpr double kChainValidation = 0.5;
 // Which prompts are held out is part of the task, not of a run: the key is fixed.
-constexpr uint32_t kHoldOutKey = stream_seed(0, "chain.held_out");
+constexpr uint32_t kChainKey = stream_seed(0, "chain.held_out");
 
 // m^n, or kHoldOutBelow if it is not below that.
 uint64_t count_prompts(int32_t modulus, int32_t length) {
@@ -34,9 +34,9 @@ uint64_t count_prompts(int32_t modulus, int32_t length) {
 
 // The split that the prompt of this rank belongs to.
 Split split_of_rank(uint64_t rank, double share) {
-  const double place = graph::uniform_from_bits(random_bits(kHoldOutKey, 0, static_cast<uint32_t>(rank)));
+  const double place = graph::uniform_from_bits(random_bits(kChainKey, 0, static_cast<uint32_t>(rank)));
   if (place < share) return Split::kTest;
-  return place < share * (1 + kValidationShare) ? Split::kValidation : Split::kTrain;
+  return place < share * (1 + kChainValidation) ? Split::kValidation : Split::kTrain;
 }
 
 }  // namespace

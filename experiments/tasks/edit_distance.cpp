@@ -9,18 +9,18 @@
 namespace surtsey::experiments::tasks {
 namespace {
 
-constexpr int32_t kNumbers = 60;  // tokens before the letters
+constexpr int32_t kNumberTokens = 60;  // tokens before the letters
 constexpr int32_t kLetters = 26;
 constexpr int32_t kGap = 2, kReplacement = 3;
 constexpr int32_t kLonger = 2, kShorter = 3;  // than `length`
 
 using Letters = std::vector<int32_t>;
 
-PromptedTask::Layout layout(int32_t length) {
+PromptedTask::Layout edit_distance_layout(int32_t length) {
   check(4 <= length && length <= 20, "[edit_distance] {} letters are not in [4, 20]", length);
   PromptedTask::Layout layout;
   layout.name = fmt::format("edit_distance_{}", length);
-  for (int32_t number = 0; number < kNumbers; ++number) {
+  for (int32_t number = 0; number < kNumberTokens; ++number) {
     layout.symbols.push_back(fmt::to_string(number));
   }
   for (int32_t letter = 0; letter < kLetters; ++letter) {
@@ -32,7 +32,7 @@ PromptedTask::Layout layout(int32_t length) {
   return layout;
 }
 
-int32_t chain_length(int32_t length) { return length * (length + kLonger + 1) + 3; }
+int32_t table_length(int32_t length) { return length * (length + kLonger + 1) + 3; }
 
 // One random edit of three kinds; a string of two letters grows instead of shrinking.
 void edit(Letters& text, const Letters& alphabet, Draws& draws) {
@@ -51,13 +51,13 @@ void edit(Letters& text, const Letters& alphabet, Draws& draws) {
 }  // namespace
 
 EditDistance::EditDistance(int32_t length, SerialOptions options)
-    : SerialTask(layout(length), options, chain_length(length), 2, "<sep>"), length_(length) {}
+    : SerialTask(edit_distance_layout(length), options, table_length(length), 2, "<sep>"), length_(length) {}
 
 std::optional<Problem> EditDistance::solve(const Letters& first, const Letters& second) const {
   Problem problem;
-  for (const int32_t letter : first) problem.prompt.push_back(kNumbers + letter);
+  for (const int32_t letter : first) problem.prompt.push_back(kNumberTokens + letter);
   problem.prompt.push_back(token("|"));
-  for (const int32_t letter : second) problem.prompt.push_back(kNumbers + letter);
+  for (const int32_t letter : second) problem.prompt.push_back(kNumberTokens + letter);
   problem.prompt.push_back(separator());
   std::vector<int32_t> above(second.size() + 1);
   for (size_t j = 0; j <= second.size(); ++j) above[j] = kGap * static_cast<int32_t>(j);
@@ -66,7 +66,7 @@ std::optional<Problem> EditDistance::solve(const Letters& first, const Letters& 
     for (size_t j = 1; j <= second.size(); ++j) {
       const int32_t replaced = above[j - 1] + (first[i - 1] == second[j - 1] ? 0 : kReplacement);
       row.push_back(std::min({above[j] + kGap, row[j - 1] + kGap, replaced}));
-      if (row.back() >= kNumbers) return {};
+      if (row.back() >= kNumberTokens) return {};
       if (steps()) problem.answer.push_back(row.back());
     }
     if (steps()) problem.answer.push_back(token(","));

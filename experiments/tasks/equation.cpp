@@ -18,7 +18,7 @@ int32_t system_length(int32_t n, int32_t done) {
   return tokens;
 }
 
-int32_t chain_length(int32_t n) {
+int32_t elimination_length(int32_t n) {
   int32_t tokens = 0;
   for (int32_t done = 1; done <= n; ++done) tokens += system_length(n, done);
   return tokens;
@@ -31,7 +31,7 @@ int32_t inverse(int32_t number, int32_t modulus) {
   throw UserError(fmt::format("[equation] the modulus {} is not a prime", modulus));
 }
 
-PromptedTask::Layout layout(int32_t variables, int32_t modulus) {
+PromptedTask::Layout equation_layout(int32_t variables, int32_t modulus) {
   check(2 <= variables && variables <= 5, "[equation] {} variables are not in [2, 5]", variables);
   check(3 <= modulus && modulus <= 97, "[equation] the modulus {} is not in [3, 97]", modulus);
   for (int32_t number = 1; number < modulus; ++number) inverse(number, modulus);
@@ -50,8 +50,8 @@ PromptedTask::Layout layout(int32_t variables, int32_t modulus) {
 }  // namespace
 
 Equation::Equation(int32_t variables, SerialOptions options, int32_t modulus)
-    : SerialTask(layout(variables, modulus), options, chain_length(variables), system_length(variables, variables),
-                 "<sep>"),
+    : SerialTask(equation_layout(variables, modulus), options, elimination_length(variables),
+                 system_length(variables, variables), "<sep>"),
       variables_(variables),
       modulus_(modulus) {}
 

@@ -14,10 +14,10 @@ constexpr int32_t kAgents = 3;  // the next ones
 constexpr int32_t kLeave = kBoxes + kAgents;
 constexpr int32_t kEnter = kLeave + 1;
 constexpr int32_t kAsk = kLeave + 2;
-constexpr int32_t kEquals = kLeave + 3;
+constexpr int32_t kAnswerSign = kLeave + 3;
 constexpr int32_t kFalse = 1;  // arm
 
-PromptedTask::Layout layout(int32_t events) {
+PromptedTask::Layout false_belief_layout(int32_t events) {
   check(1 <= events && events <= 100, "[false_belief] {} events are not in [1, 100]", events);
   PromptedTask::Layout layout;
   layout.name = "false_belief";
@@ -32,7 +32,7 @@ PromptedTask::Layout layout(int32_t events) {
 }  // namespace
 
 FalseBelief::FalseBelief(int32_t events, bool balanced)
-    : PromptedTask(layout(events)), events_(events), balanced_(balanced) {}
+    : PromptedTask(false_belief_layout(events)), events_(events), balanced_(balanced) {}
 
 FalseBelief::Ending FalseBelief::follow(std::span<const int32_t> prompt, std::span<int32_t> answer) const {
   const int32_t asked = prompt[prompt.size() - 2];
@@ -77,7 +77,7 @@ void FalseBelief::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt
   }
   prompt[at++] = kAsk;
   prompt[at++] = kBoxes + draws.below(kAgents);
-  prompt[at] = kEquals;
+  prompt[at] = kAnswerSign;
   follow(prompt, answer);
 }
 

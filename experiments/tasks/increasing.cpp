@@ -10,7 +10,7 @@
 namespace surtsey::experiments::tasks {
 namespace {
 
-PromptedTask::Layout layout(int32_t length, int32_t numbers) {
+PromptedTask::Layout increasing_layout(int32_t length, int32_t numbers) {
   check(3 <= length && length <= 100, "[increasing] {} numbers are not in [3, 100]", length);
   check(2 * length < numbers && numbers <= 1000, "[increasing] {} different numbers are not in [{}, 1000]", numbers,
         2 * length + 1);
@@ -39,7 +39,9 @@ std::vector<int32_t> choose(Draws& draws, int32_t range, int32_t count) {
 }  // namespace
 
 IncreasingSubsequence::IncreasingSubsequence(int32_t length, SerialOptions options, int32_t numbers)
-    : SerialTask(layout(length, numbers), options, length + 3, 2, "<sep>"), length_(length), numbers_(numbers) {}
+    : SerialTask(increasing_layout(length, numbers), options, length + 3, 2, "<sep>"),
+      length_(length),
+      numbers_(numbers) {}
 
 Problem IncreasingSubsequence::solve(const std::vector<int32_t>& sequence) const {
   std::vector<int32_t> lengths(sequence.size(), 1);

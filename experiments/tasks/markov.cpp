@@ -42,9 +42,8 @@ size_t place(std::span<const double> sums, double uniform) {
 
 MarkovTask::MarkovTask(MarkovOptions options) : options_(std::move(options)) {
   const auto depth = static_cast<size_t>(std::max(options_.order, 0));
-  check(options_.symbols >= 2 && options_.symbols <= 1000, "[markov] symbols is {}, it must be in [2, 1000]",
-        options_.symbols);
-  check(options_.order >= 1 && options_.order <= 4, "[markov] order is {}, it must be in [1, 4]", options_.order);
+  check_range("[markov] symbols", options_.symbols, 2, 1000);
+  check_range("[markov] order", options_.order, 1, 4);
   check(options_.block_size > options_.order, "[markov] block_size {} leaves nothing to predict after {} symbols",
         options_.block_size, options_.order);
   check(options_.exponent >= 0 && std::isfinite(options_.exponent), "[markov] exponent is {}, it must not be negative",

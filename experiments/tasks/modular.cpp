@@ -13,7 +13,7 @@ namespace surtsey::experiments::tasks {
 
 ModularTask::ModularTask(ModularOptions options) : options_(options) {
   const int32_t p = options_.modulus;
-  check(p >= 3 && p <= 1000, "[modular] modulus is {}, it must be in [3, 1000]", p);
+  check_range("[modular] modulus", p, 3, 1000);
   check(options_.trained_share >= 0.05 && options_.trained_share <= 0.95,
         "[modular] trained_share is {}, it must be in [0.05, 0.95]", options_.trained_share);
   pairs_.resize(static_cast<size_t>(p) * static_cast<size_t>(p));

@@ -18,9 +18,8 @@ constexpr uint32_t kAttempts = 512;
 }  // namespace
 
 PathsTask::PathsTask(PathsOptions options) : options_(options) {
-  check(options_.modulus >= 2 && options_.modulus <= 100, "[paths] modulus is {}, it must be in [2, 100]",
-        options_.modulus);
-  check(options_.length >= 2 && options_.length <= 26, "[paths] length is {}, it must be in [2, 26]", options_.length);
+  check_range("[paths] modulus", options_.modulus, 2, 100);
+  check_range("[paths] length", options_.length, 2, 26);
   check(options_.held_out_share >= 0.05 && options_.held_out_share <= 0.5,
         "[paths] held_out_share is {}, it must be in [0.05, 0.5]", options_.held_out_share);
   for (int32_t digit = 0; digit < options_.modulus; ++digit) {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <set>
 
 #include "experiments/text/symbols.h"
@@ -18,28 +17,12 @@ using graph::random_bits;
 using graph::random_range;
 using graph::stream_seed;
 
-void check_range(const char* option, int32_t value, int32_t low, int32_t high) {
-  check(low <= value && value <= high, "[permutation] {} is {}, it must be in [{}, {}]", option, value, low, high);
-}
-
-// Fisher and Yates: the first `count` of 0 .. size - 1 in random order.
-std::vector<int32_t> shuffled(uint32_t key, uint32_t step, int32_t size, int32_t count) {
-  std::vector<int32_t> order(static_cast<size_t>(size));
-  std::iota(order.begin(), order.end(), 0);
-  for (int32_t i = 0; i < count; ++i) {
-    const uint32_t offset = random_range(key, step, static_cast<uint32_t>(i), static_cast<uint32_t>(size - i));
-    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i) + offset]);
-  }
-  order.resize(static_cast<size_t>(count));
-  return order;
-}
-
 }  // namespace
 
 PermutationTask::PermutationTask(PermutationOptions options) : options_(options) {
-  check_range("symbols", options.symbols, 2, 1000);
-  check_range("tasks", options.tasks, 1, 100'000);
-  check_range("shots", options.shots, 0, options.symbols - 1);
+  check_range("[permutation] symbols", options.symbols, 2, 1000);
+  check_range("[permutation] tasks", options.tasks, 1, 100'000);
+  check_range("[permutation] shots", options.shots, 0, options.symbols - 1);
   double most = 1;
   for (int32_t i = 2; i <= options.symbols && most < options.tasks; ++i) most *= i;
   check(options.tasks <= most, "[permutation] {} symbols have only {} permutations, not {}", options.symbols, most,

@@ -13,7 +13,7 @@ constexpr int32_t kOpen = kDigits + kOperations;
 constexpr int32_t kClose = kOpen + 1;
 constexpr int32_t kEquals = kOpen + 2;
 
-PromptedTask::Layout layout(int32_t operations) {
+PromptedTask::Layout postfix_layout(int32_t operations) {
   check(1 <= operations && operations <= 8, "[postfix] {} operations are not in [1, 8]", operations);
   PromptedTask::Layout layout;
   layout.name = "postfix";
@@ -51,7 +51,7 @@ struct Writer {
 
 }  // namespace
 
-Postfix::Postfix(int32_t operations) : PromptedTask(layout(operations)), operations_(operations) {}
+Postfix::Postfix(int32_t operations) : PromptedTask(postfix_layout(operations)), operations_(operations) {}
 
 void Postfix::write_problem(int32_t, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const {
   Writer writer{draws, prompt.data(), answer.data()};

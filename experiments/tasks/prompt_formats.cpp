@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
 #include <set>
 
 #include "experiments/text/symbols.h"
@@ -23,22 +22,6 @@ const std::vector<std::string> kSeparators = {";", ","};
 
 // Steps of a draw's random numbers, one a use.
 enum Use : uint32_t { kFormat, kRule, kInputs, kTag, kDigit, kInstructed };
-
-void check_range(const char* option, int32_t value, int32_t low, int32_t high) {
-  check(low <= value && value <= high, "[prompt_formats] {} is {}, it must be in [{}, {}]", option, value, low, high);
-}
-
-// Fisher and Yates: the first `count` of 0 .. size - 1 in random order.
-std::vector<int32_t> shuffled(uint32_t key, uint32_t step, int32_t size, int32_t count) {
-  std::vector<int32_t> order(static_cast<size_t>(size));
-  std::iota(order.begin(), order.end(), 0);
-  for (int32_t i = 0; i < count; ++i) {
-    const uint32_t offset = random_range(key, step, static_cast<uint32_t>(i), static_cast<uint32_t>(size - i));
-    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i) + offset]);
-  }
-  order.resize(static_cast<size_t>(count));
-  return order;
-}
 
 std::vector<PromptFormat> trained_formats() {
   std::vector<PromptFormat> formats;
@@ -69,10 +52,10 @@ const std::vector<PromptFormat>& prompt_formats() {
 }
 
 PromptFormatsTask::PromptFormatsTask(PromptFormatsOptions options) : options_(options) {
-  check_range("symbols", options.symbols, 3, 100);
-  check_range("rules", options.rules, 1, 1000);
-  check_range("shots", options.shots, 1, options.symbols - 1);
-  check_range("length", options.length, 2, 100);
+  check_range("[prompt_formats] symbols", options.symbols, 3, 100);
+  check_range("[prompt_formats] rules", options.rules, 1, 1000);
+  check_range("[prompt_formats] shots", options.shots, 1, options.symbols - 1);
+  check_range("[prompt_formats] length", options.length, 2, 100);
   double most = 1;
   for (int32_t i = 2; i <= options.symbols && most < options.rules; ++i) most *= i;
   check(options.rules <= most, "[prompt_formats] {} symbols have only {} permutations, not {}", options.symbols, most,

@@ -18,10 +18,6 @@ using graph::stream_seed;
 constexpr int32_t kMostSymbols = 1000;
 constexpr uint32_t kMostAttempts = 10'000;
 
-void check_range(const char* option, int32_t value, int32_t low, int32_t high) {
-  check(low <= value && value <= high, "[recall] {} is {}, it must be in [{}, {}]", option, value, low, high);
-}
-
 // How often the key at each pair's place occurred before.
 std::vector<int32_t> prior_occurrences(std::span<const int32_t> tokens, int32_t keys) {
   std::vector<int32_t> seen(static_cast<size_t>(keys), 0), prior;
@@ -34,10 +30,10 @@ std::vector<int32_t> prior_occurrences(std::span<const int32_t> tokens, int32_t 
 }  // namespace
 
 RecallTask::RecallTask(RecallOptions options) : options_(options) {
-  check_range("keys", options.keys, 2, kMostSymbols);
-  check_range("values", options.values, 2, kMostSymbols);
-  check_range("pairs", options.pairs, 2, kMostSymbols);
-  check_range("most_prior", options.most_prior, 0, options.pairs - 1);
+  check_range("[recall] keys", options.keys, 2, kMostSymbols);
+  check_range("[recall] values", options.values, 2, kMostSymbols);
+  check_range("[recall] pairs", options.pairs, 2, kMostSymbols);
+  check_range("[recall] most_prior", options.most_prior, 0, options.pairs - 1);
   for (int32_t prior = 0; prior <= options.most_prior; ++prior) {
     arms_.push_back(fmt::format("{}_prior", prior));
   }

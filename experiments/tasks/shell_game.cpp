@@ -7,7 +7,7 @@
 namespace surtsey::experiments::tasks {
 namespace {
 
-PromptedTask::Layout layout(int32_t cups, int32_t swaps, const std::vector<std::string>& arms) {
+PromptedTask::Layout shell_game_layout(int32_t cups, int32_t swaps, const std::vector<std::string>& arms) {
   check(2 <= cups && cups <= 9, "[shell_game] {} cups are not in [2, 9]", cups);
   check(1 <= swaps && swaps <= 1000, "[shell_game] {} swaps are not in [1, 1000]", swaps);
   PromptedTask::Layout layout;
@@ -26,7 +26,7 @@ PromptedTask::Layout layout(int32_t cups, int32_t swaps, const std::vector<std::
 }  // namespace
 
 ShellGame::ShellGame(int32_t cups, int32_t swaps, std::vector<std::string> arms)
-    : PromptedTask(layout(cups, swaps, arms)), cups_(cups) {
+    : PromptedTask(shell_game_layout(cups, swaps, arms)), cups_(cups) {
   for (int32_t a = 0; a < cups; ++a) {
     for (int32_t b = a + 1; b < cups; ++b) pairs_.emplace_back(a, b);
   }

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "experiments/base/join.h"
 #include "graph/error.h"
+#include "graph/random.h"
 
 namespace surtsey::experiments::tasks {
 
@@ -43,10 +45,26 @@ void DataSource::fill(Split split, uint32_t seed, uint32_t step, uint32_t first_
   }
 }
 
+void DataSource::write_starts(Split, uint32_t, uint32_t, uint32_t, std::span<int32_t> starts) const {
+  std::fill(starts.begin(), starts.end(), 0);
+}
+
+void DataSource::fill_starts(Split split, uint32_t seed, uint32_t step, uint32_t first_index,
+                             std::span<int32_t> starts) const {
+  const auto block = static_cast<size_t>(block_size());
+  for (size_t row = 0; row < starts.size() / block; ++row) {
+    write_starts(split, seed, step, first_index + static_cast<uint32_t>(row), starts.subspan(row * block, block));
+  }
+}
+
 Batch DataSource::sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size, uint32_t first_index) const {
   check(batch_size > 0, "[task] batch size {} must be positive", batch_size);
   Batch batch(batch_size, block_size());
   fill(split, seed, step, first_index, batch.tokens, batch.targets, batch.weights);
+  if (packs()) {
+    batch.starts.resize(batch.tokens.size());
+    fill_starts(split, seed, step, first_index, batch.starts);
+  }
   return batch;
 }
 
@@ -134,6 +152,21 @@ ArmScore Task::score(std::span<const Item> items, std::span<const int32_t> respo
     for (size_t p = 0; p < length; ++p) total.position_correct[p] += one.position_correct[p];
   }
   return total;
+}
+
+std::vector<int32_t> shuffled(uint32_t key, uint32_t step, int32_t size, int32_t count) {
+  std::vector<int32_t> order(static_cast<size_t>(size));
+  std::iota(order.begin(), order.end(), 0);
+  for (int32_t i = 0; i < count; ++i) {
+    const uint32_t offset = graph::random_range(key, step, uint32_t(i), uint32_t(size - i));
+    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(i) + offset]);
+  }
+  order.resize(static_cast<size_t>(count));
+  return order;
+}
+
+void check_range(const char* option, int32_t value, int32_t low, int32_t high) {
+  check(low <= value && value <= high, "{} is {}, it must be in [{}, {}]", option, value, low, high);
 }
 
 }  // namespace surtsey::experiments::tasks

@@ -33,6 +33,7 @@ struct Batch {
   std::vector<int32_t> tokens;
   std::vector<int32_t> targets;
   std::vector<float> weights;
+  std::vector<int32_t> starts = {};  // [B, T] too, of a source that packs(); else empty
 
   Batch() = default;
   Batch(int32_t batch_size, int32_t block_size);
@@ -49,6 +50,11 @@ class DataSource {
   virtual void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
                             std::span<int32_t> targets, std::span<float> weights) const = 0;
 
+  // Whether a sequence holds several texts behind each other, which do not see one another; where that of each token
+  // begins: starts[t] <= t, and never less than starts[t - 1].
+  virtual bool packs() const { return false; }
+  virtual void write_starts(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> starts) const;
+
   // Tokens as text and back. encode throws UserError on a symbol outside the vocabulary.
   virtual std::string decode(std::span<const int32_t> tokens) const = 0;
   virtual std::vector<int32_t> encode(std::string_view text) const = 0;
@@ -57,6 +63,7 @@ class DataSource {
   // ring). B follows from the size of the spans, which must be equal multiples of T.
   void fill(Split split, uint32_t seed, uint32_t step, uint32_t first_index, std::span<int32_t> tokens,
             std::span<int32_t> targets, std::span<float> weights) const;
+  void fill_starts(Split split, uint32_t seed, uint32_t step, uint32_t first_index, std::span<int32_t> starts) const;
 
   Batch sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size, uint32_t first_index = 0) const;
 };
@@ -165,5 +172,11 @@ class Task : public DataSource {
   // length.
   ArmScore score(std::span<const Item> items, std::span<const int32_t> responses) const;
 };
+
+// Fisher and Yates: the first `count` of 0 .. size - 1 in random order.
+std::vector<int32_t> shuffled(uint32_t key, uint32_t step, int32_t size, int32_t count);
+
+// UserError that names the option, "[TASK] OPTION", outside of low .. high.
+void check_range(const char* option, int32_t value, int32_t low, int32_t high);
 
 }  // namespace surtsey::experiments::tasks

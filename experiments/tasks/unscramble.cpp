@@ -13,7 +13,7 @@ constexpr std::string_view kConsonants = "bcdfghjklmnpqrstvwxz";
 constexpr std::string_view kVowels = "aeiou";
 constexpr uint32_t kWordKey = graph::stream_seed(0, "unscramble.words");
 
-PromptedTask::Layout layout(int32_t words) {
+PromptedTask::Layout unscramble_layout(int32_t words) {
   check(2 <= words && words <= 4096, "[unscramble] {} words are not in [2, 4096]", words);
   PromptedTask::Layout layout;
   layout.name = "unscramble";
@@ -27,7 +27,7 @@ PromptedTask::Layout layout(int32_t words) {
 
 }  // namespace
 
-Unscramble::Unscramble(int32_t words) : PromptedTask(layout(words)) {
+Unscramble::Unscramble(int32_t words) : PromptedTask(unscramble_layout(words)) {
   std::set<std::string> letters;
   Draws draws(kWordKey, 0);
   while (words_.size() < static_cast<size_t>(words)) {

@@ -42,11 +42,11 @@ struct Symbol {
 };
 
 // A pair that may be joined, by what comes first. It is out of date when its symbols have changed since.
-struct Candidate {
+struct PossibleJoin {
   uint32_t rank;
   int32_t left;
   int32_t joined;
-  bool operator>(const Candidate& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }
+  bool operator>(const PossibleJoin& other) const { return rank != other.rank ? rank > other.rank : left > other.left; }
 };
 
 class Bpe : public TokenModel {
@@ -144,9 +144,10 @@ class Bpe : public TokenModel {
   }
 
   void join(std::vector<Symbol>& symbols) const {
-    std::vector<Candidate> room;
+    std::vector<PossibleJoin> room;
     room.reserve(symbols.size());
-    std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> queue(std::greater<>{}, std::move(room));
+    std::priority_queue<PossibleJoin, std::vector<PossibleJoin>, std::greater<>> queue(std::greater<>{},
+                                                                                       std::move(room));
     const auto consider = [&](int32_t left, int32_t right) {
       const auto merge =
           merges_.find(FlatMap::key(uint32_t(symbols[size_t(left)].id), uint32_t(symbols[size_t(right)].id)));
@@ -154,7 +155,7 @@ class Bpe : public TokenModel {
     };
     for (size_t i = 0; i + 1 < symbols.size(); ++i) consider(int32_t(i), int32_t(i + 1));
     while (!queue.empty()) {
-      const Candidate best = queue.top();
+      const PossibleJoin best = queue.top();
       queue.pop();
       Symbol& left = symbols[size_t(best.left)];
       if (left.length == 0 || left.after < 0) continue;

@@ -29,10 +29,10 @@ struct Word {
 };
 
 // The most frequent pair first, of equal ones the smaller. It is out of date when its count has changed.
-struct Candidate {
+struct CountedPair {
   int64_t count;
   Pair pair;
-  bool operator<(const Candidate& other) const {
+  bool operator<(const CountedPair& other) const {
     return count != other.count ? count < other.count : pair > other.pair;
   }
 };
@@ -67,7 +67,7 @@ class Trainer {
   // Whether there was a pair left that occurs twice.
   bool join_one() {
     while (!queue_.empty()) {
-      const Candidate best = queue_.top();
+      const CountedPair best = queue_.top();
       queue_.pop();
       if (best.count < 2) return false;
       if (counts_[best.pair] != best.count) continue;
@@ -118,7 +118,7 @@ class Trainer {
   std::map<Pair, int64_t> counts_;
   std::map<Pair, std::set<size_t>> where_;  // words that have, or had, a pair
   std::set<Pair> changed_;
-  std::priority_queue<Candidate> queue_;
+  std::priority_queue<CountedPair> queue_;
 };
 
 }  // namespace

@@ -15,7 +15,7 @@ using nlohmann::ordered_json;
 namespace fs = std::filesystem;
 
 // Of what is given, and of a template alone: the largest of llama.cpp's 68 templates takes 20,000 steps.
-constexpr int64_t kStepsAlways = 400'000, kStepsPerByte = 64;
+constexpr int64_t kTemplateSteps = 400'000, kTemplateStepsPerByte = 64;
 constexpr int64_t kBytesAlways = 24 << 20, kBytesPerByte = 16;
 constexpr size_t kSourceLimit = 4 << 20;
 
@@ -88,7 +88,7 @@ std::string ChatTemplate::render(const ordered_json& variables, const RenderOpti
     if (!all.contains(name)) all[name] = token.get<std::string>();
   }
   const auto given = int64_t(size_of(all) + parsed_->size);
-  const templates::Work work{kStepsAlways + kStepsPerByte * given, kBytesAlways + kBytesPerByte * given};
+  const templates::Work work{kTemplateSteps + kTemplateStepsPerByte * given, kBytesAlways + kBytesPerByte * given};
   templates::Value values;
   try {
     values = templates::from_json(all);

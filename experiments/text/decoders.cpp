@@ -17,9 +17,6 @@ namespace {
 
 using Tokens = std::vector<std::string>;
 
-constexpr const char* kMetaSpace = "\u2581";
-constexpr const char* kReplacement = "\uFFFD";
-
 void fuse(Tokens& tokens) {
   std::string whole;
   for (const std::string& token : tokens) whole += token;
@@ -45,7 +42,7 @@ void join_bytes(Tokens& tokens) {
     if (at == run.size()) {
       result.push_back(run);
     } else {
-      result.insert(result.end(), run.size(), kReplacement);
+      result.insert(result.end(), run.size(), kReplacementText);
     }
     run.clear();
   };
@@ -132,18 +129,14 @@ Decoder sequence(std::vector<Decoder> steps) {
   };
 }
 
-Decoder read_sequence(const Fields& fields) {
+Decoder decoder_sequence(const Fields& fields) {
   std::vector<Decoder> steps;
   for (const Fields& step : fields.list("decoders")) steps.push_back(read_decoder(step));
   return sequence(std::move(steps));
 }
 
-struct Kind {
-  const char* name;
-  Decoder (*read)(const Fields&);
-};
-constexpr std::array<Kind, 9> kKinds = {{
-    {"Sequence", read_sequence},
+constexpr std::array<FieldsReader<Decoder>, 9> kDecoders = {{
+    {"Sequence", decoder_sequence},
     {"ByteLevel", [](const Fields&) { return byte_level_decoder(); }},
     {"WordPiece",
      [](const Fields& fields) { return wordpiece_decoder(fields.text("prefix", "##"), fields.flag("cleanup", true)); }},
@@ -186,12 +179,6 @@ Decoder sentencepiece_decoder(int64_t blanks) {
                    join_bytes, fuse, strip(" ", blanks, 0)});
 }
 
-Decoder read_decoder(const Fields& fields) {
-  const std::string kind = fields.kind();
-  for (const Kind& row : kKinds) {
-    if (kind == row.name) return row.read(fields);
-  }
-  fields.refuse(fmt::format("the decoder '{}' is not supported", kind));
-}
+Decoder read_decoder(const Fields& fields) { return read_by_type(fields, "decoder", kDecoders); }
 
 }  // namespace surtsey::experiments::text

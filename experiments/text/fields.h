@@ -3,6 +3,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -42,5 +43,22 @@ class Fields {
   const nlohmann::json* value_;
   std::string path_;
 };
+
+// What reads the objects of one "type".
+template <class T>
+struct FieldsReader {
+  const char* type;
+  T (*read)(const Fields&);
+};
+
+// Reads with the row of the object's type. UserError: "PATH: the WHAT 'type' is not supported".
+template <class T, size_t rows>
+T read_by_type(const Fields& fields, const char* what, const std::array<FieldsReader<T>, rows>& readers) {
+  const std::string type = fields.kind();
+  for (const FieldsReader<T>& row : readers) {
+    if (type == row.type) return row.read(fields);
+  }
+  fields.refuse(std::string("the ") + what + " '" + type + "' is not supported");
+}
 
 }  // namespace surtsey::experiments::text

@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kDepthLimit = 64;
+constexpr size_t kMostNested = 64;
 
 // Called by the parser. Outside of model.vocab and model.merges it builds the tree as the parser itself would.
 class Reader {
@@ -110,7 +110,7 @@ class Reader {
   // The depth counts the containers that are open: 2 inside of model, 3 inside of its vocab, 4 inside of a pair.
   void enter() {
     ++depth_;
-    check(depth_ <= kDepthLimit, "{}: nested deeper than {} levels", path_, kDepthLimit);
+    check(depth_ <= kMostNested, "{}: nested deeper than {} levels", path_, kMostNested);
     if (part_ == Part::vocab_object) misfit();
     if (part_ != Part::none && depth_ > 4) misfit();
   }

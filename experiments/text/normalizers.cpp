@@ -121,11 +121,7 @@ Normalizer form_of(const Fields&) {
   return [](std::string& text) { text = normal_form(text, form); };
 }
 
-struct Kind {
-  const char* name;
-  Normalizer (*read)(const Fields&);
-};
-constexpr std::array<Kind, 14> kKinds = {{
+constexpr std::array<FieldsReader<Normalizer>, 14> kNormalizers = {{
     {"Sequence", sequence},
     {"NFC", form_of<NormalForm::nfc>},
     {"NFD", form_of<NormalForm::nfd>},
@@ -207,12 +203,6 @@ Regex read_pattern(const Fields& fields, const char* key) {
   return Regex::literal(pattern.text("String"), pattern.path());
 }
 
-Normalizer read_normalizer(const Fields& fields) {
-  const std::string kind = fields.kind();
-  for (const Kind& row : kKinds) {
-    if (kind == row.name) return row.read(fields);
-  }
-  fields.refuse(fmt::format("the normalizer '{}' is not supported", kind));
-}
+Normalizer read_normalizer(const Fields& fields) { return read_by_type(fields, "normalizer", kNormalizers); }
 
 }  // namespace surtsey::experiments::text

@@ -49,7 +49,7 @@ PostProcessor read_template(const Fields& fields) {
   return surround(std::move(before), std::move(after));
 }
 
-PostProcessor read_sequence(const Fields& fields) {
+PostProcessor post_processor_sequence(const Fields& fields) {
   std::vector<PostProcessor> steps;
   for (const Fields& step : fields.list("processors")) steps.push_back(read_post_processor(step));
   return [steps](Ids& ids) {
@@ -73,7 +73,7 @@ PostProcessor read_post_processor(const Fields& fields) {
     return surround({pair_id(fields, "cls")}, {pair_id(fields, "sep")});
   }
   if (kind == "ByteLevel") return [](Ids&) {};  // it moves offsets alone
-  if (kind == "Sequence") return read_sequence(fields);
+  if (kind == "Sequence") return post_processor_sequence(fields);
   fields.refuse(fmt::format("the post-processor '{}' is not supported", kind));
 }
 

@@ -100,7 +100,7 @@ PreTokenizer read_metaspace(const Fields& fields) {
   return metaspace(replacement, read_prepend_scheme(fields), fields.flag("split", true));
 }
 
-PreTokenizer read_sequence(const Fields& fields) {
+PreTokenizer pre_tokenizer_sequence(const Fields& fields) {
   std::vector<PreTokenizer> steps;
   for (const Fields& step : fields.list("pretokenizers")) steps.push_back(read_pre_tokenizer(step));
   return sequence(std::move(steps));
@@ -110,7 +110,7 @@ PreTokenizer whitespace(const Fields& fields) {
   return split(Regex(R"(\w+|[^\w\s]+)", fields.path()), Behavior::removed, true);
 }
 
-PreTokenizer bert(const Fields&) {
+PreTokenizer bert_parts(const Fields&) {
   return sequence({split(each_character(is_whitespace), Behavior::removed),
                    split(each_character(is_punctuation), Behavior::isolated)});
 }
@@ -128,12 +128,8 @@ PreTokenizer fixed_length(const Fields& fields) {
       Behavior::isolated);
 }
 
-struct Kind {
-  const char* name;
-  PreTokenizer (*read)(const Fields&);
-};
-constexpr std::array<Kind, 11> kKinds = {{
-    {"Sequence", read_sequence},
+constexpr std::array<FieldsReader<PreTokenizer>, 11> kPreTokenizerTypes = {{
+    {"Sequence", pre_tokenizer_sequence},
     {"ByteLevel",
      [](const Fields& fields) {
        return byte_level(fields.flag("add_prefix_space", true), fields.flag("use_regex", true));
@@ -143,7 +139,7 @@ constexpr std::array<Kind, 11> kKinds = {{
        return split(read_pattern(fields, "pattern"), read_behavior(fields), fields.flag("invert", false));
      }},
     {"Metaspace", read_metaspace},
-    {"BertPreTokenizer", bert},
+    {"BertPreTokenizer", bert_parts},
     {"Whitespace", whitespace},
     {"WhitespaceSplit", [](const Fields&) { return split(each_character(is_whitespace), Behavior::removed); }},
     {"Punctuation",
@@ -231,11 +227,7 @@ PrependScheme read_prepend_scheme(const Fields& fields) {
 }
 
 PreTokenizer read_pre_tokenizer(const Fields& fields) {
-  const std::string kind = fields.kind();
-  for (const Kind& row : kKinds) {
-    if (kind == row.name) return row.read(fields);
-  }
-  fields.refuse(fmt::format("the pre-tokenizer '{}' is not supported", kind));
+  return read_by_type(fields, "pre-tokenizer", kPreTokenizerTypes);
 }
 
 }  // namespace surtsey::experiments::text

@@ -275,11 +275,7 @@ Value from_json_text(E& e, const Value& value, const A& arguments) {
   return from_json(json);
 }
 
-struct Row {
-  const char* name;
-  Filter filter;
-};
-constexpr std::array<Row, 26> kRows = {{
+constexpr std::array<Named<Filter>, 26> kTextFilters = {{
     {"abs", absolute},
     {"capitalize", changed<capitalized>},
     {"center", center},
@@ -310,10 +306,7 @@ constexpr std::array<Row, 26> kRows = {{
 
 }  // namespace
 
-Filter find_text_filter(std::string_view name) {
-  const auto row = std::find_if(kRows.begin(), kRows.end(), [&](const Row& each) { return name == each.name; });
-  return row == kRows.end() ? nullptr : row->filter;
-}
+Filter find_text_filter(std::string_view name) { return find_named(kTextFilters, name); }
 
 Filter find_filter(std::string_view name) {
   const Filter found = find_text_filter(name);

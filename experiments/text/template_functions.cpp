@@ -34,11 +34,7 @@ bool same(const Value& a, const Value& b, Work& work) {
   return a.is_boolean() == b.is_boolean() && a.is_float() == b.is_float() && equal(a, b, work);
 }
 
-struct Row {
-  const char* name;
-  Test test;
-};
-constexpr std::array<Row, 38> kTests = {{
+constexpr std::array<Named<Test>, 38> kTests = {{
     {"boolean", [](E&, const Value& v, const A&) { return v.is_boolean(); }},
     {"callable", [](E&, const Value& v, const A&) { return v.as_callable() != nullptr; }},
     {"defined", [](E&, const Value& v, const A&) { return !v.is_undefined(); }},
@@ -152,10 +148,7 @@ void add(Frame& frame, std::string name, std::function<Value(Evaluator&, Argumen
 
 }  // namespace
 
-Test find_test(std::string_view name) {
-  const auto row = std::find_if(kTests.begin(), kTests.end(), [&](const Row& each) { return name == each.name; });
-  return row == kTests.end() ? nullptr : row->test;
-}
+Test find_test(std::string_view name) { return find_named(kTests, name); }
 
 void add_functions(Frame& frame) {
   add(frame, "range", range);

@@ -209,12 +209,7 @@ Value split_lines(E& e, const Value& self, Parameters& p) {
   return texts(e, lines_of(self.string(), p.flag("keepends", false)));
 }
 
-struct Row {
-  const char* name;
-  Method method;
-};
-
-constexpr std::array<Row, 36> kStringMethods = {{
+constexpr std::array<Named<Method>, 36> kStringMethods = {{
     {"capitalize", changed<capitalized>},
     {"casefold", changed<lower>},
     {"center", justified<'^'>},
@@ -283,7 +278,7 @@ int64_t index_of(E& e, const List& list, const Value& value) {
   return -1;
 }
 
-constexpr std::array<Row, 10> kListMethods = {{
+constexpr std::array<Named<Method>, 10> kListMethods = {{
     {"append",
      [](E& e, const Value& self, Parameters& p) {
        return insert_into(e, self, int64_t(self.as_list()->items.size()), p.required("value"));
@@ -348,7 +343,7 @@ void set_entry(E& e, const Value& self, const Value& key, const Value& value) {
   self.as_dict()->set(key, value);
 }
 
-constexpr std::array<Row, 9> kDictMethods = {{
+constexpr std::array<Named<Method>, 9> kDictMethods = {{
     {"clear",
      [](E&, const Value& self, Parameters&) -> Value {
        self.as_dict()->clear();
@@ -405,12 +400,6 @@ constexpr std::array<Row, 9> kDictMethods = {{
      }},
 }};
 
-template <size_t n>
-Method find_in(const std::array<Row, n>& rows, const std::string& name) {
-  const auto row = std::find_if(rows.begin(), rows.end(), [&](const Row& each) { return name == each.name; });
-  return row == rows.end() ? nullptr : row->method;
-}
-
 Value bound(const Value& self, const std::string& name, Method method) {
   const auto callable = std::make_shared<Callable>();
   callable->name = name;
@@ -449,11 +438,11 @@ Value loop_method(const std::shared_ptr<Loop>& loop, const std::string& name) {
 
 Value find_method(const Value& object, const std::string& name) {
   Method method = nullptr;
-  if (object.is_string()) method = find_in(kStringMethods, name);
+  if (object.is_string()) method = find_named(kStringMethods, name);
   if (const List* list = object.as_list()) {
-    if (!list->tuple || name == "count" || name == "index") method = find_in(kListMethods, name);
+    if (!list->tuple || name == "count" || name == "index") method = find_named(kListMethods, name);
   }
-  if (object.as_dict() != nullptr) method = find_in(kDictMethods, name);
+  if (object.as_dict() != nullptr) method = find_named(kDictMethods, name);
   if (method != nullptr) return bound(object, name, method);
   if (object.as_loop() != nullptr && (name == "cycle" || name == "changed")) {
     return loop_method(*object.get<std::shared_ptr<Loop>>(), name);

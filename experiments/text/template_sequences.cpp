@@ -300,11 +300,7 @@ Value group_by(E& e, const Value& value, const A& arguments) {
   return e.list(std::move(groups));
 }
 
-struct Row {
-  const char* name;
-  Filter filter;
-};
-constexpr std::array<Row, 22> kRows = {{
+constexpr std::array<Named<Filter>, 22> kSequenceFilters = {{
     {"attr", attribute_of},
     {"batch", batch},
     {"count", length},
@@ -331,9 +327,6 @@ constexpr std::array<Row, 22> kRows = {{
 
 }  // namespace
 
-Filter find_sequence_filter(std::string_view name) {
-  const auto row = std::find_if(kRows.begin(), kRows.end(), [&](const Row& each) { return name == each.name; });
-  return row == kRows.end() ? nullptr : row->filter;
-}
+Filter find_sequence_filter(std::string_view name) { return find_named(kSequenceFilters, name); }
 
 }  // namespace surtsey::experiments::text::templates

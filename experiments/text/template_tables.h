@@ -3,6 +3,8 @@
 
 #include "experiments/text/template_evaluator.h"
 
+#include <array>
+
 namespace surtsey::experiments::text::templates {
 
 // Takes the arguments of a call one by one, by place or by name.
@@ -26,6 +28,22 @@ class Parameters {
   size_t place_ = 0;
   size_t named_ = 0;
 };
+
+// A row of a table that is looked up by name.
+template <class T>
+struct Named {
+  const char* name;
+  T value;
+};
+
+// nullptr where no row has this name.
+template <class T, size_t count>
+T find_named(const std::array<Named<T>, count>& rows, std::string_view name) {
+  for (const Named<T>& row : rows) {
+    if (name == row.name) return row.value;
+  }
+  return nullptr;
+}
 
 using Filter = Value (*)(Evaluator& evaluator, const Value& value, const Arguments& arguments);
 using Test = bool (*)(Evaluator& evaluator, const Value& value, const Arguments& arguments);

@@ -8,7 +8,6 @@
 namespace surtsey::experiments::text {
 namespace {
 
-constexpr std::string_view kReplacement = "\uFFFD";
 // Bytes of a character are at most four tokens; more that wait are no character and never will be.
 constexpr size_t kMostWaiting = 8;
 
@@ -100,7 +99,7 @@ std::string DecodeStream::take(bool all) {
     if (all) window_.resize(out_);  // tokens without text
     return "";
   }
-  if (!all && now.ends_with(kReplacement)) return "";
+  if (!all && now.ends_with(kReplacementText)) return "";
   std::string text = now.substr(before.size());
   // What is out stays in the window as long as the next token may be read differently after it: one round.
   window_.erase(window_.begin(), window_.begin() + std::ptrdiff_t(out_));

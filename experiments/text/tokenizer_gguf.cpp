@@ -16,7 +16,6 @@ namespace {
 
 // tokenizer.ggml.token_type
 constexpr int32_t kUnknownType = 2, kControlType = 3, kUserDefinedType = 4;
-constexpr const char* kMetaSpace = "\u2581";
 
 constexpr const char* kLlama3 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
@@ -32,13 +31,13 @@ constexpr const char* kTekken = R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p
                                 R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 // Patterns that cut one after the other.
-struct Row {
+struct PreTokenizerRow {
   const char* name;
   std::array<const char*, 4> patterns;
   bool ignore_merges = false;  // a part that is a token is taken whole
   bool nfc = false;            // the text is composed first
 };
-constexpr std::array<Row, 18> kPreTokenizers = {{
+constexpr std::array<PreTokenizerRow, 18> kPreTokenizers = {{
     {"default", {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Pattern, R"(\p{N}+)", "[0-9][0-9][0-9]"}},
     {"gpt-2", {kGpt2Pattern}},
     {"phi-2", {kGpt2Pattern}},
@@ -59,9 +58,9 @@ constexpr std::array<Row, 18> kPreTokenizers = {{
     {"tekken", {kTekken}, true},
 }};
 
-const Row& row_of(const std::string& pre, const std::string& path) {
+const PreTokenizerRow& row_of(const std::string& pre, const std::string& path) {
   std::string names;
-  for (const Row& row : kPreTokenizers) {
+  for (const PreTokenizerRow& row : kPreTokenizers) {
     if (row.name == (pre.empty() ? "default" : pre)) return row;
     names += (names.empty() ? "" : ", ") + std::string(row.name);
   }
@@ -86,7 +85,7 @@ void set_llama(Tokenizer::Parts& parts, const GgufVocabulary& given, const std::
 }
 
 void set_gpt2(Tokenizer::Parts& parts, const GgufVocabulary& given, const std::string& path) {
-  const Row& row = row_of(given.pre, path);
+  const PreTokenizerRow& row = row_of(given.pre, path);
   Merges merges;
   for (const std::string& line : given.merges) {
     const size_t blank = line.find(' ', 1);  // a token may begin with a blank, but for the byte level it is written Ġ

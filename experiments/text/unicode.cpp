@@ -11,8 +11,6 @@
 namespace surtsey::experiments::text {
 namespace {
 
-constexpr char32_t kReplacement = 0xFFFD;
-
 utf8proc_category_t category(char32_t point) { return utf8proc_category(utf8proc_int32_t(point)); }
 
 bool is_ascii_punctuation(char32_t point) {
@@ -61,7 +59,7 @@ std::string replace_invalid_utf8(std::string_view bytes) {
     if (length > 1 && byte(1) >= low && byte(1) <= high) {
       for (taken = 2; taken < length && byte(taken) >> 6 == 2;) ++taken;
     }
-    append_utf8(text, kReplacement);
+    text += kReplacementText;
     at += taken;
   }
   return text;

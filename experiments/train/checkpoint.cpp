@@ -4,6 +4,7 @@
 #include "experiments/base/file.h"
 #include "experiments/base/json_text.h"
 #include "experiments/formats/safetensors.h"
+#include "experiments/models/hub/own.h"
 
 #include <fcntl.h>
 
@@ -23,7 +24,7 @@ using graph::State;
 using nlohmann::json;
 
 constexpr size_t kKeep = 2;
-constexpr const char* kFormat = "surtsey-checkpoint-1";
+constexpr const char* kFormat = hub::kCheckpointFormat;
 constexpr const char* kPrefix = "step-";
 constexpr const char* kLatest = "latest";
 constexpr const char* kModel = "model.safetensors";
@@ -181,9 +182,12 @@ bool matches(const std::string& name, const std::set<std::string>& patterns) {
 
 }  // namespace
 
-std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint, const graph::ParameterStore& store) {
+std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint, const graph::ParameterStore& store,
+                            bool trained_only) {
   check(checkpoint.config->is_object(), "a checkpoint's config must be an object");
-  Safetensors model{store.to_tensors(checkpoint.state), {{"format", "pt"}}};
+  Safetensors model{
+      trained_only ? store.unpack(checkpoint.state.at(graph::kParameters)) : store.to_tensors(checkpoint.state),
+      {{"format", "pt"}}};
   Safetensors rest{checkpoint.state, {{"format", kFormat}}};
   rest.tensors.erase(graph::kParameters);
   for (const auto& [name, type] : store.frozen_state()) rest.tensors.erase(name);
@@ -220,7 +224,7 @@ json load_checkpoint_config(const std::string& path) { return read_config(resolv
 
 int64_t load_checkpoint_step(const std::string& path) { return read_config(resolve(path)).at("step").get<int64_t>(); }
 
-Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore& store) {
+Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore& store, bool trained_only) {
   std::string note;
   const std::string directory = resolve(path, note);
   if (!note.empty()) fmt::print(stderr, "warning: {}\n", note);
@@ -232,7 +236,11 @@ Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore&
   const std::string model = directory + "/" + kModel;
   State tensors = read_safetensors(model).tensors;
   try {
-    checkpoint.state.merge(store.to_state(std::move(tensors)));
+    if (trained_only) {
+      checkpoint.state[graph::kParameters] = store.pack(tensors);
+    } else {
+      checkpoint.state.merge(store.to_state(std::move(tensors)));
+    }
   } catch (const UserError& error) {
     throw UserError(fmt::format("{}: does not fit the model: {}", model, error.what()));
   }

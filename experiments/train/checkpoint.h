@@ -12,6 +12,8 @@
 // newest save. Where the pointer is missing or broken the newest whole save is taken. One ROOT holds
 // one model; give each member of an ensemble a ROOT of its own, and write it under the lock of its
 // run (base/folder_lock.h).
+//
+// `trained_only`: what is frozen belongs to a model that is kept elsewhere, and is in no save.
 #pragma once
 
 #include "experiments/base/json.h"
@@ -31,12 +33,13 @@ struct Checkpoint {
 // Returns the directory it wrote. UserError when anything cannot be written (a full disk, say),
 // after removing what was half done; older saves are untouched then, so a caller may warn and go
 // on.
-std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint, const graph::ParameterStore& store);
+std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoint, const graph::ParameterStore& store,
+                            bool trained_only = false);
 
 // The newest save under ROOT, or a save's own directory; a warning on stderr says when the pointer was of no use.
 // UserError that names the file when one is missing, truncated or does not fit the store. The state is bit for bit what
 // was saved.
-Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore& store);
+Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore& store, bool trained_only = false);
 
 // config.json of the same, for building the store in the first place.
 nlohmann::json load_checkpoint_config(const std::string& path);

@@ -60,6 +60,7 @@ void DataRing::produce(int64_t first, int64_t last) {
   const auto block = static_cast<size_t>(shape_.block_size);
   const size_t batch_tokens = static_cast<size_t>(shape_.batch_size) * block;
   std::vector<int32_t> tokens(batch_tokens * shape_.seeds.size()), targets(tokens.size());
+  std::vector<int32_t> starts(source_.packs() ? tokens.size() : 0);
   std::vector<float> weights(tokens.size());
   for (int64_t batch = first; batch < last; ++batch) {
     {
@@ -70,12 +71,15 @@ void DataRing::produce(int64_t first, int64_t last) {
       const auto part = [&](auto& whole) { return std::span(whole).subspan(group * batch_tokens, batch_tokens); };
       source_.fill(tasks::Split::kTrain, shape_.seeds[group], static_cast<uint32_t>(batch), 0, part(tokens),
                    part(targets), part(weights));
+      if (!starts.empty())
+        source_.fill_starts(tasks::Split::kTrain, shape_.seeds[group], static_cast<uint32_t>(batch), 0, part(starts));
     }
     if (batch - first >= shape_.slots && !wait_free(batch)) return;
     const int64_t slot = batch % shape_.slots;
     session_.write_slot("data.tokens", slot, std::as_bytes(std::span(tokens)));
     session_.write_slot("data.targets", slot, std::as_bytes(std::span(targets)));
     session_.write_slot("data.weights", slot, std::as_bytes(std::span(weights)));
+    if (!starts.empty()) session_.write_slot("data.starts", slot, std::as_bytes(std::span(starts)));
     {
       const std::scoped_lock lock(mutex_);
       filled_ = batch + 1;

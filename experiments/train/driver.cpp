@@ -11,7 +11,7 @@
 namespace surtsey::experiments {
 namespace {
 
-constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+constexpr int64_t kNoStep = std::numeric_limits<int64_t>::max();
 // Two submissions in flight keep the device busy; more would only delay an interrupt.
 constexpr size_t kInFlight = 2;
 
@@ -45,10 +45,10 @@ double Driver::seconds() const {
 }
 
 int64_t Driver::question() const {
-  if (!options_.next_question) return kNever;
+  if (!options_.next_question) return kNoStep;
   // One that lies behind cannot be asked any more: a run may be resumed with other questions.
   const int64_t before = std::max(asked_, trainer_.step() - 1), step = options_.next_question(before);
-  return step > before && step <= trainer_.config().steps ? step : kNever;
+  return step > before && step <= trainer_.config().steps ? step : kNoStep;
 }
 
 void Driver::run() {

@@ -111,6 +111,7 @@ Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig confi
   check(model.config().architecture == Architecture::decoder, "[train] only decoders are trained on next tokens");
   check(source.vocab_size() <= model.config().vocab_size, "[train] the data has {} symbols, the model {}",
         source.vocab_size(), model.config().vocab_size);
+  ensure(config_.packed == source.packs(), "[train] a source that packs and a run that does not, or the reverse");
   ring_.emplace(session, source, ring_shape(model.config(), config_));
   add_programs();
   begin_at(0);
@@ -167,9 +168,24 @@ void Trainer::initialise(const graph::State& weights) {
   graph::State start = member;
   if (config_.members.size() > 1)
     start = ensemble_state(std::vector(config_.members.size(), member), member_state_names());
-  for (const auto& [name, type] : model_.store().frozen_state()) start[name] = wanted(name, type);
+  if (!config_.base_elsewhere) {
+    for (const auto& [name, type] : model_.store().frozen_state()) start[name] = wanted(name, type);
+  }
   initialise();
   write_state(session_, start);
+}
+
+void Trainer::initialise_each(const std::vector<HostTensor>& parameters) {
+  check(parameters.size() == config_.members.size(), "[train] {} starts for {} models", parameters.size(),
+        config_.members.size());
+  std::vector<State> members;
+  for (const HostTensor& one : parameters) {
+    check(one.type == model_.store().flat_type(), "[train] a start of {}, not {}", to_string(one.type),
+          to_string(model_.store().flat_type()));
+    members.push_back({{graph::kParameters, one}});
+  }
+  initialise();
+  write_state(session_, members.size() == 1 ? members[0] : ensemble_state(members, member_state_names()));
 }
 
 void Trainer::run(const RunOptions& options) { Driver(*this, options).run(); }
@@ -298,7 +314,7 @@ void Trainer::save(const std::vector<std::string>& roots, const nlohmann::json& 
     (*checkpoint.config)["kernels"] = kernel_variants(session_.target());
     checkpoint.state =
         config_.members.size() == 1 ? state : member_state(state, member_state_names(), static_cast<int64_t>(i));
-    save_checkpoint(roots[i], checkpoint, model_.store());
+    save_checkpoint(roots[i], checkpoint, model_.store(), config_.base_elsewhere);
   }
 }
 
@@ -309,7 +325,7 @@ int64_t Trainer::load(const std::string& root) {
     const size_t count = config_.members.size();
     const std::string path = count == 1 ? root : newest_save(root, count, i);
     check(!path.empty(), "{}: there is no checkpoint of all {} models", root, count);
-    Checkpoint checkpoint = load_checkpoint(path, model_.store());
+    Checkpoint checkpoint = load_checkpoint(path, model_.store(), config_.base_elsewhere);
     const nlohmann::json member = checkpoint.config->value("member", nlohmann::json::object());
     check(member.value("seed", uint32_t{0}) == config_.members[i].seed &&
               member.value("learning_rate", 0.0) == config_.members[i].learning_rate,

@@ -93,6 +93,8 @@ class Trainer {
   // The same, but every member starts with these weights (ParameterStore::to_state(), or the state of a checkpoint,
   // whose other tensors are not read): a fork.
   void initialise(const graph::State& weights);
+  // Or each with weights of its own, f32 [P]; what is frozen is by seed, or elsewhere.
+  void initialise_each(const std::vector<graph::HostTensor>& parameters);
 
   // Driver(*this, options).run(): see driver.h.
   void run(const RunOptions& options = {});
@@ -123,6 +125,11 @@ class Trainer {
   // a process that is killed between two of them leaves them apart, and the newest step that all
   // of them have counts.
   static std::string newest_save(const std::string& root, size_t members, size_t member);
+
+  // Of the newest batch of each member, [E], with TrainConfig::token_accuracy. Waits.
+  std::vector<float> token_accuracy() const {
+    return (config_.accumulates() ? accumulate_ : train_).read_floats("accuracy");
+  }
 
   // f32 [P] of one member.
   graph::HostTensor parameters(size_t member);

@@ -19,7 +19,7 @@ constexpr int64_t kRingBytes = 64 << 20;
 constexpr int64_t kRingSlots = 64;
 
 struct BatchValues {
-  Value tokens, targets, weights, source;
+  Value tokens, targets, weights, source, starts;
 };
 
 BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& config, int64_t slots,
@@ -38,7 +38,9 @@ BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& con
   BatchValues batch = {read("data.tokens", DType::u32, block),
                        read("data.targets", DType::u32, block),
                        read("data.weights", DType::f32, block),
+                       {},
                        {}};
+  if (config.packed) batch.starts = read("data.starts", DType::u32, block);
   if (model.architecture == Architecture::encoder_decoder)
     batch.source = read("data.source", DType::u32, model.source_length());
   return batch;
@@ -50,25 +52,37 @@ graph::OptimizerConfig step_optimizer(const TrainConfig& config) {
   return optimizer;
 }
 
-// Forward and loss of one batch, in the graph of `parameters`.
-Value batch_loss(const Model& model, graph::Parameters& parameters, const TrainConfig& config, int64_t slots) {
+struct BatchLoss {
+  Value loss, accuracy;  // the latter may be empty
+};
+
+// Of one batch, in the graph of `parameters`.
+BatchLoss batch_loss(const Model& model, graph::Parameters& parameters, const TrainConfig& config, int64_t slots) {
   graph::Graph& graph = parameters.graph();
   const char* counter_name = config.accumulates() ? "micro_step" : "step";
   const Value counter = graph.parameter(counter_name, {DType::u32, {}});
   if (config.generated != nullptr) {
     const Value seed = graph.parameter("seed", {DType::u32, {}});
-    return config.generated->training_loss(model, parameters, seed, counter, config.batch_size);
+    return {config.generated->training_loss(model, parameters, seed, counter, config.batch_size), {}};
   }
   const BatchValues batch = read_ring(graph, counter, config, slots, model.config());
   ForwardOptions options;
   options.source = batch.source;
-  if (model.config().dropout > 0) {
+  options.starts = batch.starts;
+  if (model.draws()) {
     options.seed = graph.parameter("seed", {DType::u32, {}});
     options.step = counter;
   }
   const Value logits = model.logits(parameters, batch.tokens, options);
   graph::ScopeGuard scope(graph, "loss");
-  return graph::cross_entropy(logits, batch.targets, batch.weights).mean;
+  const graph::CrossEntropy loss = graph::cross_entropy(logits, batch.targets, batch.weights);
+  BatchLoss result{config.summed_loss ? loss.mean * loss.weight_sum : loss.mean, {}};
+  if (config.token_accuracy) {
+    const Value hit = graph::equal(graph::argmax(logits, -1, false), batch.targets);
+    const Value right = graph::select(hit, batch.weights, graph::constant_like(batch.weights, 0));
+    result.accuracy = graph::sum(right, {0, 1}, false) / loss.weight_sum;
+  }
+  return result;
 }
 
 }  // namespace
@@ -116,7 +130,7 @@ std::vector<uint32_t> member_groups(const std::vector<Member>& members) {
 }
 
 int64_t ring_slots(const ModelConfig& model, const TrainConfig& config) {
-  constexpr int64_t kBytesPerToken = 12;  // itself, its target and its weight
+  const int64_t kBytesPerToken = config.packed ? 16 : 12;  // itself, its target, its weight, and where it begins
   const auto groups = static_cast<int64_t>(distinct_seeds(config.members).size());
   const int64_t slot_bytes = groups * config.batch_size * config.block(model) * kBytesPerToken;
   return std::clamp<int64_t>(kRingBytes / std::max<int64_t>(slot_bytes, 1), 2, kRingSlots);
@@ -145,14 +159,16 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
   };
   if (!config.accumulates()) {
     add("train", [&](Program& program, graph::Parameters& parameters) {
-      const Value loss = batch_loss(model, parameters, config, slots);
+      const auto [loss, accuracy] = batch_loss(model, parameters, config, slots);
       graph::optimize(parameters, changed(parameters, gradient(parameters, loss)), loss, optimizer);
       program.outputs = {{"loss", loss}};
+      if (accuracy) program.outputs.emplace_back("accuracy", accuracy);
     });
   } else {
-    add("accumulate", [&](Program&, graph::Parameters& parameters) {
-      const Value loss = batch_loss(model, parameters, config, slots);
+    add("accumulate", [&](Program& program, graph::Parameters& parameters) {
+      const auto [loss, accuracy] = batch_loss(model, parameters, config, slots);
       graph::accumulate(parameters, gradient(parameters, loss), loss);
+      if (accuracy) program.outputs = {{"accuracy", accuracy}};
     });
     add("apply", [&](Program&, graph::Parameters& parameters) {
       graph::optimize_accumulated(parameters, optimizer, [&](Value sum) { return changed(parameters, sum); });
@@ -184,10 +200,9 @@ State initial_train_state(const Model& model, const TrainConfig& config) {
     state["learning_rate"].round_to_storage();
     state[graph::kParameters] = model.store().initialise(member.seed);
     // What is frozen is one copy for all members: by the first's seed, until something else is written to it.
-    if (i == 0) state.merge(model.store().initialise_frozen(member.seed));
+    if (i == 0 && !config.base_elsewhere) state.merge(model.store().initialise_frozen(member.seed));
     state["data.group"] = HostTensor::scalar(DType::u32, groups[i]);
-    if (model.config().dropout > 0 || config.generated != nullptr)
-      state["seed"] = HostTensor::scalar(DType::u32, member.seed);
+    if (model.draws() || config.generated != nullptr) state["seed"] = HostTensor::scalar(DType::u32, member.seed);
     for (auto& [name, tensor] : model.constants()) state[name] = tensor;
     members.push_back(std::move(state));
   }
@@ -200,6 +215,7 @@ std::vector<std::string> saved_state(const Model& model, const TrainConfig& conf
   for (const auto& [name, tensor] : graph::initial_optimizer_state(model.store(), step_optimizer(config), 0)) {
     names.push_back(name);
   }
+  if (config.base_elsewhere) return names;
   for (const auto& [name, type] : model.store().frozen_state()) names.push_back(name);
   return names;
 }

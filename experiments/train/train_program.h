@@ -6,6 +6,7 @@
 //   data.tokens, data.targets   u32 [R, G, B, T]
 //   data.weights                f32 [R, G, B, T]   of the loss: of an encoder those of its masked tokens
 //   data.source                 u32 [R, G, B, S]   of an encoder_decoder only: what its encoder reads
+//   data.starts                 u32 [R, G, B, T]   with `packed`: where in its row each token's text begins
 //   data.group                  u32 [] a member: which of the G batches is its own
 // A step reads slot (counter mod R), the counter being `step`, or `micro_step` with accumulation:
 // members of one seed read the same bytes, and nothing is copied on the device. With generated data
@@ -49,6 +50,15 @@ struct TrainConfig {
   // What activations are stored in, see graph/passes/lower_precision. f16 trains with loss scaling.
   graph::DType dtype = graph::DType::f32;
   graph::MemoryLimit memory = {};  // of the step, or the micro-step
+  // Rows of the ring hold several texts behind each other (tasks::DataSource::packs()).
+  bool packed = false;
+  // The loss of a micro-batch is the sum of weight * loss and not their mean: its weights are as if they summed to 1, by
+  // a source that knows all of a step (TuningSource).
+  bool summed_loss = false;
+  // "train" and "accumulate" also put out accuracy f32 [E]: of the batch's weight, the share whose target is likeliest.
+  bool token_accuracy = false;
+  // What is frozen is a model's that is kept elsewhere: whoever runs this writes it, and no save has it.
+  bool base_elsewhere = false;
   // What the device makes its batches with, instead of the ring (generated.h); must outlive the
   // run.
   const GeneratedData* generated = nullptr;
@@ -84,7 +94,7 @@ int64_t ring_slots(const ModelConfig& model, const TrainConfig& config);
 
 struct TrainPrograms {
   // "train", or with accumulation or an exchange "accumulate" (once a micro-batch) and "apply" (once a step).
-  // Outputs of train: loss f32 [E] (f32 [] when E is 1).
+  // Outputs of train: loss f32 [E] (f32 [] when E is 1), see also TrainConfig::token_accuracy.
   std::vector<std::pair<std::string, graph::Program>> programs;
 };
 // With a ring of `slots`, or of ring_slots() for 0.

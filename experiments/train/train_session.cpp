@@ -9,7 +9,7 @@ void add_train_programs(engine::Session& session, const Model& model, const Trai
   for (const auto& [name, program] : train_programs(model, config).programs) {
     session.add_program(name, program, compile_options(config, name));
   }
-  for (const char* name : {"data.tokens", "data.targets", "data.weights", "data.source"}) {
+  for (const char* name : {"data.tokens", "data.targets", "data.weights", "data.source", "data.starts"}) {
     if (session.has_state(name)) session.share_with_host(name);
   }
 }

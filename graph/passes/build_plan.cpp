@@ -239,9 +239,10 @@ class PlanBuilder {
     const Shape& result = node.types[0].shape;
     const int64_t heads =
         element_count(result) / (result.back() * result[result.size() - 2] * result[result.size() - 3]) * in.q.dim(-3);
-    return fmt::format("{}{}{}{}{}_{}x{}x{}x{}", region.name, form.causal ? "_causal" : "",
+    return fmt::format("{}{}{}{}{}{}_{}x{}x{}x{}", region.name, form.causal ? "_causal" : "",
                        form.window > 0 ? "_window" : "", form.has_key_mask ? "_masked" : "",
-                       form.dropout > 0 ? "_dropout" : "", heads, in.q.dim(-2), in.k.dim(-2), in.q.dim(-1));
+                       form.has_first_key ? "_packed" : "", form.dropout > 0 ? "_dropout" : "", heads, in.q.dim(-2),
+                       in.k.dim(-2), in.q.dim(-1));
   }
 
   const Lowering& l_;

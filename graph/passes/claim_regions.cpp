@@ -31,7 +31,7 @@ bool fits(const Node& node, const AttentionForm& form, const Target& target) {
   for (const Value& operand : {in.position, in.seed, in.step}) {
     if (!has_leading(operand, 0, leading)) return false;
   }
-  if (!has_leading(in.key_mask, 2, leading)) return false;
+  if (!has_leading(in.key_mask, 2, leading) || !has_leading(in.first_key, 2, leading)) return false;
   // A lane has a query: with few of them most lanes would idle while all keys pass by.
   if (target.attention != AttentionVariant::automatic) return true;
   return in.q.dim(-2) >= int64_t(std::max(4u, target.subgroup_size / 2));

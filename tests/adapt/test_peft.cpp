@@ -3,9 +3,10 @@
 #include "tests/support/folder.h"
 #include "tests/support/shared.h"
 
-#include "experiments/adapt/peft.h"
+#include "experiments/adapt/adaptation.h"
 #include "experiments/base/file.h"
 #include "experiments/evaluate/model_outputs.h"
+#include "experiments/formats/safetensors.h"
 #include "experiments/models/hub/import.h"
 
 #include <catch2/matchers/catch_matchers.hpp>
@@ -31,22 +32,28 @@ std::filesystem::path changed(const std::filesystem::path& folder, const std::fi
   return to;
 }
 
+bool same(const graph::State& a, const graph::State& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& one, const auto& other) {
+    return one.first == other.first && one.second.type == other.second.type && one.second.values == other.second.values;
+  });
+}
+
 }  // namespace
 
-TEST_CASE("a LoRA adapter of PEFT gives PEFT's logits", "[device]") {
-  const std::filesystem::path folder = tests::shared_folder("goldens/gpt2-lora");
+TEST_CASE("adapters of PEFT give PEFT's logits", "[device][adapt]") {
+  const std::filesystem::path goldens = tests::shared_folder("goldens");
   SURTSEY_NEED_DEVICE();
-  const auto source = hub::open_model(tests::shared_folder("goldens/gpt2"));
-  const nlohmann::json golden = nlohmann::json::parse(read_file(folder / "golden.json"));
-  ModelInputs inputs;
-  const bool rows = golden.at("input_ids").front().is_array();
-  (rows ? golden.at("input_ids") : nlohmann::json::array({golden.at("input_ids")})).get_to(inputs.input_ids);
-  const auto with = model_outputs(device, *source, inputs, folder).at("logits");
-  const auto without = model_outputs(device, *source, inputs).at("logits");
-  double largest = 0, furthest = 0, moved = 0;
-  size_t i = 0;
-  for (const auto& row : rows ? golden.at("logits") : nlohmann::json::array({golden.at("logits")})) {
-    for (const auto& place : row) {
+  const auto source = hub::open_model(goldens / "gpt2");
+  for (const char* kind : {"gpt2-lora", "gpt2-ia3", "gpt2-prefix"}) {
+    CAPTURE(kind);
+    const nlohmann::json golden = nlohmann::json::parse(read_file(goldens / kind / "golden.json"));
+    ModelInputs inputs;
+    golden.at("input_ids").get_to(inputs.input_ids.emplace_back());
+    const auto with = model_outputs(device, *source, inputs, goldens / kind).at("logits");
+    const auto without = model_outputs(device, *source, inputs).at("logits");
+    double largest = 0, furthest = 0, moved = 0;
+    size_t i = 0;
+    for (const auto& place : golden.at("logits")) {
       for (const auto& logit : place) {
         const double expected = logit.get<double>();
         largest = std::max(largest, std::abs(expected));
@@ -55,10 +62,34 @@ TEST_CASE("a LoRA adapter of PEFT gives PEFT's logits", "[device]") {
         ++i;
       }
     }
+    CHECK(i == with.values.size());
+    CHECK(furthest <= 1e-5 * largest);
+    CHECK(moved > 1e-2 * largest);
   }
-  CHECK(i == with.values.size());
-  CHECK(furthest <= 1e-5 * largest);
-  CHECK(moved > 1e-2 * largest);
+}
+
+TEST_CASE("an adapter of PEFT is written as PEFT has written it") {
+  const std::filesystem::path goldens = tests::shared_folder("goldens");
+  const auto source = hub::open_model(goldens / "gpt2");
+  for (const char* kind : {"gpt2-lora", "gpt2-ia3", "gpt2-prefix"}) {
+    CAPTURE(kind);
+    const tests::Folder folder;
+    const Model room(hub::model_config(*source, {8 + adapter_virtual_tokens(goldens / kind), 0}));
+    const Adaptation adaptation(goldens / kind, *source, room);
+    adaptation.save(folder.path(), adaptation.tensors());
+    const char* const tensors = "adapter_model.safetensors";
+    CHECK(same(read_safetensors((folder / tensors).string()).tensors,
+               read_safetensors((goldens / kind / tensors).string()).tensors));
+    const auto config_of = [](const std::filesystem::path& path) {
+      return nlohmann::json::parse(read_file(path / "adapter_config.json"));
+    };
+    const nlohmann::json theirs = config_of(goldens / kind), ours = config_of(folder.path());
+    for (const auto& [key, value] : ours.items()) {
+      CAPTURE(key);
+      const bool ends = key == "target_modules" && std::string(kind) == "gpt2-ia3";  // attn.c_attn for c_attn
+      if (!ends) CHECK(theirs.at(key) == value);
+    }
+  }
 }
 
 TEST_CASE("adapters that are something else are refused by name") {
@@ -66,18 +97,21 @@ TEST_CASE("adapters that are something else are refused by name") {
   const auto source = hub::open_model(tests::shared_folder("goldens/gpt2"));
   const Model model(hub::model_config(*source, {8, 0}));
   const tests::Folder folder;
-  const auto open = [&](const std::filesystem::path& path) { LoraAdapter(path, *source, model); };
-  CHECK(LoraAdapter(golden, *source, model).matrices().size() == 12);
-  CHECK_THROWS_WITH(open(tests::shared_folder("goldens/gpt2-ia3")), ContainsSubstring("IA3"));
-  CHECK_THROWS_WITH(open(tests::shared_folder("goldens/gpt2-prefix")), ContainsSubstring("PREFIX_TUNING"));
-  CHECK_THROWS_WITH(open(changed(golden, folder.path(), "use_dora", true)), ContainsSubstring("use_dora"));
+  const auto open = [&](const std::filesystem::path& path) { Adaptation(path, *source, model); };
+  CHECK(Adaptation(golden, *source, model).modules().size() == 8);
+  CHECK_THROWS_WITH(open(changed(golden, folder.path(), "peft_type", "OFT")), ContainsSubstring("OFT"));
+  CHECK_THROWS_WITH(open(changed(golden, folder.path(), "use_dora", true)), ContainsSubstring("lora_magnitude_vector"));
+  CHECK_THROWS_WITH(open(changed(golden, folder.path(), "init_lora_weights", "pissa_niter_4")),
+                    ContainsSubstring("pissa"));
+  CHECK_THROWS_WITH(open(changed(golden, folder.path(), "layer_replication", {{0, 1}})),
+                    ContainsSubstring("layer_replication"));
   CHECK_THROWS_WITH(open(changed(golden, folder.path(), "bias", "all")), ContainsSubstring("bias"));
-  CHECK_THROWS_WITH(open(changed(golden, folder.path(), "modules_to_save", {"score"})),
+  CHECK_THROWS_WITH(open(changed(golden, folder.path(), "modules_to_save", {"lm_head"})),
                     ContainsSubstring("modules_to_save"));
   CHECK_THROWS_WITH(open(changed(golden, folder.path(), "lora_alpha", "eight")), ContainsSubstring("lora_alpha"));
   CHECK_THROWS_WITH(open(folder.path() / "nowhere"), ContainsSubstring("adapter_config.json"));
   // Over a model of another shape: the modules are not there.
   const auto other = hub::open_model(tests::shared_folder("goldens/llama"));
   const Model llama(hub::model_config(*other, {8, 0}));
-  CHECK_THROWS_WITH(LoraAdapter(golden, *other, llama), ContainsSubstring("c_attn"));
+  CHECK_THROWS_WITH(Adaptation(golden, *other, llama), ContainsSubstring("c_attn"));
 }

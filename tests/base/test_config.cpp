@@ -10,6 +10,7 @@
 #include "experiments/results/record.h"
 #include "experiments/train/options.h"
 #include "graph/error.h"
+#include "tests/support/folder.h"
 
 using namespace surtsey;
 using namespace surtsey::experiments;
@@ -42,22 +43,6 @@ struct Everything {
     table.add("arms", &arms, "some arms");
   }
 };
-
-// A directory that is removed at the end.
-struct Scratch {
-  std::filesystem::path path;
-  explicit Scratch(const char* name)
-      : path(std::filesystem::temp_directory_path() / (std::string("surtsey_test_") + name)) {
-    std::filesystem::remove_all(path);
-    std::filesystem::create_directories(path);
-  }
-  ~Scratch() { std::filesystem::remove_all(path); }
-};
-
-std::string slurp(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 }  // namespace
 
@@ -155,8 +140,8 @@ TEST_CASE("training options carry nanoGPT's names", "[config]") {
 }
 
 TEST_CASE("a run directory keeps what it was given", "[record]") {
-  const Scratch scratch("record");
-  const auto directory = scratch.path / "deep" / "run";
+  const tests::Folder scratch;
+  const auto directory = scratch / "deep" / "run";
   {
     RunDirectory run(directory, RunDirectory::Mode::kFresh);
     run.write_config("count = 3\n");
@@ -174,8 +159,8 @@ TEST_CASE("a run directory keeps what it was given", "[record]") {
     run.flush();
     run.append(SampleLine{.cell = "b", .arm = "cot", .prompt = "C 1 2 =", .target = "1 3", .response = "1 4"});
   }
-  CHECK(slurp(directory / "config.toml") == "count = 3\n");
-  CHECK_THAT(slurp(directory / "env.json"), ContainsSubstring("llvmpipe"));
+  CHECK(tests::slurp(directory / "config.toml") == "count = 3\n");
+  CHECK_THAT(tests::slurp(directory / "env.json"), ContainsSubstring("llvmpipe"));
   const auto metrics = load_metrics(directory / "metrics.jsonl");
   REQUIRE(metrics.size() == 2);
   CHECK(metrics[0].values.at(0).second == 2.3025850929940455);
@@ -205,22 +190,22 @@ TEST_CASE("a run directory keeps what it was given", "[record]") {
 }
 
 TEST_CASE("an unwritable output directory is one clear message", "[record]") {
-  const Scratch scratch("unwritable");
-  std::ofstream(scratch.path / "file") << "x";
-  CHECK_THROWS_WITH(RunDirectory(scratch.path / "file" / "run", RunDirectory::Mode::kFresh),
-                    ContainsSubstring("cannot be made: Not a directory") &&
-                        ContainsSubstring((scratch.path / "file" / "run").string()));
-  CHECK_THROWS_AS(RunDirectory(scratch.path / "file", RunDirectory::Mode::kFresh), UserError);
+  const tests::Folder scratch;
+  std::ofstream(scratch / "file") << "x";
+  CHECK_THROWS_WITH(
+      RunDirectory(scratch / "file" / "run", RunDirectory::Mode::kFresh),
+      ContainsSubstring("cannot be made: Not a directory") && ContainsSubstring((scratch / "file" / "run").string()));
+  CHECK_THROWS_AS(RunDirectory(scratch / "file", RunDirectory::Mode::kFresh), UserError);
   CHECK_THROWS_WITH(RunDirectory("/proc/surtsey", RunDirectory::Mode::kFresh), ContainsSubstring("/proc/surtsey"));
-  CHECK_THROWS_WITH(write_file_atomic(scratch.path / "no" / "such", "x"), ContainsSubstring("No such file"));
+  CHECK_THROWS_WITH(write_file_atomic(scratch / "no" / "such", "x"), ContainsSubstring("No such file"));
 }
 
 TEST_CASE("atomic writes leave no temporary file", "[record]") {
-  const Scratch scratch("atomic");
-  write_file_atomic(scratch.path / "a.json", "old");
-  write_file_atomic(scratch.path / "a.json", "new");
-  CHECK(slurp(scratch.path / "a.json") == "new");
-  CHECK_FALSE(std::filesystem::exists(scratch.path / "a.json.tmp"));
+  const tests::Folder scratch;
+  write_file_atomic(scratch / "a.json", "old");
+  write_file_atomic(scratch / "a.json", "new");
+  CHECK(tests::slurp(scratch / "a.json") == "new");
+  CHECK_FALSE(std::filesystem::exists(scratch / "a.json.tmp"));
 }
 
 TEST_CASE("progress lines", "[progress]") {

@@ -16,7 +16,7 @@ using tests::Outcome;
 namespace {
 
 // A model of 61 tokens, each a character, whose template writes "U" and "A" before what is said and "\n" after it.
-std::string write_model(const Folder& folder) {
+std::string write_generator(const Folder& folder) {
   const auto golden = std::filesystem::path(SURTSEY_SOURCE_ROOT) / "tests/golden/gguf/llama-rope-llama3.gguf";
   const auto made = folder / "model";
   experiments::hub::export_folder(*experiments::hub::open_model(golden), made);
@@ -48,7 +48,7 @@ json record(const Folder& folder, const std::string& model, const std::string& a
 TEST_CASE("surtsey generate goes on with a text as its keys say", "[device][tool]") {
   tests::open_test_device();
   const Folder folder;
-  const std::string model = write_model(folder);
+  const std::string model = write_generator(folder);
   const json greedy = record(folder, model, "--prompt 'Once' --max_new_tokens=8");
   CHECK(greedy["prompt_ids"] == json({15, 40, 29, 31}));
   REQUIRE(greedy["ids"].size() == 8);
@@ -95,7 +95,7 @@ TEST_CASE("surtsey generate goes on with a text as its keys say", "[device][tool
 TEST_CASE("surtsey generate --chat answers line by line", "[device][tool]") {
   tests::open_test_device();
   const Folder folder;
-  const std::string model = write_model(folder);
+  const std::string model = write_generator(folder);
   std::ofstream(folder / "lines") << "Hello\n\nAnd then?\n/exit\nnot read\n";
   const std::string keys = " --max_new_tokens=6 --context 60";
   const auto chat = [&](const std::string& more) {

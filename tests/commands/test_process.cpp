@@ -21,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace surtsey::experiments;
 
-constexpr const char* kTiny =
+constexpr const char* kTinyModel =
     "--n_layer=1 --n_embd=16 --n_head=2 --block_size=16 --batch_size=4 --eval_iters=1 --log_interval=1";
 const std::string kStudy = SURTSEY_BUILD_ROOT "/experiments/chain_of_thought";
 
@@ -71,7 +71,7 @@ class Running {
 
 std::string training(const Folder& folder, const std::string& out, const std::string& keys) {
   return fmt::format("'{}' train --data '{}' --out '{}' {} {}", SURTSEY_TOOL, write_text(folder).string(),
-                     (folder / out).string(), kTiny, keys);
+                     (folder / out).string(), kTinyModel, keys);
 }
 
 TEST_CASE("process: a closed stream is a silent one, never a tensor's memory") {

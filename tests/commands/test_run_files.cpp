@@ -24,12 +24,12 @@ namespace {
 namespace fs = std::filesystem;
 using namespace surtsey::experiments;
 
-constexpr const char* kTiny =
+constexpr const char* kTinyRun =
     "--n_layer=1 --n_embd=16 --n_head=2 --block_size=16 --batch_size=4 --eval_iters=1 --log_interval=5";
 
 Outcome train(const Folder& folder, const std::string& out, const std::string& keys) {
   return run(folder, fmt::format("train --data '{}' --out '{}' {} {}", write_text(folder).string(),
-                                 (folder / out).string(), kTiny, keys));
+                                 (folder / out).string(), kTinyRun, keys));
 }
 
 // The tool in the background until the end of the scope, once `file` is there.
@@ -62,7 +62,7 @@ TEST_CASE("run files: a directory has one writer") {
   const std::string keys = "--max_iters=1000000 --eval_interval=1000000";
   {
     const Background first(fmt::format("'{}' train --data '{}' --out '{}' {} {}", SURTSEY_TOOL,
-                                       write_text(folder).string(), out, kTiny, keys),
+                                       write_text(folder).string(), out, kTinyRun, keys),
                            folder / "run" / "metrics.jsonl");
     const Outcome second = run(folder, fmt::format("train --resume --out '{}'", out));
     CAPTURE(second.err);
@@ -123,8 +123,8 @@ TEST_CASE("run files: names have any bytes") {
   const std::string name = (folder / "caf\xE9 \"q\" \\ 50%20.txt").string();
   fs::copy_file(write_text(folder), name);
   const std::string out = (folder / "r\xE9n").string();
-  const Outcome whole =
-      run(folder, fmt::format("train --data '{}' --out '{}' {} --max_iters=20 --eval_interval=10", name, out, kTiny));
+  const Outcome whole = run(
+      folder, fmt::format("train --data '{}' --out '{}' {} --max_iters=20 --eval_interval=10", name, out, kTinyRun));
   CAPTURE(whole.err);
   REQUIRE(whole.status == kDoneStatus);
   const fs::path last = fs::path(out) / "checkpoint" / "step-00000020";
@@ -149,7 +149,7 @@ TEST_CASE("run files: a configuration is read from wherever it comes, or refused
   };
   const std::string piped = fmt::format(
       "cat '{}' | '{}' train --config /dev/stdin --data '{}' --out '{}' {} --max_iters=2 >/dev/null 2>&1",
-      (folder / "c.toml").string(), SURTSEY_TOOL, write_text(folder).string(), (folder / "piped").string(), kTiny);
+      (folder / "c.toml").string(), SURTSEY_TOOL, write_text(folder).string(), (folder / "piped").string(), kTinyRun);
   REQUIRE(std::system(piped.c_str()) == 0);
   CHECK(learning_rate("piped"));
   const Outcome of_folder = train(folder, "run", fmt::format("--config '{}'", folder.path().string()));
@@ -200,7 +200,7 @@ TEST_CASE("run files: a text of one letter is learned and written") {
   const Folder folder;
   std::ofstream(folder / "a.txt") << std::string(1000, 'a');
   REQUIRE(run(folder, fmt::format("train --data '{}' --out '{}' {} --max_iters=5", (folder / "a.txt").string(),
-                                  (folder / "run").string(), kTiny))
+                                  (folder / "run").string(), kTinyRun))
               .status == kDoneStatus);
   const Outcome text =
       run(folder, fmt::format("sample '{}' --start aa --max_new_tokens 30", (folder / "run").string()));

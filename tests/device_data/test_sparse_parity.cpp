@@ -17,7 +17,7 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-constexpr int64_t kRows = 3000;
+constexpr int64_t kParityRows = 3000;
 
 // Input and target of a batch in the interpreter; of one task where it is not negative.
 std::map<std::string, HostTensor> drawn(const SparseParity& data, uint32_t seed, uint32_t step, const char* stream,
@@ -25,7 +25,8 @@ std::map<std::string, HostTensor> drawn(const SparseParity& data, uint32_t seed,
   Program program{std::make_shared<Graph>(), {}};
   Graph& graph = *program.graph;
   const auto number = [&](double value) { return scalar(graph, value, DType::u32); };
-  const auto draw = data.draw(graph, kRows, number(seed), number(step), stream, task < 0 ? Value{} : number(task));
+  const auto draw =
+      data.draw(graph, kParityRows, number(seed), number(step), stream, task < 0 ? Value{} : number(task));
   program.outputs = {{"input", draw.input}, {"target", draw.target}};
   State state;
   return interpret(program, state);
@@ -54,7 +55,7 @@ TEST_CASE("every target of a sparse parity is the parity of its subset", "[tasks
     std::vector<double> counts(static_cast<size_t>(tasks), 0);
     double ones = 0, wrong = 0;
     const auto width = static_cast<size_t>(tasks + bits);
-    for (size_t row = 0; row < kRows; ++row) {
+    for (size_t row = 0; row < kParityRows; ++row) {
       const double* x = &input[row * width];
       int32_t task = -1;
       for (int32_t i = 0; i < tasks; ++i) {
@@ -73,16 +74,16 @@ TEST_CASE("every target of a sparse parity is the parity of its subset", "[tasks
       for (int32_t bit = 0; bit < bits; ++bit) ones += x[tasks + bit];
     }
     CHECK(wrong == 0);
-    CHECK(ones / (kRows * bits) == Approx(0.5).margin(0.02));
+    CHECK(ones / (kParityRows * bits) == Approx(0.5).margin(0.02));
     for (int32_t task = 0; task < tasks; ++task) {
-      CHECK(counts[static_cast<size_t>(task)] / kRows == Approx(data.probability(task)).margin(0.04));
+      CHECK(counts[static_cast<size_t>(task)] / kParityRows == Approx(data.probability(task)).margin(0.04));
     }
     CHECK(drawn(data, 3, 1, "parity.train").at("input").values == input);
     CHECK(drawn(data, 3, 2, "parity.train").at("input").values != input);
     CHECK(drawn(data, 4, 1, "parity.train").at("input").values != input);
     CHECK(drawn(data, 3, 1, "parity_test").at("input").values != input);
     const auto one = drawn(data, 3, 1, "parity_test", tasks - 1);
-    for (size_t row = 0; row < kRows; ++row) {
+    for (size_t row = 0; row < kParityRows; ++row) {
       REQUIRE(one.at("input").values[row * width + static_cast<size_t>(tasks) - 1] == 1);
     }
   }

@@ -14,7 +14,7 @@ using namespace surtsey::tests;
 
 namespace {
 
-constexpr uint32_t kCount = 500;
+constexpr uint32_t kCanaryCount = 500;
 
 std::optional<Device> open_validated(graph::Addressing addressing) {
   try {
@@ -56,7 +56,7 @@ bool is_overrun_of_second_dispatch(const std::string& message) {
 TEST_CASE("validation reports a missing barrier and nothing else", "[engine][canary]") {
   std::optional<Device> device = open_validated(graph::Addressing::descriptor);
   if (!device) SKIP("no device or no validation layer");
-  HandMade made = counting_plan(device->target(), kCount);
+  HandMade made = counting_plan(device->target(), kCanaryCount);
 
   SECTION("a correct plan is silent") {
     CHECK(messages_of(*device, made) == std::vector<std::string>{});
@@ -100,7 +100,7 @@ TEST_CASE("GPU-assisted validation reports an overrun and nothing else", "[engin
       // Without 64-bit integers the layer checks no addresses: SwiftShader.
       const std::vector<std::string>& on = device->info().features;
       if (by_address && std::find(on.begin(), on.end(), "int64_words") == on.end()) return;
-      HandMade made = counting_plan(device->target(), kCount);
+      HandMade made = counting_plan(device->target(), kCanaryCount);
       CHECK(messages_of(*device, made) == std::vector<std::string>{});
 
       // `twice` reads and writes past the end of the arena.
@@ -108,9 +108,9 @@ TEST_CASE("GPU-assisted validation reports an overrun and nothing else", "[engin
       for (const char* statement :
            {"i += {0}u; float far = a0[i]; i -= {0}u; a1[i] = far;", "i += {0}u; a1[i] = 2.0; i -= {0}u;"}) {
         CAPTURE(statement);
-        HandMade planted = counting_plan(device->target(), kCount);
+        HandMade planted = counting_plan(device->target(), kCanaryCount);
         planted.shaders[1] =
-            hand_shader("twice", device->target(), 2, kCount, fmt::format(fmt::runtime(statement), kBeyond));
+            hand_shader("twice", device->target(), 2, kCanaryCount, fmt::format(fmt::runtime(statement), kBeyond));
         const std::vector<std::string> messages = messages_of(*device, planted);
         REQUIRE(!messages.empty());
         for (const std::string& message : messages) {

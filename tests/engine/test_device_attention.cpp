@@ -16,12 +16,13 @@ using namespace surtsey::tests;
 
 namespace {
 
-struct Case {
+struct DeviceCase {
   const char* name;
   int64_t heads = 1, key_heads = 1, queries = 5, keys = 5, width = 3, value_width = 3;
   bool causal = false;
   int64_t window = 0;
   bool key_mask = false;
+  int64_t texts = 0;      // > 0: so many keys each stand behind each other and do not see one another
   int64_t position = -1;  // -1: none is given
   double dropout = 0;
   int64_t members = 1;
@@ -31,7 +32,7 @@ struct Case {
   bool lane = false;           // runs on every lane of the tests
 };
 
-const Case kCases[] = {
+const DeviceCase kDeviceCases[] = {
     {.name = "odd", .heads = 3, .key_heads = 3, .queries = 7, .keys = 7, .width = 3, .value_width = 3, .lane = true},
     {.name = "causal",
      .heads = 2,
@@ -144,6 +145,38 @@ const Case kCases[] = {
      .causal = true,
      .key_mask = true,
      .lse_gradient = false},
+    {.name = "texts behind each other",
+     .heads = 4,
+     .key_heads = 2,
+     .queries = 19,
+     .keys = 19,
+     .width = 4,
+     .value_width = 4,
+     .causal = true,
+     .texts = 6,
+     .lane = true},
+    {.name = "texts behind each other, a window, masked keys",
+     .queries = 70,
+     .keys = 70,
+     .width = 8,
+     .value_width = 8,
+     .causal = true,
+     .window = 9,
+     .key_mask = true,
+     .texts = 17,
+     .lse_gradient = false},
+    {.name = "texts behind each other, a head for each lane",
+     .heads = 9,
+     .key_heads = 9,
+     .queries = 18,
+     .keys = 18,
+     .width = 8,
+     .value_width = 8,
+     .causal = true,
+     .texts = 4,
+     .dropout = 0.3,
+     .members = 2,
+     .head_per_lane = true},
     {.name = "cached",
      .heads = 2,
      .key_heads = 1,
@@ -214,17 +247,17 @@ const Case kCases[] = {
      .lse_gradient = false},
 };
 
-constexpr int64_t kBatch = 2;
+constexpr int64_t kDecoderBatch = 2;
 // CPU drivers run barriers as coroutines and take minutes to compile wide heads with them.
 constexpr int64_t kWidestOnCpu = 4;
 
-struct Built {
+struct BuiltDecoder {
   Program program;
   State state;
 };
 
-Built build(const Case& c) {
-  Built built{{std::make_shared<Graph>(), {}}, {}};
+BuiltDecoder build_case(const DeviceCase& c) {
+  BuiltDecoder built{{std::make_shared<Graph>(), {}}, {}};
   Graph& graph = *built.program.graph;
   uint32_t seed = 1;
   const auto own = [&](const char* name) { return c.members > 1 && std::string(name) != "mask"; };
@@ -240,18 +273,18 @@ Built build(const Case& c) {
   std::vector<Value> wrt;
   if (c.packed) {
     const int64_t width = c.heads * c.width;
-    const Value all = floats("qkv", {kBatch, c.queries, 3 * width});
+    const Value all = floats("qkv", {kDecoderBatch, c.queries, 3 * width});
     // The result of a matmul, as in a model: its kernel stores the heads.
     const Value mixed =
-        matmul(reshape(all, {kBatch * c.queries, 3 * width}), floats("mix", {3 * width, 3 * width})) * 0.2;
-    const Value heads = reshape(mixed, {kBatch, c.queries, 3 * c.heads, c.width});
+        matmul(reshape(all, {kDecoderBatch * c.queries, 3 * width}), floats("mix", {3 * width, 3 * width})) * 0.2;
+    const Value heads = reshape(mixed, {kDecoderBatch, c.queries, 3 * c.heads, c.width});
     const auto part = [&](int64_t i) { return permute(slice(heads, 2, i * c.heads, (i + 1) * c.heads), {0, 2, 1, 3}); };
     q = part(0), k = part(1), v = part(2);
     wrt = {all};
   } else {
-    q = floats("q", {kBatch, c.heads, c.queries, c.width});
-    k = floats("k", {kBatch, c.key_heads, c.keys, c.width});
-    v = floats("v", {kBatch, c.key_heads, c.keys, c.value_width});
+    q = floats("q", {kDecoderBatch, c.heads, c.queries, c.width});
+    k = floats("k", {kDecoderBatch, c.key_heads, c.keys, c.width});
+    v = floats("v", {kDecoderBatch, c.key_heads, c.keys, c.value_width});
     wrt = {q, k, v};
   }
   AttentionOptions options;
@@ -262,11 +295,23 @@ Built build(const Case& c) {
     built.state["position"] = HostTensor::scalar(DType::u32, double(c.position));
   }
   if (c.key_mask) {
-    options.key_mask = graph.parameter("mask", {DType::boolean, {kBatch, c.keys}});
+    options.key_mask = graph.parameter("mask", {DType::boolean, {kDecoderBatch, c.keys}});
     HostTensor mask = HostTensor::zeros(options.key_mask.type());
     // The second row sees no key at all.
     for (int64_t j = 0; j < c.keys; ++j) mask.values[size_t(j)] = j % 3 != 1 && j < c.keys - 2;
     built.state["mask"] = mask;
+  }
+  if (c.texts > 0) {
+    options.first_key = graph.parameter("first_key", {DType::u32, {kBatch, c.queries}});
+    Shape shape = {kBatch, c.queries};
+    if (c.members > 1) shape.insert(shape.begin(), c.members);
+    HostTensor first = HostTensor::zeros({DType::u32, shape});
+    // Each row, and each member's, has texts of another length.
+    for (size_t at = 0; at < first.values.size(); ++at) {
+      const int64_t row = int64_t(at) / c.queries, query = int64_t(at) % c.queries, length = c.texts + row;
+      first.values[at] = double(query / length * length);
+    }
+    built.state["first_key"] = first;
   }
   if (c.dropout > 0) {
     options.dropout = c.dropout;
@@ -297,12 +342,12 @@ Built build(const Case& c) {
 void check_forms(engine::Device& device, AttentionVariant variant, bool lane) {
   Target target = device.target();
   target.attention = variant;
-  for (const Case& c : kCases) {
+  for (const DeviceCase& c : kDeviceCases) {
     if (lane && !c.lane) continue;
     if (variant == AttentionVariant::shared_tile && target.cpu && std::max(c.width, c.value_width) > kWidestOnCpu)
       continue;
     INFO(c.name);
-    const Built built = build(c);
+    const BuiltDecoder built = build_case(c);
     const Plan plan = compile(built.program, target);
     size_t claimed = 0;
     for (const Kernel& kernel : plan.kernels) claimed += kernel.archetype == Archetype::attention;
@@ -332,8 +377,8 @@ TEST_CASE("every form of attention compiles for devices that are not here", "[at
   for (const char* preset : {"lavapipe", "swiftshader", "intel", "nvidia", "amd", "mobile"}) {
     Target target = target_preset(preset);
     target.attention = target.cpu ? AttentionVariant::lane_broadcast : AttentionVariant::shared_tile;
-    for (const Case& c : kCases) {
-      const Plan plan = compile(build(c).program, target);
+    for (const DeviceCase& c : kDeviceCases) {
+      const Plan plan = compile(build_case(c).program, target);
       for (const Kernel& kernel : plan.kernels) {
         if (kernel.archetype != Archetype::attention) continue;
         shaders.push_back(shaders::emit(kernel, *plan.program.graph, target));
@@ -343,7 +388,7 @@ TEST_CASE("every form of attention compiles for devices that are not here", "[at
       }
     }
   }
-  REQUIRE(shaders.size() == 3 * 6 * std::size(kCases));
+  REQUIRE(shaders.size() == 3 * 6 * std::size(kDeviceCases));
   const std::vector<shaders::Spirv> modules = shaders::compile_spirv(shaders, "");
   for (size_t i = 0; i < modules.size(); ++i) {
     INFO(shaders[i].name);

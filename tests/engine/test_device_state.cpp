@@ -2,6 +2,7 @@
 // views. Each case runs three steps against the interpreter, in every variant and with as few bindings as Vulkan
 // promises.
 #include "tests/support/device_suite.h"
+#include "tests/support/tensors.h"
 
 #include "graph/compile.h"
 #include "graph/functions.h"
@@ -17,11 +18,9 @@ using namespace surtsey::tests;
 
 namespace {
 
-constexpr uint32_t kSteps = 3;
+constexpr uint32_t kStateSteps = 3;
 
-Type f32(Shape shape) { return {DType::f32, std::move(shape)}; }
-
-struct Builder {
+struct StateBuilder {
   Program program{std::make_shared<Graph>(), {}};
   Graph& graph = *program.graph;
 
@@ -31,80 +30,80 @@ struct Builder {
   void output(std::string name, Value value) { program.outputs.emplace_back(std::move(name), value); }
 };
 
-using Build = std::function<void(Builder&)>;
+using BuildState = std::function<void(StateBuilder&)>;
 
-struct Case {
+struct StateCase {
   const char* name;
-  Build build;
+  BuildState build;
 };
 
 // ---- state ----
 
-const Case kStateCases[] = {
+const StateCase kStateCases[] = {
     {"each element from its own",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {5, 7});
        b.graph.assign(p, p * 0.5 + 1.0);
      }},
     {"read by other kernels before it is overwritten",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {6, 6}), w = b.state("w", {6, 9});
        b.graph.assign(p, p * 0.5 + sum(matmul(p, w), {1}));
        b.output("old", matmul(w, matmul(transpose(w), p)));
        b.output("sum", sum(p, {0, 1}, false));
      }},
     {"old value needed after the new one",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {6, 6});
        const Value next = tanh(p + sum(p, {0}));
        b.graph.assign(p, next);
        b.output("both", matmul(next, p));
      }},
     {"each element from others: transposed",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {7, 7});
        b.graph.assign(p, transpose(p) * 0.9);
      }},
     {"each element from others: rotated",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {9, 3});
        b.graph.assign(p, concat({slice(p, 0, 2, 9), slice(p, 0, 0, 2) * 0.5}, 0));
      }},
     {"each element from others: gathered",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {9, 3}), rows = b.state("rows", {9}, DType::u32);
        b.graph.assign(p, gather(p, rows) + 0.25);
      }},
     {"each element from others: a matmul with itself",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {11, 11});
        b.graph.assign(p, matmul(p, p) * 0.1);
      }},
     {"a matmul's epilogue in place",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {17, 13}), x = b.state("x", {17, 5}), g = b.state("g", {5, 13});
        b.graph.assign(p, p - matmul(x, g) * 0.1);
      }},
     {"rows of a reduction",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {9, 1}), x = b.state("x", {9, 33});
        b.graph.assign(p, p * 0.5 + sum(x * p, {1}));
      }},
     {"two that read each other",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {40}), q = b.state("q", {40});
        b.graph.assign(p, q * 1.5);
        b.graph.assign(q, p * 0.5 + 1.0);
      }},
     {"three in a circle, elsewhere",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {6, 6}), q = b.state("q", {6, 6}), r = b.state("r", {6, 6});
        b.graph.assign(p, matmul(q, r) * 0.2);
        b.graph.assign(q, transpose(r) + 0.5);
        b.graph.assign(r, transpose(p) * 0.5);
      }},
     {"copies of state in a row",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {33}), q = b.state("q", {33}), r = b.state("r", {33}), s = b.state("s", {33});
        b.graph.assign(p, q);
        b.graph.assign(s, r);
@@ -112,7 +111,7 @@ const Case kStateCases[] = {
        b.graph.assign(q, q * 0.5 + r);
      }},
     {"a part, a constant, an index, a broadcast",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {4, 3}), q = b.state("q", {2, 3}), r = b.state("r", {5}), s = b.state("s", {3, 4}),
                    t = b.state("t", {3, 1});
        b.graph.assign(q, slice(p, 0, 1, 3));
@@ -121,7 +120,7 @@ const Case kStateCases[] = {
        b.graph.assign(s, broadcast(t, {3, 4}));
      }},
     {"one value for two states and two outputs",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {12}), q = b.state("q", {12});
        const Value next = p + q * 0.5;
        b.graph.assign(p, next);
@@ -131,7 +130,7 @@ const Case kStateCases[] = {
        b.output("c", sum(next * next, {0}, false));
      }},
     {"counters and scalars",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value step = b.state("step", {}, DType::u32), rate = b.state("rate", {}), p = b.state("p", {50});
        const Value next = step + constant(b.graph, 1, {DType::u32, {}});
        const Value factor = rate * sqrt(cast(next, DType::f32));
@@ -143,7 +142,7 @@ const Case kStateCases[] = {
        b.output("step after", next);
      }},
     {"a cache written at a position and read whole",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value cache = b.state("cache", {4, 9, 3}), at = b.state("at", {}, DType::u32), x = b.state("x", {4, 1, 3});
        const Value next = slice_update(cache, x * 2.0, at, 1);
        b.graph.assign(cache, next);
@@ -152,7 +151,7 @@ const Case kStateCases[] = {
        b.output("old", sum(cache, {1}, false));
      }},
     {"keys and values written at a position, and nothing else of them",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value keys = b.state("keys", {2, 3, 9, 4}), values = b.state("values", {2, 3, 9, 4}),
                    at = b.state("at", {}, DType::u32);
        const Value x = b.state("x", {2, 5, 4}), w = b.state("w", {4, 36});
@@ -169,7 +168,7 @@ const Case kStateCases[] = {
        b.output("sum", sum(v, {3}, false));
      }},
     {"a ring, a whole window, a window that is an output too",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value ring = b.state("ring", {5, 3}), whole = b.state("whole", {4, 3}), shown = b.state("shown", {6}),
                    step = b.state("step", {}, DType::u32);
        const Value x = b.state("x", {4, 3});
@@ -184,7 +183,7 @@ const Case kStateCases[] = {
        b.graph.assign(step, step + constant(b.graph, 1, {DType::u32, {}}));
      }},
     {"an optimizer over parts of one flat tensor",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value flat = b.state("flat", {6 * 5 + 5}), m = b.state("m", {35}), x = b.state("x", {8, 5});
        const Value w = reshape(slice(flat, 0, 0, 30), {6, 5}), bias = slice(flat, 0, 30, 35);
        const Value y = matmul(x, transpose(w));
@@ -200,9 +199,9 @@ const Case kStateCases[] = {
 
 // ---- outputs and concats ----
 
-const Case kOutputCases[] = {
+const StateCase kOutputCases[] = {
     {"outputs that are parameters, before and after",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {3, 5});
        b.graph.assign(p, p + 1.0);
        b.output("p", p);
@@ -211,7 +210,7 @@ const Case kOutputCases[] = {
        b.output("next", p + 1.0);
      }},
     {"outputs that are constants and indices",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        b.state("unused", {2});
        b.output("zero", constant(b.graph, 0, f32({3, 3})));
        b.output("scalar", scalar(b.graph, -1.5));
@@ -221,7 +220,7 @@ const Case kOutputCases[] = {
        b.output("infinity", constant(b.graph, -INFINITY, f32({2})));
      }},
     {"views of a value",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value x = b.state("x", {4, 5, 6});
        const Value y = exp(x);
        b.output("y", y);
@@ -233,13 +232,13 @@ const Case kOutputCases[] = {
        b.output("of x", permute(slice(x, 0, 1, 3), {1, 0, 2}));
      }},
     {"a value read only through a permute",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value x = b.state("x", {2, 7, 6}), w = b.state("w", {6, 8});
        const Value heads = permute(reshape(matmul(x, w), {2, 7, 2, 4}), {0, 2, 1, 3});
        b.output("scores", matmul(heads, transpose(heads)));
      }},
     {"concats of everything",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value x = b.state("x", {3, 4}), w = b.state("w", {4, 4});
        const Value product = matmul(x, w), row = sum(x, {1});
        const Value joined = concat({x, product, exp(x), broadcast(row, {3, 4}), constant(b.graph, 7, f32({3, 2})),
@@ -250,7 +249,7 @@ const Case kOutputCases[] = {
        b.output("sum", sum(joined, {1}, false));
      }},
     {"a concat of concats and of its own part",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value x = b.state("x", {5, 3});
        const Value inner = concat({tanh(x), x * 2.0}, 1);
        const Value outer = concat({inner, sin(x), reshape(inner, {5, 6})}, 1);
@@ -258,7 +257,7 @@ const Case kOutputCases[] = {
        b.output("inner", transpose(inner));
      }},
     {"parts that are merged heads",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value x = b.state("x", {2, 2, 5, 4}), y = b.state("y", {2, 5, 3});
        const Value merged = reshape(permute(exp(x), {0, 2, 1, 3}), {2, 5, 8});
        const Value joined = concat({y * 1.5, merged, merged * 2.0}, 2);
@@ -266,19 +265,19 @@ const Case kOutputCases[] = {
        b.output("flat", reshape(joined, {10, 19}));
      }},
     {"a part that is state, and one that becomes state",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value p = b.state("p", {4, 3}), x = b.state("x", {4, 3});
        const Value next = p * 0.5 + x;
        b.graph.assign(p, next);
        b.output("joined", concat({p, next, x}, 0) + 1.0);
      }},
     {"halves rotated, as in rotary positions",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value x = b.state("x", {2, 3, 5, 8}), c = b.state("c", {5, 4}), s = b.state("s", {5, 4});
        b.output("y", matmul(rotary(x, c, s), transpose(x)));
      }},
     {"pads behind reshapes",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value x = b.state("x", {2, 4}), row = b.state("row", {2, 1});
        const Value shifted = reshape(pad(reshape(exp(x) * row, {8}), {2}, {2}), {3, 4});
        b.output("sum", sum(shifted, {1}, false));
@@ -286,7 +285,7 @@ const Case kOutputCases[] = {
        b.output("product", matmul(shifted, transpose(shifted)));
      }},
     {"more operands than a kernel may touch",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        Value left, right, product;
        for (int i = 0; i < 15; ++i) {
          const Value x = b.state(fmt::format("x{}", i).c_str(), {5, 5}),
@@ -299,13 +298,13 @@ const Case kOutputCases[] = {
        b.output("product", product + left);
      }},
     {"one value in many places",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value x = b.state("x", {3, 4}), y = tanh(x);
        for (int i = 0; i < 20; ++i) b.output(fmt::format("copy{}", i), y);
        b.output("joined", concat({y, y, y, exp(y)}, 0));
      }},
     {"an output that others have inlined",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value x = b.state("x", {6, 7}), y = b.state("y", {6, 7});
        const Value n = x + y;
        b.output("a", sum(n, {0}, false));
@@ -314,7 +313,7 @@ const Case kOutputCases[] = {
        b.output("n", n);
      }},
     {"a mask that is inlined here and stored there",
-     [](Builder& b) {
+     [](StateBuilder& b) {
        const Value x = b.state("x", {6, 6});
        const Value rows = iota(b.graph, {DType::u32, {6, 6}}, 0), columns = iota(b.graph, {DType::u32, {6, 6}}, 1);
        const Value mask = select(less(columns, rows), constant_like(x, 1), constant_like(x, 0));
@@ -331,17 +330,17 @@ HostTensor draw(const Type& type, uint32_t seed) {
   return tensor;
 }
 
-void check_case(engine::Device& device, const Variant& variant, const Case& c) {
+void check_case(engine::Device& device, const Variant& variant, const StateCase& c) {
   INFO(variant.name << ": " << c.name);
-  Builder builder;
+  StateBuilder builder;
   c.build(builder);
   State state;
   uint32_t seed = 11;
   for (const auto& [name, value] : builder.graph.parameters()) state[name] = draw(value.type(), seed++);
   std::map<std::string, HostTensor> results;
-  REQUIRE_NOTHROW(results = run_on_device(device, variant.target, builder.program, state, kSteps));
+  REQUIRE_NOTHROW(results = run_on_device(device, variant.target, builder.program, state, kStateSteps));
   std::map<std::string, HostTensor> reference;
-  for (uint32_t step = 0; step < kSteps; ++step) reference = interpret(builder.program, state);
+  for (uint32_t step = 0; step < kStateSteps; ++step) reference = interpret(builder.program, state);
   for (const auto& [name, tensor] : state) {
     const auto found = results.find("state " + name);
     if (found != results.end()) reference[found->first] = tensor;
@@ -354,8 +353,8 @@ void check_case(engine::Device& device, const Variant& variant, const Case& c) {
 }
 
 void check_all(engine::Device& device, const Variant& variant) {
-  for (const Case& c : kStateCases) check_case(device, variant, c);
-  for (const Case& c : kOutputCases) check_case(device, variant, c);
+  for (const StateCase& c : kStateCases) check_case(device, variant, c);
+  for (const StateCase& c : kOutputCases) check_case(device, variant, c);
 }
 
 }  // namespace
@@ -380,18 +379,18 @@ TEST_CASE("state, outputs and concats in every other variant", "[device][plan]")
 TEST_CASE("state that swaps places is refused, not corrupted", "[plan]") {
   using Catch::Matchers::ContainsSubstring;
   using Catch::Matchers::MessageMatches;
-  const auto compile_case = [](const Build& build) {
-    Builder builder;
+  const auto compile_case = [](const BuildState& build) {
+    StateBuilder builder;
     build(builder);
     return compile(builder.program, target_preset("lavapipe"));
   };
-  CHECK_THROWS_MATCHES(compile_case([](Builder& b) {
+  CHECK_THROWS_MATCHES(compile_case([](StateBuilder& b) {
                          const Value p = b.state("p", {3}), q = b.state("q", {3});
                          b.graph.assign(p, q);
                          b.graph.assign(q, p);
                        }),
                        UserError, MessageMatches(ContainsSubstring("[assign]") && ContainsSubstring("view of state")));
-  CHECK_THROWS_MATCHES(compile_case([](Builder& b) {
+  CHECK_THROWS_MATCHES(compile_case([](StateBuilder& b) {
                          const Value p = b.state("p", {3, 3});
                          b.graph.assign(p, transpose(p));
                        }),

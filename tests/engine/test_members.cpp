@@ -13,13 +13,13 @@ using graph::Value;
 
 namespace {
 
-constexpr int64_t kAll = 6, kWidth = 4, kRows = 5;
+constexpr int64_t kAll = 6, kWidth = 4, kMemberRows = 5;
 
 // memory[at] = x, at = at + 1; of one member. The sum of the memory times w, which all share.
 Program remembering() {
   Program program{std::make_shared<graph::Graph>(), {}};
   graph::Graph& g = *program.graph;
-  const Value memory = g.parameter("member.memory", {DType::f32, {kRows, kWidth}}),
+  const Value memory = g.parameter("member.memory", {DType::f32, {kMemberRows, kWidth}}),
               at = g.parameter("member.at", {DType::u32, {4}}), x = g.parameter("member.x", {DType::f32, {1, kWidth}}),
               w = g.parameter("w", {DType::f32, {kWidth, 3}});
   const Value position = graph::reshape(graph::slice(at, 0, 1, 2), {});
@@ -39,7 +39,7 @@ std::vector<float> numbers(size_t count, float first) {
 }
 
 void write_all(engine::Session& session) {
-  session.write("member.memory", numbers(size_t(kAll * kRows * kWidth), -1));
+  session.write("member.memory", numbers(size_t(kAll * kMemberRows * kWidth), -1));
   session.write("member.x", numbers(size_t(kAll * kWidth), 1));
   session.write("w", numbers(size_t(kWidth * 3), -.5f));
   std::vector<uint32_t> at;
@@ -65,7 +65,7 @@ TEST_CASE("a program runs for some members of a session's state, and leaves the 
     };
     const engine::SessionProgram single = program(1), pair = program(2), all = program(kAll);
     session.allocate();
-    CHECK(session.state_type("member.memory") == graph::Type{DType::f32, {kAll, kRows, kWidth}});
+    CHECK(session.state_type("member.memory") == graph::Type{DType::f32, {kAll, kMemberRows, kWidth}});
     CHECK(session.state_type("w") == graph::Type{DType::f32, {kWidth, 3}});
     write_all(session);
     all.run();
@@ -87,7 +87,7 @@ TEST_CASE("a program runs for some members of a session's state, and leaves the 
             const auto begin = values.begin() + member * count;
             return std::vector(begin, begin + count);
           };
-          CHECK(part(memory_after, kRows * kWidth) == part(ran ? memory : memory_before, kRows * kWidth));
+          CHECK(part(memory_after, kMemberRows * kWidth) == part(ran ? memory : memory_before, kMemberRows * kWidth));
           CHECK(part(at_after, 4) == part(ran ? at : at_before, 4));
         }
         const auto sum = some.read_floats("sum");

@@ -125,16 +125,6 @@ TEST_CASE("a child process returns, throws or dies, and the parent learns which"
   CHECK(left.death == "exit status 3");
 }
 
-// Whether this machine has the driver that compiles for AMD's GPUs.
-void need_offline_driver() {
-  try {
-    engine::with_offline_device("amd:navi21", [](auto&) { return std::string(); });
-  } catch (const UserError& error) {
-    fmt::print(stderr, "SKIPPED for want of a null device: {}\n", error.what());
-    SKIP(error.what());
-  }
-}
-
 // 400 values of which each is needed again after all were made.
 std::string spilling_statement() {
   std::string text;
@@ -145,7 +135,7 @@ std::string spilling_statement() {
 }
 
 TEST_CASE("a null device compiles kernels and says what became of them", "[offline]") {
-  need_offline_driver();
+  tests::need_offline_driver();
   for (const char* family : {"vega10", "navi21", "navi31"}) {
     INFO(family);
     const std::string answer = engine::with_offline_device(fmt::format("amd:{}", family), [](engine::OfflineDevice& d) {
@@ -264,7 +254,7 @@ TEST_CASE("what goes wrong with a null device is one message", "[offline]") {
   };
   message("acme:rocket", "the vendors are: amd");
   message("navi21", "VENDOR:FAMILY");
-  need_offline_driver();
+  tests::need_offline_driver();
   message("amd:", "names no GPU family");
   message("amd:navi99", "It knows: ");
   message("amd:navi99", "amd:navi21, ");

@@ -21,7 +21,7 @@ graph::Program linear(bool step) {
   return program;
 }
 
-std::vector<std::string> lines_of(const std::string& path) {
+std::vector<std::string> source_lines(const std::string& path) {
   std::ifstream file(std::string(SURTSEY_SOURCE_ROOT) + "/" + path);
   REQUIRE(file.good());
   std::vector<std::string> lines;
@@ -51,27 +51,12 @@ TEST_CASE("a session trains one program and asks another, as session.h shows", "
   CHECK(session.program("evaluate").read_floats("loss")[0] == loss);
 }
 
-TEST_CASE("state is written in parts", "[engine][device]") {
-  engine::Device device = tests::open_test_device();
-  engine::Session session(device);
-  session.add_program("evaluate", linear(false));
-  session.allocate();
-  std::vector<float> x(32, 1.f);
-  session.write("x", x);
-  const std::vector<float> part = {2, 3, 4};
-  session.write_bytes("x", 5 * sizeof(float), std::as_bytes(std::span(part)));
-  std::copy(part.begin(), part.end(), x.begin() + 5);
-  CHECK(session.read_floats("x") == x);
-  CHECK_THROWS_AS(session.write_bytes("x", 30 * sizeof(float), std::as_bytes(std::span(part))), UserError);
-  CHECK_THROWS_AS(session.write_bytes("x", UINT64_MAX, std::as_bytes(std::span(part))), UserError);
-}
-
 TEST_CASE("the example of session.h is the one that runs", "[style]") {
   std::vector<std::string> shown, run;
-  for (const std::string& line : lines_of("engine/session.h"))
+  for (const std::string& line : source_lines("engine/session.h"))
     if (line.starts_with("//   ")) shown.push_back(line.substr(5));
   bool inside = false;
-  for (const std::string& line : lines_of("tests/engine/test_session.cpp")) {
+  for (const std::string& line : source_lines("tests/engine/test_session.cpp")) {
     if (line == "  // -- end") inside = false;
     if (inside) run.push_back(line.substr(2));
     if (line == "  // -- begin") inside = true;

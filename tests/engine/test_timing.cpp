@@ -28,7 +28,7 @@ using Catch::Approx;
 using experiments::Model;
 using experiments::ModelConfig;
 
-ModelConfig small() {
+ModelConfig timed_config() {
   ModelConfig config;
   config.n_layer = 2;
   config.n_head = 2;
@@ -39,8 +39,8 @@ ModelConfig small() {
 }
 
 std::map<std::string, ModelConfig> configurations() {
-  std::map<std::string, ModelConfig> result{{"default", small()}};
-  const auto add = [&](const char* name, const auto& change) { change(result[name] = small()); };
+  std::map<std::string, ModelConfig> result{{"default", timed_config()}};
+  const auto add = [&](const char* name, const auto& change) { change(result[name] = timed_config()); };
   add("dropout", [](ModelConfig& c) { c.dropout = 0.1; });
   add("encoder", [](ModelConfig& c) { c.architecture = experiments::Architecture::encoder; });
   add("encoder_decoder", [](ModelConfig& c) { c.architecture = experiments::Architecture::encoder_decoder; });
@@ -206,7 +206,7 @@ TEST_CASE("profile: SPIR-V shown with lines has the instructions of the module t
   experiments::TrainConfig train;
   train.batch_size = 2;
   const Target target = target_preset("nvidia");
-  const Plan plan = compile(experiments::train_step(Model(small()), train), target);
+  const Plan plan = compile(experiments::train_step(Model(timed_config()), train), target);
   const std::vector<shaders::Shader> all = shaders::emit(plan, target);
   const std::vector<shaders::Spirv> modules = shaders::compile_spirv(all, "");
   const std::set<uint32_t> about = {3, 4, 5, 6, 7, 8, 317, 330};  // names, sources and lines

@@ -21,11 +21,11 @@ using nlohmann::json;
 
 namespace {
 
-const std::string kLetters = "abcdefgh .";
+const std::string kHarnessLetters = "abcdefgh .";
 
 struct Setup {
-  tests::CountingScorer scorer{int32_t(kLetters.size()), 8};
-  text::Tokenizer tokenizer = tests::by_characters(kLetters);
+  tests::CountingScorer scorer{int32_t(kHarnessLetters.size()), 8};
+  text::Tokenizer tokenizer = tests::by_characters(kHarnessLetters);
   AskedModel model() { return {scorer, tokenizer, {.bos = 9}}; }
 };
 

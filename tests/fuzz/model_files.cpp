@@ -23,10 +23,6 @@ struct Seed {
   size_t header = 0;  // of the content: where its structure stands
 };
 
-void write(const fs::path& path, const std::string& content) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
-}
-
 size_t header_of(const std::string& safetensors) {
   uint64_t length = 0;
   std::memcpy(&length, safetensors.data(), sizeof(length));

@@ -14,12 +14,12 @@ using namespace surtsey::tests;
 
 namespace {
 
-struct Case {
+struct DecodeCase {
   const char* name;
   ModelConfig config;
 };
 
-ModelConfig small() {
+ModelConfig decode_config() {
   ModelConfig config;
   config.n_layer = 2;
   config.n_head = 4;
@@ -31,10 +31,10 @@ ModelConfig small() {
   return config;
 }
 
-std::vector<Case> cases() {
-  std::vector<Case> list;
+std::vector<DecodeCase> decode_cases() {
+  std::vector<DecodeCase> list;
   const auto add = [&](const char* name, auto&& change) {
-    list.push_back({name, small()});
+    list.push_back({name, decode_config()});
     change(list.back().config);
   };
   add("learned positions", [](ModelConfig&) {});
@@ -216,7 +216,7 @@ Agreement agreement(engine::Device& device, const Model& model, size_t members, 
 }  // namespace
 
 TEST_CASE("cached logits are the full forward's, whatever the prompt was cut into") {
-  for (const Case& c : cases()) {
+  for (const DecodeCase& c : decode_cases()) {
     const Model model(c.config);
     const HostTensor parameters = model.store().initialise(3);
     for (const int64_t chunk : {0, 1, 4}) {
@@ -265,7 +265,7 @@ TEST_CASE("cached logits are the full forward's, whatever the prompt was cut int
 TEST_CASE("greedy text on the device is the full forward's, alone and in ensembles", "[device]") {
   SURTSEY_NEED_DEVICE();
   size_t members = 1;
-  for (const Case& c : cases()) {
+  for (const DecodeCase& c : decode_cases()) {
     CAPTURE(c.name, members);
     const Model model(c.config);
     const DecodeConfig config{.rows = 8, .columns = c.config.block_size + 1, .prefill = members == 1 ? 0 : 4};
@@ -348,7 +348,7 @@ TEST_CASE("draws keep to temperature, top-k and top-p") {
 
 TEST_CASE("drawn text is the same alone and in a crowd, and never the same twice", "[device]") {
   SURTSEY_NEED_DEVICE();
-  const Model model(small());
+  const Model model(decode_config());
   const auto texts = [&](int64_t rows, uint32_t seed, const TokenFilter& filter) {
     engine::Session session(device, {.quiet = true});
     Decoder decoder(session, model, 1, {.rows = rows, .columns = 12, .filter = filter});
@@ -367,10 +367,10 @@ TEST_CASE("drawn text is the same alone and in a crowd, and never the same twice
 }
 
 TEST_CASE("a decoder refuses what it cannot do") {
-  ModelConfig encoder = small();
+  ModelConfig encoder = decode_config();
   encoder.architecture = Architecture::encoder;
   CHECK_THROWS_AS(decode_program(Model(encoder), {.columns = 5}), UserError);
-  const Model model(small());
+  const Model model(decode_config());
   CHECK_THROWS_AS(decode_program(model, {.columns = 13}), UserError);
   CHECK_THROWS_AS(decode_program(model, {.columns = 1}), UserError);
   CHECK_THROWS_AS(decode_program(model, {.rows = 0, .columns = 5}), UserError);

@@ -17,7 +17,6 @@ using Catch::Approx;
 
 namespace {
 
-constexpr float kBanned = -std::numeric_limits<float>::infinity();
 using Tokens = std::vector<int32_t>;
 using Scores = std::vector<float>;
 

@@ -6,6 +6,7 @@
 #include "experiments/models/hub/layout.h"
 #include "tests/support/folder.h"
 #include "tests/support/support_device.h"
+#include "tests/support/tensors.h"
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -23,12 +24,6 @@ using Logits = std::vector<float>;
 
 std::unique_ptr<hub::Source> model(const std::string& name) {
   return hub::open_model(std::filesystem::path(SURTSEY_SOURCE_ROOT) / "tests/golden/gguf" / (name + ".gguf"));
-}
-
-void write(const std::filesystem::path& path, const Safetensors& content) {
-  const std::vector<std::byte> bytes = format_safetensors(content);
-  std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(bytes.data()), std::ptrdiff_t(bytes.size()));
 }
 
 constexpr int32_t kBad = 5;  // a token whose embedding is no number
@@ -52,7 +47,7 @@ void write_t5(const std::filesystem::path& folder) {
     content.tensors[row.file_name] =
         graph::HostTensor::random({graph::DType::f32, row.file_shape()}, -1, 1, uint32_t(content.tensors.size()));
   std::ofstream(folder / "config.json") << config.dump();
-  write(folder / "model.safetensors", content);
+  tests::write_tensors(folder / "model.safetensors", content);
 }
 
 Tokens tokens(uint32_t seed, size_t count) {
@@ -333,7 +328,7 @@ TEST_CASE("logits that are not finite end a slot's text and no other's", "[devic
   graph::HostTensor& embedding = content.tensors.at("model.embed_tokens.weight");
   const auto width = embedding.type.shape[1];
   std::fill_n(embedding.values.begin() + kBad * width, width, std::numeric_limits<double>::quiet_NaN());
-  write(folder / "model" / "model.safetensors", content);
+  tests::write_tensors(folder / "model" / "model.safetensors", content);
   const auto source = hub::open_model(folder / "model");
   Slots slots(device, *source, {.slots = 4, .context = 70}), one(device, *source, {.context = 70});
   const auto V = size_t(one.vocabulary());

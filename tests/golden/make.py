@@ -299,4 +299,5 @@ def main():
     make_residual(os.path.join(folder, "residual.safetensors"), models["decoder_learned"], 1)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,7 @@ using Catch::Approx;
 
 namespace {
 
-struct Case {
+struct AttentionCase {
   const char* name;
   int64_t heads, kv_heads, queries, keys;
   bool causal;
@@ -26,11 +26,12 @@ struct Case {
   bool key_mask;
   bool position;
   double dropout;
+  int64_t text = 0;  // > 0: the length of texts that stand behind each other
 };
 
-constexpr int64_t B = 2, D = 4;
+constexpr int64_t kAttentionBatch = 2, kAttentionWidth = 4;
 
-const Case kCases[] = {
+const AttentionCase kAttentionCases[] = {
     {"bidirectional", 2, 2, 5, 5, false, 0, false, false, 0},
     {"causal", 2, 2, 5, 5, true, 0, false, false, 0},
     {"cross", 2, 2, 3, 6, false, 0, false, false, 0},
@@ -44,9 +45,11 @@ const Case kCases[] = {
     {"dropout", 2, 2, 5, 5, true, 0, false, false, 0.4},
     {"grouped dropout", 4, 2, 3, 3, false, 0, false, false, 0.4},
     {"window past the keys", 1, 1, 6, 3, false, 2, false, false, 0},
+    {"texts behind each other", 2, 2, 7, 7, true, 0, false, false, 0, 3},
+    {"grouped texts behind each other", 4, 2, 7, 7, true, 2, false, false, 0.4, 3},
 };
 
-struct Built {
+struct BuiltAttention {
   std::shared_ptr<Graph> graph = std::make_shared<Graph>();
   State state;
   AttentionOptions options;
@@ -54,16 +57,16 @@ struct Built {
   Attention attention;
 };
 
-Built build(const Case& c) {
-  Built b;
+BuiltAttention build_attention(const AttentionCase& c) {
+  BuiltAttention b;
   uint32_t seed = 1;
   const auto input = [&](const char* name, Shape shape) {
     b.state[name] = HostTensor::random({DType::f32, shape}, -2, 2, seed++);
     return b.graph->parameter(name, {DType::f32, shape});
   };
-  b.q = input("q", {B, c.heads, c.queries, D});
-  b.k = input("k", {B, c.kv_heads, c.keys, D});
-  b.v = input("v", {B, c.kv_heads, c.keys, D});
+  b.q = input("q", {kAttentionBatch, c.heads, c.queries, kAttentionWidth});
+  b.k = input("k", {kAttentionBatch, c.kv_heads, c.keys, kAttentionWidth});
+  b.v = input("v", {kAttentionBatch, c.kv_heads, c.keys, kAttentionWidth});
   b.options.causal = c.causal;
   b.options.window = c.window;
   if (c.position) {
@@ -71,10 +74,16 @@ Built build(const Case& c) {
     b.options.position = b.graph->parameter("position", {DType::u32, {}});
   }
   if (c.key_mask) {
-    HostTensor mask = HostTensor::zeros({DType::boolean, {B, c.keys}});
+    HostTensor mask = HostTensor::zeros({DType::boolean, {kAttentionBatch, c.keys}});
     for (int64_t j = 0; j < c.keys - 2; ++j) mask.values[size_t(j)] = 1;  // the second row sees none
     b.state["mask"] = mask;
     b.options.key_mask = b.graph->parameter("mask", mask.type);
+  }
+  if (c.text > 0) {
+    HostTensor first = HostTensor::zeros({DType::u32, {B, c.queries}});
+    for (int64_t i = 0; i < B * c.queries; ++i) first.values[size_t(i)] = double(i % c.queries / c.text * c.text);
+    b.state["first_key"] = first;
+    b.options.first_key = b.graph->parameter("first_key", first.type);
   }
   if (c.dropout > 0) {
     b.state["seed"] = HostTensor::scalar(DType::u32, 11);
@@ -89,14 +98,14 @@ Built build(const Case& c) {
 }
 
 // out and lse by the definition.
-void reference(const Case& c, const State& state, std::vector<double>& out, std::vector<double>& lse) {
+void reference(const AttentionCase& c, const State& state, std::vector<double>& out, std::vector<double>& lse) {
   const auto at = [&](const char* name, int64_t b, int64_t h, int64_t t, int64_t d) {
     const HostTensor& x = state.at(name);
     const Shape& s = x.type.shape;
     return x.values[size_t(((b * s[1] + h) * s[2] + t) * s[3] + d)];
   };
   const int64_t first = c.position ? 3 : 0;
-  for (int64_t b = 0; b < B; ++b) {
+  for (int64_t b = 0; b < kAttentionBatch; ++b) {
     for (int64_t h = 0; h < c.heads; ++h) {
       const int64_t kv = h / (c.heads / c.kv_heads);
       for (int64_t i = 0; i < c.queries; ++i) {
@@ -107,11 +116,12 @@ void reference(const Case& c, const State& state, std::vector<double>& out, std:
           bool visible = !c.causal || distance >= 0;
           if (c.window > 0) visible = visible && distance < c.window;
           if (c.window > 0 && !c.causal) visible = visible && -distance < c.window;
+          if (c.text > 0) visible = visible && j >= i / c.text * c.text;
           if (c.key_mask) {
             visible = visible && state.at("mask").values[size_t(b * c.keys + j)] != 0;
           }
           double score = 0;
-          for (int64_t d = 0; d < D; ++d) score += at("q", b, h, i, d) * at("k", b, kv, j, d) / 2;
+          for (int64_t d = 0; d < kAttentionWidth; ++d) score += at("q", b, h, i, d) * at("k", b, kv, j, d) / 2;
           weight[size_t(j)] = visible ? std::exp(score) : 0;
           total += weight[size_t(j)];
         }
@@ -128,7 +138,7 @@ void reference(const Case& c, const State& state, std::vector<double>& out, std:
             weight[size_t(j)] = keep ? weight[size_t(j)] / (1 - c.dropout) : 0;
           }
         }
-        for (int64_t d = 0; d < D; ++d) {
+        for (int64_t d = 0; d < kAttentionWidth; ++d) {
           double sum = 0;
           for (int64_t j = 0; j < c.keys; ++j) {
             sum += weight[size_t(j)] / total * at("v", b, kv, j, d);
@@ -143,9 +153,9 @@ void reference(const Case& c, const State& state, std::vector<double>& out, std:
 }  // namespace
 
 TEST_CASE("attention follows its definition in every form") {
-  for (const Case& c : kCases) {
+  for (const AttentionCase& c : kAttentionCases) {
     INFO(c.name);
-    const Built b = build(c);
+    const BuiltAttention b = build_attention(c);
     std::vector<double> out, lse;
     reference(c, b.state, out, lse);
     const Value roots[] = {b.attention.out, b.attention.lse};
@@ -162,9 +172,9 @@ TEST_CASE("attention follows its definition in every form") {
 }
 
 TEST_CASE("attention's own gradient agrees with central differences") {
-  for (const Case& c : kCases) {
+  for (const AttentionCase& c : kAttentionCases) {
     INFO(c.name);
-    Built b = build(c);
+    BuiltAttention b = build_attention(c);
     // Both results take part, unless a row may see no key: its lse is -1e30.
     const HostTensor mix = HostTensor::random(b.attention.out.type(), -1, 1, 50);
     const HostTensor mix_lse = HostTensor::random(b.attention.lse.type(), -1, 1, 51);
@@ -196,7 +206,7 @@ TEST_CASE("attention's own gradient agrees with central differences") {
 }
 
 TEST_CASE("the gradient shares the forward's probabilities once the region is expanded") {
-  const Built b = build(kCases[1]);
+  const BuiltAttention b = build_attention(kAttentionCases[1]);
   Value wrt[] = {b.q, b.k, b.v};
   const Value loss = sum(b.attention.out * b.attention.out, {0, 1, 2, 3}, false);
   const std::vector<Value> gradients = differentiate(loss, wrt);
@@ -293,4 +303,12 @@ TEST_CASE("attention refuses operands that do not fit") {
   AttentionOptions options;
   options.key_mask = graph.parameter("mask", {DType::boolean, {1, 6}});
   REQUIRE_THROWS_AS(scaled_dot_product_attention(q, k, k, options), UserError);
+  // First keys are of causal attention over the row itself.
+  AttentionOptions packed;
+  packed.first_key = graph.parameter("first_key", {DType::u32, {1, 5}});
+  REQUIRE_THROWS_AS(scaled_dot_product_attention(q, k, k, packed), UserError);
+  packed.causal = true;
+  REQUIRE_NOTHROW(scaled_dot_product_attention(q, k, k, packed));
+  packed.first_key = graph.parameter("other", {DType::u32, {1, 6}});
+  REQUIRE_THROWS_AS(scaled_dot_product_attention(q, k, k, packed), UserError);
 }

@@ -5,6 +5,7 @@
 #include "graph/autodiff.h"
 #include "graph/compile.h"
 #include "graph/functions.h"
+#include "tests/support/tensors.h"
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -13,10 +14,9 @@
 
 using namespace surtsey;
 using namespace surtsey::graph;
+using tests::f32;
 
 namespace {
-
-Type f32(Shape shape) { return {DType::f32, std::move(shape)}; }
 
 using Build = std::function<std::vector<Value>(Graph&)>;
 
@@ -40,7 +40,7 @@ std::vector<Value> gradients(Value y, std::vector<Value> wrt) {
   return differentiate(sum(y * coefficient, axes, false), wrt);
 }
 
-struct Case {
+struct FusionCase {
   const char* name;
   size_t dispatches;
   Build build;
@@ -48,7 +48,7 @@ struct Case {
 
 Value x_of(Graph& g) { return g.parameter("x", f32({6, 10, 32})); }
 
-const Case kCases[] = {
+const FusionCase kFusionCases[] = {
     {"softmax", 1, [](Graph& g) { return std::vector{softmax(x_of(g))}; }},
     {"log_softmax", 1, [](Graph& g) { return std::vector{log_softmax(x_of(g))}; }},
     {"layer_norm", 1,
@@ -126,7 +126,7 @@ experiments::ModelConfig small_decoder() {
 }  // namespace
 
 TEST_CASE("composites become as few kernels as they should", "[fusion]") {
-  for (const Case& c : kCases) {
+  for (const FusionCase& c : kFusionCases) {
     const Plan plan = plan_of(c.build);
     INFO(c.name << ":\n" << kernels(plan));
     CHECK(plan.dispatches.size() == c.dispatches);

@@ -14,12 +14,12 @@ using namespace surtsey::tests;
 
 namespace {
 
-constexpr uint32_t kSteps = 2;
+constexpr uint32_t kFuzzSteps = 2;
 
 // A copy of state that swaps places is the caller's mistake; random programs make it now and then.
 bool refused(const std::string& message) { return message.find("[assign]") != std::string::npos; }
 
-double largest(const HostTensor& tensor) {
+double largest_value(const HostTensor& tensor) {
   double most = 0;
   for (const double x : tensor.values)
     if (std::isfinite(x)) most = std::max(most, std::abs(x));
@@ -30,17 +30,17 @@ double largest(const HostTensor& tensor) {
 std::string difference(engine::Device& device, const Target& target, const RandomProgram& random) {
   std::map<std::string, HostTensor> results;
   try {
-    results = run_on_device(device, target, random.program, random.state, kSteps);
+    results = run_on_device(device, target, random.program, random.state, kFuzzSteps);
   } catch (const std::exception& error) {
     return refused(error.what()) ? "" : error.what();
   }
   State state = random.state;
   std::map<std::string, HostTensor> reference;
-  for (uint32_t step = 0; step < kSteps; ++step) reference = interpret(random.program, state);
+  for (uint32_t step = 0; step < kFuzzSteps; ++step) reference = interpret(random.program, state);
   for (const auto& [name, tensor] : state)
     if (results.count("state " + name)) reference["state " + name] = tensor;
   for (const auto& [name, tensor] : reference) {
-    const double slack = 2e-4 * (1 + largest(tensor));
+    const double slack = 2e-4 * (1 + largest_value(tensor));
     const std::string wrong = compare(results.at(name), tensor, {slack, 2e-4});
     if (!wrong.empty()) return name + ": " + wrong;
   }

@@ -6,6 +6,7 @@
 #include "graph/rewrite.h"
 #include "graph/text.h"
 #include "graph/verify.h"
+#include "tests/support/tensors.h"
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
@@ -17,11 +18,8 @@ using namespace surtsey;
 using namespace surtsey::graph;
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::MessageMatches;
-
-namespace {
-Type f32(Shape shape) { return {DType::f32, std::move(shape)}; }
-Type u32(Shape shape) { return {DType::u32, std::move(shape)}; }
-}  // namespace
+using tests::f32;
+using tests::u32;
 
 TEST_CASE("building the same node twice gives the same node", "[graph]") {
   Graph graph;

@@ -1,7 +1,9 @@
 // A new elementwise op costs one row, an enumerator and a builder line: the README's example is added that way, to
 // copies of the four files it touches, compiled against the library as it is, and put through the interpreter, the
 // gradient check, the text form, fusion and GLSL.
+#include "experiments/base/file.h"
 #include "shaders/spirv.h"
+#include "tests/support/folder.h"
 
 #include <fmt/format.h>
 #include <catch2/catch_test_macros.hpp>
@@ -9,38 +11,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
 
 using namespace surtsey;
+using experiments::read_file;
 namespace fs = std::filesystem;
 
 namespace {
-
-std::string read(const fs::path& path) {
-  std::ifstream file(path);
-  REQUIRE(file.good());
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-void write(const fs::path& path, const std::string& text) {
-  fs::create_directories(path.parent_path());
-  std::ofstream(path) << text;
-}
-
-struct Scratch {
-  Scratch() {
-    std::string name = (fs::temp_directory_path() / "surtsey-new-op-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Scratch() {
-    std::error_code error;
-    fs::remove_all(path, error);
-  }
-  fs::path path;
-};
 
 // Puts `added` behind the one place where `anchor` stands.
 std::string insert_after(std::string text, const std::string& anchor, const std::string& added) {
@@ -52,7 +29,7 @@ std::string insert_after(std::string text, const std::string& anchor, const std:
 
 // The row that the README shows.
 std::string documented_row() {
-  const std::string readme = read(fs::path(SURTSEY_SOURCE_ROOT) / "README.md");
+  const std::string readme = read_file(fs::path(SURTSEY_SOURCE_ROOT) / "README.md");
   const size_t begin = readme.find("{.op = Op::softsign");
   REQUIRE(begin != std::string::npos);
   return readme.substr(begin, readme.find("```", begin) - begin);
@@ -132,37 +109,37 @@ TEST_CASE("a new elementwise op is one row, an enumerator and a builder line", "
     fmt::print(stderr, "SKIPPED: fmt is a subproject of the build, -lfmt does not find it\n");
     SKIP("fmt is not installed");
   }
-  const Scratch scratch;
-  const fs::path graph = scratch.path / "graph";
+  const tests::Folder scratch;
+  const fs::path graph = scratch / "graph";
   // The enumerator comes last here, so that the numbers in the library stay what they are; in the tree it stands with
   // its family.
-  std::string header = read(root / "graph/op.h");
+  std::string header = read_file(root / "graph/op.h");
   const size_t last = header.find("  count_\n");
   REQUIRE(last != std::string::npos);
-  write(graph / "op.h", header.insert(last, "  softsign,\n"));
-  write(graph / "ops/elementwise.cpp",
-        insert_after(read(root / "graph/ops/elementwise.cpp"), "std::vector<OpDef> rows = {\n", documented_row()));
-  write(graph / "graph.h",
-        insert_after(read(root / "graph/graph.h"), "Value erf(Value x);\n", "Value softsign(Value x);\n"));
-  write(graph / "builders.cpp",
-        insert_after(read(root / "graph/builders.cpp"), "Value erf(Value x) { return unary(Op::erf, x); }\n",
-                     "Value softsign(Value x) { return unary(Op::softsign, x); }\n"));
-  write(graph / "op.cpp", read(root / "graph/op.cpp"));  // counts the enumerators
-  write(scratch.path / "main.cpp", kProgram);
+  tests::write(graph / "op.h", header.insert(last, "  softsign,\n"));
+  tests::write(graph / "ops/elementwise.cpp", insert_after(read_file(root / "graph/ops/elementwise.cpp"),
+                                                           "std::vector<OpDef> rows = {\n", documented_row()));
+  tests::write(graph / "graph.h",
+               insert_after(read_file(root / "graph/graph.h"), "Value erf(Value x);\n", "Value softsign(Value x);\n"));
+  tests::write(graph / "builders.cpp", insert_after(read_file(root / "graph/builders.cpp"),
+                                                    "Value erf(Value x) { return unary(Op::erf, x); }\n",
+                                                    "Value softsign(Value x) { return unary(Op::softsign, x); }\n"));
+  tests::write(graph / "op.cpp", read_file(root / "graph/op.cpp"));  // counts the enumerators
+  tests::write(scratch / "main.cpp", kProgram);
 
-  const std::string here = scratch.path.string();
+  const std::string here = scratch.path().string();
   const std::string command = fmt::format(
       "{0} -std=c++20 -O0 -I'{1}' -I'{2}' -o '{1}/main' '{1}/main.cpp' '{1}/graph/op.cpp' '{1}/graph/builders.cpp' "
       "'{1}/graph/ops/elementwise.cpp' '{3}' '{4}' -lfmt > '{1}/log' 2>&1",
       compiler, here, root.string(), shader_library.string(), graph_library.string());
   const int compiled = std::system(command.c_str());
-  INFO(command << "\n" << (compiled == 0 ? "" : read(scratch.path / "log")));
+  INFO(command << "\n" << (compiled == 0 ? "" : read_file(scratch / "log")));
   REQUIRE(compiled == 0);
   REQUIRE(std::system(fmt::format("'{0}/main' > '{0}/glsl'", here).c_str()) == 0);
 
   shaders::Shader shader;
   shader.name = "softsign";
-  shader.glsl = read(scratch.path / "glsl");
+  shader.glsl = read_file(scratch / "glsl");
   CHECK(shader.glsl.find("1.0 + abs(") != std::string::npos);
   CHECK(shaders::compile_spirv(std::span(&shader, 1), "").at(0).size() > 100);
 }

@@ -5,6 +5,7 @@
 #include "graph/passes/passes.h"
 #include "graph/text.h"
 #include "graph/verify.h"
+#include "tests/support/tensors.h"
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
@@ -17,10 +18,9 @@ using namespace surtsey;
 using namespace surtsey::graph;
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::MessageMatches;
+using tests::f32;
 
 namespace {
-
-Type f32(Shape shape) { return {DType::f32, std::move(shape)}; }
 
 // The text after simplify, in short: `x` stands for the parameter line.
 std::string simplified(const std::string& text) {

@@ -55,12 +55,12 @@ Program encoder_decoder_step() {
   return experiments::train_step(experiments::Model(config), train);
 }
 
-struct Case {
+struct PlanCase {
   std::string name;
   Program program;
 };
 
-std::vector<Case> programs() {
+std::vector<PlanCase> programs() {
   return {{"decoder", decoder_step(false)},
           {"modern decoder", decoder_step(true)},
           {"ensemble", decoder_step(false, 3)},
@@ -94,7 +94,7 @@ std::vector<std::pair<std::string, Target>> targets() {
 }  // namespace
 
 TEST_CASE("training plans: every barrier is needed and none is missing", "[plan]") {
-  for (const Case& c : programs()) {
+  for (const PlanCase& c : programs()) {
     for (const auto& [name, target] : targets()) {
       INFO(c.name << " for " << name);
       const Plan plan = compile(c.program, target);
@@ -120,7 +120,7 @@ TEST_CASE("training plans: every barrier is needed and none is missing", "[plan]
 }
 
 TEST_CASE("training plans: memory is written before it is read, and by one buffer at a time", "[plan]") {
-  for (const Case& c : programs()) {
+  for (const PlanCase& c : programs()) {
     for (const auto& [name, target] : targets()) {
       INFO(c.name << " for " << name);
       const Plan plan = compile(c.program, target);

@@ -15,12 +15,6 @@
 using namespace surtsey;
 namespace fs = std::filesystem;
 
-namespace {
-
-void write(const fs::path& path, std::string_view text) { std::ofstream(path, std::ios::binary) << text; }
-
-}  // namespace
-
 TEST_CASE("platform: a process knows its program, its machine and its time", "[platform]") {
   CHECK(platform::program_path().filename() == "surtsey_tests");
   CHECK(platform::process_id() > 0);
@@ -52,7 +46,7 @@ TEST_CASE("platform: a lock is held by one at a time, in one process too", "[pla
     REQUIRE(lock);
     CHECK(platform::FileLock::held(path));
     CHECK_FALSE(platform::FileLock::take(path));
-    write(path, "still writable");
+    tests::write(path, "still writable");
     CHECK(tests::slurp(path) == "still writable");
   }
   CHECK_FALSE(platform::FileLock::held(path));
@@ -70,7 +64,7 @@ TEST_CASE("platform: files and folders are synced, and change places", "[platfor
   std::fclose(file);
   platform::sync_directory(folder.path());
   CHECK_THROWS_AS(platform::sync_directory(folder / "none"), UserError);
-  write(folder / "two", "2");
+  tests::write(folder / "two", "2");
   if (platform::exchange(folder / "one", folder / "two")) {
     CHECK(tests::slurp(folder / "one") == "2");
     CHECK(tests::slurp(folder / "two") == "1");

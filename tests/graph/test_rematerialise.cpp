@@ -19,7 +19,7 @@ using Catch::Matchers::MessageMatches;
 
 namespace {
 
-struct Case {
+struct RematerialiseCase {
   std::string name;
   experiments::ModelConfig config;
   int64_t members = 1;
@@ -27,7 +27,7 @@ struct Case {
   double share = 0.7;
 };
 
-std::vector<Case> cases() {
+std::vector<RematerialiseCase> models_and_shapes() {
   experiments::ModelConfig plain;
   plain.n_layer = 3;
   plain.n_head = 2;
@@ -43,7 +43,7 @@ std::vector<Case> cases() {
   return {{"plain", plain}, {"modern, with dropout", modern}, {"2 members", plain, 2}, {"bf16", plain, 1, DType::bf16}};
 }
 
-experiments::TrainConfig train_config(const Case& c) {
+experiments::TrainConfig train_config(const RematerialiseCase& c) {
   experiments::TrainConfig train;
   train.batch_size = 6;
   train.members.clear();
@@ -52,7 +52,9 @@ experiments::TrainConfig train_config(const Case& c) {
   return train;
 }
 
-Program program_of(const Case& c) { return experiments::train_step(experiments::Model(c.config), train_config(c)); }
+Program program_of(const RematerialiseCase& c) {
+  return experiments::train_step(experiments::Model(c.config), train_config(c));
+}
 
 bool is_again(const Plan& plan, const Dispatch& dispatch) {
   return plan.kernels[dispatch.kernel].name.ends_with("_again");
@@ -61,7 +63,7 @@ bool is_again(const Plan& plan, const Dispatch& dispatch) {
 }  // namespace
 
 TEST_CASE("a memory budget is met by computing again, in plans that stand every check", "[plan][rematerialise]") {
-  for (const Case& c : cases()) {
+  for (const RematerialiseCase& c : models_and_shapes()) {
     for (const char* preset : {"lavapipe", "nvidia", "minimal"}) {
       const Target target = target_preset(preset);
       if (c.dtype != DType::f32 && !target.f16_storage) continue;
@@ -96,7 +98,7 @@ TEST_CASE("a memory budget is met by computing again, in plans that stand every 
 
 TEST_CASE("a memory budget that is enough changes nothing, one that is too little says what could be",
           "[plan][rematerialise]") {
-  const Case c = cases()[0];
+  const RematerialiseCase c = models_and_shapes()[0];
   const Target target = target_preset("lavapipe");
   const Program program = program_of(c);
   const Plan whole = compile(program, target);
@@ -126,7 +128,7 @@ TEST_CASE("memory budgets are bytes or a share", "[config][rematerialise]") {
 
 TEST_CASE("within a memory budget training gives the same bits", "[device][rematerialise]") {
   SURTSEY_NEED_DEVICE();
-  for (const Case& c : cases()) {
+  for (const RematerialiseCase& c : models_and_shapes()) {
     if (c.dtype != DType::f32 && !device.target().f16_storage) continue;
     if (c.name == "plain") continue;  // what the others are, and more
     const experiments::Model model(c.config);

@@ -4,6 +4,7 @@
 #include "graph/rewrite.h"
 #include "graph/vectorize.h"
 #include "graph/verify.h"
+#include "tests/support/tensors.h"
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
@@ -13,12 +14,11 @@ using namespace surtsey;
 using namespace surtsey::graph;
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::MessageMatches;
+using tests::f32;
 
 namespace {
 
 constexpr int64_t kMembers = 3;
-
-Type f32(Shape shape) { return {DType::f32, std::move(shape)}; }
 
 HostTensor stack(const std::vector<HostTensor>& parts) {
   Type type = parts[0].type;

@@ -3,6 +3,7 @@
 #include "graph/compile.h"
 #include "graph/functions.h"
 #include "graph/passes/lowering.h"
+#include "tests/support/tensors.h"
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
@@ -12,10 +13,9 @@ using namespace surtsey;
 using namespace surtsey::graph;
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::MessageMatches;
+using tests::f32;
 
 namespace {
-
-Type f32(Shape shape) { return {DType::f32, std::move(shape)}; }
 
 // Two layers, their gradients, and an update in place.
 Program two_layers() {

@@ -24,15 +24,6 @@ using Catch::Matchers::MessageMatches;
 
 const std::vector<std::string> kGenerations = {"amd:polaris10", "amd:vega10", "amd:navi10", "amd:navi21", "amd:navi31"};
 
-void need_offline_driver() {
-  try {
-    engine::with_offline_device("amd:navi21", [](auto&) { return std::string(); });
-  } catch (const UserError& error) {
-    fmt::print(stderr, "SKIPPED for want of a null device: {}\n", error.what());
-    SKIP(error.what());
-  }
-}
-
 graph::Program decoder_step(int64_t vocab, int64_t block, int64_t layers, int64_t width, int64_t heads, int64_t batch) {
   ModelConfig config;
   config.vocab_size = vocab;
@@ -81,17 +72,17 @@ void check_analyses(const std::vector<DeviceAnalysis>& analyses) {
 }
 
 TEST_CASE("kernels of the chain of thought study do not spill on five generations", "[analysis]") {
-  need_offline_driver();
+  tests::need_offline_driver();
   check_analyses(analyze(chain_of_thought_step(), kGenerations, ""));
 }
 
 TEST_CASE("kernels of a 10.8M character model do not spill on five generations", "[analysis]") {
-  need_offline_driver();
+  tests::need_offline_driver();
   check_analyses(analyze(decoder_step(65, 256, 6, 384, 6, 8), kGenerations, ""));
 }
 
 TEST_CASE("kernels of GPT-2 124M do not spill on five generations", "[analysis]") {
-  need_offline_driver();
+  tests::need_offline_driver();
   check_analyses(analyze(decoder_step(50257, 1024, 12, 768, 12, 2), kGenerations, ""));
 }
 
@@ -113,7 +104,7 @@ void plant_spills(std::vector<shaders::Shader>& shaders, const std::string& name
 }
 
 TEST_CASE("a kernel that spills is found and named", "[analysis]") {
-  need_offline_driver();
+  tests::need_offline_driver();
   const graph::Program program = decoder_step(11, 8, 1, 16, 2, 2);
   const std::vector<std::string> devices = {"amd:vega10", "amd:navi21"};
   const auto analyses =
@@ -127,7 +118,7 @@ TEST_CASE("a kernel that spills is found and named", "[analysis]") {
 }
 
 TEST_CASE("an analysis prints, and writes what it knows of each kernel", "[analysis]") {
-  need_offline_driver();
+  tests::need_offline_driver();
   const std::vector<std::string> devices = {"amd:vega10", "amd:navi21", "amd:navi31"};
   const auto analyses = analyze(decoder_step(11, 8, 1, 16, 2, 2), devices, "");
   const size_t kernels = analyses[0].kernels.size();

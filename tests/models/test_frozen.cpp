@@ -24,9 +24,9 @@ using Catch::Approx;
 
 namespace {
 
-constexpr int64_t kBatch = 3;
+constexpr int64_t kFrozenBatch = 3;
 
-ModelConfig small() {
+ModelConfig frozen_config() {
   ModelConfig config;
   config.n_layer = 2;
   config.n_head = 2;
@@ -37,7 +37,7 @@ ModelConfig small() {
 }
 
 // One training step on tokens and targets that are state.
-Program training_step(const Model& model, const OptimizerConfig& optimizer, int64_t batch = kBatch) {
+Program training_step(const Model& model, const OptimizerConfig& optimizer, int64_t batch = kFrozenBatch) {
   Program program{std::make_shared<Graph>(), {}};
   Parameters parameters(*program.graph, model.store());
   const Type rows{DType::u32, {batch, model.config().block_size}};
@@ -50,7 +50,7 @@ Program training_step(const Model& model, const OptimizerConfig& optimizer, int6
 
 // Where a run starts: what is frozen from one seed, the rest and the data from another.
 State start(const Model& model, const OptimizerConfig& optimizer, uint32_t base, uint32_t seed,
-            int64_t batch = kBatch) {
+            int64_t batch = kFrozenBatch) {
   State state = initial_optimizer_state(model.store(), optimizer, 0.02 + 0.01 * seed);
   state["learning_rate"].round_to_storage();
   state[kParameters] = model.store().initialise(seed);
@@ -63,7 +63,7 @@ State start(const Model& model, const OptimizerConfig& optimizer, uint32_t base,
   return state;
 }
 
-OptimizerConfig plain_optimizer() {
+OptimizerConfig frozen_optimizer() {
   OptimizerConfig optimizer;
   optimizer.clip_norm = 0;  // else what else trains would scale the step
   optimizer.metrics_rows = 4;
@@ -187,7 +187,7 @@ TEST_CASE("a hook is asked at every matrix, and one that leaves them all changes
     CHECK(hooked == print(training_step(Model(config), {})));
     return names;
   };
-  ModelConfig config = small();
+  ModelConfig config = frozen_config();
   config.n_layer = 1;
   CHECK(names_of(config) == std::set<std::string>{"blocks.0.attention.q<blocks.0.attention.q.weight+",
                                                   "blocks.0.attention.k<blocks.0.attention.k.weight+",
@@ -206,7 +206,7 @@ TEST_CASE("a hook is asked at every matrix, and one that leaves them all changes
 
 TEST_CASE("products of q, k and v fall apart where one is frozen, hooked or kept otherwise, to the same values",
           "[frozen]") {
-  ModelConfig configs[] = {small(), small(), small()};
+  ModelConfig configs[] = {frozen_config(), frozen_config(), frozen_config()};
   configs[1].position = Position::rotary;
   configs[1].n_kv_head = 1;
   configs[1].activation = Activation::swiglu;
@@ -214,11 +214,11 @@ TEST_CASE("products of q, k and v fall apart where one is frozen, hooked or kept
   configs[2].bias = false;
   for (const ModelConfig& config : configs) {
     const Model plain(config);
-    State state = start(plain, plain_optimizer(), 1, 1);
-    const HostTensor loss = interpret(training_step(plain, plain_optimizer()), state).at("loss");
+    State state = start(plain, frozen_optimizer(), 1, 1);
+    const HostTensor loss = interpret(training_step(plain, frozen_optimizer()), state).at("loss");
     const auto loss_of = [&](const Model& model) {
-      State own = start(model, plain_optimizer(), 1, 1);
-      return interpret(training_step(model, plain_optimizer()), own).at("loss").values[0];
+      State own = start(model, frozen_optimizer(), 1, 1);
+      return interpret(training_step(model, frozen_optimizer()), own).at("loss").values[0];
     };
     for (const char* part : {"q", "k", "v", "up", "gate"}) {
       CAPTURE(to_json(config).dump(), part);
@@ -238,7 +238,7 @@ TEST_CASE("products of q, k and v fall apart where one is frozen, hooked or kept
 }
 
 TEST_CASE("an adapter is one function: low rank beside a frozen model", "[frozen]") {
-  const ModelConfig config = small();
+  const ModelConfig config = frozen_config();
   const Model plain(config);
   Model model(config);
   model.store().freeze([](const ParameterSpec&) { return true; });
@@ -256,7 +256,7 @@ TEST_CASE("an adapter is one function: low rank beside a frozen model", "[frozen
   model.on_projection([](const Projection& p) { return p.name == "head" ? p.plain() * 1.0 : Value{}; });
   CHECK(model.store().flat_size() == 2 * (2 * 64 + 16 * 2));
 
-  const OptimizerConfig optimizer = plain_optimizer();
+  const OptimizerConfig optimizer = frozen_optimizer();
   State whole = start(plain, optimizer, 1, 1);
   State adapted = start(model, optimizer, 1, 1);
   const Program step = training_step(model, optimizer);
@@ -272,10 +272,10 @@ TEST_CASE("a model of frozen parts trains on the device as the interpreter does,
           "[device][frozen]") {
   SURTSEY_NEED_DEVICE();
   constexpr uint32_t kSteps = 6;
-  const OptimizerConfig optimizer = plain_optimizer();
+  const OptimizerConfig optimizer = frozen_optimizer();
   for (const std::string name : {"blocks.0.attention.k.weight", "blocks.1.mlp.down.weight", "embed.token"}) {
     CAPTURE(name);
-    Model model(small());
+    Model model(frozen_config());
     model.store().freeze(all_but(name));
     const Program step = training_step(model, optimizer);
     const State from = start(model, optimizer, 1, 1);
@@ -283,7 +283,7 @@ TEST_CASE("a model of frozen parts trains on the device as the interpreter does,
     for (uint32_t i = 0; i < kSteps; ++i) interpret(step, expected);
     const State found = train_on(device, step, from, kSteps);
 
-    Model rates(small());
+    Model rates(frozen_config());
     rates.store().for_each([&](ParameterSpec& spec) { spec.learning_rate_multiplier = spec.name == name ? 1 : 0; });
     const State full = train_on(device, training_step(rates, optimizer), start(rates, optimizer, 1, 1), kSteps);
     const ParameterSpec& spec = rates.store().spec(name);
@@ -308,12 +308,12 @@ TEST_CASE("members over one frozen base train to the bits of each alone", "[devi
   // With 2 heads as many as a subgroup has lanes at most: with fewer, attention on a CPU puts its lanes along the heads
   // or along the rows by how many there are of all members, and adds up in another order.
   constexpr int64_t kSequences = 8;
-  const OptimizerConfig optimizer = plain_optimizer();
+  const OptimizerConfig optimizer = frozen_optimizer();
   std::vector<DType> dtypes = {DType::f32};
   if (device.target().f16_storage) dtypes.insert(dtypes.end(), {DType::f16, DType::bf16});
   for (const DType dtype : dtypes) {
     CAPTURE(graph::name(dtype));
-    Model model(small());
+    Model model(frozen_config());
     model.store().freeze([](const ParameterSpec& spec) { return spec.name.find("mlp.up") == std::string::npos; },
                          whole(dtype));
     const Program step = training_step(model, optimizer, kSequences);

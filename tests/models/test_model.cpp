@@ -143,17 +143,17 @@ std::vector<ModelConfig> variants() {
   return list;
 }
 
-struct Built {
+struct BuiltModel {
   Program program{std::make_shared<Graph>(), {}};
   State state;
   Value logits;
   Value gradient;
 };
 
-constexpr int64_t B = 2;
+constexpr int64_t kModelBatch = 2;
 
-Built build(const Model& model, bool train) {
-  Built b;
+BuiltModel build_model(const Model& model, bool train) {
+  BuiltModel b;
   Graph& graph = *b.program.graph;
   const ModelConfig& config = model.config();
   const int64_t T = config.block_size;
@@ -164,18 +164,18 @@ Built build(const Model& model, bool train) {
   };
   const double V = double(config.vocab_size);
   const bool reads_vectors = config.input_size > 0;
-  const Value tokens = reads_vectors ? input("tokens", {DType::f32, {B, T, config.input_size}}, 1)
-                                     : input("tokens", {DType::u32, {B, T}}, V);
+  const Value tokens = reads_vectors ? input("tokens", {DType::f32, {kModelBatch, T, config.input_size}}, 1)
+                                     : input("tokens", {DType::u32, {kModelBatch, T}}, V);
   ForwardOptions options;
   if (config.architecture == Architecture::encoder_decoder) {
-    options.source = input("source", {DType::u32, {B, config.source_length()}}, V);
+    options.source = input("source", {DType::u32, {kModelBatch, config.source_length()}}, V);
   }
   if (train) {
     options.seed = input("seed", {DType::u32, {}}, 1000);
     options.step = graph.parameter("step", {DType::u32, {}});
   }
   b.logits = model.logits(parameters, tokens, options);
-  const Value targets = input("targets", {DType::u32, {B, T}}, V);
+  const Value targets = input("targets", {DType::u32, {kModelBatch, T}}, V);
   const Value loss = cross_entropy(b.logits, targets).mean;
   b.gradient = parameters.flat_gradient(loss);
   b.program.outputs = {{"logits", b.logits}, {"loss", loss}, {"gradient", b.gradient}};
@@ -199,9 +199,9 @@ TEST_CASE("every variant counts, runs, and differentiates in a random direction"
     wide.initialisation = InitialisationScheme::recipe;
     const Model model(wide);
     REQUIRE(analytic_parameter_count(wide) == model.parameter_count());
-    Built b = build(model, false);
+    BuiltModel b = build_model(model, false);
     const auto outputs = interpret(b.program, b.state);
-    REQUIRE(outputs.at("logits").type.shape == Shape{B, wide.block_size, wide.vocab_size});
+    REQUIRE(outputs.at("logits").type.shape == Shape{kModelBatch, wide.block_size, wide.vocab_size});
     const HostTensor direction = HostTensor::random(model.store().flat_type(), -1, 1, 77);
     double slope = 0;
     for (size_t i = 0; i < direction.values.size(); ++i) {
@@ -224,7 +224,7 @@ TEST_CASE("every variant counts, runs, and differentiates in a random direction"
 TEST_CASE("a decoder sees the past alone, an encoder everything, a window its width") {
   const auto changed_rows = [](ModelConfig config, int64_t position) {
     config.initialisation = InitialisationScheme::recipe;
-    Built b = build(Model(config), false);
+    BuiltModel b = build_model(Model(config), false);
     State other = b.state;
     double& token = other["tokens"].values[size_t(position)];
     token = token == 0 ? 1 : 0;
@@ -364,8 +364,8 @@ TEST_CASE("dropout changes with the step, is off in evaluation, and ensembles re
   config.dropout = 0.2;
   config.initialisation = InitialisationScheme::recipe;
   const Model model(config);
-  Built train = build(model, true);
-  Built evaluation = build(model, false);
+  BuiltModel train = build_model(model, true);
+  BuiltModel evaluation = build_model(model, false);
   const double clean = interpret(evaluation.program, evaluation.state).at("loss").values[0];
 
   auto names = per_member_state();
@@ -397,7 +397,7 @@ TEST_CASE("dropout changes with the step, is off in evaluation, and ensembles re
 TEST_CASE("a model learns a batch by heart") {
   ModelConfig config = tiny();
   config.initialisation = InitialisationScheme::recipe;
-  Built b = build(Model(config), true);
+  BuiltModel b = build_model(Model(config), true);
   const double first = interpret(b.program, b.state).at("loss").values[0];
   double last = first;
   for (int t = 0; t < 60; ++t) last = interpret(b.program, b.state).at("loss").values[0];

@@ -21,7 +21,7 @@ using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
-constexpr int64_t kVocab = 8, kBlock = 8, kRows = 6;
+constexpr int64_t kVocab = 8, kBlock = 8, kWidthRows = 6;
 
 tasks::MarkovTask source() {
   tasks::MarkovOptions options;
@@ -38,8 +38,8 @@ ModelConfig scaled(int64_t width, bool transfer) {
 // mean |x| at each point after `steps` of Adam on one batch, in the interpreter.
 std::vector<double> coordinates(const ModelConfig& config, int steps) {
   const Model model(config);
-  const tasks::Batch batch = source().sample(tasks::Split::kTrain, 0, 0, kRows);
-  const Type type{DType::u32, {kRows, kBlock}};
+  const tasks::Batch batch = source().sample(tasks::Split::kTrain, 0, 0, kWidthRows);
+  const Type type{DType::u32, {kWidthRows, kBlock}};
   OptimizerConfig optimizer;
   State state = initial_optimizer_state(model.store(), optimizer, 0.01);
   state[kParameters] = model.store().initialise(1);
@@ -55,7 +55,7 @@ std::vector<double> coordinates(const ModelConfig& config, int steps) {
   train.outputs = {{"loss", loss}};
   for (int t = 0; t < steps; ++t) interpret(train, state);
   state["coordinates.tokens"] = state["tokens"];
-  const Program look = coordinate_program(model, kRows, kBlock);
+  const Program look = coordinate_program(model, kWidthRows, kBlock);
   auto outputs = interpret(look, state);
   std::vector<double> sizes;
   for (const std::string& name : coordinate_names(config)) {
@@ -156,20 +156,20 @@ TEST_CASE("coordinates on the device are the interpreter's start", "[width][devi
   const tasks::MarkovTask data = source();
   TrainConfig train;
   train.steps = 4;
-  train.batch_size = kRows;
+  train.batch_size = kWidthRows;
   train.members = {{1, 0.01}, {2, 0.01}};
   train.optimizer = recipe_optimizer(4);
   const Model model(config);
-  const auto start = coordinates_after(device, model, train, data, 0, kRows);
-  const auto later = coordinates_after(device, model, train, data, 3, kRows);
+  const auto start = coordinates_after(device, model, train, data, 0, kWidthRows);
+  const auto later = coordinates_after(device, model, train, data, 3, kWidthRows);
   REQUIRE(start.size() == 2);
-  const tasks::Batch batch = data.sample(tasks::Split::kValidation, 0, 0, kRows);
+  const tasks::Batch batch = data.sample(tasks::Split::kValidation, 0, 0, kWidthRows);
   State state;
-  state["coordinates.tokens"] = HostTensor::zeros({DType::u32, {kRows, kBlock}});
+  state["coordinates.tokens"] = HostTensor::zeros({DType::u32, {kWidthRows, kBlock}});
   std::copy(batch.tokens.begin(), batch.tokens.end(), state["coordinates.tokens"].values.begin());
   for (uint32_t e = 0; e < 2; ++e) {
     state[kParameters] = model.store().initialise(e + 1);
-    const auto outputs = interpret(coordinate_program(model, kRows, kBlock), state);
+    const auto outputs = interpret(coordinate_program(model, kWidthRows, kBlock), state);
     const auto names = coordinate_names(config);
     for (size_t i = 0; i < names.size(); ++i) {
       CAPTURE(e, names[i]);

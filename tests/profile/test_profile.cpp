@@ -3,6 +3,7 @@
 #include "experiments/report/pages/texts.h"
 #include "experiments/train/train_session.h"
 #include "tests/support/support_device.h"
+#include "tests/support/words.h"
 
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
@@ -31,7 +32,7 @@ using nlohmann::json;
 
 // Four layers, so that equal kernels of different layers share a row; steps enough for a spread.
 constexpr uint32_t kSteps = 5;
-constexpr int64_t kBatch = 3;
+constexpr int64_t kProfiledBatch = 3;
 
 ModelConfig four_layers() {
   ModelConfig config;
@@ -57,7 +58,7 @@ const Profile& four_layer_profile() {
     engine::Device device = open_test_device();
     const Model model(four_layers());
     experiments::TrainConfig train;
-    train.batch_size = kBatch;
+    train.batch_size = kProfiledBatch;
     engine::Session session(device, {.driver_statistics = true, .quiet = true});
     experiments::add_train_programs(session, model, train);
     session.allocate();
@@ -147,7 +148,7 @@ TEST_CASE("profile: every row names a scope and a line of source, and shows what
 
 TEST_CASE("profile: FLOPs of matmul rows are those of the formula", "[device]") {
   const ModelConfig c = four_layers();
-  const auto B = uint64_t(kBatch), T = uint64_t(c.block_size), C = uint64_t(c.n_embd), F = uint64_t(c.hidden()),
+  const auto B = uint64_t(kProfiledBatch), T = uint64_t(c.block_size), C = uint64_t(c.n_embd), F = uint64_t(c.hidden()),
              V = uint64_t(c.vocab_size), L = uint64_t(c.n_layer);
   // Forward; twice as much backward; the embedding's gradient is a product with one-hot rows.
   const uint64_t linear = 3 * 2 * B * T * (L * (3 * C * C + C * C + 2 * C * F) + C * V) + 2 * B * T * V * C;
@@ -331,12 +332,6 @@ TEST_CASE("profile: JSON, CSV and speedscope are whole", "[device]") {
   }
 }
 
-size_t count_of(const std::string& text, const std::string& word) {
-  size_t count = 0;
-  for (size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += word.size()) ++count;
-  return count;
-}
-
 TEST_CASE("profile: the page needs no network and holds every kernel", "[device]") {
   Profile profile = four_layer_profile();
   engine::DriverStatistics driver;
@@ -353,7 +348,7 @@ TEST_CASE("profile: the page needs no network and holds every kernel", "[device]
   for (const char* remote : {"http:", "https:", "//cdn", "url(", "@import", "<link", " src="})
     CHECK(page.find(remote) == std::string::npos);
   // Of the page two; of its chart the numbers, the library and what draws.
-  CHECK(count_of(page, "</script>") == (library.empty() ? 2 : 5));
+  CHECK(tests::occurrences(page, "</script>") == (library.empty() ? 2 : 5));
   for (const char* part : {"Roofline", "Timeline", "By model scope", "Kernels by shape", "Ceilings of this device",
                            "four layers &lt;of&gt;", "<th>registers</th>", "<th>occupancy</th>"}) {
     CAPTURE(part);

@@ -22,7 +22,9 @@
 #include "experiments/results/claims.h"
 #include "experiments/sweeps/pack.h"
 #include "graph/error.h"
+#include "tests/support/folder.h"
 #include "tests/support/report_fixture.h"
+#include "tests/support/words.h"
 
 using namespace surtsey;
 using namespace surtsey::experiments;
@@ -47,26 +49,6 @@ std::set<double> numbers_of(const std::string& text) {
   walk(nlohmann::json::parse(text));
   return numbers;
 }
-
-size_t count_of(const std::string& text, const std::string& part) {
-  size_t count = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
-  return count;
-}
-
-std::string slurp(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-struct Scratch {
-  std::filesystem::path path = std::filesystem::temp_directory_path() / "surtsey_test_report";
-  Scratch() {
-    std::filesystem::remove_all(path);
-    std::filesystem::create_directories(path);
-  }
-  ~Scratch() { std::filesystem::remove_all(path); }
-};
 
 void write_run(const std::filesystem::path& directory, const ReportInput& input) {
   RunDirectory run(directory, RunDirectory::Mode::kFresh);
@@ -208,7 +190,7 @@ TEST_CASE("the page stands alone and shows what it must", "[report]") {
   std::string html = render_report(fixture());
   // The charts carry their numbers if, and only if, the library that draws them is in the page.
   const std::string library(page_text("uplot_script"));
-  CHECK(count_of(html, "<script type=\"application/json\">") == (library.empty() ? 0 : 10));
+  CHECK(tests::occurrences(html, "<script type=\"application/json\">") == (library.empty() ? 0 : 10));
   if (!library.empty()) {
     const size_t at = html.find(library);
     REQUIRE(at != std::string::npos);
@@ -229,10 +211,10 @@ TEST_CASE("the page stands alone and shows what it must", "[report]") {
   // Text of a study never becomes markup.
   CHECK_THAT(html, ContainsSubstring(".38 &lt;of&gt; items &amp; &quot;quotes&quot;"));
   CHECK(html.find("<of>") == std::string::npos);
-  CHECK(count_of(html, "<svg class=\"plot\"") == 10);
-  CHECK(count_of(html, "<figure") == count_of(html, "</figure>"));
+  CHECK(tests::occurrences(html, "<svg class=\"plot\"") == 10);
+  CHECK(tests::occurrences(html, "<figure") == tests::occurrences(html, "</figure>"));
   // Rows of samples: eight items of each arm of the chosen cells, the corrupted chains among them.
-  CHECK(count_of(html, "<tr data-cell=") == 8 * 4 * 8);
+  CHECK(tests::occurrences(html, "<tr data-cell=") == 8 * 4 * 8);
   CHECK(!std::regex_search(html, std::regex("\\bnan\\b")));
   CHECK(html.find("inf\"") == std::string::npos);
 }
@@ -248,8 +230,8 @@ TEST_CASE("a demonstration says what it rests on", "[report]") {
   CHECK(demonstration_text(result, claim) ==
         fmt::format("{} scale, {} seeds, {} steps", result.scale, claim.seeds, result.cells[0].steps));
   const std::string html = render_report(input);
-  CHECK(count_of(html, "<div class=\"demonstration\"><span class=\"badge") == result.claims.size());
-  CHECK(count_of(html, "Demonstration: ") == 1);  // once a page, with what the verdicts rest on
+  CHECK(tests::occurrences(html, "<div class=\"demonstration\"><span class=\"badge") == result.claims.size());
+  CHECK(tests::occurrences(html, "Demonstration: ") == 1);  // once a page, with what the verdicts rest on
   CHECK_THAT(html, ContainsSubstring("Demonstration: " + demonstration_text(result, claim)));
   CHECK_THAT(html, ContainsSubstring("not that the build is broken"));
   CHECK_THAT(html, ContainsSubstring("experiments/configs/horizon/reference.toml"));
@@ -365,23 +347,23 @@ TEST_CASE("caveats state what was found", "[report]") {
 }
 
 TEST_CASE("reports of a directory of studies", "[report]") {
-  const Scratch scratch;
-  CHECK_THROWS_WITH(write_reports(scratch.path), ContainsSubstring("no result.json"));
-  CHECK_THROWS_WITH(write_reports(scratch.path / "none"), ContainsSubstring("not a directory"));
-  write_run(scratch.path / "one", fixture());
+  const tests::Folder scratch;
+  CHECK_THROWS_WITH(write_reports(scratch.path()), ContainsSubstring("no result.json"));
+  CHECK_THROWS_WITH(write_reports(scratch / "none"), ContainsSubstring("not a directory"));
+  write_run(scratch / "one", fixture());
   ReportInput other = fixture();
   other.result.title = "Another study";
-  write_run(scratch.path / "two", other);
-  CHECK(write_reports(scratch.path) == scratch.path / "report.html");
-  const std::string index = slurp(scratch.path / "report.html");
+  write_run(scratch / "two", other);
+  CHECK(write_reports(scratch.path()) == scratch / "report.html");
+  const std::string index = tests::slurp(scratch / "report.html");
   CHECK_THAT(index, ContainsSubstring("one/report.html\"") && ContainsSubstring("two/report.html\"") &&
                         ContainsSubstring("Another study") && ContainsSubstring("badge fail") &&
                         ContainsSubstring("Abilities and sizes"));
   // The page from disk is the page from memory, apart from the footer of env.json.
-  const std::string page = slurp(scratch.path / "one" / "report.html");
+  const std::string page = tests::slurp(scratch / "one" / "report.html");
   CHECK_THAT(page, ContainsSubstring("0123456789ab") && ContainsSubstring("agrees"));
-  CHECK(count_of(page, "<data value=") == count_of(render_report(fixture()), "<data value="));
-  CHECK(write_reports(scratch.path / "two") == scratch.path / "two" / "report.html");
+  CHECK(tests::occurrences(page, "<data value=") == tests::occurrences(render_report(fixture()), "<data value="));
+  CHECK(write_reports(scratch / "two") == scratch / "two" / "report.html");
 }
 
 TEST_CASE("from what size an ability is solved", "[report]") {

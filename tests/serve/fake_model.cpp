@@ -23,7 +23,11 @@ uint64_t mixed(uint64_t value) {
 class FakeGenerator : public Generator {
  public:
   FakeGenerator(std::shared_ptr<FakeControl> control, int64_t vocabulary, int32_t end_token)
-      : control_(std::move(control)), vocabulary_(vocabulary), end_(end_token), texts_(size_t(control_->slots)) {
+      : control_(std::move(control)),
+        vocabulary_(vocabulary),
+        end_(end_token),
+        texts_(size_t(control_->slots)),
+        adapters_(texts_.size()) {
     if (control_->fail_opens > 0) {
       --control_->fail_opens;
       throw std::runtime_error("there is no device now");
@@ -48,8 +52,7 @@ class FakeGenerator : public Generator {
     std::this_thread::sleep_for(control_->read_time);
     text.assign(tokens.begin(), tokens.end());
     check_finite({slot});
-    for (auto i = size_t(first); i < tokens.size(); ++i)
-      told(int64_t(i), fake_logits(tokens.first(i + 1), vocabulary_, *control_, end_));
+    for (auto i = size_t(first); i < tokens.size(); ++i) told(int64_t(i), logits_of(slot, tokens.first(i + 1)));
   }
 
   std::span<const float> step(std::span<const Next> next) override {
@@ -76,14 +79,24 @@ class FakeGenerator : public Generator {
     control_->most_together = std::max(control_->most_together.load(), int(next.size()));
     logits_.clear();
     for (const Next& one : next) {
-      const std::vector<float> row = fake_logits(texts_[size_t(one.slot)], vocabulary_, *control_, end_);
+      const std::vector<float> row = logits_of(one.slot, texts_[size_t(one.slot)]);
       logits_.insert(logits_.end(), row.begin(), row.end());
     }
     return logits_;
   }
   const std::vector<int32_t>& text(int32_t slot) const override { return texts_.at(size_t(slot)); }
+  void choose(int32_t slot, int32_t adapter) override {
+    if (adapters_.at(size_t(slot)) != adapter) texts_[size_t(slot)].clear();
+    adapters_[size_t(slot)] = adapter;
+  }
+  int32_t adapter(int32_t slot) const override { return adapters_.at(size_t(slot)); }
 
  private:
+  std::vector<float> logits_of(int32_t slot, std::span<const int32_t> text) const {
+    std::vector<int32_t> whole = fake_adapter_text(adapters_[size_t(slot)]);
+    whole.insert(whole.end(), text.begin(), text.end());
+    return fake_logits(whole, vocabulary_, *control_, end_);
+  }
   void check_finite(const std::vector<int32_t>& slots) const {
     std::vector<int32_t> bad;
     for (const int32_t slot : slots) {
@@ -97,10 +110,13 @@ class FakeGenerator : public Generator {
   int64_t vocabulary_;
   int32_t end_;
   std::vector<std::vector<int32_t>> texts_;
+  std::vector<int32_t> adapters_;
   std::vector<float> logits_;
 };
 
 }  // namespace
+
+std::vector<int32_t> fake_adapter_text(int32_t adapter) { return std::vector<int32_t>(size_t(adapter), 1); }
 
 void FakeControl::say(const std::vector<int32_t>& prompt, const std::vector<int32_t>& answer) {
   const std::lock_guard lock(mutex_);

@@ -43,6 +43,9 @@ struct FakeControl {
 std::vector<float> fake_logits(std::span<const int32_t> text, int64_t vocabulary, const FakeControl& control,
                                int32_t end_token);
 
+// With an adapter it answers as if this stood before each text.
+std::vector<int32_t> fake_adapter_text(int32_t adapter);
+
 experiments::serve::GeneratorFactory fake_factory(std::shared_ptr<FakeControl> control, int64_t vocabulary,
                                                   int32_t end_token);
 

@@ -28,12 +28,12 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-constexpr const char* kLetters = "abcdefghijklmnopqrstuvwxyz 0123456789.,:;!?{}[]\"-_+*/=<>()|";
+constexpr const char* kServedLetters = "abcdefghijklmnopqrstuvwxyz 0123456789.,:;!?{}[]\"-_+*/=<>()|";
 
 // Letters as tokens, with the model's own ids for its special ones.
 std::string letter_tokenizer() {
   Json vocabulary = {{"<pad>", 0}, {"<s>", 1}, {"</s>", 2}};
-  for (const char letter : std::string_view(kLetters)) {
+  for (const char letter : std::string_view(kServedLetters)) {
     if (vocabulary.size() < 60) vocabulary[std::string(1, letter)] = vocabulary.size();
   }
   vocabulary["<end>"] = 60;

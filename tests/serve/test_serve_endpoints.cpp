@@ -129,6 +129,38 @@ TEST_CASE("serve: completions say what the model does, for every form of a promp
   CHECK(ask(Json::array({ids, server.encode("hello")}))["choices"][1]["text"] == several["choices"][1]["text"]);
 }
 
+TEST_CASE("serve: a request's model names one of several adapters, or the base", "[serve]") {
+  const FakeServer server({.model = [](ServedModel& model) { model.adapters = {"cats", "dogs"}; },
+                           .control = [](tests::FakeControl& control) { control.slots = 1; }});
+  const std::string prompt = "the cat and";
+  const auto ask = [&](const std::string& model) {
+    const Json answer = good(server.post(
+        "/v1/completions", Json{{"model", model}, {"prompt", prompt}, {"max_tokens", 6}, {"temperature", 0}}.dump()));
+    CHECK(answer["model"] == (model == "base" ? "fake" : model));
+    return answer["choices"][0]["text"].get<std::string>();
+  };
+  const auto expected = [&](int32_t adapter) {
+    std::vector<int32_t> text = tests::fake_adapter_text(adapter);
+    const std::vector<int32_t> ids = server.encode(prompt);
+    text.insert(text.end(), ids.begin(), ids.end());
+    return server.model->tokenizer.decode(greedy(server, text, 6), {true});
+  };
+  // One slot: what it has read with one adapter is of no use to another.
+  for (int round = 0; round < 2; ++round) {
+    CHECK(ask("dogs") == expected(2));
+    CHECK(ask("base") == expected(0));
+    CHECK(ask("cats") == expected(1));
+    CHECK(ask("fake") == expected(0));
+  }
+  CHECK(expected(1) != expected(2));
+  CHECK(starts(error_of(server.post("/v1/completions", Json{{"model", "birds"}, {"prompt", prompt}}.dump())),
+               "404 not_found_error: there is no model 'birds', there are cats, dogs, fake"));
+  const Json models = good(server.get("/v1/models"));
+  REQUIRE(models["data"].size() == 3);
+  CHECK(models["data"][2]["id"] == "dogs");
+  CHECK(models["data"][2]["parent"] == "fake");
+}
+
 TEST_CASE("serve: a seed decides what is drawn, and choices differ", "[serve]") {
   const FakeServer server;
   const auto ask = [&](int64_t seed, int n) {
@@ -479,6 +511,50 @@ TEST_CASE("serve: embeddings of models that have them", "[serve]") {
   CHECK(starts(error_of(server.post("/v1/completions", R"({"prompt": "x"})")), "501 not_supported_error"));
   CHECK(starts(error_of(server.post("/v1/embeddings", Json{{"input", std::string(99, 'q')}}.dump())),
                "400 exceed_context_size_error"));
+}
+
+TEST_CASE("serve: passages of an index stand before prompts, and are told", "[serve]") {
+  FakeServer::Options options;
+  options.model = [](ServedModel& model) {
+    model.retrieve = [](const std::string& prompt, const std::function<bool(const std::string&)>& fits) {
+      const std::string text = "fact. " + prompt;
+      return fits(text) ? RetrievedPrompt{text, R"([{"id": "f"}])"} : RetrievedPrompt{prompt, "[]"};
+    };
+  };
+  const FakeServer server(options), none;
+  server.say("fact. the dog", "barks");
+  server.say("the dog", "is told nothing");
+  const Json told = Json::parse(R"([{"id": "f"}])");
+  const auto ask = [&](Json body) {
+    body.update({{"temperature", 0}, {"max_tokens", 40}});
+    return good(server.post("/v1/completions", body.dump()));
+  };
+  const Json answer = ask({{"prompt", {"the dog", "the cat"}}});
+  CHECK(answer["choices"][0]["text"] == "barks");
+  CHECK(answer["retrieved"] == Json::array({told, told}));
+  CHECK(ask({{"prompt", Json(server.encode("the dog"))}, {"echo", true}})["choices"][0]["text"] ==
+        "fact. the dogbarks");
+  const Json without = ask({{"prompt", "the dog"}, {"retrieve", false}});
+  CHECK(without["choices"][0]["text"] == "is told nothing");
+  CHECK_FALSE(without.contains("retrieved"));
+  // 256 tokens have no room for it, and for the 40 of an answer.
+  CHECK(ask({{"prompt", std::string(215, 'q')}})["retrieved"] == Json::array({Json::array()}));
+
+  const std::string rendered = "<|user|>hello\n<|assistant|>hm\n<|user|>fact. the dog\n<|assistant|>";
+  server.control->say(server.model->tokenizer.encode(rendered, {false}), server.encode("barks"));
+  const Json messages = Json::parse(R"([{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hm"},
+      {"role": "user", "content": "the dog"}])");
+  const Json chat = good(server.post("/v1/chat/completions", Json{{"messages", messages}, {"temperature", 0}}.dump()));
+  CHECK(chat["choices"][0]["message"]["content"] == "barks");
+  CHECK(chat["retrieved"] == told);
+  const tests::Events events = tests::events_of(
+      server.post("/v1/chat/completions", Json{{"messages", messages}, {"temperature", 0}, {"stream", true}}.dump())
+          .body);
+  REQUIRE(events.parts.size() > 1);
+  CHECK(events.parts[0]["retrieved"] == told);
+  CHECK_FALSE(events.parts[1].contains("retrieved"));
+  CHECK(starts(error_of(none.post("/v1/completions", R"({"prompt": "x", "retrieve": true})")),
+               "400 invalid_request_error: retrieve: this server has no index"));
 }
 
 TEST_CASE("serve: what is wrong with a request is told by the field's name", "[serve]") {

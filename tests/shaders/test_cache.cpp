@@ -17,8 +17,6 @@ namespace {
 
 constexpr uint32_t kSeeds = 200;
 
-void write(const fs::path& path, const std::string& content) { std::ofstream(path, std::ios::binary) << content; }
-
 // Flips one bit, anywhere in the file.
 void flip(const fs::path& path, uint32_t seed) {
   std::string content = slurp(path);
@@ -26,10 +24,6 @@ void flip(const fs::path& path, uint32_t seed) {
   const size_t bit = std::uniform_int_distribution<size_t>(0, content.size() * 8 - 1)(random);
   content[bit / 8] = char(content[bit / 8] ^ (1 << bit % 8));
   write(path, content);
-}
-
-std::span<const std::byte> bytes_of(const std::string& text) {
-  return std::as_bytes(std::span(text.data(), text.size()));
 }
 
 std::vector<shaders::Shader> hand_shaders(const graph::Target& target) {
@@ -48,12 +42,12 @@ TEST_CASE("a cache file is believed only when every bit is as it was written", "
   std::vector<std::byte> loaded;
   const auto load = [&](const CacheKind& asked, const std::string& who) {
     loaded.clear();
-    return load_cache_file(path, asked, bytes_of(who), loaded);
+    return load_cache_file(path, asked, shaders::bytes_of(who), loaded);
   };
   CHECK(load(kind, identity) == CacheState::absent);
-  REQUIRE(store_cache_file(path, kind, bytes_of(identity), bytes_of(payload)));
+  REQUIRE(store_cache_file(path, kind, shaders::bytes_of(identity), shaders::bytes_of(payload)));
   REQUIRE(load(kind, identity) == CacheState::good);
-  CHECK(std::ranges::equal(loaded, bytes_of(payload)));
+  CHECK(std::ranges::equal(loaded, shaders::bytes_of(payload)));
 
   const std::string whole = slurp(path);
   for (uint32_t seed = 0; seed < kSeeds; ++seed) {
@@ -80,7 +74,7 @@ TEST_CASE("a cache file is believed only when every bit is as it was written", "
   // Empty is a payload, too much is none; nothing half written stays behind.
   CHECK(store_cache_file(path, kind, {}, {}));
   CHECK(load(kind, "") == CacheState::good);
-  CHECK_FALSE(store_cache_file(path, kind, {}, bytes_of(std::string(1001, 'x'))));
+  CHECK_FALSE(store_cache_file(path, kind, {}, shaders::bytes_of(std::string(1001, 'x'))));
   CHECK_FALSE(store_cache_file("/proc/no/such/folder", kind, {}, {}));
   CHECK(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()) == 1);
 }

@@ -1,4 +1,4 @@
-// Statistics against SciPy where it has the function, else against counting everything: 20 cases
+// Statistics against SciPy where it has the function, else against counting everything: 20 golden_cases
 // each, made by tests/golden/statistics.py.
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_floating_point.hpp>
@@ -21,15 +21,15 @@ using Catch::Matchers::WithinRel;
 
 namespace {
 
-constexpr size_t kCases = 20;
+constexpr size_t kGoldenCases = 20;
 
-const nlohmann::json& cases(const char* name) {
+const nlohmann::json& golden_cases(const char* name) {
   static const nlohmann::json golden = [] {
     std::ifstream file(SURTSEY_SOURCE_ROOT "/tests/golden/statistics.json");
     REQUIRE(file.good());
     return nlohmann::json::parse(file);
   }();
-  REQUIRE(golden.at(name).size() == kCases);
+  REQUIRE(golden.at(name).size() == kGoldenCases);
   return golden.at(name);
 }
 
@@ -43,7 +43,7 @@ void check_interval(const Interval& interval, const nlohmann::json& expected, do
 }  // namespace
 
 TEST_CASE("distributions and intervals are SciPy's", "[statistics]") {
-  for (const auto& one : cases("distributions")) {
+  for (const auto& one : golden_cases("distributions")) {
     CAPTURE(one.dump());
     const double a = one["a"], b = one["b"], p = one["probability"];
     const int64_t successes = one["successes"], trials = one["trials"];
@@ -55,28 +55,28 @@ TEST_CASE("distributions and intervals are SciPy's", "[statistics]") {
     CHECK_THAT(log_beta_binomial(successes, trials, one["rate"], one["correlation"]),
                WithinAbs(one["log_beta_binomial"].get<double>(), 1e-7));
   }
-  for (const auto& one : cases("proportions")) {
+  for (const auto& one : golden_cases("proportions")) {
     CAPTURE(one.dump());
     check_interval(wilson(one["successes"], one["trials"], one["confidence"]), one["wilson"], 1e-9);
     check_interval(clopper_pearson(one["successes"], one["trials"], one["confidence"]), one["clopper_pearson"], 1e-8);
   }
-  for (const auto& one : cases("seed_means")) {
+  for (const auto& one : golden_cases("seed_means")) {
     CAPTURE(one.dump());
     check_interval(t_interval(list(one["values"]), one["confidence"]), one["interval"], 1e-8);
   }
 }
 
 TEST_CASE("exact tests are SciPy's, or what counting gives", "[statistics]") {
-  for (const auto& one : cases("mcnemar")) {
+  for (const auto& one : golden_cases("mcnemar")) {
     CAPTURE(one.dump());
     CHECK_THAT(mcnemar(one["first"], one["second"]), WithinRel(one["p"].get<double>(), 1e-9));
   }
-  for (const auto& one : cases("permutations")) {
+  for (const auto& one : golden_cases("permutations")) {
     CAPTURE(one.dump());
     CHECK_THAT(permutation_test(list(one["first"]), list(one["second"])), WithinAbs(one["p"].get<double>(), 1e-12));
     CHECK_THAT(sign_flip_test(list(one["pairs"])), WithinAbs(one["p_pairs"].get<double>(), 1e-12));
   }
-  for (const auto& one : cases("holm")) {
+  for (const auto& one : golden_cases("holm")) {
     CAPTURE(one.dump());
     const std::vector<double> adjusted = holm(list(one["p"]));
     const std::vector<double> expected = list(one["adjusted"]);
@@ -85,21 +85,21 @@ TEST_CASE("exact tests are SciPy's, or what counting gives", "[statistics]") {
       CHECK_THAT(adjusted[i], WithinAbs(expected[i], 1e-12));
     }
   }
-  for (const auto& one : cases("isotonic")) {
+  for (const auto& one : golden_cases("isotonic")) {
     CAPTURE(one.dump());
     const std::vector<double> fit = isotonic_fit(list(one["values"]), list(one["weights"]));
     const std::vector<double> expected = list(one["fit"]);
     REQUIRE(fit.size() == expected.size());
     for (size_t i = 0; i < fit.size(); ++i) CHECK_THAT(fit[i], WithinAbs(expected[i], 1e-12));
   }
-  for (const auto& one : cases("pass_at_k")) {
+  for (const auto& one : golden_cases("pass_at_k")) {
     CAPTURE(one.dump());
     CHECK_THAT(pass_at_k(one["samples"], one["correct"], one["k"]), WithinAbs(one["value"].get<double>(), 1e-12));
   }
 }
 
 TEST_CASE("threshold fits reach the likelihood of SciPy's minimisers", "[statistics]") {
-  for (const auto& one : cases("thresholds")) {
+  for (const auto& one : golden_cases("thresholds")) {
     CAPTURE(one.dump());
     std::vector<SizeCount> cells;
     for (size_t i = 0; i < one["sizes"].size(); ++i) {
@@ -121,7 +121,7 @@ TEST_CASE("threshold fits reach the likelihood of SciPy's minimisers", "[statist
 }
 
 TEST_CASE("scaling laws reach the loss of SciPy's minimisers", "[statistics]") {
-  for (const auto& one : cases("scaling_laws")) {
+  for (const auto& one : golden_cases("scaling_laws")) {
     std::vector<ScalingPoint> points;
     for (size_t i = 0; i < one["loss"].size(); ++i) {
       points.push_back({one["parameters"][i], one["tokens"][i], one["loss"][i]});

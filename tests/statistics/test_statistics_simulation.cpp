@@ -21,7 +21,7 @@ using namespace surtsey::experiments;
 namespace {
 
 constexpr double kChance = 0.1;
-constexpr int kSeeds = 5;
+constexpr int kSimulations = 5;
 constexpr int kItems = 1000;
 constexpr int kFloorDraws = 40;
 // Both ends of a two-sided interval at .96: the test of one side is at 2%.
@@ -44,7 +44,7 @@ std::vector<SizeCount> draw_sweep(Kind kind, std::mt19937& random) {
   std::vector<SizeCount> cells;
   for (int i = 0; i < 8; ++i) {
     const double log_size = first + (last - first) * i / 7;
-    for (int seed = 0; seed < kSeeds; ++seed) {
+    for (int seed = 0; seed < kSimulations; ++seed) {
       const double at = log_size + shift(random);
       double learned = 0;
       switch (kind) {
@@ -86,9 +86,9 @@ Rates sweep_rates(Kind kind, int sweeps, uint32_t seed) {
     const std::vector<SizeCount> cells = draw_sweep(kind, random);
     const ThresholdFit fit = fit_threshold(cells, kChance, kConfidence);
     std::vector<Interval> sizes;
-    for (size_t at = 0; at < cells.size(); at += kSeeds) {
+    for (size_t at = 0; at < cells.size(); at += kSimulations) {
       std::vector<double> means;
-      for (int s = 0; s < kSeeds; ++s) {
+      for (int s = 0; s < kSimulations; ++s) {
         means.push_back(static_cast<double>(cells[at + static_cast<size_t>(s)].successes) / kItems);
       }
       sizes.push_back(t_interval(means));
@@ -120,7 +120,7 @@ double seed_coverage(int simulations, bool bimodal, uint32_t seed) {
     // Bimodal seeds solve the task or stay at chance; the others vary around a mean of their own.
     const double mean = bimodal ? 0.1 + 0.9 * 0.5 : 0.2 + 0.6 * uniform(random);
     std::vector<double> means;
-    for (int s = 0; s < kSeeds; ++s) {
+    for (int s = 0; s < kSimulations; ++s) {
       double p = bimodal ? (uniform(random) < 0.5 ? 0.1 : 1.0) : 0;
       if (!bimodal) {
         std::gamma_distribution<double> right(mean * 30), wrong((1 - mean) * 30);
@@ -243,7 +243,7 @@ double loss_in(World world, double n, double d) {
 std::vector<ScalingPoint> draw_runs(World world, std::mt19937& random) {
   constexpr int kWidths[] = {8, 12, 16, 24, 32, 48};
   std::normal_distribution<double> normal(0, 1);
-  double shifts[kSeeds];
+  double shifts[kSimulations];
   for (double& shift : shifts) shift = 0.0006 * normal(random);
   std::vector<ScalingPoint> points;
   for (double budget = 32e9; budget <= 512e9; budget *= 2) {
@@ -251,7 +251,7 @@ std::vector<ScalingPoint> draw_runs(World world, std::mt19937& random) {
       const double n = 24 * width * width + 85 * width;  // two layers, 32 symbols, 8 in a sequence
       const double d = budget / (5.7 * n);
       if (d < 5e5 || d > 6e6) continue;
-      for (int seed = 0; seed < kSeeds; ++seed) {
+      for (int seed = 0; seed < kSimulations; ++seed) {
         const double noise = 0.0022 * std::pow(8 / width, 0.8) * normal(random) + shifts[seed];
         points.push_back({n, d, loss_in(world, n, d) * std::exp(noise), budget, seed});
       }
@@ -289,7 +289,7 @@ TEST_CASE("a threshold takes six sizes, an interval and a rival", "[statistics]"
   std::mt19937 random(4);
   std::vector<SizeCount> cells = draw_sweep(Kind::kThreshold, random);
   REQUIRE(sharp(fit_threshold(cells, kChance)) == Verdict::kPass);
-  const std::vector<SizeCount> five(cells.begin(), cells.begin() + 5 * kSeeds);
+  const std::vector<SizeCount> five(cells.begin(), cells.begin() + 5 * kSimulations);
   CHECK(sharp(fit_threshold(five, kChance)) == Verdict::kInconclusive);
   // At chance everywhere there is no threshold, and no bound on where it might be.
   for (SizeCount& cell : cells) cell.successes = 100;

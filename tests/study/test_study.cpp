@@ -15,6 +15,7 @@
 #include "experiments/study/rules.h"
 #include "experiments/study/shards.h"
 #include "experiments/tasks/chain.h"
+#include "tests/support/folder.h"
 #include "tests/support/support_device.h"
 #include "tests/support/tool.h"
 
@@ -79,36 +80,16 @@ std::vector<ClaimRow> tiny_claims(const TinyKeys& k) {
        every_seed(cells("", "joint"), is(exact_match("cot"), at_least(k.learned)))}};
 }
 
-const StudyOf<TinyKeys> kTiny = {.head = {"tiny", "A tiny study", "Does the frame hold?"},
-                                 .parts = {.experiments = tiny_experiments, .claims = tiny_claims},
-                                 .caveats = {"Tiny: {widths}."}};
+const StudyOf<TinyKeys> kTinyStudy = {.head = {"tiny", "A tiny study", "Does the frame hold?"},
+                                      .parts = {.experiments = tiny_experiments, .claims = tiny_claims},
+                                      .caveats = {"Tiny: {widths}."}};
 
 int run_tiny(TinyKeys& keys, std::vector<std::string> words) {
   words.insert(words.begin(), "tiny");
   words.insert(words.end(), {"--ensemble_size=2", "--validation_items=20"});
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
-  return run_study(static_cast<int>(argv.size()), argv.data(), bind(kTiny, keys));
-}
-
-struct Scratch {
-  Scratch() {
-    std::string name = (fs::temp_directory_path() / "surtsey-study-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Scratch() {
-    std::error_code error;
-    fs::remove_all(path, error);
-  }
-  fs::path path;
-};
-
-std::string content(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
+  return run_study(static_cast<int>(argv.size()), argv.data(), bind(kTinyStudy, keys));
 }
 
 }  // namespace
@@ -117,9 +98,9 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
   {
     const engine::Device device = tests::open_test_device();
   }
-  const Scratch scratch;
-  const std::string whole = (scratch.path / "whole").string();
-  const std::string parts = (scratch.path / "parts").string();
+  const tests::Folder scratch;
+  const std::string whole = (scratch / "whole").string();
+  const std::string parts = (scratch / "parts").string();
   TinyKeys study;
   REQUIRE(run_tiny(study, {"--out", whole}) == 0);
 
@@ -129,10 +110,10 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
   set_interrupted(false);
   REQUIRE_FALSE(fs::exists(fs::path(parts) / "result.json"));
   // Without --resume a directory with lines of a run is left alone.
-  const std::string metrics = content(fs::path(parts) / "metrics.jsonl");
+  const std::string metrics = tests::slurp(fs::path(parts) / "metrics.jsonl");
   REQUIRE_FALSE(metrics.empty());
   REQUIRE(run_tiny(study, {"--out", parts}) == 1);
-  REQUIRE(content(fs::path(parts) / "metrics.jsonl") == metrics);
+  REQUIRE(tests::slurp(fs::path(parts) / "metrics.jsonl") == metrics);
   REQUIRE(run_tiny(study, {"--out", parts, "--resume"}) == 0);
 
   const StudyResult first = load_result(fs::path(whole) / "result.json");
@@ -209,7 +190,7 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
     REQUIRE_FALSE(fs::exists(run / "cells.json"));
   }
   // Claims stood in the configuration before the run; two seeds demonstrate.
-  const std::string declared = content(fs::path(whole) / "config.toml");
+  const std::string declared = tests::slurp(fs::path(whole) / "config.toml");
   REQUIRE(declared.find("claims = [\"scored\", \"learned\"]") != std::string::npos);
   REQUIRE(declared.find("learned: Every model is right in a share of at least 0.5") != std::string::npos);
   REQUIRE(first.claims.size() == 2);
@@ -222,7 +203,7 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
 
   // The plan says beforehand what was then trained, in packs of two.
   engine::Device device = tests::open_test_device();
-  const StudyPlan plan = plan_study(bind(kTiny, study), device);
+  const StudyPlan plan = plan_study(bind(kTinyStudy, study), device);
   REQUIRE(plan.packs.size() == 6);
   REQUIRE(plan.cells() == 12);
   double flops = 0;
@@ -246,7 +227,7 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
   REQUIRE(std::count(table.begin(), table.end(), '\n') == 9);
 
   // Three steps of each size, by the study's own kernels.
-  const std::vector<ModelTry> tries = try_study(bind(kTiny, study), device);
+  const std::vector<ModelTry> tries = try_study(bind(kTinyStudy, study), device);
   REQUIRE(tries.size() == 2);
   for (const ModelTry& one : tries) {
     REQUIRE(one.losses.size() == kTrySteps);
@@ -257,17 +238,17 @@ TEST_CASE("study: a resumed run ends with the numbers of an uninterrupted one") 
   REQUIRE(try_text(tries).find("2 models took 3 steps") != std::string::npos);
 
   // A finished run is left alone, resumes to itself, and refuses other settings.
-  const std::string before = content(fs::path(whole) / "samples.jsonl");
+  const std::string before = tests::slurp(fs::path(whole) / "samples.jsonl");
   REQUIRE(run_tiny(study, {"--out", whole}) == 1);
   REQUIRE(run_tiny(study, {"--out", whole, "--resume", "--steps=81"}) == 1);
   REQUIRE(run_tiny(study, {"--out", whole, "--resume", "--claims=scored"}) == 1);
   REQUIRE(run_tiny(study, {"--out", whole, "--resume"}) == 0);
-  REQUIRE(content(fs::path(whole) / "samples.jsonl") == before);
+  REQUIRE(tests::slurp(fs::path(whole) / "samples.jsonl") == before);
 }
 
 TEST_CASE("study: wrong command lines end with a status and leave no directory") {
-  const Scratch scratch;
-  const fs::path out = scratch.path / "run";
+  const tests::Folder scratch;
+  const fs::path out = scratch / "run";
   TinyKeys study;
   const auto run = [&](std::vector<std::string> words) {
     words.insert(words.end(), {"--out", out.string()});
@@ -291,7 +272,7 @@ TEST_CASE("study: wrong command lines end with a status and leave no directory")
   REQUIRE(run({"--claims=scored,scored"}) != 0);
   REQUIRE(run({"--error_rate=0"}) != 0);
   REQUIRE(run({"--seeds", "1000"}) != 0);
-  REQUIRE(run({"--config", (scratch.path / "none.toml").string()}) != 0);
+  REQUIRE(run({"--config", (scratch / "none.toml").string()}) != 0);
   REQUIRE(run({"--device", "no such device"}) != 0);
   REQUIRE_FALSE(fs::exists(out));
 }
@@ -300,8 +281,8 @@ TEST_CASE("study: packs that are worked off one by one, in any order, give the f
   {
     const engine::Device device = tests::open_test_device();
   }
-  const Scratch scratch;
-  const std::string whole = (scratch.path / "whole").string(), shards = (scratch.path / "shards").string();
+  const tests::Folder scratch;
+  const std::string whole = (scratch / "whole").string(), shards = (scratch / "shards").string();
   TinyKeys study;
   const std::vector<std::string> keys = {"--follow_ups=true", "--widths=4"};
   const auto run = [&](std::vector<std::string> words) {
@@ -324,10 +305,10 @@ TEST_CASE("study: packs that are worked off one by one, in any order, give the f
   REQUIRE(finished == 2);
   REQUIRE(run({"work"}) == 0);
   REQUIRE(run({"collect"}) == 0);
-  CHECK(content(fs::path(shards) / "samples.jsonl") == content(fs::path(whole) / "samples.jsonl"));
+  CHECK(tests::slurp(fs::path(shards) / "samples.jsonl") == tests::slurp(fs::path(whole) / "samples.jsonl"));
   // All but when a line was written.
   const auto metrics = [&](const std::string& folder) {
-    return std::regex_replace(content(fs::path(folder) / "metrics.jsonl"), std::regex(",\"time\":[0-9.e+]+"), "");
+    return std::regex_replace(tests::slurp(fs::path(folder) / "metrics.jsonl"), std::regex(",\"time\":[0-9.e+]+"), "");
   };
   CHECK(metrics(shards) == metrics(whole));
   const StudyResult plain = load_result(fs::path(whole) / "result.json");

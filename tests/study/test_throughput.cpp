@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kTiny =
+constexpr const char* kTinyKeys =
     "--models='V9 T8 L1 C8 H2 B2' --members=1,3 --dtypes=f32,f16 --repetitions=2 "
     "--sample_gflop=0.001 ";
 
@@ -29,7 +29,7 @@ Outcome throughput(const Folder& folder, const std::string& arguments) {
   return tests::run_program(folder, program.string(), arguments);
 }
 
-std::vector<std::string> lines_of(const fs::path& path) {
+std::vector<std::string> file_lines(const fs::path& path) {
   std::vector<std::string> lines;
   std::istringstream text(tests::slurp(path));
   for (std::string line; std::getline(text, line);) lines.push_back(line);
@@ -66,19 +66,19 @@ TEST_CASE("throughput: an entry a cell, measured once; a copied configuration is
   }
   const Folder folder;
   const fs::path out = folder / "run";
-  const Outcome plan = throughput(folder, std::string("plan --no-timing ") + kTiny);
+  const Outcome plan = throughput(folder, std::string("plan --no-timing ") + kTinyKeys);
   CAPTURE(plan.err);
   REQUIRE(plan.status == 0);
   // Two ensembles of four members together, every type.
   REQUIRE(plan.out.find(fmt::format("{} models in {} packs", 4 * dtypes, 2 * dtypes)) != std::string::npos);
 
   // All but single models in f32 take more than next to nothing: the plan says what it leaves out, and why.
-  const Outcome least = throughput(folder, std::string("plan --no-timing --most_gflop=1e-9 ") + kTiny);
+  const Outcome least = throughput(folder, std::string("plan --no-timing --most_gflop=1e-9 ") + kTinyKeys);
   REQUIRE(least.status == 0);
   CHECK(least.out.find("1 models in 1 packs") != std::string::npos);
   CHECK(least.out.find("left out: V9 T8 L1 C8 H2 B2 f32 x3 (0 GFLOP a step)\n") != std::string::npos);
 
-  const Outcome first = throughput(folder, kTiny + ("--out " + out.string()));
+  const Outcome first = throughput(folder, kTinyKeys + ("--out " + out.string()));
   CAPTURE(first.err);
   REQUIRE(first.status == 0);
   const experiments::StudyResult result = experiments::load_result(out / "result.json");
@@ -103,7 +103,7 @@ TEST_CASE("throughput: an entry a cell, measured once; a copied configuration is
   }
   CHECK(planned.at("f32 x3") > planned.at("f32 x1"));
   if (dtypes == 2) CHECK(planned.at("f16 x3") < planned.at("f32 x3"));
-  const std::vector<std::string> table = lines_of(out / "throughput.csv");
+  const std::vector<std::string> table = file_lines(out / "throughput.csv");
   REQUIRE(table.size() == 1 + 2 * dtypes);
   CHECK(table[0].starts_with("cell,parameters,n_layer,n_embd,variant,"));
   CHECK(table[1].starts_with(result.cells[0].cell + ","));
@@ -131,7 +131,7 @@ TEST_CASE("throughput: an entry a cell, measured once; a copied configuration is
     CHECK(resumed.cells[i].find_measure("tokens_per_second")->mean != 123456789);
   CHECK(experiments::load_metrics(out / "metrics.jsonl").size() == 2 * 2 * dtypes);
 
-  const Outcome tried = throughput(folder, std::string("try ") + kTiny);
+  const Outcome tried = throughput(folder, std::string("try ") + kTinyKeys);
   CAPTURE(tried.err);
   REQUIRE(tried.status == 0);
   REQUIRE(tried.out.find("1 models took 3 steps of one sequence") != std::string::npos);

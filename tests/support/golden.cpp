@@ -17,7 +17,7 @@ namespace {
 using namespace surtsey::graph;
 using namespace surtsey::experiments;
 
-constexpr int kSteps = 10;
+constexpr int kGoldenSteps = 10;
 constexpr double kVanishing = 1e-7;
 
 double norm(const std::vector<double>& x) {
@@ -33,11 +33,11 @@ double distance(const HostTensor& a, const HostTensor& b) {
   return norm(difference);
 }
 
-struct Golden {
+struct GoldenModel {
   Model model;
   State tensors;  // of the file
 
-  explicit Golden(const Safetensors& file)
+  explicit GoldenModel(const Safetensors& file)
       : model(model_config_from_json(nlohmann::json::parse(file.metadata.at("config")))), tensors(file.tensors) {}
 
   State group(const std::string& prefix) const {
@@ -66,7 +66,7 @@ OptimizerConfig optimizer() {
   return config;
 }
 
-Program build(const Golden& golden, bool train) {
+Program build_golden(const GoldenModel& golden, bool train) {
   Program program{std::make_shared<Graph>(), {}};
   Graph& graph = *program.graph;
   Parameters parameters(graph, golden.model.store());
@@ -101,7 +101,8 @@ std::span<const char* const> golden_names() {
 
 void check_golden(const std::string& name, const Runner& run, const GoldenTolerance& tolerance) {
   INFO("golden " << name);
-  const Golden golden(read_safetensors(std::string(SURTSEY_SOURCE_ROOT) + "/tests/golden/" + name + ".safetensors"));
+  const GoldenModel golden(
+      read_safetensors(std::string(SURTSEY_SOURCE_ROOT) + "/tests/golden/" + name + ".safetensors"));
   const ParameterStore& store = golden.model.store();
   State state = initial_optimizer_state(store, optimizer(), 1e-3);
   state[kParameters] = store.pack(golden.group("w."));
@@ -110,7 +111,7 @@ void check_golden(const std::string& name, const Runner& run, const GoldenTolera
     if (key.find('.') == std::string::npos) state[key] = tensor;
   }
 
-  const auto outputs = run(build(golden, false), state);
+  const auto outputs = run(build_golden(golden, false), state);
   const HostTensor& logits = golden.tensors.at("logits");
   REQUIRE(distance(outputs.at("logits"), logits) <= tolerance.tensor * norm(logits.values));
   check_loss(outputs.at("loss").values[0], golden.tensors.at("loss").values[0], tolerance.loss);
@@ -136,8 +137,8 @@ void check_golden(const std::string& name, const Runner& run, const GoldenTolera
   // Nothing but key biases has a vanishing gradient: else this would test little.
   for (const std::string& key : vanishing) REQUIRE(key.ends_with(".k.bias"));
 
-  const Program train = build(golden, true);
-  for (int step = 0; step < kSteps; ++step) {
+  const Program train = build_golden(golden, true);
+  for (int step = 0; step < kGoldenSteps; ++step) {
     INFO("step " << step);
     const auto result = run(train, state);
     check_loss(result.at("loss").values[0], golden.tensors.at("losses").values[size_t(step)], tolerance.loss);
@@ -146,11 +147,11 @@ void check_golden(const std::string& name, const Runner& run, const GoldenTolera
   for (const auto& [key, tensor] : golden.group("a.")) {
     if (vanishing.contains(key)) continue;
     const double error = distance(after.at(key), tensor);
-    INFO(key << " after " << kSteps << " steps: error " << error);
+    INFO(key << " after " << kGoldenSteps << " steps: error " << error);
     REQUIRE(error <= tolerance.tensor * norm(tensor.values));
   }
   REQUIRE(state.at("skipped").values[0] == 0);
-  REQUIRE(state.at("step").values[0] == kSteps);
+  REQUIRE(state.at("step").values[0] == kGoldenSteps);
 }
 
 }  // namespace surtsey::tests

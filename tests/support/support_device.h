@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/device.h"
+#include "engine/offline.h"
 #include "engine/session.h"
 
 #include <catch2/catch_test_macros.hpp>
@@ -25,6 +26,16 @@ inline engine::Device open_test_device(engine::DeviceOptions options = {}) {
   fmt::print(stderr, "SKIPPED for want of a device: {}\n", why);
   SKIP(why);
   throw InternalError("SKIP does not return");
+}
+
+// Skips the test on a machine without the driver that compiles for AMD's GPUs.
+inline void need_offline_driver() {
+  try {
+    engine::with_offline_device("amd:navi21", [](auto&) { return std::string(); });
+  } catch (const UserError& error) {
+    fmt::print(stderr, "SKIPPED for want of a null device: {}\n", error.what());
+    SKIP(error.what());
+  }
 }
 
 // Each addressing mode that the device has.

@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include <catch2/catch_test_macros.hpp>
+
 #include <sys/wait.h>
 
 namespace surtsey::tests {
@@ -25,6 +27,14 @@ inline Outcome run_program(const Folder& folder, const std::string& program, con
 
 inline Outcome run(const Folder& folder, const std::string& arguments, const std::string& environment = "") {
   return run_program(folder, SURTSEY_TOOL, arguments, environment);
+}
+
+// What must not be, and words of the message that says so.
+inline void check_refused(const Folder& folder, const std::string& arguments, const std::string& expected) {
+  const Outcome outcome = run(folder, arguments);
+  CAPTURE(arguments, outcome.err);
+  CHECK(outcome.status > 0);
+  CHECK(outcome.err.find(expected) != std::string::npos);
 }
 
 // A text to train on.

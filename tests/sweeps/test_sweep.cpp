@@ -18,7 +18,9 @@
 #include "experiments/sweeps/sweep_directory.h"
 #include "experiments/train/checkpoint.h"
 #include "experiments/train/train.h"
+#include "tests/support/folder.h"
 #include "tests/support/support_device.h"
+#include "tests/support/tool.h"
 
 using namespace surtsey;
 using namespace surtsey::experiments;
@@ -27,36 +29,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Scratch {
-  Scratch() {
-    std::string name = (fs::temp_directory_path() / "surtsey-sweep-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Scratch() {
-    std::error_code error;
-    fs::remove_all(path, error);
-  }
-  std::string operator/(const char* name) const { return (path / name).string(); }
-  fs::path path;
-};
-
-std::string content(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-struct Outcome {
-  int status = 0;
-  std::string out, err;
-};
-
-Outcome tool(const Scratch& scratch, const std::string& arguments) {
-  const std::string out = scratch / "stdout", err = scratch / "stderr";
-  const int raw = std::system(fmt::format("'{}' sweep {} >'{}' 2>'{}'", SURTSEY_TOOL, arguments, out, err).c_str());
-  return {WIFEXITED(raw) ? WEXITSTATUS(raw) : -1, content(out), content(err)};
+tests::Outcome sweep(const tests::Folder& folder, const std::string& arguments) {
+  return tests::run(folder, "sweep " + arguments);
 }
 
 pid_t start(std::vector<std::string> words) {
@@ -85,15 +59,15 @@ TEST_CASE("sweep: killed and resumed it ends with the table of one left alone", 
   {
     const engine::Device device = tests::open_test_device();
   }
-  const Scratch scratch;
+  const tests::Folder scratch;
   const std::string whole = scratch / "whole", parts = scratch / "parts";
   for (const std::string& directory : {whole, parts}) {
-    const Outcome plan = tool(scratch, fmt::format("plan --out '{}' {}", directory, kKeys));
+    const tests::Outcome plan = sweep(scratch, fmt::format("plan --out '{}' {}", directory, kKeys));
     CAPTURE(plan.err);
     REQUIRE(plan.status == 0);
     REQUIRE(plan.out.find("8 cells in 4 packs") != std::string::npos);
   }
-  REQUIRE(tool(scratch, fmt::format("run '{}' --all", whole)).status == 0);
+  REQUIRE(sweep(scratch, fmt::format("run '{}' --all", whole)).status == 0);
 
   // The first kill waits for a checkpoint, the second for a finished pack; both hit work.
   const auto kill_when = [&](auto ready) {
@@ -111,19 +85,20 @@ TEST_CASE("sweep: killed and resumed it ends with the table of one left alone", 
   kill_when([&] { return fs::exists(fs::path(parts) / "runs/001/result.json"); });
   REQUIRE(directory.state(directory.pack(0)) == PackState::kFinished);
   const auto first = fs::last_write_time(fs::path(parts) / "runs/000/result.json");
-  REQUIRE(tool(scratch, fmt::format("run '{}' --index 3", parts)).status == 0);
-  REQUIRE(tool(scratch, fmt::format("run '{}' --all", parts)).status == 0);
+  REQUIRE(sweep(scratch, fmt::format("run '{}' --index 3", parts)).status == 0);
+  REQUIRE(sweep(scratch, fmt::format("run '{}' --all", parts)).status == 0);
   REQUIRE(fs::last_write_time(fs::path(parts) / "runs/000/result.json") == first);
 
-  const Outcome left_alone = tool(scratch, fmt::format("collect '{}'", whole));
-  const Outcome killed = tool(scratch, fmt::format("collect '{}'", parts));
+  const tests::Outcome left_alone = sweep(scratch, fmt::format("collect '{}'", whole));
+  const tests::Outcome killed = sweep(scratch, fmt::format("collect '{}'", parts));
   REQUIRE(std::count(left_alone.out.begin(), left_alone.out.end(), '\n') == 1 + 8 * 2);
   REQUIRE(killed.out == left_alone.out);
-  REQUIRE(content(fs::path(parts) / "table.csv") == content(fs::path(whole) / "table.csv"));
-  REQUIRE(content(fs::path(parts) / "table.jsonl") == content(fs::path(whole) / "table.jsonl"));
+  REQUIRE(tests::slurp(fs::path(parts) / "table.csv") == tests::slurp(fs::path(whole) / "table.csv"));
+  REQUIRE(tests::slurp(fs::path(parts) / "table.jsonl") == tests::slurp(fs::path(whole) / "table.jsonl"));
   REQUIRE(load_result(fs::path(parts) / "result.json").cells.size() == 8);
   // The curve too: saves fall on logging intervals here.
-  REQUIRE(content(fs::path(parts) / "runs/000/metrics.csv") == content(fs::path(whole) / "runs/000/metrics.csv"));
+  REQUIRE(tests::slurp(fs::path(parts) / "runs/000/metrics.csv") ==
+          tests::slurp(fs::path(whole) / "runs/000/metrics.csv"));
   for (const char* file : {"metrics.jsonl", "samples.jsonl", "env.json"}) {
     REQUIRE(fs::file_size(fs::path(parts) / "runs/002" / file) > 0);
   }
@@ -135,17 +110,18 @@ TEST_CASE("sweep: plans are fixed, failures are kept and run again, packs have o
   {
     const engine::Device device = tests::open_test_device();
   }
-  const Scratch scratch;
+  const tests::Folder scratch;
   const std::string path = scratch / "sweep";
   const std::string plan = fmt::format("plan --out '{}' {}", path, kKeys);
-  REQUIRE(tool(scratch, plan).status == 0);
-  REQUIRE(tool(scratch, plan).status == 0);
-  REQUIRE(tool(scratch, plan + " --steps=130").err.find("another plan") != std::string::npos);
-  REQUIRE(tool(scratch, plan + " --stps=130").err.find("did you mean 'steps'") != std::string::npos);
-  REQUIRE(tool(scratch, plan + " --widths=4,4").status == 1);
-  REQUIRE(tool(scratch, fmt::format("run '{}' --index 4", path)).err.find("no pack 4") != std::string::npos);
-  REQUIRE(tool(scratch, fmt::format("run '{}'", path)).status == 1);
-  REQUIRE(tool(scratch, fmt::format("run '{}' --all", scratch / "none")).err.find("no plan") != std::string::npos);
+  REQUIRE(sweep(scratch, plan).status == 0);
+  REQUIRE(sweep(scratch, plan).status == 0);
+  REQUIRE(sweep(scratch, plan + " --steps=130").err.find("another plan") != std::string::npos);
+  REQUIRE(sweep(scratch, plan + " --stps=130").err.find("did you mean 'steps'") != std::string::npos);
+  REQUIRE(sweep(scratch, plan + " --widths=4,4").status == 1);
+  REQUIRE(sweep(scratch, fmt::format("run '{}' --index 4", path)).err.find("no pack 4") != std::string::npos);
+  REQUIRE(sweep(scratch, fmt::format("run '{}'", path)).status == 1);
+  REQUIRE(sweep(scratch, fmt::format("run '{}' --all", (scratch / "none").string())).err.find("no plan") !=
+          std::string::npos);
 
   SweepDirectory directory = SweepDirectory::open(path);
   std::set<std::string> hashes, cells;
@@ -165,30 +141,30 @@ TEST_CASE("sweep: plans are fixed, failures are kept and run again, packs have o
     REQUIRE(lock.has_value());
     REQUIRE_FALSE(directory.lock(directory.pack(3)).has_value());
     REQUIRE(directory.state(directory.pack(3)) == PackState::kRunning);
-    REQUIRE(tool(scratch, fmt::format("run '{}' --index 3", path)).err.find("another process") != std::string::npos);
+    REQUIRE(sweep(scratch, fmt::format("run '{}' --index 3", path)).err.find("another process") != std::string::npos);
   }
   REQUIRE(directory.state(directory.pack(3)) == PackState::kWaiting);
 
   // A folder stands where a file must go.
   fs::create_directories(fs::path(path) / "runs/003/metrics.csv");
-  REQUIRE(tool(scratch, fmt::format("run '{}' --index 3", path)).status == 1);
+  REQUIRE(sweep(scratch, fmt::format("run '{}' --index 3", path)).status == 1);
   REQUIRE(directory.state(directory.pack(3)) == PackState::kFailed);
   REQUIRE(directory.failure(directory.pack(3)).find("metrics.csv") != std::string::npos);
-  REQUIRE(tool(scratch, fmt::format("status '{}'", path)).out.find("failed") != std::string::npos);
+  REQUIRE(sweep(scratch, fmt::format("status '{}'", path)).out.find("failed") != std::string::npos);
   fs::remove(fs::path(path) / "runs/003/metrics.csv");
-  REQUIRE(tool(scratch, fmt::format("run '{}' --only-failed", path)).status == 0);
+  REQUIRE(sweep(scratch, fmt::format("run '{}' --only-failed", path)).status == 0);
   REQUIRE(directory.state(directory.pack(3)) == PackState::kFinished);
   REQUIRE(directory.state(directory.pack(0)) == PackState::kWaiting);
   REQUIRE(directory.seconds_left() > 0.0);
-  const auto status = nlohmann::json::parse(tool(scratch, fmt::format("status '{}' --json", path)).out);
+  const auto status = nlohmann::json::parse(sweep(scratch, fmt::format("status '{}' --json", path)).out);
   REQUIRE(status["packs"][3]["state"] == "finished");
   REQUIRE(status["packs"].size() == 4);
 
   // The job array has what is left.
-  REQUIRE(tool(scratch, fmt::format("submit '{}' --dry", path)).status == 1);
-  REQUIRE(tool(scratch, fmt::format("submit '{}' --slurm --dry --most 2 --time 10 --sbatch=--mem=1G", path)).status ==
+  REQUIRE(sweep(scratch, fmt::format("submit '{}' --dry", path)).status == 1);
+  REQUIRE(sweep(scratch, fmt::format("submit '{}' --slurm --dry --most 2 --time 10 --sbatch=--mem=1G", path)).status ==
           0);
-  const std::string job = content(fs::path(path) / "slurm/job.sh");
+  const std::string job = tests::slurp(fs::path(path) / "slurm/job.sh");
   for (const char* line : {"#SBATCH --array=0,1,2%2\n", "#SBATCH --requeue\n", "#SBATCH --time=10\n",
                            "#SBATCH --mem=1G\n", "--signal=B:TERM@"}) {
     CAPTURE(line);
@@ -197,37 +173,37 @@ TEST_CASE("sweep: plans are fixed, failures are kept and run again, packs have o
   REQUIRE(std::system(fmt::format("bash -n '{}/slurm/job.sh'", path).c_str()) == 0);
 
   // Two processes share what is left; none of it runs twice.
-  REQUIRE(tool(scratch, fmt::format("run '{}' --all --device llvmpipe,llvmpipe", path)).status == 0);
+  REQUIRE(sweep(scratch, fmt::format("run '{}' --all --device llvmpipe,llvmpipe", path)).status == 0);
   for (const SweepPack& pack : directory.packs()) {
     REQUIRE(directory.state(pack) == PackState::kFinished);
   }
 
   // A changed specification is not run.
-  std::string text = content(fs::path(path) / "packs/001.json");
+  std::string text = tests::slurp(fs::path(path) / "packs/001.json");
   text.replace(text.find("\"steps\": 120"), 12, "\"steps\": 121");
   std::ofstream(fs::path(path) / "packs/001.json") << text;
-  REQUIRE(tool(scratch, fmt::format("run '{}' --all", path)).err.find("changed") != std::string::npos);
+  REQUIRE(sweep(scratch, fmt::format("run '{}' --all", path)).err.find("changed") != std::string::npos);
 }
 
 TEST_CASE("sweep: members killed between two saves go on from the save that all have", "[sweep]") {
-  const Scratch scratch;
+  const tests::Folder scratch;
   const auto save = [&](int member, int step) {
-    const fs::path directory = checkpoint_directory(scratch / fmt::format("member-{:03}", member).c_str(), step);
+    const fs::path directory = checkpoint_directory(scratch / fmt::format("member-{:03}", member), step);
     fs::create_directories(directory);
     std::ofstream(directory / "config.json") << "{}";
   };
-  REQUIRE_FALSE(Trainer::has_save(scratch.path.string(), 2));
+  REQUIRE_FALSE(Trainer::has_save(scratch.path().string(), 2));
   save(0, 10);
-  REQUIRE_FALSE(Trainer::has_save(scratch.path.string(), 2));
+  REQUIRE_FALSE(Trainer::has_save(scratch.path().string(), 2));
   save(1, 10);
   save(0, 20);
-  REQUIRE(Trainer::newest_save(scratch.path.string(), 2, 1).ends_with("member-001/step-00000010"));
+  REQUIRE(Trainer::newest_save(scratch.path().string(), 2, 1).ends_with("member-001/step-00000010"));
   save(1, 20);
-  REQUIRE(Trainer::newest_save(scratch.path.string(), 2, 0).ends_with("member-000/step-00000020"));
+  REQUIRE(Trainer::newest_save(scratch.path().string(), 2, 0).ends_with("member-000/step-00000020"));
   // A save that was being written has no place among them.
   fs::create_directories(checkpoint_directory(scratch / "member-000", 30));
   fs::create_directories(checkpoint_directory(scratch / "member-001", 30));
-  REQUIRE(Trainer::newest_save(scratch.path.string(), 2, 0).ends_with("member-000/step-00000020"));
+  REQUIRE(Trainer::newest_save(scratch.path().string(), 2, 0).ends_with("member-000/step-00000020"));
 }
 
 TEST_CASE("metrics come as CSV and as TensorBoard events", "[sweep]") {

@@ -8,7 +8,6 @@
 #include <map>
 #include <memory>
 #include <set>
-#include <sstream>
 
 #include "experiments/tasks/addition.h"
 #include "experiments/tasks/false_belief.h"
@@ -17,21 +16,15 @@
 #include "experiments/tasks/unscramble.h"
 #include "experiments/tasks/variables.h"
 #include "graph/error.h"
+#include "tests/support/words.h"
 
 using namespace surtsey;
 using namespace surtsey::experiments::tasks;
 using Catch::Matchers::ContainsSubstring;
+using tests::Words;
+using tests::words_of;
 
 namespace {
-
-using Words = std::vector<std::string>;
-
-Words split(const std::string& text) {
-  std::istringstream stream(text);
-  Words words;
-  for (std::string word; stream >> word;) words.push_back(word);
-  return words;
-}
 
 std::string joined(const Words& words) {
   std::string text;
@@ -147,14 +140,14 @@ std::string solve_false_belief(const Words& prompt, std::string* reality = nullp
   return joined(answer);
 }
 
-struct Case {
+struct AbilityCase {
   std::string name;
   std::shared_ptr<PromptedTask> task;
   int32_t vocab_size = 0, block_size = 0;
   std::function<std::string(const Words&)> solve;
 };
 
-std::vector<Case> cases() {
+std::vector<AbilityCase> ability_cases() {
   const auto unscramble = std::make_shared<Unscramble>();
   const auto add = [](Addition::Format format) {
     return [=](const Words& prompt) { return solve_addition(prompt, format); };
@@ -179,7 +172,7 @@ std::vector<Case> cases() {
 }  // namespace
 
 TEST_CASE("every answer is what an independent solution of the prompt gives", "[tasks]") {
-  for (const Case& one : cases()) {
+  for (const AbilityCase& one : ability_cases()) {
     DYNAMIC_SECTION(one.name) {
       const PromptedTask& task = *one.task;
       CHECK(task.vocab_size() == one.vocab_size);
@@ -190,11 +183,11 @@ TEST_CASE("every answer is what an independent solution of the prompt gives", "[
         for (size_t b = 0; b < 200; ++b) {
           const auto tokens = std::span(batch.tokens).subspan(b * T, T);
           CAPTURE(task.decode(tokens));
-          const Words words = split(task.decode(tokens));
+          const Words words = words_of(task.decode(tokens));
           const auto equals = std::find(words.begin(), words.end(), "=");
           REQUIRE(equals != words.end());
           const Words prompt(words.begin(), equals + 1);
-          const Words answer = split(one.solve(prompt));
+          const Words answer = words_of(one.solve(prompt));
           Words expected = prompt;
           expected.insert(expected.end(), answer.begin(), answer.end());
           expected.resize(T, "_");
@@ -209,7 +202,7 @@ TEST_CASE("every answer is what an independent solution of the prompt gives", "[
       }
       for (int32_t arm = 0; arm < static_cast<int32_t>(task.arms().size()); ++arm) {
         for (const Item& item : task.test_items(arm, 200, 9)) {
-          REQUIRE(task.decode(item.answer()) == one.solve(split(task.decode(item.prompt()))));
+          REQUIRE(task.decode(item.answer()) == one.solve(words_of(task.decode(item.prompt()))));
           REQUIRE(task.score(item, item.answer()).final_correct);
           REQUIRE(item.answer_length == task.answer_length(arm));
         }
@@ -219,7 +212,7 @@ TEST_CASE("every answer is what an independent solution of the prompt gives", "[
 }
 
 TEST_CASE("no prompt of the test or of validation is in training", "[tasks]") {
-  for (const Case& one : cases()) {
+  for (const AbilityCase& one : ability_cases()) {
     DYNAMIC_SECTION(one.name) {
       const PromptedTask& task = *one.task;
       // A prompt without the kind that asks for steps.
@@ -233,7 +226,7 @@ TEST_CASE("no prompt of the test or of validation is in training", "[tasks]") {
         const Batch batch = task.sample(from, 1, 0, 4000);
         const auto T = static_cast<size_t>(batch.block_size);
         for (size_t b = 0; b < 4000; ++b) {
-          prompts.insert(problem(split(task.decode(std::span(batch.tokens).subspan(b * T, T)))));
+          prompts.insert(problem(words_of(task.decode(std::span(batch.tokens).subspan(b * T, T)))));
         }
         return prompts;
       };
@@ -244,7 +237,7 @@ TEST_CASE("no prompt of the test or of validation is in training", "[tasks]") {
         const auto items = task.test_items(arm, 1000, 1);
         REQUIRE(items.size() == 1000);
         std::set<std::string> of_arm;
-        for (const Item& item : items) of_arm.insert(problem(split(task.decode(item.prompt()))));
+        for (const Item& item : items) of_arm.insert(problem(words_of(task.decode(item.prompt()))));
         CHECK(of_arm.size() == 1000);
         asked.insert(of_arm.begin(), of_arm.end());
       }
@@ -325,7 +318,7 @@ TEST_CASE("false beliefs are a subset of their own, rare unless they are asked f
     const auto T = static_cast<size_t>(batch.block_size);
     int32_t found = 0;
     for (size_t b = 0; b < 4000; ++b) {
-      const Words words = split(task.decode(std::span(batch.tokens).subspan(b * T, T)));
+      const Words words = words_of(task.decode(std::span(batch.tokens).subspan(b * T, T)));
       std::string reality;
       solve_false_belief({words.begin(), std::find(words.begin(), words.end(), "=") + 1}, &reality);
       found += words.back() != reality ? 1 : 0;

@@ -15,7 +15,7 @@ using Catch::Matchers::WithinAbs;
 
 namespace {
 
-MarkovOptions small(int32_t order) {
+MarkovOptions markov_options(int32_t order) {
   MarkovOptions options;
   options.symbols = 3;
   options.order = order;
@@ -77,7 +77,7 @@ double block_entropy(const MarkovTask& task, int length) {
 
 TEST_CASE("the entropy rate is what enumeration gives", "[tasks]") {
   for (const int32_t order : {1, 2, 3}) {
-    const MarkovTask task(small(order));
+    const MarkovTask task(markov_options(order));
     CAPTURE(order);
     // H(x_1 .. x_n+1) - H(x_1 .. x_n) is the rate from n = order on, if the start is stationary.
     for (const int n : {order, order + 2}) {
@@ -93,7 +93,7 @@ TEST_CASE("the entropy rate is what enumeration gives", "[tasks]") {
     }
   }
   // Equal symbols at every node: log V.
-  MarkovOptions flat = small(2);
+  MarkovOptions flat = markov_options(2);
   flat.exponent = 0;
   CHECK_THAT(MarkovTask(flat).entropy_rate(), WithinAbs(std::log(3.0), 1e-12));
 }

@@ -1,6 +1,7 @@
 // Permutations in context against exact enumeration: the posterior, what is drawn, and what a loss means.
 #include "experiments/tasks/permutation.h"
 #include "graph/error.h"
+#include "tests/support/words.h"
 
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
@@ -14,14 +15,8 @@ using namespace surtsey;
 using namespace surtsey::experiments;
 using Catch::Approx;
 using tasks::Split;
-
-namespace {
-
+using tests::tokens_of;
 using Tokens = std::vector<int32_t>;
-
-Tokens tokens_of(std::span<const int32_t> tokens) { return {tokens.begin(), tokens.end()}; }
-
-}  // namespace
 
 TEST_CASE("permutations: the posterior is that of exact enumeration") {
   const tasks::PermutationTask task({.symbols = 4, .tasks = 5, .shots = 2, .task_seed = 11});

@@ -1,29 +1,22 @@
 // Questions in formats against a solver of their text; what is trained and what is not.
 #include "experiments/tasks/prompt_formats.h"
 #include "graph/error.h"
+#include "tests/support/words.h"
 
 #include <catch2/catch_test_macros.hpp>
 
 #include <algorithm>
 #include <map>
 #include <set>
-#include <sstream>
 
 using namespace surtsey;
 using namespace surtsey::experiments;
 using tasks::PromptFormat;
 using tasks::Split;
+using tests::Words;
+using tests::words_of;
 
 namespace {
-
-using Words = std::vector<std::string>;
-
-Words words(const std::string& text) {
-  std::istringstream stream(text);
-  Words list;
-  for (std::string word; stream >> word;) list.push_back(word);
-  return list;
-}
 
 // The format that a text is written in: the words of its first question. Empty: a sum.
 std::string format_of(const Words& text) {
@@ -78,17 +71,17 @@ TEST_CASE("formats: every arm asks the same questions, and its answers follow fr
   for (const PromptFormat& format : tasks::prompt_formats()) {
     const std::vector<tasks::Item> asked = items(format.name());
     for (size_t i = 0; i < kItems; ++i) {
-      const Words text = words(task.decode(asked[i].prompt()));
+      const Words text = words_of(task.decode(asked[i].prompt()));
       REQUIRE(text.size() == 3 * 5 + 3);
       const std::string name = format.name();
       CHECK(format_of(text) == name.substr(0, name.find('*')));
       auto pairs = questions(text);
       REQUIRE(pairs.size() == 4);
-      CHECK(pairs == questions(words(task.decode(first[i].prompt()))));
+      CHECK(pairs == questions(words_of(task.decode(first[i].prompt()))));
       CHECK(answer_of(task, asked[i]) == answer_of(task, first[i]));
       // Without an example, and with the rule's name.
-      CHECK(questions(words(task.decode(none[i].prompt()))).at(0).first == pairs[3].first);
-      const Words named = words(task.decode(instructed[i].prompt()));
+      CHECK(questions(words_of(task.decode(none[i].prompt()))).at(0).first == pairs[3].first);
+      const Words named = words_of(task.decode(instructed[i].prompt()));
       REQUIRE(named.size() == 4);
       const auto rule = size_t(std::stoi(named[0].substr(1)));
       rules.insert(int(rule));
@@ -106,14 +99,14 @@ TEST_CASE("formats: every arm asks the same questions, and its answers follow fr
   // Orders: the same examples, turned.
   const std::vector<tasks::Item> turned = items("order_2");
   for (size_t i = 0; i < kItems; ++i) {
-    const auto a = questions(words(task.decode(first[i].prompt())));
-    const auto b = questions(words(task.decode(turned[i].prompt())));
+    const auto a = questions(words_of(task.decode(first[i].prompt())));
+    const auto b = questions(words_of(task.decode(turned[i].prompt())));
     CHECK(std::vector{a[2], a[0], a[1], a[3]} == b);
   }
   // Sums, as their text says.
   const std::vector<tasks::Item> steps = items("cot"), direct = items("direct");
   for (size_t i = 0; i < kItems; ++i) {
-    const Words text = words(task.decode(steps[i].prompt())), at_once = words(task.decode(direct[i].prompt()));
+    const Words text = words_of(task.decode(steps[i].prompt())), at_once = words_of(task.decode(direct[i].prompt()));
     REQUIRE(text.size() == 7);
     CHECK(text[0] == "C");
     CHECK(at_once[0] == "D");
@@ -143,7 +136,7 @@ TEST_CASE("formats: training is the mixture that is said, on answers alone, with
   int steps = 0, direct = 0, instructed = 0, rules = 0;
   for (size_t row = 0; row < kRows; ++row) {
     const auto tokens = std::span(batch.tokens).subspan(row * block, block);
-    const Words text = words(task.decode(tokens));
+    const Words text = words_of(task.decode(tokens));
     std::vector<size_t> expected;
     if (text[0] == "C" || text[0] == "D") {
       (text[0] == "C" ? steps : direct) += 1;
@@ -177,7 +170,7 @@ TEST_CASE("formats: training is the mixture that is said, on answers alone, with
   const tasks::PromptFormatsTask single({.symbols = 7, .rules = 4, .shots = 2, .length = 4, .first_only = true});
   const tasks::Batch alone = single.sample(Split::kTrain, 5, 6, 400);
   for (size_t row = 0; row < 400; ++row) {
-    const std::string format = format_of(words(single.decode(std::span(alone.tokens).subspan(row * block, block))));
+    const std::string format = format_of(words_of(single.decode(std::span(alone.tokens).subspan(row * block, block))));
     CHECK((format.empty() || format == "sp>;"));
   }
   for (const tasks::PromptFormatsOptions& wrong : {tasks::PromptFormatsOptions{.symbols = 2},

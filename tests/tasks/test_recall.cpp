@@ -1,6 +1,7 @@
 // Associative recall: what a sequence binds, and which questions are asked of it.
 #include "experiments/tasks/recall.h"
 #include "graph/error.h"
+#include "tests/support/words.h"
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -13,14 +14,8 @@
 using namespace surtsey;
 using namespace surtsey::experiments;
 using tasks::Split;
-
-namespace {
-
+using tests::tokens_of;
 using Tokens = std::vector<int32_t>;
-
-Tokens tokens_of(std::span<const int32_t> tokens) { return {tokens.begin(), tokens.end()}; }
-
-}  // namespace
 
 TEST_CASE("recall: a sequence binds each key once, and questions ask what was or was not seen") {
   const tasks::RecallTask task({.keys = 5, .values = 7, .pairs = 9, .most_prior = 2});

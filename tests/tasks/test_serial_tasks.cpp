@@ -9,28 +9,21 @@
 #include <memory>
 #include <numeric>
 #include <set>
-#include <sstream>
 
 #include "experiments/tasks/arithmetic.h"
 #include "experiments/tasks/edit_distance.h"
 #include "experiments/tasks/equation.h"
 #include "experiments/tasks/increasing.h"
 #include "graph/error.h"
+#include "tests/support/words.h"
 
 using namespace surtsey;
 using namespace surtsey::experiments::tasks;
 using Catch::Matchers::ContainsSubstring;
+using tests::Words;
+using tests::words_of;
 
 namespace {
-
-using Words = std::vector<std::string>;
-
-Words words_of(const std::string& text) {
-  std::istringstream stream(text);
-  Words words;
-  for (std::string word; stream >> word;) words.push_back(word);
-  return words;
-}
 
 // Parts between separators.
 std::vector<Words> parts_of(const Words& words, const std::string& separator) {
@@ -219,7 +212,7 @@ void check_edit_distance(const Words& prompt, const Words& answer, bool steps) {
   REQUIRE(answer == expected);
 }
 
-struct Case {
+struct SerialCase {
   std::string name;
   std::function<std::shared_ptr<SerialTask>(SerialOptions)> make;
   // Tokens of the longest sequence, with steps and without, and of the vocabulary.
@@ -228,8 +221,8 @@ struct Case {
 };
 
 template <class T>
-Case one_case(const std::string& name, int32_t size, int32_t steps, int32_t direct, int32_t vocab,
-              void (*check)(const Words&, const Words&, bool)) {
+SerialCase one_case(const std::string& name, int32_t size, int32_t steps, int32_t direct, int32_t vocab,
+                    void (*check)(const Words&, const Words&, bool)) {
   return {name + " " + std::to_string(size),
           [size](SerialOptions options) { return std::make_shared<T>(size, options); },
           steps,
@@ -239,7 +232,7 @@ Case one_case(const std::string& name, int32_t size, int32_t steps, int32_t dire
 }
 
 // Lengths are the published ones (which count one position more), where they were published.
-std::vector<Case> cases() {
+std::vector<SerialCase> serial_cases() {
   return {one_case<Arithmetic>("arithmetic", 2, 14, 9, 20, check_arithmetic),
           one_case<Arithmetic>("arithmetic", 4, 42, 17, 20, check_arithmetic),
           one_case<Arithmetic>("arithmetic", 6, 86, 25, 20, check_arithmetic),
@@ -284,7 +277,7 @@ std::vector<int32_t> padded(const Task& task, const Item& item, std::vector<int3
 }  // namespace
 
 TEST_CASE("every chain is what an independent solver makes of its prompt", "[tasks]") {
-  for (const Case& one : cases()) {
+  for (const SerialCase& one : serial_cases()) {
     for (const bool steps : {true, false}) {
       DYNAMIC_SECTION(one.name << (steps ? ", steps" : ", direct")) {
         const auto task = one.make({.steps = steps});
@@ -314,7 +307,7 @@ TEST_CASE("every chain is what an independent solver makes of its prompt", "[tas
 }
 
 TEST_CASE("serial tasks: no prompt of the test or of validation is in training", "[tasks]") {
-  for (const Case& one : cases()) {
+  for (const SerialCase& one : serial_cases()) {
     DYNAMIC_SECTION(one.name) {
       for (const int64_t problems : {0, 500}) {
         const auto task = one.make({.training_problems = problems});

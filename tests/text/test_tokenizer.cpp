@@ -31,7 +31,7 @@ json word_level(const std::vector<std::string>& tokens) {
   return {{"version", "1.0"}, {"model", {{"type", "WordLevel"}, {"vocab", vocabulary}, {"unk_token", tokens[0]}}}};
 }
 
-Tokenizer read(const json& file) { return parse_tokenizer_json(file.dump(), "tokenizer.json"); }
+Tokenizer tokenizer_of(const json& file) { return parse_tokenizer_json(file.dump(), "tokenizer.json"); }
 
 std::vector<std::string> parts(const json& pre_tokenizer, const std::string& text,
                                const std::vector<std::string>& tokens) {
@@ -40,7 +40,7 @@ std::vector<std::string> parts(const json& pre_tokenizer, const std::string& tex
   json file = word_level(all);
   file["pre_tokenizer"] = pre_tokenizer;
   std::vector<std::string> result;
-  const Tokenizer tokenizer = read(file);
+  const Tokenizer tokenizer = tokenizer_of(file);
   for (const int32_t id : tokenizer.encode(text)) result.push_back(tokenizer.token(id));
   return result;
 }
@@ -48,7 +48,7 @@ std::vector<std::string> parts(const json& pre_tokenizer, const std::string& tex
 std::string normalized(const json& normalizer, const std::string& text, const std::string& expected) {
   json file = word_level({"?", expected});
   file["normalizer"] = normalizer;
-  const Tokenizer tokenizer = read(file);
+  const Tokenizer tokenizer = tokenizer_of(file);
   const Ids ids = tokenizer.encode(text);
   return ids.size() == 1 ? tokenizer.token(ids[0]) : "";
 }
@@ -132,7 +132,7 @@ TEST_CASE("added tokens are found before anything else happens to the text", "[t
     token["id"] = 3;
     token["content"] = "<x>";
     file["added_tokens"] = json::array({token});
-    return read(file).encode(text);
+    return tokenizer_of(file).encode(text);
   };
   CHECK(ids_with({{"special", true}}, "a<x>b") == Ids{1, 3, 2});
   CHECK(ids_with({{"single_word", true}}, "a<x>b") == Ids{0});
@@ -145,16 +145,17 @@ TEST_CASE("added tokens are found before anything else happens to the text", "[t
 TEST_CASE("what a tokenizer cannot do is refused by name and place", "[text]") {
   json file = word_level({"?"});
   file["decoder"] = {{"type", "CTC"}};
-  CHECK_THROWS_WITH(read(file), ContainsSubstring("tokenizer.json.decoder: the decoder 'CTC' is not supported"));
+  CHECK_THROWS_WITH(tokenizer_of(file),
+                    ContainsSubstring("tokenizer.json.decoder: the decoder 'CTC' is not supported"));
   file = word_level({"?"});
   file["normalizer"] = {{"type", "Sequence"}, {"normalizers", json::array({json{{"type", "NFQ"}}})}};
-  CHECK_THROWS_WITH(read(file), ContainsSubstring("normalizer.normalizers[0]: the normalizer 'NFQ'"));
+  CHECK_THROWS_WITH(tokenizer_of(file), ContainsSubstring("normalizer.normalizers[0]: the normalizer 'NFQ'"));
   file = {{"model", {{"type", "BPE"}, {"dropout", 0.1}, {"vocab", {{"a", 0}}}, {"merges", json::array()}}}};
-  CHECK_THROWS_WITH(read(file), ContainsSubstring("dropout"));
+  CHECK_THROWS_WITH(tokenizer_of(file), ContainsSubstring("dropout"));
   file["model"] = {{"vocab", {{"a", 0}, {"b", 1}}}, {"merges", json::array({"a b"})}};
-  CHECK_THROWS_WITH(read(file), ContainsSubstring("'ab', which the vocabulary does not have"));
+  CHECK_THROWS_WITH(tokenizer_of(file), ContainsSubstring("'ab', which the vocabulary does not have"));
   file["model"]["vocab"] = {{"a", 0}, {"b", 7000000}};
-  CHECK_THROWS_WITH(read(file), ContainsSubstring("7000000"));
+  CHECK_THROWS_WITH(tokenizer_of(file), ContainsSubstring("7000000"));
   CHECK_THROWS_WITH(parse_tokenizer_json("{\"model\": {\"vocab\": {\"a\": 0, \"a\": 1}, \"merges\": []}}", "t"),
                     ContainsSubstring("names 'a' twice"));
   CHECK_THROWS_WITH(load_tokenizer("/nowhere"), ContainsSubstring("/nowhere"));
@@ -204,7 +205,7 @@ TEST_CASE("GGUF's arrays make the same tokenizers", "[text]") {
   CHECK_THROWS_WITH(gguf_tokenizer(gpt2, "t"), ContainsSubstring("'martian'"));
 }
 
-TEST_CASE("mutated tokenizers are read or refused", "[text][fuzz]") {
+TEST_CASE("mutated tokenizers are tokenizer_of or refused", "[text][fuzz]") {
   std::vector<std::string> files = {train_byte_bpe("a rose is a rose is a rose", 262).json};
   json wordpiece = word_level({"[UNK]", "a", "##b"});
   wordpiece["model"]["type"] = "WordPiece";

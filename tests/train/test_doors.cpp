@@ -8,6 +8,7 @@
 #include "experiments/tasks/chain.h"
 #include "experiments/train/train.h"
 #include "tests/support/folder.h"
+#include "tests/support/small_training.h"
 #include "tests/support/support_device.h"
 
 using namespace surtsey;
@@ -15,21 +16,11 @@ using namespace surtsey::experiments;
 using Catch::Approx;
 using graph::DType;
 using graph::State;
+using tests::small_config;
+using tests::small_model;
+using tests::small_task;
 
 namespace {
-
-tasks::ChainTask small_task() { return tasks::ChainTask({.modulus = 5, .length = 3, .held_out_share = 0}); }
-
-TrainConfig small_config(int64_t steps, std::vector<Member> members) {
-  TrainConfig config;
-  config.optimizer = recipe_optimizer(steps);
-  config.members = std::move(members);
-  config.batch_size = 8;
-  config.steps = steps;
-  return config;
-}
-
-Model small_model(const tasks::Task& task) { return Model(recipe_config(2, 8, task.vocab_size(), task.block_size())); }
 
 // All but the matrices of the last MLP, as 16 bits where the device stores such.
 Model frozen_model(const tasks::Task& task, const engine::Device& device) {
@@ -39,8 +30,8 @@ Model frozen_model(const tasks::Task& task, const engine::Device& device) {
   return model;
 }
 
-struct Run {
-  Run(engine::Device& device, const Model& model, const TrainConfig& config, const tasks::Task& task)
+struct DoorsRun {
+  DoorsRun(engine::Device& device, const Model& model, const TrainConfig& config, const tasks::Task& task)
       : session(device, {.quiet = true}), trainer(session, model, config, task) {
     session.allocate();
     trainer.initialise();
@@ -57,16 +48,16 @@ TEST_CASE("members over a frozen base are saved, and go on to the bits of a run 
   const tests::Folder folder;
   const auto task = small_task();
   const Model model = frozen_model(task, device);
-  const TrainConfig config = small_config(30, {{1, 0.01}, {2, 0.02}});
-  Run whole(device, model, config, task);
+  const TrainConfig config = small_config(30, {{1, 0.01}, {2, 0.02}}, 8);
+  DoorsRun whole(device, model, config, task);
   whole.trainer.run();
   const std::vector<float>& losses = whole.trainer.losses()[0];
   CHECK(losses.size() == 30);
 
-  Run first(device, model, config, task);
+  DoorsRun first(device, model, config, task);
   first.trainer.run({.until = 14});
   first.trainer.save(folder / "save", nlohmann::json::object());
-  Run second(device, model, config, task);
+  DoorsRun second(device, model, config, task);
   // What is frozen comes from the save, not from the seed.
   const std::string frozen = "frozen.blocks.0.attention.q.weight";
   const graph::HostTensor base = second.session.read(frozen);
@@ -93,13 +84,13 @@ TEST_CASE("the weights of a whole model are a start for one that is frozen in pa
   const tests::Folder folder;
   const auto task = small_task();
   const Model plain = small_model(task);
-  Run pretrained(device, plain, small_config(20, {{3, 0.02}}), task);
+  DoorsRun pretrained(device, plain, small_config(20, {{3, 0.02}}, 8), task);
   pretrained.trainer.run();
   pretrained.trainer.save(folder / "save", nlohmann::json::object());
 
   const Model model = frozen_model(task, device);
   const State start = load_checkpoint(folder / "save", model.store()).state;
-  Run tuned(device, model, small_config(10, {{1, 0.01}}), task);
+  DoorsRun tuned(device, model, small_config(10, {{1, 0.01}}, 8), task);
   tuned.trainer.initialise(start);
   CHECK(tuned.session.read("frozen.head.weight").values == start.at("frozen.head.weight").values);
   tuned.trainer.run();
@@ -111,10 +102,10 @@ TEST_CASE("the gradient passes two doors on its way to the optimizer", "[device]
   engine::Device device = tests::open_test_device();
   const auto task = small_task();
   const Model model = small_model(task);
-  TrainConfig config = small_config(6, {{1, 0.05}, {2, 0.02}});
+  TrainConfig config = small_config(6, {{1, 0.05}, {2, 0.02}}, 8);
   config.optimizer.kind = graph::OptimizerKind::sgd;
   config.optimizer.clip_norm = 0;
-  Run plain(device, model, config, task);
+  DoorsRun plain(device, model, config, task);
   plain.trainer.run();
 
   // A host that changes nothing: two programs a step, the same training.
@@ -127,7 +118,7 @@ TEST_CASE("the gradient passes two doors on its way to the optimizer", "[device]
     for (const float value : session.read_floats("gradient_accumulator")) sum += std::abs(double(value));
     CHECK(sum > 0);  // everything of this step is there
   };
-  Run apart(device, model, split, task);
+  DoorsRun apart(device, model, split, task);
   apart.trainer.run();
   CHECK(calls == 6);
   // A host and a graph that double it.
@@ -138,12 +129,12 @@ TEST_CASE("the gradient passes two doors on its way to the optimizer", "[device]
     session.write("gradient_accumulator", sums);
   };
   graph_side.gradient = [](const graph::Parameters&, graph::Value gradient) { return 2.0 * gradient; };
-  Run doubled(device, model, host, task), doubled_too(device, model, graph_side, task);
+  DoorsRun doubled(device, model, host, task), doubled_too(device, model, graph_side, task);
   doubled.trainer.run();
   doubled_too.trainer.run();
   // And with micro-batches, where the door stands before the mean is applied.
   for (TrainConfig* one : {&host, &graph_side}) one->optimizer.accumulation_steps = 2;
-  Run micro(device, model, host, task), micro_too(device, model, graph_side, task);
+  DoorsRun micro(device, model, host, task), micro_too(device, model, graph_side, task);
   micro.trainer.run();
   micro_too.trainer.run();
   for (size_t e = 0; e < 2; ++e) {

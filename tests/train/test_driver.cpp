@@ -38,9 +38,9 @@ class StoppingTask : public tasks::ChainTask {
   }
 };
 
-struct Rig {
-  Rig(engine::Device& device, const TrainConfig& config, const tasks::Task& task,
-      const std::optional<graph::Target>& target = {}, int width = 8)
+struct DriverRig {
+  DriverRig(engine::Device& device, const TrainConfig& config, const tasks::Task& task,
+            const std::optional<graph::Target>& target = {}, int width = 8)
       : model(recipe_config(1, width, task.vocab_size(), task.block_size())),
         session(device, {.target = target, .quiet = true}),
         trainer(session, model, config, task) {
@@ -70,7 +70,7 @@ TEST_CASE("driver: a device whose own counter stands still does not compute, and
   engine::Device device = tests::open_test_device();
   const tests::Folder folder;
   const StoppingTask task;
-  Rig rig(device, config_of(40, {{1, 0.02}}), task);
+  DriverRig rig(device, config_of(40, {{1, 0.02}}), task);
   RunOptions run;
   run.log_interval = 10;
   run.checkpoint_interval = 10;
@@ -102,7 +102,7 @@ TEST_CASE("driver: a run ends when every member diverged, and goes on while one 
   std::vector<MemberMetrics> last;
   run.on_log = [&](const TrainLog& line) { last = line.members; };
 
-  Rig both(device, config_of(100, {{1, kFarTooMuch}, {1, 0.02}}), task);
+  DriverRig both(device, config_of(100, {{1, kFarTooMuch}, {1, 0.02}}), task);
   both.trainer.run(run);
   CHECK(both.trainer.step() == 100);
   REQUIRE(last.size() == 2);
@@ -112,12 +112,12 @@ TEST_CASE("driver: a run ends when every member diverged, and goes on while one 
   CHECK(last[1].skipped == 0);
   CHECK(std::isfinite(last[1].gradient_norm));
   const std::vector<float> healthy = both.trainer.losses()[1];
-  Rig alone(device, config_of(100, {{1, 0.02}}), task);
+  DriverRig alone(device, config_of(100, {{1, 0.02}}), task);
   alone.trainer.run();
   CHECK(std::abs(healthy.back() - alone.trainer.losses()[0].back()) < 1e-4f);
 
   run.checkpoint_root = (folder / "diverged").string();
-  Rig none(device, config_of(1000, {{1, kFarTooMuch}, {2, kFarTooMuch}}), task);
+  DriverRig none(device, config_of(1000, {{1, kFarTooMuch}, {2, kFarTooMuch}}), task);
   CHECK_THROWS_MATCHES(
       none.trainer.run(run), Diverged,
       MessageMatches(ContainsSubstring("all 2 models diverged") && ContainsSubstring("smaller learning_rate") &&
@@ -143,13 +143,13 @@ TEST_CASE("driver: an interrupt is heard between the micro-batches of a step, wh
   constexpr int64_t kMicro = 200;
   TrainConfig config = config_of(3, {{1, 0.02}, {2, 0.01}});
   config.optimizer.accumulation_steps = kMicro;
-  Rig whole(device, config, task);
+  DriverRig whole(device, config, task);
   whole.trainer.run();
 
   task.stop_at = kMicro + kMicro / 2;  // in the middle of the second step
   RunOptions run;
   run.checkpoint_root = (folder / "checkpoint").string();
-  Rig first(device, config, task);
+  DriverRig first(device, config, task);
   CHECK_THROWS_MATCHES(first.trainer.run(run), Interrupted,
                        MessageMatches(ContainsSubstring("step 1 of 3") && ContainsSubstring("is saved")));
   set_interrupted(false);
@@ -157,7 +157,7 @@ TEST_CASE("driver: an interrupt is heard between the micro-batches of a step, wh
   CHECK(first.trainer.step() == 1);
   CHECK(first.session.read_words("micro_step")[0] == kMicro);
 
-  Rig second(device, config, task);
+  DriverRig second(device, config, task);
   Driver driver(second.trainer, run);
   REQUIRE(driver.resume());
   driver.run();
@@ -175,7 +175,7 @@ TEST_CASE("driver: a last step that cannot be saved is an error, one on the way 
   RunOptions run;
   run.checkpoint_interval = 10;
   run.checkpoint_root = (folder / "file").string();
-  Rig rig(device, config_of(20, {{1, 0.02}}), task);
+  DriverRig rig(device, config_of(20, {{1, 0.02}}), task);
   CHECK_NOTHROW(rig.trainer.run(run));
   CHECK(rig.trainer.step() == 20);
   rig.trainer.initialise();
@@ -198,7 +198,7 @@ TEST_CASE("driver: a question is asked once, at its step, over interrupts and sa
   std::string restored;
   run.restore = [&](const nlohmann::json& saved) { restored = saved.at("own").get<std::string>(); };
   run.next_question = [](int64_t step) { return (step / 7 + 1) * 7; };
-  Rig rig(device, config_of(30, {{1, 0.02}}), task);
+  DriverRig rig(device, config_of(30, {{1, 0.02}}), task);
   run.ask = [&](int64_t step) {
     CHECK(rig.session.read_words("step")[0] == step);
     asked.push_back(step);
@@ -254,7 +254,7 @@ TEST_CASE("driver: a resumed run keeps its kernels, whatever is said of the devi
     return engine::with_verdict(gpu, engine::kept_verdict(cache, who, gpu).value());
   };
   const engine::MatrixVerdict fast, slow{.against = engine::slow_products(1.2)}, wrong{false, "a product has 3"};
-  const auto texts = [](Rig& rig) {
+  const auto texts = [](DriverRig& rig) {
     std::vector<std::string> all;
     for (const shaders::Shader& shader : rig.session.program("train").shaders()) all.push_back(shader.glsl);
     return all;
@@ -265,14 +265,14 @@ TEST_CASE("driver: a resumed run keeps its kernels, whatever is said of the devi
   config.dtype = graph::DType::f16;
   constexpr int kWidth = 16;
   const std::string root = (folder / "checkpoint").string();
-  Rig whole(device, config, task, opened(fast), kWidth);
+  DriverRig whole(device, config, task, opened(fast), kWidth);
   whole.trainer.run({.until = 2, .checkpoint_root = root, .checkpoint_interval = 2});
   whole.trainer.run();
   REQUIRE(Trainer::has_save(root, 1));
 
   const graph::Target now = opened(slow);
   CHECK(now.matmul_variant() == graph::MatmulVariant::shared_tile);
-  Rig resumed(device, config, task, resumed_target(now, root, 1), kWidth);
+  DriverRig resumed(device, config, task, resumed_target(now, root, 1), kWidth);
   CHECK(texts(resumed) == texts(whole));
   REQUIRE(resumed.trainer.load(root) == 2);
   resumed.trainer.run();

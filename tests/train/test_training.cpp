@@ -11,6 +11,8 @@
 #include "experiments/evaluate/evaluate.h"
 #include "experiments/tasks/chain.h"
 #include "experiments/train/train.h"
+#include "tests/support/folder.h"
+#include "tests/support/small_training.h"
 #include "tests/support/support_device.h"
 
 using namespace surtsey;
@@ -18,33 +20,13 @@ using namespace surtsey::experiments;
 using graph::DType;
 using graph::HostTensor;
 using graph::State;
+using tests::small_config;
+using tests::small_model;
+using tests::small_task;
 
 namespace {
 
 namespace fs = std::filesystem;
-
-tasks::ChainTask small_task() {
-  tasks::ChainOptions options;
-  options.modulus = 5;
-  options.length = 3;
-  options.held_out_share = 0;
-  return tasks::ChainTask(options);
-}
-
-TrainConfig small_config(int64_t steps, std::vector<Member> members) {
-  TrainConfig config;
-  config.optimizer = recipe_optimizer(steps);
-  config.members = std::move(members);
-  config.batch_size = 24;
-  config.steps = steps;
-  return config;
-}
-
-Model small_model(const tasks::Task& task, double dropout = 0) {
-  ModelConfig config = recipe_config(2, 8, task.vocab_size(), task.block_size());
-  config.dropout = dropout;
-  return Model(config);
-}
 
 engine::SessionOptions quiet_options() { return {.quiet = true}; }
 
@@ -70,19 +52,6 @@ std::vector<std::vector<float>> losses_of(engine::Device& device, const Model& m
 }
 
 // A directory that goes away.
-struct Scratch {
-  Scratch() {
-    std::string name = (fs::temp_directory_path() / "surtsey-training-XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Scratch() {
-    std::error_code error;
-    fs::remove_all(path, error);
-  }
-  std::string path;
-};
-
 // The ring that the interpreter reads, as the host thread would fill it.
 void fill_ring(State& state, const TrainConfig& config, const tasks::Task& task, int64_t slots, int64_t batches) {
   const auto seeds = distinct_seeds(config.members);
@@ -114,7 +83,7 @@ TEST_CASE("training: ten steps on the device have the interpreter's losses") {
   for (const double dropout : {0.0, 0.2}) {
     CAPTURE(dropout);
     const Model model = small_model(task, dropout);
-    TrainConfig config = small_config(10, {{7, 0.02}, {8, 0.01}});
+    TrainConfig config = small_config(10, {{7, 0.02}, {8, 0.01}}, 24);
     const auto losses = losses_of(device, model, config, task);
 
     State state = initial_train_state(model, config);
@@ -135,7 +104,7 @@ TEST_CASE("training: gradient accumulation takes the mean over micro-batches") {
   engine::Device device = tests::open_test_device();
   const auto task = small_task();
   const Model model = small_model(task);
-  TrainConfig config = small_config(6, {{3, 0.02}});
+  TrainConfig config = small_config(6, {{3, 0.02}}, 24);
   config.optimizer.accumulation_steps = 3;
   const auto losses = losses_of(device, model, config, task);
 
@@ -157,9 +126,9 @@ TEST_CASE("training: an ensemble gives each member what it gets alone") {
   const auto task = small_task();
   const Model model = small_model(task);
   const std::vector<Member> members = {{1, 0.02}, {2, 0.02}, {1, 0.005}};
-  const auto together = losses_of(device, model, small_config(30, members), task);
+  const auto together = losses_of(device, model, small_config(30, members, 24), task);
   for (size_t i = 0; i < members.size(); ++i) {
-    const auto alone = losses_of(device, model, small_config(30, {members[i]}), task);
+    const auto alone = losses_of(device, model, small_config(30, {members[i]}, 24), task);
     for (size_t step = 0; step < 30; ++step) {
       CAPTURE(i, step);
       REQUIRE(together[i][step] == Catch::Approx(alone[0][step]).epsilon(1e-5));
@@ -180,7 +149,7 @@ TEST_CASE("training: the loss falls and the chain is learned", "[lane]") {
   options.held_out_share = 0;
   const tasks::ChainTask task(options);
   const Model model(recipe_config(2, 16, task.vocab_size(), task.block_size()));
-  Rig rig(device, model, small_config(250, {{1, 0.01}}), task);
+  Rig rig(device, model, small_config(250, {{1, 0.01}}, 24), task);
   int64_t logged = 0;
   RunOptions run;
   run.log_interval = 40;
@@ -210,7 +179,7 @@ TEST_CASE("evaluation: greedy answers and losses are the interpreter's") {
   engine::Device device = tests::open_test_device();
   const auto task = small_task();
   const Model model = small_model(task);
-  Rig rig(device, model, small_config(40, {{1, 0.02}, {2, 0.02}}), task);
+  Rig rig(device, model, small_config(40, {{1, 0.02}, {2, 0.02}}, 24), task);
   rig.trainer.run();
   for (int32_t arm = 0; arm < 2; ++arm) {
     const ArmAnswers answers = rig.evaluator.answer(task, arm, 20, 3);
@@ -277,7 +246,7 @@ TEST_CASE("evaluation: steps are corrupted where they are, also where a response
   engine::Device device = tests::open_test_device();
   const Roomy exact(0), roomy(2);
   const Model model = small_model(exact);
-  Rig rig(device, model, small_config(60, {{1, 0.02}, {2, 0.02}}), exact);
+  Rig rig(device, model, small_config(60, {{1, 0.02}, {2, 0.02}}, 24), exact);
   rig.trainer.run();
   const ArmAnswers of_exact = rig.evaluator.answer(exact, 0, 20, 3), of_roomy = rig.evaluator.answer(roomy, 0, 20, 3);
   REQUIRE(of_exact.responses[0].size() == 60);
@@ -300,7 +269,7 @@ TEST_CASE("training: a resumed run ends with the same bits") {
   engine::Device device = tests::open_test_device();
   const auto task = small_task();
   const Model model = small_model(task, 0.1);
-  TrainConfig config = small_config(60, {{1, 0.02}, {2, 0.01}});
+  TrainConfig config = small_config(60, {{1, 0.02}, {2, 0.01}}, 24);
   // In f16 the loss scale is part of what goes on: it starts too high, and moves before and after
   // the save.
   config.dtype = GENERATE(DType::f32, DType::f16);
@@ -311,17 +280,17 @@ TEST_CASE("training: a resumed run ends with the same bits") {
   Rig whole(device, model, config, task);
   whole.trainer.run();
 
-  const Scratch scratch;
+  const tests::Folder scratch;
   Rig first(device, model, config, task);
   RunOptions part;
   part.until = 37;
   part.checkpoint_interval = 10;
-  part.checkpoint_root = scratch.path;
+  part.checkpoint_root = scratch.path();
   first.trainer.run(part);
-  REQUIRE(Trainer::has_save(scratch.path, 2));
+  REQUIRE(Trainer::has_save(scratch.path(), 2));
 
   Rig second(device, model, config, task);
-  REQUIRE(second.trainer.load(scratch.path) == 30);
+  REQUIRE(second.trainer.load(scratch.path()) == 30);
   second.trainer.run();
   for (const char* name : {"parameters", "adam.m", "adam.v", "skipped", "loss_scale", "loss_scale.good_steps"}) {
     CAPTURE(name);
@@ -341,7 +310,7 @@ TEST_CASE("training: a resumed run ends with the same bits") {
   for (const TrainConfig& wrong : {other_seed, other_dtype}) {
     if (wrong.dtype != DType::f32 && !device.target().f16_storage) continue;
     Rig other(device, model, wrong, task);
-    REQUIRE_THROWS_AS(other.trainer.load(scratch.path), UserError);
+    REQUIRE_THROWS_AS(other.trainer.load(scratch.path()), UserError);
   }
 }
 
@@ -349,11 +318,11 @@ TEST_CASE("training: an interrupt saves where it stops") {
   engine::Device device = tests::open_test_device();
   const auto task = small_task();
   const Model model = small_model(task);
-  const TrainConfig config = small_config(200, {{1, 0.02}});
-  const Scratch scratch;
+  const TrainConfig config = small_config(200, {{1, 0.02}}, 24);
+  const tests::Folder scratch;
   Rig rig(device, model, config, task);
   RunOptions run;
-  run.checkpoint_root = scratch.path;
+  run.checkpoint_root = scratch.path();
   run.on_step = [](int64_t step) { set_interrupted(step >= 40); };
   REQUIRE_THROWS_AS(rig.trainer.run(run), Interrupted);
   set_interrupted(false);
@@ -362,7 +331,7 @@ TEST_CASE("training: an interrupt saves where it stops") {
   REQUIRE(stopped < 200);
 
   Rig again(device, model, config, task);
-  REQUIRE(again.trainer.load(scratch.path) == stopped);
+  REQUIRE(again.trainer.load(scratch.path()) == stopped);
   REQUIRE(again.session.read_bytes("parameters") == rig.session.read_bytes("parameters"));
 }
 

@@ -20,12 +20,12 @@ constexpr const char* kInvalid = "[invalid]";
 // How items become one number.
 enum class Kind { share, mean_perplexity, perplexity, bits };
 
-struct Row {
+struct MetricRow {
   const char* name;
   OutputType type;
   Kind kind;
 };
-constexpr std::array<Row, 10> kRows = {{
+constexpr std::array<MetricRow, 10> kRows = {{
     {"perplexity", OutputType::loglikelihood, Kind::mean_perplexity},
     {"acc", OutputType::loglikelihood, Kind::share},
     {"acc", OutputType::multiple_choice, Kind::share},
@@ -38,9 +38,9 @@ constexpr std::array<Row, 10> kRows = {{
     {"token_perplexity", OutputType::loglikelihood_rolling, Kind::perplexity},
 }};
 
-const Row& row_of(OutputType type, std::string_view metric) {
-  const auto row =
-      std::find_if(kRows.begin(), kRows.end(), [&](const Row& one) { return one.type == type && one.name == metric; });
+const MetricRow& row_of(OutputType type, std::string_view metric) {
+  const auto row = std::find_if(kRows.begin(), kRows.end(),
+                                [&](const MetricRow& one) { return one.type == type && one.name == metric; });
   ensure(row != kRows.end(), "[metrics] {} has no metric '{}'", name(type), metric);
   return *row;
 }
@@ -63,14 +63,14 @@ Interval transformed(const Interval& of, double (*by)(double)) { return {by(of.l
 
 std::vector<std::string> metrics_of(OutputType type) {
   std::vector<std::string> names;
-  for (const Row& row : kRows) {
+  for (const MetricRow& row : kRows) {
     if (row.type == type) names.emplace_back(row.name);
   }
   return names;
 }
 
 bool higher_is_better(std::string_view metric) {
-  const auto row = std::find_if(kRows.begin(), kRows.end(), [&](const Row& one) { return one.name == metric; });
+  const auto row = std::find_if(kRows.begin(), kRows.end(), [&](const MetricRow& one) { return one.name == metric; });
   return row != kRows.end() && row->kind == Kind::share;
 }
 
@@ -182,7 +182,7 @@ std::vector<MetricResult> aggregate(const EvalTask& task, std::span<const std::v
   ensure(!items.empty(), "[metrics] {} has no items", task.name);
   std::vector<MetricResult> results;
   for (size_t m = 0; m < task.metrics.size(); ++m) {
-    const Row& row = row_of(task.output_type, task.metrics[m]);
+    const MetricRow& row = row_of(task.output_type, task.metrics[m]);
     MetricResult& result = results.emplace_back();
     result.name = row.name;
     result.higher_is_better = row.kind == Kind::share;

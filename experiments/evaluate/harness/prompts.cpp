@@ -133,6 +133,8 @@ std::vector<Prompt> make_prompts(const EvalTask& task, const PromptOptions& opti
 
   const size_t count = options.limit > 0 ? std::min(size_t(options.limit), task.items.size()) : task.items.size();
   std::vector<Prompt> prompts;
+  std::vector<std::string> questions;
+  const bool rolling = task.output_type == OutputType::loglikelihood_rolling;
   for (size_t i = 0; i < count; ++i) {
     Prompt prompt = number("item", i, [&] { return writer.write(task.items[i]); });
     prompt.doc = int64_t(i);
@@ -143,10 +145,14 @@ std::vector<Prompt> make_prompts(const EvalTask& task, const PromptOptions& opti
       before += texts[s];
       taken += 1;
     }
-    if (task.output_type != OutputType::loglikelihood_rolling) {
-      prompt.context = options.chat ? options.chat(before + prompt.context) : before + prompt.context;
-    }
+    questions.push_back(prompt.context);
+    if (!rolling) prompt.context = before + prompt.context;
     prompts.push_back(std::move(prompt));
+  }
+  if (rolling) return prompts;
+  if (options.retrieve) options.retrieve(task, prompts, questions);
+  for (Prompt& prompt : prompts) {
+    if (options.chat) prompt.context = options.chat(prompt.context);
   }
   return prompts;
 }

@@ -21,6 +21,7 @@ struct Prompt {
   std::vector<std::string> choices;  // without the delimiter
   int64_t gold = 0;                  // of the choices
   std::string target;                // the answer as text
+  std::string retrieved;             // what PromptOptions::retrieve put before the context, as JSON; empty: nothing
 };
 
 struct PromptOptions {
@@ -30,6 +31,11 @@ struct PromptOptions {
   // What a user says, as the model is used to hearing it: the whole context is what this makes of it, and answers
   // follow without the delimiter (as the harness has it). None: contexts as they are.
   std::function<std::string(const std::string& context)> chat = {};
+  // Puts before the contexts what is found for `questions` (of each prompt its item's own text, without description
+  // and shots), and writes down what that was. Contexts are as they are before `chat`. None: nothing is put there; nor
+  // is it before texts whose perplexity is asked for.
+  std::function<void(const EvalTask& task, std::vector<Prompt>& prompts, const std::vector<std::string>& questions)>
+      retrieve = {};
 };
 
 // The same shots in the same order for every item, so that all share the beginning of their prompts. Where shots are

@@ -16,8 +16,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string fingerprint(const std::string& text) { return fmt::format("{:016x}", shaders::hash64(text)); }
-
 // What ends an answer, for the second argument of a generation.
 Json generation_kwargs(const EvalTask& task) {
   return {{"until", task.until}, {"max_gen_toks", task.max_gen_toks}, {"do_sample", false}};
@@ -86,7 +84,7 @@ Answer parse_answer(const EvalTask& task, const Json& json) {
 
 // What the answers rest on, beside the item.
 std::string prompt_hash(const EvalTask& task, const Prompt& prompt) {
-  return fingerprint(json_text(arguments_of(task, prompt)));
+  return shaders::hash_name(json_text(arguments_of(task, prompt)));
 }
 
 std::string key_of(const MetricResult& metric, const EvalTask& task, const char* suffix = "") {
@@ -145,9 +143,10 @@ std::string to_json_line(const EvalTask& task, const AnswerFilter& filter, const
                {"filtered_resps", std::move(filtered)},
                {"filter", task.filter_name},
                {"metrics", task.metrics},
-               {"doc_hash", fingerprint(prompt.item)},
+               {"doc_hash", shaders::hash_name(prompt.item)},
                {"prompt_hash", prompt_hash(task, prompt)},
-               {"target_hash", fingerprint(prompt.target)}};
+               {"target_hash", shaders::hash_name(prompt.target)}};
+  if (!prompt.retrieved.empty()) line["retrieved"] = Json::parse(prompt.retrieved);
   const bool weighted = task.output_type == OutputType::loglikelihood_rolling;
   for (const ItemMetric& metric : item_metrics(task, filter, prompt, sample.answers)) {
     line[metric.name] = weighted ? Json::array({metric.value, metric.weight}) : Json(metric.value);
@@ -170,9 +169,9 @@ int64_t item_of(std::string_view line) {
 std::optional<std::vector<Answer>> answers_of(std::string_view line, const EvalTask& task, const Prompt& prompt) {
   try {
     const Json json = Json::parse(line);
-    const bool same = json.at("doc_id") == prompt.doc && json.at("doc_hash") == fingerprint(prompt.item) &&
+    const bool same = json.at("doc_id") == prompt.doc && json.at("doc_hash") == shaders::hash_name(prompt.item) &&
                       json.at("prompt_hash") == prompt_hash(task, prompt) &&
-                      json.at("target_hash") == fingerprint(prompt.target);
+                      json.at("target_hash") == shaders::hash_name(prompt.target);
     if (!same) return std::nullopt;
     std::vector<Answer> answers;
     for (const Json& response : json.at("resps")) answers.push_back(parse_answer(task, response.at(0)));

@@ -19,9 +19,9 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr std::array<std::string_view, 4> kTypes = {"loglikelihood", "multiple_choice", "generate_until",
-                                                    "loglikelihood_rolling"};
-constexpr double kMostTokens = 1 << 20;
+constexpr std::array<std::string_view, 4> kOutputTypes = {"loglikelihood", "multiple_choice", "generate_until",
+                                                          "loglikelihood_rolling"};
+constexpr double kMostAnswerTokens = 1 << 20;
 constexpr int kMostDepth = 32;  // of an item's lists and objects
 
 // What the fields of items are called where nobody says otherwise.
@@ -34,29 +34,31 @@ constexpr std::array<UsualFields, 4> kUsual = {{{OutputType::multiple_choice, "q
                                                 {OutputType::generate_until, "question", "answer", ""},
                                                 {OutputType::loglikelihood_rolling, "", "text", ""}}};
 
-struct Keys {
+struct TaskKeys {
   std::string type, dataset, fewshot_dataset;
   ConfigTable table;
 
-  explicit Keys(EvalTask& task) {
+  explicit TaskKeys(EvalTask& task) {
     table.add("task", &task.name, "what results call it; the file's name");
     table.add("dataset", &dataset, "file of items, an object a line; beside this file");
     table.add("fewshot_dataset", &fewshot_dataset, "file that shots are drawn from; none: the items");
-    table.add("output_type", &type, "what is asked").one_of({kTypes.begin(), kTypes.end()});
+    table.add("output_type", &type, "what is asked").one_of({kOutputTypes.begin(), kOutputTypes.end()});
     table.add("description", &task.description, "what stands before all");
     table.add("doc_to_text", &task.doc_to_text, "template of the question");
     table.add("doc_to_target", &task.doc_to_target, "template of the answer");
     table.add("doc_to_choice", &task.doc_to_choice, "a template a choice, or the field that has the list");
     table.add("target_delimiter", &task.target_delimiter, "between question and answer");
     table.add("fewshot_delimiter", &task.fewshot_delimiter, "behind each shot");
-    table.add("num_fewshot", &task.num_fewshot, "shots, where --shots says nothing").at_least(0).at_most(kMostTokens);
+    table.add("num_fewshot", &task.num_fewshot, "shots, where --shots says nothing")
+        .at_least(0)
+        .at_most(kMostAnswerTokens);
     table.add("until", &task.until, "what ends an answer that is written");
-    table.add("max_gen_toks", &task.max_gen_toks, "its tokens at most").at_least(1).at_most(kMostTokens);
+    table.add("max_gen_toks", &task.max_gen_toks, "its tokens at most").at_least(1).at_most(kMostAnswerTokens);
     table.add("strip", &task.strip, "blanks around an answer do not count");
     table.add("regex", &task.regex, "of an answer only what this finds: its first group, or all");
     table.add("regex_group_select", &task.regex_group_select, "which of several finds; -1: the last")
         .at_least(-1)
-        .at_most(kMostTokens);
+        .at_most(kMostAnswerTokens);
     table.add("filter_name", &task.filter_name, "what results call strip and regex");
     table.add("ignore_case", &task.ignore_case, "answers that differ in case are equal");
     table.add("ignore_punctuation", &task.ignore_punctuation, "in ASCII's punctuation");
@@ -104,8 +106,8 @@ std::string type_by_fields(const std::vector<std::string>& items, const fs::path
 }
 
 // What follows from the type, where the file did not say it; and what does not go together.
-void complete(EvalTask& task, Keys& keys, const fs::path& path) {
-  const auto place = std::find(kTypes.begin(), kTypes.end(), keys.type) - kTypes.begin();
+void complete(EvalTask& task, TaskKeys& keys, const fs::path& path) {
+  const auto place = std::find(kOutputTypes.begin(), kOutputTypes.end(), keys.type) - kOutputTypes.begin();
   task.output_type = OutputType(place);
   const auto usual =
       std::find_if(kUsual.begin(), kUsual.end(), [&](const UsualFields& one) { return one.type == task.output_type; });
@@ -131,7 +133,7 @@ void complete(EvalTask& task, Keys& keys, const fs::path& path) {
 
 }  // namespace
 
-std::string_view name(OutputType type) { return kTypes[size_t(type)]; }
+std::string_view name(OutputType type) { return kOutputTypes[size_t(type)]; }
 
 EvalTask load_task(const fs::path& path) {
   if (path.extension() == ".txt") return text_task(path.stem().string(), read_file(path));
@@ -139,7 +141,7 @@ EvalTask load_task(const fs::path& path) {
         "{}: a task is a .toml file, a .jsonl file of items, or a .txt file", path.string());
   EvalTask task;
   task.name = path.stem().string();
-  Keys keys(task);
+  TaskKeys keys(task);
   fs::path items = path;
   if (path.extension() == ".toml") {
     keys.table.load_file(path);
@@ -159,8 +161,8 @@ EvalTask text_task(std::string name, std::string text) {
   EvalTask task;
   task.name = std::move(name);
   task.items = {json_text(Json{{"text", std::move(text)}})};
-  Keys keys(task);
-  keys.type = kTypes[size_t(OutputType::loglikelihood_rolling)];
+  TaskKeys keys(task);
+  keys.type = kOutputTypes[size_t(OutputType::loglikelihood_rolling)];
   complete(task, keys, task.name);
   return task;
 }

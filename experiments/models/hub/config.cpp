@@ -15,7 +15,7 @@ using nlohmann::json;
 
 constexpr int64_t kMostLayers = 1000;
 constexpr int64_t kMostWidth = int64_t(1) << 20;
-constexpr int64_t kMostTokens = int64_t(1) << 24;
+constexpr int64_t kMostVocabulary = int64_t(1) << 24;
 
 int64_t layers(const Fields& fields, const char* key, int64_t fallback) {
   return fields.integer(key, fallback, 1, kMostLayers);
@@ -24,7 +24,7 @@ int64_t width(const Fields& fields, const char* key, int64_t fallback) {
   return fields.integer(key, fallback, 1, kMostWidth);
 }
 int64_t tokens(const Fields& fields, const char* key, int64_t fallback) {
-  return fields.integer(key, fallback, 1, kMostTokens);
+  return fields.integer(key, fallback, 1, kMostVocabulary);
 }
 double epsilon(const Fields& fields, const char* key, double fallback) { return fields.number(key, fallback, 0, 1); }
 
@@ -68,7 +68,7 @@ struct HeadName {
   const char* suffix;
   Head head;
 };
-struct TypeRow {
+struct ModelTypeRow {
   const char* model_type;
   const char* class_name;
   Family family;
@@ -78,11 +78,11 @@ struct TypeRow {
   SpecialTokens tokens;
 };
 
-const std::vector<TypeRow>& type_rows() {
+const std::vector<ModelTypeRow>& type_rows() {
   static const std::vector<HeadName> causal = {{"ForCausalLM", Head::language_model},
                                                {"Model", Head::none},
                                                {"ForSequenceClassification", Head::classification}};
-  static const std::vector<TypeRow> rows = {
+  static const std::vector<ModelTypeRow> rows = {
       {"gpt2",
        "GPT2",
        Family::gpt2,
@@ -121,10 +121,10 @@ const std::vector<TypeRow>& type_rows() {
   return rows;
 }
 
-const TypeRow& type_row(const Fields& fields) {
+const ModelTypeRow& type_row(const Fields& fields) {
   const std::string word = fields.word("model_type", "");
   std::vector<std::string> names;
-  for (const TypeRow& row : type_rows()) {
+  for (const ModelTypeRow& row : type_rows()) {
     if (word == row.model_type) return row;
     names.emplace_back(row.model_type);
   }
@@ -133,7 +133,7 @@ const TypeRow& type_row(const Fields& fields) {
       fmt::format("{}: model_type '{}' is not supported; there are {}", fields.where(), word, join(names, ", ")));
 }
 
-Head parse_head(const Fields& fields, const TypeRow& row, std::string& architecture) {
+Head parse_head(const Fields& fields, const ModelTypeRow& row, std::string& architecture) {
   const std::vector<std::string> architectures = fields.list("architectures", text_element);
   if (architectures.empty()) return row.heads.front().head;
   architecture = architectures.front();
@@ -245,7 +245,7 @@ LlamaConfig parse_llama(const Fields& fields, const std::string& model_type) {
   model.width = width(fields, "hidden_size", 4096);
   model.hidden = width(fields, "intermediate_size", mistral ? 14336 : qwen2 || qwen3 ? 22016 : 11008);
   model.positions = tokens(fields, "max_position_embeddings", mistral ? 131072 : qwen2 || qwen3 ? 32768 : 2048);
-  model.original_positions = fields.integer("original_max_position_embeddings", 0, 1, kMostTokens);
+  model.original_positions = fields.integer("original_max_position_embeddings", 0, 1, kMostVocabulary);
   model.norm_epsilon = epsilon(fields, "rms_norm_eps", model.norm_epsilon);
   check(model.heads % model.kv_heads == 0, "{}: num_attention_heads {} does not divide into num_key_value_heads {}",
         fields.where(), model.heads, model.kv_heads);
@@ -336,7 +336,7 @@ const char* name(RopeType type) {
 Config parse_config(const json& object, const std::string& where) {
   check(object.is_object(), "{} is not a JSON object", where);
   const Fields fields(object, where);
-  const TypeRow& row = type_row(fields);
+  const ModelTypeRow& row = type_row(fields);
   const json* quantization = fields.find("quantization_config");
   check(quantization == nullptr, "{}: weights that are quantized another way ({}) are not supported; GGUF is", where,
         quantization == nullptr ? "" : Fields(*quantization, where).word("quant_method", "quantization_config"));

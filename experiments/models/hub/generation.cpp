@@ -10,7 +10,7 @@ using nlohmann::json;
 using EarlyStopping = GenerationConfig::EarlyStopping;
 
 constexpr int kDepth = 16;
-constexpr int64_t kMostTokens = int64_t(1) << 30;
+constexpr int64_t kMostGenerated = int64_t(1) << 30;
 constexpr int64_t kMostBeams = 4096;
 
 std::optional<int64_t> optional_integer(const Fields& fields, const char* key, int64_t least, int64_t most) {
@@ -72,18 +72,18 @@ GenerationConfig parse_generation(const json& object, const std::string& where, 
   const Fields fields(object, where);
   refuse_unsupported(fields);
   GenerationConfig g;
-  g.max_new_tokens = optional_integer(fields, "max_new_tokens", 1, kMostTokens);
-  g.min_new_tokens = optional_integer(fields, "min_new_tokens", 0, kMostTokens);
-  g.max_length = fields.integer("max_length", g.max_length, 0, kMostTokens);
-  g.min_length = fields.integer("min_length", g.min_length, 0, kMostTokens);
+  g.max_new_tokens = optional_integer(fields, "max_new_tokens", 1, kMostGenerated);
+  g.min_new_tokens = optional_integer(fields, "min_new_tokens", 0, kMostGenerated);
+  g.max_length = fields.integer("max_length", g.max_length, 0, kMostGenerated);
+  g.min_length = fields.integer("min_length", g.min_length, 0, kMostGenerated);
   g.do_sample = fields.flag("do_sample", g.do_sample);
   g.temperature = fields.number("temperature", g.temperature, 0, 1e6);
-  g.top_k = fields.integer("top_k", g.top_k, 0, kMostTokens);
+  g.top_k = fields.integer("top_k", g.top_k, 0, kMostGenerated);
   g.top_p = fields.number("top_p", g.top_p, 0, 1);
   g.min_p = fields.optional_number("min_p", 0, 1);
   g.typical_p = fields.number("typical_p", g.typical_p, 0, 1);
   g.repetition_penalty = fields.number("repetition_penalty", g.repetition_penalty, 1e-6, 1e6);
-  g.no_repeat_ngram_size = fields.integer("no_repeat_ngram_size", g.no_repeat_ngram_size, 0, kMostTokens);
+  g.no_repeat_ngram_size = fields.integer("no_repeat_ngram_size", g.no_repeat_ngram_size, 0, kMostGenerated);
   g.num_beams = fields.integer("num_beams", g.num_beams, 1, kMostBeams);
   g.num_return_sequences = fields.integer("num_return_sequences", g.num_return_sequences, 1, kMostBeams);
   g.length_penalty = fields.number("length_penalty", g.length_penalty, -1e6, 1e6);

@@ -18,7 +18,7 @@ constexpr const char* kFrequencies = "rope_freqs.weight";
 constexpr const char* kShort = "rope_factors_short.weight";
 constexpr const char* kLong = "rope_factors_long.weight";
 
-// Keys that change the results, and are only understood where they are absent, 0 or, of scales, 1.
+// GgufKeys that change the results, and are only understood where they are absent, 0 or, of scales, 1.
 constexpr const char* kRefused[] = {"expert_count",
                                     "attention.max_alibi_bias",
                                     "attention.clamp_kqv",
@@ -40,9 +40,9 @@ constexpr const char* kRefused[] = {"expert_count",
 // GGUF stores f32 of what was written as a decimal: the shortest decimal that is the same f32 is that number again.
 double decimal(double number) { return std::strtod(fmt::format("{}", float(number)).c_str(), nullptr); }
 
-class Keys {
+class GgufKeys {
  public:
-  Keys(const Gguf& file, const std::string& where, std::string architecture)
+  GgufKeys(const Gguf& file, const std::string& where, std::string architecture)
       : file_(file), where_(where), prefix_(std::move(architecture) + ".") {}
 
   bool has(const char* key) const { return file_.find(prefix_ + key) != nullptr; }
@@ -82,7 +82,7 @@ class Keys {
   std::string prefix_;
 };
 
-json rope_scaling(const Keys& keys, const std::string& where) {
+json rope_scaling(const GgufKeys& keys, const std::string& where) {
   const bool frequencies = keys.has_tensor(kFrequencies),
              long_short = keys.has_tensor(kShort) || keys.has_tensor(kLong);
   std::string type = keys.text("rope.scaling.type", "none");
@@ -117,7 +117,7 @@ json rope_scaling(const Keys& keys, const std::string& where) {
 }
 
 // What parse_config() reads: its checks and limits hold here too.
-json llama_json(const Keys& keys, const std::string& where, const std::string& architecture) {
+json llama_json(const GgufKeys& keys, const std::string& where, const std::string& architecture) {
   json object;
   const int64_t heads = keys.integer("attention.head_count"), width = keys.integer("embedding_length");
   check(heads > 0 && width > 0, "{}: {} heads of a model {} wide", where, heads, width);
@@ -146,7 +146,7 @@ json llama_json(const Keys& keys, const std::string& where, const std::string& a
   return object;
 }
 
-json gpt2_json(const Keys& keys) {
+json gpt2_json(const GgufKeys& keys) {
   json object = {{"model_type", "gpt2"}, {"activation_function", "gelu_new"}};
   object["n_layer"] = keys.integer("block_count");
   object["n_head"] = keys.integer("attention.head_count");
@@ -157,7 +157,7 @@ json gpt2_json(const Keys& keys) {
   return object;
 }
 
-void add(const LayoutTable& table, const Config& config, const Gpt2Config& model) {
+void add_tensors(const LayoutTable& table, const Config& config, const Gpt2Config& model) {
   const int64_t c = model.width;
   table.tensor("embedding.position", "position_embd.weight", {model.positions, c});
   for (int64_t i = 0; i < model.layers; ++i) {
@@ -182,7 +182,7 @@ void add(const LayoutTable& table, const Config& config, const Gpt2Config& model
   if (!config.tied) table.tensor("head.weight", "output.weight", {config.vocabulary, c});
 }
 
-void add(const LayoutTable& table, const Config& config, const LlamaConfig& model) {
+void add_tensors(const LayoutTable& table, const Config& config, const LlamaConfig& model) {
   const int64_t c = model.width, q = model.heads * model.head_dim, kv = model.kv_heads * model.head_dim;
   const bool interleaved = model.model_type == "llama" || model.model_type == "mistral";
   for (int64_t i = 0; i < model.layers; ++i) {
@@ -213,7 +213,7 @@ void add(const LayoutTable& table, const Config& config, const LlamaConfig& mode
 }
 
 template <typename Model>
-void add(const LayoutTable&, const Config& config, const Model&) {
+void add_tensors(const LayoutTable&, const Config& config, const Model&) {
   throw UserError(fmt::format("GGUF of the family {} is not supported; there are gpt2, llama", name(config.family())));
 }
 
@@ -224,7 +224,7 @@ Config gguf_config(const Gguf& file, const std::string& where) {
   const std::vector<std::string> supported = {"llama", "qwen2", "qwen3", "gpt2"};
   check(std::find(supported.begin(), supported.end(), architecture) != supported.end(),
         "{}: general.architecture '{}' is not supported; there are {}", where, architecture, join(supported, ", "));
-  const Keys keys(file, where, architecture);
+  const GgufKeys keys(file, where, architecture);
   keys.refuse_unsupported();
   json object = architecture == "gpt2" ? gpt2_json(keys) : llama_json(keys, where, architecture);
   const auto embedding = file.tensors.find("token_embd.weight");
@@ -252,7 +252,7 @@ Layout gguf_layout(const Config& config) {
   const LayoutTable table(layout);
   const int64_t width = std::visit([](const auto& model) { return model.width; }, config.model);
   table.tensor("embedding.weight", "token_embd.weight", {config.vocabulary, width});
-  std::visit([&](const auto& model) { add(table, config, model); }, config.model);
+  std::visit([&](const auto& model) { add_tensors(table, config, model); }, config.model);
   return layout;
 }
 

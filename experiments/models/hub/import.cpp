@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 namespace surtsey::experiments::hub {
 namespace {
@@ -191,11 +192,33 @@ std::string source_name(const ModelConfig& config, std::string_view parameter) {
 
 namespace {
 
-using Write = std::function<void(const std::string& state, uint64_t first_byte, std::span<const std::byte> bytes)>;
+using Write = std::function<void(const std::string& state, std::span<const std::byte> bytes)>;
 
-uint64_t first_byte(const graph::FrozenPart& part) {
-  return uint64_t(part.first * graph::storage_bytes(part.type.dtype));
-}
+// Writes parts of frozen tensors; those of tensors that are kept together once they are all there, in the order of rows.
+class FrozenWriter {
+ public:
+  FrozenWriter(const Model& model, const Write& write) : write_(write) {
+    for (const auto& [name, type] : model.store().frozen_state())
+      bytes_[name] = size_t(graph::element_count(type.shape) * graph::storage_bytes(type.dtype));
+  }
+
+  void write(const graph::FrozenPart& part, std::span<const std::byte> bytes) {
+    const size_t all = bytes_.at(part.state);
+    if (bytes.size() == all) return write_(part.state, bytes);
+    std::vector<std::byte>& rows = begun_[part.state];
+    ensure(rows.size() == size_t(part.first * graph::storage_bytes(part.type.dtype)), "{} is read out of order",
+           part.state);
+    rows.insert(rows.end(), bytes.begin(), bytes.end());
+    if (rows.size() < all) return;
+    write_(part.state, rows);
+    begun_.erase(part.state);
+  }
+
+ private:
+  const Write& write_;
+  std::map<std::string, size_t> bytes_;                  // by state tensor
+  std::map<std::string, std::vector<std::byte>> begun_;  // what there is of one so far
+};
 
 // The bytes of a frozen tensor's parts as its storage has them.
 std::vector<std::vector<std::byte>> part_bytes(const graph::ParameterSpec& spec, const Stored& stored) {
@@ -215,38 +238,49 @@ std::vector<std::vector<std::byte>> part_bytes(const graph::ParameterSpec& spec,
   return parts;
 }
 
+Stored read_parameter(const Source& source, const Model& model, const graph::ParameterSpec& spec) {
+  const std::string name = source_name(model.config(), spec.name);
+  Stored stored = source.read_stored(name);
+  // A table of positions may be longer than texts are to be.
+  const int64_t count = graph::element_count(spec.shape), given = graph::element_count(stored.shape);
+  ensure(given == count || (name == "embedding.position" && given > count), "{}: {} has {} numbers, {} wants {}",
+         source.path().string(), name, given, spec.name, count);
+  return stored;
+}
+
 }  // namespace
 
+void read_frozen(const Source& source, const Model& model, const Write& write) {
+  FrozenWriter frozen(model, write);
+  for (const graph::ParameterSpec& spec : model.store().specs()) {
+    if (!spec.frozen() || spec.name.starts_with(kAdapterPrefix)) continue;
+    const Stored stored = read_parameter(source, model, spec);
+    if (stored_type(spec.storage->name) == stored.type && !is_block_type(stored.type)) {
+      // As it is: the most of a large model, copied no more than it must be.
+      const auto count = graph::element_count(spec.shape);
+      frozen.write(model.store().frozen_parts(spec)[0],
+                   std::span(stored.bytes).first(size_t(count * block_bytes(stored.type))));
+      continue;
+    }
+    const std::vector<graph::FrozenPart> parts = model.store().frozen_parts(spec);
+    const std::vector<std::vector<std::byte>> bytes = part_bytes(spec, stored);
+    for (size_t i = 0; i < parts.size(); ++i) frozen.write(parts[i], bytes[i]);
+  }
+}
+
 void read_weights(const Source& source, const Model& model, const Write& write) {
+  read_frozen(source, model, write);
   graph::State trained;
   for (const graph::ParameterSpec& spec : model.store().specs()) {
-    if (spec.name.starts_with(kAdapterPrefix)) continue;
-    const std::string name = source_name(model.config(), spec.name);
-    const Stored stored = source.read_stored(name);
-    // A table of positions may be longer than texts are to be.
-    const int64_t count = graph::element_count(spec.shape), given = graph::element_count(stored.shape);
-    ensure(given == count || (name == "embedding.position" && given > count), "{}: {} has {} numbers, {} wants {}",
-           source.path().string(), name, given, spec.name, count);
-    if (spec.frozen() && stored_type(spec.storage->name) == stored.type && !is_block_type(stored.type)) {
-      // As it is: the most of a large model, copied no more than it must be.
-      const auto bytes = std::span(stored.bytes).first(size_t(count * block_bytes(stored.type)));
-      const graph::FrozenPart part = model.store().frozen_parts(spec)[0];
-      write(part.state, first_byte(part), bytes);
-      continue;
-    }
-    if (spec.frozen()) {
-      const std::vector<graph::FrozenPart> parts = model.store().frozen_parts(spec);
-      const std::vector<std::vector<std::byte>> bytes = part_bytes(spec, stored);
-      for (size_t i = 0; i < parts.size(); ++i) write(parts[i].state, first_byte(parts[i]), bytes[i]);
-      continue;
-    }
-    std::vector<float> numbers(static_cast<size_t>(given));
+    if (spec.frozen() || spec.name.starts_with(kAdapterPrefix)) continue;
+    const Stored stored = read_parameter(source, model, spec);
+    std::vector<float> numbers(size_t(graph::element_count(stored.shape)));
     dequantize_row(stored.type, stored.bytes, numbers);
     graph::HostTensor tensor = graph::HostTensor::zeros({graph::DType::f32, spec.shape});
-    std::copy_n(numbers.begin(), count, tensor.values.begin());
+    std::copy_n(numbers.begin(), tensor.values.size(), tensor.values.begin());
     trained.emplace(spec.name, std::move(tensor));
   }
-  if (!trained.empty()) write(graph::kParameters, 0, model.store().pack(trained).to_bytes());
+  if (!trained.empty()) write(graph::kParameters, model.store().pack(trained).to_bytes());
 }
 
 }  // namespace surtsey::experiments::hub

@@ -24,11 +24,14 @@ ModelConfig model_config(const Source& source, const ContextLength& length = {})
 // The source's name for a parameter of such a model ("blocks.3.norm1.weight": "layers.3.norm1.weight").
 std::string source_name(const ModelConfig& config, std::string_view parameter);
 
+// What is frozen of a model's state, tensor by tensor, as its storage keeps it; an adapter's apart.
+void read_frozen(const Source& source, const Model& model,
+                 const std::function<void(const std::string& state, std::span<const std::byte> bytes)>& write);
+
 // The model's state, tensor by tensor, as it is to be written into a session: what trains as one "parameters", each
-// frozen tensor as its storage keeps it (bytes for Session::write_bytes(); those of what is kept together in parts).
-// One tensor of the file is in memory at a time, all of those that train are.
-void read_weights(
-    const Source& source, const Model& model,
-    const std::function<void(const std::string& state, uint64_t first_byte, std::span<const std::byte> bytes)>& write);
+// frozen tensor as its storage keeps it (bytes for Session::write_bytes()). One tensor of the file is in memory at a
+// time, all of those that train are.
+void read_weights(const Source& source, const Model& model,
+                  const std::function<void(const std::string& state, std::span<const std::byte> bytes)>& write);
 
 }  // namespace surtsey::experiments::hub

@@ -14,8 +14,6 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 using OwnActivation = experiments::Activation;
 
-constexpr const char* kFormat = "surtsey-checkpoint-1";
-
 // Everything that is looked at below, and what matters to training alone. A key that is not among them and not at its
 // default would be lost.
 ModelConfig looked_at(const ModelConfig& model) {
@@ -143,7 +141,9 @@ std::optional<GgufTokenizer> tokenizer_of(const json& inner, const std::string& 
 
 }  // namespace
 
-bool is_own_config(const json& config) { return config.is_object() && config.value("format", json()) == kFormat; }
+bool is_own_config(const json& config) {
+  return config.is_object() && config.value("format", json()) == kCheckpointFormat;
+}
 
 Config config_of(const ModelConfig& model) {
   check(model.architecture == Architecture::decoder, "only decoders have a counterpart in GPT-2 or LLaMA");

@@ -8,6 +8,9 @@
 
 namespace surtsey::experiments::hub {
 
+// The format of a checkpoint as its config.json names it.
+inline constexpr const char* kCheckpointFormat = "surtsey-checkpoint-1";
+
 // Whether a folder's config.json is that of a checkpoint (train/checkpoint.h).
 bool is_own_config(const nlohmann::json& config);
 

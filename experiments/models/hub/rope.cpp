@@ -9,8 +9,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr RopeType kTypes[] = {RopeType::plain, RopeType::linear,   RopeType::dynamic,
-                               RopeType::yarn,  RopeType::longrope, RopeType::llama3};
+constexpr RopeType kRopeTypes[] = {RopeType::plain, RopeType::linear,   RopeType::dynamic,
+                                   RopeType::yarn,  RopeType::longrope, RopeType::llama3};
 constexpr double kMostFactor = 1e6;
 constexpr double kMostTheta = 1e12;
 constexpr int64_t kMostPositions = int64_t(1) << 24;
@@ -42,7 +42,7 @@ Parameters parameters_of(RopeType type) {
 RopeType parse_type(const Fields& fields) {
   const std::string word = fields.word("rope_type", fields.word("type", "default"));
   std::vector<std::string> names;
-  for (const RopeType type : kTypes) {
+  for (const RopeType type : kRopeTypes) {
     if (word == name(type)) return type;
     names.emplace_back(name(type));
   }

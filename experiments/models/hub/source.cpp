@@ -109,9 +109,23 @@ bool Source::has(std::string_view name) const {
                      [&](const Placement& placement) { return placement.row.name == name; });
 }
 
+void Source::change(const std::string& name, Change change) {
+  find(name);
+  changes_[name] = std::move(change);
+}
+
 Stored Source::read_stored(std::string_view name) const {
   const Placement& placement = find(name);
-  return {*placement.from.type, placement.row.shape, read_placement(placement)};
+  Stored stored{*placement.from.type, placement.row.shape, read_placement(placement)};
+  const auto change = changes_.find(name);
+  if (change == changes_.end()) return stored;
+  std::vector<float> numbers(size_t(graph::element_count(stored.shape)));
+  dequantize_row(stored.type, stored.bytes, numbers);
+  const size_t count = numbers.size();
+  numbers = change->second(std::move(numbers));
+  ensure(numbers.size() == count, "[hub] {} changed from {} numbers to {}", name, count, numbers.size());
+  const auto bytes = std::as_bytes(std::span(numbers));
+  return {StoredType::f32, stored.shape, {bytes.begin(), bytes.end()}};
 }
 
 std::vector<float> Source::read_floats(std::string_view name) const {

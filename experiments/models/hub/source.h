@@ -7,6 +7,8 @@
 #include "experiments/models/hub/layout.h"
 
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -44,6 +46,11 @@ struct Source {
   const GenerationConfig& generation() const { return description_.generation; }
   const Description& description() const { return description_; }
 
+  // From now on reading this tensor gives what `change` makes of its numbers (f32, as many): an adapter is merged, a run
+  // has trained it. tensors() still has the type of the file, for whoever stores it again. UserError: no such tensor.
+  using Change = std::function<std::vector<float>(std::vector<float> numbers)>;
+  void change(const std::string& name, Change change);
+
   // In the order of the family's table.
   std::vector<TensorInfo> tensors() const;
   bool has(std::string_view name) const;
@@ -57,6 +64,7 @@ struct Source {
   std::filesystem::path path_;
   Description description_;
   std::vector<Placement> placements_;
+  std::map<std::string, Change, std::less<>> changes_;
 };
 
 // A folder (config.json, generation_config.json or none, model.safetensors or model.safetensors.index.json with its

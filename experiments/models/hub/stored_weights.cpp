@@ -20,7 +20,7 @@ constexpr int64_t kWordBits = 32;
 constexpr int64_t kSigned = 128;  // is added to what is a signed byte in the file
 
 // A part as an axis of fields: so many of so many bits a block. Scales (f16) count as fields of 16 bits.
-struct Fields {
+struct StoredFields {
   const char* suffix;
   int64_t count;
   int64_t bits;
@@ -30,18 +30,18 @@ struct Fields {
 };
 
 // Short blocks are joined until their fields fill whole words.
-struct Layout {
+struct StoredLayout {
   StoredType type;
-  std::vector<Fields> parts;  // in the order of unpack's
+  std::vector<StoredFields> parts;  // in the order of unpack's
 };
 
-const Layout& layout(StoredType type) {
-  static const Layout kLayouts[] = {
+const StoredLayout& layout(StoredType type) {
+  static const StoredLayout kStoredLayouts[] = {
       {StoredType::q8_0, {{".words", 32, 8}, {".scale", 1, 16, true}}},
       {StoredType::q4_0, {{".words", 32, 4}, {".scale", 1, 16, true}}},
       {StoredType::q4_k, {{".words", 256, 4}, {".low", 16, 4}, {".high", 16, 2}, {".scale", 2, 16, true}}},
       {StoredType::q6_k, {{".words", 256, 4}, {".high", 256, 2}, {".steps", 16, 8}, {".scale", 1, 16, true}}}};
-  for (const Layout& one : kLayouts) {
+  for (const StoredLayout& one : kStoredLayouts) {
     if (one.type == type) return one;
   }
   throw InternalError(fmt::format("{} is no type of blocks", name(type)));
@@ -51,7 +51,7 @@ std::vector<StoredPart> parts_of(StoredType type, const Shape& shape) {
   check(!shape.empty() && shape.back() % block_size(type) == 0, "[stored] {} keeps rows of whole blocks of {}, not {}",
         name(type), block_size(type), graph::to_string(shape));
   std::vector<StoredPart> parts;
-  for (const Fields& fields : layout(type).parts) {
+  for (const StoredFields& fields : layout(type).parts) {
     Shape stored = shape;
     stored.back() = shape.back() / block_size(type) * fields.elements();
     parts.push_back({fields.suffix, {fields.scale ? DType::f16 : DType::u32, stored}});
@@ -208,7 +208,7 @@ graph::Storage storage_of(StoredType type) {
 std::vector<std::vector<std::byte>> block_part_bytes(StoredType type, const Shape& shape,
                                                      std::span<const std::byte> bytes) {
   const std::vector<StoredPart> parts = parts_of(type, shape);
-  const std::vector<Fields>& fields = layout(type).parts;
+  const std::vector<StoredFields>& fields = layout(type).parts;
   const auto blocks = size_t(graph::element_count(shape) / block_size(type)), size = size_t(block_bytes(type));
   ensure(bytes.size() == blocks * size, "[stored] {} bytes are no {} of {}", bytes.size(), name(type),
          graph::to_string(shape));

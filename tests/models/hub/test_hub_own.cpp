@@ -16,7 +16,7 @@ namespace {
 using Catch::Matchers::ContainsSubstring;
 using tests::Folder;
 
-ModelConfig tiny() {
+ModelConfig own_config() {
   ModelConfig config;
   config.n_layer = 2;
   config.n_head = 2;
@@ -27,7 +27,7 @@ ModelConfig tiny() {
 }
 
 ModelConfig tiny_llama() {
-  ModelConfig config = tiny();
+  ModelConfig config = own_config();
   config.bias = false;
   config.n_kv_head = 1;
   config.head_dim = 6;
@@ -60,7 +60,7 @@ void check_equal(const std::vector<float>& floats, const graph::HostTensor& tens
 TEST_CASE("hub: a checkpoint with learned positions is a GPT-2, absent biases are zeros", "[hub]") {
   const Folder folder;
   for (const bool bias : {true, false}) {
-    ModelConfig config = tiny();
+    ModelConfig config = own_config();
     config.bias = bias;
     config.tied = bias;
     const Saved saved = save(folder, bias ? "with" : "without", config);
@@ -115,30 +115,30 @@ TEST_CASE("hub: what neither GPT-2 nor LLaMA is, is refused by its key", "[hub]"
   const auto refused = [](ModelConfig config, const char* what) {
     CHECK_THROWS_WITH(config_of(config), ContainsSubstring(what));
   };
-  CHECK_NOTHROW(config_of(tiny()));
+  CHECK_NOTHROW(config_of(own_config()));
   CHECK_NOTHROW(config_of(tiny_llama()));
-  ModelConfig config = tiny();
+  ModelConfig config = own_config();
   config.norm_placement = NormPlacement::post;
   refused(config, "norm_placement");
-  config = tiny();
+  config = own_config();
   config.embedding_norm = true;
   refused(config, "embedding_norm");
-  config = tiny();
+  config = own_config();
   config.attention = AttentionKind::linear;
   refused(config, "attention");
-  config = tiny();
+  config = own_config();
   config.scaling.readout_multiplier = .5;
   refused(config, "readout_multiplier");
-  config = tiny();
+  config = own_config();
   config.position = Position::none;
   refused(config, "rotary");
-  config = tiny();
+  config = own_config();
   config.norm = Norm::rms_norm;
   refused(config, "layer_norm");
   config = tiny_llama();
   config.norm_bias = true;
   refused(config, "norm_bias");
-  config = tiny();
+  config = own_config();
   config.architecture = Architecture::encoder;
   refused(config, "decoders");
 }

@@ -4,6 +4,7 @@
 #include "graph/error.h"
 #include "tests/support/folder.h"
 #include "tests/support/shared.h"
+#include "tests/support/tensors.h"
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
@@ -18,14 +19,9 @@ using graph::HostTensor;
 using nlohmann::json;
 using tests::Folder;
 using tests::slurp;
+using tests::write;
+using tests::write_tensors;
 namespace fs = std::filesystem;
-
-void write(const fs::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
-
-void write(const fs::path& path, const Safetensors& content) {
-  const std::vector<std::byte> bytes = format_safetensors(content);
-  write(path, std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
-}
 
 std::string refusal(const fs::path& path) {
   try {
@@ -69,7 +65,7 @@ TEST_CASE("hub: Conv1D is cut into q, k and v and turned, in every type", "[hub]
   const Folder folder;
   const Safetensors content = gpt2_tensors();
   write(folder / "config.json", kGpt2);
-  write(folder / "model.safetensors", content);
+  write_tensors(folder / "model.safetensors", content);
   const std::unique_ptr<Source> source = open_model(folder.path());
   const HostTensor& joined = content.tensors.at("transformer.h.0.attn.c_attn.weight");
   const HostTensor& bias = content.tensors.at("transformer.h.0.attn.c_attn.bias");
@@ -102,13 +98,13 @@ TEST_CASE("hub: files of the hub have no prefix, masks, and old names of gains",
   content.tensors["h.0.attn.bias"] = HostTensor::zeros({DType::boolean, {1, 1, 6, 6}});
   content.tensors["lm_head.weight"] = content.tensors["wte.weight"];  // tied: a copy
   write(folder / "config.json", kGpt2);
-  write(folder / "model.safetensors", content);
+  write_tensors(folder / "model.safetensors", content);
   CHECK(open_model(folder.path())->tensors().size() == 20);
   // One file, the configuration beside it.
   CHECK(open_model(folder / "model.safetensors")->tensors().size() == 20);
 
   content.tensors["transformer.ln_f.weight"] = content.tensors["ln_f.weight"];
-  write(folder / "model.safetensors", content);
+  write_tensors(folder / "model.safetensors", content);
   CHECK_THAT(refusal(folder.path()), ContainsSubstring("ln_f.weight is there twice"));
 }
 
@@ -120,7 +116,7 @@ TEST_CASE("hub: everything that does not fit stands in one message", "[hub]") {
   content.tensors["transformer.wpe.weight"] = HostTensor::zeros({DType::f32, {7, 4}});
   content.tensors["transformer.h.0.attn.c_attn.bias"] = HostTensor::zeros({DType::i32, {12}});
   write(folder / "config.json", kGpt2);
-  write(folder / "model.safetensors", content);
+  write_tensors(folder / "model.safetensors", content);
   const std::string message = refusal(folder.path());
   CHECK_THAT(message, ContainsSubstring("missing: h.0.ln_1.bias\n") &&
                           ContainsSubstring("left over: h.1.ln_1.bias\n") &&
@@ -132,7 +128,7 @@ TEST_CASE("hub: shards are read by their index, and held against it", "[hub]") {
   const Folder folder;
   const Safetensors whole = gpt2_tensors();
   write(folder / "config.json", kGpt2);
-  write(folder / "model.safetensors", whole);
+  write_tensors(folder / "model.safetensors", whole);
   const std::unique_ptr<Source> one = open_model(folder.path());
   json map;
   Safetensors parts[3];
@@ -142,7 +138,7 @@ TEST_CASE("hub: shards are read by their index, and held against it", "[hub]") {
     parts[part].tensors[name] = tensor;
     map[name] = "part-" + std::to_string(part) + ".safetensors";
   }
-  for (size_t i = 0; i < 3; ++i) write(folder / ("part-" + std::to_string(i) + ".safetensors"), parts[i]);
+  for (size_t i = 0; i < 3; ++i) write_tensors(folder / ("part-" + std::to_string(i) + ".safetensors"), parts[i]);
   const Folder sharded;
   const auto index = [&](const json& weight_map) {
     write(sharded / "model.safetensors.index.json",
@@ -187,7 +183,7 @@ TEST_CASE("hub: what is not there is said", "[hub]") {
   CHECK_THAT(refusal(folder.path()), ContainsSubstring("model.safetensors"));
   write(folder / "pytorch_model.bin", "x");
   CHECK_THAT(refusal(folder.path()), ContainsSubstring("pytorch_model.bin"));
-  write(folder / "model.safetensors", gpt2_tensors());
+  write_tensors(folder / "model.safetensors", gpt2_tensors());
   CHECK_THAT(refusal(folder.path()), ContainsSubstring("config.json"));
   // A file that becomes shorter after it was opened.
   write(folder / "config.json", kGpt2);

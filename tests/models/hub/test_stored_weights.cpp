@@ -20,7 +20,7 @@ using Catch::Approx;
 
 namespace {
 
-constexpr StoredType kBlockTypes[] = {StoredType::q8_0, StoredType::q4_0, StoredType::q4_k, StoredType::q6_k};
+constexpr StoredType kStoredTypes[] = {StoredType::q8_0, StoredType::q4_0, StoredType::q4_k, StoredType::q6_k};
 constexpr int64_t kRows = 40, kColumns = 512;
 
 std::vector<std::byte> random_blocks(StoredType type, uint32_t seed) {
@@ -86,7 +86,7 @@ void check_product(engine::Device& device, StoredType type, bool transposed, int
 }  // namespace
 
 TEST_CASE("blocks unpack to the numbers of the reference arithmetic, and rows of them alone") {
-  for (const StoredType type : kBlockTypes) {
+  for (const StoredType type : kStoredTypes) {
     CAPTURE(name(type));
     const std::vector<std::byte> bytes = random_blocks(type, 7);
     std::vector<float> expected(size_t(kRows * kColumns));
@@ -138,14 +138,14 @@ TEST_CASE("a row that whole blocks do not fill is no block type's, and an infini
 TEST_CASE("products read blocks as they are stored, and no wide copy exists", "[device][lane]") {
   SURTSEY_NEED_DEVICE();
   if (!device.target().f16_storage) SKIP("scales are f16, and this device does not store 16 bits");
-  for (const StoredType type : kBlockTypes) check_product(device, type, true, 2, MatmulVariant::automatic);
+  for (const StoredType type : kStoredTypes) check_product(device, type, true, 2, MatmulVariant::automatic);
   check_product(device, StoredType::q4_0, false, 2, MatmulVariant::automatic);
 }
 
 TEST_CASE("products read blocks in both orientations, by any number of rows, in every variant", "[device]") {
   SURTSEY_NEED_DEVICE();
   if (!device.target().f16_storage) SKIP("scales are f16, and this device does not store 16 bits");
-  for (const StoredType type : kBlockTypes) {
+  for (const StoredType type : kStoredTypes) {
     for (const bool transposed : {true, false}) {
       for (const int64_t m : {1, 8, 19}) check_product(device, type, transposed, m, MatmulVariant::automatic);
     }

@@ -1,0 +1,155 @@
+#include "experiments/tasks/tuning/documents.h"
+
+#include "experiments/base/file.h"
+#include "graph/error.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace surtsey::experiments::tasks {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint32_t kLearned = 1u << 31;
+constexpr size_t kNamed = 3;  // lines of a kind that a message names
+constexpr std::pair<const char*, Truncation> kTruncations[] = {
+    {"keep_start", Truncation::keep_start}, {"drop", Truncation::drop}, {"refuse", Truncation::refuse}};
+
+struct Trailer {
+  std::array<char, 8> magic = {'s', 'u', 'r', 't', 't', 'o', 'k', '1'};
+  uint64_t rows = 0;      // hash
+  uint64_t settings = 0;  // hash
+  uint64_t documents = 0;
+  uint64_t tokens = 0;
+};
+
+std::string_view bytes_of(const auto& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0])};
+}
+
+std::optional<Trailer> trailer_of(const RangedFile& file) {
+  Trailer trailer;
+  if (file.size() < sizeof(Trailer)) return {};
+  file.read(file.size() - sizeof(Trailer), std::as_writable_bytes(std::span(&trailer, 1)));
+  const bool whole = trailer.magic == Trailer().magic && trailer.documents < file.size() &&
+                     trailer.tokens < file.size() &&
+                     file.size() == 4 * (trailer.tokens + 2 * trailer.documents) + sizeof(Trailer);
+  return whole ? std::optional(trailer) : std::nullopt;
+}
+
+void note(std::vector<int64_t>& lines, int64_t& count, int64_t line) {
+  if (lines.size() < kNamed) lines.push_back(line);
+  ++count;
+}
+
+}  // namespace
+
+Truncation parse_truncation(std::string_view name) {
+  for (const auto& [known, truncation] : kTruncations)
+    if (name == known) return truncation;
+  throw UserError(fmt::format("truncation is keep_start, drop or refuse, not '{}'", name));
+}
+
+TuningNotes TuningDocuments::make(const fs::path& rows, const TuningEncoder& encoder, const TuningLimits& limits,
+                                  uint64_t settings, const fs::path& tokens) {
+  TuningNotes notes;
+  Trailer trailer{.settings = settings};
+  JsonLines lines(rows);
+  write_file_atomic(tokens, [&](const ContentWriter& write) {
+    std::vector<uint32_t> lengths, numbers, words;
+    while (lines.next()) {
+      const std::string where = lines.where();
+      TuningDocument document = encoder.encode(parse_tuning_row(lines.line(), where), where);
+      const auto length = int64_t(document.tokens.size());
+      notes.longest = std::max(notes.longest, length);
+      if (document.joined) note(notes.joined, notes.joined_count, lines.number());
+      if (length > limits.most_tokens) {
+        check(limits.truncation != Truncation::refuse,
+              "{}: its {} tokens are more than the {} that max_length has room for; truncation keep_start cuts such "
+              "texts, drop leaves them out",
+              where, length, limits.most_tokens);
+        document.tokens.resize(size_t(limits.most_tokens));
+        document.learned.resize(size_t(limits.most_tokens));
+        note(notes.cut, notes.cut_count, lines.number());
+      }
+      // A first token has nothing before it that predicts it.
+      const bool teaches = length > 1 && std::any_of(document.learned.begin() + 1, document.learned.end(),
+                                                     [](uint8_t learned) { return learned != 0; });
+      if (!teaches || (length > limits.most_tokens && limits.truncation == Truncation::drop)) {
+        note(notes.dropped, notes.dropped_count, lines.number());
+        continue;
+      }
+      words.clear();
+      for (size_t i = 0; i < document.tokens.size(); ++i)
+        words.push_back(uint32_t(document.tokens[i]) | (document.learned[i] && i > 0 ? kLearned : 0));
+      write(bytes_of(words));
+      trailer.tokens += words.size();
+      lengths.push_back(uint32_t(words.size()));
+      numbers.push_back(uint32_t(lines.number()));
+    }
+    check(lines.number() > 0 && notes.longest > 0, "{}: has no rows: there is nothing to learn", rows.string());
+    check(!lengths.empty(),
+          "{}: nothing of its {} texts is left to learn: max_length has room for {} tokens, the "
+          "longest has {}",
+          rows.string(), notes.dropped_count, limits.most_tokens, notes.longest);
+    write(bytes_of(lengths));
+    write(bytes_of(numbers));
+    trailer.documents = lengths.size();
+    trailer.rows = lines.hash();
+    write(bytes_of(std::span(&trailer, 1)));
+  });
+  return notes;
+}
+
+bool TuningDocuments::is_made(const fs::path& tokens, const fs::path& rows, uint64_t settings) {
+  std::error_code error;
+  if (!fs::is_regular_file(tokens, error)) return false;
+  const std::optional<Trailer> trailer = trailer_of(RangedFile(tokens));
+  if (!trailer || trailer->settings != settings) return false;
+  JsonLines lines(rows);
+  while (lines.next()) {
+  }
+  return lines.hash() == trailer->rows;
+}
+
+TuningDocuments::TuningDocuments(const fs::path& tokens) : file_(std::make_unique<RangedFile>(tokens)) {
+  const std::optional<Trailer> trailer = trailer_of(*file_);
+  check(trailer.has_value(), "{}: is no whole file of tokens", tokens.string());
+  hash_ = trailer->rows;
+  const auto count = size_t(trailer->documents);
+  lengths_.resize(count);
+  lines_.resize(count);
+  file_->read(4 * trailer->tokens, std::as_writable_bytes(std::span(lengths_)));
+  file_->read(4 * (trailer->tokens + count), std::as_writable_bytes(std::span(lines_)));
+  uint64_t all = 0;
+  for (const uint32_t length : lengths_) all += length;
+  check(all == trailer->tokens, "{}: is no whole file of tokens", tokens.string());
+  std::vector<uint32_t> words;
+  for (size_t i = 0; i < count; ++i) {
+    begins_.push_back(uint64_t(tokens_));
+    words.resize(lengths_[i]);
+    file_->read(4 * begins_.back(), std::as_writable_bytes(std::span(words)));
+    learned_.push_back(
+        uint32_t(std::count_if(words.begin(), words.end(), [](uint32_t word) { return word & kLearned; })));
+    tokens_ += lengths_[i];
+    learned_all_ += learned_.back();
+  }
+}
+
+uint64_t TuningDocuments::memory() const { return uint64_t(count()) * (sizeof(uint64_t) + 3 * sizeof(uint32_t)); }
+
+TuningDocument TuningDocuments::read(int64_t document) const {
+  const auto at = size_t(document);
+  std::vector<uint32_t> words(lengths_.at(at));
+  file_->read(4 * begins_[at], std::as_writable_bytes(std::span(words)));
+  TuningDocument result;
+  for (const uint32_t word : words) {
+    result.tokens.push_back(int32_t(word & ~kLearned));
+    result.learned.push_back(word & kLearned ? 1 : 0);
+  }
+  return result;
+}
+
+}  // namespace surtsey::experiments::tasks

@@ -1,0 +1,56 @@
+// A row as tokens, and which of them are to be learned.
+//
+// Learned are a text; a completion; every turn of an assistant from where its answer begins to the token that ends it,
+// as the model's chat template writes them. The end token is always among them, or the row is refused: a model that
+// learned answers without their end never stops.
+//
+// A prompt's tokens are what the text begins with, up to where the whole text's tokens and those of the prompt alone
+// part: a token that spans both counts as learned.
+#pragma once
+
+#include "experiments/tasks/tuning/rows.h"
+#include "experiments/text/chat_template.h"
+#include "experiments/text/tokenizer.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace surtsey::experiments::tasks {
+
+struct TuningDocument {
+  std::vector<int32_t> tokens;
+  std::vector<uint8_t> learned;  // one a token: whether it is to be predicted from those before it
+  bool joined = false;           // the prompt's last token and the completion's first are one
+};
+
+struct TuningEncoding {
+  std::vector<int32_t> end_tokens;  // what ends an answer; the first is put behind texts and completions
+  bool completion_only = true;      // of prompt and completion the latter alone is learned ..
+  bool assistant_only = true;       // .. and of conversations the assistant's turns
+  std::optional<text::ChatTemplate> chat = {};
+};
+
+class TuningEncoder {
+ public:
+  // The tokenizer outlives it.
+  TuningEncoder(const text::Tokenizer& tokenizer, TuningEncoding encoding)
+      : tokenizer_(tokenizer), encoding_(std::move(encoding)) {}
+
+  // UserError beginning with `where`: completions of a model without an end token, a conversation without a template,
+  // a template that fails, leaves the end token out or writes a turn where it cannot be found.
+  TuningDocument encode(const TuningRow& row, const std::string& where) const;
+
+ private:
+  TuningDocument encode_text(const std::string& prompt, const std::string& rest, bool all) const;
+  TuningDocument encode_conversation(const TuningRow& row, const std::string& where) const;
+  bool is_end(int32_t token) const;
+  std::string end_names() const;
+  bool ends_behind(const std::string& text, size_t position) const;
+
+  const text::Tokenizer& tokenizer_;
+  TuningEncoding encoding_;
+};
+
+}  // namespace surtsey::experiments::tasks
