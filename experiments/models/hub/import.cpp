@@ -194,7 +194,7 @@ namespace {
 
 using Write = std::function<void(const std::string& state, std::span<const std::byte> bytes)>;
 
-// Writes parts of frozen tensors; those of tensors that are kept together once they are all there, in the order of rows.
+// Writes parts of frozen tensors; those of tensors that are kept together once they are all there, rows below rows.
 class FrozenWriter {
  public:
   FrozenWriter(const Model& model, const Write& write) : write_(write) {
