@@ -379,8 +379,8 @@ std::string train_help();  // the keys with their defaults
 //   OUT/adapter_config.json, OUT/adapter_model.safetensors   PEFT's two files (full: the folder OUT/model)
 //   OUT/members/          the same of each model of several
 //
-// UserError, nothing changed, when OUT holds a run and `resume` is not given. With `resume` it goes on to the same bits:
-// of the same base, by the hash of its tensors, and the same rows.
+// UserError, nothing changed, when OUT holds a run and `resume` is not given. With `resume` it goes on to the same
+// bits: of the same base, by the hash of its tensors, and the same rows.
 struct FinetuneOptions {
   std::string model;
   std::string out = "runs/finetune";

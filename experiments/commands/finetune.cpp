@@ -28,7 +28,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Keys that change what is shown and saved, and no bit of what is trained; where files lie, their contents are compared.
+// Keys that change what is shown and saved, and no bit of what is trained. Where files lie does not count: their
+// contents are compared.
 const std::set<std::string> kFreeFinetuneKeys = {"data",          "model",      "divergence_patience", "eval_steps",
                                                  "logging_steps", "samples",    "max_eval_samples",    "memory_budget",
                                                  "sample_tokens", "save_steps", "chat_template"};

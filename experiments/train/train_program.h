@@ -52,8 +52,8 @@ struct TrainConfig {
   graph::MemoryLimit memory = {};  // of the step, or the micro-step
   // Rows of the ring hold several texts behind each other (tasks::DataSource::packs()).
   bool packed = false;
-  // The loss of a micro-batch is the sum of weight * loss and not their mean: its weights are as if they summed to 1, by
-  // a source that knows all of a step (TuningSource).
+  // The loss of a micro-batch is the sum of weight * loss and not their mean: its weights are as if they summed to 1,
+  // by a source that knows all of a step (TuningSource).
   bool summed_loss = false;
   // "train" and "accumulate" also put out accuracy f32 [E]: of the batch's weight, the share whose target is likeliest.
   bool token_accuracy = false;

@@ -1,5 +1,5 @@
-// Training on rows of texts: packed rows, padded rows and micro-batches learn the same; what trains is saved without the
-// base it stands on.
+// Training on rows of texts: packed rows, padded rows and micro-batches learn the same; what trains is saved without
+// the base it stands on.
 #include "experiments/formats/safetensors.h"
 #include "experiments/tasks/tuning/tuning_source.h"
 #include "experiments/text/byte_bpe_training.h"

@@ -49,8 +49,8 @@ class TuningSource : public DataSource {
   int32_t block_size() const override { return batches_.block_size; }
   bool packs() const override { return batches_.packing; }
 
-  // kTrain is the stream above, whose `step` counts micro-batches; the others are the held-out rows in their order, from
-  // row `index` on, whatever the step.
+  // kTrain is the stream above, whose `step` counts micro-batches; the others are the held-out rows in their order,
+  // from row `index` on, whatever the step.
   void write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
                     std::span<int32_t> targets, std::span<float> weights) const override;
   void write_starts(Split split, uint32_t seed, uint32_t step, uint32_t index,
