@@ -1,13 +1,14 @@
 #include "experiments/commands/text_encoder.h"
 
 #include "engine/error.h"
+#include "experiments/commands/adapted_source.h"
 #include "experiments/commands/model_tokenizer.h"
 #include "experiments/evaluate/text_vectors.h"
-#include "experiments/models/hub/hash.h"
 #include "experiments/models/hub/import.h"
 #include "shaders/cache_file.h"
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 namespace surtsey::experiments::commands {
@@ -28,7 +29,7 @@ struct Opened {
   std::optional<TextVectors> vectors;
 
   std::string hash() const {
-    uint64_t hash = hub::hash_of(*source);
+    uint64_t hash = shaders::hash64(hub::config_json(source->config()).dump() + base_fingerprint(*source));
     for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) hash = shaders::hash64(tokenizer.token(id) + "\n", hash);
     for (const int32_t id : tokenizer.encode(kProbe)) hash = shaders::hash64(fmt::format("{} ", id), hash);
     return fmt::format("{:016x}", hash);
