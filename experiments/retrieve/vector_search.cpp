@@ -17,9 +17,9 @@ constexpr int64_t kMostScores = int64_t(1) << 32;  // they are told by words
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Vectors side by side. What a tile reads is to lie in one run. A subgroup with a tile of its own reads twice its lanes:
-// on lavapipe with 8 of them 16 vectors took a third of the processor time of 64 (one query, 384 wide). Workgroups have
-// tiles of 64 (shaders/matmul_tile.cpp).
+// Vectors side by side. What a tile reads is to lie in one run. A subgroup with a tile of its own reads twice its
+// lanes: on lavapipe with 8 of them 16 vectors took a third of the processor time of 64 (one query, 384 wide).
+// Workgroups have tiles of 64 (shaders/matmul_tile.cpp).
 int64_t columns_for(const graph::Target& target) {
   constexpr int64_t kTile = 64;
   return target.matmul_variant() == graph::MatmulVariant::lane_broadcast ? 2 * int64_t(target.subgroup_size) : kTile;

@@ -47,7 +47,8 @@ struct Source {
   const Description& description() const { return description_; }
 
   // From now on reading this tensor gives what `change` makes of its numbers (f32, as many): an adapter is merged, a
-  // run has trained it. tensors() still has the type of the file, for whoever stores it again. UserError: no such tensor.
+  // run has trained it. tensors() still has the type of the file, for whoever stores it again. UserError: no such
+  // tensor.
   using Change = std::function<std::vector<float>(std::vector<float> numbers)>;
   void change(const std::string& name, Change change);
 
