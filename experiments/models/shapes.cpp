@@ -60,11 +60,11 @@ ModelConfig qwen() {
 // huggingface.co/TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T
 ModelConfig tinyllama() { return llama(22, 2048, 5632, 32, 4, 32000, 2048, 10000); }
 
-struct Shape {
+struct NamedShape {
   const char* name;
   ModelConfig (*config)();
 };
-constexpr Shape kShapes[] = {
+constexpr NamedShape kShapes[] = {
     {"GPT-2-124M", gpt2}, {"SmolLM2-135M", smollm2}, {"Qwen2.5-0.5B", qwen}, {"TinyLlama-1.1B", tinyllama}};
 
 bool same_letters(std::string_view a, std::string_view b) {
@@ -76,12 +76,12 @@ bool same_letters(std::string_view a, std::string_view b) {
 
 std::vector<std::string> shape_names() {
   std::vector<std::string> names;
-  for (const Shape& shape : kShapes) names.emplace_back(shape.name);
+  for (const NamedShape& shape : kShapes) names.emplace_back(shape.name);
   return names;
 }
 
 void apply_shape(ModelConfig& config, std::string_view name) {
-  for (const Shape& shape : kShapes) {
+  for (const NamedShape& shape : kShapes) {
     if (!same_letters(shape.name, name)) continue;
     const double dropout = config.dropout;
     config = shape.config();
