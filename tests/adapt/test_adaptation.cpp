@@ -26,6 +26,7 @@ using tests::frozen_state;
 using tests::golden_folder;
 using tests::logits_with;
 using tests::model_for;
+using tests::same;
 
 namespace {
 
@@ -75,12 +76,6 @@ double furthest(const HostTensor& a, const HostTensor& b) {
   double most = 0;
   for (size_t i = 0; i < a.values.size(); ++i) most = std::max(most, std::abs(a.values[i] - b.values[i]));
   return most;
-}
-
-bool same(const State& a, const State& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& one, const auto& other) {
-    return one.first == other.first && one.second.type == other.second.type && one.second.values == other.second.values;
-  });
 }
 
 const std::vector<std::string> kMethods = {"lora", "rslora", "dora", "ia3", "prefix", "prompt", "bitfit", "adapters"};

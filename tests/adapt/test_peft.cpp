@@ -1,4 +1,5 @@
 // Adapters as PEFT writes them: their logits are PEFT's, and what does not fit is named.
+#include "tests/support/adapted.h"
 #include "tests/support/device_suite.h"
 #include "tests/support/folder.h"
 #include "tests/support/shared.h"
@@ -18,6 +19,7 @@
 using namespace surtsey;
 using namespace surtsey::experiments;
 using Catch::Matchers::ContainsSubstring;
+using tests::same;
 
 namespace {
 
@@ -30,12 +32,6 @@ std::filesystem::path changed(const std::filesystem::path& folder, const std::fi
   config[key] = value;
   write_file_atomic(to / "adapter_config.json", config.dump());
   return to;
-}
-
-bool same(const graph::State& a, const graph::State& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& one, const auto& other) {
-    return one.first == other.first && one.second.type == other.second.type && one.second.values == other.second.values;
-  });
 }
 
 }  // namespace

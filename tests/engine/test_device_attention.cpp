@@ -302,8 +302,8 @@ BuiltDecoder build_case(const DeviceCase& c) {
     built.state["mask"] = mask;
   }
   if (c.texts > 0) {
-    options.first_key = graph.parameter("first_key", {DType::u32, {kBatch, c.queries}});
-    Shape shape = {kBatch, c.queries};
+    options.first_key = graph.parameter("first_key", {DType::u32, {kDecoderBatch, c.queries}});
+    Shape shape = {kDecoderBatch, c.queries};
     if (c.members > 1) shape.insert(shape.begin(), c.members);
     HostTensor first = HostTensor::zeros({DType::u32, shape});
     // Each row, and each member's, has texts of another length.

@@ -80,8 +80,9 @@ BuiltAttention build_attention(const AttentionCase& c) {
     b.options.key_mask = b.graph->parameter("mask", mask.type);
   }
   if (c.text > 0) {
-    HostTensor first = HostTensor::zeros({DType::u32, {B, c.queries}});
-    for (int64_t i = 0; i < B * c.queries; ++i) first.values[size_t(i)] = double(i % c.queries / c.text * c.text);
+    HostTensor first = HostTensor::zeros({DType::u32, {kAttentionBatch, c.queries}});
+    for (int64_t i = 0; i < kAttentionBatch * c.queries; ++i)
+      first.values[size_t(i)] = double(i % c.queries / c.text * c.text);
     b.state["first_key"] = first;
     b.options.first_key = b.graph->parameter("first_key", first.type);
   }

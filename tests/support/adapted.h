@@ -5,6 +5,7 @@
 #include "experiments/models/hub/import.h"
 #include "graph/interpret.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -54,6 +55,13 @@ inline graph::HostTensor logits_with(const experiments::hub::Source& source, con
   graph::Parameters parameters(*program.graph, model.store());
   program.outputs = {{"logits", model.logits(parameters, program.graph->parameter("tokens", tokens.type))}};
   return graph::interpret(program, state).at("logits");
+}
+
+// Bit for bit, names and types included.
+inline bool same(const graph::State& a, const graph::State& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& one, const auto& other) {
+    return one.first == other.first && one.second.type == other.second.type && one.second.values == other.second.values;
+  });
 }
 
 }  // namespace surtsey::tests
