@@ -225,13 +225,13 @@ TEST_CASE("texts are packed by best fit into few rows, each once", "[tuning]") {
 TEST_CASE("an epoch has every place once, in an order of its own", "[tuning]") {
   for (const uint32_t count : {1u, 2u, 5u, 64u, 1000u}) {
     std::set<uint32_t> places;
-    for (uint32_t i = 0; i < count; ++i) places.insert(shuffled(3, 1, i, count));
+    for (uint32_t i = 0; i < count; ++i) places.insert(shuffled_place(3, 1, i, count));
     CHECK(places.size() == count);
     CHECK(*places.rbegin() == count - 1);
   }
   const auto order = [](uint32_t seed, uint32_t epoch) {
     std::vector<uint32_t> places;
-    for (uint32_t i = 0; i < 100; ++i) places.push_back(shuffled(seed, epoch, i, 100));
+    for (uint32_t i = 0; i < 100; ++i) places.push_back(shuffled_place(seed, epoch, i, 100));
     return places;
   };
   CHECK(order(1, 0) == order(1, 0));

@@ -42,7 +42,7 @@ std::vector<std::vector<uint32_t>> pack_best_fit(std::span<const uint32_t> lengt
   return rows;
 }
 
-uint32_t shuffled(uint32_t seed, uint32_t epoch, uint32_t i, uint32_t count) {
+uint32_t shuffled_place(uint32_t seed, uint32_t epoch, uint32_t i, uint32_t count) {
   // A permutation of the next power of four; places beyond the count are walked on from.
   uint32_t bits = 1;
   while (bits < 16 && (uint64_t(1) << (2 * bits)) < count) ++bits;
@@ -107,7 +107,7 @@ TuningDocument TuningSource::question(int64_t i) const {
 
 uint32_t TuningSource::place(uint32_t seed, uint64_t row) const {
   const uint64_t count = train_.rows.size();
-  return shuffled(seed, uint32_t(row / count), uint32_t(row % count), uint32_t(count));
+  return shuffled_place(seed, uint32_t(row / count), uint32_t(row % count), uint32_t(count));
 }
 
 const std::vector<uint32_t>& TuningSource::row_of(Split split, uint32_t seed, uint32_t step, uint32_t index) const {

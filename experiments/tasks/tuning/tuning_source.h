@@ -26,7 +26,7 @@ namespace surtsey::experiments::tasks {
 std::vector<std::vector<uint32_t>> pack_best_fit(std::span<const uint32_t> lengths, int64_t room);
 
 // Place i of `count` places in the order of (seed, epoch): a permutation, computed where it is asked for.
-uint32_t shuffled(uint32_t seed, uint32_t epoch, uint32_t i, uint32_t count);
+uint32_t shuffled_place(uint32_t seed, uint32_t epoch, uint32_t i, uint32_t count);
 
 struct TuningBatches {
   int32_t block_size = 0;    // T
