@@ -83,9 +83,9 @@ TEST_CASE("tool: an index is built, asked, changed, and put before prompts") {
   const json text = answer(folder, generate + "--prompt 'two'");
   CHECK(text["prompt"] == "[1] 4 is two twice.\n\ntwo");
   CHECK(text["retrieved"][0]["id"] == "four");
-  CHECK(text["prompt_ids"].size() == text["prompt"].get<std::string>().size());
+  CHECK(text["prompt_ids"].size() == 18);  // six of its letters are none that the model has
   // 64 tokens have no room for the passage beside this.
-  const json full = answer(folder, generate + fmt::format("--prompt 'two {}'", std::string(40, 'a')));
+  const json full = answer(folder, generate + fmt::format("--prompt 'two {}'", std::string(50, 'a')));
   CHECK(full["retrieved"].empty());
   CHECK(full["left_out"] == 1);
 
