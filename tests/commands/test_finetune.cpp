@@ -1,8 +1,8 @@
 // `surtsey finetune` and `surtsey merge` as processes, over a small model of others: it learns a planted mapping and
 // says it, goes on to the same bits, and refuses what it cannot learn.
 #include "experiments/formats/safetensors.h"
-#include "experiments/models/hub/export.h"
 #include "experiments/models/hub/source.h"
+#include "tests/support/letters_model.h"
 #include "tests/support/support_device.h"
 #include "tests/support/tool.h"
 
@@ -25,25 +25,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A model of 60 letters and blanks, each a token; the last of them ends an answer. A turn is "Uhello-" or "Ahello-".
-fs::path write_model(const Folder& folder) {
-  const auto golden = fs::path(SURTSEY_SOURCE_ROOT) / "tests/golden/gguf/llama-rope-llama3.gguf";
-  const auto made = folder / "model";
-  experiments::hub::export_folder(*experiments::hub::open_model(golden), made);
-  const std::string letters = "\nABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz .,:?!-";
-  json tokens = json::object();
-  for (size_t i = 0; i < letters.size(); ++i) tokens[std::string(1, letters[i])] = i;
-  const json tokenizer = {{"model", {{"type", "BPE"}, {"vocab", tokens}, {"merges", json::array()}}},
-                          {"decoder", {{"type", "Fuse"}}}};
-  std::ofstream(made / "tokenizer.json") << tokenizer.dump();
-  const json config = {{"chat_template",
-                        "{% for message in messages %}{{ {'system': 'S', 'user': 'U', 'assistant': "
-                        "'A'}[message.role] }}{{ message.content }}-{% endfor %}"
-                        "{% if add_generation_prompt %}A{% endif %}"}};
-  std::ofstream(made / "tokenizer_config.json") << config.dump();
-  std::ofstream(made / "generation_config.json") << json({{"eos_token_id", 59}}).dump();
-  return made;
-}
+// A turn is "Uhello-" or "Ahello-"; the last letter ends an answer.
+fs::path write_model(const Folder& folder) { return tests::write_letters_model(folder, "-", 59); }
 
 // What is to be learned: a letter's answer is the one before it and the one after.
 std::string answer_to(char letter) { return {char(letter - 1), char(letter + 1)}; }

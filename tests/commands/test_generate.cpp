@@ -1,5 +1,5 @@
 // `surtsey generate` as a process: its keys, several texts, and conversations.
-#include "experiments/models/hub/export.h"
+#include "tests/support/letters_model.h"
 #include "tests/support/support_device.h"
 #include "tests/support/tool.h"
 
@@ -15,25 +15,7 @@ using tests::Outcome;
 
 namespace {
 
-// A model of 61 tokens, each a character, whose template writes "U" and "A" before what is said and "\n" after it.
-std::string write_generator(const Folder& folder) {
-  const auto golden = std::filesystem::path(SURTSEY_SOURCE_ROOT) / "tests/golden/gguf/llama-rope-llama3.gguf";
-  const auto made = folder / "model";
-  experiments::hub::export_folder(*experiments::hub::open_model(golden), made);
-  const std::string letters = "\nABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz .,:?!-";
-  json tokens = json::object();
-  for (size_t i = 0; i < letters.size(); ++i) tokens[std::string(1, letters[i])] = i;
-  const json tokenizer = {{"model", {{"type", "BPE"}, {"vocab", tokens}, {"merges", json::array()}}},
-                          {"decoder", {{"type", "Fuse"}}}};
-  std::ofstream(made / "tokenizer.json") << tokenizer.dump();
-  const json config = {{"chat_template",
-                        "{% for message in messages %}{{ {'system': 'S', 'user': 'U', 'assistant': "
-                        "'A'}[message.role] }}{{ message.content }}\n{% endfor %}"
-                        "{% if add_generation_prompt %}A{% endif %}"}};
-  std::ofstream(made / "tokenizer_config.json") << config.dump();
-  std::ofstream(made / "generation_config.json") << json({{"eos_token_id", 60}}).dump();
-  return made.string();
-}
+std::string write_generator(const Folder& folder) { return tests::write_letters_model(folder, "\n", 60).string(); }
 
 json record(const Folder& folder, const std::string& model, const std::string& arguments) {
   const Outcome outcome = tests::run(folder, "generate '" + model + "' --context 60 -o json " + arguments);
