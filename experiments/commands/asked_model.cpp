@@ -1,7 +1,7 @@
 #include "experiments/commands/asked_model.h"
 
+#include "experiments/commands/adapted_source.h"
 #include "experiments/commands/model_tokenizer.h"
-#include "shaders/cache_file.h"
 
 #include <nlohmann/json.hpp>
 
@@ -40,13 +40,6 @@ std::function<std::string(const std::string&)> OpenModel::chat() const {
   };
 }
 
-std::string OpenModel::fingerprint() const {
-  uint64_t hash = 0;
-  for (const hub::TensorInfo& info : source_->tensors()) {
-    hash = shaders::hash64(fmt::format("{} {} {}", info.name, name(info.type), fmt::join(info.shape, "x")), hash);
-    if (info.shape.size() == 1) hash = shaders::hash64(source_->read_stored(info.name).bytes, hash);
-  }
-  return fmt::format("{:016x}", hash);
-}
+std::string OpenModel::fingerprint() const { return base_fingerprint(*source_); }
 
 }  // namespace surtsey::experiments::commands

@@ -19,7 +19,7 @@ class OpenModel {
   AskedModel asked() { return {scorer_, tokenizer_, tokens_}; }
   // What its chat template makes of a user's only message, up to where the answer begins. UserError: it has none.
   std::function<std::string(const std::string& message)> chat() const;
-  // A hash of its tensors' names, shapes and types, and of its vectors: another model has another.
+  // base_fingerprint() of it: another model has another.
   std::string fingerprint() const;
 
  private:

@@ -18,7 +18,7 @@ constexpr const char* kFrequencies = "rope_freqs.weight";
 constexpr const char* kShort = "rope_factors_short.weight";
 constexpr const char* kLong = "rope_factors_long.weight";
 
-// GgufKeys that change the results, and are only understood where they are absent, 0 or, of scales, 1.
+// Keys that change the results, and are only understood where they are absent, 0 or, of scales, 1.
 constexpr const char* kRefused[] = {"expert_count",
                                     "attention.max_alibi_bias",
                                     "attention.clamp_kqv",
