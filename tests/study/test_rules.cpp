@@ -2,6 +2,7 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 
+#include "experiments/study/asked.h"
 #include "experiments/study/curves.h"
 #include "experiments/study/keys.h"
 #include "graph/error.h"
@@ -193,4 +194,27 @@ TEST_CASE("curves average points that fall together", "[study]") {
   CHECK(figure.series[0].points[0].x == 1);
   CHECK(figure.series[0].points[1].y == 2);
   CHECK(figure.series[0].points[1].low < 1);
+}
+
+TEST_CASE("of rates that trained together the one with the least held-out loss counts, seed by seed", "[study]") {
+  std::vector<Cell> cells;
+  const auto add = [&](const char* variant, uint32_t seed, double rate, std::optional<double> loss) {
+    Cell& cell = cells.emplace_back();
+    cell.variant = variant;
+    cell.seed = seed;
+    cell.learning_rate = rate;
+    cell.validation_loss = loss;
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  add("a", 0, .1, nan);
+  add("a", 0, .2, .5);
+  add("a", 0, .3, .4);
+  add("a", 1, .1, .3);
+  add("a", 1, .3, .4);
+  add("b", 1, .1, nan);
+  add("b", 1, .3, std::nullopt);
+  select_least_loss(cells);
+  std::vector<bool> counts;
+  for (const Cell& cell : cells) counts.push_back(cell.selected);
+  CHECK(counts == std::vector<bool>{false, false, true, true, false, true, false});
 }
