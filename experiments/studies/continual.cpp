@@ -23,18 +23,19 @@ struct Keys : StudyKeys {
       : StudyKeys({.widths = {{32}},
                    .n_layer = {2},
                    .batch_size = {64, 128},
+                   .seeds = {{0}, seeds(5)},
                    .selection = false,
                    .test_items = {200, 500},
                    .evaluation_rows = {200, 250}}) {}
-  Key<int32_t> digits{this, "digits", {6, 8}, "digits of a problem", 2, 100};
-  Key<int32_t> first_steps{this, "first_steps", {300, 450}, "steps of the first operation", 1};
+  Key<int32_t> digits{this, "digits", {6}, "digits of a problem", 2, 100};
+  Key<int32_t> first_steps{this, "first_steps", {500}, "steps of the first operation", 1};
   Key<double> first_rate{this, "first_rate", {.16}, "its learning rate, times 1 / n_embd", 0};
-  Key<int32_t> short_steps{this, "short_steps", {120, 250}, "steps of each later operation", 1};
-  Key<int32_t> long_steps{this, "long_steps", {240, 600}, "the same at the larger budget", 1};
+  Key<int32_t> short_steps{this, "short_steps", {150, 250}, "steps of each later operation", 1};
+  Key<int32_t> long_steps{this, "long_steps", {300, 600}, "the same at the larger budget", 1};
   Key<double> later_rate{this, "later_rate", {.08}, "their learning rate, times 1 / n_embd", 0};
   Key<Numbers> replay{this, "replay", {{.1, .25}, {.01, .1, .25}}, "shares of earlier operations", 0, 1};
-  Key<Numbers> l2_sp{this, "l2_sp", {{.1}, {.01, .1}}, "weights of the pull to where an operation began", 0};
-  Key<Numbers> ewc{this, "ewc", {{100}, {10, 1000}}, "weights of the pull by the Fisher information", 0};
+  Key<Numbers> l2_sp{this, "l2_sp", {{.1}}, "weights of the pull to where an operation began", 0};
+  Key<Numbers> ewc{this, "ewc", {{100}}, "weights of the pull by the Fisher information", 0};
   Key<int32_t> fisher_answers{this, "fisher_answers", {50, 200}, "answers that it is estimated from", 1};
   Key<int32_t> rank{this, "rank", {8}, "r of the adapters", 1};
   Key<double> lora_alpha{this, "lora_alpha", {4}, "of their scale lora_alpha / sqrt(r) (rsLoRA)", 0};
@@ -86,9 +87,8 @@ std::vector<Strategy> strategies(const Keys& k) {
     for (const double share : *k.replay) list.push_back({replay_name(share), budget, share});
     list.push_back({.name = "adapters", .budget = budget, .adapters = true});
   }
-  for (const double weight : *k.l2_sp)
-    list.push_back({fmt::format("L2-SP {:g}", weight), 0, 0, Penalty::l2_sp, weight});
-  for (const double weight : *k.ewc) list.push_back({fmt::format("EWC {:g}", weight), 0, 0, Penalty::ewc, weight});
+  for (const double one : *k.l2_sp) list.push_back({fmt::format("L2-SP {:g}", one), 0, 0, Penalty::l2_sp, one});
+  for (const double one : *k.ewc) list.push_back({fmt::format("EWC {:g}", one), 0, 0, Penalty::ewc, one});
   return list;
 }
 
