@@ -22,7 +22,7 @@ struct Keys : StudyKeys {
   Keys()
       : StudyKeys({.widths = {{32}},
                    .n_layer = {2},
-                   .batch_size = {64, 128},
+                   .batch_size = {64},
                    .seeds = {{0}, seeds(5)},
                    .selection = false,
                    .test_items = {200, 500},
@@ -30,7 +30,7 @@ struct Keys : StudyKeys {
   Key<int32_t> digits{this, "digits", {6}, "digits of a problem", 2, 100};
   Key<int32_t> first_steps{this, "first_steps", {500}, "steps of the first operation", 1};
   Key<double> first_rate{this, "first_rate", {.16}, "its learning rate, times 1 / n_embd", 0};
-  Key<int32_t> short_steps{this, "short_steps", {150, 250}, "steps of each later operation", 1};
+  Key<int32_t> short_steps{this, "short_steps", {150, 300}, "steps of each later operation", 1};
   Key<int32_t> long_steps{this, "long_steps", {300, 600}, "the same at the larger budget", 1};
   Key<double> later_rate{this, "later_rate", {.08}, "their learning rate, times 1 / n_embd", 0};
   Key<Numbers> replay{this, "replay", {{.1, .25}, {.01, .1, .25}}, "shares of earlier operations", 0, 1};

@@ -34,7 +34,7 @@ struct Keys : StudyKeys {
       : StudyKeys({.widths = {{32}, {48}, {128}},
                    .n_layer = {2},
                    .learning_rates = {{.5}, {.25, .5}},
-                   .steps = {120, 300},
+                   .steps = {120, 250},
                    .batch_size = {64},
                    .seeds = {{0}, seeds(5)},
                    .selection = false,
