@@ -30,7 +30,7 @@ graph::HostTensor rank_scales(const Adaptation& adaptation, const std::vector<in
   return all;
 }
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
+double passed_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
@@ -60,7 +60,7 @@ TrainedBase train_base(engine::Device& device, const ModelConfig& config, const 
   trainer.initialise();
   const auto start = std::chrono::steady_clock::now();
   trainer.run();
-  return {config, model.store().unpack(trainer.parameters(0)), seconds_since(start),
+  return {config, model.store().unpack(trainer.parameters(0)), passed_since(start),
           trainer.flops_per_step() * double(train.steps), train.steps * train.tokens_per_step(config)};
 }
 
@@ -108,9 +108,22 @@ void AdaptedRun::start_again() {
 }
 
 void AdaptedRun::train(const RunOptions& options) {
+  RunOptions timed = options;
+  if (options.ask) {
+    timed.ask = [&](int64_t step) {
+      const auto asked = std::chrono::steady_clock::now();
+      options.ask(step);
+      seconds_ -= passed_since(asked);
+    };
+  }
   const auto start = std::chrono::steady_clock::now();
-  go_through(*trainer_, options);
-  seconds_ += seconds_since(start);
+  go_through(*trainer_, timed);
+  seconds_ += passed_since(start);
+}
+
+void AdaptedRun::start_from(std::vector<graph::HostTensor> parameters) {
+  request_.starts = std::move(parameters);
+  start_again();
 }
 
 int64_t AdaptedRun::trained_count() const { return model_.store().trained_count(); }

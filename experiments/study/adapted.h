@@ -70,6 +70,8 @@ class AdaptedRun {
   void train(const RunOptions& options = {});
   // Back to where members start: with what changes nothing at first (LoRA, IA3, adapters) the base, as it is kept.
   void start_again();
+  // From now on members start from these, f32 [P] each, and do so.
+  void start_from(std::vector<graph::HostTensor> parameters);
 
   // Asks what the members are now; questions have the block of what is learned.
   Evaluator& evaluator() { return *evaluator_; }
@@ -78,7 +80,7 @@ class AdaptedRun {
   const Model& model() const { return model_; }
   const Adaptation& adaptation() const { return adaptation_; }
   const std::vector<Member>& members() const { return request_.train.members; }
-  double seconds() const { return seconds_; }  // of training, all members together
+  double seconds() const { return seconds_; }  // of training, questions left out, all members together
 
   int64_t trained_count() const;                // parameters that train, of one member
   int64_t task_bytes(size_t member) const;      // of what a task keeps beside the base: f32, a member's own rank
