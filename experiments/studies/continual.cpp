@@ -4,6 +4,7 @@
 // study/transfer.h.
 #include "experiments/evaluate/fisher.h"
 #include "experiments/study/asked.h"
+#include "experiments/study/score_table.h"
 #include "experiments/study/study.h"
 #include "experiments/study/transfer.h"
 #include "experiments/tasks/operations.h"
@@ -45,7 +46,6 @@ struct Keys : StudyKeys {
   Share kept_short{this, "kept_short", {.25}, "claims: share of replay that keeps them at the small budget"};
   Share kept_long{this, "kept_long", {.1}, "claims: and at the large one"};
   Share solved{this, "solved", {.9}, "claims: exact match from which an operation is learned"};
-
   int32_t steps(size_t budget) const { return budget == 0 ? short_steps : long_steps; }
   std::shared_ptr<tasks::OperationsTask> data(std::vector<double> shares) const {
     return std::make_shared<tasks::OperationsTask>(
@@ -115,28 +115,28 @@ PackResult learn_on(const Keys& k, SequenceStarts& starts, const Strategy& strat
     tables.push_back(first.table);
   }
   std::vector<Anchor> anchors(members.size(), no_anchor(model.store()));
+  const graph::HostTensor ones(model.store().flat_type(), std::vector<double>(size_t(model.store().flat_size()), 1));
   for (size_t place = 1; place < kLength; ++place) {
     const auto task = k.data(shares_at(place, strategy.replay));
     AdaptRequest request{.config = {.method = AdaptMethod::full}, .train = stage(k, strategy, members)};
     request.starts = models;
     request.rows = k.sweep.evaluation_rows;
-    if (strategy.penalty != Penalty::none) {
+    const bool pulls = strategy.penalty != Penalty::none, ewc = strategy.penalty == Penalty::ewc;
+    if (pulls) {
       request.train.gradient = anchored_gradient;
-      const bool ewc = strategy.penalty == Penalty::ewc;
       std::vector<graph::HostTensor> fisher;
       if (ewc)
         fisher = fisher_diagonals(device, model, models, *task, static_cast<int32_t>(place) - 1, k.fisher_answers,
                                   uint32_t(k.sweep.selection_seed));
       for (size_t e = 0; e < models.size(); ++e) {
         if (!ewc) anchors[e] = no_anchor(model.store());  // L2-SP: to the start of this operation alone
-        graph::HostTensor weight = anchors[e].weight;
-        for (size_t i = 0; i < weight.values.size(); ++i)
-          weight.values[i] = strategy.weight * (ewc ? fisher[e].values[i] : 1);
+        graph::HostTensor weight = ewc ? fisher[e] : ones;
+        for (double& one : weight.values) one *= strategy.weight;
         add_penalty(anchors[e], weight, models[e]);
       }
     }
     AdaptedRun run(device, base, *task, request);
-    if (strategy.penalty != Penalty::none) write_anchors(run.session(), anchors);
+    if (pulls) write_anchors(run.session(), anchors);
     run.train();
     models = run.parameters();
     seconds += run.seconds();
@@ -149,10 +149,9 @@ PackResult learn_on(const Keys& k, SequenceStarts& starts, const Strategy& strat
   }
   for (size_t e = 0; e < members.size(); ++e) {
     Cell& cell = result.cells[e];
-    const auto later = static_cast<int64_t>(kLength) - 1;
-    cell.steps *= later;
-    cell.tokens *= later;
-    cell.flops *= static_cast<double>(later);
+    cell.steps *= int64_t(kLength) - 1;
+    cell.tokens *= int64_t(kLength) - 1;
+    cell.flops *= double(kLength) - 1;
     cell.train_seconds = seconds / static_cast<double>(members.size());
     cell.measures = transfer_measures(tables[e]);
   }
@@ -181,8 +180,7 @@ PackResult learn_adapters(const Keys& k, SequenceStarts& starts, const Strategy&
       std::vector<SampleLine> lines;
       std::vector<Cell> tried = ask_adapted(run, *task, {kSequence[place].name}, k.sweep, experiment,
                                             std::vector(rates.size(), strategy.variant()), lines);
-      select_least_loss(tried);
-      const Cell& best = *std::find_if(tried.begin(), tried.end(), [](const Cell& one) { return one.selected; });
+      const Cell best = best_of(std::move(tried), std::move(lines), cell.cell, result.samples);
       cell.chance = best.chance;
       cell.parameters += best.parameters;
       cell.steps += best.steps;
@@ -191,11 +189,6 @@ PackResult learn_adapters(const Keys& k, SequenceStarts& starts, const Strategy&
       cell.train_seconds += best.train_seconds;
       cell.arms.push_back(best.arms.front());
       cell.measures.push_back({"rate of " + kSequence[place].name, best.learning_rate, 0, 1});
-      for (SampleLine& line : lines) {
-        if (line.cell != best.cell) continue;
-        line.cell = cell.cell;
-        result.samples.push_back(std::move(line));
-      }
       // The adapters of earlier operations, and the base under those that come, are what they were.
       table.learned.push_back(table.learned.back());
       table.learned.back()[place] = best.arms.front().exact_match;
@@ -225,9 +218,7 @@ Pick of(const std::string& name, size_t budget) { return cells("", Strategy{name
 
 std::vector<ClaimRow> claims(const Keys& k) {
   const Score bwt = measure("BWT");
-  const auto keeps = [&](const Share& share, size_t budget) {
-    return every_seed(of(replay_name(share), budget), is(bwt, at_least(-k.kept)));
-  };
+  const Test keeps = is(bwt, at_least(-k.kept));
   std::vector<Test> own;
   for (size_t place = 1; place < kLength; ++place)
     own.push_back(
@@ -240,10 +231,10 @@ std::vector<ClaimRow> claims(const Keys& k) {
       {"replay_keeps_short",
        "With a share of {kept_short} of earlier data and {short_steps} steps an operation, they cost at most "
        "{kept}, in every seed.",
-       keeps(k.kept_short, 0)},
+       every_seed(of(replay_name(k.kept_short), 0), keeps)},
       {"replay_keeps_long",
        "With a share of {kept_long} and {long_steps} steps, they cost at most {kept}, in every seed.",
-       keeps(k.kept_long, 1)},
+       every_seed(of(replay_name(k.kept_long), 1), keeps)},
       {"budget_keeps",
        "With a share of {kept_long}, BWT is higher at {long_steps} than at {short_steps} steps an operation, in the "
        "mean over seeds.",
@@ -255,20 +246,15 @@ std::vector<ClaimRow> claims(const Keys& k) {
 }
 
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
-  const Score bwt = measure("BWT"), learned = measure("learned");
-  Curves both("What is learned and what is lost", "A dot a strategy, means over seeds: right is learned, up is kept.",
-              {"exact match of later operations, each when it was learned"}, {"backward transfer"},
-              {{"nothing lost", 0}});
+  const Score bwt = measure("BWT");
   Curves first("The first operation while others are learned", "Exact match after each operation, means over seeds.",
                {"operations learned"}, {"exact match of the first"});
   for (const Strategy& strategy : strategies(k)) {
     const std::string name = strategy.variant();
-    const Cells models = cells("", name).of(result);
-    if (models.empty()) continue;
-    both.add(name, mean(values(models, learned)), mean(values(models, bwt)));
     if (strategy.penalty == Penalty::none && strategy.budget == 0) continue;
     for (size_t i = 0; i < kLength; ++i)
-      first.add(name, models, double(i) + 1, measure(fmt::format("{} after {}", kSequence[0].name, kSequence[i].name)));
+      first.add(name, cells("", name).of(result), double(i) + 1,
+                measure(fmt::format("{} after {}", kSequence[0].name, kSequence[i].name)));
   }
   Curves replay("What replay keeps", "Backward transfer, means over seeds with 95% intervals; 0 is nothing lost.",
                 {"share of earlier data"}, {"backward transfer"});
@@ -278,7 +264,21 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
     replay.add(line, of("naive", budget).of(result), 0.0, bwt);
     for (const double share : *k.replay) replay.add(line, of(replay_name(share), budget).of(result), share, bwt);
   }
-  return {both.figure(), replay.figure(), first.figure()};
+  return {replay.figure(), first.figure()};
+}
+
+std::vector<Grid> grids(const Keys& k, const StudyResult& result) {
+  std::vector<TableRow> rows;
+  for (const Strategy& one : strategies(k)) rows.emplace_back(one.variant(), cells("", one.variant()).of(result));
+  std::vector<TableColumn> columns;
+  for (const char* one : {"ACC", "learned", "BWT", "FWT"}) columns.push_back(measure_column(one, one));
+  const std::string last = " after " + kSequence.back().name;
+  for (const auto& one : kSequence) columns.push_back(measure_column(one.name, one.name + last));
+  return {
+      score_table("What is learned and what is left",
+                  "Means over seeds with half of their 95% intervals. learned: of later operations, each when it was "
+                  "learned; BWT: what later ones did to earlier ones; FWT: what earlier ones did for later ones.",
+                  rows, columns)};
 }
 
 }  // namespace
@@ -286,7 +286,7 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
 const StudyProgram kStudy = StudyOf<Keys>{
     .head = {"continual", "One operation after the other",
              "What is left of what a model knew when it has learned the next, and what helps?"},
-    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures, .grids = grids},
     .caveats = {
         "EWC and L2-SP are shown for the weights {ewc} and {l2_sp}, without a claim: others may do better.",
         "Every operation has a marker of its own, so nothing in a prompt is ambiguous; what is lost is lost to "

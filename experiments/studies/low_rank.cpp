@@ -2,8 +2,8 @@
 // is it the same model merged into the weights; what rank and which matrices does a new operation take, and what a
 // near one (another marker for an old operation); what is forgotten on the way, beside full fine-tuning?
 // One base a seed learns two operations; ranks and learning rates of a seed then train as one ensemble over it.
-#include "experiments/adapt/planted_change.h"
 #include "experiments/study/asked.h"
+#include "experiments/study/score_table.h"
 #include "experiments/study/study.h"
 #include "experiments/study/teaching.h"
 #include "experiments/tasks/operations.h"
@@ -77,29 +77,7 @@ void check_keys(const Keys& k) {
         *k.planted_rank, *k.planted_width);
 }
 
-std::string planted_variant(int64_t rank) { return fmt::format("rank {}", rank); }
 std::string rank_variant(const std::string& place, int64_t rank) { return fmt::format("{} r{}", place, rank); }
-
-PackResult find_planted(const Keys& k, engine::Device& device, const Experiment& experiment,
-                        const std::vector<Member>& members) {
-  const PlantedOptions options{.width = k.planted_width, .rank = k.planted_rank, .steps = k.planted_steps};
-  std::vector<PlantedMember> tried;
-  PackResult result;
-  for (const Member& member : members) {
-    for (int64_t rank = 1; rank <= options.rank + 1; ++rank) {
-      tried.push_back({member.seed, rank});
-      Experiment one = experiment;
-      one.variant = planted_variant(rank);
-      Cell& cell = result.cells.emplace_back(empty_cell(one, member));
-      cell.parameters = 2 * rank * options.width;
-      cell.steps = options.steps;
-    }
-  }
-  const auto found = recover_planted(device, options, tried);
-  for (size_t i = 0; i < found.size(); ++i)
-    result.cells[i].measures = {{"loss", found[i].loss, 0, 1}, {"least", found[i].least, 0, 1}};
-  return result;
-}
 
 // One way to adapt: LoRA of several ranks at a place, or all weights (no ranks).
 struct Way {
@@ -189,7 +167,8 @@ void experiments(const Keys& k, Experiments& list) {
   planted.learning_rates = {PlantedOptions().learning_rate};
   planted.steps = 0;  // not in a plan of models
   planted.procedure = [&k](auto& device, const auto& experiment, const auto& members) {
-    return find_planted(k, device, experiment, members);
+    const PlantedOptions options{.width = k.planted_width, .rank = k.planted_rank, .steps = k.planted_steps};
+    return find_planted(options, device, experiment, members);
   };
 }
 
@@ -282,13 +261,29 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   return {taught.figure(), kept.figure(), found.figure()};
 }
 
+std::vector<Grid> grids(const Keys& k, const StudyResult& result) {
+  std::vector<TableRow> rows = {{"new, full", cells(kNew.task, kFull).of(result)}};
+  for (const Lesson& lesson : {kNew, kNear})
+    for (const auto& [place, modules] : kPlaces)
+      for (const int32_t rank : *k.ranks)
+        rows.emplace_back(fmt::format("{}, {} r{}", lesson.task, place, rank), lora(lesson, place, rank).of(result));
+  const std::string at = fmt::format("{:g}", k.equal_at->back());
+  return {score_table("What is taught, and what is forgotten",
+                      "Means over seeds with half of their 95% intervals; exact match.", rows,
+                      {cell_column("parameters", [](const Cell& one) { return double(one.parameters); }),
+                       cell_column("what is taught", [](const Cell& one) { return one.arms.front().exact_match; }),
+                       arm_column(kOld, kOld), measure_column("steps to " + at, steps_to(k.equal_at->back())),
+                       measure_column(std::string(kOld) + " then", old_when(k.equal_at->back())),
+                       measure_column("merged and not: logits differ by", kMerged)})};
+}
+
 }  // namespace
 
 const StudyProgram kStudy = StudyOf<Keys>{
     .head =
         {"low_rank", "Changes of low rank",
          "What does a change of low rank find, teach and forget, and which matrices and which rank does that take?"},
-    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures, .grids = grids},
     .caveats =
         {"Rates were chosen seed by seed by held-out loss, out of {learning_rates} (LoRA) and {full_rates} (full) "
          "over n_embd; the bases have one rate.",

@@ -1,5 +1,6 @@
 #include "experiments/study/asked.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -39,6 +40,19 @@ void select_least_loss(std::span<Cell> cells) {
     if (!first && held_out_loss(cell) < held_out_loss(*at->second)) at->second = &cell;
   }
   for (const auto& [key, cell] : best) cell->selected = true;
+}
+
+Cell best_of(std::vector<Cell> tried, std::vector<SampleLine> lines, const std::string& name,
+             std::vector<SampleLine>& kept) {
+  select_least_loss(tried);
+  const auto best = std::find_if(tried.begin(), tried.end(), [](const Cell& one) { return one.selected; });
+  ensure(best != tried.end(), "[asked] no cell to choose from");
+  for (SampleLine& line : lines) {
+    if (line.cell != best->cell) continue;
+    line.cell = name;
+    kept.push_back(std::move(line));
+  }
+  return std::move(*best);
 }
 
 }  // namespace surtsey::experiments

@@ -20,4 +20,8 @@ void ask_arms(Evaluator& evaluator, const tasks::Task& task, const std::vector<s
 // does.
 void select_least_loss(std::span<Cell> cells);
 
+// Of cells of one kind and seed the one that counts by that rule, and its lines under the name of another cell.
+Cell best_of(std::vector<Cell> tried, std::vector<SampleLine> lines, const std::string& name,
+             std::vector<SampleLine>& kept);
+
 }  // namespace surtsey::experiments

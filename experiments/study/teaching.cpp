@@ -145,6 +145,28 @@ void LearningPath::add_measures(std::span<Cell> cells, const std::vector<double>
   }
 }
 
+std::string planted_variant(int64_t rank) { return fmt::format("rank {}", rank); }
+
+PackResult find_planted(const PlantedOptions& options, engine::Device& device, const Experiment& experiment,
+                        const std::vector<Member>& members) {
+  std::vector<PlantedMember> tried;
+  PackResult result;
+  for (const Member& member : members) {
+    for (int64_t rank = 1; rank <= options.rank + 1; ++rank) {
+      tried.push_back({member.seed, rank});
+      Experiment one = experiment;
+      one.variant = planted_variant(rank);
+      Cell& cell = result.cells.emplace_back(empty_cell(one, member));
+      cell.parameters = 2 * rank * options.width;
+      cell.steps = options.steps;
+    }
+  }
+  const std::vector<PlantedResult> found = recover_planted(device, options, tried);
+  for (size_t i = 0; i < found.size(); ++i)
+    result.cells[i].measures = {{"loss", found[i].loss, 0, 1}, {"least", found[i].least, 0, 1}};
+  return result;
+}
+
 void add_logits(engine::Session& session, const Model& model, int64_t rows, size_t members) {
   session.add_program(kLogitsProgram, forward_program(model, rows, members));
 }

@@ -1,7 +1,8 @@
-// What studies share that teach trained models something new: bases by seed, questions while a new arm is learned, and
-// whether merged weights are the same model.
+// What studies share that teach trained models something new: bases by seed, questions while a new arm is learned,
+// planted changes, and whether merged weights are the same model.
 #pragma once
 
+#include "experiments/adapt/planted_change.h"
 #include "experiments/study/adapted.h"
 
 #include <functional>
@@ -77,6 +78,12 @@ class LearningPath {
   std::vector<std::vector<tasks::Item>> items_;          // of the learned arm, of the old
   std::vector<std::vector<std::vector<double>>> asked_;  // [question][learned, old][member]
 };
+
+// Planted changes (adapt/planted_change.h) of every member's seed, found by LoRA of ranks from 1 to one more than
+// theirs, all as one ensemble: cells of variant planted_variant(rank) with the measures "loss" and "least".
+std::string planted_variant(int64_t rank);
+PackResult find_planted(const PlantedOptions& options, engine::Device& device, const Experiment& experiment,
+                        const std::vector<Member>& members);
 
 // Adds what merged_differences() runs, to AdaptRequest::programs.
 void add_logits(engine::Session& session, const Model& model, int64_t rows, size_t members);
