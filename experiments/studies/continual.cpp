@@ -31,7 +31,7 @@ struct Keys : StudyKeys {
   Key<int32_t> digits{this, "digits", {6}, "digits of a problem", 2, 100};
   Key<int32_t> first_steps{this, "first_steps", {500}, "steps of the first operation", 1};
   Key<double> first_rate{this, "first_rate", {.16}, "its learning rate, times 1 / n_embd", 0};
-  Key<int32_t> short_steps{this, "short_steps", {150, 300}, "steps of each later operation", 1};
+  Key<int32_t> short_steps{this, "short_steps", {150, 250}, "steps of each later operation", 1};
   Key<int32_t> long_steps{this, "long_steps", {300, 600}, "the same at the larger budget", 1};
   Key<double> later_rate{this, "later_rate", {.08}, "their learning rate, times 1 / n_embd", 0};
   Key<Numbers> replay{this, "replay", {{.1, .25}, {.01, .1, .25}}, "shares of earlier operations", 0, 1};
@@ -85,8 +85,8 @@ std::vector<Strategy> strategies(const Keys& k) {
   for (size_t budget = 0; budget < kBudgetCount; ++budget) {
     list.push_back({"naive", budget});
     for (const double share : *k.replay) list.push_back({replay_name(share), budget, share});
-    list.push_back({.name = "adapters", .budget = budget, .adapters = true});
   }
+  list.push_back({.name = "adapters", .budget = 1, .adapters = true});
   for (const double one : *k.l2_sp) list.push_back({fmt::format("L2-SP {:g}", one), 0, 0, Penalty::l2_sp, one});
   for (const double one : *k.ewc) list.push_back({fmt::format("EWC {:g}", one), 0, 0, Penalty::ewc, one});
   return list;
