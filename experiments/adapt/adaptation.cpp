@@ -302,7 +302,7 @@ void Adaptation::attach(Model& model, bool frozen) const {
 
 void Adaptation::hang_hooks(Model& model) const {
   std::map<std::string, LowRank> low;
-  std::map<std::string, Scaled> scaled;
+  std::map<std::string, ScaledModule> scaled;
   for (const Target& target : targets_) {
     const Module& module = modules_[target.module];
     for (const ModulePart& part : module.parts) {
