@@ -197,9 +197,8 @@ class EnsembleRun {
   std::vector<graph::HostTensor> weights_of(const TrainedModels& models) const {
     std::vector<graph::HostTensor> weights;
     for (const Member& member : members_)
-      weights.push_back(
-          load_checkpoint((models.folder / models.of_seed(member.seed).cell).string(), model_.store())
-              .state.at(graph::kParameters));
+      weights.push_back(load_checkpoint((models.folder / models.of_seed(member.seed).cell).string(), model_.store())
+                            .state.at(graph::kParameters));
     return weights;
   }
 
