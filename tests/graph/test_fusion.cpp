@@ -77,6 +77,11 @@ const FusionCase kFusionCases[] = {
        return std::vector{
            cross_entropy(x_of(g), g.parameter("t", {DType::u32, {6, 10}}), g.parameter("w", f32({6, 10}))).mean};
      }},
+    {"cross entropy against distributions: the same", 2,
+     [](Graph& g) {
+       const Value x = x_of(g);
+       return std::vector{cross_entropy(x, g.parameter("p", x.type()), g.parameter("w", f32({6, 10}))).mean};
+     }},
     {"embedding", 1,
      [](Graph& g) {
        return std::vector{embedding(g.parameter("table", f32({11, 8})), g.parameter("t", {DType::u32, {6, 10}}))};
