@@ -44,7 +44,8 @@ std::vector<std::string> read_labels(const fs::path& folder) {
   check(fs::exists(file), "{}: is not there; `surtsey finetune` with num_labels writes it beside the adapter",
         file.string());
   const nlohmann::json list = parse_strict_json(read_file(file), file.string(), 2);
-  const bool names = list.is_array() && std::all_of(list.begin(), list.end(), [](const auto& one) { return one.is_string(); });
+  const bool names =
+      list.is_array() && std::all_of(list.begin(), list.end(), [](const auto& one) { return one.is_string(); });
   check(names, "{}: is no list of labels' names", file.string());
   return list.get<std::vector<std::string>>();
 }
@@ -78,7 +79,8 @@ void classify(const ClassifyOptions& options) {
   }
   engine::Device device = engine::Device::open({.select = options.device});
   const int64_t length = std::min<int64_t>(most, int64_t(std::bit_ceil(longest)));
-  LabelScores scorer(device, *source, options.adapter, std::min<int64_t>(options.batch_size, std::ssize(asked)), length);
+  LabelScores scorer(device, *source, options.adapter, std::min<int64_t>(options.batch_size, std::ssize(asked)),
+                     length);
   check(scorer.labels() == std::ssize(labels), "{}: the head has {} labels, labels.json names {}", options.adapter,
         scorer.labels(), labels.size());
   const std::vector<std::vector<float>> scores = scorer.of(tokens);

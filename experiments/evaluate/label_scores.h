@@ -14,8 +14,9 @@ namespace surtsey::experiments {
 
 class LabelScores {
  public:
-  // `adapter`: a folder with a head. Texts are of at most `tokens` tokens, `rows` of them go through at once. UserError:
-  // as Adaptation says of the folder; one without a head; more tokens than the model has positions. All outlive it.
+  // `adapter`: a folder with a head. Texts are of at most `tokens` tokens, `rows` of them go through at once.
+  // UserError: as Adaptation says of the folder; one without a head; more tokens than the model has positions. All
+  // outlive it.
   LabelScores(engine::Device& device, const hub::Source& source, const std::string& adapter, int64_t rows,
               int64_t tokens);
   ~LabelScores();

@@ -45,8 +45,8 @@ std::string finetune(const fs::path& model, const fs::path& rows, const fs::path
 }
 
 Outcome classify(const Folder& folder, const fs::path& model, const fs::path& out, const fs::path& rows) {
-  return tests::run(folder, fmt::format("classify '{}' --adapter '{}' --data '{}'", model.string(), out.string(),
-                                        rows.string()));
+  return tests::run(
+      folder, fmt::format("classify '{}' --adapter '{}' --data '{}'", model.string(), out.string(), rows.string()));
 }
 
 }  // namespace
@@ -87,7 +87,8 @@ TEST_CASE("tool: a head of labels is learned beside every method, and gives its 
   REQUIRE(one.status == 0);
   CHECK(json::parse(one.out.substr(0, one.out.find('\n'))).at("label") == "late");
   // The head alone trains nothing else.
-  const Outcome head = tests::run(folder, finetune(model, rows, folder / "head") + " --method=head --learning_rate=1e-2");
+  const Outcome head =
+      tests::run(folder, finetune(model, rows, folder / "head") + " --method=head --learning_rate=1e-2");
   CAPTURE(head.err);
   REQUIRE(head.status == 0);
   CHECK_THAT(head.out, ContainsSubstring("score.weight"));
@@ -114,9 +115,11 @@ TEST_CASE("tool: labels that cannot be learned or given are refused in a sentenc
   refused(R"({"text": "a", "label": "late"})", "--problem_type=regression", "problem_type regression");
   std::ofstream(rows / "valid.jsonl", std::ios::app) << R"({"text": "a", "label": "never"})" << "\n";
   check_refused(folder, finetune(model, rows, out), "valid.jsonl:27: label 'never' is none of the 2");
-  std::ofstream(folder / "gap.jsonl") << R"({"text": "a", "label": 0})" << "\n" << R"({"text": "b", "label": 2})" << "\n";
+  std::ofstream(folder / "gap.jsonl") << R"({"text": "a", "label": 0})" << "\n"
+                                      << R"({"text": "b", "label": 2})" << "\n";
   check_refused(folder, finetune(model, folder / "gap.jsonl", out), "gap.jsonl:2: label 2 where 1 of 2 labels");
-  check_refused(folder, fmt::format("classify '{}' --adapter '{}' --text a", model.string(), (folder / "none").string()),
+  check_refused(folder,
+                fmt::format("classify '{}' --adapter '{}' --text a", model.string(), (folder / "none").string()),
                 "labels.json");
   check_refused(folder, fmt::format("classify '{}' --adapter '{}'", model.string(), (folder / "none").string()),
                 "--data FILE.jsonl or --text");
