@@ -1,5 +1,7 @@
 #include "experiments/study/curves.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace surtsey::experiments {
