@@ -69,8 +69,8 @@ Value detached(Value x) {
 
 ProjectionHook low_rank_hook(std::map<std::string, LowRank> matrices) { return hook(std::move(matrices), low_rank); }
 
-ProjectionHook scaled_hook(std::map<std::string, Scaled> matrices) {
-  return hook(std::move(matrices), [](const Projection& p, const Scaled& s) {
+ProjectionHook scaled_hook(std::map<std::string, ScaledModule> matrices) {
+  return hook(std::move(matrices), [](const Projection& p, const ScaledModule& s) {
     const Value l = p.parameters.get(s.module + ".ia3_l");
     if (s.input) return p.of(p.x * graph::reshape(l, {-1}));
     const Value own =

@@ -24,12 +24,12 @@ struct LowRank {
 // Over matrices by name.
 ProjectionHook low_rank_hook(std::map<std::string, LowRank> matrices);
 
-struct Scaled {
+struct ScaledModule {
   std::string module;
   ModulePart part;
   bool input = false;  // a feed-forward module
 };
-ProjectionHook scaled_hook(std::map<std::string, Scaled> matrices);
+ProjectionHook scaled_hook(std::map<std::string, ScaledModule> matrices);
 
 // Behind matrices: x + up(f(down(x))); non_linearity: as AdaptConfig has it.
 ProjectionHook bottleneck_hook(std::map<std::string, std::string> modules, const std::string& non_linearity);

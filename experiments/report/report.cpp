@@ -15,6 +15,7 @@
 #include "experiments/report/abilities.h"
 #include "experiments/report/chart.h"
 #include "experiments/report/chart_data.h"
+#include "experiments/report/grid_table.h"
 #include "experiments/report/pages/texts.h"
 #include "experiments/report/report_figures.h"
 #include "experiments/report/report_style.h"
@@ -29,6 +30,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t kSamplesPerArm = 8;
 constexpr size_t kSampleRows = 800;
+constexpr size_t kMostVariants = 12;  // that a chart of every study tells apart
 
 // A number of result.json, exactly, with the text that is shown for it.
 std::string data(double value, const std::string& text) {
@@ -177,7 +179,7 @@ std::string figures(const StudyResult& result, const std::vector<TaskGroup>& gro
   for (const Figure& figure : result.figures) html += to_html(to_chart(figure));
   for (const TaskGroup& all : groups) {
     const TaskGroup group = as_trained(all);
-    if (!group.arms.empty()) {
+    if (!group.arms.empty() && group.variants.size() <= kMostVariants) {
       html += to_html(accuracy_by_parameters(group)) + to_html(loss_by_parameters(group));
       const Chart compute = accuracy_by_flops(group);
       if (!compute.series.empty()) html += to_html(compute);
@@ -469,7 +471,9 @@ std::string index_entry(const fs::path& link, const StudyResult& result) {
 std::string render_report(const ReportInput& input) {
   const StudyResult& result = input.result;
   const std::vector<TaskGroup> groups = group_by_task(result);
-  std::string body = header(result) + tiles(result, groups) + claims(result);
+  std::string body = header(result) + tiles(result, groups);
+  for (const Grid& grid : result.grids) body += to_html(grid);
+  body += claims(result);
   body += figures(result, groups, input.metrics);
   body += caveats(result);
   if (!result.benchmark) body += rates_table(result, groups);

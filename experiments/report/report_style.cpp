@@ -88,6 +88,12 @@ th[aria-sort="descending"]::after { content: " ↓"; }
 .c4 { --k: var(--c4); } .c5 { --k: var(--c5); }
 .s0 { --k: var(--s0); } .s1 { --k: var(--s1); } .s2 { --k: var(--s2); } .s3 { --k: var(--s3); }
 .s4 { --k: var(--s4); } .s5 { --k: var(--s5); } .s6 { --k: var(--s6); }
+.grid-table { margin-top: 16px; } .grid-table h3 { font-size: 17px; }
+.grid-table .scroll { border: 0; border-radius: 0; margin-bottom: 8px; }
+.grid-table th { white-space: normal; } th.across { text-align: center; }
+td.way { background: color-mix(in srgb, var(--k) 22%, var(--card)); text-align: center; }
+.legend .way span { display: inline-block; width: 12px; height: 12px; margin-right: 6px;
+  border-radius: 3px; background: color-mix(in srgb, var(--k) 45%, var(--card)); }
 .scroll { overflow: auto; background: var(--card); border: 1px solid var(--rule);
   border-radius: 10px; }
 .scroll.tall { max-height: 560px; }

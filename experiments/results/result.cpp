@@ -296,18 +296,21 @@ std::string to_json(const StudyResult& result) {
   }
   Json figures = Json::array();
   for (const Figure& figure : result.figures) figures.push_back(to_json(figure));
-  const Json json = {{"study", result.study},
-                     {"scale", result.scale},
-                     {"title", result.title},
-                     {"question", result.question},
-                     {"demonstration", result.demonstration},
-                     {"benchmark", result.benchmark},
-                     {"device", facts_json(result.device)},
-                     {"settings", facts_json(result.settings)},
-                     {"cells", cells},
-                     {"claims", claims},
-                     {"caveats", result.caveats},
-                     {"figures", figures}};
+  Json grids = Json::array();
+  for (const Grid& grid : result.grids) grids.push_back(to_json(grid));
+  Json json = {{"study", result.study},
+               {"scale", result.scale},
+               {"title", result.title},
+               {"question", result.question},
+               {"demonstration", result.demonstration},
+               {"benchmark", result.benchmark},
+               {"device", facts_json(result.device)},
+               {"settings", facts_json(result.settings)},
+               {"cells", cells},
+               {"claims", claims},
+               {"caveats", result.caveats},
+               {"figures", figures}};
+  if (!grids.empty()) json["grids"] = grids;
   return json_text(json, 2) + "\n";
 }
 
@@ -315,7 +318,7 @@ StudyResult parse_result(std::string_view text, std::string_view source) {
   const Json json = parse_json(text, source);
   const ResultReader reader(json, std::string(source));
   StudyResult result;
-  Json cells, claims, device, settings = Json::object(), figures = Json::array();
+  Json cells, claims, device, settings = Json::object(), figures = Json::array(), grids = Json::array();
   reader.required("study", result.study);
   reader.required("scale", result.scale);
   reader.required("device", device);
@@ -328,6 +331,7 @@ StudyResult parse_result(std::string_view text, std::string_view source) {
   reader.optional("caveats", result.caveats);
   reader.optional("settings", settings);
   reader.optional("figures", figures);
+  reader.optional("grids", grids);
   result.device = parse_facts(device);
   result.settings = parse_facts(settings);
   for (size_t i = 0; i < cells.size(); ++i) {
@@ -335,6 +339,9 @@ StudyResult parse_result(std::string_view text, std::string_view source) {
   }
   for (size_t i = 0; i < figures.size(); ++i) {
     result.figures.push_back(parse_figure(figures[i], fmt::format("{}: figures[{}]", source, i)));
+  }
+  for (size_t i = 0; i < grids.size(); ++i) {
+    result.grids.push_back(parse_grid(grids[i], fmt::format("{}: grids[{}]", source, i)));
   }
   for (size_t i = 0; i < claims.size(); ++i) {
     const ResultReader claim(claims[i], fmt::format("{}: claims[{}]", source, i));

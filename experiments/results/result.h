@@ -15,6 +15,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "experiments/results/figure.h"
+#include "experiments/results/grid.h"
 #include "experiments/statistics/verdict.h"
 
 namespace surtsey::experiments {
@@ -101,6 +102,7 @@ struct StudyResult {
   bool demonstration = false;        // few seeds: verdicts demonstrate, they do not establish
   std::vector<std::string> caveats;  // of this study, beside the ones the report derives
   Facts settings;                    // what else a reader needs: steps, batch, grid of learning rates
+  std::vector<Grid> grids;           // tables of its own, above the figures
   std::vector<Figure> figures;       // beside those of every study
 };
 

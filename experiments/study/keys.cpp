@@ -106,7 +106,8 @@ StudyKeys::StudyKeys(const StudyScales& scales) {
   add("log_interval", &sweep.log_interval, scales.log_interval, "steps between lines of metrics.jsonl", 1);
   add("checkpoint_interval", &sweep.checkpoint_interval, scales.checkpoint_interval,
       "steps between checkpoints; 0: only when interrupted", 0);
-  add("ensemble_size", &sweep.ensemble_size, {0}, "most models trained at once; 0: as many as are fast", 0);
+  add("ensemble_size", &sweep.ensemble_size, scales.ensemble_size,
+      "most models trained at once; 0: as many as are fast", 0);
   add("save_models", &sweep.save_models, scales.save_models,
       "keep the weights of every model, under models/ of the run");
   ConfigTable known;

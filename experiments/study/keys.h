@@ -129,6 +129,7 @@ struct StudyScales {
   Scaled<int32_t> log_interval = {50};
   Scaled<int32_t> checkpoint_interval = {0, 500};
   Scaled<bool> save_models = {false};
+  Scaled<int32_t> ensemble_size = {0};
 };
 
 struct StudyKeys : KeySet {

@@ -59,6 +59,8 @@ struct StudyParts {
   // Every claim that the study can judge; the key `claims` chooses among them.
   std::vector<ClaimRow> (*claims)(const K& keys) = nullptr;
   std::vector<Figure> (*figures)(const K& keys, const StudyResult& result) = nullptr;
+  // Tables of its own, at the top of its page.
+  std::vector<Grid> (*grids)(const K& keys, const StudyResult& result) = nullptr;
 };
 
 struct StudyHead {
@@ -128,6 +130,7 @@ Study bind(const StudyOf<K>& of, K& keys) {
     if (of.settings != nullptr)
       for (auto& fact : of.settings(keys, result)) result.settings.push_back(std::move(fact));
     if (of.parts.figures != nullptr) result.figures = of.parts.figures(keys, result);
+    if (of.parts.grids != nullptr) result.grids = of.parts.grids(keys, result);
     for (const std::string& caveat : of.caveats) result.caveats.push_back(keys.fill(caveat));
   };
   study.finish = [&, call](StudyRun& run) { call(of.finish, run); };

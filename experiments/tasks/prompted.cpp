@@ -83,6 +83,8 @@ void PromptedTask::write_problem(int32_t, Draws&, std::span<int32_t>, std::span<
   ensure(false, "[{}] writes no problems", name());
 }
 
+int32_t PromptedTask::sampled_arm(uint32_t, uint32_t index) const { return static_cast<int32_t>(index % arms_.size()); }
+
 Problem PromptedTask::draw_problem(Split, int32_t arm, Draws& draws) const {
   Problem problem;
   problem.prompt.resize(static_cast<size_t>(layout_.prompt_length));
@@ -146,7 +148,7 @@ Item PromptedTask::make_item(const Problem& problem, int32_t arm) const {
 void PromptedTask::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
                                 std::span<int32_t> targets, std::span<float> weights) const {
   const uint32_t key = random_bits(stream_seed(seed, split_name(split)), step, index);
-  const auto arm = static_cast<int32_t>(index % arms_.size());
+  const int32_t arm = sampled_arm(key, index);
   const bool from_set = split == Split::kTrain && layout_.training_problems > 0;
   const Problem problem = from_set ? draw_from_set(key, arm) : draw(split, key, arm);
   const Batch batch = to_batch(std::vector{make_item(problem, arm)});

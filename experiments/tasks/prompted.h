@@ -9,7 +9,7 @@
 // lengths end with a symbol of their own. Which split a problem belongs to is a hash of its prompt
 // (without the kind): training never sees a prompt that a test asks, however few there are, and
 // arms that differ by kind only share their problems. Sample i of a batch is written in arm i
-// modulo their number. Loss: weight 1 on every answer token, 0 elsewhere.
+// modulo their number, unless the task says otherwise. Loss: weight 1 on every answer token, 0 elsewhere.
 //
 // Text: symbols separated by one blank; PAD is '_', the last of the vocabulary.
 #pragma once
@@ -97,6 +97,8 @@ class PromptedTask : public Task {
   virtual void write_problem(int32_t arm, Draws& draws, std::span<int32_t> prompt, std::span<int32_t> answer) const;
   // or draws one whose lengths are its own, and which may differ in kind between splits.
   virtual Problem draw_problem(Split split, int32_t arm, Draws& draws) const;
+  // In which arm a sample is written, by its key and its index in the batch: in turns.
+  virtual int32_t sampled_arm(uint32_t key, uint32_t index) const;
   // Whether a split asks this problem in this arm, for arms that are subsets of the problems.
   virtual bool belongs(Split, int32_t, std::span<const int32_t>) const { return true; }
   int32_t token(std::string_view symbol) const;  // InternalError when there is none

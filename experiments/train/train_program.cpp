@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "experiments/device_data/generated.h"
+#include "experiments/train/anchor.h"
 #include "experiments/train/checkpoint.h"
 #include "graph/functions.h"
 
@@ -216,7 +217,7 @@ State initial_train_state(const Model& model, const TrainConfig& config) {
 }
 
 std::vector<std::string> saved_state(const Model& model, const TrainConfig& config) {
-  std::vector<std::string> names = {graph::kParameters, "seed"};
+  std::vector<std::string> names = {graph::kParameters, "seed", kAnchorWeight, kAnchorCenter};
   for (const auto& [name, tensor] : graph::initial_optimizer_state(model.store(), step_optimizer(config), 0)) {
     names.push_back(name);
   }
