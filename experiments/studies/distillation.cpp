@@ -1,5 +1,5 @@
-// What a teacher's distributions teach that labels do not (E23; Hinton, Vinyals and Dean 2015, 1503.02531): a
-// student of less than a tenth of the teacher's parameters has few examples, each with one label, which may be wrong.
+// What a teacher's distributions teach that labels do not (E23; Hinton, Vinyals and Dean 2015, 1503.02531): a student
+// of less than a tenth of the teacher's parameters has few examples, each with one label, which may be wrong.
 //
 //   teacher      the large model; new examples with noisy labels at every step
 //   all_labels   a student on the same endless labels: what its size can do

@@ -31,6 +31,17 @@ constexpr const char* kByHeart = "by_heart";
 constexpr const char* kChanges = "tuned_changes";
 constexpr const char* kMixed = "tuned_mixed";
 
+struct Way {
+  std::string name;
+  FactLesson lesson;
+};
+const std::vector<Way> kTrained = {{kByHeart, {}},
+                                   {"agreeing", {.passages = Passages::agreeing}},
+                                   {"made_up", {.passages = Passages::made_up}},
+                                   {"made_up_near", {.passages = Passages::made_up, .near = true}}};
+const std::vector<Way> kTuned = {{kChanges, {.world = World::after, .changed_share = 1}},
+                                 {kMixed, {.world = World::after, .changed_share = .5}}};
+
 struct Keys : StudyKeys {
   Keys()
       : StudyKeys({.widths = {{32}, {64}},
@@ -46,6 +57,7 @@ struct Keys : StudyKeys {
   Key<int32_t> key_words{this, "key_words", {16, 32}, "words of each half of a key", 2, 1024};
   Key<int32_t> values{this, "values", {32}, "that a fact can have", 2, 1024};
   Share changed_share{this, "changed_share", {.25}, "of the facts that change"};
+  Key<Words> ways{this, "ways", {names_of(kTrained)}, "which are trained", names_of(kTrained)};
   Key<int32_t> passages{this, "passages", {2}, "before a question", 2, 64};
   Key<int32_t> tune_steps{this, "tune_steps", {200}, "on the changed facts", 1};
   Key<Numbers> tune_rates{this, "tune_rates", {{1e-3}, {1e-3, 3e-4}}, "learning rates of these, constant", 0};
@@ -139,8 +151,7 @@ struct FactInterview : InterviewOf<Keys, ChangingFactTask> {
   void ask(Evaluator& evaluator, int64_t step, bool last, std::span<Cell> cells,
            std::vector<SampleLine>& samples) const override {
     const FactTable& table = task->table();
-    const std::pair<const char*, const std::vector<int32_t>*> groups[] = {{"unchanged", &table.unchanged()},
-                                                                          {"changed", &table.changed()}};
+    const auto groups = {std::pair{"unchanged", &table.unchanged()}, {"changed", &table.changed()}};
     const auto add = [&](const std::string& arm, const ArmAnswers& answers) {
       const size_t first = samples.size();
       add_answer_lines(*task, cells, answers, samples);
@@ -171,28 +182,19 @@ struct FactInterview : InterviewOf<Keys, ChangingFactTask> {
   }
 };
 
-struct Way {
-  const char* variant;
-  FactLesson lesson;
-};
-const std::vector<Way> kTrained = {{kByHeart, {}},
-                                   {"agreeing", {.passages = Passages::agreeing}},
-                                   {"made_up", {.passages = Passages::made_up}},
-                                   {"made_up_near", {.passages = Passages::made_up, .near = true}}};
-const std::vector<Way> kTuned = {{kChanges, {.world = World::after, .changed_share = 1}},
-                                 {kMixed, {.world = World::after, .changed_share = .5}}};
-
 void experiments(const Keys& k, Experiments& list) {
   const auto table = std::make_shared<FactTable>(k.table());
   const auto library = std::make_shared<std::optional<Library>>();
   const auto add = [&](const Way& way, bool tuned) -> Experiment& {
     const auto task = std::make_shared<ChangingFactTask>(table, way.lesson, k.passages);
-    Experiment& one = list.add("", way.variant, task, k.sweep.widths.front());
+    Experiment& one = list.add("", way.name, task, k.sweep.widths.front());
     one.interview = std::make_shared<FactInterview>(k, task, library, tuned);
     return one;
   };
-  for (const Way& way : kTrained) add(way, false);
+  for (const Way& way : kTrained)
+    if (has(*k.ways, way.name)) add(way, false);
   for (const Way& way : kTuned) {
+    if (!has(*k.ways, kByHeart)) continue;  // they go on from it
     Experiment& one = add(way, true);
     one.origin = Origin{kByHeart};
     one.steps = k.tune_steps;
@@ -204,7 +206,7 @@ void experiments(const Keys& k, Experiments& list) {
 
 std::vector<ClaimRow> claims(const Keys& k) {
   std::vector<Pick> trained;
-  for (const Way& way : kTrained) trained.push_back(cells("", way.variant));
+  for (const std::string& name : *k.ways) trained.push_back(cells("", name));
   const auto right = [](const char* arm) { return exact_match(arm).named(arm); };
   const auto knows = [&](const char* variant, const std::string& book) {
     const std::string changed = book + ".changed", unchanged = book + ".unchanged";
@@ -255,7 +257,7 @@ std::vector<ClaimRow> claims(const Keys& k) {
 std::vector<Figure> figures(const Keys&, const StudyResult& result) {
   Curves ways("Changed and unchanged facts, by way", "Means over seeds, after the change:", {"way"},
               {"share of facts answered right"});
-  const auto add = [&](const char* variant, const std::string& book) {
+  const auto add = [&](const std::string& variant, const std::string& book) {
     const Cells models = cells("", variant).of(result);
     const double place = ways.place(fmt::format("{}, {}", variant, book));
     for (const char* group : {"changed", "unchanged"}) {
@@ -263,20 +265,20 @@ std::vector<Figure> figures(const Keys&, const StudyResult& result) {
       ways.add(group, models, place, exact_match(fmt::format("{}.{}", book, group)));
     }
   };
-  for (const Way& way : kTrained) add(way.variant, "closed");
+  for (const Way& way : kTrained) add(way.name, "closed");
   for (const Way& way : kTrained)
     for (const char* book : {"apart", "found"})
-      if (way.lesson.passages != Passages::none) add(way.variant, book);
-  for (const Way& way : kTuned) add(way.variant, "closed");
+      if (way.lesson.passages != Passages::none) add(way.name, book);
+  for (const Way& way : kTuned) add(way.name, "closed");
 
   Curves tuning("Training on, step by step", "By heart; means over seeds with 95% t intervals.", {"steps", true},
                 {"share of facts answered right"});
   for (const Way& way : kTuned)
     for (const char* group : {"changed", "unchanged"})
-      for (const Cell* cell : cells("", way.variant).of(result))
+      for (const Cell* cell : cells("", way.name).of(result))
         for (const Measure& one : cell->measures) {
           const std::string start = std::string(group) + " at ";
-          const std::string line = fmt::format("{}, {}", way.variant, group);
+          const std::string line = fmt::format("{}, {}", way.name, group);
           tuning.line(line, {.dashed = group == std::string_view("unchanged"), .spread = true});
           if (one.name.starts_with(start)) tuning.add(line, std::stod(one.name.substr(start.size())), one.mean);
         }

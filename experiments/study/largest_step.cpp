@@ -18,7 +18,7 @@ void fill_ring(engine::Session& session, const PackStep& step) {
     distributions.insert(distributions.end(), batch.distributions.begin(), batch.distributions.end());
   }
   session.write("data.tokens", tokens);
-  session.write("data.targets", targets);
+  if (session.has_state("data.targets")) session.write("data.targets", targets);
   session.write("data.weights", weights);
   if (!distributions.empty()) session.write("data.distributions", distributions);
 }

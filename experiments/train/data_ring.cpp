@@ -82,7 +82,9 @@ void DataRing::produce(int64_t first, int64_t last) {
     if (batch - first >= shape_.slots && !wait_free(batch)) return;
     const int64_t slot = batch % shape_.slots;
     session_.write_slot("data.tokens", slot, std::as_bytes(std::span(tokens)));
-    session_.write_slot("data.targets", slot, std::as_bytes(std::span(targets)));
+    // A loss that is of distributions alone reads none.
+    if (session_.has_state("data.targets"))
+      session_.write_slot("data.targets", slot, std::as_bytes(std::span(targets)));
     session_.write_slot("data.weights", slot, std::as_bytes(std::span(weights)));
     if (!starts.empty()) session_.write_slot("data.starts", slot, std::as_bytes(std::span(starts)));
     if (!distributions.empty())
