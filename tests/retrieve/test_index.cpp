@@ -67,7 +67,7 @@ int in_child(const Work& work) {
 
 TEST_CASE("rows and folders as documents") {
   const Folder folder;
-  write(folder / "rows.jsonl",
+  tests::write(folder / "rows.jsonl",
         "{\"id\": \"x\", \"text\": \"one\", \"title\": \"T\", \"more\": 1}\n\n{\"id\": 7, \"text\": \"two\"}\r\n"
         "{\"_id\": \"y\", \"text\": \"three\", \"title\": null}");
   const auto rows = read_documents(folder / "rows.jsonl");
@@ -77,14 +77,14 @@ TEST_CASE("rows and folders as documents") {
   CHECK((rows[2].id == "y" && rows[2].title.empty()));
 
   fs::create_directories(folder / "texts" / "sub");
-  write(folder / "texts" / "b.txt", "bee");
-  write(folder / "texts" / "sub" / "a.md", "# A");
-  write(folder / "texts" / "left.out", "x");
+  tests::write(folder / "texts" / "b.txt", "bee");
+  tests::write(folder / "texts" / "sub" / "a.md", "# A");
+  tests::write(folder / "texts" / "left.out", "x");
   const auto files = read_documents(folder / "texts");
   REQUIRE(files.size() == 2);
   CHECK((files[0].id == "b.txt" && files[1].id == "sub/a.md" && files[1].text == "# A"));
 
-  write(folder / "bad.jsonl",
+  tests::write(folder / "bad.jsonl",
         "{\"id\": 1, \"text\": \"fine\"}\n{\"text\": \"x\"}\n{\"id\": 1, \"text\": \"again\"}\n{\"id\": 2, \"text\": "
         "\"  \"}\nnot json\n[1]\n{\"id\": 3, \"text\": 3}\n");
   const auto read_bad = [&] { return read_documents(folder / "bad.jsonl"); };
@@ -92,9 +92,9 @@ TEST_CASE("rows and folders as documents") {
   CHECK_THROWS_WITH(read_bad(),
                     ContainsSubstring("bad.jsonl:3: id '1' stands in") && ContainsSubstring("jsonl:1 already"));
   CHECK_THROWS_WITH(read_bad(), ContainsSubstring("bad.jsonl:4: text is empty") && ContainsSubstring("and 1 more"));
-  write(folder / "none.jsonl", "\n");
+  tests::write(folder / "none.jsonl", "\n");
   CHECK_THROWS_WITH(read_documents(folder / "none.jsonl"), ContainsSubstring("there are no documents"));
-  write(folder / "texts" / "c.txt", "\xff");
+  tests::write(folder / "texts" / "c.txt", "\xff");
   CHECK_THROWS_WITH(read_documents(folder / "texts"), ContainsSubstring("c.txt: its text"));
   CHECK_THROWS_AS(read_documents(folder / "nowhere.jsonl"), UserError);
 }
@@ -213,7 +213,7 @@ TEST_CASE("what is no index is said to be none, and stays") {
   const fs::path path = words_index(folder);
   CHECK_THROWS_WITH(experiments::Index::open(folder / "none", false), ContainsSubstring("no such index"));
   CHECK_THROWS_WITH(experiments::Index::open(folder.path(), false), ContainsSubstring("a folder"));
-  write(folder / "text",
+  tests::write(folder / "text",
         "This is not an index, and never was one. It has more than a hundred bytes, as SQLite reads that"
         " many before it knows what a file is.");
   CHECK_THROWS_WITH(experiments::Index::open(folder / "text", false), ContainsSubstring("damaged, or no index"));
