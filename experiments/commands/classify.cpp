@@ -43,11 +43,17 @@ std::vector<std::string> read_labels(const fs::path& folder) {
   const fs::path file = folder / "labels.json";
   check(fs::exists(file), "{}: is not there; `surtsey finetune` with num_labels writes it beside the adapter",
         file.string());
-  const nlohmann::json list = parse_strict_json(read_file(file), file.string(), 2);
-  const bool names =
-      list.is_array() && std::all_of(list.begin(), list.end(), [](const auto& one) { return one.is_string(); });
-  check(names, "{}: is no list of labels' names", file.string());
-  return list.get<std::vector<std::string>>();
+  const nlohmann::json object = parse_strict_json(read_file(file), file.string(), 3);
+  const bool has = object.contains("id2label") && object["id2label"].is_object();
+  check(has, "{}: has no id2label, an object of labels' names by number", file.string());
+  std::vector<std::string> labels;
+  for (size_t i = 0; i < object["id2label"].size(); ++i) {
+    const auto label = object["id2label"].find(std::to_string(i));
+    check(label != object["id2label"].end() && label->is_string(), "{}: id2label has no name for {} of its {} labels",
+          file.string(), i, object["id2label"].size());
+    labels.push_back(label->get<std::string>());
+  }
+  return labels;
 }
 
 // Softmax, in double: the share of the label with the highest score, and which that is.

@@ -378,6 +378,7 @@ std::string train_help();  // the keys with their defaults
 //   OUT/checkpoint/       what trains, without the base
 //   OUT/adapter_config.json, OUT/adapter_model.safetensors   PEFT's two files (full: the folder OUT/model)
 //   OUT/members/          the same of each model of several
+//   OUT/labels.json       with num_labels: their names by number
 //
 // UserError, nothing changed, when OUT holds a run and `resume` is not given. With `resume` it goes on to the same
 // bits: of the same base, by the hash of its tensors, and the same rows.

@@ -366,7 +366,7 @@ class FinetuneRun {
       print_line(fmt::format("best: {}", cells_[best]));
     }
     const bool whole = keys_.adaptation.method == AdaptMethod::full && !labelled();
-    if (labelled()) write_file_atomic(out_ / "labels.json", nlohmann::json(data_.labels).dump() + "\n");
+    if (labelled()) write_labels();
     for (size_t e = 0; e < members(); ++e) {
       const graph::State trained = model_.store().unpack(trainer_->parameters(e));
       if (!whole && members() > 1) adaptation_.save(out_ / "members" / cells_[e], trained, keys_.model);
@@ -382,6 +382,13 @@ class FinetuneRun {
                                                                      : fmt::format("surtsey {} {} --adapter {}",
                                                                                    labelled() ? "classify" : "generate",
                                                                                    keys_.model, options_.out)));
+  }
+
+  // As transformers has them in a model's configuration; PEFT's files have no place for names.
+  void write_labels() const {
+    nlohmann::json names = nlohmann::json::object();
+    for (size_t i = 0; i < data_.labels.size(); ++i) names[std::to_string(i)] = data_.labels[i];
+    write_file_atomic(out_ / "labels.json", nlohmann::json({{"id2label", names}}).dump() + "\n");
   }
 
   // The whole model, in the folder OUT/model.

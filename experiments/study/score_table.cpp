@@ -2,14 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace surtsey::experiments {
 namespace {
 
 std::string entry_number(double value) {
-  if (value == 0) return "0";
-  return std::abs(value) < 1e-3 || std::abs(value) >= 1e4 ? fmt::format("{:.2g}", value) : fmt::format("{:.3g}", value);
+  if (std::abs(value) >= 1000) return fmt::format("{:.0f}", value);
+  return value != 0 && std::abs(value) < 1e-3 ? fmt::format("{:.2g}", value) : fmt::format("{:.3g}", value);
 }
 
 std::string entry_of(const Cells& cells, const TableColumn& column) {
@@ -18,7 +19,8 @@ std::string entry_of(const Cells& cells, const TableColumn& column) {
     if (const auto value = column.value(*cell)) values.push_back(*value);
   if (values.empty()) return "–";
   std::string text = entry_number(mean(values));
-  if (values.size() > 1) {
+  const bool differ = std::any_of(values.begin(), values.end(), [&](double one) { return one != values.front(); });
+  if (differ) {
     const Interval interval = t_interval(values, .95);
     text += " ± " + entry_number((interval.high - interval.low) / 2);
   }

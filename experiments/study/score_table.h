@@ -25,8 +25,8 @@ TableColumn cell_column(std::string name, std::function<double(const Cell&)> val
 
 using TableRow = std::pair<std::string, Cells>;
 
-// Rows without models are left out. An entry is a mean and half of its 95% t interval, "0.98 ± 0.01", and says how
-// many of a row's models have the number where that is not all of them.
+// Rows without models are left out. An entry is a mean and half of its 95% t interval, "0.98 ± 0.01" (the mean alone
+// where all are equal), and says how many of a row's models have the number where that is not all of them.
 Grid score_table(std::string title, std::string note, const std::vector<TableRow>& rows,
                  const std::vector<TableColumn>& columns);
 

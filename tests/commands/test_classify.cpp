@@ -33,7 +33,7 @@ fs::path write_labelled(const Folder& folder) {
   const fs::path rows = folder / "labelled";
   fs::create_directories(rows);
   std::ofstream train(rows / "train.jsonl"), valid(rows / "valid.jsonl");
-  for (uint32_t i = 0; i < 104; ++i) (i % 4 == 3 ? valid : train) << row_of(i).dump() << "\n";
+  for (uint32_t i = 0; i < 130; ++i) (i % 5 == 4 ? valid : train) << row_of(i).dump() << "\n";
   return rows;
 }
 
@@ -61,7 +61,7 @@ TEST_CASE("tool: a head of labels is learned beside every method, and gives its 
     const Outcome run = tests::run(folder, finetune(model, rows, out) + " --method=" + method);
     CAPTURE(run.err, run.out);
     REQUIRE(run.status == 0);
-    CHECK(json::parse(tests::slurp(out / "labels.json")) == json({"early", "late"}));
+    CHECK(json::parse(tests::slurp(out / "labels.json")) == json({{"id2label", {{"0", "early"}, {"1", "late"}}}}));
     const json config = json::parse(tests::slurp(out / "adapter_config.json"));
     CHECK(config.at("task_type") == "SEQ_CLS");
 

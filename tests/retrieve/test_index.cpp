@@ -43,8 +43,6 @@ Names found(const fs::path& path, const std::string& text, int64_t most = 10) {
   return names;
 }
 
-void write(const fs::path& path, const std::string& text) { std::ofstream(path) << text; }
-
 // What a child process ends with; it may be killed by what it does.
 template <class Work>
 int in_child(const Work& work) {
@@ -68,8 +66,8 @@ int in_child(const Work& work) {
 TEST_CASE("rows and folders as documents") {
   const Folder folder;
   tests::write(folder / "rows.jsonl",
-        "{\"id\": \"x\", \"text\": \"one\", \"title\": \"T\", \"more\": 1}\n\n{\"id\": 7, \"text\": \"two\"}\r\n"
-        "{\"_id\": \"y\", \"text\": \"three\", \"title\": null}");
+               "{\"id\": \"x\", \"text\": \"one\", \"title\": \"T\", \"more\": 1}\n\n{\"id\": 7, \"text\": \"two\"}\r\n"
+               "{\"_id\": \"y\", \"text\": \"three\", \"title\": null}");
   const auto rows = read_documents(folder / "rows.jsonl");
   REQUIRE(rows.size() == 3);
   CHECK((rows[0].id == "x" && rows[0].title == "T" && rows[0].text == "one"));
@@ -84,9 +82,10 @@ TEST_CASE("rows and folders as documents") {
   REQUIRE(files.size() == 2);
   CHECK((files[0].id == "b.txt" && files[1].id == "sub/a.md" && files[1].text == "# A"));
 
-  tests::write(folder / "bad.jsonl",
-        "{\"id\": 1, \"text\": \"fine\"}\n{\"text\": \"x\"}\n{\"id\": 1, \"text\": \"again\"}\n{\"id\": 2, \"text\": "
-        "\"  \"}\nnot json\n[1]\n{\"id\": 3, \"text\": 3}\n");
+  tests::write(
+      folder / "bad.jsonl",
+      "{\"id\": 1, \"text\": \"fine\"}\n{\"text\": \"x\"}\n{\"id\": 1, \"text\": \"again\"}\n{\"id\": 2, \"text\": "
+      "\"  \"}\nnot json\n[1]\n{\"id\": 3, \"text\": 3}\n");
   const auto read_bad = [&] { return read_documents(folder / "bad.jsonl"); };
   CHECK_THROWS_WITH(read_bad(), ContainsSubstring("6 of the documents") && ContainsSubstring("bad.jsonl:2: has no id"));
   CHECK_THROWS_WITH(read_bad(),
@@ -214,8 +213,8 @@ TEST_CASE("what is no index is said to be none, and stays") {
   CHECK_THROWS_WITH(experiments::Index::open(folder / "none", false), ContainsSubstring("no such index"));
   CHECK_THROWS_WITH(experiments::Index::open(folder.path(), false), ContainsSubstring("a folder"));
   tests::write(folder / "text",
-        "This is not an index, and never was one. It has more than a hundred bytes, as SQLite reads that"
-        " many before it knows what a file is.");
+               "This is not an index, and never was one. It has more than a hundred bytes, as SQLite reads that"
+               " many before it knows what a file is.");
   CHECK_THROWS_WITH(experiments::Index::open(folder / "text", false), ContainsSubstring("damaged, or no index"));
   CHECK_THROWS_WITH(build_index(folder / "text", {.passage_tokens = 9}, kFour, nullptr), ContainsSubstring("no index"));
   CHECK(fs::file_size(folder / "text") > 100);
