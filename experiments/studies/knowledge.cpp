@@ -8,10 +8,9 @@
 //   tuned_changes   by_heart, trained on with the changed facts
 //   tuned_mixed     by_heart, trained on with the changed facts and as many old ones
 //
-// Facts are documents of an index (retrieve/), found by BM25 of the words of their keys. What changes is put into the
-// index, and what is asked next is answered from it. Arms: the book and the facts, "closed.changed". Behind "found"
-// passages stand the first ones that the index finds, which all have a word of the key; behind "apart" ones the first,
-// and the first of another question.
+// Facts are documents of an index (retrieve/), found by BM25 of the words of their keys, and again right after a change.
+// Arms are a book and facts, "closed.changed"; the book "found" is what the index finds first, which shares words with
+// the key, "apart" the first of it and the first of another question.
 #include <chrono>
 
 #include "experiments/evaluate/interview.h"
@@ -24,7 +23,6 @@
 namespace surtsey::experiments {
 namespace {
 
-namespace fs = std::filesystem;
 using tasks::ChangingFactTask, tasks::FactLesson, tasks::FactTable, tasks::World;
 using Passages = FactLesson::Passages;
 
@@ -51,9 +49,8 @@ struct Keys : StudyKeys {
                    .steps = {600, 900},
                    .batch_size = {64, 128},
                    .seeds = {{0}, seeds(5), seeds(10)},
-                   .test_items = {10'000}}) {
-    explain("widths", "n_embd, one");
-  }
+                   .test_items = {10'000}}) {}
+  Key<int32_t> heads{this, "heads", {2, 4}, "n_head: a head must tell keys apart by what it reads of them", 1};
   Key<int32_t> facts{this, "facts", {128, 512}, "to know", 8};
   Key<int32_t> key_words{this, "key_words", {16, 32}, "words of each half of a key", 2, 1024};
   Key<int32_t> values{this, "values", {32}, "that a fact can have", 2, 1024};
@@ -72,11 +69,12 @@ struct Keys : StudyKeys {
 
 void check_keys(const Keys& k) {
   check(k.sweep.widths.size() == 1, "widths: facts and steps are chosen for one size");
+  check_heads(k.heads, k.sweep.widths.front());
   check_some(*k.tune_rates, "tune_rates");
   check_once(*k.tune_rates, "tune_rates");
   const auto table = std::make_shared<FactTable>(k.table());
   check(!table->changed().empty() && !table->unchanged().empty(), "changed_share: no fact changes, or every one does");
-  const ChangingFactTask task(table, {}, k.passages);
+  ChangingFactTask(table, {}, k.passages);
 }
 
 // What stands before the question about each fact.
@@ -86,10 +84,10 @@ using Found = std::vector<std::vector<std::string>>;
 class Library {
  public:
   Library(const ChangingFactTask& task, int32_t most) {
-    std::string name = (fs::temp_directory_path() / "surtsey-knowledge-XXXXXX").string();
+    std::string name = (std::filesystem::temp_directory_path() / "surtsey-knowledge-XXXXXX").string();
     check(mkdtemp(name.data()) != nullptr, "no folder '{}' can be made for an index", name);
-    const std::shared_ptr<void> removed(nullptr, [name](void*) { fs::remove_all(name); });
-    const fs::path path = fs::path(name) / "facts.index";
+    const std::shared_ptr<void> removed(nullptr, [name](void*) { std::filesystem::remove_all(name); });
+    const std::filesystem::path path = name + "/facts.index";
     const FactTable& table = task.table();
     const auto documents = [&](const std::vector<int32_t>& facts, World world) {
       std::vector<Document> list;
@@ -190,6 +188,8 @@ void experiments(const Keys& k, Experiments& list) {
     const auto task = std::make_shared<ChangingFactTask>(table, way.lesson, k.passages);
     Experiment& one = list.add("", way.name, task, k.sweep.widths.front());
     one.interview = std::make_shared<FactInterview>(k, task, library, tuned);
+    one.model = recipe_config(k.sweep.n_layer, one.width, task->vocab_size(), task->block_size());
+    one.model->n_head = k.heads;
     return one;
   };
   for (const Way& way : kTrained)
@@ -281,8 +281,8 @@ std::vector<Grid> grids(const Keys&, const StudyResult& result) {
     }
   return {
       score_table("Who answers right after the change",
-                  "Shares of facts. closed: by heart; apart: behind the statement that the index finds, and one that "
-                  "it finds for another question; found: behind the first ones that it finds, which share words.",
+                  "Shares of facts. closed: by heart; apart: behind what the index finds first for the question and "
+                  "for another one; found: behind what it finds first for the question.",
                   rows, columns)};
 }
 
@@ -294,7 +294,6 @@ const StudyProgram kStudy = StudyOf<Keys>{
     .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures, .grids = grids},
     .caveats = {"Facts are {facts} keys of two words, each with one value and one way to ask for it: finding them by "
                 "their words is easy here. What is measured is what a model makes of what is found.",
-                "Facts are the same in every seed; seeds differ in weights, in batches and in made-up values.",
-                "Training on begins with by_heart of the same seed; its cells count its own steps and FLOPs alone."}};
+                "Facts are the same in every seed. Cells of training on count its own steps and FLOPs alone."}};
 
 }  // namespace surtsey::experiments
