@@ -29,7 +29,7 @@ struct Keys : StudyKeys {
       : StudyKeys({.widths = {{16}},
                    .n_layer = {2},
                    .learning_rates = {{.16}, {.16, .08}},
-                   .steps = {600, 1000},
+                   .steps = {600, 800},
                    .batch_size = {64},
                    .seeds = {{0}, seeds(5), seeds(10)},
                    .test_items = {1000, 4000},
