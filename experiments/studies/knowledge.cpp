@@ -8,9 +8,9 @@
 //   tuned_changes   by_heart, trained on with the changed facts
 //   tuned_mixed     by_heart, trained on with the changed facts and as many old ones
 //
-// Facts are documents of an index (retrieve/), found by BM25 of the words of their keys, and again right after a change.
-// Arms are a book and facts, "closed.changed"; the book "found" is what the index finds first, which shares words with
-// the key, "apart" the first of it and the first of another question.
+// Facts are documents of an index (retrieve/), found by BM25 of the words of their keys, also right after a change. Arms
+// are a book and facts, "closed.changed"; the book "found" is what the index finds first, which shares words with the
+// key, "apart" the first of it and the first of another question.
 #include <chrono>
 
 #include "experiments/evaluate/interview.h"
@@ -73,7 +73,7 @@ void check_keys(const Keys& k) {
   check_some(*k.tune_rates, "tune_rates");
   check_once(*k.tune_rates, "tune_rates");
   const auto table = std::make_shared<FactTable>(k.table());
-  check(!table->changed().empty() && !table->unchanged().empty(), "changed_share: no fact changes, or every one does");
+  check(!table->changed().empty() && !table->unchanged().empty(), "changed_share: none of the facts changes, or all");
   ChangingFactTask(table, {}, k.passages);
 }
 
@@ -139,7 +139,6 @@ struct FactInterview : InterviewOf<Keys, ChangingFactTask> {
 
   std::shared_ptr<std::optional<Library>> library;  // of the study, made when it is first read
   bool tuned;
-
   std::vector<int64_t> steps(int64_t last) const override {
     std::vector<int64_t> list;
     for (int64_t step = 5; tuned && step < last; step = step * 8 / 5) list.push_back(step);
@@ -195,7 +194,7 @@ void experiments(const Keys& k, Experiments& list) {
   for (const Way& way : kTrained)
     if (has(*k.ways, way.name)) add(way, false);
   for (const Way& way : kTuned) {
-    if (!has(*k.ways, kByHeart)) continue;  // they go on from it
+    if (!has(*k.ways, kByHeart)) break;  // they go on from it
     Experiment& one = add(way, true);
     one.origin = Origin{kByHeart};
     one.steps = k.tune_steps;
@@ -293,9 +292,10 @@ const StudyProgram kStudy = StudyOf<Keys>{
     .head = {"knowledge", "Facts that change",
              "Does a model answer right after facts have changed: by heart, with passages before it, trained on?"},
     .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures, .grids = grids},
-    .caveats = {"Facts are {facts} keys of two words, each with one value and one way to ask for it: finding them by "
-                "their words is easy here. What is measured is what a model makes of what is found.",
-                "Facts are the same in every seed. Cells of training on count its own steps and FLOPs alone.",
-                "The quick scale is too short to learn to read: its readers take any value that stands before them."}};
+    .caveats = {
+        "Facts are {facts} keys of two words with one way to ask for them, easily found by their words: what is "
+        "measured is what a model makes of what is found.",
+        "Facts are the same in every seed. Cells of training on count its own steps and FLOPs alone.",
+        "The quick scale is too short to learn to read: its readers take any value before them."}};
 
 }  // namespace surtsey::experiments
