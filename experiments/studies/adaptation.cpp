@@ -16,7 +16,7 @@ struct Keys : StudyKeys {
   Keys()
       : StudyKeys({.widths = {{32}, {64}, {128}},
                    .n_layer = {2},
-                   .steps = {200, 300, 1000},
+                   .steps = {150, 250, 1000},
                    .batch_size = {64},
                    .test_items = {200, 500, 2000},
                    .evaluation_rows = {200, 250},
@@ -32,16 +32,16 @@ struct Keys : StudyKeys {
   Key<Words> mapped{this, "mapped", {{"lora r8", "full + replay"}}, "of them, those of the map", all_ways()};
   Key<Numbers> rate_factors = Key<Numbers>(this, "rate_factors", {{1}, {.5, 1, 2}},
                                            "learning rates tried, times the rate that stands with each way", 0);
-  Key<int32_t> base_steps{this, "base_steps", {400, 1000, 4000}, "optimizer steps of the base", 1};
+  Key<int32_t> base_steps{this, "base_steps", {1200, 2000, 4000}, "optimizer steps of the base", 1};
   Key<double> base_rate{this, "base_rate", {.16}, "its peak learning rate, times 1 / n_embd", 0};
   Key<int32_t> facts{this, "facts", {16, 32}, "of the lesson; a quarter of them changes", 4};
-  Key<int32_t> keys{this, "keys", {32, 64}, "words that can be keys of facts", 4};
+  Key<int32_t> keys{this, "keys", {16, 32}, "words that can be keys of facts", 4};
   Key<int32_t> values{this, "values", {16}, "values that a fact can have", 2};
   Key<int32_t> digits{this, "digits", {4}, "of a text of an operation", 2, 16};
   Share reading{this, "reading", {.6}, "of the base's texts, that are questions behind passages"};
   Key<Integers> passages{this, "passages", {{4, 16}, {1, 2, 4, 8, 16}}, "facts that stand before a question", 1, 34};
   Key<Integers> examples{this, "examples", {{1, 3}, {1, 2, 3}}, "of the operation that stand before a question", 1, 3};
-  Key<Integers> map_facts{this, "map_facts", {{4, 16}, {4, 16, 64}}, "numbers of facts in the map", 4};
+  Key<Integers> map_facts{this, "map_facts", {{4, 16}, {4, 16, 32}}, "numbers of facts in the map", 4};
   Key<Integers> map_examples{this, "map_examples", {{}, {16, 128, 1024}}, "numbers of examples in the map", 1};
   Share solved{this, "solved", {.95}, "claims: exact match from which something is learned"};
   Share kept{this, "kept", {.9}, "claims: exact match from which something is kept"};
@@ -267,7 +267,7 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
                 {"passages or examples"}, {"share of right answers"}, {{"guessing a digit", .1}});
   for (const int32_t count : *k.passages)
     curves.add("facts behind passages", told, count, exact_match(fmt::format("facts, {} passages", count)));
-  const int32_t middle = (*k.passages)[k.passages->size() / 2];
+  const int32_t middle = (*k.passages)[(k.passages->size() - 1) / 2];
   for (const char* format : {"separated", "questions"})
     curves.add(fmt::format("facts, as {}", format), told, middle,
                exact_match(fmt::format("facts, {} {}", middle, format)));

@@ -292,7 +292,7 @@ PackResult tell(engine::Device& device, const TrainedBase& base, const LessonPla
       const tasks::LessonTask after = task(count, pairs, tasks::World::after);
       for (const char* arm : {kChanged, kStale}) ask(after, arm, fmt::format("{}, {} passages", arm, count));
     }
-    const int32_t middle = context.passages[context.passages.size() / 2];
+    const int32_t middle = context.passages[(context.passages.size() - 1) / 2];
     for (const auto format : {tasks::PassageFormat::separated, tasks::PassageFormat::questions})
       ask(task(middle, format, tasks::World::before), "facts", fmt::format("facts, {} {}", middle, name(format)));
 
