@@ -129,12 +129,14 @@ void add_lines(const tasks::Task& task, const ArmAnswers& answers, std::span<con
   for (size_t i = first; i < lines.size(); ++i) lines[i].arm = arm;
 }
 
-// Milliseconds of one of these questions, asked and answered beside the others.
+// Milliseconds of one of these questions, asked and answered beside as many others as go through at once.
 double query_milliseconds(Evaluator& evaluator, const tasks::Task& task, const std::vector<tasks::Item>& items,
-                          size_t members) {
+                          int32_t rows, size_t members) {
+  std::vector<tasks::Item> asked;
+  while (asked.size() < size_t(rows)) asked.push_back(items[asked.size() % items.size()]);
   const auto start = QueryClock::now();
-  evaluator.write(task, items);
-  return 1e3 * passed(start) / double(items.size() * members);
+  evaluator.write(task, asked);
+  return 1e3 * passed(start) / double(asked.size() * members);
 }
 
 double query_tokens(const std::vector<tasks::Item>& items) {
@@ -181,12 +183,13 @@ PackResult teach(engine::Device& device, const TrainedBase& base, const LessonPl
   for (double* share : {&options.shares.fresh, &options.shares.facts}) *share *= 1 - way.replay;
   options.shares.old = way.replay * (plan.lesson.shares.fresh + plan.lesson.shares.facts);
   tasks::LessonTask lesson(options);
+  const int32_t rows = std::min(plan.rows, plan.test_items);
   AdaptRequest request{.config = way.config,
                        .train = {.optimizer = recipe_optimizer(experiment.steps, 0),
                                  .members = members,
                                  .batch_size = experiment.batch_size,
                                  .steps = experiment.steps},
-                       .rows = std::min(plan.rows, plan.test_items)};
+                       .rows = rows};
   if (way.scratch) request.starts = untrained_starts(base.model, members);
   AdaptedRun run(device, base, lesson, std::move(request));
   fmt::print(stderr, "{}: {} models\n", experiment.variant, members.size());
@@ -227,7 +230,7 @@ PackResult teach(engine::Device& device, const TrainedBase& base, const LessonPl
   };
   for (const char* arm : {"new", "old", "facts"}) ask(arm, arm);
   const std::vector<tasks::Item> asked = lesson.test_items(0, plan.test_items, plan.test_seed);
-  const double milliseconds = query_milliseconds(run.evaluator(), lesson, asked, members.size());
+  const double milliseconds = query_milliseconds(run.evaluator(), lesson, asked, rows, members.size());
   if (plan.changes) {
     lesson.set_world(tasks::World::after);
     ask("changed", kChanged);
@@ -275,7 +278,7 @@ PackResult tell(engine::Device& device, const TrainedBase& base, const LessonPla
       cell.measures.push_back(one_value(fmt::format("{}, {}", kQueryTokens, arm), query_tokens(items)));
       const ArmAnswers answers = run.evaluator().answer(lesson, items);
       add_lines(lesson, answers, own, arm, result.samples);
-      const double milliseconds = query_milliseconds(run.evaluator(), lesson, items, 1) + more;
+      const double milliseconds = query_milliseconds(run.evaluator(), lesson, items, plan.rows, 1) + more;
       cell.measures.push_back(one_value(fmt::format("{}, {}", kQueryMilliseconds, arm), milliseconds));
     };
     const auto ask = [&](const tasks::LessonTask& lesson, const char* arm, const std::string& label) {
@@ -298,9 +301,12 @@ PackResult tell(engine::Device& device, const TrainedBase& base, const LessonPla
 
     FactIndex index(plain, tasks::World::before, member.seed);
     const auto retrieved = [&](const std::vector<int32_t>& facts, tasks::World world, const std::string& arm) {
-      const auto start = QueryClock::now();
       const std::vector<std::string> texts = index.find(facts);
-      const double search = 1e3 * passed(start) / double(facts.size());
+      std::vector<int32_t> many;
+      while (many.size() < size_t(plan.rows)) many.push_back(facts[many.size() % facts.size()]);
+      const auto start = QueryClock::now();
+      index.find(many);
+      const double search = 1e3 * passed(start) / double(many.size());
       std::vector<tasks::Item> items;
       for (size_t i = 0; i < facts.size(); ++i)
         items.push_back(plain.question(facts[i], world, std::span(&texts[i], texts[i].empty() ? 0 : 1)));

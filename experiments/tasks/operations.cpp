@@ -11,14 +11,13 @@
 namespace surtsey::experiments::tasks {
 namespace {
 
-constexpr const char* kOperationsName = "operations";
 constexpr uint32_t kOperationDraw = 0x0b7e15;  // of a sample's operation, apart from those of its digits
 
 PromptedTask::Layout operations_layout(const OperationsOptions& options) {
   check_range("[operations] digits", options.digits, 2, 100);
   check_range("[operations] modulus", options.modulus, 2, 100);
   PromptedTask::Layout layout;
-  layout.name = kOperationsName;
+  layout.name = "operations";
   for (int32_t digit = 0; digit < options.modulus; ++digit) layout.symbols.push_back(fmt::to_string(digit));
   layout.symbols.push_back("=");
   for (const Operation& one : options.operations) {

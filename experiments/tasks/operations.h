@@ -2,9 +2,9 @@
 //
 //   A 3 1 4 1 = 4 8 9      marker, n digits x_1 .. x_n, the results s_2 .. s_n
 //
-// s_1 = x_1 and s_i = (a s_{i-1} + b x_i + c) mod m, with a, b and c of the operation. Arms are the operations, in their
-// order; all markers are in the vocabulary, whichever are trained, and arms share their problems. Training samples are
-// of arm i with probability shares[i] / sum: a task's own data, or with some of earlier ones replayed.
+// s_1 = x_1 and s_i = (a s_{i-1} + b x_i + c) mod m, with a, b and c of the operation. Arms are the operations, in
+// their order; all markers are in the vocabulary, whichever are trained, and arms share their problems. Training
+// samples are of arm i with probability shares[i] / sum: a task's own data, or with some of earlier ones replayed.
 #pragma once
 
 #include "experiments/tasks/prompted.h"
@@ -26,8 +26,8 @@ struct OperationsOptions {
 
 class OperationsTask : public PromptedTask {
  public:
-  // UserError: an operation or marker that is there twice, b that shares a factor with m (results would not be uniform),
-  // shares that are negative, all zero, or not one an operation.
+  // UserError: an operation or marker that is there twice, b that shares a factor with m (results would not be
+  // uniform), shares that are negative, all zero, or not one an operation.
   explicit OperationsTask(OperationsOptions options);
 
   const OperationsOptions& options() const { return options_; }
