@@ -15,8 +15,8 @@
 // Loss: weight 1 on every result of an operation and on the value behind every '?'.
 //
 // Arms: "new" and "old" ask an operation; "facts" asks any fact of the world, "changed" those that change, with the
-// value of the world, "stale" the same for the value of before. `shots` examples, or passages with that of the question among
-// them, stand before each question.
+// value of the world, "stale" the same for the value of before. `shots` examples, or passages with that of the question
+// among them, stand before each question.
 //
 // Text: symbols separated by blanks; PAD is '_'.
 #pragma once
