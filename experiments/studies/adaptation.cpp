@@ -32,7 +32,7 @@ struct Keys : StudyKeys {
   Key<Words> mapped{this, "mapped", {{"lora r8", "full + replay"}}, "of them, those of the map", all_ways()};
   Key<Numbers> rate_factors = Key<Numbers>(this, "rate_factors", {{1}, {.5, 1, 2}},
                                            "learning rates tried, times the rate that stands with each way", 0);
-  Key<int32_t> base_steps{this, "base_steps", {1000, 1500, 6000}, "optimizer steps of the base", 1};
+  Key<int32_t> base_steps{this, "base_steps", {1200, 1500, 6000}, "optimizer steps of the base", 1};
   Key<double> base_rate{this, "base_rate", {.16}, "its peak learning rate, times 1 / n_embd", 0};
   Key<int32_t> facts{this, "facts", {16, 32}, "of the lesson; a quarter of them changes", 4};
   Key<int32_t> keys{this, "keys", {16, 32}, "words that can be keys of facts", 4};

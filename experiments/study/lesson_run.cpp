@@ -9,12 +9,16 @@
 
 #include <chrono>
 #include <filesystem>
+#include <limits>
 
 namespace surtsey::experiments {
 namespace {
 
 namespace fs = std::filesystem;
 using QueryClock = std::chrono::steady_clock;
+
+// Of which the least counts: what else a machine does only adds to it.
+constexpr int kTimings = 3;
 
 double passed(QueryClock::time_point start) { return std::chrono::duration<double>(QueryClock::now() - start).count(); }
 
@@ -134,9 +138,13 @@ double query_milliseconds(Evaluator& evaluator, const tasks::Task& task, const s
                           int32_t rows, size_t members) {
   std::vector<tasks::Item> asked;
   while (asked.size() < size_t(rows)) asked.push_back(items[asked.size() % items.size()]);
-  const auto start = QueryClock::now();
-  evaluator.write(task, asked);
-  return 1e3 * passed(start) / double(asked.size() * members);
+  double least = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < kTimings; ++i) {
+    const auto start = QueryClock::now();
+    evaluator.write(task, asked);
+    least = std::min(least, passed(start));
+  }
+  return 1e3 * least / double(asked.size() * members);
 }
 
 double query_tokens(const std::vector<tasks::Item>& items) {
@@ -304,9 +312,12 @@ PackResult tell(engine::Device& device, const TrainedBase& base, const LessonPla
       const std::vector<std::string> texts = index.find(facts);
       std::vector<int32_t> many;
       while (many.size() < size_t(plan.rows)) many.push_back(facts[many.size() % facts.size()]);
-      const auto start = QueryClock::now();
-      index.find(many);
-      const double search = 1e3 * passed(start) / double(many.size());
+      double search = std::numeric_limits<double>::infinity();  // milliseconds
+      for (int i = 0; i < kTimings; ++i) {
+        const auto start = QueryClock::now();
+        index.find(many);
+        search = std::min(search, 1e3 * passed(start) / double(many.size()));
+      }
       std::vector<tasks::Item> items;
       for (size_t i = 0; i < facts.size(); ++i)
         items.push_back(plain.question(facts[i], world, std::span(&texts[i], texts[i].empty() ? 0 : 1)));
