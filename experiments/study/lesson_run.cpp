@@ -41,18 +41,17 @@ std::vector<Teaching> all_teachings() {
   const AdaptConfig full{.method = AdaptMethod::full, .weights = "f32"};
   const auto of = [](AdaptMethod method) { return AdaptConfig{.method = method, .weights = "f32"}; };
   std::vector<Teaching> list = {
-      {"full", full, 2e-3, 0, false, "every weight", "a whole model"},
-      {"full + replay", full, 2e-3, .1, false, "every weight", "a whole model"},
+      {"full", full, 2e-3, 0, false, "every weight", "a model of its own"},
+      {"full + replay", full, 2e-3, .1, false, "every weight", "a model of its own"},
       {"partial", with(of(AdaptMethod::partial), [](AdaptConfig& c) { c.num_layers = 1; }), 4e-3, 0, false,
-       "last block and head", "these, in place"},
+       "last block and head", "in the model"},
       {"head", with(of(AdaptMethod::partial), [](AdaptConfig& c) { c.trainable = {"head.*", "norm.*"}; }), 1e-2, 0,
-       false, "norm and head", "these, in place"}};
+       false, "norm and head", "in the model"}};
   for (const int64_t rank : {1, 2, 4, 8, 16})
     list.push_back({fmt::format("lora r{}", rank), low_rank(rank), rank < 4 ? 8e-3 : 6e-3, 0, false,
-                    "two thin matrices beside each", "a file beside the base"});
+                    "low-rank matrices", "an adapter file"});
   const auto changed = [&](const char* name, int64_t rank, const std::function<void(AdaptConfig&)>& change) {
-    list.push_back({name, with(low_rank(rank), change), 6e-3, 0, false, "two thin matrices beside each",
-                    "a file beside the base"});
+    list.push_back({name, with(low_rank(rank), change), 6e-3, 0, false, "low-rank matrices", "an adapter file"});
   };
   // alpha / sqrt(r): 2 as the others have it.
   changed("rslora r16", 16, [](AdaptConfig& c) { c.use_rslora = true, c.lora_alpha = 8; });
@@ -66,17 +65,17 @@ std::vector<Teaching> all_teachings() {
                          c.reduction_factor = 4;
                          c.non_linearity = "gelu";
                        }),
-                  1e-2, 0, false, "a bottleneck behind each part", "a file beside the base"});
+                  1e-2, 0, false, "bottlenecks", "an adapter file"});
   const auto before = [&](const char* name, AdaptMethod method, double rate, const char* updates) {
     list.push_back({name, with(of(method), [](AdaptConfig& c) { c.num_virtual_tokens = 8; }), rate, 0, false, updates,
-                    "a file beside the base"});
+                    "an adapter file"});
   };
-  before("prefix", AdaptMethod::prefix, 2e-2, "keys and values before a text");
+  before("prefix", AdaptMethod::prefix, 2e-2, "keys, values before a text");
   before("prompt", AdaptMethod::prompt, 3e-2, "embeddings before a text");
-  list.push_back({"bitfit", of(AdaptMethod::bitfit), 1e-2, 0, false, "biases", "these, in place"});
+  list.push_back({"bitfit", of(AdaptMethod::bitfit), 1e-2, 0, false, "biases", "in the model"});
   list.push_back({"ia3", with(of(AdaptMethod::ia3), [](AdaptConfig& c) { c.target_modules = {}; }), 3e-2, 0, false,
-                  "a scale a number", "a file beside the base"});
-  list.push_back({"scratch", full, 2.5e-3, 0, true, "every weight, from nothing", "a whole model"});
+                  "a scale a number", "an adapter file"});
+  list.push_back({"scratch", full, 2.5e-3, 0, true, "every weight, from nothing", "a model of its own"});
   return list;
 }
 
