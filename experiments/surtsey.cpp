@@ -213,6 +213,18 @@ class CommandLine : private CommandLineParts {
       action_ = [options] { commands::finetune(*options); };
     });
 
+    auto classify = keep<commands::ClassifyOptions>();
+    command = app_.add_subcommand("classify", "the labels that a head of finetune gives to texts");
+    command->add_option("MODEL", classify->model, "folder, GGUF file, run or checkpoint")->required();
+    command->add_option("--adapter", classify->adapter, "the run of finetune, with num_labels")->required();
+    command->add_option("--data", classify->data, "JSON lines with text and label");
+    command->add_option("--text", classify->texts, "a text; may be given again");
+    command->add_option("--batch_size", classify->batch_size, "texts at once")
+        ->capture_default_str()
+        ->check(at_most(4096));
+    command->add_option("--device", classify->device, "index, name or UUID");
+    on(command, classify, commands::classify);
+
     auto merge = keep<commands::MergeOptions>();
     command = app_.add_subcommand("merge", "write a model with what an adapter learned in its weights");
     command->add_option("MODEL", merge->model, "folder, GGUF file, run or checkpoint")->required();

@@ -88,33 +88,16 @@ Value rms_norm(Value x, Value weight, Value bias, double epsilon) {
   return affine(x * rsqrt(mean(x * x, {-1}) + epsilon), weight, bias, "rms_norm");
 }
 
-CrossEntropy cross_entropy(Value logits, Value targets, Value weights) {
-  check(logits.rank() >= 1, "[cross_entropy] logits are a scalar");
-  Graph& graph = *logits.graph;
-  const Shape rows(logits.shape().begin(), logits.shape().end() - 1);
-  check(targets.type() == Type{DType::u32, rows}, "[cross_entropy] targets are {}, logits {} want {}",
-        to_string(targets.type()), to_string(logits.type()), to_string(Type{DType::u32, rows}));
-  check(!weights || weights.type() == Type{DType::f32, rows}, "[cross_entropy] weights are {}, logits {} want {}",
-        weights ? to_string(weights.type()) : "", to_string(logits.type()), to_string(Type{DType::f32, rows}));
+namespace {
 
-  // Logits are taken relative to the row's shift throughout: the two logarithms lose nothing to a
-  // common offset, and the whole row is one kernel. The target's is picked by comparison, not by
-  // gather: the row is being read anyway, and the gradient is a comparison where gather's would
-  // scatter.
-  const int64_t vocabulary = logits.dim(-1);
-  Shape column = rows;
-  column.push_back(1);
-  const Value index = iota(graph, {DType::u32, {vocabulary}}, 0);
-  const Value is_target = equal(reshape(targets, column), index);
-  const Value shifted = logits - row_shift(logits);
-  const Value picked = sum(select(is_target, shifted, scalar(graph, 0, logits.dtype())), {-1});
-  const Value per_token = reshape(log(sum(exp(shifted), {-1})) - picked, rows);
-
+// Of a loss of each token, [..].
+CrossEntropy weighted_mean(Value per_token, Value weights) {
+  Graph& graph = *per_token.graph;
   std::vector<int64_t> axes;
-  for (int64_t axis = 0; axis < int64_t(rows.size()); ++axis) axes.push_back(axis);
+  for (int64_t axis = 0; axis < per_token.rank(); ++axis) axes.push_back(axis);
   const auto total = [&](Value x) { return axes.empty() ? x : sum(x, axes, false); };
   if (!weights) {
-    const double count = double(element_count(rows));
+    const double count = double(element_count(per_token.shape()));
     return {total(per_token) * (1 / count), per_token, scalar(graph, count)};
   }
   // Each token's share first: it does not depend on the logits, so that the row's kernel can go on
@@ -122,6 +105,50 @@ CrossEntropy cross_entropy(Value logits, Value targets, Value weights) {
   const Value weight_sum = total(weights);
   const Value share = weights / max(weight_sum, scalar(graph, 1e-20));
   return {total(per_token * share), per_token, weight_sum};
+}
+
+}  // namespace
+
+CrossEntropy cross_entropy(Value logits, Value targets, Value weights) {
+  check(logits.rank() >= 1, "[cross_entropy] logits are a scalar");
+  Graph& graph = *logits.graph;
+  const Shape rows(logits.shape().begin(), logits.shape().end() - 1);
+  const Type distributions = {DType::f32, logits.shape()};
+  const bool soft = targets.type() == distributions;
+  check(soft || targets.type() == Type{DType::u32, rows},
+        "[cross_entropy] targets are {}, logits {} want {}, or as distributions {}", to_string(targets.type()),
+        to_string(logits.type()), to_string(Type{DType::u32, rows}), to_string(distributions));
+  check(!weights || weights.type() == Type{DType::f32, rows}, "[cross_entropy] weights are {}, logits {} want {}",
+        weights ? to_string(weights.type()) : "", to_string(logits.type()), to_string(Type{DType::f32, rows}));
+
+  // Logits are taken relative to the row's shift throughout: the two logarithms lose nothing to a
+  // common offset, and the whole row is one kernel. The target's is picked by comparison, not by
+  // gather: the row is being read anyway, and the gradient is a comparison where gather's would
+  // scatter.
+  Value is_target;
+  if (!soft) {
+    Shape column = rows;
+    column.push_back(1);
+    const Value index = iota(graph, {DType::u32, {logits.dim(-1)}}, 0);
+    is_target = equal(reshape(targets, column), index);
+  }
+  const Value shifted = logits - row_shift(logits);
+  const Value picked = soft ? targets * shifted : select(is_target, shifted, scalar(graph, 0, logits.dtype()));
+  const Value target = sum(picked, {-1});
+  return weighted_mean(reshape(log(sum(exp(shifted), {-1})) - target, rows), weights);
+}
+
+CrossEntropy distillation(Value logits, Value targets, Value distributions, SoftTargets soft, Value weights) {
+  check(soft.temperature > 0, "[distillation] the temperature is {}, it must be above 0", soft.temperature);
+  check(0 <= soft.share && soft.share <= 1, "[distillation] the share of soft targets is {}, not in [0, 1]",
+        soft.share);
+  check(distributions && distributions.type() == Type{DType::f32, logits.shape()},
+        "[distillation] distributions are {}, logits {}", distributions ? to_string(distributions.type()) : "missing",
+        to_string(logits.type()));
+  const Value softened = cross_entropy(logits * (1 / soft.temperature), distributions, weights).per_token;
+  Value per_token = softened * (soft.share * soft.temperature * soft.temperature);
+  if (soft.share < 1) per_token = per_token + cross_entropy(logits, targets, weights).per_token * (1 - soft.share);
+  return weighted_mean(per_token, weights);
 }
 
 Value linear(Value x, Value weight, Value bias) {

@@ -50,7 +50,19 @@ struct CrossEntropy {
 // target may then be anything. An empty `weights` means 1 everywhere.
 // d mean / d logits = (softmax - onehot) * weight / sum(weight): one exp, shared by both
 // directions.
+// Or targets are distributions p, f32 [.., V], rows >= 0 that sum to 1 (soft targets: Hinton, Vinyals and Dean 2015,
+// 1503.02531): per token -sum(p log softmax), which is KL(p || softmax) and p's entropy. The gradient is (softmax - p)
+// in place of (softmax - onehot). It is one of the logits alone: p is given, and nothing is derived by it.
 CrossEntropy cross_entropy(Value logits, Value targets, Value weights = {});
+
+struct SoftTargets {
+  double temperature = 1;  // of the distributions, > 0
+  double share = 1;        // of the loss, in [0, 1]; the tokens have the rest
+};
+// A student's loss (the same, section 2), with what the teacher's logits / temperature became as distributions:
+//   share temperature^2 cross_entropy(logits / temperature, distributions) + (1 - share) cross_entropy(logits, targets)
+// The square keeps the gradient's size whatever the temperature. A share of 1 reads no targets, which may be empty.
+CrossEntropy distillation(Value logits, Value targets, Value distributions, SoftTargets soft, Value weights = {});
 
 // ---- layers ----
 

@@ -368,9 +368,20 @@ Value Adaptation::scores(const Model& model, graph::Parameters& parameters, Valu
     const Value row = graph::gather(hidden, graph::reshape(last, {hidden.dim(0), 1}), 1, 1);
     x = graph::reshape(row, {hidden.dim(0), hidden.dim(2)});
   }
+  return scores_of(parameters, x);
+}
+
+Value Adaptation::scores_of(graph::Parameters& parameters, Value x) const {
   graph::ScopeGuard scope(parameters.graph(), "scores");
+  const bool encoder = model_.architecture == Architecture::encoder;
   const std::string head = adapter_parameter(head_name());
   return graph::linear(x, parameters.get(head + ".weight"), encoder ? parameters.get(head + ".bias") : Value{});
+}
+
+void Adaptation::score_tokens(Model& model) const {
+  check(config_.num_labels > 0, "there is no head: num_labels is 0");
+  check(model_.architecture == Architecture::decoder, "each token has scores of its own in a decoder alone");
+  model.set_head([this](graph::Parameters& parameters, Value hidden) { return scores_of(parameters, hidden); });
 }
 
 }  // namespace surtsey::experiments

@@ -119,6 +119,10 @@ class Adaptation {
   // decoder (an encoder is asked at its first token, behind its pooler where it has one).
   graph::Value scores(const Model& model, graph::Parameters& parameters, graph::Value hidden, graph::Value last) const;
 
+  // From now on a decoder's logits are the head's scores, [B, T, num_labels]: those of a text's last token are its own.
+  // UserError: an encoder. This must outlive the model's programs.
+  void score_tokens(Model& model) const;
+
   // The two files, of tensors as ParameterStore::unpack() has them; `base` becomes base_model_name_or_path.
   void save(const std::filesystem::path& folder, const graph::State& trained, const std::string& base = "") const;
 
@@ -160,6 +164,7 @@ class Adaptation {
   void read_targets(const graph::State& file, const std::string& where);
   void read_tensors(graph::State file, const std::string& where);
   std::string head_name() const;
+  graph::Value scores_of(graph::Parameters& parameters, graph::Value x) const;
   std::map<std::string, std::string> bottlenecks() const;
   std::string stack_prefix() const;
 

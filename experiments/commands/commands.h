@@ -393,6 +393,19 @@ struct FinetuneOptions {
 void finetune(const FinetuneOptions& options);
 std::string finetune_help();  // the keys with their defaults
 
+// The labels that the head of a fine-tuned adapter gives to texts: a JSON line a text on stdout (text, label,
+// probability, and where the row has a label expected), the share that is right on stderr. Texts that are longer than
+// the model reads are cut. UserError: no labels.json beside the adapter, a row without a text and a label.
+struct ClassifyOptions {
+  std::string model;
+  std::string adapter;             // folder of a run of finetune with num_labels
+  std::string data;                // JSON lines with text and label, or ..
+  std::vector<std::string> texts;  // .. these
+  int64_t batch_size = 16;
+  std::string device;
+};
+void classify(const ClassifyOptions& options);
+
 // A model with what an adapter learned in its weights, in the form of others' files: dequantized, merged, and stored as
 // they were or as `type` says. With a text, its perplexity with the adapter beside the model, and merged.
 struct MergeOptions {

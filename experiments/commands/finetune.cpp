@@ -49,7 +49,9 @@ int64_t virtual_tokens(const AdaptConfig& config) {
   return has ? config.num_virtual_tokens : 0;
 }
 
-bool trains_base(const AdaptConfig& config) {
+// Does the run end with a model of the base's form, whose weights hold what was learned? They have no place for labels.
+bool makes_model(const AdaptConfig& config) {
+  if (config.num_labels > 0) return false;
   return config.method == AdaptMethod::full || config.method == AdaptMethod::partial;
 }
 
@@ -73,8 +75,9 @@ const FinetuneKeys& checked(const FinetuneKeys& keys) {
   check(!keys.packing || virtual_tokens(adapt) == 0,
         "packing with method {}: virtual tokens stand before a row and not before each of its texts; leave packing out",
         name(adapt.method));
-  check(adapt.method != AdaptMethod::head && adapt.num_labels == 0,
-        "num_labels: this command learns texts, and a head of labels has none to learn from them");
+  check(adapt.num_labels == 0 || (adapt.num_labels > 1 && adapt.problem_type == "single_label_classification"),
+        "num_labels {} with problem_type {}: rows teach one label of two or more", adapt.num_labels,
+        adapt.problem_type);
   return keys;
 }
 
@@ -113,6 +116,7 @@ class FinetuneRun {
 
  private:
   size_t members() const { return config_.members.size(); }
+  bool labelled() const { return keys_.adaptation.num_labels > 0; }
 
   // ---- what a run is compared by ----
 
@@ -141,6 +145,7 @@ class FinetuneRun {
     engine::Device device =
         engine::Device::open({.select = options_.device, .f16 = config_.dtype == graph::DType::f16});
     adaptation_.install(model_, device.target());
+    if (labelled()) adaptation_.score_tokens(model_);
     decay_matrices_only(model_.store());
     engine::SessionOptions session_options;
     if (saved_) session_options.target = resumed_target(device.target(), root_, members());
@@ -148,7 +153,7 @@ class FinetuneRun {
     Trainer trainer(session, model_, config_, *data_.source);
     const int64_t rows = std::max<int64_t>(1, std::min<int64_t>(keys_.training.batch_size, evaluated_rows()));
     Evaluator evaluator(session, model_, members(), int32_t(rows), data_.source->block_size(), keys_.packing,
-                        int32_t(answer_columns()));
+                        labelled() ? Evaluator::kNoDecoder : int32_t(answer_columns()));
     session.allocate();
     adaptation_.write_base(model_, [&](const std::string& state, std::span<const std::byte> bytes) {
       if (session.has_state(state)) session.write_bytes(state, bytes);
@@ -274,9 +279,9 @@ class FinetuneRun {
     for (size_t e = 0; e < members(); ++e) {
       held_out_[e] = result.mean[e];
       accuracy_[e] = result.accuracy[e];
-      print_line(fmt::format("step {:5}/{} | {}held-out loss {:.4f} | {:.1f} % of tokens right ({} rows)", step,
+      print_line(fmt::format("step {:5}/{} | {}held-out loss {:.4f} | {:.1f} % of {} right ({} rows)", step,
                              config_.steps, members() == 1 ? "" : cells_[e] + " | ", result.mean[e],
-                             100 * result.accuracy[e], batch.batch_size));
+                             100 * result.accuracy[e], labelled() ? "labels" : "tokens", batch.batch_size));
       directory_->append(MetricLine{
           cells_[e],
           step,
@@ -287,8 +292,8 @@ class FinetuneRun {
 
   // Prompts of held-out texts that leave room for an answer.
   void find_questions() {
-    // The programs of a decoder know no virtual tokens.
-    if (virtual_tokens(keys_.adaptation) > 0) return;
+    // The programs of a decoder know no virtual tokens, and a head of labels writes nothing.
+    if (virtual_tokens(keys_.adaptation) > 0 || labelled()) return;
     const int64_t room = model_.config().block_size;
     for (int64_t i = 0; i < data_.source->questions() && int64_t(questions_.size()) < keys_.samples; ++i) {
       const tasks::TuningDocument text = data_.source->question(i);
@@ -360,20 +365,22 @@ class FinetuneRun {
       fmt::print("{}", finetune_table(list));
       print_line(fmt::format("best: {}", cells_[best]));
     }
-    const bool whole = keys_.adaptation.method == AdaptMethod::full;
+    const bool whole = keys_.adaptation.method == AdaptMethod::full && !labelled();
+    if (labelled()) write_file_atomic(out_ / "labels.json", nlohmann::json(data_.labels).dump() + "\n");
     for (size_t e = 0; e < members(); ++e) {
       const graph::State trained = model_.store().unpack(trainer_->parameters(e));
       if (!whole && members() > 1) adaptation_.save(out_ / "members" / cells_[e], trained, keys_.model);
       if (e != best) continue;
       if (!whole) adaptation_.save(out_, trained, keys_.model);
-      if (trains_base(keys_.adaptation)) write_model(trained);
+      if (makes_model(keys_.adaptation)) write_model(trained);
     }
     write_finetune_page(out_,
                         fmt::format("{} learned {}", fs::path(keys_.model).filename().string(),
                                     fs::path(keys_.data).filename().string()),
                         shown(trained_parts(model_.store())), list, answers_, keys_.to_toml());
-    print_line(fmt::format("done: {}", trains_base(keys_.adaptation) ? (out_ / "model").string()
-                                                                     : fmt::format("surtsey generate {} --adapter {}",
+    print_line(fmt::format("done: {}", makes_model(keys_.adaptation) ? (out_ / "model").string()
+                                                                     : fmt::format("surtsey {} {} --adapter {}",
+                                                                                   labelled() ? "classify" : "generate",
                                                                                    keys_.model, options_.out)));
   }
 

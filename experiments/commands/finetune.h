@@ -72,6 +72,7 @@ struct FinetuneData {
   int64_t documents = 0, tokens = 0, learned = 0;  // of what is trained on
   int64_t held_out = 0;                            // documents
   uint64_t memory = 0;                             // bytes
+  std::vector<std::string> labels;                 // of a head; empty without one
   std::string hash;                                // of the rows and of how they are read
   std::vector<std::string> notes;                  // lines for whoever starts the run
 };

@@ -79,6 +79,12 @@ FinetuneData::FinetuneData(const FinetuneKeys& keys, const hub::Source& model, c
         end_tokens.push_back(int32_t(token));
   }
   encoding.end_tokens = end_tokens;
+  if (keys.adaptation.num_labels > 0) {
+    labels = tasks::labels_of(files.train);
+    check(std::ssize(labels) == keys.adaptation.num_labels, "{} has {} labels, num_labels is {}", files.train.string(),
+          labels.size(), keys.adaptation.num_labels);
+    encoding.labels = labels;
+  }
   const std::string chat = template_text(model, keys.chat_template);
   if (!chat.empty()) encoding.chat = template_of(model, tokenizer, keys.chat_template);
   const tasks::TuningEncoder encoder(tokenizer, encoding);
@@ -91,7 +97,7 @@ FinetuneData::FinetuneData(const FinetuneKeys& keys, const hub::Source& model, c
   uint64_t settings = shaders::hash64(chat);
   for (const std::string& part :
        {fmt::format("{} {} {} {}", room, keys.truncation, keys.completion_only_loss, keys.assistant_only_loss),
-        fmt::format("{}", fmt::join(end_tokens, ","))})
+        fmt::format("{}", fmt::join(end_tokens, ",")), join(labels, "\n")})
     settings = shaders::hash64(part, settings);
   for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) settings = shaders::hash64(tokenizer.token(id), settings);
   const auto open = [&](const fs::path& file, const char* name) {
@@ -140,7 +146,8 @@ FinetuneData::FinetuneData(const FinetuneKeys& keys, const hub::Source& model, c
   tasks::TuningBatches batches{.block_size = int32_t(std::min(room, positions)),
                                .batch_size = keys.training.batch_size,
                                .accumulation = keys.training.gradient_accumulation_steps,
-                               .packing = keys.packing};
+                               .packing = keys.packing,
+                               .labelled = !labels.empty()};
   source = std::make_unique<tasks::TuningSource>(tokenizer, int32_t(vocabulary), std::move(train), std::move(valid),
                                                  batches);
   const double filled = source->filled();

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "experiments/results/claims.h"
+
 namespace surtsey::experiments {
 
 SampleLine answer_line(const tasks::Task& task, const std::string& cell, const tasks::Item& item, size_t index,
@@ -37,6 +39,14 @@ void add_answer_lines(const tasks::Task& task, std::span<const Cell> cells, cons
       if (is_written(responses[i])) line.measures = task.measures(item, responses[i], answers.nll[e][i]);
     }
   }
+}
+
+Measure right_share(std::string name, const ArmAnswers& answers, size_t member) {
+  const auto responses = responses_of(answers, member);
+  int64_t right = 0;
+  for (size_t i = 0; i < responses.size(); ++i)
+    right += responses[i].back() == answers.items[i].answer().back() ? 1 : 0;
+  return share_measure(std::move(name), right, std::ssize(responses));
 }
 
 }  // namespace surtsey::experiments

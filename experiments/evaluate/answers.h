@@ -21,4 +21,7 @@ SampleLine answer_line(const tasks::Task& task, const std::string& cell, const t
 void add_answer_lines(const tasks::Task& task, std::span<const Cell> cells, const ArmAnswers& answers,
                       std::vector<SampleLine>& lines);
 
+// Of answers of one token: the share of right ones.
+Measure right_share(std::string name, const ArmAnswers& answers, size_t member);
+
 }  // namespace surtsey::experiments

@@ -6,6 +6,7 @@
 // Letters: E members, N rows in a chunk, T tokens.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -58,7 +59,8 @@ class Evaluator {
  public:
   // Adds its program "evaluate" and those of a Decoder to a session that is not yet allocated; they
   // read the "parameters" of that session. `rows` is N, the most that go through at once. The decoder has `block`
-  // columns, or for who asks it directly `columns`.
+  // columns, or for who asks it directly `columns`; kNoDecoder: there is none, and only losses can be asked for.
+  static constexpr int32_t kNoDecoder = -1;
   Evaluator(engine::Session& session, const Model& model, size_t members, int32_t rows, int32_t block,
             bool packed = false, int32_t columns = 0);
 
@@ -74,7 +76,10 @@ class Evaluator {
   CorruptedAnswers corrupt(const tasks::Task& task, const ArmAnswers& answers, uint32_t seed);
 
   // What answers are written with, for other ways to ask; greedy unless it is told otherwise.
-  Decoder& decoder() { return decoder_; }
+  Decoder& decoder() {
+    ensure(decoder_.has_value(), "[evaluate] answers of an evaluator without a decoder");
+    return *decoder_;
+  }
 
   // Held-out loss per token of each member over `rows` sequences of the validation stream.
   std::vector<double> validation_loss(const tasks::DataSource& source, uint32_t seed, int32_t rows);
@@ -82,7 +87,7 @@ class Evaluator {
  private:
   engine::Session& session_;
   engine::SessionProgram program_;
-  Decoder decoder_;
+  std::optional<Decoder> decoder_;
   size_t members_;
   size_t rows_;
   size_t block_;

@@ -86,6 +86,11 @@ class Model {
   void set_virtual_tokens(VirtualTokens tokens);
   const VirtualTokens& virtual_tokens() const { return virtual_; }
 
+  // From now on logits are what `head` makes of the activations after the last norm, [B, T, C] -> [B, T, K], instead of
+  // the model's own head, which is then read by nobody.
+  using HeadHook = std::function<graph::Value(graph::Parameters& parameters, graph::Value hidden)>;
+  void set_head(HeadHook head) { head_ = std::move(head); }
+
   // Whether a training pass draws (takes a seed and a step): its dropout, or that of a hook.
   bool draws() const { return config_.dropout > 0 || hooks_draw_; }
   void let_hooks_draw() { hooks_draw_ = true; }
@@ -133,6 +138,7 @@ class Model {
   graph::ParameterStore store_;
   std::vector<ProjectionHook> hooks_;
   VirtualTokens virtual_;
+  HeadHook head_;
   bool hooks_draw_ = false;
 };
 

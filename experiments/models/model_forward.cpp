@@ -538,6 +538,7 @@ Value Model::pooled(Parameters& parameters, Value hidden) const {
 }
 
 Value Model::head(Parameters& parameters, Value hidden) const {
+  if (head_) return head_(parameters, hidden);
   check(config_.has_logits(), "[model] a model without logits");
   const Stack stack = main_stack(config_);
   const ForwardOptions options;

@@ -81,11 +81,8 @@ struct Watching : InterviewOf<Keys, tasks::ModularTask> {
       const ArmAnswers answers = evaluator.answer(*task, arm, k.sweep.test_items, 0);
       if (last) add_answer_lines(*task, cells, answers, samples);
       for (size_t e = 0; e < cells.size(); ++e) {
-        int64_t right = 0;
-        for (size_t i = 0; i < answers.items.size(); ++i)
-          right += answers.responses[e][i] == answers.items[i].answer()[0] ? 1 : 0;
         const std::string& name = task->arms()[static_cast<size_t>(arm)];
-        cells[e].measures.push_back(share_measure(at_step(name, step), right, std::ssize(answers.items)));
+        cells[e].measures.push_back(right_share(at_step(name, step), answers, e));
         if (cells[e].measures.back().mean < bounds[arm] || cells[e].find_measure(kFirst[arm]) != nullptr) continue;
         cells[e].measures.push_back({kFirst[arm], static_cast<double>(step), 0, 1});
       }

@@ -93,6 +93,7 @@ AdaptedRun::AdaptedRun(engine::Device& device, const TrainedBase& base, const ta
   request_.train.base_elsewhere = true;
   trainer_.emplace(session_, model_, request_.train, learned);
   evaluator_.emplace(session_, model_, count, request_.rows, learned.block_size());
+  if (request_.programs) request_.programs(session_, model_);
   session_.allocate();
   adaptation_.write_base(model_, [&](const std::string& state, std::span<const std::byte> bytes) {
     if (session_.has_state(state)) session_.write_bytes(state, bytes);

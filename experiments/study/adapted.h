@@ -16,6 +16,7 @@
 #include "experiments/sweeps/pack.h"
 #include "experiments/train/train.h"
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -57,6 +58,8 @@ struct AdaptRequest {
   std::vector<int64_t> ranks = {};             // LoRA: of each member, up to config.r; empty: all have that
   std::vector<graph::HostTensor> starts = {};  // f32 [P] of each member; empty: Adaptation::start() by its seed
   int32_t rows = 256;                          // that are asked at once
+  // Adds programs of the caller's own, before the session is allocated.
+  std::function<void(engine::Session& session, const Model& model)> programs = {};
 };
 
 class AdaptedRun {

@@ -10,15 +10,17 @@ namespace {
 // Every member reads the batch of its seed in the only slot of the ring.
 void fill_ring(engine::Session& session, const PackStep& step) {
   std::vector<uint32_t> tokens, targets;
-  std::vector<float> weights;
+  std::vector<float> weights, distributions;
   for (const tasks::Batch& batch : step.batches) {
     tokens.insert(tokens.end(), batch.tokens.begin(), batch.tokens.end());
     targets.insert(targets.end(), batch.targets.begin(), batch.targets.end());
     weights.insert(weights.end(), batch.weights.begin(), batch.weights.end());
+    distributions.insert(distributions.end(), batch.distributions.begin(), batch.distributions.end());
   }
   session.write("data.tokens", tokens);
-  session.write("data.targets", targets);
+  if (session.has_state("data.targets")) session.write("data.targets", targets);
   session.write("data.weights", weights);
+  if (!distributions.empty()) session.write("data.distributions", distributions);
 }
 
 }  // namespace

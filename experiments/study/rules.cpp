@@ -49,7 +49,8 @@ std::vector<Score> shown_by(const std::vector<Test>& tests) {
 }
 
 std::string number(double value) {
-  return std::abs(value) >= 1 || value == 0 ? fmt::format("{:.4g}", value) : fmt::format("{:.4f}", value);
+  if (std::abs(value) >= 1 || value == 0) return fmt::format("{:.4g}", value);
+  return std::abs(value) < 1e-3 ? fmt::format("{:.2g}", value) : fmt::format("{:.4f}", value);
 }
 
 std::string text_of(const Growth& growth, const ThresholdFit& fit) {

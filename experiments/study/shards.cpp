@@ -63,7 +63,7 @@ class Work {
       const StudyResult result = finished(directory_.pack(other));
       cells.insert(cells.end(), result.cells.begin(), result.cells.end());
     }
-    set_chosen_rate(planned, cells);
+    take_from(planned, cells);
     directory_.run(pack, device_, command_, [&](const fs::path& checkpoints) {
       return run_planned(device_, *study_.options, planned, checkpoints, directory_.path(), true);
     });
@@ -118,10 +118,12 @@ SweepDirectory shard_study(const Study& study, engine::Device& device, const fs:
   }
   std::vector<size_t> order(packs.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  // The largest first; what waits for others after what does not.
+  // The largest first; what waits for others after what does not. What is waited for stands before it in the plan.
+  std::vector<int> rounds(packs.size(), 0);
+  for (size_t i = 0; i < planned.size(); ++i)
+    for (const size_t other : planned[i].waits_for()) rounds[i] = std::max(rounds[i], rounds[other] + 1);
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    const bool a_waits = !planned[a].chosen_by.empty(), b_waits = !planned[b].chosen_by.empty();
-    return a_waits != b_waits ? b_waits : costs[a].flops > costs[b].flops;
+    return rounds[a] != rounds[b] ? rounds[a] < rounds[b] : costs[a].flops > costs[b].flops;
   });
   std::vector<int64_t> place(packs.size());
   for (size_t i = 0; i < order.size(); ++i) place[order[i]] = static_cast<int64_t>(i);
@@ -129,7 +131,7 @@ SweepDirectory shard_study(const Study& study, engine::Device& device, const fs:
   for (const size_t i : order) {
     SweepPack& pack = sorted.emplace_back(std::move(packs[i]));
     pack.index = place[i];
-    for (const size_t other : planned[i].chosen_by) pack.waits_for.push_back(place[other]);
+    for (const size_t other : planned[i].waits_for()) pack.waits_for.push_back(place[other]);
   }
   if (timing) {
     const StudyPlan plan = plan_study(study, device);

@@ -89,11 +89,9 @@ class EnsembleRun {
       } else {
         take_trained();
       }
-      if (experiment_.interview == nullptr) evaluate(0);
-      if (!selecting_) {
-        keep_models();
-        evaluate_rounded();
-      }
+      if (!interviews()) evaluate(0);
+      keep_models();
+      if (!selecting_) evaluate_rounded();
     } catch (const Interrupted&) {
       // Everything but the evaluation may be done.
       if (driver) driver->save_or_warn();
@@ -111,6 +109,9 @@ class EnsembleRun {
                        experiment_.width, members_.size(), members_.size() == 1 ? "" : "s",
                        selecting_ ? " to choose the learning rate" : "");
   }
+
+  // Models that choose a learning rate are asked nothing but their loss.
+  bool interviews() const { return experiment_.interview != nullptr && !selecting_; }
 
   Cell first_cell(const Member& member) const {
     Cell cell = empty_cell(experiment_, member);
@@ -172,7 +173,7 @@ class EnsembleRun {
     Progress progress(label(), experiment_.steps);
     std::string text;
     driver.emplace(*trainer_, run_options(progress, text));
-    if (!request_.resume || !driver->resume()) trainer_->initialise();
+    if (!request_.resume || !driver->resume()) begin();
     try {
       driver->run();
     } catch (const Diverged& error) {
@@ -187,8 +188,22 @@ class EnsembleRun {
     }
   }
 
+  void begin() {
+    if (request_.start == nullptr) return trainer_->initialise();
+    trainer_->initialise_each(weights_of(*request_.start));
+  }
+
+  // Those of each member's seed.
+  std::vector<graph::HostTensor> weights_of(const TrainedModels& models) const {
+    std::vector<graph::HostTensor> weights;
+    for (const Member& member : members_)
+      weights.push_back(load_checkpoint((models.folder / models.of_seed(member.seed).cell).string(), model_.store())
+                            .state.at(graph::kParameters));
+    return weights;
+  }
+
   std::vector<int64_t> asked_steps() const {
-    return experiment_.interview == nullptr ? std::vector<int64_t>() : experiment_.interview->steps(experiment_.steps);
+    return interviews() ? experiment_.interview->steps(experiment_.steps) : std::vector<int64_t>();
   }
 
   RunOptions run_options(Progress& progress, std::string& text) {
@@ -207,7 +222,7 @@ class EnsembleRun {
                                                    [](const auto& a, const auto& b) { return a.loss < b.loss; });
       text = fmt::format("loss {:.3f} to {:.3f}", low->loss, high->loss);
     };
-    if (experiment_.interview == nullptr) return run;
+    if (!interviews()) return run;
     run.next_question = [steps = asked_steps()](int64_t step) {
       const auto next = std::upper_bound(steps.begin(), steps.end(), step);
       return next == steps.end() ? step : *next;
@@ -231,15 +246,8 @@ class EnsembleRun {
 
   void take_trained() {
     std::vector<graph::State> weights;
-    for (const Cell& cell : cells_) {
-      const auto& sources = experiment_.trained->cells;
-      const auto source =
-          std::find_if(sources.begin(), sources.end(), [&](const Cell& one) { return one.seed == cell.seed; });
-      ensure(source != sources.end(), "[ensemble_run] no trained model of seed {}", cell.seed);
-      const fs::path folder = experiment_.trained->folder / source->cell;
-      graph::State& one = weights.emplace_back();
-      one[graph::kParameters] = load_checkpoint(folder.string(), model_.store()).state.at(graph::kParameters);
-    }
+    for (graph::HostTensor& one : weights_of(*experiment_.trained))
+      weights.push_back({{graph::kParameters, std::move(one)}});
     const graph::State all = weights.size() == 1 ? weights[0] : ensemble_state(weights, member_state_names());
     session_.write(graph::kParameters, all.at(graph::kParameters));
   }

@@ -20,8 +20,9 @@ struct PackRequest {
   const Experiment& experiment;
   std::vector<Member> members;
   PackFolders folders;
-  bool selecting = false;  // only the held-out loss is computed, never an answer
-  bool resume = false;     // the newest save is gone on from
+  const TrainedModels* start = nullptr;  // training begins with the weights of these, each seed with its own
+  bool selecting = false;                // only the held-out loss is computed, never an answer
+  bool resume = false;                   // the newest save is gone on from
 };
 
 // Trains and evaluates. Throws Interrupted after a signal, with a save made. Models that all diverge are evaluated as

@@ -21,6 +21,15 @@ KindKey key_of(const Experiment& experiment) {
   return {experiment.task, experiment.variant, experiment.width, experiment.n_layer};
 }
 
+KindKey key_of(const Cell& cell) { return {cell.task, cell.variant, cell.n_embd, cell.n_layer}; }
+
+// Of what the experiment begins with, or rests on.
+KindKey origin_key(const Experiment& experiment) {
+  const Origin& origin = *experiment.origin;
+  return {experiment.task, origin.variant, origin.width > 0 ? origin.width : experiment.width,
+          origin.n_layer > 0 ? origin.n_layer : experiment.n_layer};
+}
+
 bool chooses(const Experiment& experiment) {
   return experiment.choose_rate && experiment.learning_rates.size() > 1 && experiment.rate_of.empty();
 }
@@ -48,6 +57,18 @@ class Planner {
   Planner(const SweepOptions& options, const engine::DeviceInfo& device) : options_(options), device_(device) {}
 
   void add(Experiment experiment) {
+    if (experiment.origin) {
+      const KindKey source = origin_key(experiment);
+      ensure(rates_.contains(source), "[experiments] the origin of '{}', '{}', is not before it", experiment.variant,
+             experiment.origin->variant);
+      ensure(packs_.at(of_kind_[source].front()).experiment.rate_of.empty(),
+             "[experiments] '{}', the origin of '{}', has not chosen its rate itself", experiment.origin->variant,
+             experiment.variant);
+      check(!chooses(experiment) || !choosers_[source].empty(),
+            "learning rates of '{}' are chosen by a model that goes on from one of '{}': there must be several of "
+            "those to choose from too",
+            experiment.variant, experiment.origin->variant);
+    }
     if (chooses(experiment)) {
       Experiment selection = experiment;
       selection.seeds = {options_.selection_seed};
@@ -55,7 +76,7 @@ class Planner {
       auto& choosing = choosers_[key_of(experiment)];
       for (auto& members : pack_members(device_, options_, selection)) {
         choosing.push_back(packs_.size());
-        packs_.push_back({selection, std::move(members), true});
+        add_pack({selection, std::move(members), true});
       }
     }
     rates_[key_of(experiment)] = experiment.learning_rates;
@@ -71,8 +92,8 @@ class Planner {
       pack.experiment.learning_rates = {pack.rates.front()};
     }
     for (auto& members : pack_members(device_, options_, pack.experiment)) {
-      packs_.push_back(pack);
-      packs_.back().members = std::move(members);
+      pack.members = std::move(members);
+      add_pack(pack);
     }
     if (!experiment.budgets.empty()) add_budgets(std::move(experiment));
   }
@@ -80,6 +101,17 @@ class Planner {
   std::vector<PlannedPack> packs() && { return std::move(packs_); }
 
  private:
+  void add_pack(PlannedPack pack) {
+    if (pack.experiment.origin) {
+      const KindKey source = origin_key(pack.experiment);
+      pack.origin_packs = of_kind_[source];
+      pack.origin_rates = rates_.at(source);
+      for (const size_t one : pack.origin_packs) packs_[one].kept = true;
+    }
+    of_kind_[key_of(pack.experiment)].push_back(packs_.size());
+    packs_.push_back(std::move(pack));
+  }
+
   void add_budgets(Experiment experiment) {
     double step_flops = 0;  // those of the plan; compiled where a budget asks for them
     const std::vector<Budget> budgets = std::exchange(experiment.budgets, {});
@@ -104,11 +136,17 @@ class Planner {
   const SweepOptions& options_;
   const engine::DeviceInfo& device_;
   std::vector<PlannedPack> packs_;
-  std::map<KindKey, std::vector<size_t>> choosers_;
+  std::map<KindKey, std::vector<size_t>> choosers_, of_kind_;
   std::map<KindKey, std::vector<double>> rates_;
 };
 
 }  // namespace
+
+std::vector<size_t> PlannedPack::waits_for() const {
+  std::vector<size_t> all = chosen_by;
+  all.insert(all.end(), origin_packs.begin(), origin_packs.end());
+  return all;
+}
 
 std::vector<std::string> PlannedPack::cells() const {
   std::vector<std::string> names;
@@ -167,33 +205,49 @@ std::vector<Experiment> with_trained_models(std::vector<Experiment> experiments)
   return experiments;
 }
 
-void set_chosen_rate(PlannedPack& pack, std::span<const Cell> cells) {
-  if (pack.chosen_by.empty()) return;
-  KindKey source = key_of(pack.experiment);
-  std::get<1>(source) = pack.experiment.rate_of;
-  RateChoice choice(pack.rates.front());
-  for (const Cell& cell : cells)
-    if (KindKey{cell.task, cell.variant, cell.n_embd, cell.n_layer} == source) choice.consider(cell);
-  pack.experiment.learning_rates = {choice.rate()};
-  for (Member& member : pack.members) member.learning_rate = choice.rate();
+void take_from(PlannedPack& pack, std::span<const Cell> cells) {
+  const auto chosen = [&](const KindKey& source, double first) {
+    RateChoice choice(first);
+    for (const Cell& cell : cells)
+      if (key_of(cell) == source) choice.consider(cell);
+    return choice.rate();
+  };
+  if (!pack.chosen_by.empty()) {
+    KindKey source = key_of(pack.experiment);
+    std::get<1>(source) = pack.experiment.rate_of;
+    const double rate = chosen(source, pack.rates.front());
+    pack.experiment.learning_rates = {rate};
+    for (Member& member : pack.members) member.learning_rate = rate;
+  }
+  if (pack.experiment.origin) {
+    const KindKey source = origin_key(pack.experiment);
+    const double rate = chosen(source, pack.origin_rates.front());
+    pack.origin.clear();
+    for (const Cell& cell : cells)
+      if (key_of(cell) == source && cell.learning_rate == rate) pack.origin.push_back(cell);
+  }
 }
 
 PackResult run_planned(engine::Device& device, const SweepOptions& options, const PlannedPack& pack,
                        const fs::path& checkpoints, const fs::path& run, bool resume) {
   if (pack.experiment.procedure) return pack.experiment.procedure(device, pack.experiment, pack.members);
   PackFolders folders{checkpoints};
-  if (options.save_models) folders.models = run / kModelsFolder;
+  if (pack.kept || (options.save_models && !pack.selecting)) folders.models = run / kModelsFolder;
+  const TrainedModels origin{run / kModelsFolder, pack.origin};
+  if (pack.experiment.prepare) pack.experiment.prepare(device, origin);
+  const bool starts = pack.experiment.origin && !pack.experiment.prepare;
   return run_pack(device, {.options = options,
                            .experiment = pack.experiment,
                            .members = pack.members,
                            .folders = folders,
+                           .start = starts ? &origin : nullptr,
                            .selecting = pack.selecting,
                            .resume = resume});
 }
 
 void run_packs(StudyRun& run, const SweepOptions& options, const std::vector<PlannedPack>& packs) {
   for (PlannedPack pack : packs) {
-    set_chosen_rate(pack, run.result().cells);
+    take_from(pack, run.result().cells);
     // The cells of a pack are written at once, so one of them speaks for all.
     if (run.finished(pack.name())) continue;
     if (interrupted()) throw Interrupted("interrupted between two ensembles");
@@ -215,7 +269,7 @@ void mark_chosen(std::vector<Cell>& cells, const std::vector<PlannedPack>& packs
     std::vector<Cell*> own;
     RateChoice choice(pack.experiment.learning_rates.front());
     for (Cell& cell : cells) {
-      KindKey key{cell.task, cell.variant, cell.n_embd, cell.n_layer};
+      KindKey key = key_of(cell);
       for (const int32_t bits : pack.experiment.bits)
         if (cell.variant == rounded_variant(bits)) std::get<1>(key) = pack.experiment.variant;
       if (key != key_of(pack.experiment)) continue;

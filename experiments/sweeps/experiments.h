@@ -23,7 +23,14 @@ struct PlannedPack {
   // Its learning rate is the one that these packs of the list choose, out of `rates`; until they are done, the first.
   std::vector<size_t> chosen_by;
   std::vector<double> rates;
+  // It begins with, or rests on, the models that these packs of the list train (Experiment::origin): `origin` once they
+  // are done.
+  std::vector<size_t> origin_packs;
+  std::vector<double> origin_rates;
+  std::vector<Cell> origin;
+  bool kept = false;  // its models are the origin of others
 
+  std::vector<size_t> waits_for() const;
   std::string name() const { return cell_name(experiment, members.front()); }  // of its first cell
   std::vector<std::string> cells() const;
   bool counts() const { return experiment.steps > 0; }  // whether a plan lists it
@@ -43,8 +50,9 @@ TrainedModels load_trained_models(const std::filesystem::path& run, std::string_
 // did not keep them.
 std::vector<Experiment> with_trained_models(std::vector<Experiment> experiments);
 
-// Sets the learning rate of a pack that waited for others, by their cells.
-void set_chosen_rate(PlannedPack& pack, std::span<const Cell> cells);
+// Tells a pack that waited for others what it takes of their cells: the learning rate, and the models that are its
+// origin.
+void take_from(PlannedPack& pack, std::span<const Cell> cells);
 
 // Trains and asks, or does what the experiment does instead. Models that are kept lie in models/ of `run`; with
 // `resume` the newest checkpoint is gone on from.

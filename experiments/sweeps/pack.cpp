@@ -34,6 +34,7 @@ TrainConfig train_config(const Experiment& experiment, const std::vector<Member>
   config.batch_size = experiment.batch_size;
   config.steps = experiment.steps;
   config.dtype = experiment.dtype;
+  if (experiment.data != nullptr) config.soft = experiment.data->soft_targets();
   return config;
 }
 
@@ -57,6 +58,12 @@ PackCost cost_of(const Model& model, const TrainConfig& config, const std::vecto
 }
 
 }  // namespace
+
+const Cell& TrainedModels::of_seed(uint32_t seed) const {
+  const auto found = std::find_if(cells.begin(), cells.end(), [&](const Cell& one) { return one.seed == seed; });
+  ensure(found != cells.end(), "[pack] no trained model of seed {}", seed);
+  return *found;
+}
 
 ModelConfig model_config(const Experiment& experiment) {
   ensure((experiment.data == nullptr) != (experiment.generated == nullptr),

@@ -57,10 +57,18 @@ void check_sweep_options(const SweepOptions& options);
 class Interview;  // interview.h
 struct Experiment;
 
-// Models that an earlier run trained and kept, one a seed at one learning rate.
+// Models that an earlier run, or an earlier experiment of this one, trained and kept: one a seed at one learning rate.
 struct TrainedModels {
   std::filesystem::path folder;  // the weights of CELL in folder/CELL
-  std::vector<Cell> cells;       // of the earlier run
+  std::vector<Cell> cells;       // of them
+
+  const Cell& of_seed(uint32_t seed) const;  // InternalError: there is none
+};
+
+// An experiment that stands before another in the list, by its variant and size; its task is the same.
+struct Origin {
+  std::string variant;
+  int32_t width = 0, n_layer = 0;  // 0: as of the other
 };
 
 // What an experiment rests on: its own (std::make_shared), or what outlives it (a pointer).
@@ -126,6 +134,12 @@ struct Experiment {
   // A run with `save_models` whose models of the variant `trained_variant` and this task and width are asked; they say
   // seeds, steps, depth and learning rate.
   std::string trained_by, trained_variant;
+
+  // Training begins with the weights of the models of another experiment, each seed with those of the learning rate
+  // that was chosen there; learning rates of this one are chosen from there too. Or, with `prepare`, what is learned
+  // rests on those models: it is called before training, where nothing was trained yet it is not.
+  std::optional<Origin> origin;
+  std::function<void(engine::Device& device, const TrainedModels& models)> prepare;
 
   // In place of training and questions. What has no `steps` is not in a plan.
   Procedure procedure;

@@ -92,8 +92,7 @@ ChangingFactTask::ChangingFactTask(std::shared_ptr<const FactTable> table, FactL
   for (int32_t i = 0; i < options.values; ++i) symbols_.push_back(fmt::format("v{}", i));
   empty_ = vocab_size();
   ask_ = empty_ + 1;
-  arrow_ = ask_ + 1;
-  symbols_.insert(symbols_.end(), {"-", "?", ">", "_"});
+  symbols_.insert(symbols_.end(), {"-", "?", "_"});
 }
 
 std::vector<int32_t> ChangingFactTask::key_tokens(int32_t fact) const {
@@ -115,7 +114,7 @@ Item ChangingFactTask::written(int32_t fact, int32_t answer, std::span<const int
   item.sequence.resize(3 * static_cast<size_t>(passages_), empty_);
   item.sequence.push_back(ask_);
   for (const int32_t token : key_tokens(fact)) item.sequence.push_back(token);
-  item.sequence.insert(item.sequence.end(), {arrow_, value_token(answer)});
+  item.sequence.push_back(value_token(answer));
   item.arm = passage_tokens.empty() ? 0 : 1;
   item.prompt_length = block_size() - 1;
   item.answer_length = 1;

@@ -1,8 +1,8 @@
 // Facts that change, to ask models that know them by heart, that read them before they answer, or both (E19; retrieval
 // as in Lewis et al. 2020, 2005.11401):
 //
-//   a12 b3 v17 a12 b9 v4 ? a12 b3 > v17     two passages, the question, its answer
-//   - - - - - - ? a12 b3 > v17              the same without: closed book
+//   a12 b3 v17 a12 b9 v4 ? a12 b3 v17     two passages, the question, its answer
+//   - - - - - - ? a12 b3 v17              the same without: closed book
 //
 // A fact is a key of two words and a value without any rule. A share of them has another value after the change. There
 // is nothing to generalise of facts: a test asks what was trained. What can be learned beside them is to read.
@@ -71,7 +71,7 @@ class ChangingFactTask : public Task {
   std::string_view name() const override { return "changing_facts"; }
   const std::vector<std::string>& arms() const override { return arms_; }  // "closed", "open"
   int32_t vocab_size() const override { return static_cast<int32_t>(symbols_.size()); }
-  int32_t block_size() const override { return 3 * passages_ + 5; }
+  int32_t block_size() const override { return 3 * passages_ + 4; }
   double chance() const override { return 1.0 / table_->options().values; }
   int32_t padding_token() const override { return vocab_size() - 1; }
   int32_t answer_length(int32_t) const override { return 1; }
@@ -104,7 +104,7 @@ class ChangingFactTask : public Task {
   std::shared_ptr<const FactTable> table_;
   FactLesson lesson_;
   int32_t passages_;
-  int32_t first_value_ = 0, empty_ = 0, ask_ = 0, arrow_ = 0;  // tokens
+  int32_t first_value_ = 0, empty_ = 0, ask_ = 0;  // tokens
   std::vector<std::string> arms_ = {"closed", "open"};
   std::vector<std::string> symbols_;
 };

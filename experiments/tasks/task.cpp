@@ -57,6 +57,20 @@ void DataSource::fill_starts(Split split, uint32_t seed, uint32_t step, uint32_t
   }
 }
 
+void DataSource::write_distributions(Split, uint32_t, uint32_t, uint32_t, std::span<float>) const {
+  ensure(false, "[task] a source without soft targets was asked for them");
+}
+
+void DataSource::fill_distributions(Split split, uint32_t seed, uint32_t step, uint32_t first_index,
+                                    std::span<float> distributions) const {
+  const size_t sequence = static_cast<size_t>(block_size()) * static_cast<size_t>(vocab_size());
+  ensure(distributions.size() % sequence == 0, "[task] a buffer of {} numbers for distributions of {} a sequence",
+         distributions.size(), sequence);
+  for (size_t row = 0; row < distributions.size() / sequence; ++row)
+    write_distributions(split, seed, step, first_index + static_cast<uint32_t>(row),
+                        distributions.subspan(row * sequence, sequence));
+}
+
 Batch DataSource::sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size, uint32_t first_index) const {
   check(batch_size > 0, "[task] batch size {} must be positive", batch_size);
   Batch batch(batch_size, block_size());
@@ -64,6 +78,10 @@ Batch DataSource::sample(Split split, uint32_t seed, uint32_t step, int32_t batc
   if (packs()) {
     batch.starts.resize(batch.tokens.size());
     fill_starts(split, seed, step, first_index, batch.starts);
+  }
+  if (soft_targets()) {
+    batch.distributions.resize(batch.tokens.size() * static_cast<size_t>(vocab_size()));
+    fill_distributions(split, seed, step, first_index, batch.distributions);
   }
   return batch;
 }

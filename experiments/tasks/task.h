@@ -8,11 +8,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "graph/functions.h"
 
 namespace surtsey::experiments::tasks {
 
@@ -33,7 +36,8 @@ struct Batch {
   std::vector<int32_t> tokens;
   std::vector<int32_t> targets;
   std::vector<float> weights;
-  std::vector<int32_t> starts = {};  // [B, T] too, of a source that packs(); else empty
+  std::vector<int32_t> starts = {};       // [B, T] too, of a source that packs(); else empty
+  std::vector<float> distributions = {};  // [B, T, V], of one with soft_targets()
 
   Batch() = default;
   Batch(int32_t batch_size, int32_t block_size);
@@ -55,6 +59,13 @@ class DataSource {
   virtual bool packs() const { return false; }
   virtual void write_starts(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> starts) const;
 
+  // Whether targets are distributions too, and how they count (graph/functions.h).
+  virtual std::optional<graph::SoftTargets> soft_targets() const { return std::nullopt; }
+  // Those of a sequence, [T, V], at the temperature; where targets weigh 0 they may be anything. InternalError: the
+  // source has none.
+  virtual void write_distributions(Split split, uint32_t seed, uint32_t step, uint32_t index,
+                                   std::span<float> distributions) const;
+
   // Tokens as text and back. encode throws UserError on a symbol outside the vocabulary.
   virtual std::string decode(std::span<const int32_t> tokens) const = 0;
   virtual std::vector<int32_t> encode(std::string_view text) const = 0;
@@ -64,6 +75,8 @@ class DataSource {
   void fill(Split split, uint32_t seed, uint32_t step, uint32_t first_index, std::span<int32_t> tokens,
             std::span<int32_t> targets, std::span<float> weights) const;
   void fill_starts(Split split, uint32_t seed, uint32_t step, uint32_t first_index, std::span<int32_t> starts) const;
+  void fill_distributions(Split split, uint32_t seed, uint32_t step, uint32_t first_index,
+                          std::span<float> distributions) const;
 
   Batch sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size, uint32_t first_index = 0) const;
 };

@@ -62,6 +62,8 @@ void DataRing::produce(int64_t first, int64_t last) {
   std::vector<int32_t> tokens(batch_tokens * shape_.seeds.size()), targets(tokens.size());
   std::vector<int32_t> starts(source_.packs() ? tokens.size() : 0);
   std::vector<float> weights(tokens.size());
+  const size_t batch_numbers = source_.soft_targets() ? batch_tokens * static_cast<size_t>(source_.vocab_size()) : 0;
+  std::vector<float> distributions(batch_numbers * shape_.seeds.size());
   for (int64_t batch = first; batch < last; ++batch) {
     {
       const std::scoped_lock lock(mutex_);
@@ -73,13 +75,20 @@ void DataRing::produce(int64_t first, int64_t last) {
                    part(targets), part(weights));
       if (!starts.empty())
         source_.fill_starts(tasks::Split::kTrain, shape_.seeds[group], static_cast<uint32_t>(batch), 0, part(starts));
+      if (!distributions.empty())
+        source_.fill_distributions(tasks::Split::kTrain, shape_.seeds[group], static_cast<uint32_t>(batch), 0,
+                                   std::span(distributions).subspan(group * batch_numbers, batch_numbers));
     }
     if (batch - first >= shape_.slots && !wait_free(batch)) return;
     const int64_t slot = batch % shape_.slots;
     session_.write_slot("data.tokens", slot, std::as_bytes(std::span(tokens)));
-    session_.write_slot("data.targets", slot, std::as_bytes(std::span(targets)));
+    // A loss that is of distributions alone reads none.
+    if (session_.has_state("data.targets"))
+      session_.write_slot("data.targets", slot, std::as_bytes(std::span(targets)));
     session_.write_slot("data.weights", slot, std::as_bytes(std::span(weights)));
     if (!starts.empty()) session_.write_slot("data.starts", slot, std::as_bytes(std::span(starts)));
+    if (!distributions.empty())
+      session_.write_slot("data.distributions", slot, std::as_bytes(std::span(distributions)));
     {
       const std::scoped_lock lock(mutex_);
       filled_ = batch + 1;

@@ -112,6 +112,10 @@ Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig confi
   check(source.vocab_size() <= model.config().vocab_size, "[train] the data has {} symbols, the model {}",
         source.vocab_size(), model.config().vocab_size);
   ensure(config_.packed == source.packs(), "[train] a source that packs and a run that does not, or the reverse");
+  ensure(config_.soft.has_value() == source.soft_targets().has_value(),
+         "[train] a source of soft targets and a run without, or the reverse");
+  check(!config_.soft || source.vocab_size() == model.config().vocab_size,
+        "[train] soft targets over {} symbols, the model has {}", source.vocab_size(), model.config().vocab_size);
   ring_.emplace(session, source, ring_shape(model.config(), config_));
   add_programs();
   begin_at(0);

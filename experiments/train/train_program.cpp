@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "experiments/device_data/generated.h"
+#include "experiments/train/anchor.h"
 #include "experiments/train/checkpoint.h"
 #include "graph/functions.h"
 
@@ -19,7 +20,7 @@ constexpr int64_t kRingBytes = 64 << 20;
 constexpr int64_t kRingSlots = 64;
 
 struct BatchValues {
-  Value tokens, targets, weights, source, starts;
+  Value tokens, targets, weights, source, starts, distributions;
 };
 
 BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& config, int64_t slots,
@@ -30,19 +31,21 @@ BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& con
   const auto whole = [&](int64_t value) { return graph::scalar(graph, static_cast<double>(value), DType::u32); };
   const Value group = graph.parameter("data.group", {DType::u32, {}});
   const Value place = graph::mod(counter, whole(slots)) * whole(groups) + group;
-  const auto read = [&](const char* name, DType dtype, int64_t length) {
-    const Value ring = graph.parameter(name, {dtype, {slots, groups, rows, length}});
-    return graph::gather(graph::reshape(ring, {slots * groups, rows, length}), place, 0);
+  const auto read = [&](const char* name, DType dtype, const graph::Shape& row) {
+    graph::Shape all = {slots, groups, rows}, flat = {slots * groups, rows};
+    all.insert(all.end(), row.begin(), row.end());
+    flat.insert(flat.end(), row.begin(), row.end());
+    return graph::gather(graph::reshape(graph.parameter(name, {dtype, all}), flat), place, 0);
   };
   const int64_t block = config.block(model);
-  BatchValues batch = {read("data.tokens", DType::u32, block),
-                       read("data.targets", DType::u32, block),
-                       read("data.weights", DType::f32, block),
-                       {},
-                       {}};
-  if (config.packed) batch.starts = read("data.starts", DType::u32, block);
+  BatchValues batch;
+  batch.tokens = read("data.tokens", DType::u32, {block});
+  batch.targets = read("data.targets", DType::u32, {block});
+  batch.weights = read("data.weights", DType::f32, {block});
+  if (config.packed) batch.starts = read("data.starts", DType::u32, {block});
+  if (config.soft) batch.distributions = read("data.distributions", DType::f32, {block, model.vocab_size});
   if (model.architecture == Architecture::encoder_decoder)
-    batch.source = read("data.source", DType::u32, model.source_length());
+    batch.source = read("data.source", DType::u32, {model.source_length()});
   return batch;
 }
 
@@ -75,7 +78,9 @@ BatchLoss batch_loss(const Model& model, graph::Parameters& parameters, const Tr
   }
   const Value logits = model.logits(parameters, batch.tokens, options);
   graph::ScopeGuard scope(graph, "loss");
-  const graph::CrossEntropy loss = graph::cross_entropy(logits, batch.targets, batch.weights);
+  const graph::CrossEntropy loss =
+      config.soft ? graph::distillation(logits, batch.targets, batch.distributions, *config.soft, batch.weights)
+                  : graph::cross_entropy(logits, batch.targets, batch.weights);
   BatchLoss result{config.summed_loss ? loss.mean * loss.weight_sum : loss.mean, {}};
   if (config.token_accuracy) {
     const Value hit = graph::equal(graph::argmax(logits, -1, false), batch.targets);
@@ -130,9 +135,10 @@ std::vector<uint32_t> member_groups(const std::vector<Member>& members) {
 }
 
 int64_t ring_slots(const ModelConfig& model, const TrainConfig& config) {
-  const int64_t kBytesPerToken = config.packed ? 16 : 12;  // itself, its target, its weight, and where it begins
+  // Itself, its target, its weight, where it begins, and a distribution.
+  const int64_t token_bytes = 12 + (config.packed ? 4 : 0) + (config.soft ? 4 * model.vocab_size : 0);
   const auto groups = static_cast<int64_t>(distinct_seeds(config.members).size());
-  const int64_t slot_bytes = groups * config.batch_size * config.block(model) * kBytesPerToken;
+  const int64_t slot_bytes = groups * config.batch_size * config.block(model) * token_bytes;
   return std::clamp<int64_t>(kRingBytes / std::max<int64_t>(slot_bytes, 1), 2, kRingSlots);
 }
 
@@ -211,7 +217,7 @@ State initial_train_state(const Model& model, const TrainConfig& config) {
 }
 
 std::vector<std::string> saved_state(const Model& model, const TrainConfig& config) {
-  std::vector<std::string> names = {graph::kParameters, "seed"};
+  std::vector<std::string> names = {graph::kParameters, "seed", kAnchorWeight, kAnchorCenter};
   for (const auto& [name, tensor] : graph::initial_optimizer_state(model.store(), step_optimizer(config), 0)) {
     names.push_back(name);
   }

@@ -7,6 +7,7 @@
 //   data.weights                f32 [R, G, B, T]   of the loss: of an encoder those of its masked tokens
 //   data.source                 u32 [R, G, B, S]   of an encoder_decoder only: what its encoder reads
 //   data.starts                 u32 [R, G, B, T]   with `packed`: where in its row each token's text begins
+//   data.distributions          f32 [R, G, B, T, V]   with `soft`: what targets are beside tokens
 //   data.group                  u32 [] a member: which of the G batches is its own
 // A step reads slot (counter mod R), the counter being `step`, or `micro_step` with accumulation:
 // members of one seed read the same bytes, and nothing is copied on the device. With generated data
@@ -17,12 +18,14 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "experiments/models/members.h"
 #include "experiments/models/model.h"
 #include "graph/compile.h"
+#include "graph/functions.h"
 #include "graph/optimizer.h"
 #include "graph/plan.h"
 
@@ -52,6 +55,8 @@ struct TrainConfig {
   graph::MemoryLimit memory = {};  // of the step, or the micro-step
   // Rows of the ring hold several texts behind each other (tasks::DataSource::packs()).
   bool packed = false;
+  // Targets are distributions too (tasks::DataSource::soft_targets()), over the vocabulary of the model.
+  std::optional<graph::SoftTargets> soft = {};
   // The loss of a micro-batch is the sum of weight * loss and not their mean: its weights are as if they summed to 1,
   // by a source that knows all of a step (TuningSource).
   bool summed_loss = false;

@@ -4,6 +4,7 @@
 #include "graph/rewrite.h"
 
 #include <algorithm>
+#include <unordered_set>
 
 namespace surtsey::graph {
 
@@ -208,15 +209,30 @@ class Fuser {
 
   int64_t bytes(uint32_t n) const { return elements(n) * storage_bytes(node(n).types[0].dtype); }
 
-  // Computed from state alone, some of it words, that has far fewer bytes.
+  // Computed from state alone, some of it words, that has far fewer bytes. Asked of later nodes too, before there is a
+  // kernel for what they read: a product or a sum on the way answers it.
   bool unpacks(uint32_t n) const {
     if (!fusion()) return false;
     int64_t read = 0;
     bool words = false;
-    for (const uint32_t t : reads_of(n)) {
-      if (node(t).op != Op::parameter) return false;
-      words |= node(t).types[0].dtype == DType::u32;
-      read += bytes(t);
+    std::unordered_set<uint32_t> seen;
+    std::vector<uint32_t> open = {n};
+    while (!open.empty()) {
+      const uint32_t at = open.back();
+      open.pop_back();
+      for (const Value& input : node(at).inputs) {
+        const uint32_t operand = input.node;
+        if (!seen.insert(operand).second) continue;
+        if (node(operand).op == Op::parameter) {
+          words |= node(operand).types[0].dtype == DType::u32;
+          read += bytes(operand);
+        } else if (terminal(operand) || family(operand) == Family::matmul || family(operand) == Family::reduce ||
+                   family(operand) == Family::region) {
+          return false;
+        } else {
+          open.push_back(operand);
+        }
+      }
     }
     return words && read * kPackedShare <= bytes(n);
   }

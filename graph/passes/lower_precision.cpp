@@ -2,6 +2,7 @@
 #include "graph/rewrite.h"
 
 #include <cmath>
+#include <unordered_map>
 
 namespace surtsey::graph {
 namespace {
@@ -64,6 +65,12 @@ class Narrower {
   // index alone (causal attention) may: it leaves something of every row, and the exponential of minus infinity is 0.
   // One that is read from memory may mask a whole row, which then must not become infinity minus infinity.
   bool leaves_f16(uint32_t n) {
+    // Known of each node once; a shared part of an expression is on many paths.
+    if (const auto known = leaves_f16_.find(n); known != leaves_f16_.end()) return known->second;
+    return leaves_f16_[n] = may_leave_f16(n);
+  }
+
+  bool may_leave_f16(uint32_t n) {
     const Node& node = graph_.node(n);
     if (node.op == Op::select) {
       const uint32_t condition = node.inputs[0].node;
@@ -102,6 +109,7 @@ class Narrower {
   Lowering& l_;
   const Graph& graph_;
   std::vector<bool> feeds_, wide_;
+  std::unordered_map<uint32_t, bool> leaves_f16_;
 };
 
 }  // namespace

@@ -5,16 +5,34 @@
 
 namespace surtsey::graph {
 
-void collect_value(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found) {
-  if (is_terminal(lowering, n)) {
-    found.insert(n);
-  } else {
-    collect_expression(lowering, n, found);
+namespace {
+
+// Each node once: an expression is a graph, and one that uses its parts twice (a search by halves, a power by squares)
+// has as many paths as 2 to the number of its levels.
+void collect(const Lowering& lowering, std::vector<uint32_t> open, std::set<uint32_t>& found) {
+  const Graph& graph = *lowering.program.graph;
+  std::vector<bool> seen(graph.size(), false);
+  while (!open.empty()) {
+    const uint32_t n = open.back();
+    open.pop_back();
+    if (seen[n]) continue;
+    seen[n] = true;
+    if (is_terminal(lowering, n)) {
+      found.insert(n);
+    } else {
+      for (const Value& input : graph.node(n).inputs) open.push_back(input.node);
+    }
   }
 }
 
+}  // namespace
+
+void collect_value(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found) { collect(lowering, {n}, found); }
+
 void collect_expression(const Lowering& lowering, uint32_t n, std::set<uint32_t>& found) {
-  for (const Value& input : lowering.program.graph->node(n).inputs) collect_value(lowering, input.node, found);
+  std::vector<uint32_t> operands;
+  for (const Value& input : lowering.program.graph->node(n).inputs) operands.push_back(input.node);
+  collect(lowering, std::move(operands), found);
 }
 
 bool same_loops(const Lowering& lowering, uint32_t n, uint32_t g) {

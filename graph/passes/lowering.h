@@ -5,9 +5,11 @@
 #include "graph/index.h"
 #include "graph/plan.h"
 
+#include <algorithm>
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 namespace surtsey::graph {
@@ -71,25 +73,49 @@ inline bool is_terminal(const Lowering& lowering, uint32_t n) {
   return lowering.home[n] != kNone || op == Op::parameter || op == Op::concat;
 }
 
+// The terminals behind elements of values, each with the index it is read at. Every node is followed once at an index:
+// an expression is a graph, and one that uses its parts twice has as many paths as 2 to the number of its levels.
+template <typename Visit>
+class Walk {
+ public:
+  Walk(const Lowering& lowering, IndexContext& context, const Visit& visit)
+      : lowering_(lowering), graph_(*lowering.program.graph), context_(context), visit_(visit) {}
+
+  void value(uint32_t n, const Index& index) {
+    std::vector<Index>& at = seen_[n];
+    if (std::find(at.begin(), at.end(), index) != at.end()) return;
+    at.push_back(index);
+    if (is_terminal(lowering_, n)) {
+      visit_(n, index);
+    } else if (definition(graph_.node(n).op).family != Family::leaf) {
+      expression(n, index);
+    }
+  }
+
+  void expression(uint32_t n, const Index& index) {
+    for (const auto& [operand, at] : context_.operands(graph_.node(n), index)) value(operand.node, at);
+  }
+
+ private:
+  const Lowering& lowering_;
+  const Graph& graph_;
+  IndexContext& context_;
+  const Visit& visit_;
+  std::unordered_map<uint32_t, std::vector<Index>> seen_;
+};
+
 // Follows what somebody reads who wants element `index` of the value of node n: the terminals behind it, n itself where
 // it is one. visit(node, index) for each.
 template <typename Visit>
 void walk_value(const Lowering& lowering, IndexContext& context, uint32_t n, const Index& index, const Visit& visit) {
-  const Node& node = lowering.program.graph->node(n);
-  if (is_terminal(lowering, n)) {
-    visit(n, index);
-  } else if (definition(node.op).family != Family::leaf) {
-    for (const auto& [operand, at] : context.operands(node, index))
-      walk_value(lowering, context, operand.node, at, visit);
-  }
+  Walk<Visit>(lowering, context, visit).value(n, index);
 }
 
 // The same for whoever computes element `index` of node n: the terminals that its operands lead to.
 template <typename Visit>
 void walk_expression(const Lowering& lowering, IndexContext& context, uint32_t n, const Index& index,
                      const Visit& visit) {
-  for (const auto& [operand, at] : context.operands(lowering.program.graph->node(n), index))
-    walk_value(lowering, context, operand.node, at, visit);
+  Walk<Visit>(lowering, context, visit).expression(n, index);
 }
 
 // Both without an index: the terminals alone.

@@ -236,5 +236,33 @@ TEST_CASE("process: Ctrl-C on a sweep over several devices saves every pack that
   }
 }
 
+// What Slurm may do at preemption: the whole group of the job hears SIGTERM, and the script passes it on once more.
+TEST_CASE("process: a job's script and its tool told to stop at once save, and go on from there") {
+  (void)open_test_device();
+  const Folder folder;
+  const std::string sweep = (folder / "sweep").string();
+  REQUIRE(run(folder, fmt::format("sweep plan --out '{}' --no-measure --lengths=4 --modulus=5 --widths=16 --seeds=0 "
+                                  "--learning_rates=0.1 --steps=100000 --batch_size=64 --log_interval=16 "
+                                  "--checkpoint_interval=0 --test_items=10 --validation_items=8",
+                                  sweep))
+              .status == 0);
+  REQUIRE(run(folder, fmt::format("sweep submit '{}' --slurm --dry", sweep)).status == 0);
+  // scontrol as a script that writes down what it is asked.
+  const fs::path asked = folder / "asked";
+  write(folder / "bin" / "scontrol", fmt::format("#!/bin/sh\necho \"$@\" >> '{}'\n", asked.string()));
+  fs::permissions(folder / "bin" / "scontrol", fs::perms::owner_all);
+  Running program(folder, fmt::format("env PATH='{}':\"$PATH\" SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=0 bash "
+                                      "'{}/slurm/job.sh'",
+                                      (folder / "bin").string(), sweep));
+  program.wait_for(fs::path(sweep) / "runs" / "000" / "env.json");
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  program.signal_group(SIGTERM);
+  const int status = program.wait();
+  CAPTURE(slurp(folder / "running.err"), slurp(folder / "running.out"));
+  CHECK(status == kInterruptedStatus);
+  CHECK(slurp(asked) == "requeue 7_0\n");
+  CHECK(fs::exists(fs::path(sweep) / "runs" / "000" / "checkpoints" / "latest"));
+}
+
 }  // namespace
 }  // namespace surtsey::tests

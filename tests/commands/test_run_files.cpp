@@ -212,6 +212,9 @@ TEST_CASE("run files: a text of one letter is learned and written") {
   CHECK(start.status == kErrorStatus);
   CHECK(start.err.find("--start") != std::string::npos);
   CHECK(start.err.find("a line break does not occur in the training text") != std::string::npos);
+  const Outcome bytes = run(folder, fmt::format("sample '{}' --start 'caf\xE9'", (folder / "run").string()));
+  CHECK(bytes.status == kErrorStatus);
+  CHECK(bytes.err.find("--start: [text] byte 3 is not UTF-8") != std::string::npos);
 }
 
 TEST_CASE("run files: a page is not made of a training run, and the message says what there is") {

@@ -238,6 +238,95 @@ TEST_CASE("cross_entropy weighs tokens, ignores by weight 0, and needs one exp")
   }
 }
 
+TEST_CASE("cross_entropy against distributions is KL and their entropy, and of certain ones that of tokens") {
+  Fixture f;
+  const Value logits = f.input("logits", {2, 3, 5}, -3, 3);
+  const Value scores = f.input("scores", {2, 3, 5}, -2, 2);
+  const Value weights = f.input("token weights", {2, 3}, 0, 1);
+  f.state["distributions"] = f.read(softmax(scores));
+  const Value distributions = f.graph->parameter("distributions", logits.type());
+  f.state["token weights"].values[1] = 0;
+  const CrossEntropy loss = cross_entropy(logits, distributions, weights);
+  const HostTensor& p = f.state["distributions"];
+  const HostTensor logarithm = f.read(log_softmax(logits)), each = f.read(loss.per_token);
+  double total = 0, weight_sum = 0;
+  for (size_t i = 0; i < 6; ++i) {
+    double divergence = 0, entropy = 0;
+    for (size_t v = i * 5; v < i * 5 + 5; ++v) {
+      divergence += p.values[v] * (std::log(p.values[v]) - logarithm.values[v]);
+      entropy -= p.values[v] * std::log(p.values[v]);
+    }
+    REQUIRE(each.values[i] == Approx(divergence + entropy).epsilon(1e-6));
+    total += each.values[i] * f.state["token weights"].values[i];
+    weight_sum += f.state["token weights"].values[i];
+  }
+  REQUIRE(f.read(loss.mean).values[0] == Approx(total / weight_sum).epsilon(1e-6));
+  SECTION("gradient: of the mean, of each token, and without weights") {
+    f.check_gradient(loss.mean, {"logits"});
+    f.check_gradient(loss.per_token, {"logits"});
+    f.check_gradient(cross_entropy(logits, distributions).mean, {"logits"});
+  }
+  SECTION("it is smallest, and its gradient none, where the model says the same") {
+    const CrossEntropy same = cross_entropy(scores, distributions, weights);
+    for (const double one : f.read(differentiate(same.mean, std::span(&scores, 1))[0]).values)
+      REQUIRE(std::abs(one) < 1e-9);
+    for (size_t i = 0; i < 6; ++i) REQUIRE(f.read(same.per_token).values[i] <= each.values[i]);
+  }
+  SECTION("a distribution that is certain is a token") {
+    const Value targets = f.tokens("targets", {2, 3}, 5);
+    for (size_t i = 0; i < 6; ++i)
+      for (size_t v = 0; v < 5; ++v)
+        f.state["distributions"].values[i * 5 + v] = v == size_t(f.state["targets"].values[i]) ? 1 : 0;
+    const HostTensor hard = f.read(cross_entropy(logits, targets, weights).per_token), soft = f.read(loss.per_token);
+    for (size_t i = 0; i < 6; ++i) REQUIRE(soft.values[i] == Approx(hard.values[i]).epsilon(1e-12));
+  }
+  SECTION("a common offset of the logits changes nothing") {
+    const HostTensor shifted = f.read(cross_entropy(logits + 1000.0, distributions, weights).per_token);
+    for (size_t i = 0; i < 6; ++i) REQUIRE(shifted.values[i] == Approx(each.values[i]).epsilon(1e-9));
+  }
+  SECTION("one exp, one maximum in both directions") {
+    std::vector<Value> roots = differentiate(loss.mean, std::span(&logits, 1));
+    roots.push_back(loss.mean);
+    REQUIRE(count_nodes(*f.graph, roots, Op::exp) == 1);
+    REQUIRE(count_nodes(*f.graph, roots, Op::reduce_max) == 1);
+  }
+  SECTION("shapes that do not fit are refused") {
+    REQUIRE_THROWS_AS(cross_entropy(logits, f.input("narrow", {2, 3, 4}), weights), UserError);
+  }
+}
+
+TEST_CASE("distillation mixes what a teacher said at a temperature with tokens") {
+  Fixture f;
+  const Value logits = f.input("logits", {4, 5}, -3, 3), teacher = f.input("teacher", {4, 5}, -3, 3);
+  const Value targets = f.tokens("targets", {4}, 5);
+  const Value weights = f.input("token weights", {4}, 0, 1);
+  const auto of = [&](double temperature, double share) {
+    f.state["distributions"] = f.read(softmax(teacher * (1 / temperature)));
+    const Value distributions = f.graph->parameter("distributions", logits.type());
+    return distillation(logits, targets, distributions, {temperature, share}, weights);
+  };
+  for (const auto& [temperature, share] : {std::pair{1.0, 1.0}, {2.0, .9}, {4.0, .3}, {2.0, 0.0}}) {
+    CAPTURE(temperature, share);
+    const CrossEntropy loss = of(temperature, share);
+    const HostTensor hard = f.read(log_softmax(logits)), soft = f.read(log_softmax(logits * (1 / temperature)));
+    const HostTensor p = f.read(softmax(teacher * (1 / temperature))), each = f.read(loss.per_token);
+    for (size_t i = 0; i < 4; ++i) {
+      double softened = 0;
+      for (size_t v = i * 5; v < i * 5 + 5; ++v) softened -= p.values[v] * soft.values[v];
+      const double token = -hard.values[i * 5 + size_t(f.state["targets"].values[i])];
+      REQUIRE(each.values[i] ==
+              Approx(share * temperature * temperature * softened + (1 - share) * token).epsilon(1e-6));
+    }
+    f.check_gradient(loss.mean, {"logits"});
+  }
+  // Soft targets alone read no tokens; what is impossible is refused.
+  const Value distributions = f.graph->parameter("distributions", logits.type());
+  REQUIRE(f.read(distillation(logits, {}, distributions, {2, 1}, weights).mean).values[0] > 0);
+  REQUIRE_THROWS_AS(distillation(logits, targets, distributions, {0, 1}, weights), UserError);
+  REQUIRE_THROWS_AS(distillation(logits, targets, distributions, {2, 1.5}, weights), UserError);
+  REQUIRE_THROWS_AS(distillation(logits, targets, {}, {2, 1}, weights), UserError);
+}
+
 TEST_CASE("split is slices forward and one concat backward") {
   Fixture f;
   const Value x = f.input("x", {2, 7, 3});

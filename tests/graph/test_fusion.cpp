@@ -1,5 +1,6 @@
 // How many kernels things become: a fusion that is lost fails here. The numbers are what lavapipe's preset gives today;
 // a lower one is an improvement to be written down, a higher one a loss.
+#include "experiments/generate/decode.h"
 #include "experiments/train/train_program.h"
 #include "graph/attention.h"
 #include "graph/autodiff.h"
@@ -75,6 +76,11 @@ const FusionCase kFusionCases[] = {
      [](Graph& g) {
        return std::vector{
            cross_entropy(x_of(g), g.parameter("t", {DType::u32, {6, 10}}), g.parameter("w", f32({6, 10}))).mean};
+     }},
+    {"cross entropy against distributions: the same", 2,
+     [](Graph& g) {
+       const Value x = x_of(g);
+       return std::vector{cross_entropy(x, g.parameter("p", x.type()), g.parameter("w", f32({6, 10}))).mean};
      }},
     {"embedding", 1,
      [](Graph& g) {
@@ -260,4 +266,28 @@ TEST_CASE("dispatches grow by the layer, not faster", "[fusion]") {
   CHECK(two <= 63);
   CHECK(three - two <= 24);
   for (const int64_t layers : {6, 12, 24}) CHECK(count(layers) == two + size_t(layers - 2) * (three - two));
+}
+
+// What a pass asks of a node it must not find out along every path to it: of such there are more by the layer.
+TEST_CASE("a decoder of many layers is compiled, and a chain that uses its parts twice", "[fusion]") {
+  const auto count = [](int64_t layers) {
+    experiments::ModelConfig config = small_decoder();
+    config.n_layer = layers;
+    const Program program = experiments::decode_program(experiments::Model(config), {.rows = 2, .columns = 9});
+    return compile(program, target_preset("lavapipe")).dispatches.size();
+  };
+  const size_t two = count(2), three = count(3);
+  CHECK(three > two);
+  for (const int64_t layers : {12, 24}) CHECK(count(layers) <= two + size_t(layers - 2) * (three - two));
+
+  const auto squares = [](Graph& g) {
+    Value x = x_of(g);
+    for (int level = 0; level < 64; ++level) x = x * x + x;
+    return std::vector{x};
+  };
+  for (const bool fusion : {true, false}) {
+    Target target = target_preset("lavapipe");
+    target.fusion = fusion;
+    CHECK(plan_of(squares, target).dispatches.size() >= 1);
+  }
 }

@@ -366,6 +366,27 @@ TEST_CASE("reports of a directory of studies", "[report]") {
   CHECK(write_reports(scratch / "two") == scratch / "two" / "report.html");
 }
 
+TEST_CASE("the index leads to its pages whatever their folders are called", "[report]") {
+  const tests::Folder scratch;
+  const std::pair<const char*, const char*> folders[] = {
+      {"a#b", "./a%23b/report.html"},
+      {"what?x=1", "./what%3Fx%3D1/report.html"},
+      {"50%20off", "./50%2520off/report.html"},
+      {"javascript:alert(1)", "./javascript%3Aalert%281%29/report.html"}};
+  for (const auto& [name, link] : folders) write_run(scratch / name, fixture());
+  write_reports(scratch.path());
+  const std::string index = tests::slurp(scratch / "report.html");
+  for (const auto& [name, link] : folders) {
+    CAPTURE(name);
+    CHECK_THAT(index, ContainsSubstring(std::string("href=\"") + link + "\""));
+  }
+  // No link leads anywhere but to a file beside the page, or down in it.
+  for (size_t at = index.find("href=\""); at != std::string::npos; at = index.find("href=\"", at + 1)) {
+    const std::string target = index.substr(at + 6, 2);
+    CHECK((target == "./" || target[0] == '#'));
+  }
+}
+
 TEST_CASE("from what size an ability is solved", "[report]") {
   std::vector<StudyResult> results = {fixture().result};
   const auto solved = [&](const char* ability) {

@@ -37,13 +37,11 @@ fs::path words_index(const Folder& folder, const std::vector<Document>& document
 }
 
 Names found(const fs::path& path, const std::string& text, int64_t most = 10) {
-  const Index index = Index::open(path, false);
+  const experiments::Index index = experiments::Index::open(path, false);
   Names names;
   for (const WordHit& hit : index.find_words(text, most)) names.push_back(index.passage(hit.number).id);
   return names;
 }
-
-void write(const fs::path& path, const std::string& text) { std::ofstream(path) << text; }
 
 // What a child process ends with; it may be killed by what it does.
 template <class Work>
@@ -67,9 +65,9 @@ int in_child(const Work& work) {
 
 TEST_CASE("rows and folders as documents") {
   const Folder folder;
-  write(folder / "rows.jsonl",
-        "{\"id\": \"x\", \"text\": \"one\", \"title\": \"T\", \"more\": 1}\n\n{\"id\": 7, \"text\": \"two\"}\r\n"
-        "{\"_id\": \"y\", \"text\": \"three\", \"title\": null}");
+  tests::write(folder / "rows.jsonl",
+               "{\"id\": \"x\", \"text\": \"one\", \"title\": \"T\", \"more\": 1}\n\n{\"id\": 7, \"text\": \"two\"}\r\n"
+               "{\"_id\": \"y\", \"text\": \"three\", \"title\": null}");
   const auto rows = read_documents(folder / "rows.jsonl");
   REQUIRE(rows.size() == 3);
   CHECK((rows[0].id == "x" && rows[0].title == "T" && rows[0].text == "one"));
@@ -77,24 +75,25 @@ TEST_CASE("rows and folders as documents") {
   CHECK((rows[2].id == "y" && rows[2].title.empty()));
 
   fs::create_directories(folder / "texts" / "sub");
-  write(folder / "texts" / "b.txt", "bee");
-  write(folder / "texts" / "sub" / "a.md", "# A");
-  write(folder / "texts" / "left.out", "x");
+  tests::write(folder / "texts" / "b.txt", "bee");
+  tests::write(folder / "texts" / "sub" / "a.md", "# A");
+  tests::write(folder / "texts" / "left.out", "x");
   const auto files = read_documents(folder / "texts");
   REQUIRE(files.size() == 2);
   CHECK((files[0].id == "b.txt" && files[1].id == "sub/a.md" && files[1].text == "# A"));
 
-  write(folder / "bad.jsonl",
-        "{\"id\": 1, \"text\": \"fine\"}\n{\"text\": \"x\"}\n{\"id\": 1, \"text\": \"again\"}\n{\"id\": 2, \"text\": "
-        "\"  \"}\nnot json\n[1]\n{\"id\": 3, \"text\": 3}\n");
+  tests::write(
+      folder / "bad.jsonl",
+      "{\"id\": 1, \"text\": \"fine\"}\n{\"text\": \"x\"}\n{\"id\": 1, \"text\": \"again\"}\n{\"id\": 2, \"text\": "
+      "\"  \"}\nnot json\n[1]\n{\"id\": 3, \"text\": 3}\n");
   const auto read_bad = [&] { return read_documents(folder / "bad.jsonl"); };
   CHECK_THROWS_WITH(read_bad(), ContainsSubstring("6 of the documents") && ContainsSubstring("bad.jsonl:2: has no id"));
   CHECK_THROWS_WITH(read_bad(),
                     ContainsSubstring("bad.jsonl:3: id '1' stands in") && ContainsSubstring("jsonl:1 already"));
   CHECK_THROWS_WITH(read_bad(), ContainsSubstring("bad.jsonl:4: text is empty") && ContainsSubstring("and 1 more"));
-  write(folder / "none.jsonl", "\n");
+  tests::write(folder / "none.jsonl", "\n");
   CHECK_THROWS_WITH(read_documents(folder / "none.jsonl"), ContainsSubstring("there are no documents"));
-  write(folder / "texts" / "c.txt", "\xff");
+  tests::write(folder / "texts" / "c.txt", "\xff");
   CHECK_THROWS_WITH(read_documents(folder / "texts"), ContainsSubstring("c.txt: its text"));
   CHECK_THROWS_AS(read_documents(folder / "nowhere.jsonl"), UserError);
 }
@@ -154,7 +153,7 @@ TEST_CASE("words are found by BM25, ties by id") {
         "\"Don\" OR \"t\" OR \"stop\" OR \"don\" OR \"x\" OR \"y\" OR \"3\" OR \"5\" OR \"été\"");
 
   // By hand: k1 1.2, b .75, idf = ln((N - n + .5) / (n + .5)), at least 1e-6 (SQLite's documentation of bm25()).
-  const Index index = Index::open(path, false);
+  const experiments::Index index = experiments::Index::open(path, false);
   const auto hits = index.find_words("whales", 10);
   REQUIRE(hits.size() == 1);
   const double idf = std::log((4 - 1 + .5) / (1 + .5)), mean = (5 + 8 + 3 + 4) / 4.;
@@ -181,7 +180,7 @@ TEST_CASE("documents are added, replaced and deleted at once") {
   // What is found does not depend on how the index came to hold it.
   const fs::path fresh = folder / "fresh";
   build_index(fresh, {.passage_tokens = 20}, {kFour[1], {"d", "", "a herring again"}, kFour[0]}, nullptr);
-  const Index one = Index::open(path, false), other = Index::open(fresh, false);
+  const experiments::Index one = experiments::Index::open(path, false), other = experiments::Index::open(fresh, false);
   const auto left = one.find_words("red herring", 9), right = other.find_words("red herring", 9);
   REQUIRE(left.size() == right.size());
   for (size_t i = 0; i < left.size(); ++i) {
@@ -197,7 +196,7 @@ TEST_CASE("an index says with which model it was made and refuses others") {
   const TextEncoder encoder = tests::letters_encoder(), other = tests::letters_encoder(64, "other");
   const fs::path path = folder / "index";
   build_index(path, {.passage_tokens = 64, .query_prefix = "query: "}, kFour, &encoder);
-  const IndexSettings settings = Index::open(path, false).settings();
+  const IndexSettings settings = experiments::Index::open(path, false).settings();
   CHECK((settings.model == "/models/letters" && settings.model_hash == "letters" && settings.width == 26));
   CHECK(settings.query_prefix == "query: ");
   CHECK_THROWS_WITH(add_to_index(path, kFour, &other), ContainsSubstring("made with another model"));
@@ -211,19 +210,19 @@ TEST_CASE("an index says with which model it was made and refuses others") {
 TEST_CASE("what is no index is said to be none, and stays") {
   const Folder folder;
   const fs::path path = words_index(folder);
-  CHECK_THROWS_WITH(Index::open(folder / "none", false), ContainsSubstring("no such index"));
-  CHECK_THROWS_WITH(Index::open(folder.path(), false), ContainsSubstring("a folder"));
-  write(folder / "text",
-        "This is not an index, and never was one. It has more than a hundred bytes, as SQLite reads that"
-        " many before it knows what a file is.");
-  CHECK_THROWS_WITH(Index::open(folder / "text", false), ContainsSubstring("damaged, or no index"));
+  CHECK_THROWS_WITH(experiments::Index::open(folder / "none", false), ContainsSubstring("no such index"));
+  CHECK_THROWS_WITH(experiments::Index::open(folder.path(), false), ContainsSubstring("a folder"));
+  tests::write(folder / "text",
+               "This is not an index, and never was one. It has more than a hundred bytes, as SQLite reads that"
+               " many before it knows what a file is.");
+  CHECK_THROWS_WITH(experiments::Index::open(folder / "text", false), ContainsSubstring("damaged, or no index"));
   CHECK_THROWS_WITH(build_index(folder / "text", {.passage_tokens = 9}, kFour, nullptr), ContainsSubstring("no index"));
   CHECK(fs::file_size(folder / "text") > 100);
   {
     const Database other(folder / "other", Database::Mode::create);
     other.run("CREATE TABLE x(y)");
   }
-  CHECK_THROWS_WITH(Index::open(folder / "other", false), ContainsSubstring("another file of SQLite"));
+  CHECK_THROWS_WITH(experiments::Index::open(folder / "other", false), ContainsSubstring("another file of SQLite"));
   CHECK_THROWS_WITH(build_index(folder / "none" / "deep", {.passage_tokens = 9}, kFour, nullptr),
                     ContainsSubstring("cannot be opened"));
 
@@ -234,7 +233,7 @@ TEST_CASE("what is no index is said to be none, and stays") {
     bytes[at] = char(~bytes[at]);
     std::ofstream(folder / "bytes", std::ios::binary) << bytes;
     try {
-      const Index index = Index::open(folder / "bytes", false);
+      const experiments::Index index = experiments::Index::open(folder / "bytes", false);
       for (const WordHit& hit : index.find_words("red herring", 10)) index.passage(hit.number);
     } catch (const UserError& error) {
       CHECK_THAT(error.what(), ContainsSubstring("bytes"));
@@ -243,7 +242,7 @@ TEST_CASE("what is no index is said to be none, and stays") {
   std::ofstream(folder / "half", std::ios::binary) << whole.substr(0, whole.size() / 2);
   CHECK_THROWS_AS(
       [&] {
-        const Index index = Index::open(folder / "half", false);
+        const experiments::Index index = experiments::Index::open(folder / "half", false);
         index.find_words("red herring", 10);
         index.passages();
       }(),
@@ -253,18 +252,18 @@ TEST_CASE("what is no index is said to be none, and stays") {
     const Database changed(path, Database::Mode::write);
     changed.run("CREATE TRIGGER t AFTER DELETE ON documents BEGIN DELETE FROM passages; END");
   }
-  CHECK_THROWS_WITH(Index::open(path, true), ContainsSubstring("not those of an index"));
+  CHECK_THROWS_WITH(experiments::Index::open(path, true), ContainsSubstring("not those of an index"));
 }
 
 TEST_CASE("two writers: the second is told, whoever reads is not kept waiting") {
   const Folder folder;
   const fs::path path = words_index(folder);
-  const Index first = Index::open(path, true);
+  const experiments::Index first = experiments::Index::open(path, true);
   const Transaction writing(first.database(), true);
   first.database().run("UPDATE documents SET title = 'x'");
   CHECK(found(path, "whales") == Names{"d"});
   const int status = in_child([&] {
-    const Index second = Index::open(path, true);
+    const experiments::Index second = experiments::Index::open(path, true);
     second.database().set_patience(0);
     try {
       const Transaction another(second.database(), true);
@@ -300,7 +299,7 @@ TEST_CASE("a build that ends early leaves the old index, and the next one is not
   CHECK(found(path, "herring") == Names{"c", "b"});
   CHECK(fs::exists(folder / ".tmp-index"));
   CHECK(in_child([&] {
-          Index index = Index::open(path, true);
+          experiments::Index index = experiments::Index::open(path, true);
           Transaction transaction(index.database(), true);
           for (const Document& document : many) index.put(document, std::vector{document.text}, {});
           raise(SIGKILL);

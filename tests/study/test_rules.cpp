@@ -2,8 +2,10 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 
+#include "experiments/study/asked.h"
 #include "experiments/study/curves.h"
 #include "experiments/study/keys.h"
+#include "experiments/study/score_table.h"
 #include "graph/error.h"
 
 using namespace surtsey;
@@ -193,4 +195,57 @@ TEST_CASE("curves average points that fall together", "[study]") {
   CHECK(figure.series[0].points[0].x == 1);
   CHECK(figure.series[0].points[1].y == 2);
   CHECK(figure.series[0].points[1].low < 1);
+}
+
+TEST_CASE("of rates that trained together the one with the least held-out loss counts, seed by seed", "[study]") {
+  std::vector<Cell> cells;
+  const auto add = [&](const char* variant, uint32_t seed, double rate, std::optional<double> loss) {
+    Cell& cell = cells.emplace_back();
+    cell.variant = variant;
+    cell.seed = seed;
+    cell.learning_rate = rate;
+    cell.validation_loss = loss;
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  add("a", 0, .1, nan);
+  add("a", 0, .2, .5);
+  add("a", 0, .3, .4);
+  add("a", 1, .1, .3);
+  add("a", 1, .3, .4);
+  add("b", 1, .1, nan);
+  add("b", 1, .3, std::nullopt);
+  select_least_loss(cells);
+  std::vector<bool> counts;
+  for (const Cell& cell : cells) counts.push_back(cell.selected);
+  CHECK(counts == std::vector<bool>{false, false, true, true, false, true, false});
+}
+
+TEST_CASE("the best of several rates keeps its lines, under another name", "[study]") {
+  std::vector<Cell> tried(2);
+  for (size_t i = 0; i < 2; ++i) {
+    tried[i].cell = i == 0 ? "slow" : "fast";
+    tried[i].validation_loss = i == 0 ? .5 : .25;
+  }
+  std::vector<SampleLine> lines(3), kept;
+  lines[0].cell = "slow";
+  lines[1].cell = lines[2].cell = "fast";
+  CHECK(best_of(tried, lines, "whole", kept).cell == "fast");
+  REQUIRE(kept.size() == 2);
+  CHECK(kept[1].cell == "whole");
+}
+
+TEST_CASE("a table of scores has means with intervals, and says what few models have", "[study]") {
+  StudyResult result = planted({{"a", 8, 0, .5, .1}, {"a", 8, 1, .7, .1}, {"b", 8, 0, 1, 0}});
+  result.cells[0].measures = {{"steps", 1e-5, 0, 1}};
+  const Grid grid =
+      score_table("t", "n", {{"A", cells("", "a").of(result)}, {"none", {}}, {"B", cells("", "b").of(result)}},
+                  {arm_column("cot", "cot"), measure_column("steps", "steps"),
+                   cell_column("size", [](const Cell& one) { return double(one.parameters); })});
+  CHECK(grid.columns == std::vector<std::string>{"cot", "steps", "size"});
+  CHECK(grid.rows == std::vector<std::string>{"A", "B"});
+  CHECK(grid.entries[0][0].text == "0.6 ± 1.27");  // t of one degree of freedom times .1
+  CHECK(grid.entries[0][1].text == "1e-05 (1 of 2)");
+  CHECK(grid.entries[0][2].text == "800");
+  CHECK(grid.entries[1][0].text == "1");
+  CHECK(grid.entries[1][1].text == "–");
 }

@@ -207,8 +207,10 @@ TEST_CASE("sweep: members killed between two saves go on from the save that all 
 }
 
 TEST_CASE("metrics come as CSV and as TensorBoard events", "[sweep]") {
-  const std::vector<MetricLine> metrics = {{"a", 10, 100, {{"loss", 1.5}}},
-                                           {"a", 300, 3000, {{"loss", 0.25}, {"grad_norm", 2}}}};
+  std::vector<MetricLine> metrics = {{"a", 10, 100, {{"loss", 1.5}}},
+                                     {"a", 300, 3000, {{"loss", 0.25}, {"grad_norm", 2}}}};
+  metrics[0].time = 0;  // of a file that does not say it: the time of the export
+  metrics[1].time = 1000.75;
   REQUIRE(metrics_csv(metrics) == "cell,step,tokens,loss,grad_norm\na,10,100,1.5,\na,300,3000,0.25,2\n");
 
   const std::string file = event_file(metrics, 1234.5);
@@ -242,6 +244,13 @@ TEST_CASE("metrics come as CSV and as TensorBoard events", "[sweep]") {
   // Event {1: seconds, 2: 300, 5: {1: {1: "loss", 2: 0.25f}, 1: {1: "grad_norm", 2: 2.0f}}}
   const std::string time = events[2].substr(0, 9);  // field 1, a double: when the line was written
   REQUIRE(time[0] == '\x09');
+  const auto seconds = [](const std::string& event) {
+    double value = 0;
+    std::memcpy(&value, event.data() + 1, 8);
+    return value;
+  };
+  REQUIRE(seconds(events[1]) == 1234.5);
+  REQUIRE(seconds(events[2]) == 1000.75);
   const std::string loss = std::string("\x0a\x0b\x0a\x04loss\x15\0\0\x80\x3e", 13);
   const std::string norm = std::string("\x0a\x10\x0a\x09grad_norm\x15\0\0\0\x40", 18);
   REQUIRE(events[2] == time + "\x10\xac\x02" + "\x2a\x1f" + loss + norm);

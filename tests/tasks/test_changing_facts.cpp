@@ -40,9 +40,8 @@ struct SeenFacts {
         REQUIRE(batch.weights[b * length + t] == (t == length - 2 ? 1.0f : 0.0f));
         if (t + 1 < length) REQUIRE(batch.targets[b * length + t] == row[t + 1]);
       }
-      const std::string asked = words[length - 4] + " " + words[length - 3], answer = words[length - 1];
-      REQUIRE(words[length - 5] == "?");
-      REQUIRE(words[length - 2] == ">");
+      const std::string asked = words[length - 3] + " " + words[length - 2], answer = words[length - 1];
+      REQUIRE(words[length - 4] == "?");
       if (words[0] == "-") {
         ++closed_rows;
         closed[asked].insert(answer);
@@ -51,14 +50,14 @@ struct SeenFacts {
       ++open_rows;
       std::string found;
       bool near = true;
-      for (size_t p = 0; p + 5 < length; p += 3) {
+      for (size_t p = 0; p + 4 < length; p += 3) {
         const std::string key = words[p] + " " + words[p + 1];
         read[key].insert(words[p + 2]);
         if (key == asked) {
           REQUIRE(found.empty());  // it stands there once
           found = words[p + 2];
         } else {
-          near = near && (words[p] == words[length - 4] || words[p + 1] == words[length - 3]);
+          near = near && (words[p] == words[length - 3] || words[p + 1] == words[length - 2]);
         }
       }
       near_rows += near ? 1 : 0;
@@ -148,15 +147,15 @@ TEST_CASE("changing facts: questions stand behind passages as they were found", 
   const std::vector<std::string> found = {task.statement(other, World::after), task.statement(fact, World::after)};
   const Item open = task.question(fact, World::after, found);
   CHECK(task.decode(open.sequence) ==
-        found[0] + " " + found[1] + " ? " + task.key_text(fact) + " > " + found[1].substr(found[1].rfind(' ') + 1));
+        found[0] + " " + found[1] + " ? " + task.key_text(fact) + " " + found[1].substr(found[1].rfind(' ') + 1));
   CHECK(task.arms()[static_cast<size_t>(open.arm)] == "open");
   CHECK(task.encode(task.decode(open.sequence)) == open.sequence);
   const Item closed = task.question(fact, World::before);
-  CHECK(task.decode(closed.prompt()) == "- - - - - - ? " + task.key_text(fact) + " >");
+  CHECK(task.decode(closed.prompt()) == "- - - - - - ? " + task.key_text(fact));
   CHECK(task.score(closed, closed.answer()).final_correct);
   CHECK(!task.score(open, closed.answer()).final_correct);
   const Item one = task.question(fact, World::after, std::span(found).last(1));
-  CHECK(task.decode(one.prompt()) == found[1] + " - - - ? " + task.key_text(fact) + " >");
+  CHECK(task.decode(one.prompt()) == found[1] + " - - - ? " + task.key_text(fact));
   for (const int32_t arm : {0, 1}) {
     std::set<std::string> asked;
     for (const Item& item : task.test_items(arm, 1000, 1)) {

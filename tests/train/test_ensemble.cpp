@@ -169,6 +169,96 @@ TEST_CASE("ensemble: models that an earlier run kept are asked and rounded, and 
       UserError);
 }
 
+TEST_CASE("ensemble: an experiment goes on from the models of another, of each seed at the rate that was chosen") {
+  engine::Device device = tests::open_test_device();
+  const tests::Folder folder;
+  SweepOptions options = small_options();
+  options.learning_rates = {0.16, 1e-6};  // of which the second learns nothing
+  options.steps = 40;
+  const tasks::ChainTask task = small_chain();
+  const Experiment first = sweep_experiment(options, "", "first", &task, 8);
+  // One whose steps change next to nothing, at one rate and at several.
+  Experiment second = first;
+  second.variant = "second";
+  second.origin = Origin{"first"};
+  second.steps = 2;
+  second.learning_rates = {1e-12};
+  Experiment third = second;
+  third.variant = "third";
+  third.learning_rates = {1e-12, 1e-13};
+  // And one that learns from them: it is told which they are, and begins anew.
+  std::vector<std::string> told;
+  Experiment pupil = sweep_experiment(options, "", "pupil", &task, 8);
+  pupil.origin = Origin{"first", 8, 2};
+  pupil.steps = 1;
+  pupil.prepare = [&](engine::Device&, const TrainedModels& models) {
+    for (const Cell& cell : models.cells) {
+      CHECK(fs::exists(models.folder / cell.cell));
+      CHECK(models.of_seed(cell.seed).cell == cell.cell);
+      told.push_back(cell.cell);
+    }
+  };
+
+  const std::vector<PlannedPack> packs = packs_of(std::vector{first, second, third, pupil}, options, device.info());
+  std::vector<Cell> cells;
+  for (PlannedPack pack : packs) {
+    CHECK(pack.kept == (pack.experiment.variant == "first"));
+    CHECK((pack.experiment.variant == "first") == pack.waits_for().empty());
+    for (const size_t other : pack.waits_for()) CHECK(packs[other].experiment.variant == "first");
+    take_from(pack, cells);
+    const PackResult done = run_planned(device, options, pack, folder / "checkpoints", folder.path(), false);
+    cells.insert(cells.end(), done.cells.begin(), done.cells.end());
+    fs::remove_all(folder / "checkpoints");
+  }
+  const auto of = [&](const std::string& variant, uint32_t seed, double rate) -> const Cell& {
+    for (const Cell& cell : cells)
+      if (cell.variant == variant && cell.seed == seed && cell.learning_rate == rate) return cell;
+    FAIL(variant);
+    return cells.front();
+  };
+  for (const uint32_t seed : {1u, 2u, 1000u}) {
+    CAPTURE(seed);
+    const Cell &good = of("first", seed, 0.02), &bad = of("first", seed, 1e-6 / 8);
+    REQUIRE(*good.validation_loss < *bad.validation_loss - .1);
+    CHECK(std::abs(*of("third", seed, 1e-12).validation_loss - *good.validation_loss) < 1e-4);
+    CHECK(std::abs(*of("third", seed, 1e-13).validation_loss - *good.validation_loss) < 1e-4);
+    if (seed != 1000) CHECK(std::abs(*of("second", seed, 1e-12).validation_loss - *good.validation_loss) < 1e-4);
+  }
+  CHECK(of("second", 1, 1e-12).flops < of("first", 1, 0.02).flops);
+  // Two packs of pupils, each told the same three.
+  const std::set<std::string> names(told.begin(), told.end());
+  CHECK(names == std::set<std::string>{"first-d8-L2-s1-lr0.02", "first-d8-L2-s2-lr0.02", "first-d8-L2-s1000-lr0.02"});
+  CHECK(*of("pupil", 1, 0.02).validation_loss > *of("first", 1, 0.02).validation_loss);
+
+  // What stands before nothing, or has nothing to choose from, is refused.
+  REQUIRE_THROWS_AS(packs_of(std::vector{second, first}, options, device.info()), InternalError);
+  Experiment single = first;
+  single.learning_rates = {0.02};
+  REQUIRE_THROWS_AS(packs_of(std::vector{single, third}, options, device.info()), UserError);
+  CHECK(packs_of(std::vector{single, second}, options, device.info()).size() == 2);
+}
+
+TEST_CASE("ensemble: models that choose a learning rate are not interviewed, and their loss chooses") {
+  engine::Device device = tests::open_test_device();
+  const tests::Folder folder;
+  const SweepOptions options = small_options();
+  const tasks::ChainTask task = small_chain();
+  Losses losses(task);
+  Experiment experiment = sweep_experiment(options, "", "chain", &task, 8);
+  experiment.interview = &losses;
+  const PackResult found = run_pack(device, {.options = options,
+                                             .experiment = experiment,
+                                             .members = {{1000, 0.02}, {1000, 0.01}},
+                                             .folders = {folder / "checkpoints"},
+                                             .selecting = true});
+  CHECK(losses.asked.empty());
+  CHECK(found.samples.empty());
+  for (const Cell& cell : found.cells) {
+    CHECK(cell.validation_loss.has_value());
+    CHECK(cell.measures.empty());
+  }
+}
+
 TEST_CASE("ensemble: what a probe measured stays with its cells when rounded weights are asked") {
   // The mean of what a model's weights are, which rounding changes.
   class Weights : public Probe {

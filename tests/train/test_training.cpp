@@ -6,10 +6,12 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "experiments/base/interrupt.h"
 #include "experiments/evaluate/evaluate.h"
 #include "experiments/tasks/chain.h"
+#include "experiments/tasks/prototypes.h"
 #include "experiments/train/train.h"
 #include "tests/support/folder.h"
 #include "tests/support/small_training.h"
@@ -60,6 +62,11 @@ void fill_ring(State& state, const TrainConfig& config, const tasks::Task& task,
   ring["data.tokens"] = HostTensor::zeros({DType::u32, shape});
   ring["data.targets"] = HostTensor::zeros({DType::u32, shape});
   ring["data.weights"] = HostTensor::zeros({DType::f32, shape});
+  if (config.soft) {
+    graph::Shape wide = shape;
+    wide.push_back(task.vocab_size());
+    ring["data.distributions"] = HostTensor::zeros({DType::f32, wide});
+  }
   for (int64_t batch = 0; batch < batches; ++batch) {
     for (size_t group = 0; group < seeds.size(); ++group) {
       const tasks::Batch data =
@@ -70,6 +77,9 @@ void fill_ring(State& state, const TrainConfig& config, const tasks::Task& task,
         ring["data.targets"].values[at + i] = data.targets[i];
         ring["data.weights"].values[at + i] = double(data.weights[i]);
       }
+      const size_t first = at * static_cast<size_t>(task.vocab_size());
+      for (size_t i = 0; i < data.distributions.size(); ++i)
+        ring["data.distributions"].values[first + i] = double(data.distributions[i]);
     }
   }
   state.merge(ring);
@@ -98,6 +108,53 @@ TEST_CASE("training: ten steps on the device have the interpreter's losses") {
       }
     }
   }
+}
+
+TEST_CASE("training: soft targets have the interpreter's losses, alone and mixed with labels") {
+  engine::Device device = tests::open_test_device();
+  const tasks::PrototypeOptions options{.classes = 4, .symbols = 3, .length = 3};
+  const auto taught = std::make_shared<tasks::SoftLabels>();
+  for (const uint32_t seed : {7u, 8u}) {
+    const HostTensor said = HostTensor::random({DType::f32, {20, 4}}, .1, 1, seed);
+    for (size_t i = 0; i < 20; ++i) {
+      auto& one = taught->by_seed[seed].emplace_back(said.values.begin() + i * 4, said.values.begin() + i * 4 + 4);
+      const float total = std::accumulate(one.begin(), one.end(), 0.0f);
+      for (float& probability : one) probability /= total;
+    }
+  }
+  for (const graph::SoftTargets soft : {graph::SoftTargets{2, .9}, graph::SoftTargets{1, 1}}) {
+    CAPTURE(soft.temperature);
+    taught->soft = soft;
+    const tasks::PrototypeTask task(options, {.examples = 20}, taught);
+    const Model model = small_model(task);
+    TrainConfig config = small_config(10, {{7, 0.02}, {8, 0.01}}, 24);
+    config.soft = soft;
+    const auto losses = losses_of(device, model, config, task);
+
+    State state = initial_train_state(model, config);
+    fill_ring(state, config, task, 10, 10);
+    const auto programs = train_programs(model, config, 10).programs;
+    double mean = 0;
+    for (size_t step = 0; step < 10; ++step) {
+      const auto outputs = graph::interpret(programs[0].second, state);
+      for (size_t member = 0; member < 2; ++member) {
+        CAPTURE(step, member);
+        const double expected = outputs.at("loss").values[member];
+        REQUIRE(losses[member][step] == Catch::Approx(expected).epsilon(1e-5));
+        mean += expected / 20;
+      }
+    }
+    // Some nats of a temperature's square: a loss that read zeros in place of distributions would have none.
+    CHECK(mean > soft.temperature);
+  }
+  // A run that says nothing of them, and a vocabulary that is another.
+  const tasks::PrototypeTask task(options, {.examples = 20}, taught);
+  const Model model = small_model(task);
+  REQUIRE_THROWS_AS(losses_of(device, model, small_config(2, {{7, 0.02}}, 8), task), InternalError);
+  TrainConfig config = small_config(2, {{7, 0.02}}, 8);
+  config.soft = taught->soft;
+  const Model wider(recipe_config(2, 8, task.vocab_size() + 1, task.block_size()));
+  REQUIRE_THROWS_AS(losses_of(device, wider, config, task), UserError);
 }
 
 TEST_CASE("training: gradient accumulation takes the mean over micro-batches") {

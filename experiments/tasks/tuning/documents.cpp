@@ -61,7 +61,7 @@ TuningNotes TuningDocuments::make(const fs::path& rows, const TuningEncoder& enc
     std::vector<uint32_t> lengths, numbers, words;
     while (lines.next()) {
       const std::string where = lines.where();
-      TuningDocument document = encoder.encode(parse_tuning_row(lines.line(), where), where);
+      TuningDocument document = encoder.encode_line(lines.line(), where);
       const auto length = int64_t(document.tokens.size());
       notes.longest = std::max(notes.longest, length);
       if (document.joined) note(notes.joined, notes.joined_count, lines.number());
@@ -70,8 +70,11 @@ TuningNotes TuningDocuments::make(const fs::path& rows, const TuningEncoder& enc
               "{}: its {} tokens are more than the {} that max_length has room for; truncation keep_start cuts such "
               "texts, drop leaves them out",
               where, length, limits.most_tokens);
+        const int32_t label = document.tokens.back();
         document.tokens.resize(size_t(limits.most_tokens));
         document.learned.resize(size_t(limits.most_tokens));
+        if (document.labelled) document.tokens.back() = label;
+        if (document.labelled) document.learned.back() = 1;
         note(notes.cut, notes.cut_count, lines.number());
       }
       // A first token has nothing before it that predicts it.

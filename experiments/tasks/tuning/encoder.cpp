@@ -60,6 +60,22 @@ TuningDocument TuningEncoder::encode(const TuningRow& row, const std::string& wh
   return encode_text(row.text, row.completion, !encoding_.completion_only);
 }
 
+TuningDocument TuningEncoder::encode(const LabelledRow& row, const std::string& where) const {
+  const std::vector<std::string>& labels = encoding_.labels;
+  const auto label = std::find(labels.begin(), labels.end(), row.label);
+  check(label != labels.end(), "{}: label '{}' is none of the {} that are trained on", where, row.label, labels.size());
+  TuningDocument document{.tokens = tokenizer_.encode(row.text, {.special_tokens = true}), .labelled = true};
+  document.learned.assign(document.tokens.size(), 0);
+  document.tokens.push_back(int32_t(label - labels.begin()));
+  document.learned.push_back(1);
+  return document;
+}
+
+TuningDocument TuningEncoder::encode_line(std::string_view line, const std::string& where) const {
+  if (!labels().empty()) return encode(parse_labelled_row(line, where), where);
+  return encode(parse_tuning_row(line, where), where);
+}
+
 TuningDocument TuningEncoder::encode_text(const std::string& prompt, const std::string& rest, bool all) const {
   TuningDocument document{.tokens = tokenizer_.encode(prompt + rest, {.special_tokens = true})};
   std::vector<int32_t>& tokens = document.tokens;

@@ -23,6 +23,7 @@ struct TuningDocument {
   std::vector<int32_t> tokens;
   std::vector<uint8_t> learned;  // one a token: whether it is to be predicted from those before it
   bool joined = false;           // the prompt's last token and the completion's first are one
+  bool labelled = false;         // the last is no token but the number of the text's label
 };
 
 struct TuningEncoding {
@@ -30,6 +31,7 @@ struct TuningEncoding {
   bool completion_only = true;      // of prompt and completion the latter alone is learned ..
   bool assistant_only = true;       // .. and of conversations the assistant's turns
   std::optional<text::ChatTemplate> chat = {};
+  std::vector<std::string> labels = {};  // not empty: rows are texts with one of these, which alone is learned
 };
 
 class TuningEncoder {
@@ -41,6 +43,12 @@ class TuningEncoder {
   // UserError beginning with `where`: completions of a model without an end token, a conversation without a template,
   // a template that fails, leaves the end token out or writes a turn where it cannot be found.
   TuningDocument encode(const TuningRow& row, const std::string& where) const;
+  // The text's tokens, none behind them, then the label's number. UserError: a label that is not among them.
+  TuningDocument encode(const LabelledRow& row, const std::string& where) const;
+  // A line of a file, of the kind that is learned.
+  TuningDocument encode_line(std::string_view line, const std::string& where) const;
+
+  const std::vector<std::string>& labels() const { return encoding_.labels; }
 
  private:
   TuningDocument encode_text(const std::string& prompt, const std::string& rest, bool all) const;

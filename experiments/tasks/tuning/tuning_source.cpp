@@ -137,7 +137,7 @@ void TuningSource::write_sample(Split split, uint32_t seed, uint32_t step, uint3
     const TuningDocument read = rows.part.documents->read(document);
     for (size_t i = 0; i + 1 < read.tokens.size(); ++i, ++at) {
       tokens[at] = read.tokens[i];
-      targets[at] = read.tokens[i + 1];
+      targets[at] = batches_.labelled && !read.learned[i + 1] ? batches_.padding : read.tokens[i + 1];
       weights[at] = read.learned[i + 1] ? each : 0.0f;
     }
   }

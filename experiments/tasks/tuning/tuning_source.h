@@ -34,6 +34,8 @@ struct TuningBatches {
   int32_t accumulation = 1;  // A
   bool packing = true;
   int32_t padding = 0;  // a token that stands where nothing is
+  bool labelled =
+      false;  // a document's last is the number of its label: only that is a target, the others are `padding`
 };
 
 class TuningSource : public DataSource {
