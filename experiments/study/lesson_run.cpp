@@ -41,8 +41,8 @@ std::vector<Teaching> all_teachings() {
   const AdaptConfig full{.method = AdaptMethod::full, .weights = "f32"};
   const auto of = [](AdaptMethod method) { return AdaptConfig{.method = method, .weights = "f32"}; };
   std::vector<Teaching> list = {
-      {"full", full, 2e-3, 0, false, "every weight", "a model of its own"},
-      {"full + replay", full, 2e-3, .1, false, "every weight", "a model of its own"},
+      {"full", full, 4e-3, 0, false, "every weight", "a model of its own"},
+      {"full + replay", full, 4e-3, .1, false, "every weight", "a model of its own"},
       {"partial", with(of(AdaptMethod::partial), [](AdaptConfig& c) { c.num_layers = 1; }), 4e-3, 0, false,
        "last block and head", "in the model"},
       {"head", with(of(AdaptMethod::partial), [](AdaptConfig& c) { c.trainable = {"head.*", "norm.*"}; }), 1e-2, 0,
@@ -75,7 +75,7 @@ std::vector<Teaching> all_teachings() {
   list.push_back({"bitfit", of(AdaptMethod::bitfit), 1e-2, 0, false, "biases", "in the model"});
   list.push_back({"ia3", with(of(AdaptMethod::ia3), [](AdaptConfig& c) { c.target_modules = {}; }), 3e-2, 0, false,
                   "a scale a number", "an adapter file"});
-  list.push_back({"scratch", full, 2.5e-3, 0, true, "every weight, from nothing", "a model of its own"});
+  list.push_back({"scratch", full, 5e-3, 0, true, "every weight, from nothing", "a model of its own"});
   return list;
 }
 
