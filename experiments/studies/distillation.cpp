@@ -11,6 +11,7 @@
 // Everybody is asked new examples (tasks/prototypes.h): the loss is that of noisy labels, right is the true class. What
 // the posterior itself would lose is known.
 #include "experiments/models/forward_program.h"
+#include "experiments/study/score_table.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/prototypes.h"
 #include "experiments/train/checkpoint.h"
@@ -190,23 +191,35 @@ std::vector<ClaimRow> claims(const Keys& k) {
            mean_difference(soft, cells("", "classes"), right, at_least(-k.clean_margin))}};
 }
 
+const char* const kLabelled[] = {"all_labels", "labels", "classes", "smoothed"};
+
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
-  Curves losses("Held-out loss, by what is learned from",
-                "Nats a noisy label; means over seeds with 95% t intervals:", {"way"}, {"nats"});
-  Curves answers("Right classes, by what is learned from",
-                 "Of new examples; means over seeds with 95% t intervals:", {"way"}, {"share of right classes"});
-  std::vector<std::string> variants = {kTeacher, "all_labels", "labels", "classes", "smoothed"};
-  for (const double temperature : *k.temperatures) variants.push_back(soft_variant(temperature));
-  for (const std::string& variant : variants) {
-    const Cells models = cells("", variant).of(result);
-    for (Curves* curves : {&losses, &answers}) {
-      curves->line("means", {.joined = false, .spread = true});
-      curves->add("means", models, curves->place(variant), curves == &losses ? loss("label") : exact_match("class"));
-    }
-    if (variant == kTeacher && !models.empty())
-      losses.reference("the posterior", models.front()->find_measure("label.bayes_loss")->mean);
+  Curves losses("Held-out loss against the teacher's temperature", "Means over seeds with 95% t intervals.",
+                {"temperature", true}, {"nats a noisy label"});
+  Curves answers("Right classes against the teacher's temperature", "Means over seeds with 95% t intervals.",
+                 {"temperature", true}, {"share of new examples"});
+  for (Curves* curves : {&losses, &answers}) {
+    const Score score = curves == &losses ? loss("label") : exact_match("class");
+    curves->line("soft targets", {.spread = true});
+    for (const double temperature : *k.temperatures)
+      curves->add("soft targets", cells("", soft_variant(temperature)).of(result), temperature, score);
+    for (const char* variant : {kTeacher, "labels", "smoothed"})
+      if (const Cells models = cells("", variant).of(result); !models.empty())
+        curves->reference(variant, mean(values(models, score)));
   }
   return {losses.figure(), answers.figure()};
+}
+
+std::vector<Grid> grids(const Keys& k, const StudyResult& result) {
+  std::vector<TableRow> rows = {{kTeacher, cells("", kTeacher).of(result)}};
+  for (const char* variant : kLabelled) rows.emplace_back(variant, cells("", variant).of(result));
+  for (const double temperature : *k.temperatures)
+    rows.emplace_back(soft_variant(temperature), cells("", soft_variant(temperature)).of(result));
+  return {score_table(
+      "What each learned", "On new examples: nats a noisy label, and right classes.", rows,
+      {cell_column("parameters", &Cell::parameters),
+       cell_column("loss", [](const Cell& cell) { return cell.arm("label").loss_per_token; }),
+       measure_column("loss over the posterior's", "label.excess_loss"), arm_column("right classes", "class")})};
 }
 
 }  // namespace
@@ -215,7 +228,7 @@ const StudyProgram kStudy = StudyOf<Keys>{
     .head = {"distillation", "A teacher's distributions, or labels",
              "What does a model of less than a tenth of the size learn from a teacher's soft targets that it does not "
              "learn from noisy labels of the same examples?"},
-    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures, .grids = grids},
     .caveats = {"The teacher has seen new examples at every step, the students {examples}: soft targets also carry "
                 "what it learned from the others. all_labels shows what a student makes of as many labels.",
                 "A student asks the teacher about each example once, not at every step: FLOPs of its cells leave that "

@@ -17,6 +17,7 @@
 #include "experiments/evaluate/interview.h"
 #include "experiments/retrieve/retriever.h"
 #include "experiments/retrieve/write.h"
+#include "experiments/study/score_table.h"
 #include "experiments/study/study.h"
 #include "experiments/tasks/changing_facts.h"
 
@@ -255,34 +256,34 @@ std::vector<ClaimRow> claims(const Keys& k) {
 }
 
 std::vector<Figure> figures(const Keys&, const StudyResult& result) {
-  Curves ways("Changed and unchanged facts, by way", "Means over seeds, after the change:", {"way"},
-              {"share of facts answered right"});
-  const auto add = [&](const std::string& variant, const std::string& book) {
-    const Cells models = cells("", variant).of(result);
-    const double place = ways.place(fmt::format("{}, {}", variant, book));
-    for (const char* group : {"changed", "unchanged"}) {
-      ways.line(group, {.joined = false, .spread = true});
-      ways.add(group, models, place, exact_match(fmt::format("{}.{}", book, group)));
-    }
-  };
-  for (const Way& way : kTrained) add(way.name, "closed");
-  for (const Way& way : kTrained)
-    for (const char* book : {"apart", "found"})
-      if (way.lesson.passages != Passages::none) add(way.name, book);
-  for (const Way& way : kTuned) add(way.name, "closed");
-
   Curves tuning("Training on, step by step", "By heart; means over seeds with 95% t intervals.", {"steps", true},
                 {"share of facts answered right"});
   for (const Way& way : kTuned)
     for (const char* group : {"changed", "unchanged"})
       for (const Cell* cell : cells("", way.name).of(result))
         for (const Measure& one : cell->measures) {
-          const std::string start = std::string(group) + " at ";
-          const std::string line = fmt::format("{}, {}", way.name, group);
+          const std::string start = std::string(group) + " at ", line = fmt::format("{}, {}", way.name, group);
           tuning.line(line, {.dashed = group == std::string_view("unchanged"), .spread = true});
           if (one.name.starts_with(start)) tuning.add(line, std::stod(one.name.substr(start.size())), one.mean);
         }
-  return {ways.figure(), tuning.figure()};
+  return {tuning.figure()};
+}
+
+std::vector<Grid> grids(const Keys&, const StudyResult& result) {
+  std::vector<TableRow> rows;
+  for (const auto* ways : {&kTrained, &kTuned})
+    for (const Way& way : *ways) rows.emplace_back(way.name, cells("", way.name).of(result));
+  std::vector<TableColumn> columns = {arm_column("before the change, by heart", "closed.before")};
+  for (const char* book : {"closed", "apart", "found"})
+    for (const char* group : {"changed", "unchanged"}) {
+      const std::string arm = fmt::format("{}.{}", book, group);
+      columns.push_back(arm_column(arm, arm));
+    }
+  return {
+      score_table("Who answers right after the change",
+                  "Shares of facts. closed: by heart; apart: behind the statement that the index finds, and one that "
+                  "it finds for another question; found: behind the first ones that it finds, which share words.",
+                  rows, columns)};
 }
 
 }  // namespace
@@ -290,11 +291,10 @@ std::vector<Figure> figures(const Keys&, const StudyResult& result) {
 const StudyProgram kStudy = StudyOf<Keys>{
     .head = {"knowledge", "Facts that change",
              "Does a model answer right after facts have changed: by heart, with passages before it, trained on?"},
-    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures},
+    .parts = {.check = check_keys, .experiments = experiments, .claims = claims, .figures = figures, .grids = grids},
     .caveats = {"Facts are {facts} keys of two words, each with one value and one way to ask for it: finding them by "
                 "their words is easy here. What is measured is what a model makes of what is found.",
                 "Facts are the same in every seed; seeds differ in weights, in batches and in made-up values.",
-                "Training on begins with by_heart of the same seed; its cells count its own steps and FLOPs alone.",
-                "Fewer than {passages} passages are never asked for: with one, there is nothing to confuse."}};
+                "Training on begins with by_heart of the same seed; its cells count its own steps and FLOPs alone."}};
 
 }  // namespace surtsey::experiments

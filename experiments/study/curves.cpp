@@ -1,7 +1,5 @@
 #include "experiments/study/curves.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 namespace surtsey::experiments {
@@ -26,18 +24,8 @@ void Curves::add(const std::string& line, const Cells& cells, double x, const Sc
 
 void Curves::add(const std::string& line, FigurePoint point) { find(line).points[point.x] = point; }
 
-double Curves::place(const std::string& name) {
-  const auto at = std::find(places_.begin(), places_.end(), name);
-  const auto place = static_cast<double>(at - places_.begin()) + 1;
-  if (at == places_.end()) places_.push_back(name);
-  return place;
-}
-
 Figure Curves::figure() const {
   Figure figure = figure_;
-  for (size_t i = 0; i < places_.size(); ++i)
-    figure.note += fmt::format("{} {} {}", i == 0 ? "" : ";", i + 1, places_[i]);
-  if (!places_.empty()) figure.note += ".";
   for (const Line& line : lines_) {
     std::map<double, FigurePoint> points = line.points;
     for (const auto& [x, values] : line.values) {

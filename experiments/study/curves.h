@@ -35,9 +35,6 @@ class Curves {
   void add(const std::string& line, const Cells& cells, double x, const Score& y);
   // A point with its own interval, averaged with no other.
   void add(const std::string& line, FigurePoint point);
-  // Where a name stands on an axis of names: 1, 2, .. in the order in which they are first asked for. The note then
-  // tells which is which.
-  double place(const std::string& name);
   // A horizontal line.
   void reference(const std::string& name, double y) { figure_.references.emplace_back(name, y); }
 
@@ -55,7 +52,6 @@ class Curves {
 
   Figure figure_;
   std::vector<Line> lines_;
-  std::vector<std::string> places_;
 };
 
 }  // namespace surtsey::experiments
