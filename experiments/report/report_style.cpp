@@ -90,7 +90,8 @@ th[aria-sort="descending"]::after { content: " ↓"; }
 .s4 { --k: var(--s4); } .s5 { --k: var(--s5); } .s6 { --k: var(--s6); }
 .grid-table { margin-top: 16px; } .grid-table h3 { font-size: 17px; }
 .grid-table .scroll { border: 0; border-radius: 0; margin-bottom: 8px; }
-.grid-table th { white-space: normal; } th.across { text-align: center; }
+.grid-table th, .grid-table td { white-space: normal; padding: 6px 8px; vertical-align: middle; }
+.grid-table td.text { font-weight: 600; min-width: 84px; } th.across { text-align: center; }
 td.way { background: color-mix(in srgb, var(--k) 22%, var(--card)); text-align: center; }
 .legend .way span { display: inline-block; width: 12px; height: 12px; margin-right: 6px;
   border-radius: 3px; background: color-mix(in srgb, var(--k) 45%, var(--card)); }

@@ -416,7 +416,7 @@ void Scheduler::lose(const std::string& why) {
   fmt::print(stderr, "serve: {}\n", why);
   ++metrics_.devices_lost;
   const ApiError lost = unavailable("the device was lost and is being opened again", 5);
-  for (TextPointer& text : running_) fail(*text, lost);
+  // Before anybody is told: who asks for the health then must not hear that all is well.
   std::deque<TextPointer> waiting;
   {
     const std::lock_guard lock(mutex_);
@@ -424,6 +424,7 @@ void Scheduler::lose(const std::string& why) {
     waiting.swap(waiting_);
     metrics_.texts_waiting = 0;
   }
+  for (TextPointer& text : running_) fail(*text, lost);
   for (TextPointer& text : waiting) fail(*text, lost);
   reopen_wait_ = std::chrono::milliseconds(0);
 }

@@ -14,9 +14,9 @@ Words all_ways() { return names_of(teachings()); }
 
 struct Keys : StudyKeys {
   Keys()
-      : StudyKeys({.widths = {{32}, {64}, {128}},
+      : StudyKeys({.widths = {{32}, {32}, {64}},
                    .n_layer = {2},
-                   .steps = {200, 300, 1000},
+                   .steps = {200, 600, 2000},
                    .batch_size = {64},
                    .test_items = {200, 500, 2000},
                    .evaluation_rows = {200, 250},
@@ -32,17 +32,17 @@ struct Keys : StudyKeys {
   Key<Words> mapped{this, "mapped", {{"lora r8", "full + replay"}}, "of them, those of the map", all_ways()};
   Key<Numbers> rate_factors = Key<Numbers>(this, "rate_factors", {{1}, {.5, 1, 2}},
                                            "learning rates tried, times the rate that stands with each way", 0);
-  Key<int32_t> base_steps{this, "base_steps", {400, 1000, 4000}, "optimizer steps of the base", 1};
+  Key<int32_t> base_steps{this, "base_steps", {1200, 2000, 6000}, "optimizer steps of the base", 1};
   Key<double> base_rate{this, "base_rate", {.16}, "its peak learning rate, times 1 / n_embd", 0};
-  Key<int32_t> facts{this, "facts", {16, 32}, "of the lesson; a quarter of them changes", 4};
-  Key<int32_t> keys{this, "keys", {32, 64}, "words that can be keys of facts", 4};
+  Key<int32_t> facts{this, "facts", {16}, "of the lesson; a quarter of them changes", 4};
+  Key<int32_t> keys{this, "keys", {16}, "words that can be keys of facts", 4};
   Key<int32_t> values{this, "values", {16}, "values that a fact can have", 2};
   Key<int32_t> digits{this, "digits", {4}, "of a text of an operation", 2, 16};
   Share reading{this, "reading", {.6}, "of the base's texts, that are questions behind passages"};
   Key<Integers> passages{this, "passages", {{4, 16}, {1, 2, 4, 8, 16}}, "facts that stand before a question", 1, 34};
   Key<Integers> examples{this, "examples", {{1, 3}, {1, 2, 3}}, "of the operation that stand before a question", 1, 3};
-  Key<Integers> map_facts{this, "map_facts", {{4, 16}, {4, 16, 64}}, "numbers of facts in the map", 4};
-  Key<Integers> map_examples{this, "map_examples", {{}, {16, 128, 1024}}, "numbers of examples in the map", 1};
+  Key<Integers> map_facts{this, "map_facts", {{4, 16}}, "numbers of facts in the map", 4};
+  Key<Integers> map_examples{this, "map_examples", {{}, {64, 256, 1024}}, "numbers of examples in the map", 1};
   Share solved{this, "solved", {.95}, "claims: exact match from which something is learned"};
   Share kept{this, "kept", {.9}, "claims: exact match from which something is kept"};
   Share lost{this, "lost", {.5}, "claims: exact match up to which something is not learned, or lost"};
@@ -241,9 +241,9 @@ std::vector<ClaimRow> claims(const Keys& k) {
        fmt::format("It does not pick the operation up from {} examples (at most {{lost}}).", k.examples->back()),
        every("told", fmt::format("new, {} examples", k.examples->back()).c_str(), at_most(k.lost))},
       {"retrieval", "After facts change, retrieval answers them as they now are (at least {solved}), at once.",
-       every("told", "changed, retrieved", at_least(k.solved))},
+       every_seed(cells("", kTold), is(all_asked("changed, retrieved"), at_least(k.solved)))},
       {"stale", "No model that knows them by its weights does (at most {unknown}) before it is taught again.",
-       every_seed(picks(weights), is(exact_match(kChanged), at_most(k.unknown)))},
+       every_seed(picks(weights), is(all_asked(kChanged), at_most(k.unknown)))},
       {"crossing",
        "Where facts fit before a question, one question a change is cheapest without training, ten million with it.",
        [&k](const StudyResult& result, double) { return judge_crossing(k, result); }}};
@@ -267,7 +267,7 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
                 {"passages or examples"}, {"share of right answers"}, {{"guessing a digit", .1}});
   for (const int32_t count : *k.passages)
     curves.add("facts behind passages", told, count, exact_match(fmt::format("facts, {} passages", count)));
-  const int32_t middle = (*k.passages)[k.passages->size() / 2];
+  const int32_t middle = (*k.passages)[(k.passages->size() - 1) / 2];
   for (const char* format : {"separated", "questions"})
     curves.add(fmt::format("facts, as {}", format), told, middle,
                exact_match(fmt::format("facts, {} {}", middle, format)));

@@ -43,10 +43,14 @@ void fill_map(Grid& grid, std::span<const Situation> situations, std::span<const
 }
 
 std::string short_seconds(double seconds) {
-  if (seconds < 1) return fmt::format("{:.2g} ms", 1e3 * seconds);
-  if (seconds < 120) return fmt::format("{:.2g} s", seconds);
-  if (seconds < 7200) return fmt::format("{:.0f} min", seconds / 60);
-  return seconds < 172'800 ? fmt::format("{:.2g} h", seconds / 3600) : fmt::format("{:.2g} days", seconds / 86'400);
+  // Two digits, and no exponent.
+  const auto with = [](double value, const char* unit) {
+    return value < 9.95 ? fmt::format("{:.2g} {}", value, unit) : fmt::format("{:.0f} {}", value, unit);
+  };
+  if (seconds < .9995) return with(1e3 * seconds, "ms");
+  if (seconds < 120) return with(seconds, "s");
+  if (seconds < 7200) return with(seconds / 60, "min");
+  return seconds < 172'800 ? with(seconds / 3600, "h") : with(seconds / 86'400, "days");
 }
 
 }  // namespace surtsey::experiments

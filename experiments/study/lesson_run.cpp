@@ -9,12 +9,16 @@
 
 #include <chrono>
 #include <filesystem>
+#include <limits>
 
 namespace surtsey::experiments {
 namespace {
 
 namespace fs = std::filesystem;
 using QueryClock = std::chrono::steady_clock;
+
+// Of which the least counts: what else a machine does only adds to it.
+constexpr int kTimings = 3;
 
 double passed(QueryClock::time_point start) { return std::chrono::duration<double>(QueryClock::now() - start).count(); }
 
@@ -37,18 +41,17 @@ std::vector<Teaching> all_teachings() {
   const AdaptConfig full{.method = AdaptMethod::full, .weights = "f32"};
   const auto of = [](AdaptMethod method) { return AdaptConfig{.method = method, .weights = "f32"}; };
   std::vector<Teaching> list = {
-      {"full", full, 2e-3, 0, false, "every weight", "a whole model"},
-      {"full + replay", full, 2e-3, .1, false, "every weight", "a whole model"},
+      {"full", full, 4e-3, 0, false, "every weight", "a model of its own"},
+      {"full + replay", full, 4e-3, .1, false, "every weight", "a model of its own"},
       {"partial", with(of(AdaptMethod::partial), [](AdaptConfig& c) { c.num_layers = 1; }), 4e-3, 0, false,
-       "last block and head", "these, in place"},
+       "last block and head", "in the model"},
       {"head", with(of(AdaptMethod::partial), [](AdaptConfig& c) { c.trainable = {"head.*", "norm.*"}; }), 1e-2, 0,
-       false, "norm and head", "these, in place"}};
+       false, "norm and head", "in the model"}};
   for (const int64_t rank : {1, 2, 4, 8, 16})
     list.push_back({fmt::format("lora r{}", rank), low_rank(rank), rank < 4 ? 8e-3 : 6e-3, 0, false,
-                    "two thin matrices beside each", "a file beside the base"});
+                    "low-rank matrices", "an adapter file"});
   const auto changed = [&](const char* name, int64_t rank, const std::function<void(AdaptConfig&)>& change) {
-    list.push_back({name, with(low_rank(rank), change), 6e-3, 0, false, "two thin matrices beside each",
-                    "a file beside the base"});
+    list.push_back({name, with(low_rank(rank), change), 6e-3, 0, false, "low-rank matrices", "an adapter file"});
   };
   // alpha / sqrt(r): 2 as the others have it.
   changed("rslora r16", 16, [](AdaptConfig& c) { c.use_rslora = true, c.lora_alpha = 8; });
@@ -62,17 +65,17 @@ std::vector<Teaching> all_teachings() {
                          c.reduction_factor = 4;
                          c.non_linearity = "gelu";
                        }),
-                  1e-2, 0, false, "a bottleneck behind each part", "a file beside the base"});
+                  1e-2, 0, false, "bottlenecks", "an adapter file"});
   const auto before = [&](const char* name, AdaptMethod method, double rate, const char* updates) {
     list.push_back({name, with(of(method), [](AdaptConfig& c) { c.num_virtual_tokens = 8; }), rate, 0, false, updates,
-                    "a file beside the base"});
+                    "an adapter file"});
   };
-  before("prefix", AdaptMethod::prefix, 2e-2, "keys and values before a text");
+  before("prefix", AdaptMethod::prefix, 2e-2, "keys, values before a text");
   before("prompt", AdaptMethod::prompt, 3e-2, "embeddings before a text");
-  list.push_back({"bitfit", of(AdaptMethod::bitfit), 1e-2, 0, false, "biases", "these, in place"});
+  list.push_back({"bitfit", of(AdaptMethod::bitfit), 1e-2, 0, false, "biases", "in the model"});
   list.push_back({"ia3", with(of(AdaptMethod::ia3), [](AdaptConfig& c) { c.target_modules = {}; }), 3e-2, 0, false,
-                  "a scale a number", "a file beside the base"});
-  list.push_back({"scratch", full, 2.5e-3, 0, true, "every weight, from nothing", "a whole model"});
+                  "a scale a number", "an adapter file"});
+  list.push_back({"scratch", full, 5e-3, 0, true, "every weight, from nothing", "a model of its own"});
   return list;
 }
 
@@ -129,12 +132,18 @@ void add_lines(const tasks::Task& task, const ArmAnswers& answers, std::span<con
   for (size_t i = first; i < lines.size(); ++i) lines[i].arm = arm;
 }
 
-// Milliseconds of one of these questions, asked and answered beside the others.
+// Milliseconds of one of these questions, asked and answered beside as many others as go through at once.
 double query_milliseconds(Evaluator& evaluator, const tasks::Task& task, const std::vector<tasks::Item>& items,
-                          size_t members) {
-  const auto start = QueryClock::now();
-  evaluator.write(task, items);
-  return 1e3 * passed(start) / double(items.size() * members);
+                          int32_t rows, size_t members) {
+  std::vector<tasks::Item> asked;
+  while (asked.size() < size_t(rows)) asked.push_back(items[asked.size() % items.size()]);
+  double least = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < kTimings; ++i) {
+    const auto start = QueryClock::now();
+    evaluator.write(task, asked);
+    least = std::min(least, passed(start));
+  }
+  return 1e3 * least / double(asked.size() * members);
 }
 
 double query_tokens(const std::vector<tasks::Item>& items) {
@@ -181,12 +190,13 @@ PackResult teach(engine::Device& device, const TrainedBase& base, const LessonPl
   for (double* share : {&options.shares.fresh, &options.shares.facts}) *share *= 1 - way.replay;
   options.shares.old = way.replay * (plan.lesson.shares.fresh + plan.lesson.shares.facts);
   tasks::LessonTask lesson(options);
+  const int32_t rows = std::min(plan.rows, plan.test_items);
   AdaptRequest request{.config = way.config,
                        .train = {.optimizer = recipe_optimizer(experiment.steps, 0),
                                  .members = members,
                                  .batch_size = experiment.batch_size,
                                  .steps = experiment.steps},
-                       .rows = std::min(plan.rows, plan.test_items)};
+                       .rows = rows};
   if (way.scratch) request.starts = untrained_starts(base.model, members);
   AdaptedRun run(device, base, lesson, std::move(request));
   fmt::print(stderr, "{}: {} models\n", experiment.variant, members.size());
@@ -227,7 +237,7 @@ PackResult teach(engine::Device& device, const TrainedBase& base, const LessonPl
   };
   for (const char* arm : {"new", "old", "facts"}) ask(arm, arm);
   const std::vector<tasks::Item> asked = lesson.test_items(0, plan.test_items, plan.test_seed);
-  const double milliseconds = query_milliseconds(run.evaluator(), lesson, asked, members.size());
+  const double milliseconds = query_milliseconds(run.evaluator(), lesson, asked, rows, members.size());
   if (plan.changes) {
     lesson.set_world(tasks::World::after);
     ask("changed", kChanged);
@@ -275,7 +285,7 @@ PackResult tell(engine::Device& device, const TrainedBase& base, const LessonPla
       cell.measures.push_back(one_value(fmt::format("{}, {}", kQueryTokens, arm), query_tokens(items)));
       const ArmAnswers answers = run.evaluator().answer(lesson, items);
       add_lines(lesson, answers, own, arm, result.samples);
-      const double milliseconds = query_milliseconds(run.evaluator(), lesson, items, 1) + more;
+      const double milliseconds = query_milliseconds(run.evaluator(), lesson, items, plan.rows, 1) + more;
       cell.measures.push_back(one_value(fmt::format("{}, {}", kQueryMilliseconds, arm), milliseconds));
     };
     const auto ask = [&](const tasks::LessonTask& lesson, const char* arm, const std::string& label) {
@@ -292,15 +302,21 @@ PackResult tell(engine::Device& device, const TrainedBase& base, const LessonPla
       const tasks::LessonTask after = task(count, pairs, tasks::World::after);
       for (const char* arm : {kChanged, kStale}) ask(after, arm, fmt::format("{}, {} passages", arm, count));
     }
-    const int32_t middle = context.passages[context.passages.size() / 2];
+    const int32_t middle = context.passages[(context.passages.size() - 1) / 2];
     for (const auto format : {tasks::PassageFormat::separated, tasks::PassageFormat::questions})
       ask(task(middle, format, tasks::World::before), "facts", fmt::format("facts, {} {}", middle, name(format)));
 
     FactIndex index(plain, tasks::World::before, member.seed);
     const auto retrieved = [&](const std::vector<int32_t>& facts, tasks::World world, const std::string& arm) {
-      const auto start = QueryClock::now();
       const std::vector<std::string> texts = index.find(facts);
-      const double search = 1e3 * passed(start) / double(facts.size());
+      std::vector<int32_t> many;
+      while (many.size() < size_t(plan.rows)) many.push_back(facts[many.size() % facts.size()]);
+      double search = std::numeric_limits<double>::infinity();  // milliseconds
+      for (int i = 0; i < kTimings; ++i) {
+        const auto start = QueryClock::now();
+        index.find(many);
+        search = std::min(search, 1e3 * passed(start) / double(many.size()));
+      }
       std::vector<tasks::Item> items;
       for (size_t i = 0; i < facts.size(); ++i)
         items.push_back(plain.question(facts[i], world, std::span(&texts[i], texts[i].empty() ? 0 : 1)));

@@ -14,7 +14,7 @@ namespace surtsey::experiments {
 struct Teaching {
   std::string name;
   AdaptConfig config;
-  double rate = 1e-3;    // learning rate that others are tried around
+  double rate = 1e-3;    // learning rate that others are tried around, at width 32
   double replay = 0;     // share of rows of what the base knew
   bool scratch = false;  // nothing of the base is used but its shape
   std::string updates;   // in words: what is updated ..

@@ -2,7 +2,6 @@
 
 #include "experiments/base/numbers.h"
 #include "experiments/study/keys.h"
-#include "experiments/study/rules.h"
 
 #include <fmt/format.h>
 
@@ -132,6 +131,12 @@ std::vector<Situation> situations(const LessonPage& page, const StudyResult& res
       one.ways.push_back(taught_cost(page, result, way, examples_variant(way, count), "new"));
   }
   return list;
+}
+
+Score all_asked(const std::string& arm) {
+  Score score = exact_match(arm);
+  score.interval = [value = score.value](const Cell& cell, double) { return Interval{value(cell), value(cell)}; };
+  return score;
 }
 
 Grid comparison_table(const LessonPage& page, const StudyResult& result) {

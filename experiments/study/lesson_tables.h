@@ -5,6 +5,7 @@
 #include "experiments/results/result.h"
 #include "experiments/study/cheapest.h"
 #include "experiments/study/lesson_run.h"
+#include "experiments/study/rules.h"
 
 #include <string>
 #include <vector>
@@ -30,6 +31,10 @@ struct LessonPage {
 // Each number of facts with the ways that can tell them, each number of examples with those that can learn from them.
 // Nothing where the base was not asked.
 std::vector<Situation> situations(const LessonPage& page, const StudyResult& result);
+
+// Share of right answers of an arm that asks every fact there is: no others could have been drawn, so it has no
+// sampling error.
+Score all_asked(const std::string& arm);
 
 Grid comparison_table(const LessonPage& page, const StudyResult& result);
 

@@ -212,9 +212,11 @@ std::vector<Item> LessonTask::test_items(int32_t arm, int32_t count, uint32_t se
   }
   const FactTable& table = *options_.table;
   const std::vector<int32_t>& asked = arm == kFirstFactArm ? table.all() : table.changed();
-  const auto most = std::min(count, int32_t(asked.size()));
-  for (const int32_t place : shuffled(key, kAskedDraw, int32_t(asked.size()), most))
-    items.push_back(fact_item(arm, asked[size_t(place)], key, uint32_t(place)));
+  // Behind other passages the same fact is another question.
+  const int32_t size = int32_t(asked.size()), most = options_.shots > 0 ? count : std::min(count, size);
+  const std::vector<int32_t> order = shuffled(key, kAskedDraw, size, size);
+  for (int32_t i = 0; i < most; ++i)
+    items.push_back(fact_item(arm, asked[size_t(order[size_t(i % size)])], key, uint32_t(i)));
   return items;
 }
 

@@ -10,11 +10,11 @@
 // A row of training is one of four kinds, by `shares`:
 //   old, fresh   texts of the operation, with ';' between them, as many as fit
 //   facts        facts of the table, closed book, as many as fit
-//   reading      passages whose values are drawn for this row, then questions about them: what stands there is the only
-//                way to the answer
+//   reading      passages whose values are drawn for this row, then questions about them: what stands there is the
+//                only way to the answer
 // Loss: weight 1 on every result of an operation and on the value behind every '?'.
 //
-// Arms: "new" and "old" ask an operation; "facts" asks any fact of the world, "changed" those that change with the
+// Arms: "new" and "old" ask an operation; "facts" asks any fact of the world, "changed" those that change, with the
 // value of the world, "stale" the same for the value of before. `shots` examples, or passages with that of the question
 // among them, stand before each question.
 //

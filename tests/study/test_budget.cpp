@@ -18,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kQuickTera = 6;
+constexpr double kQuickTera = 9;
 constexpr double kDemoTera = 2;
 
 fs::path study_program(const std::string& study) {
