@@ -8,9 +8,9 @@
 //   tuned_changes   by_heart, trained on with the changed facts
 //   tuned_mixed     by_heart, trained on with the changed facts and as many old ones
 //
-// Facts are documents of an index (retrieve/), found by BM25 of the words of their keys, also right after a change. Arms
-// are a book and facts, "closed.changed"; the book "found" is what the index finds first, which shares words with the
-// key, "apart" the first of it and the first of another question.
+// Facts are documents of an index (retrieve/), found by BM25 of their keys' words, also right after a change. Arms are a
+// book and facts, "closed.changed". Book "found": what the index finds first, which shares words with the key; "apart":
+// the first of it, and the first for another question.
 #include <chrono>
 
 #include "experiments/evaluate/interview.h"
@@ -26,9 +26,7 @@ namespace {
 using tasks::ChangingFactTask, tasks::FactLesson, tasks::FactTable, tasks::World;
 using Passages = FactLesson::Passages;
 
-constexpr const char* kByHeart = "by_heart";
-constexpr const char* kChanges = "tuned_changes";
-constexpr const char* kMixed = "tuned_mixed";
+constexpr const char *kByHeart = "by_heart", *kChanges = "tuned_changes", *kMixed = "tuned_mixed";
 
 struct Way {
   std::string name;
