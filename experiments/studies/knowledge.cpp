@@ -8,9 +8,9 @@
 //   tuned_changes   by_heart, trained on with the changed facts
 //   tuned_mixed     by_heart, trained on with the changed facts and as many old ones
 //
-// Facts are documents of an index (retrieve/), found by BM25 of their keys' words, also right after a change. Arms are a
-// book and facts, "closed.changed". Book "found": what the index finds first, which shares words with the key; "apart":
-// the first of it, and the first for another question.
+// Facts are documents of an index (retrieve/), found by BM25 of their keys' words, also right after a change. Arms are
+// a book and facts, "closed.changed". Book "found": what the index finds first, which shares words with the key;
+// "apart": the first of it, and the first for another question.
 #include <chrono>
 
 #include "experiments/evaluate/interview.h"
