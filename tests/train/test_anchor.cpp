@@ -69,8 +69,8 @@ TEST_CASE("a penalty pulls each member by its own weights, and one without weigh
     furthest = std::max(furthest, std::abs(pulled[1].values[i] - plain[1].values[i] + .1 * .5 * (start.values[i] - 2)));
   CHECK(furthest < 1e-6);
 
-  // With weights of 1 / learning rate a step ends at the center less the rate times the loss's own gradient there: however
-  // long it trains, a member is no further from it than its first step went.
+  // With weights of 1 / learning rate a step ends at the center less the rate times the loss's own gradient there:
+  // however long it trains, a member is no further from it than its first step went.
   TrainConfig longer = config;
   longer.steps = 30;
   anchors[1] = no_anchor(model.store());
