@@ -459,7 +459,10 @@ class FinetuneRun {
     if (labelled() && !whole) write_labels(out_, *data_.labels);
     for (size_t e = 0; e < members(); ++e) {
       const graph::State trained = model_.store().unpack(trainer_->parameters(e));
-      if (!whole && members() > 1) adaptation_.save(out_ / "members" / cells_[e], trained, keys_.model);
+      if (!whole && members() > 1) {
+        adaptation_.save(out_ / "members" / cells_[e], trained, keys_.model);
+        if (labelled()) write_labels(out_ / "members" / cells_[e], *data_.labels);
+      }
       if (e != best) continue;
       if (!whole) adaptation_.save(out_, trained, keys_.model);
       if (makes_model(keys_.adaptation)) write_model(trained);
