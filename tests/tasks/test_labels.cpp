@@ -1,5 +1,5 @@
-// Rows for a head of labels: how a file says which problem it is, the numbers that its rows become, what is refused with
-// its line; texts and pairs as documents, cut between their special tokens.
+// Rows for a head of labels: which problem a file is, the numbers that its rows become, what is refused with its line;
+// texts and pairs as documents, cut between their special tokens.
 #include "experiments/tasks/tuning/tuning_source.h"
 #include "experiments/text/tokenizer_json.h"
 #include "tests/support/bert_model.h"
