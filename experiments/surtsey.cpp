@@ -214,11 +214,16 @@ class CommandLine : private CommandLineParts {
     });
 
     auto classify = keep<commands::ClassifyOptions>();
-    command = app_.add_subcommand("classify", "the labels that a head of finetune gives to texts");
+    command = app_.add_subcommand("classify", "what a head of labels says of texts: labels, or numbers");
     command->add_option("MODEL", classify->model, "folder, GGUF file, run or checkpoint")->required();
-    command->add_option("--adapter", classify->adapter, "the run of finetune, with num_labels")->required();
-    command->add_option("--data", classify->data, "JSON lines with text and label");
+    command->add_option("--adapter", classify->adapter,
+                        "a run of finetune with num_labels; without it MODEL classifies");
+    command->add_option("--data", classify->data,
+                        "JSON lines with text, text_pair or none, and label where it is known");
     command->add_option("--text", classify->texts, "a text; may be given again");
+    command->add_option("--text_pair", classify->pairs, "what stands behind a text; as often as --text");
+    command->add_option("--threshold", classify->threshold, "of several labels: the sigmoid from which one is given")
+        ->capture_default_str();
     command->add_option("--batch_size", classify->batch_size, "texts at once")
         ->capture_default_str()
         ->check(at_most(4096));

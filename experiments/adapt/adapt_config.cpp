@@ -1,6 +1,7 @@
 #include "experiments/adapt/adapt_config.h"
 
 #include "experiments/base/join.h"
+#include "experiments/tasks/tuning/labels.h"
 #include "experiments/text/regex.h"
 #include "graph/error.h"
 
@@ -125,8 +126,7 @@ void check_adapt_config(const AdaptConfig& config) {
   check_word("adapter_kind", config.adapter_kind, {"houlsby", "pfeiffer"});
   check_word("non_linearity", config.non_linearity, {"relu", "gelu", "tanh", "swish"});
   check_word("prompt_tuning_init", config.prompt_tuning_init, {"RANDOM", "SAMPLE_VOCAB", "TEXT"});
-  check_word("problem_type", config.problem_type,
-             {"single_label_classification", "regression", "multi_label_classification"});
+  if (!config.problem_type.empty()) tasks::parse_problem_type(config.problem_type);
   check(config.method != AdaptMethod::partial || config.num_layers > 0 || !config.trainable.empty(),
         "method partial wants num_layers (of the last blocks) or trainable (patterns of parameters' names)");
   check(config.method != AdaptMethod::head || config.num_labels > 0, "method head wants num_labels: of a regression 1");
@@ -160,9 +160,9 @@ void add_adapt_fields(ConfigTable& table, AdaptKeys& keys) {
   table.add("prompt_tuning_init", &c.prompt_tuning_init, "prompt: where they start")
       .one_of({"RANDOM", "SAMPLE_VOCAB", "TEXT"});
   table.add("prompt_tuning_init_text", &c.prompt_tuning_init_text, "prompt: of TEXT");
-  table.add("num_labels", &c.num_labels, "scores of a head that trains beside the method; 0: none").at_least(0);
-  table.add("problem_type", &c.problem_type, "of the head")
-      .one_of({"single_label_classification", "regression", "multi_label_classification"});
+  table.add("num_labels", &c.num_labels, "of a head of labels that trains beside the method; 0: none").at_least(0);
+  table.add("problem_type", &c.problem_type,
+            "regression, single_label_classification, multi_label_classification; empty: by num_labels and the rows");
 }
 
 AdaptConfig adapt_config(const AdaptKeys& keys) {

@@ -45,9 +45,9 @@ struct AdaptConfig {
   int64_t num_virtual_tokens = 20;
   std::string prompt_tuning_init = "RANDOM";  // N(0, 1); SAMPLE_VOCAB: embeddings of tokens drawn; TEXT: of a text
   std::string prompt_tuning_init_text;
-  // A head of scores beside the method; with method head nothing else trains. 0: none
+  // The model's head of labels trains whole beside the method; with method head nothing else does. 0: it has none
   int64_t num_labels = 0;
-  std::string problem_type = "single_label_classification";  // regression, multi_label_classification
+  std::string problem_type;  // tasks/tuning/labels.h has them; empty: told from the rows, as transformers does
 
   // r of a module; and s for a rank: alpha / r, rsLoRA: alpha / sqrt(r).
   int64_t rank_of(std::string_view module) const;

@@ -108,7 +108,9 @@ void Adaptation::target_modules(const std::vector<std::string>& asked) {
   const auto match = [&](const char* key, const std::string& one, auto&& found) {
     bool any = false;
     for (size_t i = 0; i < modules_.size(); ++i) {
-      const bool fits = one == "all-linear" ? !modules_[i].head : names_module(one, modules_[i].name);
+      const bool whole = is_saved_whole(modules_[i].parts.front().weight);
+      const bool fits = one == "all-linear" ? !modules_[i].head && !whole : names_module(one, modules_[i].name);
+      check(!fits || !whole, "{}: '{}' is {}, which trains whole", key, one, modules_[i].name);
       if (fits) found(i);
       any = any || fits;
     }
@@ -138,9 +140,9 @@ void Adaptation::target_modules(const std::vector<std::string>& asked) {
 
 // Parameters of the base that train: full, partial, bitfit.
 void Adaptation::plan_base() {
-  std::set<std::string> names, chosen;
+  std::set<std::string> names, chosen(whole_.begin(), whole_.end());
   for (const graph::ParameterSpec& spec : parameters_) names.insert(spec.name);
-  if (config_.method == AdaptMethod::full) chosen = names;
+  if (config_.method == AdaptMethod::full) chosen.insert(names.begin(), names.end());
   if (config_.method == AdaptMethod::bitfit)
     for (const std::string& name : names)
       if (name.ends_with(".bias")) chosen.insert(name);
@@ -175,6 +177,39 @@ std::string Adaptation::head_name() const {
   return model_.architecture == Architecture::encoder ? "classifier" : "score";
 }
 
+// What trains whatever the method: the head of labels, and a pooler that no file has.
+void Adaptation::plan_head() {
+  if (config_.num_labels == 0) return;
+  check(model_.head == HeadKind::classify && model_.n_labels == config_.num_labels,
+        "num_labels is {}, and {} has no head of so many labels", config_.num_labels,
+        source_ == nullptr ? "the model" : source_->path().string());
+  for (const graph::ParameterSpec& spec : parameters_) {
+    const bool pooler = spec.name.starts_with("pooler.") &&
+                        (saves_pooler_ || (source_ != nullptr && source_->is_new(hub::source_name(model_, spec.name))));
+    if (pooler || spec.name.starts_with("head.")) whole_.push_back(spec.name);
+  }
+}
+
+bool Adaptation::is_saved_whole(const std::string& parameter) const {
+  return std::find(whole_.begin(), whole_.end(), parameter) != whole_.end();
+}
+
+// Whether it begins with numbers that are drawn, for the base has none.
+bool Adaptation::is_new(const std::string& parameter) const {
+  if (!is_saved_whole(parameter)) return false;
+  return source_ == nullptr || source_->is_new(hub::source_name(model_, parameter));
+}
+
+// A parameter of the base in an adapter's file.
+std::string Adaptation::file_name(const std::string& parameter) const {
+  if (!is_saved_whole(parameter)) return hub::source_name(model_, parameter);
+  const std::string end = last_word(parameter), matrix = parameter.substr(0, parameter.size() - end.size() - 1);
+  if (matrix == "head") return fmt::format("{}.{}", head_name(), end);
+  for (const Module& module : modules_)
+    if (module.parts.front().matrix == matrix) return fmt::format("{}.{}", module.name, end);
+  return parameter;
+}
+
 // Modules behind which an adapter stands, by our names of the matrices.
 std::map<std::string, std::string> Adaptation::bottlenecks() const {
   std::map<std::string, std::string> places;
@@ -191,6 +226,7 @@ void Adaptation::plan() {
   check_adapt_config(config_);
   const AdaptMethod method = config_.method;
   const int64_t C = model_.n_embd;
+  plan_head();
   if ((method == AdaptMethod::lora || method == AdaptMethod::ia3) && targets_.empty())
     target_modules(config_.target_modules.empty() ? default_modules() : config_.target_modules);
   for (const Target& target : targets_) {
@@ -225,8 +261,10 @@ void Adaptation::plan() {
   if (method == AdaptMethod::prompt)
     add("prompt_embeddings", {config_.num_virtual_tokens, C}, Initialisation::normal(1));
   if (method == AdaptMethod::prefix || method == AdaptMethod::prompt)
-    check(model_.architecture != Architecture::encoder_decoder && model_.position != Position::relative,
-          "method {}: not for an encoder-decoder, and not for relative positions", name(method));
+    check(model_.architecture == Architecture::decoder && model_.position != Position::relative,
+          "method {}: virtual tokens stand before the text of a decoder, not of an encoder or an encoder-decoder, and "
+          "not with relative positions; full, partial, lora, adapters, bitfit, ia3 and head are for each",
+          name(method));
   plan_base();
   if (method == AdaptMethod::bitfit) {
     const auto biased = [](const Module& module) { return !module.parts.front().bias.empty(); };
@@ -235,11 +273,6 @@ void Adaptation::plan() {
       if (none && module.parts.front().matrix.find("blocks.") != std::string::npos)
         add(module.name + ".bias", {module.out}, Initialisation::constant(0));
     }
-  }
-  if (config_.num_labels > 0) {
-    add(head_name() + ".weight", {config_.num_labels, C}, Initialisation::normal(0.02));
-    if (model_.architecture == Architecture::encoder)
-      add(head_name() + ".bias", {config_.num_labels}, Initialisation::constant(0));
   }
 }
 
@@ -354,34 +387,6 @@ void Adaptation::hang_virtual_tokens(Model& model) const {
     };
   }
   model.set_virtual_tokens(std::move(tokens));
-}
-
-Value Adaptation::scores(const Model& model, graph::Parameters& parameters, Value hidden, Value last) const {
-  check(config_.num_labels > 0, "there is no head: num_labels is 0");
-  const bool encoder = model_.architecture == Architecture::encoder;
-  Value x;
-  if (encoder && model_.has_pooler()) {
-    x = model.pooled(parameters, hidden);
-  } else if (encoder) {
-    x = graph::reshape(graph::slice(hidden, 1, 0, 1), {hidden.dim(0), hidden.dim(2)});
-  } else {
-    const Value row = graph::gather(hidden, graph::reshape(last, {hidden.dim(0), 1}), 1, 1);
-    x = graph::reshape(row, {hidden.dim(0), hidden.dim(2)});
-  }
-  return scores_of(parameters, x);
-}
-
-Value Adaptation::scores_of(graph::Parameters& parameters, Value x) const {
-  graph::ScopeGuard scope(parameters.graph(), "scores");
-  const bool encoder = model_.architecture == Architecture::encoder;
-  const std::string head = adapter_parameter(head_name());
-  return graph::linear(x, parameters.get(head + ".weight"), encoder ? parameters.get(head + ".bias") : Value{});
-}
-
-void Adaptation::score_tokens(Model& model) const {
-  check(config_.num_labels > 0, "there is no head: num_labels is 0");
-  check(model_.architecture == Architecture::decoder, "each token has scores of its own in a decoder alone");
-  model.set_head([this](graph::Parameters& parameters, Value hidden) { return scores_of(parameters, hidden); });
 }
 
 }  // namespace surtsey::experiments

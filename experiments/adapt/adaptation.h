@@ -25,7 +25,9 @@
 //   prompt    num_virtual_tokens embeddings before those of every text (Lester et al. 2021)
 //   bitfit    every bias (Ben Zaken et al. 2022). A model whose matrices have none (LLaMA) gets them: zeros, in blocks
 //   ia3       h l, or for feedforward_modules (x l) W^T + bias (Liu et al. 2022); l starts at 1
-//   head      scores of num_labels alone. With num_labels any other method trains them too
+//   head      the model's head of labels alone. With num_labels any other method trains it too, whole, and so a pooler
+//             that the base's files do not have. The model has that head (hub::give_label_head()): it starts as the
+//             base's files have it, or drawn by seed
 // Texts behind virtual tokens stand at positions num_virtual_tokens and on, as PEFT has them: a model then reads so
 // many tokens less.
 //
@@ -38,7 +40,8 @@
 //   prompt_embeddings          [num_virtual_tokens, C]; of a prefix in the file [num_virtual_tokens, n_layer 2 K D],
 //                              key then value of each block, here prefix.{block}.{key,value} [num_virtual_tokens, K D]
 //                              as a cache has them. The file's name is without base_model.model.
-//   score.weight [num_labels, C] of decoders; classifier.weight, classifier.bias of encoders
+// The head and such a pooler are the model's own, and stand in PEFT's file as modules_to_save has them:
+//   score.weight [num_labels, C] of decoders; classifier.weight, classifier.bias, bert.pooler.dense.* of encoders
 // MODULE is the base's own name for it ("transformer.h.0.attn.c_attn": one adapter for q, k and v together). Tensors of
 // the base that train (full, partial, bitfit) go by hub/README.md's names in the file.
 #pragma once
@@ -115,19 +118,11 @@ class Adaptation {
   const graph::State& tensors() const { return tensors_; }
   std::vector<LowRankChange> low_rank_changes() const;
 
-  // [B, num_labels] from a model's hidden states [B, T, C] (Model::hidden); last u32 [B]: each text's last token, of a
-  // decoder (an encoder is asked at its first token, behind its pooler where it has one).
-  graph::Value scores(const Model& model, graph::Parameters& parameters, graph::Value hidden, graph::Value last) const;
-
-  // From now on a decoder's logits are the head's scores, [B, T, num_labels]: those of a text's last token are its own.
-  // UserError: an encoder. This must outlive the model's programs.
-  void score_tokens(Model& model) const;
-
   // The two files, of tensors as ParameterStore::unpack() has them; `base` becomes base_model_name_or_path.
   void save(const std::filesystem::path& folder, const graph::State& trained, const std::string& base = "") const;
 
-  // For merging: the parameters of the base that this changes, and what becomes of one. UserError for adapters, prefix,
-  // prompt and heads, which no weights can say. A bias that the base has not is named as it would be ("head" apart):
+  // For merging: the parameters of the base that this changes, and what becomes of one. UserError for adapters, prefix
+  // and prompt, which no weights can say. A bias that the base has not is named as it would be ("head" apart):
   // `base` is then zeros.
   std::vector<std::string> merged_names() const;
   graph::HostTensor merged(const std::string& parameter, const graph::HostTensor& base,
@@ -164,7 +159,10 @@ class Adaptation {
   void read_targets(const graph::State& file, const std::string& where);
   void read_tensors(graph::State file, const std::string& where);
   std::string head_name() const;
-  graph::Value scores_of(graph::Parameters& parameters, graph::Value x) const;
+  void plan_head();
+  bool is_saved_whole(const std::string& parameter) const;
+  bool is_new(const std::string& parameter) const;
+  std::string file_name(const std::string& parameter) const;
   std::map<std::string, std::string> bottlenecks() const;
   std::string stack_prefix() const;
 
@@ -177,6 +175,8 @@ class Adaptation {
   std::vector<Target> targets_;
   std::vector<Added> added_;
   std::vector<std::string> trained_;  // of the base
+  std::vector<std::string> whole_;    // of them, those of the head and of a pooler beside it
+  bool saves_pooler_ = false;
   graph::State tensors_;
   bool varies_ = false;
   mutable std::map<std::string, std::vector<double>> norms_;  // by module, of its rows, squared
@@ -184,6 +184,8 @@ class Adaptation {
 
 // Of an adapter's folder, before a model is made for it: its virtual tokens stand in the model's positions too.
 int64_t adapter_virtual_tokens(const std::filesystem::path& folder);
+// And the labels of its head, which the model then has (hub::give_label_head()); 0: none.
+int64_t adapter_labels(const std::filesystem::path& folder);
 
 // What trains: counts, share and names. For the log before step 0.
 struct TrainedPart {

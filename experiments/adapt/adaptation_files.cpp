@@ -4,6 +4,7 @@
 #include "experiments/adapt/peft.h"
 #include "experiments/base/file.h"
 #include "experiments/base/join.h"
+#include "experiments/formats/tensor_directory.h"
 #include "experiments/models/hub/import.h"
 
 #include <nlohmann/json.hpp>
@@ -17,6 +18,7 @@ namespace {
 
 using graph::HostTensor;
 
+constexpr const char* kHeadWeights[] = {"score.weight", "classifier.weight"};  // of labels: decoders', encoders'
 constexpr std::string_view kA = ".lora_A.weight", kB = ".lora_B.weight", kScale = ".ia3_l";
 
 std::string without(const std::string& name, std::string_view end) { return name.substr(0, name.size() - end.size()); }
@@ -61,11 +63,19 @@ Adaptation::Adaptation(const std::filesystem::path& folder, const hub::Source& s
   describe(model);
   graph::State tensors = read_adapter_tensors(file);
   read_targets(tensors, file.string());
-  for (const char* head : {"score", "classifier"}) {
-    const auto found = tensors.find(std::string(head) + ".weight");
-    if (found != tensors.end() && !found->second.type.shape.empty()) config_.num_labels = found->second.type.shape[0];
-  }
-  if (config_.num_labels == 1) config_.problem_type = "regression";
+  check(config_.method != AdaptMethod::head || model.config().head == HeadKind::classify,
+        "{}: is a head of labels alone, which `surtsey classify` reads", folder.string());
+  // Over a model without a head of labels what stands below it is read alone.
+  if (model.config().head == HeadKind::classify) config_.num_labels = adapter_labels(folder);
+  const auto of_pooler = [&](const std::string& name) {
+    const std::string plain = hub::canonical_file_name(source.config(), name);
+    return plain == "pooler.dense.weight" || plain == "pooler.dense.bias";
+  };
+  if (config_.num_labels == 0)
+    std::erase_if(tensors, [&](const auto& one) {
+      return one.first.starts_with("score.") || one.first.starts_with("classifier.") || of_pooler(one.first);
+    });
+  for (const auto& [name, tensor] : tensors) saves_pooler_ = saves_pooler_ || of_pooler(name);
   plan();
   read_tensors(std::move(tensors), file.string());
 }
@@ -106,7 +116,7 @@ void Adaptation::read_tensors(graph::State file, const std::string& where) {
     const int64_t module = split == std::string::npos ? -1 : find_module(modules_, source_, name.substr(0, split));
     if (module >= 0) own = modules_[size_t(module)].name + own.substr(split);
     for (const std::string& parameter : trained_)
-      if (hub::source_name(model_, parameter) == name) own = parameter;
+      if (file_name(parameter) == name) own = parameter;
     found.emplace(own, std::move(tensor));
   }
   if (config_.method == AdaptMethod::prefix && found.contains(std::string(kPromptEmbeddings))) {
@@ -152,6 +162,13 @@ int64_t adapter_virtual_tokens(const std::filesystem::path& folder) {
   return has ? config.num_virtual_tokens : 0;
 }
 
+int64_t adapter_labels(const std::filesystem::path& folder) {
+  for (const auto& [name, tensor] : open_safetensors(folder / kAdapterTensors))
+    for (const char* head : kHeadWeights)
+      if ((name == head || name.ends_with(std::string(".") + head)) && tensor.shape.size() == 2) return tensor.shape[0];
+  return 0;
+}
+
 // ---- writing ----
 
 void Adaptation::save(const std::filesystem::path& folder, const graph::State& trained, const std::string& base) const {
@@ -160,7 +177,11 @@ void Adaptation::save(const std::filesystem::path& folder, const graph::State& t
                     .key_heads = model_.kv_heads(),
                     .head_width = model_.head_width(),
                     .width = model_.n_embd,
-                    .head = head_name()};
+                    .whole = {}};
+  for (const std::string& name : whole_) {
+    if (!name.ends_with(".weight")) continue;
+    facts.whole.push_back(name.starts_with("head.") ? head_name() : "pooler");
+  }
   std::set<std::string> names, inputs;
   for (const Target& target : targets_) {
     const Module& module = modules_[target.module];
@@ -189,7 +210,7 @@ void Adaptation::save(const std::filesystem::path& folder, const graph::State& t
     const std::string name = one.name.substr(std::string_view(hub::kAdapterPrefix).size());
     if (!one.made && !name.starts_with("prefix.")) file.emplace(name, wanted(one.name));
   }
-  for (const std::string& name : trained_) file.emplace(hub::source_name(model_, name), wanted(name));
+  for (const std::string& name : trained_) file.emplace(file_name(name), wanted(name));
   write_adapter(folder, peft_config(config_, facts), file);
 }
 
@@ -198,9 +219,8 @@ void Adaptation::save(const std::filesystem::path& folder, const graph::State& t
 std::vector<std::string> Adaptation::merged_names() const {
   const AdaptMethod method = config_.method;
   const bool can = method != AdaptMethod::adapters && method != AdaptMethod::prefix && method != AdaptMethod::prompt;
-  check(can && config_.num_labels == 0,
-        "{} cannot be merged: weights of the base cannot say it; full, partial, lora, ia3 and bitfit can",
-        can ? "a head" : name(method));
+  check(can, "{} cannot be merged: weights of the base cannot say it; full, partial, lora, ia3, bitfit and head can",
+        name(method));
   std::vector<std::string> names = trained_;
   for (const Target& target : targets_) {
     for (const ModulePart& part : modules_[target.module].parts) {

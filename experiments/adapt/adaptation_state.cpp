@@ -91,7 +91,8 @@ HostTensor Adaptation::prompt_start(const AdaptStart& start) const {
 
 HostTensor Adaptation::start(const Model& model, const AdaptStart& start) const {
   graph::State state = model.store().unpack(model.store().initialise(start.seed));
-  for (const std::string& name : trained_) state[name] = base_(name);
+  for (const std::string& name : trained_)
+    if (!is_new(name)) state[name] = base_(name);
   for (const Target& target : targets_) {
     if (!config_.use_dora || config_.method != AdaptMethod::lora) break;
     const Module& module = modules_[target.module];

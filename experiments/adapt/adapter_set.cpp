@@ -44,9 +44,9 @@ AdapterSet::AdapterSet(const std::vector<std::string>& folders, const hub::Sourc
   std::map<std::string, int64_t> ranks;
   for (const std::string& folder : folders) {
     const Adaptation adaptation(folder, source, model);
-    check(adaptation.config().method == AdaptMethod::lora && !adaptation.config().use_dora &&
-              adaptation.config().num_labels == 0,
-          "{}: beside others stand adapters of LoRA alone, without DoRA and without a head", folder);
+    check(
+        adaptation.config().method == AdaptMethod::lora && !adaptation.config().use_dora && adapter_labels(folder) == 0,
+        "{}: beside others stand adapters of LoRA alone, without DoRA and without a head", folder);
     all.push_back(adaptation.low_rank_changes());
     for (const LowRankChange& one : all.back()) {
       check(one.matrix.find("blocks.") != std::string::npos, "{}: beside others an adapter changes no {}", folder,

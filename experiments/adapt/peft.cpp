@@ -186,7 +186,7 @@ void write_ours(const AdaptConfig& config, ordered_json& out) {
     out["num_layers"] = config.num_layers;
     out["trainable"] = config.trainable;
   }
-  if (config.num_labels > 0) out["problem_type"] = config.problem_type;
+  if (config.num_labels > 0 && !config.problem_type.empty()) out["problem_type"] = config.problem_type;
 }
 
 }  // namespace
@@ -201,8 +201,7 @@ ordered_json peft_config(const AdaptConfig& config, const AdaptedBase& base) {
   out["task_type"] = config.num_labels > 0 ? "SEQ_CLS" : "CAUSAL_LM";
   out["inference_mode"] = true;
   const bool virtual_tokens = config.method == AdaptMethod::prefix || config.method == AdaptMethod::prompt;
-  if (!virtual_tokens)
-    out["modules_to_save"] = list_or_null(config.num_labels > 0 ? std::vector{base.head} : std::vector<std::string>{});
+  if (!virtual_tokens) out["modules_to_save"] = list_or_null(base.whole);
   if (config.method == AdaptMethod::lora) write_lora(config, base, out);
   if (config.method == AdaptMethod::ia3) {
     out["target_modules"] = base.modules;
@@ -249,8 +248,8 @@ AdaptConfig parse_peft_config(std::string_view text, const std::string& where) {
   check(type != nullptr, "{}: peft_type is {}; adapters of {} are supported", where, given, join(names, ", "));
   config.method = type->method;
   for (const std::string& module : keys.words("modules_to_save"))
-    check(module == "score" || module == "classifier",
-          "{}: modules_to_save has '{}', which is not supported; score and classifier are", where, module);
+    check(module == "score" || module == "classifier" || module == "pooler",
+          "{}: modules_to_save has '{}', which is not supported; score, classifier and pooler are", where, module);
   if (config.method == AdaptMethod::lora) read_lora(keys, where, config);
   config.feedforward_modules = keys.words("feedforward_modules");
   config.target_modules = keys.words("target_modules");

@@ -27,7 +27,7 @@ struct AdaptedBase {
   bool transposed = false;                // its matrices are [in, out]: fan_in_fan_out
   std::vector<std::string> modules;       // that are changed, by their shortest names
   std::vector<std::string> feed_forward;  // of them, those whose input is scaled
-  std::string head;                       // "score" or "classifier"
+  std::vector<std::string> whole;         // modules_to_save: "score" or "classifier", and perhaps "pooler"
 };
 
 nlohmann::ordered_json peft_config(const AdaptConfig& config, const AdaptedBase& base);

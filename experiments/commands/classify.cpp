@@ -1,112 +1,157 @@
-// `surtsey classify`: the labels that a fine-tuned head gives to texts.
+// `surtsey classify`: what a head of labels says of texts.
 #include "experiments/adapt/adaptation.h"
-#include "experiments/base/file.h"
 #include "experiments/commands/commands.h"
+#include "experiments/commands/labels_file.h"
 #include "experiments/commands/model_tokenizer.h"
+#include "experiments/evaluate/label_measures.h"
 #include "experiments/evaluate/label_scores.h"
-#include "experiments/formats/strict_json.h"
 #include "experiments/models/hub/import.h"
-#include "experiments/statistics/intervals.h"
+#include "experiments/models/hub/label_head.h"
 #include "experiments/tasks/tuning/rows.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
-#include <filesystem>
 
 namespace surtsey::experiments::commands {
 namespace {
 
-namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+using tasks::LabelledRow;
+using tasks::LabelSet;
+using tasks::ProblemType;
 
-struct AskedText {
-  std::string text, label;  // the latter may be empty
+struct AskedTexts {
+  std::vector<LabelledRow> rows;
+  std::vector<std::string> where;  // of each, in a file
 };
 
-std::vector<AskedText> asked_texts(const ClassifyOptions& options) {
+AskedTexts asked_texts(const ClassifyOptions& options) {
   check(options.data.empty() != options.texts.empty(), "classify takes --data FILE.jsonl or --text, one of them");
-  std::vector<AskedText> asked;
-  for (const std::string& text : options.texts) asked.push_back({text, ""});
+  check(options.pairs.empty() || options.pairs.size() == options.texts.size(),
+        "--text_pair is given {} times, --text {} times", options.pairs.size(), options.texts.size());
+  AskedTexts asked;
+  for (size_t i = 0; i < options.texts.size(); ++i) {
+    LabelledRow& row = asked.rows.emplace_back();
+    row.text = options.texts[i];
+    if (!options.pairs.empty()) row.pair = options.pairs[i];
+    asked.where.push_back("--text");
+  }
   if (options.data.empty()) return asked;
   tasks::JsonLines lines(options.data);
   while (lines.next()) {
-    const tasks::LabelledRow row = tasks::parse_labelled_row(lines.line(), lines.where());
-    asked.push_back({row.text, row.label});
+    asked.where.push_back(lines.where());
+    asked.rows.push_back(tasks::parse_labelled_row(lines.line(), lines.where(), false));
   }
-  check(!asked.empty(), "{}: has no rows", options.data);
+  check(!asked.rows.empty(), "{}: has no rows", options.data);
   return asked;
 }
 
-std::vector<std::string> read_labels(const fs::path& folder) {
-  const fs::path file = folder / "labels.json";
-  check(fs::exists(file), "{}: is not there; `surtsey finetune` with num_labels writes it beside the adapter",
-        file.string());
-  const nlohmann::json object = parse_strict_json(read_file(file), file.string(), 3);
-  const bool has = object.contains("id2label") && object["id2label"].is_object();
-  check(has, "{}: has no id2label, an object of labels' names by number", file.string());
-  std::vector<std::string> labels;
-  for (size_t i = 0; i < object["id2label"].size(); ++i) {
-    const auto label = object["id2label"].find(std::to_string(i));
-    check(label != object["id2label"].end() && label->is_string(), "{}: id2label has no name for {} of its {} labels",
-          file.string(), i, object["id2label"].size());
-    labels.push_back(label->get<std::string>());
+// The labels of the rows that have some, as numbers; empty where a row has none.
+std::vector<std::vector<float>> known_labels(const AskedTexts& asked, LabelSet labels) {
+  tasks::LabelScan scan({.count = labels.count(), .problem = labels.problem, .known = labels.names});
+  bool any = false;
+  for (size_t i = 0; i < asked.rows.size(); ++i) {
+    if (!asked.rows[i].labelled) continue;
+    scan.add(asked.rows[i], asked.where[i]);
+    any = true;
   }
-  return labels;
+  labels.zeros_and_ones = any && scan.has_zeros_and_ones();
+  std::vector<std::vector<float>> known;
+  for (size_t i = 0; i < asked.rows.size(); ++i)
+    known.push_back(asked.rows[i].labelled ? labels.values(asked.rows[i], asked.where[i]) : std::vector<float>());
+  return known;
 }
 
-// Softmax, in double: the share of the label with the highest score, and which that is.
-std::pair<size_t, double> likeliest(const std::vector<float>& scores) {
-  const size_t best = size_t(std::max_element(scores.begin(), scores.end()) - scores.begin());
-  double sum = 0;
-  for (const float score : scores) sum += std::exp(double(score) - double(scores[best]));
-  return {best, 1 / sum};
+std::vector<std::string> given_labels(const LabelSet& labels, const auto& numbers, double threshold) {
+  std::vector<std::string> given;
+  for (size_t k = 0; k < labels.names.size(); ++k)
+    if (double(numbers[k]) >= threshold) given.push_back(labels.names[k]);
+  return given;
+}
+
+// One label's number, or all of them.
+ordered_json numbers_of(const auto& numbers) {
+  return numbers.size() == 1 ? ordered_json(numbers[0]) : ordered_json(numbers);
+}
+
+// What is printed of a text; `known` is empty where nothing is.
+ordered_json line_of(const LabelSet& labels, const LabelledRow& row, std::span<const float> scores,
+                     const std::vector<float>& known, double threshold) {
+  const std::vector<double> outputs = label_outputs(labels.problem, scores);
+  ordered_json line = {{"text", row.text}};
+  if (row.pair) line["text_pair"] = *row.pair;
+  if (labels.problem == ProblemType::regression) {
+    line["score"] = numbers_of(outputs);
+    if (!known.empty()) line["expected"] = numbers_of(known);
+    return line;
+  }
+  if (labels.problem == ProblemType::single_label) {
+    const auto place = [&](const auto& numbers) {
+      return size_t(std::max_element(numbers.begin(), numbers.end()) - numbers.begin());
+    };
+    line["label"] = labels.names[place(scores)];
+    line["probability"] = outputs[place(scores)];
+    if (!known.empty()) line["expected"] = labels.names[place(known)];
+  } else {
+    line["labels"] = given_labels(labels, outputs, threshold);
+    if (!known.empty()) line["expected"] = given_labels(labels, known, 0.5);
+  }
+  for (size_t k = 0; k < outputs.size(); ++k) line["probabilities"][labels.names[k]] = outputs[k];
+  return line;
 }
 
 }  // namespace
 
 void classify(const ClassifyOptions& options) {
   check(options.batch_size > 0, "--batch_size is at least 1, not {}", options.batch_size);
-  const std::vector<AskedText> asked = asked_texts(options);
-  const std::vector<std::string> labels = read_labels(options.adapter);
+  check(options.threshold > 0 && options.threshold < 1, "--threshold is between 0 and 1, not {}", options.threshold);
+  const AskedTexts asked = asked_texts(options);
+  const bool adapted = !options.adapter.empty();
+  LabelSet labels;
+  if (adapted) labels = read_labels(options.adapter);
   const std::unique_ptr<hub::Source> source = open_source(options.model);
+  if (adapted) {
+    const int64_t count = adapter_labels(options.adapter);
+    check(count == labels.count(), "{}: the head has {} labels, labels.json names {}", options.adapter, count,
+          labels.count());
+    hub::give_label_head(*source, count);
+  } else {
+    check(source->config().head == hub::Head::classification,
+          "{}: has no head of labels: give a run of `surtsey finetune` with num_labels by --adapter, or a model that "
+          "classifies",
+          options.model);
+    labels = labels_of_model(source->config());
+  }
+  const std::vector<std::vector<float>> known = known_labels(asked, labels);
   const text::Tokenizer tokenizer = tokenizer_of(*source);
-  const int64_t most = hub::model_config(*source).block_size - adapter_virtual_tokens(options.adapter);
-  std::vector<std::vector<int32_t>> tokens;
+  const int64_t most = hub::model_config(*source).block_size - (adapted ? adapter_virtual_tokens(options.adapter) : 0);
+  std::vector<text::EncodedText> texts;
   size_t longest = 1, cut = 0;
-  for (const AskedText& one : asked) {
-    tokens.push_back(tokenizer.encode(one.text, {.special_tokens = true}));
-    if (std::ssize(tokens.back()) > most) {
-      tokens.back().resize(size_t(most));
-      ++cut;
-    }
-    longest = std::max(longest, tokens.back().size());
+  for (const LabelledRow& row : asked.rows) {
+    const text::EncodedText& text = texts.emplace_back(
+        tokenizer.encode(row.text, row.pair ? std::optional<std::string_view>(*row.pair) : std::nullopt, most));
+    cut += text.whole > most ? 1 : 0;
+    longest = std::max(longest, text.ids.size());
   }
   engine::Device device = engine::Device::open({.select = options.device});
   const int64_t length = std::min<int64_t>(most, int64_t(std::bit_ceil(longest)));
-  LabelScores scorer(device, *source, options.adapter, std::min<int64_t>(options.batch_size, std::ssize(asked)),
+  LabelScores scorer(device, *source, options.adapter, std::min<int64_t>(options.batch_size, std::ssize(texts)),
                      length);
-  check(scorer.labels() == std::ssize(labels), "{}: the head has {} labels, labels.json names {}", options.adapter,
-        scorer.labels(), labels.size());
-  const std::vector<std::vector<float>> scores = scorer.of(tokens);
-  int64_t right = 0, known = 0;
-  for (size_t i = 0; i < asked.size(); ++i) {
-    const auto [label, probability] = likeliest(scores[i]);
-    nlohmann::ordered_json line = {{"text", asked[i].text}, {"label", labels.at(label)}, {"probability", probability}};
-    if (!asked[i].label.empty()) {
-      line["expected"] = asked[i].label;
-      ++known;
-      right += asked[i].label == labels[label];
-    }
-    fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  const TextScores scores = scorer.of(texts);
+  std::vector<std::vector<float>> compared, expected;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const ordered_json line = line_of(labels, asked.rows[i], scores[i], known[i], options.threshold);
+    fmt::print("{}\n", line.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
+    if (known[i].empty()) continue;
+    compared.push_back(scores[i]);
+    expected.push_back(known[i]);
   }
   if (cut > 0) fmt::print(stderr, "note: {} texts are longer than {} tokens and were cut there\n", cut, most);
-  if (known > 0) {
-    const Interval interval = wilson(right, known);
-    fmt::print(stderr, "{} of {} right: {:.1f} % ({:.1f} to {:.1f} %, Wilson, 95 %)\n", right, known,
-               100.0 * double(right) / double(known), 100 * interval.low, 100 * interval.high);
-  }
+  if (!compared.empty())
+    fmt::print(stderr, "{}\n",
+               label_measures(labels.problem, compared, expected, options.threshold).sentence(labels.problem));
 }
 
 }  // namespace surtsey::experiments::commands

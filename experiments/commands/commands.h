@@ -376,9 +376,10 @@ std::string train_help();  // the keys with their defaults
 //   OUT/config.toml, OUT/env.json, OUT/metrics.jsonl, OUT/report.html
 //   OUT/data/             the rows as tokens
 //   OUT/checkpoint/       what trains, without the base
-//   OUT/adapter_config.json, OUT/adapter_model.safetensors   PEFT's two files (full: the folder OUT/model)
-//   OUT/members/          the same of each model of several
-//   OUT/labels.json       with num_labels: their names by number
+//   OUT/adapter_config.json, OUT/adapter_model.safetensors   PEFT's two files
+//   OUT/model/            of full and partial: the model as a folder of Hugging Face's
+//   OUT/members/          the same files of each model of several
+//   OUT/labels.json       with num_labels, beside the two files: names by number, and problem_type
 //
 // UserError, nothing changed, when OUT holds a run and `resume` is not given. With `resume` it goes on to the same
 // bits: of the same base, by the hash of its tensors, and the same rows.
@@ -394,14 +395,18 @@ struct FinetuneOptions {
 void finetune(const FinetuneOptions& options);
 std::string finetune_help();  // the keys with their defaults
 
-// The labels that the head of a fine-tuned adapter gives to texts: a JSON line a text on stdout (text, label,
-// probability, and where the row has a label expected), the share that is right on stderr. Texts that are longer than
-// the model reads are cut. UserError: no labels.json beside the adapter, a row without a text and a label.
+// What a head of labels says of texts, a JSON line a text on stdout: text, label, probability, probabilities; of
+// several labels those whose sigmoid reaches the threshold, and all; of a regression its score. Rows that are labelled
+// have what was expected, and on stderr stands the share that is right, micro F1, or the mean squared error with
+// Pearson's correlation. Texts that are longer than the model reads are cut. UserError: a model without a head of
+// labels, an adapter without labels.json, a row without a text.
 struct ClassifyOptions {
   std::string model;
-  std::string adapter;             // folder of a run of finetune with num_labels
-  std::string data;                // JSON lines with text and label, or ..
+  std::string adapter;             // folder of a run of finetune with num_labels; empty: the model has the head
+  std::string data;                // JSON lines with text, perhaps text_pair, and label or labels where known, or ..
   std::vector<std::string> texts;  // .. these
+  std::vector<std::string> pairs;  // what stands behind each of them; empty: nothing
+  double threshold = 0.5;
   int64_t batch_size = 16;
   std::string device;
 };

@@ -4,8 +4,10 @@
 #include "experiments/commands/adapted_source.h"
 #include "experiments/commands/asked_model.h"
 #include "experiments/commands/commands.h"
+#include "experiments/commands/labels_file.h"
 #include "experiments/commands/model_tokenizer.h"
 #include "experiments/models/hub/import.h"
+#include "experiments/models/hub/label_head.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments::commands {
@@ -110,6 +112,14 @@ void quantize(const QuantizeOptions& options) {
 void merge(const MergeOptions& options) {
   const std::optional<EvalTask> task = task_of(options.text);
   const std::unique_ptr<hub::Source> source = open_source(options.model);
+  if (const int64_t labels = adapter_labels(options.adapter); labels > 0) {
+    check(!task, "--text: a head of labels has no perplexity");
+    const tasks::LabelSet set = read_labels(options.adapter);
+    hub::give_label_head(*source, labels);
+    check(set.count() == labels, "{}: the head has {} labels, labels.json names {}", options.adapter, labels,
+          set.count());
+    hub::name_labels(*source, set.names, name(set.problem));
+  }
   const Model model(hub::model_config(*source));
   const Adaptation adaptation(options.adapter, *source, model);
   adapt_source(*source, adaptation, model, adaptation.tensors());

@@ -5,12 +5,17 @@
 #include "experiments/base/file.h"
 #include "experiments/base/folder_lock.h"
 #include "experiments/base/interrupt.h"
+#include "experiments/base/join.h"
 #include "experiments/commands/adapted_source.h"
 #include "experiments/commands/keys.h"
+#include "experiments/commands/labels_file.h"
 #include "experiments/commands/model_tokenizer.h"
 #include "experiments/evaluate/evaluate.h"
+#include "experiments/evaluate/label_measures.h"
+#include "experiments/evaluate/label_scores.h"
 #include "experiments/models/hub/export.h"
 #include "experiments/models/hub/import.h"
+#include "experiments/models/hub/label_head.h"
 #include "experiments/results/environment.h"
 #include "experiments/results/metrics_export.h"
 #include "experiments/train/driver.h"
@@ -49,9 +54,8 @@ int64_t virtual_tokens(const AdaptConfig& config) {
   return has ? config.num_virtual_tokens : 0;
 }
 
-// Does the run end with a model of the base's form, whose weights hold what was learned? They have no place for labels.
+// Does the run end with a model of the base's form, whose weights hold what was learned?
 bool makes_model(const AdaptConfig& config) {
-  if (config.num_labels > 0) return false;
   return config.method == AdaptMethod::full || config.method == AdaptMethod::partial;
 }
 
@@ -59,8 +63,11 @@ bool makes_model(const AdaptConfig& config) {
 ModelConfig model_of(const hub::Source& source, const FinetuneKeys& keys) {
   const int64_t before = virtual_tokens(keys.adaptation);
   const ModelConfig usual = hub::model_config(source);
-  check(usual.architecture == Architecture::decoder && usual.head == HeadKind::language,
-        "{}: is no decoder with a language model's head, which is what learns texts", source.path().string());
+  const bool texts = usual.architecture == Architecture::decoder && usual.head == HeadKind::language;
+  check(texts || keys.adaptation.num_labels > 0,
+        "{}: is no decoder with a language model's head, which is what learns texts; a head of labels (num_labels) "
+        "learns on encoders too",
+        source.path().string());
   const int64_t wanted = keys.max_length + before;
   if (keys.max_length == 0 || wanted <= usual.block_size) return usual;
   const auto* llama = std::get_if<hub::LlamaConfig>(&source.config().model);
@@ -75,10 +82,38 @@ const FinetuneKeys& checked(const FinetuneKeys& keys) {
   check(!keys.packing || virtual_tokens(adapt) == 0,
         "packing with method {}: virtual tokens stand before a row and not before each of its texts; leave packing out",
         name(adapt.method));
-  check(adapt.num_labels == 0 || (adapt.num_labels > 1 && adapt.problem_type == "single_label_classification"),
-        "num_labels {} with problem_type {}: rows teach one label of two or more", adapt.num_labels,
-        adapt.problem_type);
+  check(!keys.packing || adapt.num_labels == 0, "packing with num_labels: a row has one text with labels");
+  check(adapt.num_labels > 0 || adapt.problem_type.empty(), "problem_type {} wants num_labels", adapt.problem_type);
   return keys;
+}
+
+// Whether labels of these names are others than those of a head that has names.
+bool renamed(const std::vector<std::string>& head, const std::vector<std::string>& labels) {
+  return !head.empty() && !has_default_names(head) && head != labels;
+}
+
+struct LabelledTexts {
+  std::vector<text::EncodedText> texts;
+  std::vector<std::vector<float>> labels;
+};
+
+// The first of the held-out rows.
+LabelledTexts labelled_texts(const tasks::TuningSource& source, int64_t rows) {
+  tasks::LabelledBatch batch(rows, source.block_size(), source.labels());
+  source.fill_labelled(tasks::Split::kValidation, 0, 0, 0, batch.spans());
+  LabelledTexts made;
+  for (size_t row = 0; row < size_t(rows); ++row) {
+    const size_t first = row * size_t(source.block_size()), length = size_t(batch.lengths[row]);
+    const auto part = [&](const auto& all, size_t from, size_t count) {
+      return std::pair(all.begin() + std::ptrdiff_t(from), all.begin() + std::ptrdiff_t(from + count));
+    };
+    const auto [ids, ids_end] = part(batch.tokens, first, length);
+    const auto [kinds, kinds_end] = part(batch.kinds, first, length);
+    const auto [labels, labels_end] = part(batch.labels, row * size_t(source.labels()), size_t(source.labels()));
+    made.texts.push_back({{ids, ids_end}, {kinds, kinds_end}, int64_t(length)});
+    made.labels.emplace_back(labels, labels_end);
+  }
+  return made;
 }
 
 struct Question {
@@ -94,13 +129,14 @@ class FinetuneRun {
         out_(options.out),
         root_((out_ / "checkpoint").string()),
         base_(open_source(keys.model)),
-        model_(model_of(*base_, keys)),
+        base_hash_(hash_of(*base_)),
+        model_(model_of(with_label_head(*base_, keys.adaptation), keys)),
         adaptation_(keys.adaptation, *base_, model_),
         data_(keys, *base_, out_, model_.config().block_size - virtual_tokens(keys.adaptation)),
         config_(keys.train_config(data_.source->train_rows())),
-        base_hash_(hash_of(*base_)),
         saved_(Trainer::has_save(root_, config_.members.size())) {
     config_.block_size = data_.source->block_size();
+    if (labelled()) set_labels();
     for (const Member& member : config_.members) cells_.push_back(cell_of(member));
     if (saved_) check_same_inputs();
     find_questions();
@@ -119,6 +155,25 @@ class FinetuneRun {
   bool labelled() const { return keys_.adaptation.num_labels > 0; }
 
   // ---- what a run is compared by ----
+
+  static const hub::Source& with_label_head(hub::Source& source, const AdaptConfig& config) {
+    if (config.num_labels > 0) hub::give_label_head(source, config.num_labels);
+    return source;
+  }
+
+  // The base's head is kept for its own labels.
+  void set_labels() {
+    config_.labels = data_.labels->problem;
+    const std::vector<std::string> names = base_->config().label_names;
+    if (!base_->is_new("head.weight")) {
+      const bool others = renamed(names, data_.labels->names);
+      if (others) hub::give_label_head(*base_, data_.labels->count(), true);
+      data_.notes.push_back(fmt::format(
+          "{}: its head of {} labels is {}", base_->path().string(), data_.labels->count(),
+          others ? "begun anew, as it is of others (" + join(names, ", ") + ")" : "what this one begins with"));
+    }
+    hub::name_labels(*base_, data_.labels->names, name(data_.labels->problem));
+  }
 
   static std::string hash_of(const hub::Source& source) { return base_fingerprint(source); }
 
@@ -145,21 +200,25 @@ class FinetuneRun {
     engine::Device device =
         engine::Device::open({.select = options_.device, .f16 = config_.dtype == graph::DType::f16});
     adaptation_.install(model_, device.target());
-    if (labelled()) adaptation_.score_tokens(model_);
     decay_matrices_only(model_.store());
     engine::SessionOptions session_options;
     if (saved_) session_options.target = resumed_target(device.target(), root_, members());
     engine::Session session(device, session_options);
     Trainer trainer(session, model_, config_, *data_.source);
     const int64_t rows = std::max<int64_t>(1, std::min<int64_t>(keys_.training.batch_size, evaluated_rows()));
-    Evaluator evaluator(session, model_, members(), int32_t(rows), data_.source->block_size(), keys_.packing,
-                        labelled() ? Evaluator::kNoDecoder : int32_t(answer_columns()));
+    std::optional<Evaluator> evaluator;
+    std::optional<LabelProgram> scorer;
+    if (labelled()) {
+      scorer_ = &scorer.emplace(session, model_, members(), rows, data_.source->block_size());
+    } else {
+      evaluator_ = &evaluator.emplace(session, model_, members(), int32_t(rows), data_.source->block_size(),
+                                      keys_.packing, int32_t(answer_columns()));
+    }
     session.allocate();
     adaptation_.write_base(model_, [&](const std::string& state, std::span<const std::byte> bytes) {
       if (session.has_state(state)) session.write_bytes(state, bytes);
     });
     trainer_ = &trainer;
-    evaluator_ = &evaluator;
     int64_t asked = -1;
     Driver driver(trainer, run_options(asked));
     const bool resumed = driver.resume();
@@ -209,11 +268,12 @@ class FinetuneRun {
 
   void announce(engine::Session& session) const {
     for (const std::string& note : data_.notes) fmt::print(stderr, "note: {}\n", note);
-    print_line(
-        fmt::format("data {}: {} texts of {} tokens, {} of them learned; {} held out; {:.1f} MB in memory, tokens "
-                    "in {}",
-                    keys_.data, data_.documents, data_.tokens, data_.learned, data_.held_out,
-                    double(data_.memory) / 1e6, (out_ / "data").string()));
+    print_line(fmt::format("data {}: {} texts of {} tokens, {}; {} held out; {:.1f} MB in memory, tokens in {}",
+                           keys_.data, data_.documents, data_.tokens,
+                           labelled()
+                               ? fmt::format("with {} labels ({})", data_.labels->count(), name(data_.labels->problem))
+                               : fmt::format("{} of them learned", data_.learned),
+                           data_.held_out, double(data_.memory) / 1e6, (out_ / "data").string()));
     print_line(shown(trained_parts(model_.store())));
     const engine::MemoryBudget budget = session.budget();
     print_line(fmt::format(
@@ -236,7 +296,8 @@ class FinetuneRun {
     const auto steps = double(line.step - logged_step_);
     const double seconds = std::max(1e-9, line.seconds - logged_seconds_);
     const double rate = steps * double(config_.tokens_per_step(model_.config())) / seconds;
-    const std::vector<float> accuracy = trainer_->token_accuracy();
+    const bool counts = !labelled() || data_.labels->problem == tasks::ProblemType::single_label;
+    const std::vector<float> accuracy = counts ? trainer_->token_accuracy() : std::vector<float>();
     for (size_t e = 0; e < members(); ++e) {
       const MemberMetrics& m = line.members[e];
       train_loss_[e] = m.loss;
@@ -245,15 +306,16 @@ class FinetuneRun {
           members() == 1 ? "" : cells_[e] + " | ", m.loss, m.gradient_norm, m.learning_rate, epoch(line.step),
           e == 0 ? fmt::format(" | {:.2f} ms | {:.0f} tok/s", seconds / steps * 1e3, rate * double(members())) : "",
           m.skipped > 0 ? fmt::format(" | {} skipped", m.skipped) : ""));
-      directory_->append(MetricLine{cells_[e],
-                                    line.step,
-                                    line.tokens,
-                                    {{"loss", m.loss},
-                                     {"grad_norm", m.gradient_norm},
-                                     {"learning_rate", m.learning_rate},
-                                     {"mean_token_accuracy", accuracy[e]},
-                                     {"epoch", epoch(line.step)},
-                                     {"tokens_per_second", rate}}});
+      MetricLine metrics{cells_[e],
+                         line.step,
+                         line.tokens,
+                         {{"loss", m.loss},
+                          {"grad_norm", m.gradient_norm},
+                          {"learning_rate", m.learning_rate},
+                          {"epoch", epoch(line.step)},
+                          {"tokens_per_second", rate}}};
+      if (counts) metrics.values.emplace_back("mean_token_accuracy", accuracy[e]);
+      directory_->append(metrics);
     }
     directory_->flush();
     logged_step_ = line.step;
@@ -273,20 +335,41 @@ class FinetuneRun {
   }
 
   void evaluate(int64_t step) {
+    if (labelled()) return evaluate_labels(step);
     const tasks::Batch batch =
         data_.source->sample(tasks::Split::kValidation, keys_.training.seed, 0, int32_t(evaluated_rows()));
     const LossResult result = evaluator_->loss(batch);
     for (size_t e = 0; e < members(); ++e) {
       held_out_[e] = result.mean[e];
       accuracy_[e] = result.accuracy[e];
-      print_line(fmt::format("step {:5}/{} | {}held-out loss {:.4f} | {:.1f} % of {} right ({} rows)", step,
+      print_line(fmt::format("step {:5}/{} | {}held-out loss {:.4f} | {:.1f} % of tokens right ({} rows)", step,
                              config_.steps, members() == 1 ? "" : cells_[e] + " | ", result.mean[e],
-                             100 * result.accuracy[e], labelled() ? "labels" : "tokens", batch.batch_size));
+                             100 * result.accuracy[e], batch.batch_size));
       directory_->append(MetricLine{
           cells_[e],
           step,
           step * config_.tokens_per_step(model_.config()),
           {{kEvaluation, result.mean[e]}, {"eval_mean_token_accuracy", result.accuracy[e]}, {"epoch", epoch(step)}}});
+    }
+  }
+
+  void evaluate_labels(int64_t step) {
+    const tasks::ProblemType problem = data_.labels->problem;
+    const LabelledTexts held_out = labelled_texts(*data_.source, evaluated_rows());
+    const std::vector<TextScores> scores = scorer_->of(held_out.texts);
+    for (size_t e = 0; e < members(); ++e) {
+      const LabelMeasures measures = label_measures(problem, scores[e], held_out.labels);
+      const auto named = measures.named(problem);
+      held_out_[e] = measures.loss;
+      accuracy_[e] = named.front().second;
+      print_line(fmt::format("step {:5}/{} | {}held-out loss {:.4f} | {}", step, config_.steps,
+                             members() == 1 ? "" : cells_[e] + " | ", measures.loss, measures.sentence(problem)));
+      MetricLine line{cells_[e],
+                      step,
+                      step * config_.tokens_per_step(model_.config()),
+                      {{kEvaluation, measures.loss}, {"epoch", epoch(step)}}};
+      for (const auto& [name, value] : named) line.values.emplace_back("eval_" + name, value);
+      directory_->append(line);
     }
   }
 
@@ -350,6 +433,13 @@ class FinetuneRun {
 
   // ---- what is left of it ----
 
+  FinetunePageWords words() const {
+    if (!labelled()) return {};
+    constexpr const char* kMeasures[] = {"mean squared error", "right texts", "micro F1"};
+    const bool share = data_.labels->problem == tasks::ProblemType::single_label;
+    return {"loss a text", kMeasures[size_t(data_.labels->problem)], share};
+  }
+
   std::vector<FinetuneMember> described() const {
     std::vector<FinetuneMember> list;
     for (size_t e = 0; e < members(); ++e)
@@ -365,11 +455,14 @@ class FinetuneRun {
       fmt::print("{}", finetune_table(list));
       print_line(fmt::format("best: {}", cells_[best]));
     }
-    const bool whole = keys_.adaptation.method == AdaptMethod::full && !labelled();
-    if (labelled()) write_labels();
+    const bool whole = keys_.adaptation.method == AdaptMethod::full;
+    if (labelled() && !whole) write_labels(out_, *data_.labels);
     for (size_t e = 0; e < members(); ++e) {
       const graph::State trained = model_.store().unpack(trainer_->parameters(e));
-      if (!whole && members() > 1) adaptation_.save(out_ / "members" / cells_[e], trained, keys_.model);
+      if (!whole && members() > 1) {
+        adaptation_.save(out_ / "members" / cells_[e], trained, keys_.model);
+        if (labelled()) write_labels(out_ / "members" / cells_[e], *data_.labels);
+      }
       if (e != best) continue;
       if (!whole) adaptation_.save(out_, trained, keys_.model);
       if (makes_model(keys_.adaptation)) write_model(trained);
@@ -377,18 +470,11 @@ class FinetuneRun {
     write_finetune_page(out_,
                         fmt::format("{} learned {}", fs::path(keys_.model).filename().string(),
                                     fs::path(keys_.data).filename().string()),
-                        shown(trained_parts(model_.store())), list, answers_, keys_.to_toml());
-    print_line(fmt::format("done: {}", makes_model(keys_.adaptation) ? (out_ / "model").string()
-                                                                     : fmt::format("surtsey {} {} --adapter {}",
-                                                                                   labelled() ? "classify" : "generate",
-                                                                                   keys_.model, options_.out)));
-  }
-
-  // As transformers has them in a model's configuration; PEFT's files have no place for names.
-  void write_labels() const {
-    nlohmann::json names = nlohmann::json::object();
-    for (size_t i = 0; i < data_.labels.size(); ++i) names[std::to_string(i)] = data_.labels[i];
-    write_file_atomic(out_ / "labels.json", nlohmann::json({{"id2label", names}}).dump() + "\n");
+                        shown(trained_parts(model_.store())), list, answers_, keys_.to_toml(), words());
+    const std::string made = (out_ / "model").string(), command = labelled() ? "classify" : "generate";
+    print_line(makes_model(keys_.adaptation)
+                   ? fmt::format("done: {}", labelled() ? fmt::format("surtsey classify {}", made) : made)
+                   : fmt::format("done: surtsey {} {} --adapter {}", command, keys_.model, options_.out));
   }
 
   // The whole model, in the folder OUT/model.
@@ -408,16 +494,17 @@ class FinetuneRun {
   const fs::path out_;
   const std::string root_;
   const std::unique_ptr<hub::Source> base_;
+  const std::string base_hash_;
   Model model_;
   Adaptation adaptation_;
   FinetuneData data_;
   TrainConfig config_;
-  const std::string base_hash_;
   const bool saved_;
   std::vector<std::string> cells_;
   std::vector<Question> questions_;
   Trainer* trainer_ = nullptr;
-  Evaluator* evaluator_ = nullptr;
+  Evaluator* evaluator_ = nullptr;  // of texts ..
+  LabelProgram* scorer_ = nullptr;  // .. and of their labels
   std::optional<RunDirectory> directory_;
   static constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   std::vector<double> held_out_ = std::vector<double>(members(), kNone), accuracy_ = held_out_, train_loss_ = held_out_;

@@ -72,7 +72,7 @@ struct FinetuneData {
   int64_t documents = 0, tokens = 0, learned = 0;  // of what is trained on
   int64_t held_out = 0;                            // documents
   uint64_t memory = 0;                             // bytes
-  std::vector<std::string> labels;                 // of a head; empty without one
+  std::optional<tasks::LabelSet> labels;           // of a head
   std::string hash;                                // of the rows and of how they are read
   std::vector<std::string> notes;                  // lines for whoever starts the run
 };
@@ -83,7 +83,7 @@ struct FinetuneMember {
   std::string name;       // "seed 1, learning rate 0.0001"
   std::string folder;     // of its adapter, in the run's
   double held_out = 0;    // loss; NaN: nothing is held out
-  double accuracy = 0;    // of its tokens
+  double accuracy = 0;    // of its tokens; with a head of labels the first of its measures
   double train_loss = 0;  // the last that was logged
 };
 // The least held-out loss, or where nothing is held out the least training loss.
@@ -97,9 +97,16 @@ struct FinetuneAnswer {
   std::string question, wanted, answer;
 };
 
+// What a page calls the loss, and what FinetuneMember::accuracy is.
+struct FinetunePageWords {
+  const char* loss = "nats a token";
+  const char* measure = "right tokens";
+  bool share = true;  // shown in percent
+};
+
 // OUT/report.html: losses by step, members, answers, what trains.
 void write_finetune_page(const std::filesystem::path& out, const std::string& title, const std::string& trained,
                          const std::vector<FinetuneMember>& members, const std::vector<FinetuneAnswer>& answers,
-                         const std::string& config);
+                         const std::string& config, const FinetunePageWords& words = {});
 
 }  // namespace surtsey::experiments::commands

@@ -1,6 +1,7 @@
 // What `surtsey finetune` learns from: files to documents, documents to rows.
 #include "experiments/base/join.h"
 #include "experiments/commands/finetune.h"
+#include "experiments/commands/labels_file.h"
 #include "experiments/commands/model_tokenizer.h"
 #include "graph/random.h"
 #include "shaders/cache_file.h"
@@ -60,6 +61,22 @@ bool is_held_out(int64_t line, double share) {
   return double(graph::random_uniform(graph::stream_seed(0, "finetune.held_out"), 0, uint32_t(line))) < share;
 }
 
+// All that decides which numbers a row's labels become.
+std::string label_settings(const tasks::LabelSet& labels) {
+  return fmt::format("{} {} {}", name(labels.problem), labels.zeros_and_ones, join(labels.names, "\n"));
+}
+
+// How the rows are labelled, in the words of a base that has a head of as many labels.
+tasks::LabelSet labels_asked(const AdaptConfig& config, const hub::Source& model, const fs::path& rows) {
+  tasks::LabelRequest request{.count = config.num_labels};
+  const hub::Config& base = model.config();
+  const bool has = base.head == hub::Head::classification && base.labels == config.num_labels;
+  if (has && !has_default_names(base.label_names)) request.known = base.label_names;
+  const std::string& word = !config.problem_type.empty() || !has ? config.problem_type : base.problem_type;
+  if (!word.empty()) request.problem = tasks::parse_problem_type(word);
+  return tasks::labels_of(rows, std::move(request));
+}
+
 }  // namespace
 
 FinetuneData::FinetuneData(const FinetuneKeys& keys, const hub::Source& model, const fs::path& out,
@@ -79,12 +96,7 @@ FinetuneData::FinetuneData(const FinetuneKeys& keys, const hub::Source& model, c
         end_tokens.push_back(int32_t(token));
   }
   encoding.end_tokens = end_tokens;
-  if (keys.adaptation.num_labels > 0) {
-    labels = tasks::labels_of(files.train);
-    check(std::ssize(labels) == keys.adaptation.num_labels, "{} has {} labels, num_labels is {}", files.train.string(),
-          labels.size(), keys.adaptation.num_labels);
-    encoding.labels = labels;
-  }
+  if (keys.adaptation.num_labels > 0) encoding.labels = labels = labels_asked(keys.adaptation, model, files.train);
   const std::string chat = template_text(model, keys.chat_template);
   if (!chat.empty()) encoding.chat = template_of(model, tokenizer, keys.chat_template);
   const tasks::TuningEncoder encoder(tokenizer, encoding);
@@ -92,12 +104,13 @@ FinetuneData::FinetuneData(const FinetuneKeys& keys, const hub::Source& model, c
   check(keys.max_length <= most_positions, "max_length {} is more than the {} positions that the model has{}",
         keys.max_length, most_positions, keys.adaptation.num_virtual_tokens > 0 ? " for a text" : "");
   const int64_t room = keys.max_length > 0 ? keys.max_length : std::min(most_positions, FinetuneKeys::kUsualLength);
-  const tasks::TuningLimits limits{.most_tokens = room + 1, .truncation = tasks::parse_truncation(keys.truncation)};
+  const tasks::TuningLimits limits{.most_tokens = labels ? room : room + 1,
+                                   .truncation = tasks::parse_truncation(keys.truncation)};
   // All that decides which tokens a row becomes.
   uint64_t settings = shaders::hash64(chat);
   for (const std::string& part :
        {fmt::format("{} {} {} {}", room, keys.truncation, keys.completion_only_loss, keys.assistant_only_loss),
-        fmt::format("{}", fmt::join(end_tokens, ",")), join(labels, "\n")})
+        fmt::format("{}", fmt::join(end_tokens, ",")), labels ? label_settings(*labels) : ""})
     settings = shaders::hash64(part, settings);
   for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) settings = shaders::hash64(tokenizer.token(id), settings);
   const auto open = [&](const fs::path& file, const char* name) {
@@ -142,16 +155,16 @@ FinetuneData::FinetuneData(const FinetuneKeys& keys, const hub::Source& model, c
   hash = fmt::format(
       "{:016x}", shaders::hash64(fmt::format("{} {} {}", train.documents->hash(), valid.documents->hash(), settings)));
   // Rows that are not packed are as long as the longest text.
-  const int64_t positions = keys.packing ? std::max(longest - 1, tokens - documents) : longest - 1;
+  int64_t positions = keys.packing ? std::max(longest - 1, tokens - documents) : longest - 1;
+  if (labels) positions = longest;
   tasks::TuningBatches batches{.block_size = int32_t(std::min(room, positions)),
                                .batch_size = keys.training.batch_size,
                                .accumulation = keys.training.gradient_accumulation_steps,
-                               .packing = keys.packing,
-                               .labelled = !labels.empty()};
+                               .packing = keys.packing};
   source = std::make_unique<tasks::TuningSource>(tokenizer, int32_t(vocabulary), std::move(train), std::move(valid),
                                                  batches);
   const double filled = source->filled();
-  if (!keys.packing && filled < 0.5 && documents > 1)
+  if (!keys.packing && !labels && filled < 0.5 && documents > 1)
     notes.push_back(fmt::format(
         "rows of {} positions are {:.0f} % padding: --packing=true puts several texts into a row, each seeing itself "
         "alone",

@@ -71,14 +71,16 @@ Chart curves(const std::vector<MetricLine>& lines, const char* title, const char
 
 std::string cell(const std::string& text) { return fmt::format("<td>{}</td>", escape_html(text)); }
 
-std::string members_table(const std::vector<FinetuneMember>& members) {
+std::string members_table(const std::vector<FinetuneMember>& members, const FinetunePageWords& words) {
   std::string rows;
   const size_t best = best_of(members);
   for (size_t i = 0; i < members.size(); ++i) {
     const FinetuneMember& one = members[i];
-    rows += fmt::format("<tr>{}{}{}{}{}</tr>\n", cell(fmt::format("{}", one.member.seed)),
-                        cell(fmt::format("{:g}", one.member.learning_rate)), cell(fmt::format("{:.4f}", one.held_out)),
-                        cell(fmt::format("{:.1f} %", 100 * one.accuracy)), cell(i == best ? "written" : ""));
+    rows += fmt::format(
+        "<tr>{}{}{}{}{}</tr>\n", cell(fmt::format("{}", one.member.seed)),
+        cell(fmt::format("{:g}", one.member.learning_rate)), cell(fmt::format("{:.4f}", one.held_out)),
+        cell(words.share ? fmt::format("{:.1f} %", 100 * one.accuracy) : fmt::format("{:.4f}", one.accuracy)),
+        cell(i == best ? "written" : ""));
   }
   std::string rates;
   for (const RateRow& row : by_rate(members)) {
@@ -87,12 +89,12 @@ std::string members_table(const std::vector<FinetuneMember>& members) {
                          cell(interval_of(row.losses)));
   }
   return fmt::format(
-      "<h2>Models</h2>\n<table><thead><tr><th>seed</th><th>learning rate</th><th>held-out loss</th><th>right "
-      "tokens</th><th></th></tr></thead>\n<tbody>{}</tbody></table>\n"
+      "<h2>Models</h2>\n<table><thead><tr><th>seed</th><th>learning rate</th><th>held-out "
+      "loss</th><th>{}</th><th></th></tr></thead>\n<tbody>{}</tbody></table>\n"
       "<h2>Learning rates</h2>\n<table><thead><tr><th>learning rate</th><th>seeds</th><th>mean held-out "
       "loss</th><th>95 "
       "% interval over seeds</th></tr></thead>\n<tbody>{}</tbody></table>\n",
-      rows, rates);
+      words.measure, rows, rates);
 }
 
 }  // namespace
@@ -121,12 +123,12 @@ std::string finetune_table(const std::vector<FinetuneMember>& members) {
 
 void write_finetune_page(const std::filesystem::path& out, const std::string& title, const std::string& trained,
                          const std::vector<FinetuneMember>& members, const std::vector<FinetuneAnswer>& answers,
-                         const std::string& config) {
+                         const std::string& config, const FinetunePageWords& words) {
   const std::vector<MetricLine> lines = load_metrics(out / "metrics.jsonl");
   std::string body = fmt::format("<h1>{}</h1>\n<pre>{}</pre>\n", escape_html(title), escape_html(trained));
-  body += to_html(curves(lines, "Loss in training", "loss", "nats a token"));
-  if (has_held_out(members)) body += to_html(curves(lines, "Held-out loss", "eval_loss", "nats a token"));
-  body += members_table(members);
+  body += to_html(curves(lines, "Loss in training", "loss", words.loss));
+  if (has_held_out(members)) body += to_html(curves(lines, "Held-out loss", "eval_loss", words.loss));
+  body += members_table(members, words);
   if (!answers.empty()) {
     body +=
         "<h2>Answers on the way</h2>\n<table><thead><tr><th>step</th><th>asked</th><th>wanted</th><th>answered</th>"

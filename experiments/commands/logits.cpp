@@ -1,8 +1,10 @@
 // `surtsey logits`: an import held against its source.
+#include "experiments/adapt/adaptation.h"
 #include "experiments/base/file.h"
 #include "experiments/commands/commands.h"
 #include "experiments/evaluate/model_outputs.h"
 #include "experiments/formats/strict_json.h"
+#include "experiments/models/hub/label_head.h"
 #include "graph/debug.h"
 
 #include <nlohmann/json.hpp>
@@ -63,6 +65,10 @@ void logits(const LogitsOptions& options) {
   inputs.decoder_input_ids = read_rows(given, "decoder_input_ids", options.input);
 
   const std::unique_ptr<hub::Source> source = hub::open_model(options.model);
+  if (!options.adapter.empty()) {
+    const int64_t labels = adapter_labels(options.adapter);
+    if (labels > 0) hub::give_label_head(*source, labels);
+  }
   engine::Device device = engine::Device::open({.select = options.device});
   const auto outputs = model_outputs(device, *source, inputs, options.adapter);
   json result = json::object();

@@ -49,13 +49,15 @@ double CorruptedAnswers::faithfulness(size_t member) const {
 
 Evaluator::Evaluator(engine::Session& session, const Model& model, size_t members, int32_t rows, int32_t block,
                      bool packed, int32_t columns)
-    : session_(session), members_(members), rows_(static_cast<size_t>(rows)), block_(static_cast<size_t>(block)) {
+    : session_(session),
+      decoder_(session, model, members,
+               {.rows = rows,
+                .columns = columns > 0 ? columns : block,
+                .prefill = std::min(kPrefill, (columns > 0 ? columns : block) - 1)}),
+      members_(members),
+      rows_(static_cast<size_t>(rows)),
+      block_(static_cast<size_t>(block)) {
   check(rows > 0 && block > 0, "[evaluate] {} rows of {} tokens", rows, block);
-  if (columns != kNoDecoder) {
-    const int32_t written = columns > 0 ? columns : block;
-    decoder_.emplace(session, model, members,
-                     DecodeConfig{.rows = rows, .columns = written, .prefill = std::min(kPrefill, written - 1)});
-  }
   program_ = session_.add_program("evaluate", for_members(evaluate_program(model, rows, block, packed), members));
 }
 
@@ -138,7 +140,7 @@ ArmAnswers Evaluator::write(const tasks::Task& task, std::vector<tasks::Item> it
     std::copy(item.prompt().begin(), item.prompt().end(), row.tokens.begin());
     row.length = item.prompt_length;
   }
-  const auto written = decoder().decode(std::vector(members_, rows), start, stop, task.padding_token());
+  const auto written = decoder_.decode(std::vector(members_, rows), start, stop, task.padding_token());
   for (size_t e = 0; e < members_; ++e) {
     std::vector<int32_t>& responses = answers.responses.emplace_back();
     for (size_t i = 0; i < answers.items.size(); ++i) {
@@ -173,7 +175,7 @@ CorruptedAnswers Evaluator::corrupt(const tasks::Task& task, const ArmAnswers& a
       stop = std::max(stop, item.prompt_length + item.answer_length);
     }
   }
-  const auto written = decoder().decode(rows, start, stop, task.padding_token());
+  const auto written = decoder_.decode(rows, start, stop, task.padding_token());
   for (size_t e = 0; e < members_; ++e) {
     auto& finals = result.final_tokens.emplace_back();
     for (size_t i = 0; i < answers.items.size(); ++i) {

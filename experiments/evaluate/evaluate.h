@@ -6,7 +6,6 @@
 // Letters: E members, N rows in a chunk, T tokens.
 #pragma once
 
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -59,8 +58,7 @@ class Evaluator {
  public:
   // Adds its program "evaluate" and those of a Decoder to a session that is not yet allocated; they
   // read the "parameters" of that session. `rows` is N, the most that go through at once. The decoder has `block`
-  // columns, or for who asks it directly `columns`; kNoDecoder: there is none, and only losses can be asked for.
-  static constexpr int32_t kNoDecoder = -1;
+  // columns, or for who asks it directly `columns`.
   Evaluator(engine::Session& session, const Model& model, size_t members, int32_t rows, int32_t block,
             bool packed = false, int32_t columns = 0);
 
@@ -76,10 +74,7 @@ class Evaluator {
   CorruptedAnswers corrupt(const tasks::Task& task, const ArmAnswers& answers, uint32_t seed);
 
   // What answers are written with, for other ways to ask; greedy unless it is told otherwise.
-  Decoder& decoder() {
-    ensure(decoder_.has_value(), "[evaluate] answers of an evaluator without a decoder");
-    return *decoder_;
-  }
+  Decoder& decoder() { return decoder_; }
 
   // Held-out loss per token of each member over `rows` sequences of the validation stream.
   std::vector<double> validation_loss(const tasks::DataSource& source, uint32_t seed, int32_t rows);
@@ -87,7 +82,7 @@ class Evaluator {
  private:
   engine::Session& session_;
   engine::SessionProgram program_;
-  std::optional<Decoder> decoder_;
+  Decoder decoder_;
   size_t members_;
   size_t rows_;
   size_t block_;

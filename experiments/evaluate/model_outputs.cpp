@@ -64,6 +64,14 @@ std::vector<uint32_t> positions_of(const NumberRows& mask) {
   return positions;
 }
 
+// The place behind the last token of each row that is no padding.
+std::vector<uint32_t> ends_of(const NumberRows& mask) {
+  std::vector<uint32_t> ends;
+  for (const auto& row : mask)
+    ends.push_back(uint32_t(std::max<std::ptrdiff_t>(1, row.rend() - std::find(row.rbegin(), row.rend(), 1))));
+  return ends;
+}
+
 class OutputsProgram {
  public:
   OutputsProgram(const Model& model, const ModelInputs& inputs)
@@ -86,6 +94,7 @@ class OutputsProgram {
       options.token_mask = mask;
       if (mask && config_.architecture == Architecture::decoder) {
         options.positions = input("positions", positions_of(inputs_.attention_mask), tokens.dim(1));
+        if (config_.head == HeadKind::classify) options.lengths = input("lengths", ends_of(inputs_.attention_mask));
       }
       if (!inputs_.token_type_ids.empty()) {
         options.token_types = input("token_type_ids", flat(inputs_.token_type_ids), tokens.dim(1));
@@ -93,7 +102,7 @@ class OutputsProgram {
     }
     const Value hidden = model_.hidden(parameters_, tokens, options);
     if (config_.has_logits()) {
-      program_.outputs.push_back({"logits", model_.head(parameters_, hidden)});
+      program_.outputs.push_back({"logits", model_.head(parameters_, hidden, options)});
     } else {
       program_.outputs.push_back({"last_hidden_state", hidden});
       if (config_.has_pooler()) program_.outputs.push_back({"pooler_output", model_.pooled(parameters_, hidden)});
@@ -109,6 +118,12 @@ class OutputsProgram {
   }
 
  private:
+  // A number a row.
+  Value input(const std::string& name, std::vector<uint32_t> words) {
+    const auto rows = int64_t(words.size());
+    given_.emplace(name, std::move(words));
+    return program_.graph->parameter(name, {DType::u32, {rows}});
+  }
   Value input(const std::string& name, std::vector<uint32_t> words, int64_t length, DType dtype = DType::u32) {
     given_.emplace(name, std::move(words));
     return program_.graph->parameter(name, {dtype, {int64_t(inputs_.input_ids.size()), length}});

@@ -15,9 +15,9 @@
 //   blocks.{i}.mlp.{up,gate,down}.*  gate where gated: down(silu(gate(x)) * up(x))
 //   norm.{weight,bias}               after the last block, pre-norm only
 //   head.transform.{weight,bias}     [C, C]   masked_language, and head.norm.*
-//   pooler.{weight,bias}             [C, C]   classify, pooled
+//   pooler.{weight,bias}             [C, C]   classify of an encoder, pooled
 //   head.weight                      [V, C], untied only; classify: [n_labels, C]
-//   head.bias                        masked_language, classify
+//   head.bias                        masked_language, classify of an encoder
 // An encoder_decoder has two stacks, with "encoder." and "decoder." before these names (the head
 // is the decoder's). q, k and v lie side by side and so do up and gate: each group is one matmul, unless some of it is
 // frozen and not kept together, or a hook has a matrix of it. q has n_head * head_width() rows, which need not be C.
@@ -37,6 +37,7 @@ namespace surtsey::experiments {
 struct ForwardOptions {
   graph::Value source = {};       // u32 [B, S]: what the encoder of an encoder_decoder reads
   graph::Value token_mask = {};   // boolean [B, T]: which tokens exist; all when empty
+  graph::Value lengths = {};      // u32 [B]: the same of texts whose padding stands behind them; all when empty
   graph::Value token_types = {};  // u32 [B, T], of a model with n_types; all of kind 0 when empty
   // u32 [B, T]: where each token stands, for learned and rotary positions; 0 .. T - 1 when empty. Without a cache.
   graph::Value positions = {};
@@ -86,11 +87,6 @@ class Model {
   void set_virtual_tokens(VirtualTokens tokens);
   const VirtualTokens& virtual_tokens() const { return virtual_; }
 
-  // From now on logits are what `head` makes of the activations after the last norm, [B, T, C] -> [B, T, K], instead of
-  // the model's own head, which is then read by nobody.
-  using HeadHook = std::function<graph::Value(graph::Parameters& parameters, graph::Value hidden)>;
-  void set_head(HeadHook head) { head_ = std::move(head); }
-
   // Whether a training pass draws (takes a seed and a step): its dropout, or that of a hook.
   bool draws() const { return config_.dropout > 0 || hooks_draw_; }
   void let_hooks_draw() { hooks_draw_ = true; }
@@ -107,9 +103,9 @@ class Model {
   // block_size.
   // The activations after the last norm, [B, T, C] ..
   graph::Value hidden(graph::Parameters& parameters, graph::Value tokens, const ForwardOptions& options = {}) const;
-  // .. what the head makes of them, [.., V]; of the first token, [B, n_labels], where it classifies; UserError for a
-  // model without logits ..
-  graph::Value head(graph::Parameters& parameters, graph::Value hidden) const;
+  // .. what the head makes of them, [.., V]; where it classifies [B, n_labels], of an encoder's first token or of the
+  // last that a decoder's text has by options.lengths; UserError for a model without logits ..
+  graph::Value head(graph::Parameters& parameters, graph::Value hidden, const ForwardOptions& options = {}) const;
   // .. and both.
   graph::Value logits(graph::Parameters& parameters, graph::Value tokens, const ForwardOptions& options = {}) const;
 
@@ -138,7 +134,6 @@ class Model {
   graph::ParameterStore store_;
   std::vector<ProjectionHook> hooks_;
   VirtualTokens virtual_;
-  HeadHook head_;
   bool hooks_draw_ = false;
 };
 

@@ -277,6 +277,8 @@ void check_rotary_scaling(const ModelConfig& config) {
 void check_heads(const ModelConfig& config) {
   check(config.head != HeadKind::classify || config.n_labels > 0,
         "[config] a head that classifies wants n_labels, the number of classes");
+  check(config.head != HeadKind::classify || config.architecture != Architecture::encoder_decoder,
+        "[config] a head that classifies wants one stack, an encoder or a decoder");
   check(!config.tied || config.head == HeadKind::language || config.head == HeadKind::masked_language,
         "[config] only a head over the vocabulary can be tied");
   check(!config.has_pooler() || config.architecture == Architecture::encoder,

@@ -28,7 +28,8 @@ enum class Activation : uint8_t { gelu, gelu_tanh, relu, swiglu, geglu };
 // What stands on the last block.
 //   language         logits over the vocabulary
 //   masked_language  the same behind one more layer: norm(gelu(dense(x))), and with a bias (Devlin et al. 2019)
-//   classify         logits over n_labels: a linear layer on tanh(dense(x of the first token))
+//   classify         logits over n_labels: a linear layer on tanh(dense(x of the first token)), of a decoder on x of
+//                    the last token
 //   pooled           that tanh, no logits
 //   none             the activations themselves
 enum class HeadKind : uint8_t { language, masked_language, classify, pooled, none };
@@ -85,7 +86,7 @@ struct ModelConfig {
   // Biases: `bias` is the default of the four others. norm_bias: of LayerNorm and RMSNorm.
   // attention_bias: of q, k, v. hidden_bias: of mlp.up and mlp.gate. output_bias: of attention.out,
   // cross.out and mlp.down; attention_output_bias: of the first two alone, where they differ. Of heads only
-  // masked_language and classify have one.
+  // masked_language, and classify of an encoder, have one.
   bool bias = true;
   std::optional<bool> norm_bias = {};
   std::optional<bool> attention_bias = {};
@@ -126,8 +127,9 @@ struct ModelConfig {
   bool has_attention_output_bias() const { return attention_output_bias.value_or(has_output_bias()); }
   bool is_gated() const { return activation == Activation::swiglu || activation == Activation::geglu; }
   bool has_logits() const { return head != HeadKind::pooled && head != HeadKind::none; }
-  bool has_head_bias() const { return head == HeadKind::masked_language || head == HeadKind::classify; }
-  bool has_pooler() const { return head == HeadKind::classify || head == HeadKind::pooled; }
+  bool classifies_first() const { return head == HeadKind::classify && architecture == Architecture::encoder; }
+  bool has_head_bias() const { return head == HeadKind::masked_language || classifies_first(); }
+  bool has_pooler() const { return classifies_first() || head == HeadKind::pooled; }
 
   bool operator==(const ModelConfig&) const = default;
 };

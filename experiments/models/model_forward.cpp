@@ -481,6 +481,22 @@ class Forward {
   bool filling_ = false;  // virtual tokens go through the blocks alone, into the caches
 };
 
+// The activations [B, C] of the last token of each text.
+Value last_of(Value hidden, Value lengths) {
+  const Shape row = {hidden.dim(0), hidden.dim(2)};
+  if (!lengths) return reshape(slice(hidden, 1, hidden.dim(1) - 1, hidden.dim(1)), row);
+  const Value last = lengths - graph::scalar(*hidden.graph, 1, DType::u32);
+  return reshape(gather(hidden, reshape(last, {hidden.dim(0), 1}), 1, 1), row);
+}
+
+// Padding behind a text is seen by an encoder alone.
+Value mask_of(const Model& model, Value tokens, const ForwardOptions& options) {
+  if (!options.lengths || options.token_mask || model.config().architecture != Architecture::encoder)
+    return options.token_mask;
+  const Value place = iota(*tokens.graph, {DType::u32, {1, tokens.dim(1)}}, 1);
+  return less(place, reshape(options.lengths, {tokens.dim(0), 1}));
+}
+
 // Texts behind each other in a row have the positions that follow from where each begins.
 ForwardOptions with_positions(const Model& model, Value tokens, ForwardOptions options) {
   if (!options.starts) return options;
@@ -510,7 +526,8 @@ Value Model::hidden(Parameters& parameters, Value tokens, const ForwardOptions& 
     memory = Forward(parameters, *this, source, options).run(options.source, options.source_mask, {}, {});
   }
   const Stack stack = main_stack(config_);
-  return Forward(parameters, *this, stack, options).run(tokens, options.token_mask, memory, options.source_mask);
+  const Value mask = mask_of(*this, tokens, options);
+  return Forward(parameters, *this, stack, options).run(tokens, mask, memory, options.source_mask);
 }
 
 void Model::remember_source(Parameters& parameters, Value source, Value source_mask) const {
@@ -537,14 +554,14 @@ Value Model::pooled(Parameters& parameters, Value hidden) const {
   return tanh(Forward(parameters, *this, stack, options).project(first, stack.prefix + "pooler", true));
 }
 
-Value Model::head(Parameters& parameters, Value hidden) const {
-  if (head_) return head_(parameters, hidden);
+Value Model::head(Parameters& parameters, Value hidden, const ForwardOptions& given) const {
   check(config_.has_logits(), "[model] a model without logits");
   const Stack stack = main_stack(config_);
   const ForwardOptions options;
   Forward forward(parameters, *this, stack, options);
   if (config_.head == HeadKind::masked_language) hidden = forward.transform(hidden);
-  if (config_.head == HeadKind::classify) hidden = pooled(parameters, hidden);
+  if (config_.head == HeadKind::classify)
+    hidden = config_.classifies_first() ? pooled(parameters, hidden) : last_of(hidden, given.lengths);
   const std::string weight = config_.tied ? "embed.token" : "head.weight";
   const Value logits = forward.project(hidden, stack.prefix + "head", stack.prefix + weight,
                                        config_.has_head_bias() ? stack.prefix + "head.bias" : "");
@@ -554,7 +571,7 @@ Value Model::head(Parameters& parameters, Value hidden) const {
 }
 
 Value Model::logits(Parameters& parameters, Value tokens, const ForwardOptions& options) const {
-  return head(parameters, hidden(parameters, tokens, options));
+  return head(parameters, hidden(parameters, tokens, options), options);
 }
 
 }  // namespace surtsey::experiments

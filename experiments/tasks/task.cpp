@@ -71,6 +71,29 @@ void DataSource::fill_distributions(Split split, uint32_t seed, uint32_t step, u
                         distributions.subspan(row * sequence, sequence));
 }
 
+LabelledBatch::LabelledBatch(int64_t batch_size, int64_t block_size, int64_t count)
+    : tokens(size_t(batch_size * block_size)),
+      kinds(tokens.size()),
+      lengths(size_t(batch_size)),
+      labels(size_t(batch_size * count)),
+      weights(size_t(batch_size)) {}
+
+void DataSource::write_labelled(Split, uint32_t, uint32_t, uint32_t, const LabelledSpans&) const {
+  ensure(false, "[task] a source without labels was asked for them");
+}
+
+void DataSource::fill_labelled(Split split, uint32_t seed, uint32_t step, uint32_t first_index,
+                               const LabelledSpans& texts) const {
+  const size_t rows = texts.lengths.size(), block = size_t(block_size()), count = size_t(labels());
+  ensure(texts.tokens.size() == rows * block && texts.labels.size() == rows * count,
+         "[task] buffers of {} tokens and {} labels for {} texts", texts.tokens.size(), texts.labels.size(), rows);
+  for (size_t row = 0; row < rows; ++row)
+    write_labelled(
+        split, seed, step, first_index + uint32_t(row),
+        {texts.tokens.subspan(row * block, block), texts.kinds.subspan(row * block, block),
+         texts.lengths.subspan(row, 1), texts.labels.subspan(row * count, count), texts.weights.subspan(row, 1)});
+}
+
 Batch DataSource::sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size, uint32_t first_index) const {
   check(batch_size > 0, "[task] batch size {} must be positive", batch_size);
   Batch batch(batch_size, block_size());

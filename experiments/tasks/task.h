@@ -43,6 +43,21 @@ struct Batch {
   Batch(int32_t batch_size, int32_t block_size);
 };
 
+// Texts and the numbers that each is to be given: B of them, row by row.
+struct LabelledSpans {
+  std::span<int32_t> tokens, kinds;  // [B, T]: ids, and the type of each (0, or 1 of a pair's second text)
+  std::span<int32_t> lengths;        // [B]: tokens that there are; what is behind them is padding
+  std::span<float> labels;           // [B, K]
+  std::span<float> weights;          // [B], of a text in the loss
+};
+struct LabelledBatch {
+  std::vector<int32_t> tokens, kinds, lengths;
+  std::vector<float> labels, weights;
+
+  LabelledBatch(int64_t batch_size, int64_t block_size, int64_t labels);
+  LabelledSpans spans() { return {tokens, kinds, lengths, labels, weights}; }
+};
+
 class DataSource {
  public:
   virtual ~DataSource() = default;
@@ -66,6 +81,13 @@ class DataSource {
   virtual void write_distributions(Split split, uint32_t seed, uint32_t step, uint32_t index,
                                    std::span<float> distributions) const;
 
+  // Whether sequences are texts with K numbers each, which stand in place of targets: a head of labels learns them. 0:
+  // they are not.
+  virtual int32_t labels() const { return 0; }
+  // One of them (B is 1). InternalError: the source has none.
+  virtual void write_labelled(Split split, uint32_t seed, uint32_t step, uint32_t index,
+                              const LabelledSpans& text) const;
+
   // Tokens as text and back. encode throws UserError on a symbol outside the vocabulary.
   virtual std::string decode(std::span<const int32_t> tokens) const = 0;
   virtual std::vector<int32_t> encode(std::string_view text) const = 0;
@@ -77,6 +99,7 @@ class DataSource {
   void fill_starts(Split split, uint32_t seed, uint32_t step, uint32_t first_index, std::span<int32_t> starts) const;
   void fill_distributions(Split split, uint32_t seed, uint32_t step, uint32_t first_index,
                           std::span<float> distributions) const;
+  void fill_labelled(Split split, uint32_t seed, uint32_t step, uint32_t first_index, const LabelledSpans& texts) const;
 
   Batch sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size, uint32_t first_index = 0) const;
 };

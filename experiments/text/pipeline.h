@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,14 @@ using Pieces = std::vector<Piece>;
 
 using Normalizer = std::function<void(std::string& text)>;
 using PreTokenizer = std::function<void(Pieces& pieces)>;
-using PostProcessor = std::function<void(std::vector<int32_t>& ids)>;  // adds the special tokens
+
+// The tokens of a text, or of two that become one.
+struct Encoding {
+  std::vector<int32_t> ids;
+  std::vector<uint8_t> kinds = {};                  // one a token: its token type, 1 of most second texts
+  std::optional<std::vector<int32_t>> second = {};  // what stands behind ids, until a post-processor joins them
+};
+using PostProcessor = std::function<void(Encoding& encoding)>;  // adds the special tokens
 using Decoder = std::function<void(std::vector<std::string>& tokens)>;
 
 // What a stage may make of `size` bytes; UserError beyond it. A file of a few bytes could otherwise ask for any amount.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "experiments/text/post_processors.h"
 #include "experiments/text/unicode.h"
 #include "graph/error.h"
 
@@ -13,7 +14,7 @@ constexpr size_t kMostWaiting = 8;
 
 }  // namespace
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+std::vector<int32_t> Tokenizer::plain(std::string_view text) const {
   check_utf8(text, "the text");
   Pieces pieces;
   if (!text.empty()) pieces.push_back({std::string(text), -1, true});
@@ -37,8 +38,42 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
       parts_.model->encode(piece.text, ids);
     }
   }
-  if (options.special_tokens && parts_.post_processor) parts_.post_processor(ids);
   return ids;
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
+  Encoding encoding{.ids = plain(text)};
+  if (options.special_tokens && parts_.post_processor) parts_.post_processor(encoding);
+  return std::move(encoding.ids);
+}
+
+EncodedText Tokenizer::encode(std::string_view text, std::optional<std::string_view> second, int64_t most) const {
+  const auto joined = [&](Encoding encoding) {
+    if (parts_.post_processor) parts_.post_processor(encoding);
+    join_texts(encoding);
+    return encoding;
+  };
+  Encoding encoding{.ids = plain(text)}, none;
+  if (second) encoding.second = plain(*second);
+  if (second) none.second.emplace();
+  const int64_t special = std::ssize(joined(std::move(none)).ids), room = most - special;
+  check(room >= 0, "{} tokens have no room for the {} special ones of a text", most, special);
+  int64_t first_length = std::ssize(encoding.ids), second_length = second ? std::ssize(*encoding.second) : 0;
+  const int64_t whole = special + first_length + second_length;
+  if (first_length + second_length > room) {
+    // As the library's "longest_first": the shorter one keeps at least what an even share would leave it.
+    const int64_t shorter = std::min(first_length, second_length), half = room / 2;
+    int64_t less = shorter, more = room - shorter;
+    if (more < less) {
+      less = half;
+      more = room - half;
+    }
+    const bool first_is_shorter = first_length <= second_length;
+    encoding.ids.resize(size_t(first_is_shorter ? less : more));
+    if (second) encoding.second->resize(size_t(first_is_shorter ? more : less));
+  }
+  encoding = joined(std::move(encoding));
+  return {std::move(encoding.ids), std::move(encoding.kinds), whole};
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, DecodeOptions options) const {

@@ -23,6 +23,12 @@ namespace surtsey::experiments::text {
 struct EncodeOptions {
   bool special_tokens = true;  // what the model wants around a text: [CLS] and [SEP], <s>
 };
+// What a model that classifies reads: a text, or a pair of texts as one.
+struct EncodedText {
+  std::vector<int32_t> ids;
+  std::vector<uint8_t> kinds;  // one a token: its token type
+  int64_t whole = 0;           // tokens that it would have if nothing were cut
+};
 struct DecodeOptions {
   bool skip_special_tokens = false;
 };
@@ -42,6 +48,9 @@ class Tokenizer {
   explicit Tokenizer(Parts parts) : parts_(std::move(parts)) {}
 
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
+  // With what the model wants around a text and between two. Of more than `most` tokens those of the texts are cut at
+  // their ends, the longer one first; UserError: not even the special tokens have room.
+  EncodedText encode(std::string_view text, std::optional<std::string_view> second, int64_t most = INT64_MAX) const;
   // Ids that no token has are passed over: models have more outputs than tokens.
   std::string decode(std::span<const int32_t> ids, DecodeOptions options = {}) const;
 
@@ -52,6 +61,8 @@ class Tokenizer {
   bool is_special(int32_t id) const;
 
  private:
+  std::vector<int32_t> plain(std::string_view text) const;
+
   Parts parts_;
 };
 

@@ -172,7 +172,7 @@ Tokenizer parse_wordpiece_vocabulary(std::string_view text, bool lower_case, con
   parts.normalizer = read_normalizer(Fields(normalizer, path));
   parts.pre_tokenizer = read_pre_tokenizer(Fields(pre_tokenizer, path));
   parts.added = AddedTokens(std::move(added), parts.normalizer);
-  parts.post_processor = surround({*parts.vocabulary->find("[CLS]")}, {*parts.vocabulary->find("[SEP]")});
+  parts.post_processor = bert_processor(*parts.vocabulary->find("[CLS]"), *parts.vocabulary->find("[SEP]"));
   parts.decoder = wordpiece_decoder("##", true);
   return Tokenizer(std::move(parts));
 }

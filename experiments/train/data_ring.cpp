@@ -2,6 +2,8 @@
 
 #include "graph/error.h"
 
+#include <memory>
+
 namespace surtsey::experiments {
 
 DataRing::DataRing(engine::Session& session, const tasks::DataSource& source, Shape shape)
@@ -57,44 +59,83 @@ bool DataRing::wait_free(int64_t batch) {
 }
 
 void DataRing::produce(int64_t first, int64_t last) {
-  const auto block = static_cast<size_t>(shape_.block_size);
-  const size_t batch_tokens = static_cast<size_t>(shape_.batch_size) * block;
-  std::vector<int32_t> tokens(batch_tokens * shape_.seeds.size()), targets(tokens.size());
-  std::vector<int32_t> starts(source_.packs() ? tokens.size() : 0);
-  std::vector<float> weights(tokens.size());
-  const size_t batch_numbers = source_.soft_targets() ? batch_tokens * static_cast<size_t>(source_.vocab_size()) : 0;
-  std::vector<float> distributions(batch_numbers * shape_.seeds.size());
+  const std::function<void(uint32_t)> make = source_.labels() > 0 ? labelled_batches() : token_batches();
   for (int64_t batch = first; batch < last; ++batch) {
     {
       const std::scoped_lock lock(mutex_);
       if (stopping_) return;
     }
-    for (size_t group = 0; group < shape_.seeds.size(); ++group) {
-      const auto part = [&](auto& whole) { return std::span(whole).subspan(group * batch_tokens, batch_tokens); };
-      source_.fill(tasks::Split::kTrain, shape_.seeds[group], static_cast<uint32_t>(batch), 0, part(tokens),
-                   part(targets), part(weights));
-      if (!starts.empty())
-        source_.fill_starts(tasks::Split::kTrain, shape_.seeds[group], static_cast<uint32_t>(batch), 0, part(starts));
-      if (!distributions.empty())
-        source_.fill_distributions(tasks::Split::kTrain, shape_.seeds[group], static_cast<uint32_t>(batch), 0,
-                                   std::span(distributions).subspan(group * batch_numbers, batch_numbers));
-    }
+    make(static_cast<uint32_t>(batch));
     if (batch - first >= shape_.slots && !wait_free(batch)) return;
-    const int64_t slot = batch % shape_.slots;
-    session_.write_slot("data.tokens", slot, std::as_bytes(std::span(tokens)));
-    // A loss that is of distributions alone reads none.
-    if (session_.has_state("data.targets"))
-      session_.write_slot("data.targets", slot, std::as_bytes(std::span(targets)));
-    session_.write_slot("data.weights", slot, std::as_bytes(std::span(weights)));
-    if (!starts.empty()) session_.write_slot("data.starts", slot, std::as_bytes(std::span(starts)));
-    if (!distributions.empty())
-      session_.write_slot("data.distributions", slot, std::as_bytes(std::span(distributions)));
+    for (const auto& [name, bytes] : made_)
+      // A loss that is of distributions alone reads no targets, and a model without types no kinds.
+      if (session_.has_state(name)) session_.write_slot(name, batch % shape_.slots, bytes);
     {
       const std::scoped_lock lock(mutex_);
       filled_ = batch + 1;
     }
     changed_.notify_all();
   }
+}
+
+std::function<void(uint32_t)> DataRing::token_batches() {
+  const auto block = static_cast<size_t>(shape_.block_size);
+  const size_t batch_tokens = static_cast<size_t>(shape_.batch_size) * block;
+  const size_t all = batch_tokens * shape_.seeds.size();
+  const size_t batch_numbers = source_.soft_targets() ? batch_tokens * static_cast<size_t>(source_.vocab_size()) : 0;
+  struct Buffers {
+    std::vector<int32_t> tokens, targets, starts;
+    std::vector<float> weights, distributions;
+  };
+  const auto to = std::make_shared<Buffers>();
+  to->tokens.resize(all);
+  to->targets.resize(all);
+  to->weights.resize(all);
+  made_ = {{"data.tokens", std::as_bytes(std::span(to->tokens))},
+           {"data.targets", std::as_bytes(std::span(to->targets))},
+           {"data.weights", std::as_bytes(std::span(to->weights))}};
+  if (source_.packs()) {
+    to->starts.resize(all);
+    made_.emplace_back("data.starts", std::as_bytes(std::span(to->starts)));
+  }
+  if (batch_numbers > 0) {
+    to->distributions.resize(batch_numbers * shape_.seeds.size());
+    made_.emplace_back("data.distributions", std::as_bytes(std::span(to->distributions)));
+  }
+  return [this, to, batch_tokens, batch_numbers](uint32_t batch) {
+    for (size_t group = 0; group < shape_.seeds.size(); ++group) {
+      const auto part = [&](auto& whole) { return std::span(whole).subspan(group * batch_tokens, batch_tokens); };
+      const uint32_t seed = shape_.seeds[group];
+      source_.fill(tasks::Split::kTrain, seed, batch, 0, part(to->tokens), part(to->targets), part(to->weights));
+      if (!to->starts.empty()) source_.fill_starts(tasks::Split::kTrain, seed, batch, 0, part(to->starts));
+      if (!to->distributions.empty())
+        source_.fill_distributions(tasks::Split::kTrain, seed, batch, 0,
+                                   std::span(to->distributions).subspan(group * batch_numbers, batch_numbers));
+    }
+  };
+}
+
+std::function<void(uint32_t)> DataRing::labelled_batches() {
+  const auto groups = static_cast<int64_t>(shape_.seeds.size());
+  const auto to =
+      std::make_shared<tasks::LabelledBatch>(shape_.batch_size * groups, shape_.block_size, source_.labels());
+  made_ = {{"data.tokens", std::as_bytes(std::span(to->tokens))},
+           {"data.kinds", std::as_bytes(std::span(to->kinds))},
+           {"data.lengths", std::as_bytes(std::span(to->lengths))},
+           {"data.labels", std::as_bytes(std::span(to->labels))},
+           {"data.weights", std::as_bytes(std::span(to->weights))}};
+  return [this, to](uint32_t batch) {
+    for (size_t group = 0; group < shape_.seeds.size(); ++group) {
+      const auto part = [&](auto whole) {
+        const size_t size = whole.size() / shape_.seeds.size();
+        return whole.subspan(group * size, size);
+      };
+      const tasks::LabelledSpans all = to->spans();
+      source_.fill_labelled(
+          tasks::Split::kTrain, shape_.seeds[group], batch, 0,
+          {part(all.tokens), part(all.kinds), part(all.lengths), part(all.labels), part(all.weights)});
+    }
+  };
 }
 
 void DataRing::wait_filled(int64_t until) {

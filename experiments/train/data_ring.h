@@ -8,8 +8,12 @@
 #include <condition_variable>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <mutex>
+#include <span>
+#include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/session.h"
@@ -47,11 +51,15 @@ class DataRing {
   };
 
   void produce(int64_t first, int64_t last);
+  // What makes a batch of the source, into buffers of its own, which become made_.
+  std::function<void(uint32_t batch)> token_batches();
+  std::function<void(uint32_t batch)> labelled_batches();
   bool wait_free(int64_t batch);
 
   engine::Session& session_;
   const tasks::DataSource& source_;
   Shape shape_;
+  std::vector<std::pair<std::string, std::span<const std::byte>>> made_;  // state tensors of the batch that was made
   std::thread thread_;
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -108,7 +108,10 @@ graph::Target with_variants(graph::Target target, const nlohmann::json& variants
 Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig config, const tasks::DataSource& source)
     : session_(session), model_(model), config_(std::move(config)) {
   ensure(config_.generated == nullptr, "[train] generated data and a source");
-  check(model.config().architecture == Architecture::decoder, "[train] only decoders are trained on next tokens");
+  check(config_.labels || model.config().architecture == Architecture::decoder,
+        "[train] only decoders are trained on next tokens");
+  ensure(source.labels() == (config_.labels ? model.config().n_labels : 0), "[train] a source of {} labels a text",
+         source.labels());
   check(source.vocab_size() <= model.config().vocab_size, "[train] the data has {} symbols, the model {}",
         source.vocab_size(), model.config().vocab_size);
   ensure(config_.packed == source.packs(), "[train] a source that packs and a run that does not, or the reverse");

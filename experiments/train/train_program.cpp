@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "experiments/device_data/generated.h"
+#include "experiments/models/label_loss.h"
 #include "experiments/train/anchor.h"
 #include "experiments/train/checkpoint.h"
 #include "graph/functions.h"
@@ -20,7 +21,7 @@ constexpr int64_t kRingBytes = 64 << 20;
 constexpr int64_t kRingSlots = 64;
 
 struct BatchValues {
-  Value tokens, targets, weights, source, starts, distributions;
+  Value tokens, targets, weights, source, starts, distributions, kinds, lengths, labels;
 };
 
 BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& config, int64_t slots,
@@ -40,6 +41,13 @@ BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& con
   const int64_t block = config.block(model);
   BatchValues batch;
   batch.tokens = read("data.tokens", DType::u32, {block});
+  if (config.labels) {
+    if (model.n_types > 0) batch.kinds = read("data.kinds", DType::u32, {block});
+    batch.lengths = read("data.lengths", DType::u32, {});
+    batch.labels = read("data.labels", DType::f32, {model.n_labels});
+    batch.weights = read("data.weights", DType::f32, {});
+    return batch;
+  }
   batch.targets = read("data.targets", DType::u32, {block});
   batch.weights = read("data.weights", DType::f32, {block});
   if (config.packed) batch.starts = read("data.starts", DType::u32, {block});
@@ -59,6 +67,20 @@ struct BatchLoss {
   Value loss, accuracy;  // the latter may be empty
 };
 
+// From a head's scores [B, K] of each text.
+BatchLoss labelled_loss(Value scores, const BatchValues& batch, const TrainConfig& config) {
+  graph::ScopeGuard scope(*scores.graph, "loss");
+  const Value weighted = label_loss(*config.labels, scores, batch.labels) * batch.weights;
+  const Value all = sum(batch.weights, {0}, false);
+  BatchLoss result{sum(weighted, {0}, false), {}};
+  if (!config.summed_loss) result.loss = result.loss / all;
+  if (config.token_accuracy && *config.labels == tasks::ProblemType::single_label) {
+    const Value hit = equal(argmax(scores, -1, false), argmax(batch.labels, -1, false));
+    result.accuracy = sum(select(hit, batch.weights, constant_like(batch.weights, 0)), {0}, false) / all;
+  }
+  return result;
+}
+
 // Of one batch, in the graph of `parameters`.
 BatchLoss batch_loss(const Model& model, graph::Parameters& parameters, const TrainConfig& config, int64_t slots) {
   graph::Graph& graph = parameters.graph();
@@ -72,11 +94,14 @@ BatchLoss batch_loss(const Model& model, graph::Parameters& parameters, const Tr
   ForwardOptions options;
   options.source = batch.source;
   options.starts = batch.starts;
+  options.token_types = batch.kinds;
+  options.lengths = batch.lengths;
   if (model.draws()) {
     options.seed = graph.parameter("seed", {DType::u32, {}});
     options.step = counter;
   }
   const Value logits = model.logits(parameters, batch.tokens, options);
+  if (config.labels) return labelled_loss(logits, batch, config);
   graph::ScopeGuard scope(graph, "loss");
   const graph::CrossEntropy loss =
       config.soft ? graph::distillation(logits, batch.targets, batch.distributions, *config.soft, batch.weights)
@@ -138,7 +163,8 @@ int64_t ring_slots(const ModelConfig& model, const TrainConfig& config) {
   // Itself, its target, its weight, where it begins, and a distribution.
   const int64_t token_bytes = 12 + (config.packed ? 4 : 0) + (config.soft ? 4 * model.vocab_size : 0);
   const auto groups = static_cast<int64_t>(distinct_seeds(config.members).size());
-  const int64_t slot_bytes = groups * config.batch_size * config.block(model) * token_bytes;
+  const int64_t row_bytes = config.block(model) * token_bytes + (config.labels ? 4 * model.n_labels : 0);
+  const int64_t slot_bytes = groups * config.batch_size * row_bytes;
   return std::clamp<int64_t>(kRingBytes / std::max<int64_t>(slot_bytes, 1), 2, kRingSlots);
 }
 
@@ -147,6 +173,8 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
   check(config.batch_size > 0, "[train] a batch of {} sequences", config.batch_size);
   check(slots >= 0, "[train] a data ring of {} slots", slots);
   if (slots == 0) slots = ring_slots(model.config(), config);
+  check(!config.labels || model.config().head == HeadKind::classify,
+        "[train] labels are learned by a head that classifies");
   check(config.generated != nullptr || model.config().input_size == 0,
         "[train] a model that reads vectors learns from generated data");
   TrainPrograms result;

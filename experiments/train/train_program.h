@@ -8,6 +8,9 @@
 //   data.source                 u32 [R, G, B, S]   of an encoder_decoder only: what its encoder reads
 //   data.starts                 u32 [R, G, B, T]   with `packed`: where in its row each token's text begins
 //   data.distributions          f32 [R, G, B, T, V]   with `soft`: what targets are beside tokens
+//   data.kinds                  u32 [R, G, B, T]   with `labels`, of a model with n_types: types of tokens
+//   data.lengths                u32 [R, G, B]   with `labels`, whose weights are [R, G, B]: tokens that are no padding
+//   data.labels                 f32 [R, G, B, K]   with `labels`, in place of targets
 //   data.group                  u32 [] a member: which of the G batches is its own
 // A step reads slot (counter mod R), the counter being `step`, or `micro_step` with accumulation:
 // members of one seed read the same bytes, and nothing is copied on the device. With generated data
@@ -24,6 +27,7 @@
 
 #include "experiments/models/members.h"
 #include "experiments/models/model.h"
+#include "experiments/tasks/tuning/labels.h"
 #include "graph/compile.h"
 #include "graph/functions.h"
 #include "graph/optimizer.h"
@@ -57,10 +61,13 @@ struct TrainConfig {
   bool packed = false;
   // Targets are distributions too (tasks::DataSource::soft_targets()), over the vocabulary of the model.
   std::optional<graph::SoftTargets> soft = {};
+  // Sequences are texts with the K = n_labels numbers that the model's head is to give them (DataSource::labels()).
+  std::optional<tasks::ProblemType> labels = {};
   // The loss of a micro-batch is the sum of weight * loss and not their mean: its weights are as if they summed to 1,
   // by a source that knows all of a step (TuningSource).
   bool summed_loss = false;
-  // "train" and "accumulate" also put out accuracy f32 [E]: of the batch's weight, the share whose target is likeliest.
+  // "train" and "accumulate" also put out accuracy f32 [E]: of the batch's weight, the share whose target is likeliest;
+  // not of labels that are no single one.
   bool token_accuracy = false;
   // What is frozen is a model's that is kept elsewhere: whoever runs this writes it, and no save has it.
   bool base_elsewhere = false;

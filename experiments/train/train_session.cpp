@@ -9,8 +9,8 @@ void add_train_programs(engine::Session& session, const Model& model, const Trai
   for (const auto& [name, program] : train_programs(model, config).programs) {
     session.add_program(name, program, compile_options(config, name));
   }
-  for (const char* name :
-       {"data.tokens", "data.targets", "data.weights", "data.source", "data.starts", "data.distributions"}) {
+  for (const char* name : {"data.tokens", "data.targets", "data.weights", "data.source", "data.starts",
+                           "data.distributions", "data.kinds", "data.lengths", "data.labels"}) {
     if (session.has_state(name)) session.share_with_host(name);
   }
 }

@@ -249,42 +249,6 @@ TEST_CASE("an adaptation starts where PEFT starts: as the base, drawn by seed", 
   CHECK_THAT(text, ContainsSubstring("adapter.model.layers.{0..1}.mlp.down_proj.lora_A.weight: 768 in 2 tensors"));
 }
 
-TEST_CASE("a head of scores stands on the last token of a text, and is saved with what trains beside it", "[adapt]") {
-  const auto source = hub::open_model(golden_folder("gpt2"));
-  Model model(hub::model_config(*source, {7, 0}));
-  const Adaptation adaptation({.target_modules = {"c_fc"}, .r = 2, .num_labels = 3}, *source, model);
-  adaptation.install(model, {});
-  const Type rows{DType::u32, {2, 7}};
-  Program program{std::make_shared<Graph>(), {}};
-  Parameters parameters(*program.graph, model.store());
-  const Value hidden = model.hidden(parameters, program.graph->parameter("tokens", rows));
-  const Value last = program.graph->parameter("last", {DType::u32, {2}});
-  program.outputs = {{"hidden", hidden}, {"scores", adaptation.scores(model, parameters, hidden, last)}};
-  State state = model.constants();
-  state[kParameters] = adaptation.start(model, {.seed = 2});
-  state.merge(frozen_state(model, *source, &adaptation));
-  state["tokens"] = HostTensor::random(rows, 0, 23, 5);
-  state["last"] = HostTensor({DType::u32, {2}}, {4, 6});
-  const auto outputs = interpret(program, state);
-  const State trained = model.store().unpack(state.at(kParameters));
-  const HostTensor& head = trained.at("adapter.score.weight");
-  for (size_t b = 0; b < 2; ++b) {
-    for (size_t label = 0; label < 3; ++label) {
-      double expected = 0;
-      for (size_t c = 0; c < 16; ++c)
-        expected += outputs.at("hidden").values[(b * 7 + (b == 0 ? 4 : 6)) * 16 + c] * head.values[label * 16 + c];
-      CHECK(std::abs(outputs.at("scores").values[b * 3 + label] - expected) <= 1e-9);
-    }
-  }
-  const tests::Folder folder;
-  adaptation.save(folder.path(), trained);
-  const Model other(hub::model_config(*source, {7, 0}));
-  const Adaptation again(folder.path(), *source, other);
-  CHECK(again.config().num_labels == 3);
-  CHECK(same(again.tensors(), trained));
-  CHECK_THROWS_WITH(again.merged_names(), ContainsSubstring("a head cannot be merged"));
-}
-
 TEST_CASE("what trains of the base itself is saved and read by the hub's names", "[adapt]") {
   const auto source = hub::open_model(golden_folder("gpt2"));
   for (const AdaptMethod method : {AdaptMethod::partial, AdaptMethod::full}) {

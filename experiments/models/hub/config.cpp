@@ -150,6 +150,7 @@ void parse_labels(const Fields& fields, Config& config) {
   if (config.head != Head::classification && config.head != Head::token_classification) return;
   const json* names = fields.find("id2label");
   config.labels = fields.integer("num_labels", 2, 1, kMostWidth);
+  config.problem_type = fields.word("problem_type", "");
   if (names == nullptr) return;
   check(names->is_object() && !names->empty(), "{}: id2label is no object of names", fields.where());
   config.labels = int64_t(names->size());

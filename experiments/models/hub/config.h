@@ -122,6 +122,7 @@ struct Config {
   std::string architecture;  // "LlamaForCausalLM"; empty where the file says none
   int64_t labels = 0;        // of a classification
   std::vector<std::string> label_names;
+  std::string problem_type;  // of a classification; empty where the file says none
   SpecialTokens tokens;
   std::string dtype;  // torch_dtype: what the weights were stored in; a hint and no more
 

@@ -97,20 +97,23 @@ void add(json& object, const T5Config& model) {
 // The class of a head, where the configuration came without one.
 std::string architecture(const Config& config) {
   if (!config.architecture.empty()) return config.architecture;
-  ensure(config.head == Head::language_model || config.head == Head::none, "a head without a class");
-  const bool head = config.head == Head::language_model;
+  const bool labels = config.head == Head::classification, head = config.head == Head::language_model;
+  ensure(head || labels || config.head == Head::none, "a head without a class");
+  const auto of = [&](const std::string& model, const char* with_head) {
+    return model + (labels ? "ForSequenceClassification" : head ? with_head : "Model");
+  };
   switch (config.family()) {
     case Family::gpt2:
-      return head ? "GPT2LMHeadModel" : "GPT2Model";
+      return of("GPT2", "LMHeadModel");
     case Family::llama: {
       std::string type = config.llama().model_type;
       type[0] = char(type[0] - 'a' + 'A');
-      return type + (head ? "ForCausalLM" : "Model");
+      return of(type, "ForCausalLM");
     }
     case Family::bert:
-      return head ? "BertForMaskedLM" : "BertModel";
+      return of("Bert", "ForMaskedLM");
     case Family::t5:
-      return head ? "T5ForConditionalGeneration" : "T5Model";
+      return of("T5", "ForConditionalGeneration");
   }
   return "";
 }
@@ -125,6 +128,7 @@ json config_json(const Config& config) {
   object["tie_word_embeddings"] = config.tied;
   if (!config.dtype.empty()) object["torch_dtype"] = config.dtype;
   if (config.labels > 0) object["num_labels"] = config.labels;
+  if (!config.problem_type.empty()) object["problem_type"] = config.problem_type;
   for (size_t i = 0; i < config.label_names.size(); ++i) {
     object["id2label"][std::to_string(i)] = config.label_names[i];
     object["label2id"][config.label_names[i]] = i;

@@ -110,8 +110,17 @@ std::string config_text(const Source& source, KeptType type) {
   check(back == config, "'{}': its configuration cannot be said in a config.json of {}", source.path().string(),
         back.architecture);
   if (!source.description().folder.empty()) {
+    const json made = std::move(object);
     object = json::parse(read_file(own));
-    if (!type) return read_file(own);
+    if (!type && !source.description().has_other_head) return read_file(own);
+    if (source.description().has_other_head) {
+      object.erase("num_labels");  // transformers has it by the names alone
+      for (const char* key : {"architectures", "id2label", "label2id", "problem_type"}) {
+        object.erase(key);
+        if (made.contains(key)) object[key] = made[key];
+      }
+      if (!object.contains("id2label")) object["num_labels"] = made["num_labels"];
+    }
   }
   if (type) {
     constexpr const char* kNames[] = {"float32", "float16", "bfloat16"};

@@ -128,7 +128,8 @@ GgufMetadata keys_of(const Model&) {
 
 GgufMetadata gguf_metadata(const Config& config) {
   check(config.head == Head::language_model || config.head == Head::none,
-        "GGUF is written of models that predict tokens, not of {}", config.architecture);
+        "GGUF is written of models that predict tokens, not of {}",
+        config.architecture.empty() ? "one with a head of labels" : config.architecture);
   GgufMetadata keys = std::visit([](const auto& model) { return keys_of(model); }, config.model);
   const std::string architecture = keys.front().second.texts.front();
   keys.emplace_back(architecture + ".vocab_size", GgufValue::of(uint32_t(config.vocabulary)));

@@ -146,7 +146,6 @@ class Maker {
         made_.head = encoder ? HeadKind::masked_language : HeadKind::language;
         return;
       case Head::classification:
-        check(encoder, "{}: a classification by the last token ({}) is not supported", where_, given_.architecture);
         made_.head = HeadKind::classify;
         made_.n_labels = given_.labels;
         made_.tied = false;

@@ -109,6 +109,12 @@ bool Source::has(std::string_view name) const {
                      [&](const Placement& placement) { return placement.row.name == name; });
 }
 
+void Source::replace_head(Config config, std::vector<Placement> placements) {
+  description_.config = std::move(config);
+  description_.has_other_head = true;
+  placements_ = std::move(placements);
+}
+
 void Source::change(const std::string& name, Change change) {
   find(name);
   changes_[name] = std::move(change);

@@ -36,6 +36,7 @@ struct Description {
   GenerationConfig generation;
   std::filesystem::path folder;            // where tokenizer files stand; empty of a GGUF file
   std::optional<GgufTokenizer> tokenizer;  // of a GGUF file that has one, or of a checkpoint of ours
+  bool has_other_head = false;             // `config` has another head than the folder's config.json
 };
 
 struct Source {
@@ -51,6 +52,12 @@ struct Source {
   // tensor.
   using Change = std::function<std::vector<float>(std::vector<float> numbers)>;
   void change(const std::string& name, Change change);
+
+  // From now on it is a model of this configuration, with the same body and another head: label_head.h.
+  void replace_head(Config config, std::vector<Placement> placements);
+  const std::vector<Placement>& placements() const { return placements_; }
+  // Whether no file has this tensor: its numbers are zeros. UserError: no such tensor.
+  bool is_new(std::string_view name) const { return find(name).from.file == nullptr; }
 
   // In the order of the family's table.
   std::vector<TensorInfo> tensors() const;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 
 namespace surtsey::experiments::tasks {
@@ -12,17 +13,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint32_t kLearned = 1u << 31;
-constexpr size_t kNamed = 3;  // lines of a kind that a message names
+constexpr uint32_t kLearned = 1u << 31;  // or of the second kind
+constexpr size_t kNamed = 3;             // lines of a kind that a message names
 constexpr std::pair<const char*, Truncation> kTruncations[] = {
     {"keep_start", Truncation::keep_start}, {"drop", Truncation::drop}, {"refuse", Truncation::refuse}};
 
 struct Trailer {
-  std::array<char, 8> magic = {'s', 'u', 'r', 't', 't', 'o', 'k', '1'};
+  std::array<char, 8> magic = {'s', 'u', 'r', 't', 't', 'o', 'k', '2'};
   uint64_t rows = 0;      // hash
   uint64_t settings = 0;  // hash
   uint64_t documents = 0;
   uint64_t tokens = 0;
+  uint64_t labels = 0;  // of each document, behind its tokens
+
+  uint64_t words() const { return tokens + documents * labels; }
 };
 
 std::string_view bytes_of(const auto& values) {
@@ -34,8 +38,8 @@ std::optional<Trailer> trailer_of(const RangedFile& file) {
   if (file.size() < sizeof(Trailer)) return {};
   file.read(file.size() - sizeof(Trailer), std::as_writable_bytes(std::span(&trailer, 1)));
   const bool whole = trailer.magic == Trailer().magic && trailer.documents < file.size() &&
-                     trailer.tokens < file.size() &&
-                     file.size() == 4 * (trailer.tokens + 2 * trailer.documents) + sizeof(Trailer);
+                     trailer.tokens < file.size() && trailer.labels < file.size() &&
+                     file.size() == 4 * (trailer.words() + 2 * trailer.documents) + sizeof(Trailer);
   return whole ? std::optional(trailer) : std::nullopt;
 }
 
@@ -55,14 +59,15 @@ Truncation parse_truncation(std::string_view name) {
 TuningNotes TuningDocuments::make(const fs::path& rows, const TuningEncoder& encoder, const TuningLimits& limits,
                                   uint64_t settings, const fs::path& tokens) {
   TuningNotes notes;
-  Trailer trailer{.settings = settings};
+  Trailer trailer{.settings = settings, .labels = uint64_t(encoder.labels())};
   JsonLines lines(rows);
   write_file_atomic(tokens, [&](const ContentWriter& write) {
     std::vector<uint32_t> lengths, numbers, words;
     while (lines.next()) {
       const std::string where = lines.where();
-      TuningDocument document = encoder.encode_line(lines.line(), where);
-      const auto length = int64_t(document.tokens.size());
+      TuningDocument document = encoder.encode_line(lines.line(), where, limits.most_tokens);
+      const bool labelled = trailer.labels > 0;
+      const int64_t length = labelled ? document.whole : int64_t(document.tokens.size());
       notes.longest = std::max(notes.longest, length);
       if (document.joined) note(notes.joined, notes.joined_count, lines.number());
       if (length > limits.most_tokens) {
@@ -70,26 +75,26 @@ TuningNotes TuningDocuments::make(const fs::path& rows, const TuningEncoder& enc
               "{}: its {} tokens are more than the {} that max_length has room for; truncation keep_start cuts such "
               "texts, drop leaves them out",
               where, length, limits.most_tokens);
-        const int32_t label = document.tokens.back();
         document.tokens.resize(size_t(limits.most_tokens));
         document.learned.resize(size_t(limits.most_tokens));
-        if (document.labelled) document.tokens.back() = label;
-        if (document.labelled) document.learned.back() = 1;
         note(notes.cut, notes.cut_count, lines.number());
       }
       // A first token has nothing before it that predicts it.
-      const bool teaches = length > 1 && std::any_of(document.learned.begin() + 1, document.learned.end(),
-                                                     [](uint8_t learned) { return learned != 0; });
+      const bool teaches = labelled || (length > 1 && std::any_of(document.learned.begin() + 1, document.learned.end(),
+                                                                  [](uint8_t learned) { return learned != 0; }));
       if (!teaches || (length > limits.most_tokens && limits.truncation == Truncation::drop)) {
         note(notes.dropped, notes.dropped_count, lines.number());
         continue;
       }
       words.clear();
-      for (size_t i = 0; i < document.tokens.size(); ++i)
-        words.push_back(uint32_t(document.tokens[i]) | (document.learned[i] && i > 0 ? kLearned : 0));
-      write(bytes_of(words));
+      for (size_t i = 0; i < document.tokens.size(); ++i) {
+        const bool marked = labelled ? document.kinds[i] != 0 : document.learned[i] && i > 0;
+        words.push_back(uint32_t(document.tokens[i]) | (marked ? kLearned : 0));
+      }
       trailer.tokens += words.size();
       lengths.push_back(uint32_t(words.size()));
+      for (const float value : document.values) words.push_back(std::bit_cast<uint32_t>(value));
+      write(bytes_of(words));
       numbers.push_back(uint32_t(lines.number()));
     }
     check(lines.number() > 0 && notes.longest > 0, "{}: has no rows: there is nothing to learn", rows.string());
@@ -124,18 +129,23 @@ TuningDocuments::TuningDocuments(const fs::path& tokens) : file_(std::make_uniqu
   const auto count = size_t(trailer->documents);
   lengths_.resize(count);
   lines_.resize(count);
-  file_->read(4 * trailer->tokens, std::as_writable_bytes(std::span(lengths_)));
-  file_->read(4 * (trailer->tokens + count), std::as_writable_bytes(std::span(lines_)));
+  labels_ = int64_t(trailer->labels);
+  file_->read(4 * trailer->words(), std::as_writable_bytes(std::span(lengths_)));
+  file_->read(4 * (trailer->words() + count), std::as_writable_bytes(std::span(lines_)));
   uint64_t all = 0;
   for (const uint32_t length : lengths_) all += length;
   check(all == trailer->tokens, "{}: is no whole file of tokens", tokens.string());
   std::vector<uint32_t> words;
   for (size_t i = 0; i < count; ++i) {
-    begins_.push_back(uint64_t(tokens_));
-    words.resize(lengths_[i]);
-    file_->read(4 * begins_.back(), std::as_writable_bytes(std::span(words)));
-    learned_.push_back(
-        uint32_t(std::count_if(words.begin(), words.end(), [](uint32_t word) { return word & kLearned; })));
+    begins_.push_back(uint64_t(tokens_) + i * trailer->labels);
+    if (labels_ > 0) {
+      learned_.push_back(1);
+    } else {
+      words.resize(lengths_[i]);
+      file_->read(4 * begins_.back(), std::as_writable_bytes(std::span(words)));
+      learned_.push_back(
+          uint32_t(std::count_if(words.begin(), words.end(), [](uint32_t word) { return word & kLearned; })));
+    }
     tokens_ += lengths_[i];
     learned_all_ += learned_.back();
   }
@@ -145,13 +155,17 @@ uint64_t TuningDocuments::memory() const { return uint64_t(count()) * (sizeof(ui
 
 TuningDocument TuningDocuments::read(int64_t document) const {
   const auto at = size_t(document);
-  std::vector<uint32_t> words(lengths_.at(at));
+  std::vector<uint32_t> words(lengths_.at(at) + size_t(labels_));
   file_->read(4 * begins_[at], std::as_writable_bytes(std::span(words)));
   TuningDocument result;
-  for (const uint32_t word : words) {
+  for (const uint32_t word : std::span(words).first(lengths_[at])) {
     result.tokens.push_back(int32_t(word & ~kLearned));
-    result.learned.push_back(word & kLearned ? 1 : 0);
+    const uint8_t marked = word & kLearned ? 1 : 0;
+    result.learned.push_back(labels_ > 0 ? 0 : marked);
+    if (labels_ > 0) result.kinds.push_back(marked);
   }
+  for (const uint32_t word : std::span(words).subspan(lengths_[at]))
+    result.values.push_back(std::bit_cast<float>(word));
   return result;
 }
 

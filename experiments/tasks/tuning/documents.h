@@ -1,6 +1,7 @@
 // The rows of a file as tokens, made once and kept in a file of their own.
 //
-//   TOKENS   u32 a token: its id, and bit 31 where it is to be learned; one document behind the other
+//   TOKENS   u32 a token: its id, and bit 31 where it is to be learned; one document behind the other. Of texts with
+//            labels bit 31 is the token's type, and behind a document's tokens stand its K numbers, f32
 //            u32 a document: its tokens;  u32 a document: its line
 //            and at the end what they were made from (a hash of the rows, the tokenizer, the template and the settings)
 //
@@ -23,7 +24,8 @@ enum class Truncation : uint8_t { keep_start, drop, refuse };
 Truncation parse_truncation(std::string_view name);  // UserError lists the names
 
 struct TuningLimits {
-  int64_t most_tokens = 0;  // of a document: a row's positions and one more, that is predicted only
+  // Of a document: a row's positions and one more, that is predicted only; of a text with labels the positions.
+  int64_t most_tokens = 0;
   Truncation truncation = Truncation::keep_start;
 };
 
@@ -47,10 +49,12 @@ class TuningDocuments {
   explicit TuningDocuments(const std::filesystem::path& tokens);  // UserError: it is no such file
 
   int64_t count() const { return int64_t(lengths_.size()); }
+  int64_t labels() const { return labels_; }        // K of texts with labels; 0: they are none
   int64_t tokens() const { return tokens_; }        // of all documents
   int64_t learned() const { return learned_all_; }  // of them
   int64_t length(int64_t document) const { return lengths_[size_t(document)]; }
-  int64_t learned(int64_t document) const { return learned_[size_t(document)]; }  // tokens that are predicted
+  // Tokens that are predicted; 1 of a text with labels.
+  int64_t learned(int64_t document) const { return learned_[size_t(document)]; }
   int64_t line(int64_t document) const { return lines_[size_t(document)]; }
   uint64_t hash() const { return hash_; }  // of the rows
   uint64_t memory() const;                 // bytes
@@ -61,7 +65,7 @@ class TuningDocuments {
   std::unique_ptr<RangedFile> file_;
   std::vector<uint64_t> begins_;
   std::vector<uint32_t> lengths_, learned_, lines_;
-  int64_t tokens_ = 0, learned_all_ = 0;
+  int64_t tokens_ = 0, learned_all_ = 0, labels_ = 0;
   uint64_t hash_ = 0;
 };
 

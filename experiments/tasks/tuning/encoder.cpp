@@ -60,19 +60,24 @@ TuningDocument TuningEncoder::encode(const TuningRow& row, const std::string& wh
   return encode_text(row.text, row.completion, !encoding_.completion_only);
 }
 
-TuningDocument TuningEncoder::encode(const LabelledRow& row, const std::string& where) const {
-  const std::vector<std::string>& labels = encoding_.labels;
-  const auto label = std::find(labels.begin(), labels.end(), row.label);
-  check(label != labels.end(), "{}: label '{}' is none of the {} that are trained on", where, row.label, labels.size());
-  TuningDocument document{.tokens = tokenizer_.encode(row.text, {.special_tokens = true}), .labelled = true};
+TuningDocument TuningEncoder::encode(const LabelledRow& row, const std::string& where, int64_t most_tokens) const {
+  TuningDocument document{.values = encoding_.labels->values(row, where)};
+  try {
+    text::EncodedText text =
+        tokenizer_.encode(row.text, row.pair ? std::optional<std::string_view>(*row.pair) : std::nullopt, most_tokens);
+    document.tokens = std::move(text.ids);
+    document.kinds = std::move(text.kinds);
+    document.whole = text.whole;
+  } catch (const UserError& error) {
+    throw UserError(fmt::format("{}: {}", where, error.what()));
+  }
+  check(!document.tokens.empty(), "{}: its text has no tokens", where);
   document.learned.assign(document.tokens.size(), 0);
-  document.tokens.push_back(int32_t(label - labels.begin()));
-  document.learned.push_back(1);
   return document;
 }
 
-TuningDocument TuningEncoder::encode_line(std::string_view line, const std::string& where) const {
-  if (!labels().empty()) return encode(parse_labelled_row(line, where), where);
+TuningDocument TuningEncoder::encode_line(std::string_view line, const std::string& where, int64_t most_tokens) const {
+  if (encoding_.labels) return encode(parse_labelled_row(line, where), where, most_tokens);
   return encode(parse_tuning_row(line, where), where);
 }
 

@@ -8,6 +8,7 @@
 // part: a token that spans both counts as learned.
 #pragma once
 
+#include "experiments/tasks/tuning/labels.h"
 #include "experiments/tasks/tuning/rows.h"
 #include "experiments/text/chat_template.h"
 #include "experiments/text/tokenizer.h"
@@ -23,7 +24,11 @@ struct TuningDocument {
   std::vector<int32_t> tokens;
   std::vector<uint8_t> learned;  // one a token: whether it is to be predicted from those before it
   bool joined = false;           // the prompt's last token and the completion's first are one
-  bool labelled = false;         // the last is no token but the number of the text's label
+  // Of a text with labels: its tokens' types, the numbers that it is to be given, and how many tokens it would have
+  // if it were not cut. Nothing of its tokens is learned.
+  std::vector<uint8_t> kinds = {};
+  std::vector<float> values = {};
+  int64_t whole = 0;
 };
 
 struct TuningEncoding {
@@ -31,7 +36,7 @@ struct TuningEncoding {
   bool completion_only = true;      // of prompt and completion the latter alone is learned ..
   bool assistant_only = true;       // .. and of conversations the assistant's turns
   std::optional<text::ChatTemplate> chat = {};
-  std::vector<std::string> labels = {};  // not empty: rows are texts with one of these, which alone is learned
+  std::optional<LabelSet> labels = {};  // rows are texts with these, which alone are learned
 };
 
 class TuningEncoder {
@@ -43,12 +48,14 @@ class TuningEncoder {
   // UserError beginning with `where`: completions of a model without an end token, a conversation without a template,
   // a template that fails, leaves the end token out or writes a turn where it cannot be found.
   TuningDocument encode(const TuningRow& row, const std::string& where) const;
-  // The text's tokens, none behind them, then the label's number. UserError: a label that is not among them.
-  TuningDocument encode(const LabelledRow& row, const std::string& where) const;
-  // A line of a file, of the kind that is learned.
-  TuningDocument encode_line(std::string_view line, const std::string& where) const;
+  // A text or a pair with its labels' numbers, cut between the special tokens to what has room. UserError as
+  // LabelSet::values().
+  TuningDocument encode(const LabelledRow& row, const std::string& where, int64_t most_tokens) const;
+  // A line of a file, of the kind that is learned; of texts with labels at most `most_tokens`.
+  TuningDocument encode_line(std::string_view line, const std::string& where, int64_t most_tokens) const;
 
-  const std::vector<std::string>& labels() const { return encoding_.labels; }
+  // K of a text with labels; 0: rows are no such texts.
+  int64_t labels() const { return encoding_.labels ? encoding_.labels->count() : 0; }
 
  private:
   TuningDocument encode_text(const std::string& prompt, const std::string& rest, bool all) const;

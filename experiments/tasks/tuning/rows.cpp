@@ -8,7 +8,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <map>
@@ -166,45 +165,6 @@ TuningRow parse_tuning_row(std::string_view line, const std::string& where) {
   parse_strict_json(line, where + ": the line", kDepth);
   const ordered_json object = ordered_json::parse(line);
   return Row(object, where).parse();
-}
-
-LabelledRow parse_labelled_row(std::string_view line, const std::string& where) {
-  const nlohmann::json object = parse_strict_json(line, where + ": the line", kDepth);
-  check(object.is_object(), "{}: the line is {}, not an object", where, object.type_name());
-  const char* column = object.contains("text") ? "text" : "sentence";
-  check(object.contains(column) && object.contains("label"),
-        "{}: for a head of labels a row has \"text\" (or \"sentence\") and \"label\"", where);
-  const nlohmann::json &text = object[column], &label = object["label"];
-  check(text.is_string() && !is_blank(text.get_ref<const std::string&>()), "{}: {} is no text that says something",
-        where, column);
-  if (label.is_number_integer()) {
-    check(label.is_number_unsigned(), "{}: label is {}; numbers of labels begin at 0", where, label.dump());
-    return {text, label.dump()};
-  }
-  check(label.is_string() && !is_blank(label.get_ref<const std::string&>()),
-        "{}: label is {}, not a name or a whole number", where, label.dump());
-  return {text, label};
-}
-
-std::vector<std::string> labels_of(const std::filesystem::path& path) {
-  const auto is_number = [](const std::string& label) {
-    return label.size() < 8 && label.find_first_not_of("0123456789") == label.npos;
-  };
-  std::map<std::string, std::string> first;  // where each stands
-  JsonLines lines(path);
-  while (lines.next()) {
-    const std::string where = lines.where();
-    first.emplace(parse_labelled_row(lines.line(), where).label, where);
-  }
-  std::vector<std::string> labels;
-  for (const auto& [label, where] : first) labels.push_back(label);
-  if (!std::all_of(labels.begin(), labels.end(), is_number)) return labels;
-  std::sort(labels.begin(), labels.end(), [](const auto& a, const auto& b) { return std::stoll(a) < std::stoll(b); });
-  for (size_t i = 0; i < labels.size(); ++i)
-    check(labels[i] == std::to_string(i),
-          "{}: label {} where {} of {} labels are below it: numbers of labels are 0 to n - 1", first.at(labels[i]),
-          labels[i], i, labels.size());
-  return labels;
 }
 
 JsonLines::JsonLines(const std::filesystem::path& path) : path_(path), file_(path, std::ios::binary) {

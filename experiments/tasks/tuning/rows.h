@@ -7,9 +7,7 @@
 //   {"conversations": [{"from": "human", "value": ".."}, ..]}   the same (ShareGPT)
 //   {"instruction": "..", "input": "..", "output": ".."}        a message and its answer (Alpaca), with "system" or not
 //
-//   {"text": "..", "label": ".." or 3}                          for a head of labels: a text and what it is
-//
-// Rows of one file may differ. Other columns are left alone.
+// Rows of one file may differ. Other columns are left alone. Rows for a head of labels: labels.h.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -38,18 +36,6 @@ struct TuningRow {
 // UserError beginning with `where` ("FILE:LINE"): no JSON object, no columns that are known, one of another type, a
 // turn of an assistant or a completion that says nothing, a conversation without a turn of an assistant to learn.
 TuningRow parse_tuning_row(std::string_view line, const std::string& where);
-
-// A text and its label: a name, or a number as it is written.
-struct LabelledRow {
-  std::string text, label;
-};
-// UserError beginning with `where`: no JSON object, no text in "text" or "sentence", no name or whole number in
-// "label".
-LabelledRow parse_labelled_row(std::string_view line, const std::string& where);
-
-// The labels of the rows of a file, each once: numbers by size, names by letter. UserError as parse_labelled_row(),
-// with the line; numbers that are not 0 .. n - 1, by the first that is not.
-std::vector<std::string> labels_of(const std::filesystem::path& path);
 
 // The lines of a file, one in memory at a time. Lines of blanks are passed over.
 class JsonLines {

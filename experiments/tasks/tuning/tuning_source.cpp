@@ -68,12 +68,18 @@ TuningSource::TuningSource(const text::Tokenizer& tokenizer, int32_t vocab_size,
       train_(arrange(std::move(train))),
       held_out_(arrange(std::move(held_out))) {
   check(!train_.rows.empty(), "[tuning] there is no document to train on");
+  ensure(labels() == 0 || !batches_.packing, "[tuning] a row has one text with labels");
+}
+
+// That a document takes of a row.
+int64_t TuningSource::positions(const Part& part, uint32_t document) {
+  return part.documents->length(document) - (part.documents->labels() > 0 ? 0 : 1);
 }
 
 TuningSource::Rows TuningSource::arrange(Part part) const {
   Rows result;
   std::vector<uint32_t> lengths;
-  for (const uint32_t document : part.picked) lengths.push_back(uint32_t(part.documents->length(document) - 1));
+  for (const uint32_t document : part.picked) lengths.push_back(uint32_t(positions(part, document)));
   if (batches_.packing) {
     result.rows = pack_best_fit(lengths, batches_.block_size);
   } else {
@@ -96,9 +102,9 @@ TuningSource::Rows TuningSource::arrange(Part part) const {
 }
 
 double TuningSource::filled() const {
-  double positions = 0;
-  for (const uint32_t document : train_.part.picked) positions += double(train_.part.documents->length(document) - 1);
-  return positions / (double(train_.rows.size()) * batches_.block_size);
+  double taken = 0;
+  for (const uint32_t document : train_.part.picked) taken += double(positions(train_.part, document));
+  return taken / (double(train_.rows.size()) * batches_.block_size);
 }
 
 TuningDocument TuningSource::question(int64_t i) const {
@@ -137,10 +143,23 @@ void TuningSource::write_sample(Split split, uint32_t seed, uint32_t step, uint3
     const TuningDocument read = rows.part.documents->read(document);
     for (size_t i = 0; i + 1 < read.tokens.size(); ++i, ++at) {
       tokens[at] = read.tokens[i];
-      targets[at] = batches_.labelled && !read.learned[i + 1] ? batches_.padding : read.tokens[i + 1];
+      targets[at] = read.tokens[i + 1];
       weights[at] = read.learned[i + 1] ? each : 0.0f;
     }
   }
+}
+
+void TuningSource::write_labelled(Split split, uint32_t seed, uint32_t step, uint32_t index,
+                                  const LabelledSpans& text) const {
+  const Rows& rows = split == Split::kTrain ? train_ : held_out_;
+  const TuningDocument read = rows.part.documents->read(row_of(split, seed, step, index).front());
+  std::fill(text.tokens.begin(), text.tokens.end(), batches_.padding);
+  std::fill(text.kinds.begin(), text.kinds.end(), 0);
+  std::copy(read.tokens.begin(), read.tokens.end(), text.tokens.begin());
+  std::copy(read.kinds.begin(), read.kinds.end(), text.kinds.begin());
+  std::copy(read.values.begin(), read.values.end(), text.labels.begin());
+  text.lengths[0] = int32_t(read.tokens.size());
+  text.weights[0] = float(weight(split, seed, step));
 }
 
 void TuningSource::write_starts(Split split, uint32_t seed, uint32_t step, uint32_t index,

@@ -1,8 +1,8 @@
 // Documents in rows of T positions, and rows in batches.
 //
-// A document of n tokens takes n - 1 positions: its last token is predicted only. Packed, several stand behind each
-// other in a row and do not see one another: they are put in by falling length, each into the row with the least room
-// that holds it (best fit decreasing). Not packed, a row is one document and padding.
+// A document of n tokens takes n - 1 positions, as its last token is predicted only; a text with labels takes n.
+// Packed, several stand behind each other in a row and do not see one another: they are put in by falling length, each
+// into the row with the least room that holds it (best fit decreasing). Not packed, a row is one document and padding.
 //
 // Rows are drawn without putting back: an epoch is all of them in an order that depends on the seed and the epoch; the
 // stream of a seed is its epochs behind each other, B rows a micro-batch, A micro-batches a step. The weights of a
@@ -34,8 +34,6 @@ struct TuningBatches {
   int32_t accumulation = 1;  // A
   bool packing = true;
   int32_t padding = 0;  // a token that stands where nothing is
-  bool labelled =
-      false;  // a document's last is the number of its label: only that is a target, the others are `padding`
 };
 
 class TuningSource : public DataSource {
@@ -50,6 +48,7 @@ class TuningSource : public DataSource {
   int32_t vocab_size() const override { return vocab_size_; }
   int32_t block_size() const override { return batches_.block_size; }
   bool packs() const override { return batches_.packing; }
+  int32_t labels() const override { return int32_t(train_.part.documents->labels()); }
 
   // kTrain is the stream above, whose `step` counts micro-batches; the others are the held-out rows in their order,
   // from row `index` on, whatever the step.
@@ -57,6 +56,8 @@ class TuningSource : public DataSource {
                     std::span<int32_t> targets, std::span<float> weights) const override;
   void write_starts(Split split, uint32_t seed, uint32_t step, uint32_t index,
                     std::span<int32_t> starts) const override;
+  void write_labelled(Split split, uint32_t seed, uint32_t step, uint32_t index,
+                      const LabelledSpans& text) const override;
   std::string decode(std::span<const int32_t> tokens) const override { return tokenizer_.decode(tokens); }
   std::vector<int32_t> encode(std::string_view text) const override { return tokenizer_.encode(text); }
 
@@ -74,6 +75,7 @@ class TuningSource : public DataSource {
     std::vector<uint32_t> learned;  // tokens a row
   };
   Rows arrange(Part part) const;
+  static int64_t positions(const Part& part, uint32_t document);
   const Rows& asked() const { return held_out_.rows.empty() ? train_ : held_out_; }
   const std::vector<uint32_t>& row_of(Split split, uint32_t seed, uint32_t step, uint32_t index) const;
   uint32_t place(uint32_t seed, uint64_t row) const;  // in the training rows, of a row of the stream
