@@ -53,8 +53,9 @@ struct ForwardOptions {
   // Model::remember_source(). State tensors, S = cache_length (for cross: source_length()):
   //   cache.{blocks.{i}.attention}.{key,value}   f32 [B, K, S, D]   written at the position
   //   cache.{blocks.{i}.cross}.{key,value}       f32 [B, K, S, D]
+  // or what Model::keep_cache_as() says that these are kept in, with the parts' suffixes.
   // Virtual tokens stand before a text's columns, which begin behind them: S is then so many more, and what
-  // remember_virtual() writes.
+  // remember_virtual() writes. S is as much longer as makes each row's part of a state tensor whole units of 16 bytes.
   int64_t cache_length = 0;
   graph::Value position = {};
   // Of the cache's columns self-attention reads so many, which hold all that the tokens see; 0: all. What is behind
@@ -90,6 +91,11 @@ class Model {
   // the model's own head, which is then read by nobody.
   using HeadHook = std::function<graph::Value(graph::Parameters& parameters, graph::Value hidden)>;
   void set_head(HeadHook head) { head_ = std::move(head); }
+
+  // From now on keys and values are kept so between tokens; f32 until then. Of a format that graphs can write
+  // (graph::Storage::keep). UserError: it cannot hold heads of this width.
+  void keep_cache_as(graph::Storage storage);
+  const graph::Storage& cache_storage() const { return cache_; }
 
   // Whether a training pass draws (takes a seed and a step): its dropout, or that of a hook.
   bool draws() const { return config_.dropout > 0 || hooks_draw_; }
@@ -139,6 +145,7 @@ class Model {
   std::vector<ProjectionHook> hooks_;
   VirtualTokens virtual_;
   HeadHook head_;
+  graph::Storage cache_ = graph::whole(graph::DType::f32);
   bool hooks_draw_ = false;
 };
 
