@@ -41,7 +41,8 @@ uint64_t cache_bytes(const engine::Session& session) {
   uint64_t bytes = 0;
   for (const std::string& name : session.state_names()) {
     const graph::Type& type = session.state_type(name);
-    if (name.starts_with("cache.")) bytes += uint64_t(element_count(type.shape) * storage_bytes(type.dtype));
+    if (name.starts_with("cache."))
+      bytes += uint64_t(graph::element_count(type.shape) * graph::storage_bytes(type.dtype));
   }
   return bytes;
 }
