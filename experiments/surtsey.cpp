@@ -261,12 +261,15 @@ class CommandLine : private CommandLineParts {
   static constexpr const char* kAdapterHelp = "a folder of PEFT's: a LoRA adapter over the model";
 
   // How a model that others trained is kept, and what is put on it.
-  static void add_weights(CLI::App* command, std::string& weights, std::string& adapter) {
+  template <typename Options>
+  static void add_weights(CLI::App* command, Options& options) {
     command
-        ->add_option("--weights", weights,
+        ->add_option("--weights", options.weights,
                      "stored: as the file has them; f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k or q6_k")
         ->capture_default_str();
-    command->add_option("--adapter", adapter, kAdapterHelp);
+    command->add_option("--cache_type", options.cache_type, "keys and values in f32, f16 (half) or q8_0 (a quarter)")
+        ->capture_default_str();
+    command->add_option("--adapter", options.adapter, kAdapterHelp);
   }
 
   void add_generate() {
@@ -278,7 +281,7 @@ class CommandLine : private CommandLineParts {
     command->add_option("--system", options->system, "what the conversation begins with");
     command->add_option("--template", options->chat_template, "a chat template of its own, a file");
     command->add_option("--context", options->context, "tokens, the prompt included")->check(at_most(kMostExtent));
-    add_weights(command, options->weights, options->adapter);
+    add_weights(command, *options);
     add_retrieve(command, options->retrieve);
     command->add_option("--seed", options->seed, "of what is drawn")->capture_default_str();
     command->add_option("-o", options->format, "text or json")->capture_default_str();
@@ -297,7 +300,7 @@ class CommandLine : private CommandLineParts {
     command->add_option("--api_key_file", options->api_key_file, "a file that holds it");
     add_range(command, "--max_batch", options->max_batch, 1, 1024, "texts at once");
     command->add_option("--context", options->context, "tokens of a text, all of it")->check(at_most(kMostExtent));
-    add_weights(command, options->weights, options->adapter);
+    add_weights(command, *options);
     command->add_option("--adapters", options->adapters, "NAME=FOLDER,..: of which a request's \"model\" chooses")
         ->delimiter(',');
     add_retrieve(command, options->retrieve);
@@ -317,7 +320,7 @@ class CommandLine : private CommandLineParts {
     command->add_option("MODEL", plan->model, "Hugging Face folder, GGUF file, run or checkpoint")->required();
     add_range(command, "--max_batch", plan->max_batch, 1, 1024, "texts at once");
     command->add_option("--context", plan->context, "tokens of a text, prompt included")->check(at_most(kMostExtent));
-    add_weights(command, plan->weights, plan->adapter);
+    add_weights(command, *plan);
     command->add_option("-o", plan->format, "text or json")->capture_default_str();
     command->add_option("--device", plan->device, "index, name or UUID");
     on(command, plan, commands::plan_model);
@@ -348,7 +351,7 @@ class CommandLine : private CommandLineParts {
     command->add_option("--out", options->out, "folder for results.json and samples");
     command->add_flag("--resume", options->resume, "go on with the evaluation in --out");
     command->add_option("--context", options->context, "tokens that are read at once")->check(at_most(kMostExtent));
-    add_weights(command, options->weights, options->adapter);
+    add_weights(command, *options);
     add_retrieve(command, options->retrieve);
     command->add_option("--batch_size", options->batch_size, "texts that are written at once")
         ->capture_default_str()

@@ -107,6 +107,7 @@ void CommandLineParts::add_bench() {
   add_models(command, *generate);
   add_list(command, "--weights", generate->weights,
            "trained, or frozen as f32, f16, bf16, int8, int4, q8_0, q4_0, q4_k, q6_k");
+  add_list(command, "--cache_type", generate->cache_type, "of keys and values: f32, f16, q8_0");
   command->add_flag("--profile", generate->profile, "time of decode by kernel, on stderr");
   on_with_keys(command, generate, commands::bench_generate);
 }

@@ -12,6 +12,9 @@ Storage whole(DType dtype) {
     part.round_to_storage();
     return std::vector<HostTensor>{part};
   };
+  storage.keep = [dtype](Value value) {
+    return std::vector<Value>{value.dtype() == dtype ? value : cast(value, dtype)};
+  };
   storage.unpack = [](std::span<const Value> parts, int64_t) {
     return parts[0].dtype() == DType::f32 ? parts[0] : cast(parts[0], DType::f32);
   };

@@ -1,7 +1,8 @@
-// How a frozen tensor is kept: as it is, in 16 bits, or packed; in one state tensor or several.
+// How a tensor is kept that programs read in f32 (a frozen weight, a cache): as it is, in 16 bits, or packed; in one
+// state tensor or several.
 //
-// A format is one value of this type. It is a pair of functions, host to parts and parts to graph, so what reads a
-// tensor (parameters.h) knows no format by name.
+// A format is one value of this type: functions to its parts, on the host or in a graph, and back in a graph. So what
+// keeps and reads a tensor (parameters.h, a model's caches) knows no format by name.
 #pragma once
 
 #include "graph/graph.h"
@@ -27,6 +28,8 @@ struct Storage {
   std::function<std::vector<StoredPart>(const Shape& shape)> parts;
   // The parts of f32 values, rounded to what they can hold.
   std::function<std::vector<HostTensor>(const HostTensor& tensor)> pack;
+  // The same of a value in a graph. Empty: only the host computes them.
+  std::function<std::vector<Value>(Value value)> keep;
   // And f32 again, in a graph: of whole parts, or of some of their rows. `columns` is the tensor's last extent.
   std::function<Value(std::span<const Value> parts, int64_t columns)> unpack;
 };

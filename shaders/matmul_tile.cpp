@@ -187,8 +187,9 @@ int64_t packed_run(const Kernel& kernel, const Graph& graph, const Value& operan
       continue;
     }
     const Node& stored = graph.node(behind_views(graph, n));
-    const int64_t words = element_count(stored.types[0].shape);
-    if (stored.op != Op::parameter || stored.types[0].dtype != DType::u32 || words >= elements) continue;
+    const int64_t words = std::min(element_count(stored.types[0].shape), element_count(graph.node(n).types[0].shape));
+    const bool state = stored.op == Op::parameter || stored.op == Op::slice_update;
+    if (!state || stored.types[0].dtype != DType::u32 || words >= elements) continue;
     run = run == 1 ? elements / words : std::min(run, elements / words);
   }
   return run;

@@ -1,4 +1,5 @@
 #include "experiments/commands/bench.h"
+#include "experiments/generate/cache_type.h"
 #include "experiments/generate/decode.h"
 #include "experiments/profile/ceilings.h"
 #include "experiments/train/train_session.h"
@@ -35,10 +36,22 @@ double weights_gbs(engine::SessionProgram decode) {
   return ns == 0 ? 0 : double(bytes) / double(ns);
 }
 
+// Bytes of all keys and values.
+uint64_t cache_bytes(const engine::Session& session) {
+  uint64_t bytes = 0;
+  for (const std::string& name : session.state_names()) {
+    const graph::Type& type = session.state_type(name);
+    if (name.starts_with("cache."))
+      bytes += uint64_t(graph::element_count(type.shape) * graph::storage_bytes(type.dtype));
+  }
+  return bytes;
+}
+
 Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt, int64_t new_tokens,
-               const BenchGenerateOptions& options) {
+               const std::string& cache_type, const BenchGenerateOptions& options) {
   constexpr uint32_t kSeed = 1337;
-  const Model model = benched.model();
+  Model model = benched.model();
+  model.keep_cache_as(cache_storage(cache_type, model.config(), device.target()));
   DecodeConfig config;
   config.rows = benched.batch_size;
   config.columns = prompt + new_tokens;
@@ -77,6 +90,8 @@ Record measure(engine::Device& device, const BenchModel& benched, int64_t prompt
   add_model(record, benched, model.parameter_count());
   record["prompt_length"] = prompt;
   record["new_tokens"] = new_tokens;
+  record["cache_type"] = cache_type;
+  record["cache_bytes"] = cache_bytes(session);
   record["prefill_dispatches"] = prefill_program.plan().dispatches.size();
   record["decode_dispatches"] = decode_program.plan().dispatches.size();
   record["arena_bytes"] = session.arena_bytes();
@@ -108,12 +123,15 @@ void bench_generate(const BenchGenerateOptions& options) {
     check(v[0] > 0 && v[1] > 0, "--prompt_length and --new_tokens are at least 1");
     BenchModels models = options;
     models.block_size = {v[0] + v[1] - 1};
-    for_each_model(models, options.keys,
-                   [&](const BenchModel& model) { records.push_back(measure(device, model, v[0], v[1], options)); });
+    for (const std::string& type : options.cache_type)
+      for_each_model(models, options.keys, [&](const BenchModel& model) {
+        records.push_back(measure(device, model, v[0], v[1], type, options));
+      });
   });
   std::vector<std::string> columns = model_columns();
-  columns.insert(columns.end(), {"prompt_length", "new_tokens", "decode_dispatches", "arena_bytes",
-                                 "prefill_tokens_per_second", "decode_tokens_per_second", "weights_share_of_copy"});
+  columns.insert(columns.end(),
+                 {"prompt_length", "new_tokens", "cache_type", "cache_bytes", "decode_dispatches", "arena_bytes",
+                  "prefill_tokens_per_second", "decode_tokens_per_second", "weights_share_of_copy"});
   print_records(records, options.bench.format, columns);
 }
 

@@ -45,6 +45,7 @@ struct GenerateOptions {
   std::string chat_template;  // with chat: a file, instead of the model's own
   int64_t context = 0;        // tokens, the prompt included; 0: what is needed, at most what the model was made for
   std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
+  std::string cache_type = "f32";  // of keys and values, by a name of generate/cache_type.h
   std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   uint64_t seed = 0;
   std::string format = "text";  // json: ids and text, at the end
@@ -66,6 +67,7 @@ struct ServeOptions {
   int64_t max_batch = 8;     // texts at once
   int64_t context = 0;       // tokens of a text, the prompt included; 0: what the model was made for, at most 2048
   std::string weights = "stored";     // as the file has them, or by a name of adapt/packed.h
+  std::string cache_type = "f32";     // of keys and values, by a name of generate/cache_type.h
   std::string adapter;                // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   std::vector<std::string> adapters;  // NAME=FOLDER of LoRA adapters that requests choose among by their "model"
   std::string chat_template;          // a file, instead of the model's
@@ -87,6 +89,7 @@ struct PlanOptions {
   int64_t max_batch = 1;           // texts at once
   int64_t context = 0;             // tokens of a text; 0: what the model was made for, at most 2048
   std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
+  std::string cache_type = "f32";  // of keys and values, by a name of generate/cache_type.h
   std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   std::string format = "text";     // or json
   std::string device;
@@ -121,6 +124,7 @@ struct EvaluateOptions {
   bool resume = false;
   int64_t context = 0;             // tokens; 0: what the model was made for, at most 2048
   std::string weights = "stored";  // as the file has them, or by a name of adapt/packed.h
+  std::string cache_type = "f32";  // of keys and values, by a name of generate/cache_type.h
   std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   int64_t batch_size = 8;          // texts that are written at once; changes no answer
   bool add_bos_token = false;
@@ -323,6 +327,7 @@ void bench_forward(const BenchForwardOptions& options);
 struct BenchGenerateOptions : BenchModels {
   BenchOptions bench;
   std::vector<int64_t> prompt_length = {16}, new_tokens = {16};
+  std::vector<std::string> cache_type = {"f32"};  // names of generate/cache_type.h
   bool profile = false;
   std::vector<std::string> keys;
 };

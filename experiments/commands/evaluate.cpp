@@ -60,6 +60,7 @@ std::map<std::string, std::string> config_of(const EvaluateOptions& options, con
                                                {"shots", options.shots ? fmt::format("{}", *options.shots) : "own"},
                                                {"apply_chat_template", options.apply_chat_template ? "true" : "false"},
                                                {"add_bos_token", options.add_bos_token ? "true" : "false"}};
+  if (options.cache_type != "f32") config["cache_type"] = options.cache_type;
   if (passages) config["retrieve"] = passages->description();
   for (const EvalTask& task : tasks) {
     uint64_t hash = shaders::hash64(task.text);
@@ -110,6 +111,7 @@ void evaluate(const EvaluateOptions& options) {
                   {.slots = writes ? options.batch_size : 1,
                    .context = options.context,
                    .weights = options.weights,
+                   .cache_type = options.cache_type,
                    .adapter = options.adapter});
   if (options.apply_chat_template) prompts.chat = model.chat();
   if (passages) {

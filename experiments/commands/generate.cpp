@@ -151,6 +151,7 @@ void generate(const GenerateOptions& options) {
   SlotOptions slots{.slots = TextModel::slots_for(how),
                     .context = options.context,
                     .weights = options.weights,
+                    .cache_type = options.cache_type,
                     .adapter = options.adapter};
   const std::optional<PassagePrompts> passages = open_passages(options.retrieve, options.device);
   if (options.chat) {

@@ -19,14 +19,18 @@ void plan_model(const PlanOptions& options) {
   check_text_or_json(options.format);
   const std::unique_ptr<hub::Source> source = open_source(options.model);
   engine::Device device = engine::Device::open({.select = options.device});
-  const SlotOptions slots{
-      .slots = options.max_batch, .context = options.context, .weights = options.weights, .adapter = options.adapter};
+  const SlotOptions slots{.slots = options.max_batch,
+                          .context = options.context,
+                          .weights = options.weights,
+                          .cache_type = options.cache_type,
+                          .adapter = options.adapter};
   const SlotPlan plan = Slots::plan(device, *source, slots);
   const bool fits = plan.total() <= plan.available;
   if (options.format == "json") {
     print_line(json_text(nlohmann::json{{"device", device.info().name},
                                         {"max_batch", options.max_batch},
                                         {"context", plan.context},
+                                        {"cache_type", options.cache_type},
                                         {"weights_bytes", plan.weights},
                                         {"cache_bytes", plan.cache},
                                         {"other_bytes", plan.rest},

@@ -90,6 +90,7 @@ void serve(const ServeOptions& options) {
                                    {.slots = options.max_batch,
                                     .context = options.context,
                                     .weights = options.weights,
+                                    .cache_type = options.cache_type,
                                     .adapter = options.adapter,
                                     .adapters = folders,
                                     .scores = true},

@@ -4,14 +4,14 @@
 // give those of slot_member_state() a leading axis R:
 //   slot.next         u32 [64]       the token that a step reads, where it stands, with which adapter; the rest is room
 //   slot.source_mask  boolean [1, S] of an encoder-decoder: which of the source's tokens exist
-//   cache.*           f32 [1, K, cache_length, D], of cross-attention [1, K, S, D]; virtual tokens stand before a
-//                     text's columns, with columns of their own
+//   cache.*           f32 [1, K, cache_length, D], of cross-attention [1, K, S, D], or the parts that these are kept
+//                     in; virtual tokens stand before a text's columns, with columns of their own
 //   read.next         u32 [chunk + 3]  where the columns that are read begin; the column whose logits are asked for;
 //                     the adapter; tokens
 //   read.source       u32 [1, S]
 //   move.from         u32 [E]        for each slot the slot that it becomes a copy of
 //   move.position     u32 []         the first column that is copied
-//   held.*            f32 [E, 1, K, chunk, D], the columns on their way, a tensor for each of the cache
+//   held.*            [E, 1, K, chunk, ..], the columns on their way, a tensor for each of the cache
 #pragma once
 
 #include "experiments/models/model.h"

@@ -4,6 +4,7 @@
 #include "experiments/adapt/adaptation.h"
 #include "experiments/adapt/adapter_set.h"
 #include "experiments/adapt/packed.h"
+#include "experiments/generate/cache_type.h"
 #include "experiments/generate/slot_programs.h"
 #include "experiments/models/hub/import.h"
 #include "graph/vectorize.h"
@@ -85,6 +86,7 @@ struct Slots::Impl {
           "{}: no language model's head, so it continues no text", where);
     freeze_weights(model, from, options.weights, device.target());
     model.keep_projections_together();
+    model.keep_cache_as(cache_storage(options.cache_type, config, device.target()));
     if (!options.adapter.empty()) {
       adapter.emplace(options.adapter, from, model);
       adapter->install_frozen(model);

@@ -27,6 +27,7 @@ struct SlotOptions {
   int64_t context = 0;  // tokens of a text, its prompt included; 0: what the model was made for, at most 2048
   int64_t source = 0;   // of an encoder-decoder's source
   std::string weights = "stored";  // as freeze_weights() takes them: stored is as the file has them
+  std::string cache_type = "f32";  // of keys and values, a name of cache_type.h
   std::string adapter;             // folder of an adapter in PEFT's files (adapt/adaptation.h); empty: none
   // Folders of LoRA adapters of which each text is read with one or none, see choose() (adapt/adapter_set.h).
   std::vector<std::string> adapters = {};

@@ -151,6 +151,12 @@ Model::Model(ModelConfig config) : config_(std::move(config)) {
   layout.build_head();
 }
 
+void Model::keep_cache_as(graph::Storage storage) {
+  ensure(storage.keep != nullptr, "a cache in {}, which no graph writes", storage.name);
+  storage.parts({config_.kv_heads(), 1, config_.head_width()});
+  cache_ = std::move(storage);
+}
+
 void Model::set_virtual_tokens(VirtualTokens tokens) {
   check(config_.architecture != Architecture::encoder_decoder, "[model] virtual tokens before two stacks");
   check(config_.position != Position::relative, "[model] virtual tokens have no relative positions");

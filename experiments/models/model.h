@@ -54,8 +54,9 @@ struct ForwardOptions {
   // Model::remember_source(). State tensors, S = cache_length (for cross: source_length()):
   //   cache.{blocks.{i}.attention}.{key,value}   f32 [B, K, S, D]   written at the position
   //   cache.{blocks.{i}.cross}.{key,value}       f32 [B, K, S, D]
+  // or what Model::keep_cache_as() says that these are kept in, with the parts' suffixes.
   // Virtual tokens stand before a text's columns, which begin behind them: S is then so many more, and what
-  // remember_virtual() writes.
+  // remember_virtual() writes. S is as much longer as makes each row's part of a state tensor whole units of 16 bytes.
   int64_t cache_length = 0;
   graph::Value position = {};
   // Of the cache's columns self-attention reads so many, which hold all that the tokens see; 0: all. What is behind
@@ -87,6 +88,19 @@ class Model {
   void set_virtual_tokens(VirtualTokens tokens);
   const VirtualTokens& virtual_tokens() const { return virtual_; }
 
+<<<<<<< HEAD
+=======
+  // From now on logits are what `head` makes of the activations after the last norm, [B, T, C] -> [B, T, K], instead of
+  // the model's own head, which is then read by nobody.
+  using HeadHook = std::function<graph::Value(graph::Parameters& parameters, graph::Value hidden)>;
+  void set_head(HeadHook head) { head_ = std::move(head); }
+
+  // From now on keys and values are kept so between tokens; f32 until then. Of a format that graphs can write
+  // (graph::Storage::keep). UserError: it cannot hold heads of this width.
+  void keep_cache_as(graph::Storage storage);
+  const graph::Storage& cache_storage() const { return cache_; }
+
+>>>>>>> 7d19e2eee2906499f4a8a0c5957d8c81ec0db040
   // Whether a training pass draws (takes a seed and a step): its dropout, or that of a hook.
   bool draws() const { return config_.dropout > 0 || hooks_draw_; }
   void let_hooks_draw() { hooks_draw_ = true; }
@@ -134,6 +148,11 @@ class Model {
   graph::ParameterStore store_;
   std::vector<ProjectionHook> hooks_;
   VirtualTokens virtual_;
+<<<<<<< HEAD
+=======
+  HeadHook head_;
+  graph::Storage cache_ = graph::whole(graph::DType::f32);
+>>>>>>> 7d19e2eee2906499f4a8a0c5957d8c81ec0db040
   bool hooks_draw_ = false;
 };
 

@@ -5,6 +5,7 @@
 #include "graph/attention.h"
 #include "graph/functions.h"
 
+#include <algorithm>
 #include <source_location>
 
 namespace surtsey::experiments {
@@ -88,7 +89,9 @@ class Forward {
       const std::vector<Value> kv = cross_keys(memory, name);
       for (size_t part = 0; part < 2; ++part) {
         const Value value = by_head(kv[part]);
-        graph().assign(cache(name, kCached[part], value.dim(0), value.dim(2)), value);
+        const std::vector<Value> kept = model_.cache_storage().keep(value);
+        const std::vector<Value> states = cache(name, kCached[part], value.dim(0), value.dim(2));
+        for (size_t i = 0; i < kept.size(); ++i) graph().assign(states[i], kept[i]);
       }
     }
   }
@@ -106,9 +109,7 @@ class Forward {
       ScopeGuard scope(graph(), name);
       const std::array<Value, 2> kv = model_.virtual_tokens().keys(parameters_, name);
       for (size_t part = 0; part < 2; ++part) {
-        const Value state = cache(name, kCached[part], rows, cache_length());
-        const Value start = graph::scalar(graph(), 0, DType::u32);
-        graph().assign(state, slice_update(state, of_all_rows(kv[part], rows), start, 2));
+        written(name, kCached[part], of_all_rows(kv[part], rows), graph::scalar(graph(), 0, DType::u32));
       }
     }
   }
@@ -119,7 +120,19 @@ class Forward {
   graph::Graph& graph() const { return parameters_.graph(); }
 
   bool cached() const { return options_.cache_length > 0 && stack_.causal; }
-  int64_t cache_length() const { return options_.cache_length + before(); }
+  // Columns of a cache's state: each row of the batch begins where devices bind a part of it (engine::Members).
+  int64_t cache_length() const {
+    constexpr int64_t kAligned = 16;
+    const auto aligned = [&](int64_t columns) {
+      const auto parts = model_.cache_storage().parts({config_.kv_heads(), columns, config_.head_width()});
+      return std::all_of(parts.begin(), parts.end(), [](const graph::StoredPart& part) {
+        return graph::element_count(part.type.shape) * graph::storage_bytes(part.type.dtype) % kAligned == 0;
+      });
+    };
+    int64_t length = options_.cache_length + before();
+    while (!aligned(length)) ++length;
+    return length;
+  }
   // Columns of the cache that are looked at.
   int64_t visible() const {
     if (filling_) return before();
@@ -382,17 +395,39 @@ class Forward {
     return {turned[0], turned[1], parts[1]};
   }
 
-  Value cache(const std::string& name, const char* part, int64_t rows, int64_t length) const {
-    return graph().parameter(fmt::format("cache.{}.{}", name, part),
-                             {DType::f32, {rows, config_.kv_heads(), length, config_.head_width()}});
+  // The state tensors that keys or values [rows, K, length, D] are kept in.
+  std::vector<Value> cache(const std::string& name, const char* part, int64_t rows, int64_t length) const {
+    std::vector<Value> states;
+    for (const graph::StoredPart& stored :
+         model_.cache_storage().parts({rows, config_.kv_heads(), length, config_.head_width()}))
+      states.push_back(graph().parameter(fmt::format("cache.{}.{}{}", name, part, stored.suffix), stored.type));
+    return states;
   }
 
-  // x [B, K, T, D] written into the cache at the position; what is looked at of it, [B, K, S, D].
+  // Those of self-attention, with x [B, K, T, D] written into them from column `start` on.
+  std::vector<Value> written(const std::string& name, const char* part, Value x, Value start) const {
+    std::vector<Value> states = cache(name, part, x.dim(0), cache_length());
+    const std::vector<Value> kept = model_.cache_storage().keep(x);
+    for (size_t i = 0; i < states.size(); ++i) {
+      const Value whole = slice_update(states[i], kept[i], start, 2);
+      graph().assign(states[i], whole);
+      states[i] = whole;
+    }
+    return states;
+  }
+
+  // x [B, K, T, D] written into the cache at the position; what is looked at of it, [B, K, S, D]. Of x too that is what
+  // the cache holds, so that a column is the same to the token at it and to those behind.
   Value remember(const std::string& name, const char* part, Value x) const {
-    const Value state = cache(name, part, x.dim(0), cache_length());
-    const Value whole = slice_update(state, x, position(), 2);
-    graph().assign(state, whole);
-    return visible() < whole.dim(2) ? slice(whole, 2, 0, visible()) : whole;
+    std::vector<Value> states = written(name, part, x, position());
+    for (Value& state : states)
+      if (visible() < state.dim(2)) state = slice(state, 2, 0, visible());
+    return model_.cache_storage().unpack(states, config_.head_width());
+  }
+
+  // What a program before has put there.
+  Value remembered(const std::string& name, const char* part, int64_t rows, int64_t length) const {
+    return model_.cache_storage().unpack(cache(name, part, rows, length), config_.head_width());
   }
 
   Value attention(Value x, Value memory, Value key_mask, const std::string& name, bool self) {
@@ -417,8 +452,8 @@ class Forward {
         k = by_head(kv[0]);
         v = by_head(kv[1]);
       } else {
-        k = cache(name, kCached[0], x.dim(0), config_.source_length());
-        v = cache(name, kCached[1], x.dim(0), config_.source_length());
+        k = remembered(name, kCached[0], x.dim(0), config_.source_length());
+        v = remembered(name, kCached[1], x.dim(0), config_.source_length());
       }
       q = by_head(heads(project(x, name + ".q", config_.has_attention_bias())));
     }

@@ -178,7 +178,7 @@ class Fuser {
     for (const Value& input : node(n).inputs) {
       keep_out_of_product(input.node);
       const uint32_t base = behind_views(graph_, input.node);
-      if (!terminal(base) && costs_.loads(base) > 1) give_home(base);
+      if (!terminal(base) && costs_.loads(base) > 1 && !unpacks(base)) give_home(base);
     }
     groups_.add(Archetype::attention, {n}, node(n).types[0].shape, {});
   }
@@ -209,6 +209,20 @@ class Fuser {
 
   int64_t bytes(uint32_t n) const { return elements(n) * storage_bytes(node(n).types[0].dtype); }
 
+  // State, or its new value where a window of it was written (a cache).
+  bool is_state(uint32_t n) const {
+    const Node& update = node(n);
+    return update.op == Op::parameter ||
+           (update.op == Op::slice_update && node(update.inputs[0].node).op == Op::parameter);
+  }
+
+  // What is read of a value, through views of which each may leave some of it out or repeat it.
+  int64_t bytes_read(uint32_t n) const {
+    int64_t least = bytes(n);
+    for (; is_view(node(n).op); n = node(n).inputs[0].node) least = std::min(least, bytes(node(n).inputs[0].node));
+    return least;
+  }
+
   // Computed from state alone, some of it words, that has far fewer bytes. Asked of later nodes too, before there is a
   // kernel for what they read: a product or a sum on the way answers it.
   bool unpacks(uint32_t n) const {
@@ -221,11 +235,11 @@ class Fuser {
       const uint32_t at = open.back();
       open.pop_back();
       for (const Value& input : node(at).inputs) {
-        const uint32_t operand = input.node;
+        const uint32_t operand = input.node, base = behind_views(graph_, operand);
         if (!seen.insert(operand).second) continue;
-        if (node(operand).op == Op::parameter) {
-          words |= node(operand).types[0].dtype == DType::u32;
-          read += bytes(operand);
+        if (is_state(base)) {
+          words |= node(base).types[0].dtype == DType::u32;
+          read += bytes_read(operand);
         } else if (terminal(operand) || family(operand) == Family::matmul || family(operand) == Family::reduce ||
                    family(operand) == Family::region) {
           return false;
@@ -428,6 +442,15 @@ class Fuser {
                        [&](const Assignment& a) { return a.parameter.node == state && a.value.node == n; });
   }
 
+  // An update may read several views of a tensor, each a binding of its own.
+  bool has_room_for_window(uint32_t g, const Value& update, const Value& start) {
+    std::vector<Value>& copies = lowering_.groups[g].copies;
+    copies.insert(copies.end(), {update, start});
+    const size_t touched = loads_of(lowering_, g).size() + copies.size() / 2;
+    copies.erase(copies.end() - 2, copies.end());
+    return touched <= size_t(most_bindings());
+  }
+
   // A kernel over the window; two windows of the same shape (keys and values) share one.
   void place_window(uint32_t n) {
     const Value &update = node(n).inputs[1], &start = node(n).inputs[2];
@@ -437,7 +460,8 @@ class Fuser {
     uint32_t g = kNone;
     for (const uint32_t other : groups_.windows()) {
       const bool room = int(groups_.bindings(other) + reads.size()) + 1 <= most_bindings();
-      if (lowering_.groups[other].space == update.shape() && !groups_.waits_for(sources, other) && fusion() && room)
+      if (lowering_.groups[other].space == update.shape() && !groups_.waits_for(sources, other) && fusion() && room &&
+          has_room_for_window(other, update, start))
         g = other;
     }
     if (g == kNone) {

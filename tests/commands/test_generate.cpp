@@ -72,6 +72,28 @@ TEST_CASE("surtsey generate goes on with a text as its keys say", "[device][tool
   refused("--prompt a --bad_words_ids=[[77]]", 1, "bad_words_ids");
   refused("--prompt a --num_return_sequences=2", 1, "num_return_sequences");
   refused("--prompt ''", 1, "no tokens");
+  refused("--prompt a --cache_type=q4_0", 1, "cache_type is f32, f16 or q8_0");
+  refused("--prompt a --cache_type=q8_0", 1, "wide: f16 or f32");
+}
+
+TEST_CASE("surtsey generate and plan keep keys and values as asked", "[device][tool]") {
+  if (!tests::open_test_device().target().f16_storage) SKIP("this device does not store 16 bits");
+  const Folder folder;
+  const std::string model = write_generator(folder);
+  const json wide = record(folder, model, "--prompt 'Once' --max_new_tokens=8");
+  const json narrow = record(folder, model, "--prompt 'Once' --max_new_tokens=8 --cache_type=f16");
+  CHECK(narrow["ids"].size() == 8);
+  CHECK(narrow["ids"][0] == wide["ids"][0]);
+  const auto plan = [&](const std::string& type) {
+    const Outcome outcome = tests::run(folder, "plan '" + model + "' --context 60 -o json --cache_type " + type);
+    INFO(outcome.err);
+    REQUIRE(outcome.status == 0);
+    return json::parse(outcome.out);
+  };
+  const json f32 = plan("f32"), f16 = plan("f16");
+  CHECK(f16["cache_type"] == "f16");
+  CHECK(2 * f16["cache_bytes"].get<uint64_t>() == f32["cache_bytes"].get<uint64_t>());
+  CHECK(f16["total_bytes"].get<uint64_t>() < f32["total_bytes"].get<uint64_t>());
 }
 
 TEST_CASE("surtsey generate --chat answers line by line", "[device][tool]") {

@@ -1,12 +1,9 @@
 // Texts side by side on the device: what a slot is told does not depend on the others, on how many are stepped at
 // once, or on how a text was read. All to the bit.
-#include "experiments/formats/safetensors.h"
 #include "experiments/generate/slots.h"
 #include "experiments/models/hub/export.h"
-#include "experiments/models/hub/layout.h"
-#include "tests/support/folder.h"
 #include "tests/support/support_device.h"
-#include "tests/support/tensors.h"
+#include "tests/support/wide_heads.h"
 
 #include <catch2/catch_test_macros.hpp>
 
@@ -28,26 +25,32 @@ std::unique_ptr<hub::Source> model(const std::string& name) {
 
 constexpr int32_t kBad = 5;  // a token whose embedding is no number
 
+// A model and how its keys and values are kept; `golden`: by name, else one of random weights in `folder`.
+struct Kept {
+  std::unique_ptr<hub::Source> source;
+  std::string cache_type = "f32";
+};
+Kept golden(const std::string& name, const std::string& cache_type = "f32") { return {model(name), cache_type}; }
+Kept wide(const tests::Folder& folder, const std::string& cache_type) {
+  return {tests::wide_heads(folder / cache_type, 30), cache_type};
+}
+
 // An encoder-decoder of random weights.
-void write_t5(const std::filesystem::path& folder) {
-  const nlohmann::json config = {{"model_type", "t5"},
-                                 {"architectures", {"T5ForConditionalGeneration"}},
-                                 {"d_model", 32},
-                                 {"d_kv", 8},
-                                 {"d_ff", 48},
-                                 {"num_layers", 2},
-                                 {"num_decoder_layers", 2},
-                                 {"num_heads", 4},
-                                 {"relative_attention_num_buckets", 8},
-                                 {"vocab_size", 61},
-                                 {"decoder_start_token_id", 0},
-                                 {"relative_attention_max_distance", 10}};
-  Safetensors content;
-  for (const hub::TensorRow& row : hub::hugging_face_layout(hub::parse_config(config, "a test")))
-    content.tensors[row.file_name] =
-        graph::HostTensor::random({graph::DType::f32, row.file_shape()}, -1, 1, uint32_t(content.tensors.size()));
-  std::ofstream(folder / "config.json") << config.dump();
-  tests::write_tensors(folder / "model.safetensors", content);
+std::unique_ptr<hub::Source> t5(const std::filesystem::path& folder, int64_t head) {
+  return tests::random_model(folder,
+                             {{"model_type", "t5"},
+                              {"architectures", {"T5ForConditionalGeneration"}},
+                              {"d_model", 32},
+                              {"d_kv", head},
+                              {"d_ff", 48},
+                              {"num_layers", 2},
+                              {"num_decoder_layers", 2},
+                              {"num_heads", 4},
+                              {"relative_attention_num_buckets", 8},
+                              {"vocab_size", 61},
+                              {"decoder_start_token_id", 0},
+                              {"relative_attention_max_distance", 10}},
+                             1);
 }
 
 Tokens tokens(uint32_t seed, size_t count) {
@@ -92,13 +95,12 @@ struct Company {
   std::vector<size_t> others = {1, 2, 3, 5, 7};
 };
 
-void check_alone_and_among_others(engine::Device& device, const std::vector<std::string>& models,
+void check_alone_and_among_others(engine::Device& device, const std::vector<Kept>& models,
                                   const Company& company = {}) {
-  for (const std::string& name : models) {
-    CAPTURE(name);
-    const auto source = model(name);
-    Slots one(device, *source, {.context = company.context}),
-        several(device, *source, {.slots = company.slots, .context = company.context});
+  for (const auto& [source, cache_type] : models) {
+    CAPTURE(source->path().string(), cache_type);
+    Slots one(device, *source, {.context = company.context, .cache_type = cache_type}),
+        several(device, *source, {.slots = company.slots, .context = company.context, .cache_type = cache_type});
     const auto V = size_t(one.vocabulary());
     const Tokens text = tokens(1, company.length);
     const std::vector<Logits> expected = alone(one, 0, text, 20);
@@ -134,21 +136,39 @@ void check_alone_and_among_others(engine::Device& device, const std::vector<std:
 
 TEST_CASE("a text gets the same logits alone, with another and among eight", "[device][slots]") {
   engine::Device device = tests::open_test_device();
-  check_alone_and_among_others(device, {"gpt2", "qwen2", "llama-rope-llama3"});
+  std::vector<Kept> models;
+  for (const char* name : {"gpt2", "qwen2", "llama-rope-llama3"}) models.push_back(golden(name));
+  check_alone_and_among_others(device, models);
+}
+
+TEST_CASE("and so whatever keys and values are kept in", "[device][slots]") {
+  engine::Device device = tests::open_test_device();
+  if (!device.target().f16_storage) SKIP("this device does not store 16 bits");
+  const tests::Folder folder;
+  std::vector<Kept> models;
+  models.push_back(golden("gpt2", "f16"));
+  for (const char* type : {"f16", "q8_0"}) models.push_back(wide(folder, type));
+  check_alone_and_among_others(device, models, {.others = {1, 2, 7}});
 }
 
 // Not in the suite: it takes lavapipe minutes.
 TEST_CASE("and so with products in shared memory", "[.slots_shared_tile]") {
   engine::Device device = tests::open_test_device({.without = {"subgroup_ballot"}});
-  check_alone_and_among_others(device, {"qwen2"}, {.slots = 2, .length = 22, .context = 24, .others = {1}});
+  std::vector<Kept> models;
+  models.push_back(golden("qwen2"));
+  check_alone_and_among_others(device, models, {.slots = 2, .length = 22, .context = 24, .others = {1}});
 }
 
 TEST_CASE("a text gets the same logits however it is read", "[device][slots]") {
   engine::Device device = tests::open_test_device();
-  for (const char* name : {"gpt2", "qwen2", "llama-headdim-q8_0"}) {
-    CAPTURE(name);
-    const auto source = model(name);
-    Slots slots(device, *source, {.slots = 2, .context = 64, .scores = true});
+  const tests::Folder folder;
+  std::vector<Kept> models;
+  for (const char* name : {"gpt2", "qwen2", "llama-headdim-q8_0"}) models.push_back(golden(name));
+  if (device.target().f16_storage)
+    for (const char* type : {"f16", "q8_0"}) models.push_back(wide(folder, type));
+  for (const auto& [source, cache_type] : models) {
+    CAPTURE(source->path().string(), cache_type);
+    Slots slots(device, *source, {.slots = 2, .context = 64, .cache_type = cache_type, .scores = true});
     REQUIRE(slots.chunk() == 64);
     const Tokens text = tokens(2, 50);
     std::vector<Logits> all;
@@ -201,48 +221,63 @@ TEST_CASE("a long text is read in parts", "[device][slots]") {
 
 TEST_CASE("a text gets the same logits beside one that is much longer", "[device][slots]") {
   engine::Device device = tests::open_test_device();
-  const auto source = model("qwen2");
-  Slots one(device, *source, {.context = 500}), two(device, *source, {.slots = 2, .context = 1100});
-  const auto V = size_t(one.vocabulary());
+  const tests::Folder folder;
   const Tokens text = tokens(5, 520), other = tokens(6, 1050);
-  // Steps of the first alone look at 512 columns at first; those of both at all of them.
-  const std::vector<Logits> expected = alone(one, 0, {text.begin(), text.begin() + 500}, 480);
-  const std::vector<Logits> crossing = alone(two, 0, text, 480);
-  CHECK(std::equal(expected.begin(), expected.end(), crossing.begin()));
-  CHECK(last_of(two, 0, {text.begin(), text.begin() + 480}) == expected[0]);
-  last_of(two, 1, {other.begin(), other.begin() + 1000});
-  for (size_t i = 480; i < text.size(); ++i) {
-    const std::vector<SlotToken> next = {{0, text[i]}, {1, other[1000 + i - 480]}};
-    REQUIRE(row(two.step(next), 0, V) == crossing[i - 479]);
+  std::vector<Kept> models;
+  models.push_back(golden("qwen2"));
+  if (device.target().f16_storage) models.push_back({tests::wide_heads(folder.path()), "q8_0"});
+  for (const auto& [source, cache_type] : models) {
+    CAPTURE(cache_type);
+    Slots one(device, *source, {.context = 500, .cache_type = cache_type}),
+        two(device, *source, {.slots = 2, .context = 1100, .cache_type = cache_type});
+    const auto V = size_t(one.vocabulary());
+    // Steps of the first alone look at 512 columns at first; those of both at all of them.
+    const std::vector<Logits> expected = alone(one, 0, {text.begin(), text.begin() + 500}, 480);
+    const std::vector<Logits> crossing = alone(two, 0, text, 480);
+    CHECK(std::equal(expected.begin(), expected.end(), crossing.begin()));
+    CHECK(last_of(two, 0, {text.begin(), text.begin() + 480}) == expected[0]);
+    last_of(two, 1, {other.begin(), other.begin() + 1000});
+    for (size_t i = 480; i < text.size(); ++i) {
+      const std::vector<SlotToken> next = {{0, text[i]}, {1, other[1000 + i - 480]}};
+      REQUIRE(row(two.step(next), 0, V) == crossing[i - 479]);
+    }
   }
 }
 
 TEST_CASE("slots are copied as texts, in any order", "[device][slots]") {
   engine::Device device = tests::open_test_device();
-  const auto source = model("gpt2");
-  Slots slots(device, *source, {.slots = 4, .context = 60}), one(device, *source, {.context = 60});
-  const auto V = size_t(one.vocabulary());
-  std::vector<Tokens> texts;
-  for (uint32_t slot = 0; slot < 4; ++slot) {
-    texts.push_back(tokens(10 + slot, 12 + 3 * slot));
-    // They begin alike.
-    std::copy_n(texts[0].begin(), 9, texts.back().begin());
-    last_of(slots, int32_t(slot), texts.back());
-  }
-  for (const std::vector<int32_t>& from :
-       std::vector<std::vector<int32_t>>{{1, 0, 3, 2}, {0, 1, 2, 3}, {1, 2, 3, 0}, {2, 2, 0, 0}, {3, 3, 3, 3}}) {
-    std::vector<Tokens> moved;
-    for (const int32_t slot : from) moved.push_back(texts[size_t(slot)]);
-    slots.reorder(from);
-    texts = moved;
-    std::vector<SlotToken> next;
-    for (int32_t slot = 0; slot < 4; ++slot) next.push_back({slot, 7 + slot});
-    const std::span<const float> logits = slots.step(next);
-    for (int32_t slot = 0; slot < 4; ++slot) {
-      CHECK(slots.text(slot).size() == texts[size_t(slot)].size() + 1);
-      texts[size_t(slot)].push_back(7 + slot);
-      CHECK(slots.text(slot) == texts[size_t(slot)]);
-      CHECK(row(logits, size_t(slot), V) == last_of(one, 0, texts[size_t(slot)]));
+  const tests::Folder folder;
+  std::vector<Kept> models;
+  models.push_back(golden("gpt2"));
+  if (device.target().f16_storage)
+    for (const char* type : {"f16", "q8_0"}) models.push_back(wide(folder, type));
+  for (const auto& [source, cache_type] : models) {
+    CAPTURE(cache_type);
+    Slots slots(device, *source, {.slots = 4, .context = 60, .cache_type = cache_type}),
+        one(device, *source, {.context = 60, .cache_type = cache_type});
+    const auto V = size_t(one.vocabulary());
+    std::vector<Tokens> texts;
+    for (uint32_t slot = 0; slot < 4; ++slot) {
+      texts.push_back(tokens(10 + slot, 12 + 3 * slot));
+      // They begin alike.
+      std::copy_n(texts[0].begin(), 9, texts.back().begin());
+      last_of(slots, int32_t(slot), texts.back());
+    }
+    for (const std::vector<int32_t>& from :
+         std::vector<std::vector<int32_t>>{{1, 0, 3, 2}, {0, 1, 2, 3}, {1, 2, 3, 0}, {2, 2, 0, 0}, {3, 3, 3, 3}}) {
+      std::vector<Tokens> moved;
+      for (const int32_t slot : from) moved.push_back(texts[size_t(slot)]);
+      slots.reorder(from);
+      texts = moved;
+      std::vector<SlotToken> next;
+      for (int32_t slot = 0; slot < 4; ++slot) next.push_back({slot, 7 + slot});
+      const std::span<const float> logits = slots.step(next);
+      for (int32_t slot = 0; slot < 4; ++slot) {
+        CHECK(slots.text(slot).size() == texts[size_t(slot)].size() + 1);
+        texts[size_t(slot)].push_back(7 + slot);
+        CHECK(slots.text(slot) == texts[size_t(slot)]);
+        CHECK(row(logits, size_t(slot), V) == last_of(one, 0, texts[size_t(slot)]));
+      }
     }
   }
 }
@@ -280,13 +315,12 @@ TEST_CASE("slots refuse what they cannot do, and stay as they are", "[device][sl
   CHECK_THROWS_AS(Slots(device, *source, {.weights = "trained"}), UserError);
 }
 
-TEST_CASE("an encoder-decoder's slots have a source each", "[device][slots]") {
-  engine::Device device = tests::open_test_device();
-  const tests::Folder folder;
-  write_t5(folder.path());
-  const auto source = hub::open_model(folder.path());
-  Slots slots(device, *source, {.slots = 3, .context = 20, .source = 10, .scores = true}),
-      one(device, *source, {.context = 20, .source = 10});
+namespace {
+
+void check_sources(engine::Device& device, const hub::Source& source, const std::string& cache_type) {
+  CAPTURE(cache_type);
+  Slots slots(device, source, {.slots = 3, .context = 20, .source = 10, .cache_type = cache_type, .scores = true}),
+      one(device, source, {.context = 20, .source = 10, .cache_type = cache_type});
   const auto V = size_t(one.vocabulary());
   CHECK_THROWS_AS(one.read(0, Tokens{0}, 0, [](int64_t, std::span<const float>) {}), UserError);
   CHECK_THROWS_AS(one.set_source(0, Tokens{}), UserError);
@@ -318,6 +352,17 @@ TEST_CASE("an encoder-decoder's slots have a source each", "[device][slots]") {
   slots.read(2, text, 2,
              [&](int64_t, std::span<const float> logits) { all.emplace_back(logits.begin(), logits.end()); });
   CHECK(all == expected[2]);
+}
+
+}  // namespace
+
+TEST_CASE("an encoder-decoder's slots have a source each", "[device][slots]") {
+  engine::Device device = tests::open_test_device();
+  const tests::Folder folder;
+  check_sources(device, *t5(folder / "8", 8), "f32");
+  if (!device.target().f16_storage) return;
+  const auto wide = t5(folder / "32", 32);
+  for (const char* type : {"f16", "q8_0"}) check_sources(device, *wide, type);
 }
 
 TEST_CASE("logits that are not finite end a slot's text and no other's", "[device][slots]") {

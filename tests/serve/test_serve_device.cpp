@@ -177,7 +177,7 @@ TEST_CASE("serve: the tool serves a folder and ends cleanly", "[serve][device]")
   tests::open_test_device();
   std::ofstream(folder / "key") << "secret\n";
   Process process({"serve", folder.path().string(), "--port", "0", "--max_batch", "2", "--name", "little",
-                   "--api_key_file", (folder / "key").string()});
+                   "--cache_type", "f16", "--api_key_file", (folder / "key").string()});
   REQUIRE(process.port() > 0);
   const std::string key = "Authorization: Bearer secret\r\n";
   CHECK(tests::http_ask(process.port(), "GET", "/v1/models").status == 401);
@@ -198,6 +198,10 @@ TEST_CASE("serve: the tool serves a folder and ends cleanly", "[serve][device]")
       tests::run(folder, fmt::format("serve '{}' --host 0.0.0.0 --port 0", folder.path().string()));
   CHECK(refused.status == 1);
   CHECK(refused.err.find("--api_key") != std::string::npos);
+  const tests::Outcome other =
+      tests::run(folder, fmt::format("serve '{}' --port 0 --cache_type=int8", folder.path().string()));
+  CHECK(other.status == 1);
+  CHECK(other.err.find("cache_type is f32, f16 or q8_0") != std::string::npos);
 }
 
 TEST_CASE("serve: embeddings are means of a real encoder's last hidden states", "[serve][device]") {

@@ -182,6 +182,29 @@ Value unpack(StoredType type, std::span<const Value> parts, int64_t n) {
   return joined(cut(cut(levels, 256), 16) * column(step), words, n);
 }
 
+// x [.., n] as quantize_row() would have it, where that takes x, by the same steps in f32: a scale of f16 for 32
+// numbers, the whole numbers made with the one that was not rounded yet, halves away from 0.
+std::vector<Value> keep_q8_0(Value x) {
+  graph::Graph& graph = *x.graph;
+  constexpr int64_t kPerWord = 4, kBlock = 32;
+  const Value blocks = cut(x, kBlock);
+  const Value scale = graph::reduce_max(graph::abs(blocks), {-1}) / 127.0;
+  const Value zero = graph::scalar(graph, 0), one = graph::scalar(graph, 1);
+  const Value factor = graph::select(graph::equal(scale, zero), zero, one / scale);
+  const Value size = graph::abs(blocks * factor);
+  const Value below = graph::floor(size);
+  const Value level = below + graph::select(graph::less(size - below, graph::scalar(graph, 0.5)), zero, one);
+  // The inverse of a scale that is all but 0 overflows: numbers that are 0 to a reader, as their scale is.
+  const Value bounded = graph::select(graph::less(level, graph::scalar(graph, 2.0 * kSigned)), level, zero);
+  const Value field = graph::cast(
+      graph::select(graph::less(blocks, zero), double(kSigned) - bounded, double(kSigned) + bounded), DType::u32);
+  const Value fields = cut(joined(field, x, x.dim(-1)), kPerWord);
+  Value words = graph::slice(fields, -1, 0, 1);
+  for (int64_t i = 1; i < kPerWord; ++i)
+    words = words + graph::slice(fields, -1, i, i + 1) * whole_number(graph, double(uint64_t(1) << (8 * i)));
+  return {joined(words, x, x.dim(-1) / kPerWord), graph::cast(joined(scale, x, x.dim(-1) / kBlock), DType::f16)};
+}
+
 bool is_matrix(const graph::ParameterSpec& spec) { return spec.shape.size() == 2; }
 
 graph::Storage block_storage(StoredType type) {
@@ -195,6 +218,7 @@ graph::Storage block_storage(StoredType type) {
                 quantize_row(type, numbers, bytes);
                 return block_parts(type, tensor.type.shape, bytes);
               },
+          .keep = type == StoredType::q8_0 ? keep_q8_0 : std::function<std::vector<Value>(Value)>(),
           .unpack = [type](std::span<const Value> parts, int64_t n) { return unpack(type, parts, n); }};
 }
 

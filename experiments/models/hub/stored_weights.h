@@ -24,8 +24,9 @@
 
 namespace surtsey::experiments::hub {
 
-// How a type keeps a tensor; f32, f16 and bf16 are graph::whole(). UserError from parts(): rows that whole blocks do
-// not fill; from pack(): what quantize_row() refuses.
+// How a type keeps a tensor; f32, f16 and bf16 are graph::whole(). Of block types a graph can write q8_0 alone
+// (Storage::keep): the same whole numbers, where the device divides as IEEE 754 has it. UserError from parts(): rows
+// that whole blocks do not fill; from pack(): what quantize_row() refuses.
 graph::Storage storage_of(StoredType type);
 
 // The parts of a tensor of a block type from the file's bytes, nothing rounded: as the device has them, and as tensors.
