@@ -88,19 +88,11 @@ class Model {
   void set_virtual_tokens(VirtualTokens tokens);
   const VirtualTokens& virtual_tokens() const { return virtual_; }
 
-<<<<<<< HEAD
-=======
-  // From now on logits are what `head` makes of the activations after the last norm, [B, T, C] -> [B, T, K], instead of
-  // the model's own head, which is then read by nobody.
-  using HeadHook = std::function<graph::Value(graph::Parameters& parameters, graph::Value hidden)>;
-  void set_head(HeadHook head) { head_ = std::move(head); }
-
   // From now on keys and values are kept so between tokens; f32 until then. Of a format that graphs can write
   // (graph::Storage::keep). UserError: it cannot hold heads of this width.
   void keep_cache_as(graph::Storage storage);
   const graph::Storage& cache_storage() const { return cache_; }
 
->>>>>>> 7d19e2eee2906499f4a8a0c5957d8c81ec0db040
   // Whether a training pass draws (takes a seed and a step): its dropout, or that of a hook.
   bool draws() const { return config_.dropout > 0 || hooks_draw_; }
   void let_hooks_draw() { hooks_draw_ = true; }
@@ -148,11 +140,7 @@ class Model {
   graph::ParameterStore store_;
   std::vector<ProjectionHook> hooks_;
   VirtualTokens virtual_;
-<<<<<<< HEAD
-=======
-  HeadHook head_;
   graph::Storage cache_ = graph::whole(graph::DType::f32);
->>>>>>> 7d19e2eee2906499f4a8a0c5957d8c81ec0db040
   bool hooks_draw_ = false;
 };
 
