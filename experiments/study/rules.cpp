@@ -12,6 +12,8 @@
 namespace surtsey::experiments {
 namespace {
 
+constexpr const char* kNothing = "nothing of this was trained";
+
 Score of_arm(std::string arm, double (*value)(const ArmResult&), Interval (*interval)(const ArmResult&, double)) {
   const auto find = [arm](const Cell& cell) -> const ArmResult& {
     return arm.empty() ? cell.arms.at(0) : cell.arm(arm);
@@ -51,6 +53,19 @@ std::vector<Score> shown_by(const std::vector<Test>& tests) {
 std::string number(double value) {
   if (std::abs(value) >= 1 || value == 0) return fmt::format("{:.4g}", value);
   return std::abs(value) < 1e-3 ? fmt::format("{:.2g}", value) : fmt::format("{:.4f}", value);
+}
+
+// Of picks without models: whether their names are those of anything that was trained.
+std::string nothing_of(const std::vector<Pick>& picks, const StudyResult& result) {
+  std::vector<std::string> trained, unknown;
+  for (const Cell& cell : result.cells) {
+    const std::string name = Pick(cell.task, cell.variant).name();
+    if (std::find(trained.begin(), trained.end(), name) == trained.end()) trained.push_back(name);
+  }
+  for (const Pick& pick : picks)
+    if (std::find(trained.begin(), trained.end(), pick.name()) == trained.end()) unknown.push_back(pick.name());
+  if (unknown.empty() || trained.empty()) return kNothing;
+  return fmt::format("nothing was trained of '{}', there is '{}'", join(unknown, "', '"), join(trained, "', '"));
 }
 
 std::string text_of(const Growth& growth, const ThresholdFit& fit) {
@@ -214,7 +229,8 @@ Judge every_seed(std::vector<Pick> picks, Test test, std::string missing) {
       for (const Verdict verdict : verdicts(own, test, confidence)) all.push_back(verdict);
       counted.insert(counted.end(), own.begin(), own.end());
     }
-    return Judgement{all_of(all), counted.empty() ? missing : evidence_of(counted, test.shown), count_seeds(counted)};
+    if (!counted.empty()) return Judgement{all_of(all), evidence_of(counted, test.shown), count_seeds(counted)};
+    return Judgement{all_of(all), missing.empty() ? nothing_of(picks, result) : missing, 0};
   };
 }
 
@@ -256,7 +272,7 @@ Judge mean_difference(Pick first, Pick second, Score score, Bound bound, std::ve
         counted.insert(counted.end(), {cell, other});
       }
     }
-    if (differences.empty()) return Judgement{Verdict::kInconclusive, "nothing of this was trained", 0};
+    if (differences.empty()) return Judgement{Verdict::kInconclusive, nothing_of({first, second}, result), 0};
     const Interval interval = t_interval(differences, confidence);
     std::vector<Score> shown = {score};
     shown.insert(shown.end(), beside.begin(), beside.end());
@@ -282,7 +298,9 @@ Judge above_in_pairs(std::vector<std::pair<Pick, Pick>> pairs, Score score) {
         }
       }
     }
-    return Judgement{all_of(parts), parts.empty() ? "nothing of this was trained" : evidence_of(counted, {score}),
+    std::vector<Pick> picks;
+    for (const auto& [first, second] : pairs) picks.insert(picks.end(), {first, second});
+    return Judgement{all_of(parts), parts.empty() ? nothing_of(picks, result) : evidence_of(counted, {score}),
                      count_seeds(counted)};
   };
 }

@@ -86,9 +86,10 @@ Test any_of(std::vector<Test> tests);  // each at the confidence that so many ch
 
 // ---- Of how many ---------------------------------------------------------------------------
 
-// Of every model of every pick. A pick without models leaves the claim open; evidence then says `missing`.
-Judge every_seed(std::vector<Pick> picks, Test test, std::string missing = "nothing of this was trained");
-Judge every_seed(Pick pick, Test test, std::string missing = "nothing of this was trained");
+// Of every model of every pick. A pick without models leaves the claim open; evidence then says `missing`, or which
+// names there are.
+Judge every_seed(std::vector<Pick> picks, Test test, std::string missing = "");
+Judge every_seed(Pick pick, Test test, std::string missing = "");
 // Of every model of some size, sizes being chances.
 Judge some_size(Pick pick, Test test);
 // Of this share of the seeds of some size.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "experiments/base/interrupt.h"
@@ -102,6 +103,13 @@ class Planner {
 
  private:
   void add_pack(PlannedPack pack) {
+    // Cells are known by their names: of two alike one would be taken for the other.
+    for (const std::string& name : pack.cells()) {
+      ensure(names_.insert(name).second,
+             "[experiments] two experiments have a cell {}: those of one width and depth differ in task ('{}') or in "
+             "variant ('{}')",
+             name, pack.experiment.task, pack.experiment.variant);
+    }
     if (pack.experiment.origin) {
       const KindKey source = origin_key(pack.experiment);
       pack.origin_packs = of_kind_[source];
@@ -136,6 +144,7 @@ class Planner {
   const SweepOptions& options_;
   const engine::DeviceInfo& device_;
   std::vector<PlannedPack> packs_;
+  std::set<std::string> names_;  // of their cells
   std::map<KindKey, std::vector<size_t>> choosers_, of_kind_;
   std::map<KindKey, std::vector<double>> rates_;
 };

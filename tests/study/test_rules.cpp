@@ -150,7 +150,7 @@ TEST_CASE("parts of a claim must all hold, and rest on the fewest seeds of any",
   const Judgement found = every_part({{"a", solves("f32")}, {"b", solves("int8")}})(result, .95);
   CHECK(found.verdict == Verdict::kPass);
   CHECK(found.seeds == 2);
-  CHECK(found.evidence.ends_with("; b nothing of this was trained"));
+  CHECK(found.evidence.ends_with("; b nothing was trained of 'int8', there is 'f32'"));
   CHECK(verdict(every_part({{"b", solves("int8")}}), result) == Verdict::kInconclusive);
 }
 

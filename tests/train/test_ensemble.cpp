@@ -1,5 +1,7 @@
 // One ensemble: interviews on the way, over interrupts; models that an earlier run kept.
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
 #include <cmath>
 #include <filesystem>
 #include <set>
@@ -236,6 +238,11 @@ TEST_CASE("ensemble: an experiment goes on from the models of another, of each s
   single.learning_rates = {0.02};
   REQUIRE_THROWS_AS(packs_of(std::vector{single, third}, options, device.info()), UserError);
   CHECK(packs_of(std::vector{single, second}, options, device.info()).size() == 2);
+  // And what would be taken for another, whatever it learns.
+  Experiment longer = first;
+  longer.steps = 80;
+  REQUIRE_THROWS_WITH(packs_of(std::vector{first, longer}, options, device.info()),
+                      Catch::Matchers::ContainsSubstring("two experiments have a cell first-d8-L2-s"));
 }
 
 TEST_CASE("ensemble: models that choose a learning rate are not interviewed, and their loss chooses") {
