@@ -1,6 +1,7 @@
 // The forward pass of a model as a graph.
 #include "experiments/base/join.h"
 #include "experiments/models/model.h"
+#include "experiments/models/row_layout.h"
 #include "experiments/models/stack.h"
 #include "graph/attention.h"
 #include "graph/functions.h"
@@ -515,31 +516,6 @@ class Forward {
   Value bias_;            // of the scores of self-attention, with relative positions
   bool filling_ = false;  // virtual tokens go through the blocks alone, into the caches
 };
-
-// The activations [B, C] of the last token of each text.
-Value last_of(Value hidden, Value lengths) {
-  const Shape row = {hidden.dim(0), hidden.dim(2)};
-  if (!lengths) return reshape(slice(hidden, 1, hidden.dim(1) - 1, hidden.dim(1)), row);
-  const Value last = lengths - graph::scalar(*hidden.graph, 1, DType::u32);
-  return reshape(gather(hidden, reshape(last, {hidden.dim(0), 1}), 1, 1), row);
-}
-
-// Padding behind a text is seen by an encoder alone.
-Value mask_of(const Model& model, Value tokens, const ForwardOptions& options) {
-  if (!options.lengths || options.token_mask || model.config().architecture != Architecture::encoder)
-    return options.token_mask;
-  const Value place = iota(*tokens.graph, {DType::u32, {1, tokens.dim(1)}}, 1);
-  return less(place, reshape(options.lengths, {tokens.dim(0), 1}));
-}
-
-// Texts behind each other in a row have the positions that follow from where each begins.
-ForwardOptions with_positions(const Model& model, Value tokens, ForwardOptions options) {
-  if (!options.starts) return options;
-  check(model.config().architecture == Architecture::decoder && options.cache_length == 0 && !options.positions,
-        "[model] texts behind each other are read by decoders, without a cache and without positions of their own");
-  options.positions = iota(*tokens.graph, {DType::u32, {1, tokens.dim(1)}}, 1) - options.starts;
-  return options;
-}
 
 }  // namespace
 
