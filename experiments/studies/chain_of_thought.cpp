@@ -95,7 +95,9 @@ std::vector<ClaimRow> claims(const Keys& k) {
       {"causal",
        "Wherever a seed's chain-of-thought exact match is at least {solved}, corrupting one of its steps moves the "
        "final answer by exactly the injected amount in a share of at least {solved} of cases.",
-       every_seed(solves, is(faithfulness("cot"), at_least(k.solved)), "no model solves the task with a chain")},
+       every_seed(solves, is(faithfulness("cot"), at_least(k.solved)), "no model solves the task with a chain"),
+       // Of nine runs of the demo with fresh seeds two left it open: .955 and .958 of 1,000 are no .95 yet.
+       "full"},
       {"steps_given",
        "Wherever a seed's chain-of-thought exact match is at least {solved}, so is that of the last step alone with "
        "all right steps before it given.",
