@@ -222,7 +222,8 @@ void run_in_shards(const Study& study, const Set& set, const Flags& flags) {
         "'{}' holds a finished run: choose another directory, or say --resume or --replace", out.string());
   if (flags.replace) {
     // All of it goes: so it must be what a study left.
-    const bool of_study = fs::exists(out / kResultFile) || fs::exists(out / kCellsFile) || fs::exists(out / "plan.json");
+    const bool of_study =
+        fs::exists(out / kResultFile) || fs::exists(out / kCellsFile) || fs::exists(out / "plan.json");
     check(of_study || !fs::exists(out) || fs::is_empty(out),
           "'{}' is no run of a study: --replace would delete it, choose another directory", out.string());
     fs::remove_all(out);
