@@ -2,6 +2,7 @@
 
 #include "experiments/base/file.h"
 #include "experiments/base/join.h"
+#include "experiments/base/json_text.h"
 #include "experiments/formats/safetensors.h"
 #include "experiments/formats/strict_json.h"
 #include "experiments/formats/tensor_directory.h"
@@ -288,7 +289,7 @@ void write_adapter(const std::filesystem::path& folder, const ordered_json& conf
     content.tensors.emplace(name == kPromptEmbeddings ? name : std::string(kPeftPrefix) + name, tensor);
   const std::vector<std::byte> bytes = format_safetensors(content);
   write_file_atomic(folder / kAdapterTensors, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  write_file_atomic(folder / kAdapterConfig, config.dump(2) + "\n");
+  write_file_atomic(folder / kAdapterConfig, json_text(config, 2) + "\n");
 }
 
 }  // namespace surtsey::experiments

@@ -128,7 +128,7 @@ class FinetuneRun {
         keys_(checked(keys)),
         out_(options.out),
         root_((out_ / "checkpoint").string()),
-        base_(open_base(keys.model, out_)),
+        base_(open_base(keys, out_)),
         base_hash_(hash_of(*base_)),
         model_(model_of(with_label_head(*base_, keys.adaptation), keys)),
         adaptation_(keys.adaptation, *base_, model_),
@@ -175,14 +175,15 @@ class FinetuneRun {
     hub::name_labels(*base_, data_.labels->names, name(data_.labels->problem));
   }
 
-  // A model that is written whole takes the place of OUT/model: the base must not lie there.
-  static std::unique_ptr<hub::Source> open_base(const std::string& model, const fs::path& out) {
+  // A model that is written whole takes the place of what lies in OUT/model.
+  static std::unique_ptr<hub::Source> open_base(const FinetuneKeys& keys, const fs::path& out) {
+    const fs::path place = out / "model", base = fs::absolute(keys.model);
     std::error_code error;
-    check(!fs::equivalent(model, out / "model", error) &&
-              !fs::equivalent(fs::absolute(model).parent_path(), out / "model", error),
-          "--out={}: what is learned may be written to '{}', where the base lies: choose another folder", out.string(),
-          (out / "model").string());
-    return open_source(model);
+    const bool there = fs::equivalent(base, place, error) || fs::equivalent(base.parent_path(), place, error);
+    check(!there || keys.adaptation.method != AdaptMethod::full,
+          "--out={}: the model is written to '{}', where the base lies: choose another folder", out.string(),
+          place.string());
+    return open_source(keys.model);
   }
 
   static std::string hash_of(const hub::Source& source) { return base_fingerprint(source); }

@@ -207,9 +207,12 @@ void collect(const Study& study, const Set& set, const Flags& flags) {
   conclude(study, set, run);
 }
 
-void shard(const Study& study, const Set& set, const Flags& flags) {
+// Of an earlier plan in the directory nothing stays with `replace`.
+void shard(const Study& study, const Set& set, const Flags& flags, bool replace) {
   experiments_to_run(study);
+  // A device that is not there must not cost an earlier run its files.
   engine::Device device = open_device(study, flags);
+  if (replace) SweepDirectory::forget(flags.path(study));
   const SweepDirectory shards = shard_study(study, device, flags.path(study), set.toml, !flags.no_timing);
   size_t cells = 0;
   for (const SweepPack& pack : shards.packs()) cells += pack.cells().size();
@@ -220,15 +223,7 @@ void run_in_shards(const Study& study, const Set& set, const Flags& flags) {
   const fs::path out = flags.path(study);
   check(flags.resume || flags.replace || !fs::exists(out / kResultFile),
         "'{}' holds a finished run: choose another directory, or say --resume or --replace", out.string());
-  if (flags.replace) {
-    // All of it goes: so it must be what a study left.
-    const bool of_study =
-        fs::exists(out / kResultFile) || fs::exists(out / kCellsFile) || fs::exists(out / "plan.json");
-    check(of_study || !fs::exists(out) || fs::is_empty(out),
-          "'{}' is no run of a study: --replace would delete it, choose another directory", out.string());
-    fs::remove_all(out);
-  }
-  shard(study, set, flags);
+  shard(study, set, flags, flags.replace);
   handle_interrupts();
   std::vector<std::string> words = {"work", "--out", out.string()};
   if (!flags.device.empty()) words.insert(words.end(), {"--device", flags.device});
@@ -304,7 +299,7 @@ void run_command(const Study& study, Flags flags) {
   if (!flags.analysis.targets.empty()) return analyze(study, flags);
   if (flags.command == "plan") return plan(study, flags);
   if (flags.command == "try") return try_models(study, flags);
-  if (flags.command == "shard") return shard(study, set, flags);
+  if (flags.command == "shard") return shard(study, set, flags, false);
   if (flags.command == "work") return work(study, flags);
   if (flags.command == "collect") return collect(study, set, flags);
   return flags.shards > 0 ? run_in_shards(study, set, flags) : run_here(study, set, flags);

@@ -22,6 +22,8 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr const char* kPlan = "plan.json";
+constexpr const char* kPacksFolder = "packs";
+constexpr const char* kRunsFolder = "runs";
 constexpr const char* kFailed = "failed.json";
 constexpr const char* kHashFact = "pack";
 constexpr const char* kSecondsFact = "seconds";
@@ -104,11 +106,11 @@ SweepDirectory SweepDirectory::create(const fs::path& path, const std::string& t
     return open(path);
   }
   std::error_code error;
-  fs::create_directories(path / "packs", error);
-  check(!error, "cannot create '{}': {}", (path / "packs").string(), error.message());
+  fs::create_directories(path / kPacksFolder, error);
+  check(!error, "cannot create '{}': {}", (path / kPacksFolder).string(), error.message());
   write_file_atomic(config(path), toml);
   for (const SweepPack& pack : packs) {
-    write_file_atomic(path / "packs" / (number(pack.index) + ".json"), json_text(pack_json(pack), 2) + "\n");
+    write_file_atomic(path / kPacksFolder / (number(pack.index) + ".json"), json_text(pack_json(pack), 2) + "\n");
   }
   json plan = {{"packs", packs.size()}, {"hash", hash}};
   if (!study.name.empty()) plan.update({{"study", study.name}, {"scale", study.scale}});
@@ -122,7 +124,7 @@ SweepDirectory SweepDirectory::open(const fs::path& path) {
   SweepDirectory directory(fs::absolute(path));
   directory.study_ = {plan.value("study", ""), plan.value("scale", "")};
   for (int64_t i = 0; i < plan.value("packs", int64_t{0}); ++i) {
-    directory.packs_.push_back(parse_pack(path / "packs" / (number(i) + ".json")));
+    directory.packs_.push_back(parse_pack(path / kPacksFolder / (number(i) + ".json")));
     check(directory.packs_.back().index == i, "{}: pack {} stands in the place of pack {}", path.string(),
           directory.packs_.back().index, i);
   }
@@ -131,13 +133,29 @@ SweepDirectory SweepDirectory::open(const fs::path& path) {
   return directory;
 }
 
+void SweepDirectory::forget(const fs::path& path) {
+  if (!fs::exists(path)) return;
+  const FolderLock lock = FolderLock::take(path);
+  if (!fs::exists(path / kPlan)) return;
+  std::vector<FolderLock> held;
+  if (fs::exists(path / kRunsFolder))
+    for (const fs::directory_entry& run : fs::directory_iterator(path / kRunsFolder))
+      held.push_back(FolderLock::take(run));
+  // The plan first: without it the rest is not taken for one, wherever this ends.
+  for (const fs::path& part : {path / kPlan, config(path), path / kPacksFolder, path / kRunsFolder}) {
+    std::error_code error;
+    fs::remove_all(part, error);
+    check(!error, "'{}' cannot be removed: {}", part.string(), error.message());
+  }
+}
+
 const SweepPack& SweepDirectory::pack(int64_t index) const {
   check(0 <= index && index < static_cast<int64_t>(packs_.size()), "there is no pack {}: '{}' has {}, numbered from 0",
         index, path_.string(), packs_.size());
   return packs_[static_cast<size_t>(index)];
 }
 
-fs::path SweepDirectory::run_path(const SweepPack& pack) const { return path_ / "runs" / number(pack.index); }
+fs::path SweepDirectory::run_path(const SweepPack& pack) const { return path_ / kRunsFolder / number(pack.index); }
 
 std::optional<FolderLock> SweepDirectory::lock(const SweepPack& pack) const {
   // A pack has one owner, in one process too.

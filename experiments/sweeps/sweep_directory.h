@@ -37,6 +37,10 @@ class SweepDirectory {
   // UserError when there is no plan, or a specification was changed since.
   static SweepDirectory open(const std::filesystem::path& path);
 
+  // Takes a plan and the runs of its packs out of the directory; nothing else that lies there, and nothing where there
+  // is no plan. UserError while another process writes to it, or works on a pack.
+  static void forget(const std::filesystem::path& path);
+
   // The resolved configuration of a planned directory.
   static std::filesystem::path config(const std::filesystem::path& path) { return path / "sweep.toml"; }
 

@@ -14,6 +14,8 @@ namespace {
 constexpr int64_t kNoStep = std::numeric_limits<int64_t>::max();
 // Two submissions in flight keep the device busy; more would only delay an interrupt.
 constexpr size_t kInFlight = 2;
+// So many steps in a row are not the search for a loss scale.
+constexpr int64_t kTellingSteps = 10;
 
 }  // namespace
 
@@ -71,6 +73,13 @@ void Driver::run() {
       throw;
     }
     asked_ = next;
+  }
+  // A run that is shorter than the patience, or its end.
+  if (lost_steps() >= kTellingSteps) {
+    fmt::print(stderr,
+               "warning: none of the last {} steps up to {} had a finite gradient, so nothing was learned in them: "
+               "choose a smaller learning_rate or clip gradients (grad_clip)\n",
+               lost_steps(), trainer_.step());
   }
   if (!options_.save_end || until_ < trainer_.config().steps) return;
   try {
@@ -172,13 +181,17 @@ void Driver::check_divergence() {
                member.seed, member.learning_rate, sums_[i].skipped_in_row, trainer_.step());
   }
   if (diverged < sums_.size()) return;
-  int64_t in_row = sums_[0].skipped_in_row;
-  for (const MemberMetrics& member : sums_) in_row = std::min(in_row, member.skipped_in_row);
   throw Diverged(fmt::format(
       "{} diverged: none of the last {} steps up to {} had a finite gradient, so nothing was learned in them. Choose a "
       "smaller learning_rate or clip gradients (grad_clip); divergence_patience says after how many such steps a run "
       "ends",
-      sums_.size() == 1 ? "the model" : fmt::format("all {} models", sums_.size()), in_row, trainer_.step()));
+      sums_.size() == 1 ? "the model" : fmt::format("all {} models", sums_.size()), lost_steps(), trainer_.step()));
+}
+
+int64_t Driver::lost_steps() const {
+  int64_t fewest = std::numeric_limits<int64_t>::max();
+  for (const MemberMetrics& member : sums_) fewest = std::min(fewest, member.skipped_in_row);
+  return fewest;
 }
 
 void Driver::save() {

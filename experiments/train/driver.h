@@ -44,6 +44,7 @@ class Driver {
   void read_metrics();
   void log();
   void check_divergence();
+  int64_t lost_steps() const;  // the newest that no member took
   void save();
   [[noreturn]] void stop_interrupted();
 

@@ -3,6 +3,7 @@
 #include "tests/support/adapted.h"
 #include "tests/support/device_suite.h"
 #include "tests/support/folder.h"
+#include "tests/support/golden_steps.h"
 
 #include "experiments/adapt/adaptation.h"
 #include "experiments/adapt/peft.h"
@@ -23,36 +24,14 @@ using namespace surtsey::graph;
 using namespace surtsey::experiments;
 using Catch::Matchers::ContainsSubstring;
 using tests::frozen_state;
+using tests::furthest;
 using tests::golden_folder;
+using tests::largest;
 using tests::logits_with;
 using tests::model_for;
 using tests::same;
 
 namespace {
-
-constexpr int64_t kSteps = 10;
-
-// The adapter of a golden before its steps ("i.") or after them ("a."), as PEFT's two files.
-void write_files(const Safetensors& golden, const std::string& which, const std::filesystem::path& folder) {
-  Safetensors file;
-  for (const auto& [name, tensor] : golden.tensors)
-    if (name.starts_with(which)) file.tensors.emplace(name.substr(which.size()), tensor);
-  const std::vector<std::byte> bytes = format_safetensors(file);
-  std::filesystem::create_directories(folder);
-  write_file_atomic(folder / kAdapterTensors, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  write_file_atomic(folder / kAdapterConfig, golden.metadata.at("adapter_config"));
-}
-
-OptimizerConfig golden_optimizer() {
-  OptimizerConfig optimizer;
-  optimizer.beta1 = 0.9;
-  optimizer.beta2 = 0.999;
-  optimizer.epsilon = 1e-6;
-  optimizer.weight_decay = 0;
-  optimizer.clip_norm = 0;
-  optimizer.metrics_rows = 16;
-  return optimizer;
-}
 
 Program training_step(const Model& model, const Type& rows) {
   Program program{std::make_shared<Graph>(), {}};
@@ -60,45 +39,25 @@ Program training_step(const Model& model, const Type& rows) {
   const Value logits = model.logits(parameters, program.graph->parameter("tokens", rows));
   const Value weights = program.graph->parameter("weights", {DType::f32, rows.shape});
   const Value loss = cross_entropy(logits, program.graph->parameter("targets", rows), weights).mean;
-  optimize(parameters, parameters.flat_gradient(loss), loss, golden_optimizer());
+  optimize(parameters, parameters.flat_gradient(loss), loss, tests::golden_steps_optimizer());
   program.outputs = {{"loss", loss}};
   return program;
 }
 
-double largest(const HostTensor& tensor) {
-  double most = 0;
-  for (const double value : tensor.values) most = std::max(most, std::abs(value));
-  return most;
-}
-
-double furthest(const HostTensor& a, const HostTensor& b) {
-  REQUIRE(a.type.shape == b.type.shape);
-  double most = 0;
-  for (size_t i = 0; i < a.values.size(); ++i) most = std::max(most, std::abs(a.values[i] - b.values[i]));
-  return most;
-}
-
 const std::vector<std::string> kMethods = {"lora", "rslora", "dora", "ia3", "prefix", "prompt", "bitfit", "adapters"};
 
-}  // namespace
-
-namespace {
-
-// Runs a step so many times and returns the state after.
-using Steps = std::function<State(const Program& program, const State& from)>;
-
 void check_golden_steps(const std::string& family, const std::string& method, const Target& target,
-                        const Steps& steps) {
+                        const tests::GoldenSteps& steps) {
   CAPTURE(family, method);
   const auto source = hub::open_model(golden_folder(family));
   const Safetensors golden = read_safetensors((golden_folder(family) / (method + ".safetensors")).string());
   const tests::Folder folder;
-  write_files(golden, "i.", folder / "before");
+  tests::write_golden_adapter(golden, "i.", folder / "before");
   const HostTensor& tokens = golden.tensors.at("tokens");
   Model model = model_for(*source, folder / "before", tokens.type.shape[1]);
   const Adaptation adaptation(folder / "before", *source, model);
   adaptation.install(model, target);
-  State state = initial_optimizer_state(model.store(), golden_optimizer(), 5e-3);
+  State state = initial_optimizer_state(model.store(), tests::golden_steps_optimizer(), 5e-3);
   state["learning_rate"].round_to_storage();
   state[kParameters] = adaptation.start(model, {});
   state.merge(model.constants());
@@ -106,11 +65,7 @@ void check_golden_steps(const std::string& family, const std::string& method, co
   for (const char* name : {"tokens", "targets", "weights"}) state[name] = golden.tensors.at(name);
   const State after = steps(training_step(model, tokens.type), state);
 
-  for (int64_t i = 0; i < kSteps; ++i) {
-    const double expected = golden.tensors.at("losses").values[size_t(i)];
-    CAPTURE(i);
-    CHECK(std::abs(after.at("metrics").values[size_t(3 * i)] - expected) <= 1e-5 * expected);
-  }
+  tests::check_golden_losses(golden, after);
   adaptation.save(folder / "after", model.store().unpack(after.at(kParameters)), "base");
   const Safetensors found = read_safetensors((folder / "after" / kAdapterTensors).string());
   size_t compared = 0;
@@ -129,41 +84,25 @@ void check_golden_steps(const std::string& family, const std::string& method, co
   CHECK(furthest(logits, golden.tensors.at("logits")) <= 1e-4 * largest(golden.tensors.at("logits")));
 }
 
-Steps on_device(engine::Device& device) {
-  return [&device](const Program& program, const State& from) {
-    engine::Session session(device, {.quiet = true});
-    const engine::SessionProgram train = session.add_program("train", program);
-    session.allocate();
-    for (const auto& [name, tensor] : from)
-      if (session.has_state(name)) session.write(name, tensor);
-    train.run(uint32_t(kSteps));
-    return State{{kParameters, session.read(kParameters)}, {"metrics", session.read("metrics")}};
-  };
-}
-
 }  // namespace
 
 TEST_CASE("ten steps of every method are PyTorch's, from PEFT's files and into them", "[adapt]") {
-  const Steps interpreted = [](const Program& program, const State& from) {
-    State state = from;
-    for (int64_t i = 0; i < kSteps; ++i) interpret(program, state);
-    return state;
-  };
   for (const char* family : {"gpt2", "llama"})
-    for (const std::string& method : kMethods) check_golden_steps(family, method, {}, interpreted);
+    for (const std::string& method : kMethods) check_golden_steps(family, method, {}, tests::interpreted_steps);
 }
 
 TEST_CASE("ten steps of adapters on the device are PyTorch's", "[device][adapt]") {
   SURTSEY_NEED_DEVICE();
-  check_golden_steps("gpt2", "prefix", device.target(), on_device(device));
-  check_golden_steps("llama", "dora", device.target(), on_device(device));
+  check_golden_steps("gpt2", "prefix", device.target(), tests::device_steps(device));
+  check_golden_steps("llama", "dora", device.target(), tests::device_steps(device));
 }
 
 // Minutes on a CPU's driver, which compiles each of the programs.
 TEST_CASE("ten steps of every method on the device are PyTorch's", "[.][device][adaptation]") {
   SURTSEY_NEED_DEVICE();
   for (const char* family : {"gpt2", "llama"})
-    for (const std::string& method : kMethods) check_golden_steps(family, method, device.target(), on_device(device));
+    for (const std::string& method : kMethods)
+      check_golden_steps(family, method, device.target(), tests::device_steps(device));
 }
 
 TEST_CASE("merged weights give the logits of the adapter", "[adapt]") {
@@ -174,7 +113,7 @@ TEST_CASE("merged weights give the logits of the adapter", "[adapt]") {
       CAPTURE(family, method);
       const Safetensors golden = read_safetensors((golden_folder(family) / (method + ".safetensors")).string());
       const tests::Folder folder;
-      write_files(golden, "a.", folder.path());
+      tests::write_golden_adapter(golden, "a.", folder.path());
       const HostTensor& tokens = golden.tensors.at("tokens");
       const Model model = model_for(*source, folder.path(), tokens.type.shape[1]);
       const Adaptation adaptation(folder.path(), *source, model);

@@ -4,6 +4,7 @@
 #include "tests/support/bert_model.h"
 #include "tests/support/device_suite.h"
 #include "tests/support/folder.h"
+#include "tests/support/golden_steps.h"
 
 #include "experiments/adapt/peft.h"
 #include "experiments/evaluate/label_measures.h"
@@ -28,11 +29,12 @@ using Catch::Approx;
 using Catch::Matchers::ContainsSubstring;
 using tasks::ProblemType;
 using tests::frozen_state;
+using tests::furthest;
+using tests::largest;
 using tests::same;
 
 namespace {
 
-constexpr int64_t kTen = 10;
 constexpr ProblemType kProblems[] = {ProblemType::single_label, ProblemType::multi_label, ProblemType::regression};
 
 Model bert_for(const hub::Source& source, const HostTensor& tokens) {
@@ -48,23 +50,12 @@ Value scores_of(const Model& model, Parameters& parameters, const Type& rows) {
   return model.logits(parameters, graph.parameter("tokens", rows), options);
 }
 
-OptimizerConfig ten_steps() {
-  OptimizerConfig optimizer;
-  optimizer.beta1 = 0.9;
-  optimizer.beta2 = 0.999;
-  optimizer.epsilon = 1e-6;
-  optimizer.weight_decay = 0;
-  optimizer.clip_norm = 0;
-  optimizer.metrics_rows = 16;
-  return optimizer;
-}
-
 Program labelled_step(const Model& model, const Type& rows, ProblemType problem) {
   Program program{std::make_shared<Graph>(), {}};
   Parameters parameters(*program.graph, model.store());
   const Value scores = scores_of(model, parameters, rows);
   const Value loss = mean(label_loss(problem, scores, program.graph->parameter("labels", scores.type())), {0}, false);
-  optimize(parameters, parameters.flat_gradient(loss), loss, ten_steps());
+  optimize(parameters, parameters.flat_gradient(loss), loss, tests::golden_steps_optimizer());
   program.outputs = {{"loss", loss}};
   return program;
 }
@@ -74,50 +65,6 @@ Program scores_program(const Model& model, const Type& rows) {
   Parameters parameters(*program.graph, model.store());
   program.outputs = {{"scores", scores_of(model, parameters, rows)}};
   return program;
-}
-
-double largest_number(const HostTensor& tensor) {
-  double most = 0;
-  for (const double value : tensor.values) most = std::max(most, std::abs(value));
-  return most;
-}
-
-double furthest_apart(const HostTensor& a, const HostTensor& b) {
-  REQUIRE(a.values.size() == b.values.size());
-  double most = 0;
-  for (size_t i = 0; i < a.values.size(); ++i) most = std::max(most, std::abs(a.values[i] - b.values[i]));
-  return most;
-}
-
-using LabelSteps = std::function<State(const Program& program, const State& from, int64_t times)>;
-
-State interpreted_steps(const Program& program, const State& from, int64_t times) {
-  State state = from;
-  for (int64_t i = 0; i < times; ++i) interpret(program, state);
-  return state;
-}
-
-LabelSteps device_steps(engine::Device& device) {
-  return [&device](const Program& program, const State& from, int64_t times) {
-    engine::Session session(device, {.quiet = true});
-    const engine::SessionProgram train = session.add_program("train", program);
-    session.allocate();
-    for (const auto& [name, tensor] : from)
-      if (session.has_state(name)) session.write(name, tensor);
-    train.run(uint32_t(times));
-    return State{{kParameters, session.read(kParameters)}, {"metrics", session.read("metrics")}};
-  };
-}
-
-// The adapter of a golden before its steps ("i.") or after them ("a."), as PEFT's two files.
-void write_adapter_files(const Safetensors& golden, const std::string& which, const std::filesystem::path& folder) {
-  Safetensors file;
-  for (const auto& [name, tensor] : golden.tensors)
-    if (name.starts_with(which)) file.tensors.emplace(name.substr(which.size()), tensor);
-  const std::vector<std::byte> bytes = format_safetensors(file);
-  std::filesystem::create_directories(folder);
-  write_file_atomic(folder / kAdapterTensors, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  write_file_atomic(folder / kAdapterConfig, golden.metadata.at("adapter_config"));
 }
 
 // Everything that a program of a model reads, from files and a golden's batch.
@@ -142,7 +89,7 @@ HostTensor scores_from(const hub::Source& source, const std::filesystem::path& a
 }
 
 void check_classifier_steps(const std::string& method, ProblemType problem, const Target& target,
-                            const LabelSteps& steps) {
+                            const tests::GoldenSteps& steps) {
   CAPTURE(method, name(problem));
   const auto source = hub::open_model(tests::bert_golden());
   const Safetensors golden =
@@ -153,20 +100,16 @@ void check_classifier_steps(const std::string& method, ProblemType problem, cons
   if (method == "full") {
     adaptation.emplace(AdaptConfig{.method = AdaptMethod::full, .num_labels = 3}, *source, model);
   } else {
-    write_adapter_files(golden, "i.", folder / "before");
+    tests::write_golden_adapter(golden, "i.", folder / "before");
     adaptation.emplace(folder / "before", *source, model);
   }
   adaptation->install(model, target);
-  State state = initial_optimizer_state(model.store(), ten_steps(), 5e-3);
+  State state = initial_optimizer_state(model.store(), tests::golden_steps_optimizer(), 5e-3);
   state["learning_rate"].round_to_storage();
   state[kParameters] = adaptation->start(model, {});
   state.merge(state_for(model, *source, &*adaptation, golden));
-  const State after = steps(labelled_step(model, golden.tensors.at("tokens").type, problem), state, kTen);
-  for (int64_t i = 0; i < kTen; ++i) {
-    const double expected = golden.tensors.at("losses").values[size_t(i)];
-    CAPTURE(i);
-    CHECK(std::abs(after.at("metrics").values[size_t(3 * i)] - expected) <= 1e-5 * expected);
-  }
+  const State after = steps(labelled_step(model, golden.tensors.at("tokens").type, problem), state);
+  tests::check_golden_losses(golden, after);
   const State trained = model.store().unpack(after.at(kParameters));
   const HostTensor& expected = golden.tensors.at("scores");
   if (method == "full") {
@@ -187,11 +130,10 @@ void check_classifier_steps(const std::string& method, ProblemType problem, cons
       // A bias of keys moves all scores of a query alike: its gradient is rounding, which Adam makes steps of. Of the
       // table of positions the model has as many rows as its texts.
       if (name.ends_with("key.bias") || name.ends_with("position_embeddings.weight")) continue;
-      CHECK(furthest_apart(found.tensors.at(name.substr(2)), tensor) <= 1e-4 * largest_number(tensor));
+      CHECK(furthest(found.tensors.at(name.substr(2)), tensor) <= 1e-4 * largest(tensor));
     }
     CHECK(compared == found.tensors.size());
-    CHECK(furthest_apart(scores_from(*hub::open_model(folder / "after"), {}, golden), expected) <=
-          1e-4 * largest_number(expected));
+    CHECK(furthest(scores_from(*hub::open_model(folder / "after"), {}, golden), expected) <= 1e-4 * largest(expected));
     return;
   }
   adaptation->save(folder / "after", trained, "base");
@@ -202,10 +144,10 @@ void check_classifier_steps(const std::string& method, ProblemType problem, cons
     CAPTURE(name);
     REQUIRE(found.tensors.contains(name.substr(2)));
     ++compared;
-    CHECK(furthest_apart(found.tensors.at(name.substr(2)), tensor) <= 1e-4 * largest_number(tensor));
+    CHECK(furthest(found.tensors.at(name.substr(2)), tensor) <= 1e-4 * largest(tensor));
   }
   CHECK(compared == found.tensors.size());
-  CHECK(furthest_apart(scores_from(*source, folder / "after", golden), expected) <= 1e-4 * largest_number(expected));
+  CHECK(furthest(scores_from(*source, folder / "after", golden), expected) <= 1e-4 * largest(expected));
 }
 
 }  // namespace
@@ -254,15 +196,15 @@ TEST_CASE("losses of labels are their formulas, and so are their gradients", "[l
 
 TEST_CASE("ten steps of a BERT classifier are PyTorch's, of every problem", "[adapt][labels]") {
   for (const ProblemType problem : kProblems)
-    for (const char* method : {"full", "lora"}) check_classifier_steps(method, problem, {}, interpreted_steps);
-  check_classifier_steps("ia3", ProblemType::single_label, {}, interpreted_steps);
+    for (const char* method : {"full", "lora"}) check_classifier_steps(method, problem, {}, tests::interpreted_steps);
+  check_classifier_steps("ia3", ProblemType::single_label, {}, tests::interpreted_steps);
 }
 
 TEST_CASE("ten steps of a BERT classifier on the device are PyTorch's", "[device][adapt][labels]") {
   SURTSEY_NEED_DEVICE();
-  check_classifier_steps("full", ProblemType::single_label, device.target(), device_steps(device));
-  check_classifier_steps("lora", ProblemType::multi_label, device.target(), device_steps(device));
-  check_classifier_steps("lora", ProblemType::regression, device.target(), device_steps(device));
+  check_classifier_steps("full", ProblemType::single_label, device.target(), tests::device_steps(device));
+  check_classifier_steps("lora", ProblemType::multi_label, device.target(), tests::device_steps(device));
+  check_classifier_steps("lora", ProblemType::regression, device.target(), tests::device_steps(device));
 }
 
 TEST_CASE("padding behind a text changes no score of it", "[labels]") {
@@ -286,8 +228,8 @@ TEST_CASE("padding behind a text changes no score of it", "[labels]") {
       HostTensor padded = HostTensor::zeros({DType::u32, {1, 9}});
       std::fill(padded.values.begin(), padded.values.end(), padding);
       std::copy(text.values.begin(), text.values.end(), padded.values.begin());
-      CHECK(furthest_apart(scores(padded, 5), alone) <= 1e-12);
-      CHECK(furthest_apart(scores(padded, 9), alone) > 1e-6);  // what is no padding is seen
+      CHECK(furthest(scores(padded, 5), alone) <= 1e-12);
+      CHECK(furthest(scores(padded, 9), alone) > 1e-6);  // what is no padding is seen
     }
   }
 }
@@ -315,8 +257,8 @@ TEST_CASE("a head starts as the base has it, or drawn, and is saved with what tr
       const std::vector<float> expected = golden->read_floats("head.weight");
       CHECK(std::equal(expected.begin(), expected.end(), start.at("head.weight").values.begin()));
     } else {
-      CHECK(largest_number(start.at("head.bias")) == 0);
-      CHECK(largest_number(start.at("head.weight")) < 0.1);
+      CHECK(largest(start.at("head.bias")) == 0);
+      CHECK(largest(start.at("head.weight")) < 0.1);
     }
     // A pooler that files have is adapted as any matrix; a new one trains whole.
     CHECK(start.contains("pooler.weight") != pools);

@@ -248,6 +248,9 @@ TEST_CASE("tool: what cannot be learned is refused in a sentence, and nothing is
   check_refused(folder, keys(model, folder / "none.jsonl", out), "there is no such file");
   check_refused(folder, keys(folder / "none", rows, out), "none");
   check_refused(folder, fmt::format("finetune --resume --out '{}'", out.string()), "there is no run");
+  // A whole model is written to OUT/model: not over its base. An adapter goes beside it.
+  std::ofstream(rows) << good;
+  check_refused(folder, keys(model, rows, model.parent_path()) + " --method=full", "where the base lies");
   // A text that is cut is named, and the run goes on.
   std::ofstream(rows) << good << R"({"text": ")" << std::string(99, 'a') << "\"}\n";
   const Outcome cut = must(folder, keys(model, rows, out) + " --max_length=40 --max_steps=1 --val_set_size=0");

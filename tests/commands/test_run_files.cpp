@@ -74,6 +74,11 @@ TEST_CASE("run files: a directory has one writer") {
     CAPTURE(study.err);
     CHECK(study.status == kErrorStatus);
     CHECK(study.err.find("is being written by process") != std::string::npos);
+    const Outcome shards = run_program(folder, SURTSEY_BUILD_ROOT "/experiments/chain_of_thought",
+                                       fmt::format("--out '{}' --replace --shards 1 --no-timing", out));
+    CAPTURE(shards.err);
+    CHECK(shards.status == kErrorStatus);
+    CHECK(shards.err.find("is being written by process") != std::string::npos);
     CHECK(slurp(folder / "run" / "config.toml").find("max_iters = 1000000") != std::string::npos);
   }
   // The first is gone, however it went.

@@ -407,6 +407,14 @@ TEST_CASE("tool: a run that diverges ends early, with a status of its own") {
   CHECK(outcome.err.find("learning_rate") != std::string::npos);
   CHECK(outcome.out.find("done:") == std::string::npos);
   CHECK(outcome.out.find("norm nan") != std::string::npos);
+
+  // One that ends before the patience does says so.
+  const Outcome brief = run(folder, fmt::format("train --data {} --out {} {} --max_iters=20 --eval_interval=10 "
+                                                "--learning_rate=1e9 --grad_clip=0",
+                                                data, (folder / "brief").string(), kTiny));
+  CAPTURE(brief.out, brief.err);
+  CHECK(brief.status == 0);
+  CHECK(brief.err.find("steps up to 20 had a finite gradient, so nothing was learned") != std::string::npos);
 }
 
 TEST_CASE("tool: a run goes on with its data, wherever that lies, and with no other") {

@@ -185,6 +185,31 @@ TEST_CASE("sweep: plans are fixed, failures are kept and run again, packs have o
   REQUIRE(sweep(scratch, fmt::format("run '{}' --all", path)).err.find("changed") != std::string::npos);
 }
 
+TEST_CASE("sweep: a plan is taken out of its directory, and nothing else", "[sweep]") {
+  const tests::Folder scratch;
+  const std::filesystem::path path = scratch / "sweep";
+  const auto put = [](const std::filesystem::path& file) {
+    std::filesystem::create_directories(file.parent_path());
+    std::ofstream(file) << "x";
+  };
+  // No plan: what lies in folders of these names is somebody's own.
+  SweepDirectory::forget(scratch / "none");
+  CHECK_FALSE(std::filesystem::exists(scratch / "none"));
+  put(path / "runs" / "mine.txt");
+  SweepDirectory::forget(path);
+  CHECK(std::filesystem::exists(path / "runs" / "mine.txt"));
+
+  std::filesystem::remove_all(path);
+  const SweepDirectory planned = SweepDirectory::create(path, "steps = 1\n", {});
+  put(path / "runs" / "000" / "result.json");
+  put(path / "thesis" / "text");
+  put(path / "result.json");
+  SweepDirectory::forget(path);
+  for (const char* gone : {"plan.json", "sweep.toml", "packs", "runs"})
+    CHECK_FALSE(std::filesystem::exists(path / gone));
+  for (const char* kept : {"thesis/text", "result.json"}) CHECK(std::filesystem::exists(path / kept));
+}
+
 TEST_CASE("sweep: members killed between two saves go on from the save that all have", "[sweep]") {
   const tests::Folder scratch;
   const auto save = [&](int member, int step) {
