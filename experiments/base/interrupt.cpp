@@ -46,6 +46,7 @@ void handle_interrupts() {
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
+  std::signal(SIGPIPE, SIG_IGN);
   // A shell's background job ignores SIGINT; who sends it one by name means it.
   for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
   for (const int signal : {SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2}) {

@@ -5,6 +5,9 @@
 // and SIGTERM excepted. A SIGINT or SIGTERM that comes a second or more after the first signal ends the process at
 // once; sooner it is the same request, which reached the process twice (timeout, a batch system, a shell's trap signal
 // both the process and its group).
+//
+// SIGPIPE is ignored from then on: whoever reads a log and goes away does not end what writes it. That stdout was not
+// written is told at the end (exit_status.h).
 #pragma once
 
 #include <sys/types.h>

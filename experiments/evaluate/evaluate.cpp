@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "experiments/base/interrupt.h"
 #include "experiments/train/train_program.h"
 #include "graph/functions.h"
 
@@ -71,6 +72,7 @@ LossResult Evaluator::loss(const tasks::Batch& batch) {
   std::vector<double> weight(block_, 0);
   std::vector<std::vector<double>> right(members_, std::vector<double>(block_, 0));
   for (size_t first = 0; first < count; first += rows_) {
+    if (interrupted()) throw Interrupted("interrupted while a held-out loss was computed");
     const size_t chunk = std::min(rows_, count - first);
     const auto part = [&](const auto& from, auto& to) {
       std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(first * block_), chunk * block_, to.begin());

@@ -69,8 +69,7 @@ void Driver::run() {
     try {
       options_.ask(next);
     } catch (const Interrupted&) {
-      save_or_warn();
-      throw;
+      stop_interrupted();
     }
     asked_ = next;
   }

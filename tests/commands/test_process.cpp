@@ -118,6 +118,15 @@ TEST_CASE("process: training goes on where its log cannot be written, and says s
   CHECK(WEXITSTATUS(raw) == kErrorStatus);
   CHECK(slurp(folder / "err").find("stdout could not be written: No space left on device") != std::string::npos);
   CHECK(fs::exists(folder / "run" / "checkpoint" / "step-00000020" / "model.safetensors"));
+
+  // A reader that goes away after its first line.
+  const std::string read = training(folder, "read", "--max_iters=200 --eval_interval=100");
+  const std::string piped = fmt::format("( {} 2>'{}'; echo $? >'{}' ) | head -n 1 >/dev/null", read,
+                                        (folder / "err").string(), (folder / "status").string());
+  REQUIRE(std::system(piped.c_str()) == 0);
+  CHECK(slurp(folder / "status") == fmt::format("{}\n", kErrorStatus));
+  CHECK(slurp(folder / "err").find("stdout could not be written: Broken pipe") != std::string::npos);
+  CHECK(fs::exists(folder / "read" / "checkpoint" / "step-00000200" / "model.safetensors"));
 }
 
 TEST_CASE("process: a wrong command line has a status of its own") {
@@ -178,6 +187,20 @@ TEST_CASE("process: whatever asks a run to stop, it is saved") {
   stopped("three ways", [](const Running& program) {
     program.signal_group(SIGINT), program.signal(SIGCONT), program.signal(SIGTERM);
   });
+}
+
+TEST_CASE("process: a long evaluation hears that it is to stop") {
+  (void)open_test_device();
+  const Folder folder;
+  Running program(folder, training(folder, "run", "--max_iters=20 --eval_interval=10 --eval_iters=100000"));
+  program.wait_for(folder / "run" / "metrics.jsonl");
+  const auto asks = [&] { return slurp(folder / "run" / "metrics.jsonl").find("\"step\":10,") != std::string::npos; };
+  for (int i = 0; i < 6000 && !asks(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  REQUIRE(asks());
+  program.signal(SIGTERM);
+  CHECK(program.wait() == kInterruptedStatus);
+  CHECK(slurp(folder / "running.err").find("interrupted at step 10 of 20, which is saved") != std::string::npos);
+  CHECK(fs::exists(folder / "run" / "checkpoint" / "step-00000010" / "model.safetensors"));
 }
 
 TEST_CASE("process: a run under nohup outlives its terminal") {
