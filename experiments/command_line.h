@@ -1,11 +1,14 @@
 // What the parts of build/surtsey's command line share. These files are the only ones that see CLI11.
 #pragma once
 
+#include "experiments/base/utf8.h"
 #include "experiments/commands/commands.h"
+#include "graph/error.h"
 
 #include <CLI/CLI.hpp>
 
 #include <charconv>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -14,9 +17,9 @@
 
 namespace surtsey::experiments {
 
-inline constexpr double kMostExtent = 1 << 24;  // of an axis, a list's number, a count of tokens
-inline constexpr double kMostMembers = 65536;
-inline constexpr double kMostSamples = 1e6;
+inline constexpr int64_t kMostExtent = 1 << 24;  // of an axis, a list's number, a count of tokens
+inline constexpr int64_t kMostMembers = 65536;
+inline constexpr int64_t kMostSamples = 1'000'000;
 
 class CommandLineParts {
  protected:
@@ -28,14 +31,34 @@ class CommandLineParts {
     return std::make_shared<Options>();
   }
 
-  // Every number has finite limits, and is held against them before anything is built; commands know their least ones.
-  static CLI::Validator at_most(double most) {
+  // Every number has finite limits (check_limits()), and is held against them before anything is built.
+  template <typename T>
+  static CLI::Validator within(T least, T most) {
     return CLI::Validator(
-        [most](const std::string& text) -> std::string {
-          double number = 0;
-          const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+        [least, most](const std::string& text) -> std::string {
+          T number = {};
+          const size_t sign = text.starts_with('+') ? 1 : 0;
+          const auto [end, error] = std::from_chars(text.data() + sign, text.data() + text.size(), number);
           const bool read = error == std::errc() && end == text.data() + text.size();
-          return read && number <= most ? "" : fmt::format("takes a number of at most {}, not '{}'", most, text);
+          if (read && number >= least && number <= most) return "";
+          return fmt::format("takes a {}number from {} to {}, not '{}'", std::is_integral_v<T> ? "whole " : "", least,
+                             most, text);
+        },
+        "");
+  }
+  static CLI::Validator at_most(int64_t most) { return within<int64_t>(0, most); }
+  static CLI::Validator from_one_to(int64_t most) { return within<int64_t>(1, most); }
+
+  // A text that a tokenizer reads.
+  static CLI::Validator utf8() {
+    return CLI::Validator(
+        [](const std::string& text) -> std::string {
+          try {
+            check_utf8(text, "the text");
+            return "";
+          } catch (const UserError& error) {
+            return error.what();
+          }
         },
         "");
   }
@@ -65,7 +88,7 @@ class CommandLineParts {
   template <typename T>
   static void add_range(CLI::App* command, const char* name, T& value, std::type_identity_t<T> least,
                         std::type_identity_t<T> most, const char* help) {
-    command->add_option(name, value, help)->capture_default_str()->check(CLI::Range(least, most));
+    command->add_option(name, value, help)->capture_default_str()->check(within<T>(least, most));
   }
 
   void add_bench();                                                             // surtsey_bench.cpp

@@ -8,6 +8,8 @@
 #include "experiments/commands/sweep.h"
 #include "graph/debug.h"
 
+#include <algorithm>
+
 namespace surtsey::experiments {
 namespace {
 
@@ -44,13 +46,16 @@ class CommandLine : private CommandLineParts {
     add_text();
     add_report();
     add_sweep();
+    check_limits(app_);
   }
 
   int run(int argc, char** argv) {
     arguments_.assign(argv, argv + argc);
     if (argc > 1 && argv[1][0] != '-') check_command(app_, argv[1]);
     try {
-      app_.parse(argc, argv);
+      std::vector<std::string> words = with_joined_keys({argv + 1, argv + argc});
+      std::reverse(words.begin(), words.end());  // as CLI11 takes them
+      app_.parse(std::move(words));
     } catch (const CLI::ParseError& error) {
       if (error.get_exit_code() == 0) return app_.exit(error);
       throw CommandLineError(fmt::format("{} (see `surtsey --help`)", error.what()));
@@ -69,6 +74,48 @@ class CommandLine : private CommandLineParts {
     throw CommandLineError(fmt::format("there is no command '{}'{}; there are {}", name,
                                        near.empty() ? "" : fmt::format(", did you mean '{}'?", near),
                                        fmt::join(names, ", ")));
+  }
+
+  // A number without limits would take nan, and its errors would name no range.
+  static void check_limits(CLI::App& app) {
+    for (CLI::Option* option : app.get_options()) {
+      const std::string type = option->get_type_name();
+      const bool unlimited = type == "INT" || type == "UINT" || type == "FLOAT";
+      bool held = false;
+      try {
+        held = option->get_validator(0) != nullptr;
+      } catch (const CLI::OptionNotFound&) {
+      }
+      ensure(held || !unlimited, "{} {} is a number without limits", app.get_name(), option->get_name());
+    }
+    for (CLI::App* command : app.get_subcommands({})) check_limits(*command);
+  }
+
+  // "--key value" as "--key=value" where --key is none of the command's own options: CLI11 leaves both to who reads the
+  // keys, but would take the value for MODEL where that is not given, as under --resume.
+  std::vector<std::string> with_joined_keys(const std::vector<std::string>& words) {
+    std::vector<std::string> joined;
+    CLI::App* command = &app_;
+    for (size_t i = 0; i < words.size(); ++i) {
+      const std::string& word = words[i];
+      const bool has_next = i + 1 < words.size(), is_option = word.size() > 1 && word.starts_with('-');
+      joined.push_back(word);
+      if (!is_option) {
+        if (joined.size() > 2) continue;
+        for (CLI::App* inner : command->get_subcommands({})) {
+          if (inner->get_name() == word) command = inner;
+        }
+        continue;
+      }
+      const CLI::Option* option = command->get_option_no_throw(word);
+      if (option != nullptr) {
+        if (has_next && option->get_items_expected_max() > 0) joined.push_back(words[++i]);
+      } else if (command->get_allow_extras() && word.starts_with("--") && word.size() > 2 &&
+                 word.find('=') == word.npos && has_next && !words[i + 1].starts_with("--")) {
+        joined.back() += "=" + words[++i];
+      }
+    }
+    return joined;
   }
 
   void add_devices() {
@@ -100,7 +147,7 @@ class CommandLine : private CommandLineParts {
         ->delimiter(',');
     command->add_option("--kernel", options->kernel, "GLSL and SPIR-V of kernels with this in the name");
     command->add_option("--out", options->out, "write files into this folder instead");
-    command->add_option("--members", options->members, "ensemble members")->check(at_most(kMostMembers));
+    command->add_option("--members", options->members, "ensemble members")->check(from_one_to(kMostMembers));
     command->add_option("--addressing", options->addressing, "address or descriptor");
     command->add_option("--variant", options->variant, "of matmul: lane_broadcast, shared_tile or cooperative");
     command->add_flag("--no-fusion", options->no_fusion, "a kernel for every node");
@@ -151,9 +198,9 @@ class CommandLine : private CommandLineParts {
     command->add_option("--program", options->program, "train or forward");
     command->add_option("--device", options->device, "index, name or UUID");
     command->add_option("--config", options->config, "TOML file, or config.json of a checkpoint");
-    command->add_option("--members", options->members, "ensemble members")->check(at_most(kMostMembers));
+    command->add_option("--members", options->members, "ensemble members")->check(from_one_to(kMostMembers));
     command->add_option("--rounds", options->rounds, "samples of each candidate, which take turns")
-        ->check(at_most(kMostSamples))
+        ->check(from_one_to(kMostSamples))
         ->capture_default_str();
     command->add_option("-o,--output", options->format, "md, json, jsonl or csv");
     on_with_keys(command, options, commands::tune);
@@ -165,7 +212,7 @@ class CommandLine : private CommandLineParts {
         app_.add_subcommand("profile", "where the time of a training step goes; configure it with --key=value");
     command->add_option("SUBJECT", options->subject,
                         "TOML file of train's keys, or the name of a study: its largest cell");
-    command->add_option("--steps", options->steps, "replays in each mode")->capture_default_str();
+    add_range(command, "--steps", options->steps, 1, 100'000, "replays in each mode");
     command->add_option("--out", options->out, "folder of the page and its data")->capture_default_str();
     command->add_option("--compare", options->compare,
                         "profile.json of another run: lists what became slower beyond its spread");
@@ -220,13 +267,11 @@ class CommandLine : private CommandLineParts {
                         "a run of finetune with num_labels; without it MODEL classifies");
     command->add_option("--data", classify->data,
                         "JSON lines with text, text_pair or none, and label where it is known");
-    command->add_option("--text", classify->texts, "a text; may be given again");
-    command->add_option("--text_pair", classify->pairs, "what stands behind a text; as often as --text");
-    command->add_option("--threshold", classify->threshold, "of several labels: the sigmoid from which one is given")
-        ->capture_default_str();
-    command->add_option("--batch_size", classify->batch_size, "texts at once")
-        ->capture_default_str()
-        ->check(at_most(4096));
+    command->add_option("--text", classify->texts, "a text; may be given again")->check(utf8());
+    command->add_option("--text_pair", classify->pairs, "what stands behind a text; as often as --text")->check(utf8());
+    add_range(command, "--threshold", classify->threshold, 1e-6, 1 - 1e-6,
+              "of several labels: the sigmoid from which one is given");
+    add_range(command, "--batch_size", classify->batch_size, 1, 4096, "texts at once");
     command->add_option("--device", classify->device, "index, name or UUID");
     on(command, classify, commands::classify);
 
@@ -247,13 +292,12 @@ class CommandLine : private CommandLineParts {
     CLI::App* command = app_.add_subcommand("sample", "text from a checkpoint of train");
     command->add_option("DIR", options->directory, "run or checkpoint")->capture_default_str();
     command->add_option("--start", options->start, "what the text begins with");
-    command->add_option("--num_samples", options->num_samples, "texts")->capture_default_str();
-    command->add_option("--max_new_tokens", options->max_new_tokens)->capture_default_str();
-    command->add_option("--temperature", options->temperature, "0: always the most likely token")
-        ->capture_default_str();
-    command->add_option("--top_k", options->top_k, "of the k most likely only; 0: all")->capture_default_str();
-    command->add_option("--top_p", options->top_p, "of the fewest with this share together")->capture_default_str();
-    command->add_option("--seed", options->seed)->capture_default_str();
+    add_range(command, "--num_samples", options->num_samples, 1, 1 << 16, "texts");
+    add_range(command, "--max_new_tokens", options->max_new_tokens, 0, 1 << 30, "tokens that are written");
+    add_range(command, "--temperature", options->temperature, 0, 1e6, "0: always the most likely token");
+    add_range(command, "--top_k", options->top_k, 0, 1 << 30, "of the k most likely only; 0: all");
+    add_range(command, "--top_p", options->top_p, 1e-9, 1, "of the fewest with this share together");
+    add_range(command, "--seed", options->seed, 0, UINT32_MAX, "of what is drawn");
     command->add_option("--device", options->device, "index, name or UUID");
     on(command, options, commands::sample);
   }
@@ -276,14 +320,14 @@ class CommandLine : private CommandLineParts {
     auto options = keep<commands::GenerateOptions>();
     CLI::App* command = app_.add_subcommand("generate", "a model that others trained goes on with a text");
     command->add_option("MODEL", options->model, "Hugging Face folder or GGUF file")->required();
-    command->add_option("--prompt", options->prompt, "what the text begins with");
+    command->add_option("--prompt", options->prompt, "what the text begins with")->check(utf8());
     command->add_flag("--chat", options->chat, "a conversation, a line of stdin at a time, until its end or /exit");
-    command->add_option("--system", options->system, "what the conversation begins with");
+    command->add_option("--system", options->system, "what the conversation begins with")->check(utf8());
     command->add_option("--template", options->chat_template, "a chat template of its own, a file");
     command->add_option("--context", options->context, "tokens, the prompt included")->check(at_most(kMostExtent));
     add_weights(command, *options);
     add_retrieve(command, options->retrieve);
-    command->add_option("--seed", options->seed, "of what is drawn")->capture_default_str();
+    add_range(command, "--seed", options->seed, 0, UINT64_MAX, "of what is drawn");
     command->add_option("-o", options->format, "text or json")->capture_default_str();
     command->add_option("--device", options->device, "index, name or UUID");
     command->footer("--key=value for the keys of generation_config.json: max_new_tokens, do_sample, temperature, ..");
@@ -346,16 +390,14 @@ class CommandLine : private CommandLineParts {
         ->delimiter(',');
     command->add_option("--shots", options->shots, "examples before an item, instead of the task's own number")
         ->check(at_most(kMostExtent));
-    command->add_option("--seed", options->seed, "which shots, in what order")->capture_default_str();
+    add_range(command, "--seed", options->seed, 0, UINT32_MAX, "which shots, in what order");
     command->add_option("--limit", options->limit, "the first so many items of each task")->check(at_most(kMostExtent));
     command->add_option("--out", options->out, "folder for results.json and samples");
     command->add_flag("--resume", options->resume, "go on with the evaluation in --out");
     command->add_option("--context", options->context, "tokens that are read at once")->check(at_most(kMostExtent));
     add_weights(command, *options);
     add_retrieve(command, options->retrieve);
-    command->add_option("--batch_size", options->batch_size, "texts that are written at once")
-        ->capture_default_str()
-        ->check(at_most(kMostSamples));
+    add_range(command, "--batch_size", options->batch_size, 1, kMostSamples, "texts that are written at once");
     command->add_flag("--add_bos_token", options->add_bos_token, "the model's first token before every prompt");
     command->add_flag("--apply_chat_template", options->apply_chat_template, "a prompt is a user's message");
     command->add_option("--window", options->window, "of a perplexity: tokens that are read at once")
@@ -394,7 +436,7 @@ class CommandLine : private CommandLineParts {
     auto tokens = keep<commands::TokenizeOptions>();
     CLI::App* command = app_.add_subcommand("tokenize", "a text as the tokens of a model's folder");
     command->add_option("MODEL", tokens->model, "folder, tokenizer.json or vocab.txt")->required();
-    command->add_option("--text", tokens->text, "the text");
+    command->add_option("--text", tokens->text, "the text")->check(utf8());
     command->add_option("--file", tokens->file, "a file with the text");
     command->add_option("-o,--output", tokens->format, "text or json")->capture_default_str();
     on(command, tokens, commands::tokenize);
@@ -416,9 +458,7 @@ class CommandLine : private CommandLineParts {
     auto train = keep<commands::TrainTokenizerOptions>();
     command = tokenizer->add_subcommand("train", "a byte-level byte-pair encoding of texts");
     command->add_option("--data", train->data, "text files")->required();
-    command->add_option("--vocab_size", train->vocab_size, "tokens")
-        ->capture_default_str()
-        ->check(at_most(kMostExtent));
+    add_range(command, "--vocab_size", train->vocab_size, 1, kMostExtent, "tokens");
     command->add_option("--out", train->out, "folder for tokenizer.json")->required();
     on(command, train, commands::train_tokenizer);
   }

@@ -5,7 +5,7 @@ namespace surtsey::experiments {
 
 void CommandLineParts::add_bench_options(CLI::App* command, commands::BenchOptions& options) {
   command->add_option("-o,--output", options.format, "md, json, jsonl or csv");
-  command->add_option("-r,--repetitions", options.repetitions, "samples")->check(at_most(kMostSamples));
+  command->add_option("-r,--repetitions", options.repetitions, "samples")->check(from_one_to(kMostSamples));
   command->add_option("--warmup", options.warmup, "samples that are thrown away first")->check(at_most(kMostSamples));
   command->add_option("--device", options.device.select, "index, name or UUID");
   command->add_option("--variant", options.variant, "of matmul: lane_broadcast, shared_tile or cooperative");
@@ -56,7 +56,8 @@ void CommandLineParts::add_bench() {
   add_list(command, "--rows", reduce->rows, "rows, or tokens");
   add_list(command, "--width", reduce->width, "numbers in a row");
   add_list(command, "--pass", reduce->pass, "forward, backward");
-  command->add_option("--vocab_size", reduce->vocab_size, "rows of the embedding's table")->check(at_most(kMostExtent));
+  command->add_option("--vocab_size", reduce->vocab_size, "rows of the embedding's table")
+      ->check(from_one_to(kMostExtent));
   on(command, reduce, commands::bench_reduce);
 
   auto retrieve = keep<commands::BenchRetrieveOptions>();
@@ -76,9 +77,9 @@ void CommandLineParts::add_bench() {
   add_list(command, "--dtype", train->dtype, "of activations: f32, bf16, f16");
   add_list(command, "--memory_budget", train->memory_budget, "of a step: none, 512MiB, 2.5GiB, 0.5x of its need");
   add_list(command, "--weights", train->weights, "of the base under --lora: f32, f16, bf16, q8_0, q4_0, ..");
-  command->add_option("--steps", train->steps, "in a sample, which is their mean")->check(at_most(kMostSamples));
+  command->add_option("--steps", train->steps, "in a sample, which is their mean")->check(from_one_to(kMostSamples));
   command->add_option("--lora", train->lora, "rank of adapters that train, a member's own, over one frozen model")
-      ->check(CLI::Range(0, 1024));
+      ->check(at_most(1024));
   on(command, train, commands::bench_train);
 
   auto startup = keep<commands::BenchStartupOptions>();

@@ -34,8 +34,8 @@ void CommandLineParts::add_index() {
       ->capture_default_str();
   add_range(command, "--passage_tokens", build->passage_tokens, 0, 1 << 24, "0: what the encoder reads, at most 512");
   add_range(command, "--overlap", build->overlap, 0, 1 << 24, "tokens that neighbouring passages share");
-  command->add_option("--passage_prefix", build->passage_prefix, "before passages that are embedded");
-  command->add_option("--query_prefix", build->query_prefix, "before queries that are embedded");
+  command->add_option("--passage_prefix", build->passage_prefix, "before passages that are embedded")->check(utf8());
+  command->add_option("--query_prefix", build->query_prefix, "before queries that are embedded")->check(utf8());
   of_all(command, *build);
   on(command, build, commands::index_build);
 
@@ -63,7 +63,7 @@ void CommandLineParts::add_index() {
   auto query = keep<commands::IndexQueryOptions>();
   command = index->add_subcommand("query", "ask an index");
   command->add_option("INDEX", query->index, "made by index build")->required();
-  command->add_option("--text", query->text, "what is asked");
+  command->add_option("--text", query->text, "what is asked")->check(utf8());
   command->add_option("--queries", query->queries, "instead: a file, one a line");
   add_range(command, "--top", query->top, 1, 100000, "passages that are found");
   command->add_option("--by", query->by, kFoundByHelp)->capture_default_str();

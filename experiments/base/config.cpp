@@ -206,8 +206,9 @@ bool from_text(std::string_view text, T& value) {
     }
     return true;
   } else if constexpr (std::is_same_v<T, bool>) {
-    value = text == "true" || text == "True" || text == "1";
-    return value || text == "false" || text == "False" || text == "0";
+    const std::optional<bool> parsed = parse_bool(text);
+    value = parsed.value_or(false);
+    return parsed.has_value();
   } else if constexpr (std::is_same_v<T, std::string>) {
     value = text;
     return true;
@@ -346,6 +347,18 @@ std::string ConfigTable::help() const {
                         field_toml(field), limits);
   }
   return text;
+}
+
+std::optional<bool> parse_bool(std::string_view word) {
+  std::string lower(word);
+  for (char& letter : lower) letter = letter >= 'A' && letter <= 'Z' ? char(letter - 'A' + 'a') : letter;
+  for (const char* yes : {"true", "yes", "on", "1"}) {
+    if (lower == yes) return true;
+  }
+  for (const char* no : {"false", "no", "off", "0"}) {
+    if (lower == no) return false;
+  }
+  return std::nullopt;
 }
 
 size_t edit_distance(std::string_view left, std::string_view right) {

@@ -86,6 +86,9 @@ class ConfigTable {
   std::vector<ConfigField> fields_;
 };
 
+// A word for yes or no as people and other tools write it, in any case: true, yes, on, 1; false, no, off, 0.
+std::optional<bool> parse_bool(std::string_view word);
+
 // Optimal string alignment distance: insertions, deletions, substitutions, swaps of neighbours.
 size_t edit_distance(std::string_view left, std::string_view right);
 

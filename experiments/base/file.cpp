@@ -9,6 +9,7 @@
 #include <cstring>
 #include <vector>
 
+#include "experiments/base/utf8.h"
 #include "graph/error.h"
 
 namespace surtsey::experiments {
@@ -100,6 +101,13 @@ std::string read_file(const fs::path& path) {
 }
 
 std::optional<std::string> read_file_if_exists(const fs::path& path) { return read(path); }
+
+std::string read_text(const fs::path& path) {
+  std::string text = read_file(path);
+  check_utf8(text, path.string());
+  if (without_byte_order_mark(text).size() < text.size()) text.erase(0, kByteOrderMark.size());
+  return text;
+}
 
 void write_file_atomic(const fs::path& path, std::string_view content) {
   write_file_atomic(path, [&](const ContentWriter& write) { write(content); });

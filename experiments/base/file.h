@@ -15,6 +15,9 @@ std::string read_file(const std::filesystem::path& path);
 // Nothing where no file has this name. One that is there and cannot be read is an error all the same.
 std::optional<std::string> read_file_if_exists(const std::filesystem::path& path);
 
+// A text that a user wrote, without a byte order mark. UserError, with byte and line: it is not UTF-8.
+std::string read_text(const std::filesystem::path& path);
+
 // Replaces a file so that a reader sees the old one or the new one, also after a power cut: a temporary beside it,
 // fsync, rename, fsync of the folder. A link is followed; what is no file (a pipe, /dev/null) is written into.
 // When it fails the old file is as it was and the temporary is gone.

@@ -1,5 +1,9 @@
 #include "experiments/base/utf8.h"
 
+#include <algorithm>
+
+#include "graph/error.h"
+
 namespace surtsey::experiments {
 namespace {
 
@@ -38,6 +42,28 @@ void append_utf8(std::string& text, char32_t point) {
     text += static_cast<char>(0xF0 | point >> 18);
     tail(12), tail(6), tail(0);
   }
+}
+
+void check_utf8(std::string_view text, std::string_view where) {
+  for (size_t at = 0; at < text.size();) {
+    if (static_cast<unsigned char>(text[at]) < 0x80) {
+      ++at;
+      continue;
+    }
+    const CodePoint found = code_point_at(text, at);
+    if (found.length == 0) {
+      const auto place = std::ptrdiff_t(at + found.fault);
+      const auto line = std::count(text.begin(), text.begin() + place, '\n') + 1;
+      const bool lines = text.find('\n') + 1 < text.size() && text.find('\n') != text.npos;
+      throw UserError(
+          fmt::format("{}: byte {} is not UTF-8{}", where, place, lines ? fmt::format(" (in line {})", line) : ""));
+    }
+    at += found.length;
+  }
+}
+
+std::string_view without_byte_order_mark(std::string_view text) {
+  return text.starts_with(kByteOrderMark) ? text.substr(kByteOrderMark.size()) : text;
 }
 
 std::string bytes_to_utf8(std::string_view bytes) {

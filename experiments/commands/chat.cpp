@@ -1,5 +1,6 @@
 #include "experiments/commands/chat.h"
 
+#include "experiments/base/utf8.h"
 #include "experiments/commands/model_tokenizer.h"
 #include "experiments/commands/retrieval.h"
 #include "experiments/text/shown_text.h"
@@ -69,12 +70,14 @@ void Chat::run(TextModel& model, const hub::GenerationConfig& how) {
   check(how.num_beams == 1 || how.stop_strings.empty(),
         "stop_strings with num_beams above 1 is not supported: beams end by tokens");
   const bool asks = platform::terminal_columns(stdout) > 0;
+  int64_t number = 0;
   for (std::string line;;) {
     if (asks) {
       fmt::print("> ");
       std::fflush(stdout);
     }
     if (!std::getline(std::cin, line) || line == "/exit") break;
+    check_utf8(line, fmt::format("line {} of stdin", ++number));
     if (line.empty()) continue;
     messages_.push_back({{"role", "user"}, {"content", line}});
     messages_.push_back({{"role", "assistant"}, {"content", answer(model, how)}});

@@ -1,4 +1,5 @@
 // `surtsey evaluate`: a model's answers to files of items.
+#include "experiments/adapt/peft.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/file.h"
 #include "experiments/base/interrupt.h"
@@ -44,6 +45,15 @@ std::vector<EvalTask> load_tasks(const std::vector<std::string>& files) {
   return tasks;
 }
 
+// Of what PEFT's files of an adapter hold, wherever they lie.
+std::string fingerprint_of(const fs::path& adapter) {
+  uint64_t hash = 0;
+  for (const char* file : {kAdapterConfig, kAdapterTensors}) {
+    hash = shaders::hash64(read_file_if_exists(adapter / file).value_or(""), hash);
+  }
+  return fmt::format("{:016x}", hash);
+}
+
 // What the answers depend on, and what a reader is to know.
 std::map<std::string, std::string> config_of(const EvaluateOptions& options, const std::vector<EvalTask>& tasks,
                                              const OpenModel& model, const std::optional<PassagePrompts>& passages) {
@@ -60,6 +70,7 @@ std::map<std::string, std::string> config_of(const EvaluateOptions& options, con
                                                {"shots", options.shots ? fmt::format("{}", *options.shots) : "own"},
                                                {"apply_chat_template", options.apply_chat_template ? "true" : "false"},
                                                {"add_bos_token", options.add_bos_token ? "true" : "false"}};
+  if (!options.adapter.empty()) config["adapter_fingerprint"] = fingerprint_of(options.adapter);
   if (options.cache_type != "f32") config["cache_type"] = options.cache_type;
   if (passages) config["retrieve"] = passages->description();
   for (const EvalTask& task : tasks) {
@@ -102,7 +113,12 @@ void evaluate(const EvaluateOptions& options) {
   const AskOptions asking = {
       .add_bos_token = options.add_bos_token, .window = options.window, .stride = options.stride};
   const std::optional<PassagePrompts> passages = open_passages(options.retrieve, options.device);
-  for (const EvalTask& task : tasks) make_prompts(task, prompts);  // what is wrong with one is said before all
+  std::map<std::string, std::string> scored;  // the texts of each task whose perplexity is asked for
+  for (const EvalTask& task : tasks) {
+    const std::vector<Prompt> made = make_prompts(task, prompts);  // what is wrong with one is said before all
+    if (task.output_type != OutputType::loglikelihood_rolling) continue;
+    for (const Prompt& prompt : made) scored[task.name] += prompt.target;
+  }
   const bool writes = std::any_of(tasks.begin(), tasks.end(),
                                   [](const EvalTask& task) { return task.output_type == OutputType::generate_until; });
 
@@ -113,6 +129,7 @@ void evaluate(const EvaluateOptions& options) {
                    .weights = options.weights,
                    .cache_type = options.cache_type,
                    .adapter = options.adapter});
+  for (const auto& [task, text] : scored) tell_left_out(model.asked().tokenizer, text, task);
   if (options.apply_chat_template) prompts.chat = model.chat();
   if (passages) {
     prompts.retrieve = [&, chat = prompts.chat](const EvalTask& task, std::vector<Prompt>& made,

@@ -71,7 +71,7 @@ void print_perplexities(const EvalTask& task, const char* first_name, const char
 
 std::optional<EvalTask> task_of(const std::string& text) {
   if (text.empty()) return {};
-  return text_task(fs::path(text).filename().string(), read_file(text));
+  return text_task(fs::path(text).filename().string(), read_text(text));
 }
 
 std::vector<EvalSample> asked(engine::Device& device, const EvalTask& task, const std::string& model,

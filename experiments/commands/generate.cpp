@@ -3,9 +3,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "experiments/base/config.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/join.h"
 #include "experiments/base/json_text.h"
+#include "experiments/base/utf8.h"
 #include "experiments/commands/chat.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/keys.h"
@@ -64,7 +66,10 @@ hub::GenerationConfig generation_of(const hub::Source& source, const GenerateOpt
     }
     // Numbers may begin with their point, as those of other commands.
     json parsed = json::parse(value.starts_with('.') ? "0" + value : value, nullptr, false);
-    merged[name] = parsed.is_discarded() ? json(value) : std::move(parsed);
+    const bool is_choice = name == "do_sample" || name == "early_stopping";
+    const std::optional<bool> word = is_choice ? parse_bool(value) : std::nullopt;
+    check_utf8(value, "--" + name);
+    merged[name] = word ? json(*word) : parsed.is_discarded() ? json(value) : std::move(parsed);
   }
   // An answer is as long as it is.
   const int64_t usual = options.chat ? kMostNewTokens : kUsualTokens;
@@ -172,6 +177,7 @@ void generate(const GenerateOptions& options) {
     });
     fmt::print(stderr, "generate: {}\n", told_passages(*retrieved));
   }
+  tell_left_out(tokenizer, *options.prompt, "--prompt");
   const std::vector<int32_t> prompt =
       tokenizer.encode(retrieved ? retrieved->text : *options.prompt, {.special_tokens = true});
   if (slots.context == 0) slots.context = context_for(*source, how, int64_t(prompt.size()));

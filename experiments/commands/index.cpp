@@ -36,7 +36,7 @@ void print_counts(const std::string& index, const IndexCounts& counts, const std
 }
 
 std::vector<std::string> lines_of(const std::string& path) {
-  const std::string content = read_file(path);
+  const std::string content = read_text(path);
   std::vector<std::string> lines;
   for (size_t at = 0; at < content.size();) {
     const size_t end = std::min(content.find('\n', at), content.size());

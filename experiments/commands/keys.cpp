@@ -9,9 +9,11 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <sstream>
 
 namespace surtsey::experiments::commands {
@@ -146,13 +148,32 @@ class KeysReader {
 // The type of a model's key decides how its text is read.
 json model_value(const json& known, const std::string& text) {
   if (known.is_string()) return text;
-  // What has no value yet is a choice that is left open; nanoGPT's files are Python.
+  // What has no value yet is a choice that is left open.
   if (known.is_boolean() || known.is_null()) {
-    if (text == "true" || text == "True" || text == "1") return true;
-    if (text == "false" || text == "False" || text == "0") return false;
+    if (const std::optional<bool> word = parse_bool(text)) return *word;
   }
   const json value = json::parse(text, nullptr, false);
   return value.is_discarded() ? json(text) : value;
+}
+
+bool mentions(std::string_view message, std::string_view key) {
+  const auto in_word = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_'; };
+  for (size_t at = 0; (at = message.find(key, at)) != message.npos; at += key.size()) {
+    const size_t end = at + key.size();
+    if ((at == 0 || !in_word(message[at - 1])) && (end == message.size() || !in_word(message[end]))) return true;
+  }
+  return false;
+}
+
+// Where the keys stand that a message names, the last of each: "c.toml:2:1, --n_head=3: ".
+std::string places_of(const std::vector<Pair>& pairs, std::string_view message) {
+  std::map<std::string, std::string> last;
+  for (const Pair& pair : pairs) {
+    if (mentions(message, pair.key)) last[pair.key] = pair.source;
+  }
+  std::set<std::string> places;
+  for (const auto& [key, source] : last) places.insert(source);
+  return places.empty() ? "" : fmt::format("{}: ", fmt::join(places, ", "));
 }
 
 // Whether a value is of the type of the one that it replaces; words are looked up later.
@@ -235,7 +256,11 @@ void read_keys(ModelConfig& model, ConfigTable& table, const std::string& file,
       if (!left_open) check_type(type, changes[pair.key], pair);
     }
   }
-  model = model_config_from_json(changes, model);
+  try {
+    model = model_config_from_json(changes, model);
+  } catch (const UserError& error) {
+    throw UserError(places_of(reader.pairs(), error.what()) + error.what());
+  }
 }
 
 void check_text_or_json(const std::string& format) {

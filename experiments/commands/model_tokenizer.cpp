@@ -1,13 +1,17 @@
 #include "experiments/commands/model_tokenizer.h"
 
 #include "experiments/base/file.h"
+#include "experiments/base/join.h"
+#include "experiments/base/utf8.h"
 #include "experiments/text/tokenizer_gguf.h"
 #include "experiments/text/tokenizer_json.h"
 #include "experiments/train/checkpoint.h"
 #include "graph/error.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 
 namespace surtsey::experiments::commands {
 namespace {
@@ -51,8 +55,27 @@ text::Tokenizer tokenizer_of(const hub::Source& source) {
   throw UserError(fmt::format("{}: has no tokenizer", path));
 }
 
+void tell_left_out(const text::Tokenizer& tokenizer, std::string_view text, std::string_view where) {
+  std::set<std::string_view> known;
+  std::vector<std::string> left_out;
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint point = code_point_at(text, at);
+    const std::string_view letter = text.substr(at, std::max<size_t>(1, point.length));
+    at += letter.size();
+    const bool is_drawn = point.length > 0 && point.point > 0x20 && !(point.point >= 0x7F && point.point <= 0xA0);
+    if (!is_drawn || !known.insert(letter).second) continue;
+    if (tokenizer.encode(letter, {.special_tokens = false}).empty()) left_out.push_back(fmt::format("'{}'", letter));
+  }
+  if (left_out.empty()) return;
+  constexpr size_t kMostShown = 8;
+  const size_t more = left_out.size() - std::min(left_out.size(), kMostShown);
+  left_out.resize(left_out.size() - more);
+  fmt::print(stderr, "warning: {}: the model has no token for {}{}, which {} left out\n", where, join(left_out, ", "),
+             more > 0 ? fmt::format(" and {} more", more) : "", left_out.size() + more == 1 ? "is" : "are");
+}
+
 std::string template_text(const hub::Source& source, const std::string& file) {
-  if (!file.empty()) return read_file(file);
+  if (!file.empty()) return read_text(file);
   const hub::Description& description = source.description();
   if (description.tokenizer) return description.tokenizer->chat_template;
   return description.folder.empty() ? "" : text::chat_template_source(description.folder).value_or("");

@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace surtsey::experiments::commands {
 
@@ -15,6 +16,10 @@ std::unique_ptr<hub::Source> open_source(const std::string& model);
 
 // From its folder, or from what its GGUF file or its checkpoint of ours holds. UserError: there is none.
 text::Tokenizer tokenizer_of(const hub::Source& source);
+
+// Says on stderr which characters of `text` the tokenizer has no token for and leaves out, as one by characters does;
+// blanks and control characters apart, which tokenizers may drop on purpose. `where` begins the line.
+void tell_left_out(const text::Tokenizer& tokenizer, std::string_view text, std::string_view where);
 
 // The text of its chat template, or of `file`; empty: there is none.
 std::string template_text(const hub::Source& source, const std::string& file = "");

@@ -32,7 +32,7 @@ std::optional<PassagePrompts> open_passages(const RetrieveFlags& flags, const st
   }
   const RetrieveBy by = parse_retrieve_by(flags.by);
   PassageOptions options{.top = flags.top, .by = by};
-  if (!flags.template_file.empty()) options.template_text = read_file(flags.template_file);
+  if (!flags.template_file.empty()) options.template_text = read_text(flags.template_file);
   return PassagePrompts(open_retriever(flags.index, flags.model, by, device), std::move(options));
 }
 

@@ -46,7 +46,7 @@ std::vector<std::string> adapters_of(const ServeOptions& options, serve::ServedM
 
 std::string key_of(const ServeOptions& options) {
   if (options.api_key_file.empty()) return options.api_key;
-  std::string key = read_file(options.api_key_file);
+  std::string key = read_text(options.api_key_file);
   while (!key.empty() && (key.back() == '\n' || key.back() == '\r')) key.pop_back();
   check(!key.empty(), "{}: holds no key", options.api_key_file);
   return key;

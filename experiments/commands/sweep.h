@@ -55,7 +55,7 @@ struct SweepSubmitOptions {
   int64_t most = 0;                // tasks at once; 0: as many as there are
   std::string time;                // --time of sbatch
   std::string partition;           // --partition of sbatch
-  std::vector<std::string> extra;  // more #SBATCH lines, as they are: "--gres=gpu:1"
+  std::vector<std::string> extra;  // more options, a #SBATCH line each: "--gres=gpu:1", "--comment=two words"
 };
 void sweep_submit(const SweepSubmitOptions& options);
 

@@ -41,6 +41,17 @@ std::string quoted_option(const std::string& name, const std::string& value) {
   return result + '"';
 }
 
+// An option as its user gave it. A shell has taken the quotes off the value, so what is not plain gets them back; a
+// value that brings its own is left as it is, and so is an option in two words.
+std::string given_option(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (!text.starts_with("--") || equals == std::string::npos || text.find_first_of(" \t") < equals) return text;
+  const std::string value = text.substr(equals + 1);
+  const bool has_quotes =
+      value.size() > 1 && value.front() == value.back() && (value.front() == '"' || value.front() == '\'');
+  return has_quotes ? text : quoted_option(text.substr(2, equals - 2), value);
+}
+
 // For a file name in which sbatch replaces %a and the like.
 std::string without_patterns(const std::string& path) {
   std::string result;
@@ -48,27 +59,37 @@ std::string without_patterns(const std::string& path) {
   return result;
 }
 
-// $child is trapped rather than the shell's own end, so that a pack has the time to save. Slurm may signal the tool as
-// well; SIGUSR1 asks it to stop however often it was asked before. A trap ends `wait` early, so the loop waits again
-// until the tool has ended.
+// Signals are passed on rather than ending the shell, so that a pack has the time to save: SIGTERM of the end of the
+// time, what --signal says, SIGHUP of a terminal or a node that goes. One that is ignored from the start, as by nohup,
+// cannot be trapped and stays so. Slurm may signal the tool as well; SIGUSR1 asks it to stop however often it was asked
+// before. A trap ends `wait` early, so the loop waits again until the tool has ended. A tool that was asked before it
+// could hear ends of the signal itself.
 constexpr const char* kScript = R"SH(#!/usr/bin/env bash
 {0}
 # One task of the array runs one pack. Told to stop, the tool saves and ends with status {4}; the task then asks to be
 # queued again, and goes on from that save. Killed outright, it goes on from its last checkpoint when it is submitted
 # again.
 child=
-trap 'kill -USR1 "$child" 2>/dev/null' TERM
+told=
+heard=
+stop() {{
+  told=1 heard=1
+  [[ -z $child ]] || kill -USR1 "$child" 2>/dev/null
+}}
+trap stop TERM HUP INT USR1 USR2 XCPU
 {1} sweep run {2} --index "$((SLURM_ARRAY_TASK_ID + {3}))" &
 child=$!
+[[ -z $told ]] || kill -USR1 "$child" 2>/dev/null
 status=0
 while :; do
+  heard=
   status=0
   wait "$child" || status=$?
-  kill -0 "$child" 2>/dev/null || break
+  [[ -n $heard ]] || break
 done
-if [[ $status -eq {4} || $status -eq 143 || $status -eq 138 ]]; then
-  scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}" || true
-fi
+case $status in
+  {4} | 129 | 138 | 140 | 143 | 152) scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}" || true ;;
+esac
 exit "$status"
 )SH";
 
@@ -89,7 +110,7 @@ fs::path write_script(const SweepDirectory& directory, const SweepSubmitOptions&
       "--signal=B:TERM@120"};
   if (!options.time.empty()) lines.push_back(quoted_option("time", options.time));
   if (!options.partition.empty()) lines.push_back(quoted_option("partition", options.partition));
-  lines.insert(lines.end(), options.extra.begin(), options.extra.end());
+  for (const std::string& option : options.extra) lines.push_back(given_option(option));
   for (std::string& line : lines) {
     check(line.find('\n') == std::string::npos, "sbatch takes no option with a line break: {}", line);
     line.insert(0, "#SBATCH ");

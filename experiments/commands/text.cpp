@@ -25,7 +25,7 @@ void tokenize(const TokenizeOptions& options) {
     throw CommandLineError("tokenize takes either --text or --file");
   }
   const text::Tokenizer tokenizer = text::load_tokenizer(options.model);
-  const std::string given = options.text ? *options.text : read_file(options.file);
+  const std::string given = options.text ? *options.text : read_text(options.file);
   const std::vector<int32_t> ids = tokenizer.encode(given, {.special_tokens = true});
   const std::vector<int32_t> plain = tokenizer.encode(given, {.special_tokens = false});
   const std::string decoded = tokenizer.decode(ids, {.skip_special_tokens = true});
@@ -62,7 +62,7 @@ void train_tokenizer(const TrainTokenizerOptions& options) {
   const fs::path path = fs::path(options.out) / "tokenizer.json";
   check(!fs::exists(path), "{} exists: choose another --out", path.string());
   std::string data;
-  for (const std::string& file : options.data) data += read_file(file);
+  for (const std::string& file : options.data) data += read_text(file);
   const text::TrainedTokenizer trained = text::train_byte_bpe(data, int32_t(options.vocab_size));
   const text::Tokenizer tokenizer = text::parse_tokenizer_json(trained.json, path.string());
   fs::create_directories(options.out);

@@ -5,6 +5,7 @@
 #include "experiments/base/file.h"
 #include "experiments/base/folder_lock.h"
 #include "experiments/base/interrupt.h"
+#include "experiments/base/utf8.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/keys.h"
 #include "experiments/evaluate/evaluate.h"
@@ -169,9 +170,10 @@ class Run {
     const std::string text = read_data(settings_.data);
     fingerprint_ = fingerprint(text);
     const auto tokenizer = open_tokenizer();
+    const std::string_view learned = without_mark(text);
     auto source = [&] {
       try {
-        return tasks::TextSource(without_mark(text), int32_t(settings_.model.block_size), tokenizer);
+        return tasks::TextSource(learned, int32_t(settings_.model.block_size), tokenizer);
       } catch (const UserError& error) {
         throw UserError(fmt::format("{}: {}", settings_.data, error.what()));
       }
@@ -198,11 +200,12 @@ class Run {
 
   // A byte order mark is no letter of a text. A run that learned it as one goes on with it.
   std::string_view without_mark(std::string_view text) const {
-    const bool learned = saved_ && load_checkpoint_config(root_).value("vocabulary", "").find(tasks::kByteOrderMark) !=
-                                       std::string::npos;
-    if (learned || !text.starts_with(tasks::kByteOrderMark)) return text;
+    const bool learned =
+        saved_ && load_checkpoint_config(root_).value("vocabulary", "").find(kByteOrderMark) != std::string::npos;
+    const std::string_view letters = without_byte_order_mark(text);
+    if (learned || letters.size() == text.size()) return text;
     fmt::print(stderr, "{} begins with a byte order mark (U+FEFF), which is left out\n", settings_.data);
-    return text.substr(tasks::kByteOrderMark.size());
+    return letters;
   }
 
   // Another text is another run, even one of the same letters: what it trains on and is judged by differs.

@@ -1,8 +1,8 @@
 #include "experiments/retrieve/documents.h"
 
 #include "experiments/base/file.h"
+#include "experiments/base/utf8.h"
 #include "experiments/formats/strict_json.h"
-#include "experiments/text/unicode.h"
 #include "graph/error.h"
 
 #include <algorithm>
@@ -49,11 +49,12 @@ Document row_of(std::string_view line) {
 class Reader {
  public:
   void rows(const fs::path& path) {
-    const std::string content = read_file(path);
+    const std::string all = read_file(path);  // what is no UTF-8 is a fault of its row
+    const std::string_view content = without_byte_order_mark(all);
     size_t number = 1;
     for (size_t at = 0; at < content.size(); ++number) {
       const size_t end = std::min(content.find('\n', at), content.size());
-      const std::string_view line = std::string_view(content).substr(at, end - at);
+      const std::string_view line = content.substr(at, end - at);
       at = end + 1;
       if (is_blank(line)) continue;
       take(fmt::format("{}:{}", path.string(), number), [&] { return row_of(line); });
@@ -62,9 +63,11 @@ class Reader {
 
   void text(const fs::path& path, const fs::path& folder) {
     take(path.string(), [&] {
-      Document document{.id = path.lexically_relative(folder).generic_string(), .text = read_file(path)};
-      text::check_utf8(document.id, "its name");
-      text::check_utf8(document.text, "its text");
+      const std::string text = read_file(path);
+      Document document{.id = path.lexically_relative(folder).generic_string(),
+                        .text = std::string(without_byte_order_mark(text))};
+      check_utf8(document.id, "its name");
+      check_utf8(text, "its text");
       check(!is_blank(document.text), "is empty");
       return document;
     });

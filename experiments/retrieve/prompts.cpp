@@ -63,7 +63,10 @@ PassagePrompt PassagePrompts::make(const std::string& prompt,
 
 std::string PassagePrompts::description() const {
   const IndexSettings settings = retriever_->settings();
-  return fmt::format("index {}, model {}, top {}, by {}, template {}", retriever_->path().string(),
+  // The same from any folder.
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::weakly_canonical(retriever_->path(), error);
+  return fmt::format("index {}, model {}, top {}, by {}, template {}", (error ? retriever_->path() : path).string(),
                      settings.has_vectors() ? settings.model_hash : "none", options_.top, name(options_.by),
                      options_.template_text);
 }

@@ -1,7 +1,7 @@
 #include "experiments/retrieve/retriever.h"
 
 #include "engine/error.h"
-#include "experiments/text/unicode.h"
+#include "experiments/base/utf8.h"
 #include "graph/error.h"
 
 #include <sys/stat.h>
@@ -145,7 +145,7 @@ std::vector<std::vector<FoundPassage>> Retriever::find(const std::vector<std::st
   check(options.top > 0, "the best {} passages: at least one", options.top);
   for (const std::string& text : texts) {
     check(text.find_first_not_of(" \t\r\n\v\f") != text.npos, "what is asked is empty");
-    text::check_utf8(text, "what is asked");
+    check_utf8(text, "what is asked");
   }
   const std::lock_guard lock(mutex_);
   look_again();

@@ -3,8 +3,8 @@
 #include "experiments/base/file.h"
 #include "experiments/base/interrupt.h"
 #include "experiments/base/progress.h"
+#include "experiments/base/utf8.h"
 #include "experiments/retrieve/cut.h"
-#include "experiments/text/unicode.h"
 #include "graph/error.h"
 #include "graph/platform.h"
 
@@ -142,8 +142,8 @@ int64_t usual_passage_tokens(const TextEncoder* encoder) {
 
 std::vector<std::string> passages_of(const Document& document, const IndexSettings& settings,
                                      const TextEncoder* encoder) {
-  text::check_utf8(document.text, fmt::format("document '{}'", document.id));
-  text::check_utf8(document.title, fmt::format("document '{}': its title", document.id));
+  check_utf8(document.text, fmt::format("document '{}'", document.id));
+  check_utf8(document.title, fmt::format("document '{}': its title", document.id));
   if (encoder == nullptr) {
     return cut_text(document.text,
                     {.room = settings.passage_tokens, .overlap = settings.overlap, .tokens = words_between_blanks});

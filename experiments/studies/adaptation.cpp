@@ -31,18 +31,19 @@ struct Keys : StudyKeys {
                   all_ways()};
   Key<Words> mapped{this, "mapped", {{"lora r8", "full + replay"}}, "of them, those of the map", all_ways()};
   Key<Numbers> rate_factors = Key<Numbers>(this, "rate_factors", {{1}, {.5, 1, 2}},
-                                           "learning rates tried, times the rate that stands with each way", 0);
-  Key<int32_t> base_steps{this, "base_steps", {1200, 2000, 6000}, "optimizer steps of the base", 1};
-  Key<double> base_rate{this, "base_rate", {.16}, "its peak learning rate, times 1 / n_embd", 0};
-  Key<int32_t> facts{this, "facts", {16}, "of the lesson; a quarter of them changes", 4};
-  Key<int32_t> keys{this, "keys", {16}, "words that can be keys of facts", 4};
-  Key<int32_t> values{this, "values", {16}, "values that a fact can have", 2};
+                                           "learning rates tried, times the rate that stands with each way", 1e-6, 1e6);
+  Steps base_steps{this, "base_steps", {1200, 2000, 6000}, "optimizer steps of the base"};
+  Rate base_rate{this, "base_rate", {.16}, "its peak learning rate, times 1 / n_embd"};
+  Key<int32_t> facts{this, "facts", {16}, "of the lesson; a quarter of them changes", 4, 4096};
+  Key<int32_t> keys{this, "keys", {16}, "words that can be keys of facts", 4, 4096};
+  Key<int32_t> values{this, "values", {16}, "values that a fact can have", 2, 4096};
   Key<int32_t> digits{this, "digits", {4}, "of a text of an operation", 2, 16};
   Share reading{this, "reading", {.6}, "of the base's texts, that are questions behind passages"};
   Key<Integers> passages{this, "passages", {{4, 16}, {1, 2, 4, 8, 16}}, "facts that stand before a question", 1, 34};
   Key<Integers> examples{this, "examples", {{1, 3}, {1, 2, 3}}, "of the operation that stand before a question", 1, 3};
-  Key<Integers> map_facts{this, "map_facts", {{4, 16}}, "numbers of facts in the map", 4};
-  Key<Integers> map_examples{this, "map_examples", {{}, {64, 256, 1024}}, "numbers of examples in the map", 1};
+  Key<Integers> map_facts{this, "map_facts", {{4, 16}}, "numbers of facts in the map", 4, 4096};
+  Key<Integers> map_examples{this, "map_examples", {{}, {64, 256, 1024}}, "numbers of examples in the map",
+                             1,    kMostItems};
   Share solved{this, "solved", {.95}, "claims: exact match from which something is learned"};
   Share kept{this, "kept", {.9}, "claims: exact match from which something is kept"};
   Share lost{this, "lost", {.5}, "claims: exact match up to which something is not learned, or lost"};

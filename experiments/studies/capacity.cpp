@@ -28,13 +28,13 @@ struct Keys : StudyKeys {
   }
   Key<Integers> facts =
       Key<Integers>(this, "facts", {{512}, {1024, 4096, 16'384, 65'536}, {16'384, 65'536, 262'144, 1'048'576}},
-                    "to memorise; models of each width for each", 1);
-  Key<Integers> exposures{this, "exposures", {{500}, {100, 1000}}, "how often a fact is seen in the mean", 1};
+                    "to memorise; models of each width for each", 1, 1 << 22);
+  Key<Integers> exposures{this, "exposures", {{500}, {100, 1000}}, "how often a fact is seen in the mean", 1, 1e6};
   Key<int32_t> relations{this, "relations", {4}, "facts of an entity", 1, 64};
   Key<int32_t> values{this, "values", {32}, "that a fact can have", 2, 1024};
-  Key<double> ceiling{this, "ceiling", {kPublished}, "claims: most bits a parameter", 0};
+  Key<double> ceiling{this, "ceiling", {kPublished}, "claims: most bits a parameter", 0, 1000};
   Share flat{this, "flat", {.2}, "claims: largest distance from the mean ceiling, as a share of it"};
-  Key<double> span{this, "span", {4}, "claims: by what factor sizes differ at least", 1};
+  Key<double> span{this, "span", {4}, "claims: by what factor sizes differ at least", 1, 1000};
 
   int32_t most_exposures() const { return *std::max_element(exposures->begin(), exposures->end()); }
 };
@@ -48,7 +48,12 @@ std::string variant_of(int32_t facts, int32_t exposures) { return fmt::format("{
 void check_keys(const Keys& k) {
   check_some(*k.facts, "facts");
   check_some(*k.exposures, "exposures");
-  for (const int32_t facts : *k.facts) task_of(k, facts);
+  for (const int32_t facts : *k.facts) {
+    task_of(k, facts);
+    const double steps = double(facts) * k.most_exposures() / k.sweep.batch_size;
+    check(steps <= kMostSteps, "exposures: {} of {} facts in batches of {} are {:g} steps, at most {:g} are trained",
+          k.most_exposures(), facts, k.sweep.batch_size, steps, kMostSteps);
+  }
 }
 
 void experiments(const Keys& k, Experiments& list) {
@@ -70,6 +75,7 @@ int32_t facts_of(const Cell& cell) { return std::stoi(cell.variant); }
 Score bits_known() {
   return measured([](const Cell& cell) {
     const Measure* bits = cell.find_measure("direct.bits");
+    if (bits == nullptr && !std::isfinite(cell.arm("direct").loss_per_token)) return Measure{"", kNoValue};
     ensure(bits != nullptr, "[capacity] {} has no bits", cell.cell);
     const double each = facts_of(cell) / static_cast<double>(cell.parameters);
     const double left = 1 - static_cast<double>(bits->n) / facts_of(cell);
@@ -97,6 +103,7 @@ std::map<int64_t, std::vector<double>> plateaus(const Keys& k, const StudyResult
     for (const auto& [parameters, models] : by_size(pick.of(result))) {
       if (asked(k, *models.front()) <= kPublished) continue;
       const std::vector<double> bits = values(models, bits_known());
+      if (bits.empty()) continue;
       if (auto& best = most[parameters]; best.empty() || mean(bits) > mean(best)) best = bits;
     }
   }

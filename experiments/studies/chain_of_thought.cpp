@@ -36,12 +36,13 @@ struct Keys : StudyKeys {
   // Published tables are of other problems (serial_tasks); the paper's scale is the ladder of E01 carried on.
   Key<int32_t> length{this, "length", {8, 8, 16}, "digits in a problem", 2, 1000};
   Key<Integers> control_widths{
-      this, "control_widths", {{16}, {16, 64}, {16, 64, 256}}, "n_embd of the controls; an empty list trains none", 2};
+      this, "control_widths", {{16}, {16, 64}, {16, 64, 256}}, "n_embd of the controls; an empty list trains none",
+      2,    kMostWidth};
   Key<Words> controls{
       this, "controls", {{"direct_only", "with_filler"}, kControls}, "which of them are trained", kControls};
   // 8,184 and 7,764 parameters where the joint model of two layers of width 16 has 7,088.
-  Key<Integers> depths{this, "depths", {{1, 4}}, "n_layer of each model of the control 'depth'", 1};
-  Key<Integers> depth_widths{this, "depth_widths", {{24, 12}}, "n_embd of each of them", 2};
+  Key<Integers> depths{this, "depths", {{1, 4}}, "n_layer of each model of the control 'depth'", 1, kMostLayers};
+  Key<Integers> depth_widths{this, "depth_widths", {{24, 12}}, "n_embd of each of them", 2, kMostWidth};
   Share solved{this, "solved", {.95}, "claims: exact match from which the task is solved"};
   Share unsolved{this, "unsolved", {.05}, "claims: exact match so far above guessing is unsolved"};
   Share start{this, "near_chance", {.1}, "claims: the same for the smallest size"};

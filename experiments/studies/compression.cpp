@@ -35,11 +35,11 @@ struct Keys : StudyKeys {
   Key<Integers> bits{this, "bits", {{8, 6, 5, 4, 3, 2}, {8, 7, 6, 5, 4, 3, 2}}, "bits of a weight after rounding",
                      2,    8};
   Share solved{this, "solved", {.95}, "claims: exact match from which the task is solved"};
-  Key<int32_t> lossless_bits{this, "lossless_bits", {5}, "claims: so many bits lose nothing"};
+  Key<int32_t> lossless_bits{this, "lossless_bits", {5}, "claims: so many bits lose nothing", 2, 8};
   Share lossless{this, "lossless", {.01}, "claims: largest loss of exact match that is nothing"};
-  Key<int32_t> lossy_bits{this, "lossy_bits", {3}, "claims: so many bits lose much"};
+  Key<int32_t> lossy_bits{this, "lossy_bits", {3}, "claims: so many bits lose much", 2, 8};
   Share lossy{this, "lossy", {.2}, "claims: smallest loss of exact match that is much"};
-  Key<int32_t> destroyed_bits{this, "destroyed_bits", {2}, "claims: so many bits leave guessing"};
+  Key<int32_t> destroyed_bits{this, "destroyed_bits", {2}, "claims: so many bits leave guessing", 2, 8};
   Share chance_margin{this, "chance_margin", {.05}, "claims: exact match so far above chance is still at chance"};
 };
 
@@ -83,7 +83,7 @@ std::vector<ClaimRow> claims(const Keys& k) {
 Figure against_bits(Curves curves, const Keys& k, const StudyResult& result, const Score& score) {
   const auto whole = by_size(cells("", "f32").of(result));
   for (const auto& [parameters, models] : whole)
-    curves.reference(fmt::format("f32, {}", short_number(double(parameters))), mean(values(models, score)));
+    curves.reference(fmt::format("f32, {}", short_number(double(parameters))), mean_value(models, score));
   for (const auto& [parameters, models] : whole) {
     const std::string size = short_number(double(parameters)) + " parameters";
     curves.line(size + ", mean over seeds", {.marks = false});

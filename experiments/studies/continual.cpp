@@ -29,18 +29,18 @@ struct Keys : StudyKeys {
                    .test_items = {200, 500},
                    .evaluation_rows = {200, 250}}) {}
   Key<int32_t> digits{this, "digits", {6}, "digits of a problem", 2, 100};
-  Key<int32_t> first_steps{this, "first_steps", {500}, "steps of the first operation", 1};
-  Key<double> first_rate{this, "first_rate", {.16}, "its learning rate, times 1 / n_embd", 0};
-  Key<int32_t> short_steps{this, "short_steps", {150, 250}, "steps of each later operation", 1};
-  Key<int32_t> long_steps{this, "long_steps", {300, 600}, "the same at the larger budget", 1};
-  Key<double> later_rate{this, "later_rate", {.08}, "their learning rate, times 1 / n_embd", 0};
+  Steps first_steps{this, "first_steps", {500}, "steps of the first operation"};
+  Rate first_rate{this, "first_rate", {.16}, "its learning rate, times 1 / n_embd"};
+  Steps short_steps{this, "short_steps", {150, 250}, "steps of each later operation"};
+  Steps long_steps{this, "long_steps", {300, 600}, "the same at the larger budget"};
+  Rate later_rate{this, "later_rate", {.08}, "their learning rate, times 1 / n_embd"};
   Key<Numbers> replay{this, "replay", {{.1, .25}, {.01, .1, .25}}, "shares of earlier operations", 0, 1};
-  Key<Numbers> l2_sp{this, "l2_sp", {{.1}}, "weights of the pull to where an operation began", 0};
-  Key<Numbers> ewc{this, "ewc", {{100}}, "weights of the pull by the Fisher information", 0};
-  Key<int32_t> fisher_answers{this, "fisher_answers", {50, 200}, "answers that it is estimated from", 1};
-  Key<int32_t> rank{this, "rank", {8}, "r of the adapters", 1};
-  Key<double> lora_alpha{this, "lora_alpha", {4}, "of their scale lora_alpha / sqrt(r) (rsLoRA)", 0};
-  Key<Numbers> adapter_rates{this, "adapter_rates", {{.25}, {.25, .5}}, "their learning rates, times 1 / n_embd", 0};
+  Key<Numbers> l2_sp{this, "l2_sp", {{.1}}, "weights of the pull to where an operation began", 0, 1e9};
+  Key<Numbers> ewc{this, "ewc", {{100}}, "weights of the pull by the Fisher information", 0, 1e9};
+  Key<int32_t> fisher_answers{this, "fisher_answers", {50, 200}, "answers that it is estimated from", 1, kMostItems};
+  Key<int32_t> rank{this, "rank", {8}, "r of the adapters", 1, kMostWidth};
+  Key<double> lora_alpha{this, "lora_alpha", {4}, "of their scale lora_alpha / sqrt(r) (rsLoRA)", 0, 1e6};
+  Rates adapter_rates{this, "adapter_rates", {{.25}, {.25, .5}}, "their learning rates, times 1 / n_embd"};
   Share lost{this, "lost", {.8}, "claims: what naive learning loses of earlier operations, -BWT"};
   Share kept{this, "kept", {.15}, "claims: what replay may lose"};
   Share kept_short{this, "kept_short", {.25}, "claims: share of replay that keeps them at the small budget"};

@@ -37,15 +37,15 @@ struct Keys : StudyKeys {
     explain("widths", "n_embd of the students, one");
     explain("batch_size", "examples a step");
   }
-  Key<int32_t> teacher_width{this, "teacher_width", {64}, "n_embd of the teacher", 2};
-  Key<int32_t> examples{this, "examples", {500, 1000}, "of a student", 1};
+  Key<int32_t> teacher_width{this, "teacher_width", {64}, "n_embd of the teacher", 2, kMostWidth};
+  Key<int32_t> examples{this, "examples", {500, 1000}, "of a student", 1, kMostItems};
   Share label_noise{this, "label_noise", {.3}, "of labels that are another class"};
   Share kept{this, "kept", {.5}, "of symbols that are those of the prototype"};
-  Key<Numbers> temperatures{this, "temperatures", {{2}, {1, 2, 4}}, "of the teacher, a student each", .1};
+  Key<Numbers> temperatures{this, "temperatures", {{2}, {1, 2, 4}}, "of the teacher, a student each", 0.1, 1000};
   Share soft_share{this, "soft_share", {.9}, "of the loss that is against the teacher"};
   Share smoothing{this, "smoothing", {.3}, "of smoothed labels that all classes share"};
-  Key<double> temperature{this, "temperature", {2}, "claims: the student that is judged", .1};
-  Key<double> excess{this, "excess", {.05}, "claims: nats that the teacher may lose to the posterior", 0};
+  Key<double> temperature{this, "temperature", {2}, "claims: the student that is judged", 0.1, 1000};
+  Key<double> excess{this, "excess", {.05}, "claims: nats that the teacher may lose to the posterior", 0, 100};
   Share gap{this, "gap", {.3}, "claims: share of the student's gap to its teacher that closes"};
   Share clean_margin{this, "clean_margin", {.05}, "claims: accuracy that clean labels may give beyond soft ones"};
 
@@ -151,7 +151,7 @@ void experiments(const Keys& k, Experiments& list) {
 Judgement judge_gap(const Keys& k, const StudyResult& result, double confidence) {
   const Score held_out = loss("label");
   std::vector<double> closed;
-  std::vector<std::string> evidence;
+  std::vector<std::string> evidence, lost;
   for (const Cell* soft : cells("", soft_variant(k.temperature)).of(result)) {
     const auto of_seed = [&](const char* variant) {
       for (const Cell* cell : cells("", variant).of(result))
@@ -159,12 +159,16 @@ Judgement judge_gap(const Keys& k, const StudyResult& result, double confidence)
       return kNoValue;
     };
     const double labels = of_seed("labels"), teacher = of_seed(kTeacher);
-    if (!std::isfinite(labels + teacher)) continue;
+    if (!std::isfinite(labels + teacher + held_out.value(*soft))) {
+      lost.push_back(fmt::to_string(soft->seed));
+      continue;
+    }
     closed.push_back((labels - held_out.value(*soft)) / (labels - teacher));
     evidence.push_back(fmt::format("seed {}: {:.3f} ({:.4f} to {:.4f}, teacher {:.4f})", soft->seed, closed.back(),
                                    labels, held_out.value(*soft), teacher));
   }
-  if (closed.empty()) return {};
+  if (!lost.empty()) evidence.push_back(fmt::format("left out, as a model of it diverged: seed {}", join(lost, ", ")));
+  if (closed.empty()) return {Verdict::kInconclusive, join(evidence, "; "), 0};
   return {at_least(t_interval(closed, confidence), k.gap), join(evidence, "; "), std::ssize(closed)};
 }
 
@@ -205,7 +209,7 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
       curves->add("soft targets", cells("", soft_variant(temperature)).of(result), temperature, score);
     for (const char* variant : {kTeacher, "labels", "smoothed"})
       if (const Cells models = cells("", variant).of(result); !models.empty())
-        curves->reference(variant, mean(values(models, score)));
+        curves->reference(variant, mean_value(models, score));
   }
   return {losses.figure(), answers.figure()};
 }

@@ -66,11 +66,11 @@ struct Keys : StudyKeys {
         names);
     for (Ability& one : abilities) {
       add(one.name + "_widths", &one.widths, {one.quick_widths, one.full_widths},
-          fmt::format("n_embd of each size of {}; empty: widths", one.name), 2);
+          fmt::format("n_embd of each size of {}; empty: widths", one.name), 2, kMostWidth);
       add(one.name + "_steps", &one.steps, {one.quick_steps, 0},
-          fmt::format("optimizer steps of {}; 0: steps", one.name), 0);
+          fmt::format("optimizer steps of {}; 0: steps", one.name), 0, kMostSteps);
       add(one.name + "_batch_size", &one.batch_size, {one.quick_batch, 0},
-          fmt::format("sequences a step of {}; 0: batch_size", one.name), 0);
+          fmt::format("sequences a step of {}; 0: batch_size", one.name), 0, kMostBatch);
     }
   }
 
@@ -83,10 +83,10 @@ struct Keys : StudyKeys {
       this, "balanced_beliefs", {false}, "half of the training sequences of false_belief hold one; else as they come"};
   Key<Numbers> step_shares =
       Key<Numbers>(this, "step_shares", {{}, {.25, .5, 2}},
-                   "every size is trained again for these shares of its steps: thresholds against tokens", 1e-3);
+                   "every size is trained again for these shares of its steps: thresholds against tokens", 1e-3, 1000);
   Key<Numbers> equal_gigaflops =
       Key<Numbers>(this, "equal_gigaflops", {{}, {50, 200, 800}},
-                   "and again with so many GFLOP for every size: thresholds at equal FLOPs", 1e-3);
+                   "and again with so many GFLOP for every size: thresholds at equal FLOPs", 1e-3, 1e12);
   Share solved{this, "solved", {.95}, "claims: exact match from which a task is solved"};
   Share chance_margin{this, "chance_margin", {.1}, "claims: exact match so far above chance is still at chance"};
   Share loss_ratio{
@@ -110,7 +110,7 @@ std::shared_ptr<tasks::Task> chain(int32_t length, const char* arm) {
   return std::make_shared<tasks::ChainTask>(tasks::ChainOptions{.length = length, .arms = {arm}});
 }
 
-std::shared_ptr<tasks::Task> parity(const Keys& k) { return tasks::make_parity(k.parity_bits, {"cot"}); }
+std::shared_ptr<tasks::Task> parity(const Keys& k) { return tasks::make_parity(k.parity_bits, {"cot"}, "parity_bits"); }
 
 std::shared_ptr<tasks::Task> false_belief(const Keys& k) {
   return std::make_shared<tasks::FalseBelief>(6, *k.balanced_beliefs);
@@ -168,13 +168,15 @@ Judge leaves_its_plateau(const Keys& k, const Ability& ability) {
   return [&k, ability](const StudyResult& result, double confidence) {
     Interval plateau{std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity()};
     const Cells small = ability.pick().smallest().of(result);
-    for (const Cell* cell : small) {
+    for (const Cell* cell : without_diverged(small)) {
       const Interval start = loss_interval(cell->arm(ability.arm), confidence);
       plateau = {std::min(plateau.low, start.low), std::min(plateau.high, start.high)};
     }
     Cells larger = ability.pick().where(exact_match(ability.arm), k.solved).of(result);
     std::erase_if(larger, [&](const Cell* cell) { return has(small, cell); });
     if (larger.empty()) return Judgement{Verdict::kInconclusive, "no larger size solves the task", 0};
+    if (!std::isfinite(plateau.high))
+      return Judgement{Verdict::kInconclusive, "the smallest size has no loss" + left_out_text(small), 0};
     Parts parts;
     for (const Cell* cell : larger) {
       const Interval own = loss_interval(cell->arm(ability.arm), confidence);

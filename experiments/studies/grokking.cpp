@@ -31,15 +31,15 @@ struct Keys : StudyKeys {
     explain("learning_rates", "of AdamW after the warm-up, one");
     explain("batch_size", "pairs a step");
   }
-  Key<int32_t> n_head{this, "n_head", {4}, "heads", 1};
-  Key<double> weight_decay{this, "weight_decay", {1}, "where there is one", 0};
-  Key<int32_t> warmup_steps{this, "warmup_steps", {10}, "linear", 0};
-  Key<int32_t> modulus{this, "modulus", {31, tasks::ModularOptions().modulus}, "of the addition", 3};
+  Key<int32_t> n_head{this, "n_head", {4}, "heads", 1, 1024};
+  Key<double> weight_decay{this, "weight_decay", {1}, "where there is one", 0, 1000};
+  Steps warmup_steps{this, "warmup_steps", {10}, "linear", 0};
+  Key<int32_t> modulus{this, "modulus", {31, tasks::ModularOptions().modulus}, "of the addition", 3, 1000};
   Key<double> trained_share{this, "trained_share", {tasks::ModularOptions().trained_share}, "of the pairs", .05, .95};
-  Key<double> growth{this, "growth", {1.5, 1.2}, "of the step from one question to the next", 1.01};
+  Key<double> growth{this, "growth", {1.5, 1.2}, "of the step from one question to the next", 1.01, 1000};
   Share by_heart{this, "by_heart", {.99}, "claims: accuracy on trained pairs that counts"};
   Share understood{this, "understood", {.95}, "claims: accuracy on held-out pairs that counts"};
-  Key<double> ratio{this, "ratio", {5}, "claims: so many times later", 1};
+  Key<double> ratio{this, "ratio", {5}, "claims: so many times later", 1, 1e6};
 
   tasks::ModularOptions table() const { return {.modulus = modulus, .trained_share = trained_share}; }
 
@@ -114,8 +114,12 @@ Judgement judge_delay(const Keys& k, const StudyResult& result) {
   const Cells models = cells("", kVariants[0]).of(result);
   std::vector<double> ratios;
   std::vector<std::string> evidence;
-  bool memorised = !models.empty();
+  bool memorised = !without_diverged(models).empty();
   for (const Cell* cell : models) {
+    if (diverged(*cell)) {
+      evidence.push_back(fmt::format("seed {}: diverged, left out", cell->seed));
+      continue;
+    }
     const double trained = moment(*cell, 0), held_out = moment(*cell, 1);
     memorised = memorised && std::isfinite(trained);
     ratios.push_back(held_out / trained);
@@ -126,7 +130,7 @@ Judgement judge_delay(const Keys& k, const StudyResult& result) {
   const double median = memorised ? ratios[ratios.size() / 2] : std::numeric_limits<double>::infinity();
   if (!std::isfinite(median))
     return {Verdict::kInconclusive, text + " (inf: not within the budget)", count_seeds(models)};
-  return {pass_if(median >= k.ratio), fmt::format("{}; median ratio {:.1f}", text, median), count_seeds(models)};
+  return {pass_if(median >= k.ratio), fmt::format("{}; median ratio {:.1f}", text, median), std::ssize(ratios)};
 }
 
 std::vector<ClaimRow> claims(const Keys& k) {
@@ -151,7 +155,7 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
     for (const char* arm : {"trained", "held_out"}) {
       const std::string line = fmt::format("{}, {}", variant, arm);
       curves.line(line, {.marks = false, .dashed = arm == std::string_view("held_out")});
-      for (const Cell* cell : cells("", variant).of(result))
+      for (const Cell* cell : without_diverged(cells("", variant).of(result)))
         for (const int64_t step : k.asked())
           if (const Measure* found = cell->find_measure(at_step(arm, step)))
             curves.add(line, double(step), found->mean);

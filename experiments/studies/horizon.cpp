@@ -28,21 +28,22 @@ struct Keys : StudyKeys {
                             2,    1000};
   Key<int32_t> long_length = Key<int32_t>(this, "long_length", {8},
                                           "from so many digits on direct models train long_steps, at every learning "
-                                          "rate, and are claimed not to solve the task");
-  Key<int32_t> long_steps{
-      this, "long_steps", {600, 2000, 10'000}, "optimizer steps of those, and of all models that write steps down", 1};
+                                          "rate, and are claimed not to solve the task",
+                                          2, 1001);
+  Steps long_steps{
+      this, "long_steps", {600, 2000, 10'000}, "optimizer steps of those, and of all models that write steps down"};
   // Never a grid: direct models get more tries.
-  Key<double> cot_learning_rate{
+  Rate cot_learning_rate{
       this, "cot_learning_rate", {.16}, "peak learning rate, times 1 / n_embd, of models that write steps down"};
   // The quick one: see configs/horizon/reference.toml.
   Key<double> held_out_share =
       Key<double>(this, "held_out_share", {.1, .25},
                   "share of the prompts that tests ask, where there are fewer than a million", 0, .5);
   Key<int32_t> parity_bits{this, "parity_bits", {16, 16, 32}, "bits of the parity by steps", 2, 1000};
-  Key<int32_t> parity_width{this, "parity_width", {8}, "n_embd of its model", 2};
-  Key<int32_t> parity_steps{this, "parity_steps", {1200, 1000, 5000}, "optimizer steps of its model", 1};
-  Key<double> parity_rate{this, "parity_learning_rate", {.08}, "its peak learning rate, times 1 / parity_width", 0};
-  Key<int32_t> short_length{this, "short_length", {3}, "claims: so many digits are summed at once"};
+  Key<int32_t> parity_width{this, "parity_width", {8}, "n_embd of its model", 2, kMostWidth};
+  Steps parity_steps{this, "parity_steps", {1200, 1000, 5000}, "optimizer steps of its model"};
+  Rate parity_rate{this, "parity_learning_rate", {.08}, "its peak learning rate, times 1 / parity_width"};
+  Key<int32_t> short_length{this, "short_length", {3}, "claims: so many digits are summed at once", 2, 1000};
   Share solved{this, "solved", {.95}, "claims: exact match from which a task is solved"};
   Share unsolved{this, "unsolved", {.05}, "claims: exact match so far above guessing is unsolved"};
   Share seed_share{this, "seed_share", {.8}, "claims: share of the seeds that must sum the short length"};
@@ -79,7 +80,7 @@ void experiments(const Keys& k, Experiments& list) {
     for (const int32_t length : *k.cot_lengths)
       train_by_steps(add_sum(length, "cot", width), k.long_steps, k.cot_learning_rate);
   }
-  const std::shared_ptr<tasks::Task> parity = tasks::make_parity(k.parity_bits, {"cot"});
+  const std::shared_ptr<tasks::Task> parity = tasks::make_parity(k.parity_bits, {"cot"}, "parity_bits");
   train_by_steps(list.add(parity_name(k), "cot", parity, k.parity_width), k.parity_steps, k.parity_rate);
 }
 

@@ -48,15 +48,15 @@ struct Keys : StudyKeys {
                    .batch_size = {64, 128},
                    .seeds = {{0}, seeds(5), seeds(10)},
                    .test_items = {10'000}}) {}
-  Key<int32_t> heads{this, "heads", {2, 4}, "n_head: a head must tell keys apart by what it reads of them", 1};
-  Key<int32_t> facts{this, "facts", {128, 512}, "to know", 8};
+  Key<int32_t> heads{this, "heads", {2, 4}, "n_head: a head must tell keys apart by what it reads of them", 1, 1024};
+  Key<int32_t> facts{this, "facts", {128, 512}, "to know", 8, 65'536};
   Key<int32_t> key_words{this, "key_words", {16, 32}, "words of each half of a key", 2, 1024};
   Key<int32_t> values{this, "values", {32}, "that a fact can have", 2, 1024};
   Share changed_share{this, "changed_share", {.25}, "of the facts that change"};
   Key<Words> ways{this, "ways", {names_of(kTrained)}, "which are trained", names_of(kTrained)};
   Key<int32_t> passages{this, "passages", {2}, "before a question", 2, 64};
-  Key<int32_t> tune_steps{this, "tune_steps", {200}, "on the changed facts", 1};
-  Key<Numbers> tune_rates{this, "tune_rates", {{1e-3}, {1e-3, 3e-4}}, "constant learning rates of these: all count", 0};
+  Steps tune_steps{this, "tune_steps", {200}, "on the changed facts"};
+  Rates tune_rates{this, "tune_rates", {{1e-3}, {1e-3, 3e-4}}, "constant learning rates of these: all count"};
   Share known{this, "known", {.9}, "claims: exact match from which facts are known"};
   Share stale{this, "stale", {.1}, "claims: exact match up to which they are not"};
   Share near_loss{this, "near_loss", {.1}, "claims: exact match that passages with half the key cost"};

@@ -17,9 +17,9 @@ struct Keys : StudyKeys {
     explain("widths", "channels of the layer");
     explain("learning_rates", "peak learning rates");
   }
-  Key<int32_t> dimension{this, "dimension", {10, 10, 20}, "d: numbers in an input", 1};
-  Key<int32_t> context{this, "context", {10, 10, 40}, "N: examples before the query", 1};
-  Key<int32_t> test_sequences{this, "test_sequences", {262'144, 1 << 20}, "of the test loss", 1};
+  Key<int32_t> dimension{this, "dimension", {10, 10, 20}, "d: numbers in an input", 1, 1024};
+  Key<int32_t> context{this, "context", {10, 10, 40}, "N: examples before the query", 1, 65'536};
+  Key<int32_t> test_sequences{this, "test_sequences", {262'144, 1 << 20}, "of the test loss", 1, 1 << 24};
   Share loss_margin{this, "loss_margin", {.02}, "claims: relative distance from the closed form"};
   Share cosine{this, "cosine", {.99}, "claims: of predictions with those of a gradient step"};
 

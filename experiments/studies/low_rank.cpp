@@ -42,23 +42,24 @@ struct Keys : StudyKeys {
                    .evaluation_rows = {200, 250}}) {
     explain("learning_rates", "of LoRA, times 1 / n_embd; all of a seed train as one ensemble");
   }
-  Key<Numbers> full_rates{this, "full_rates", {{.16}, {.08, .16}}, "of full fine-tuning, times 1 / n_embd", 0};
-  Key<int32_t> base_steps{this, "base_steps", {700, 1000}, "steps of the base", 1};
-  Key<int32_t> base_batch{this, "base_batch", {64}, "sequences of such a step", 1};
-  Key<double> base_rate{this, "base_rate", {.16}, "its learning rate, times 1 / n_embd", 0};
+  Rates full_rates{this, "full_rates", {{.16}, {.08, .16}}, "of full fine-tuning, times 1 / n_embd"};
+  Steps base_steps{this, "base_steps", {700, 1000}, "steps of the base"};
+  Key<int32_t> base_batch{this, "base_batch", {64}, "sequences of such a step", 1, kMostBatch};
+  Rate base_rate{this, "base_rate", {.16}, "its learning rate, times 1 / n_embd"};
   Key<int32_t> digits{this, "digits", {6}, "digits of a problem", 2, 100};
-  Key<Integers> ranks{this, "ranks", {{1, 4}, {1, 2, 4, 8}, {1, 2, 4, 8, 16, 32}}, "r of LoRA on all matrices", 1};
-  Key<double> lora_alpha{this, "lora_alpha", {4}, "of the scale lora_alpha / sqrt(r) (rsLoRA)", 0};
-  Key<int32_t> planted_width{this, "planted_width", {32, 64}, "rows and columns of the planted change", 2};
-  Key<int32_t> planted_rank{this, "planted_rank", {2, 4}, "its rank", 2};
-  Key<int32_t> planted_steps{this, "planted_steps", {800, 1500}, "steps of LoRA on it", 1};
-  Key<int32_t> ask_every{this, "ask_every", {20}, "steps between questions while a new operation is learned", 1};
-  Key<int32_t> path_items{this, "path_items", {100, 200}, "of them, at a time, of each operation", 1};
+  Key<Integers> ranks{this, "ranks",   {{1, 4}, {1, 2, 4, 8}, {1, 2, 4, 8, 16, 32}}, "r of LoRA on all matrices",
+                      1,    kMostWidth};
+  Key<double> lora_alpha{this, "lora_alpha", {4}, "of the scale lora_alpha / sqrt(r) (rsLoRA)", 0, 1e6};
+  Key<int32_t> planted_width{this, "planted_width", {32, 64}, "rows and columns of the planted change", 2, 4096};
+  Key<int32_t> planted_rank{this, "planted_rank", {2, 4}, "its rank", 2, 4096};
+  Steps planted_steps{this, "planted_steps", {800, 1500}, "steps of LoRA on it"};
+  Steps ask_every{this, "ask_every", {20}, "steps between questions while a new operation is learned"};
+  Key<int32_t> path_items{this, "path_items", {100, 200}, "of them, at a time, of each operation", 1, kMostItems};
   Key<Numbers> equal_at{
       this, "equal_at", {{.5, .9}, {.25, .5, .75, .9}}, "accuracies of the new operation where the old's counts", 0, 1};
-  Key<double> found{this, "found", {1e-9}, "claims: squared error from which a planted change is found", 0};
+  Key<double> found{this, "found", {1e-9}, "claims: squared error from which a planted change is found", 0, 1};
   Share near_least{this, "near_least", {.05}, "claims: how far above the least that its rank can reach a loss may be"};
-  Key<double> merged{this, "merged", {1e-4}, "claims: difference of logits, merged and not", 0};
+  Key<double> merged{this, "merged", {1e-4}, "claims: difference of logits, merged and not", 0, 1000};
   Share solved{this, "solved", {.95}, "claims: exact match from which a task is learned"};
   Share unsolved{this, "unsolved", {.5}, "claims: exact match up to which it is not"};
   Share forgotten{this, "forgotten", {.05}, "claims: accuracy on the old operation that LoRA keeps more of"};

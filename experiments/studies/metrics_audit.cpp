@@ -77,13 +77,14 @@ void read_runs(const Keys& k, StudyRun& run) {
   Audited& audited = *k.audited = {};
   for (const std::string& directory : *k.runs) {
     const std::string name = name_of(directory);
-    const StudyResult result = load_result(fs::path(directory) / kResultFile);
+    StudyResult result = load_result(fs::path(directory) / kResultFile);
     const std::vector<SampleLine> samples = load_samples(fs::path(directory) / kSamplesFile);
     check(!samples.empty(), "'{}' has no answers in samples.jsonl", directory);
     for (const std::string& one : disagreements(result, samples)) audited.disagreements.push_back(name + ": " + one);
     audited.lines += samples.size();
-    audited.runs[name] = audit_series(result, samples);
     copy(run, name, result, samples);
+    std::erase_if(result.cells, diverged);  // shown, and not fitted
+    audited.runs[name] = audit_series(result, samples);
   }
   write_file_atomic(run.directory().path() / "audit.csv", audit_csv(audited.runs));
 }

@@ -14,10 +14,10 @@ struct Keys : StudyKeys {
                    .batch_size = {48, 64},
                    .seeds = {{0}, seeds(5)},
                    .test_items = {2000, 10'000}}) {}
-  Key<Integers> layers{this, "layers", {{1, 2}, {1, 2, 3, 4}}, "n_layer of the models of each width", 1};
-  Key<int32_t> keys{this, "keys", {8, 8, 32}, "different keys", 2};
-  Key<int32_t> values{this, "values", {16}, "different values", 2};
-  Key<int32_t> pairs{this, "pairs", {16, 16, 64}, "pairs in a sequence", 4};
+  Key<Integers> layers{this, "layers", {{1, 2}, {1, 2, 3, 4}}, "n_layer of the models of each width", 1, kMostLayers};
+  Key<int32_t> keys{this, "keys", {8, 8, 32}, "different keys", 2, 10'000};
+  Key<int32_t> values{this, "values", {16}, "different values", 2, 10'000};
+  Key<int32_t> pairs{this, "pairs", {16, 16, 64}, "pairs in a sequence", 4, 10'000};
   Share one_layer{this, "one_layer", {.3}, "claims: recall that one layer does not exceed"};
   Share two_layers{this, "two_layers", {.95}, "claims: recall from which two layers can"};
   Share seed_share{this, "seed_share", {.8}, "claims: in so many of the seeds"};

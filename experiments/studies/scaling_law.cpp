@@ -50,19 +50,22 @@ struct Keys : StudyKeys {
   Key<Numbers> budgets = Key<Numbers>(
       this, "budgets",
       {{8e9, 16e9, 32e9, 64e9}, {3e12, 1e13, 3e13, 1e14, 3e14, 1e15}, {1e14, 3e14, 1e15, 3e15, 1e16, 3e16}},
-      "FLOPs that train a model: lines of equal compute", 1);
-  Key<double> least_tokens{this, "least_tokens", {1.2e5, 4e6, 1e7}, "a budget leaves out sizes that see fewer", 1};
-  Key<double> most_tokens{this, "most_tokens", {1.05e6, 4e9, 2e10}, "a budget leaves out sizes that see more", 1};
-  Key<int32_t> symbols{this, "symbols", {tasks::MarkovOptions().symbols}, "of the source", 2};
-  Key<int32_t> order{this, "order", {tasks::MarkovOptions().order, 3}, "symbols that the next one depends on", 1};
-  Key<int32_t> block_size{this, "block_size", {tasks::MarkovOptions().block_size, 16, 64}, "symbols in a sequence", 2};
-  Key<double> exponent{this, "exponent", {tasks::MarkovOptions().exponent}, "of Zipf's law at each context", 0};
+      "FLOPs that train a model: lines of equal compute", 1, 1e30);
+  Key<double> least_tokens{this, "least_tokens", {1.2e5, 4e6, 1e7}, "a budget leaves out sizes that see fewer", 1,
+                           1e18};
+  Key<double> most_tokens{this, "most_tokens", {1.05e6, 4e9, 2e10}, "a budget leaves out sizes that see more", 1, 1e18};
+  Key<int32_t> symbols{this, "symbols", {tasks::MarkovOptions().symbols}, "of the source", 2, 1000};
+  Key<int32_t> order{this, "order", {tasks::MarkovOptions().order, 3}, "symbols that the next one depends on", 1, 16};
+  Key<int32_t> block_size{this, "block_size", {tasks::MarkovOptions().block_size, 16, 64}, "symbols in a sequence",
+                          2,    65'536};
+  Key<double> exponent{this, "exponent", {tasks::MarkovOptions().exponent}, "of Zipf's law at each context", 0, 100};
   Key<Numbers> shares = Key<Numbers>(this, "shares", {tasks::MarkovOptions().shares, {.4, .25, .2, .15}},
-                                     "of the distributions after the last 0, 1 .. symbols", 0);
+                                     "of the distributions after the last 0, 1 .. symbols", 0, 1);
   Key<uint32_t> source_seed{
-      this, "source_seed", {tasks::MarkovOptions().source_seed}, "of the source: another tree, another h"};
+      this, "source_seed", {tasks::MarkovOptions().source_seed}, "of the source: another tree, another h",
+      0,    4'294'967'295};
   Key<int32_t> resamples{
-      this, "resamples", {400, 1000}, "of the runs, for the interval that takes them to be independent", 20};
+      this, "resamples", {400, 1000}, "of the runs, for the interval that takes them to be independent", 20, 100'000};
   Share half_width{this, "half_width", {.05}, "claims: widest interval of E to each side, share of the entropy rate"};
 
   std::shared_ptr<tasks::MarkovTask> source() const {
@@ -82,6 +85,8 @@ void experiments(const Keys& k, Experiments& list) {
       const double steps = std::round(budget / (3 * forward_flops(model, k.sweep.batch_size, k.block_size)));
       const double tokens = steps * k.sweep.batch_size * k.block_size;
       if (tokens < k.least_tokens || tokens > k.most_tokens) continue;
+      check(steps <= kMostSteps, "budgets: {:g} FLOPs are {:g} steps of width {}, at most {:g} are trained", budget,
+            steps, width, kMostSteps);
       list.add("", budget_name(budget), source, width).steps = static_cast<int32_t>(steps);
     }
   }
@@ -102,6 +107,8 @@ void check_keys(const Keys& k) {
   check_scaling_groups(points);
 }
 
+Cells runs_of(double budget, const StudyResult& result) { return cells("", budget_name(budget)).of(result); }
+
 // What the source itself pays on the items that the models were asked.
 double source_loss(const Keys& k, const tasks::MarkovTask& source) {
   double nll = 0;
@@ -110,13 +117,13 @@ double source_loss(const Keys& k, const tasks::MarkovTask& source) {
   return nll / (static_cast<double>(items.size()) * source.answer_length(0));
 }
 
-// Losses as h plus what is paid beyond the source on the same items.
+// Losses as h plus what is paid beyond the source on the same items, of models that did not diverge.
 std::vector<ScalingPoint> points_of(const Keys& k, const StudyResult& result) {
   const auto source = k.source();
   const double luck = source_loss(k, *source) - source->entropy_rate();
   std::vector<ScalingPoint> points;
   for (const double budget : *k.budgets)
-    for (const Cell* cell : cells("", budget_name(budget)).of(result))
+    for (const Cell* cell : without_diverged(runs_of(budget, result)))
       points.push_back({static_cast<double>(cell->parameters), static_cast<double>(cell->tokens),
                         cell->arm("text").loss_per_token - luck, budget, cell->seed});
   return points;
@@ -140,20 +147,39 @@ std::string interval_text(double value, const Interval& interval) {
   return fmt::format("{:.4g} [{:.4g}, {:.4g}]", value, interval.low, interval.high);
 }
 
+// The law of approach 3, unless models that diverged leave too few runs for one.
+struct Fitted {
+  std::optional<ScalingLaw> law;
+  ScalingLawIntervals spread;
+  std::string why;  // there is none
+};
+Fitted fit_runs(const std::vector<ScalingPoint>& points) {
+  try {
+    return {fit_scaling_law(points), jackknife_scaling_law(points), ""};
+  } catch (const UserError& error) {
+    return {{}, {}, error.what()};
+  }
+}
+
 Judgement judge_entropy(const Keys& k, const StudyResult& result) {
   const auto source = k.source();
   const double h = source->entropy_rate();
   const std::vector<ScalingPoint> points = points_of(k, result);
   std::set<int64_t> seeds;
   for (const ScalingPoint& point : points) seeds.insert(point.seed);
-  const ScalingLaw law = fit_scaling_law(points);
-  const Interval floor = jackknife_scaling_law(points).floor;
+  const Fitted fitted = fit_runs(points);
+  Cells all;
+  for (const double budget : *k.budgets) std::ranges::copy(runs_of(budget, result), std::back_inserter(all));
+  const std::string lost = left_out_text(all);
+  if (!fitted.law) return {Verdict::kInconclusive, fitted.why + lost, std::ssize(seeds)};
+  const ScalingLaw& law = *fitted.law;
+  const Interval floor = fitted.spread.floor;
   const double half = floor.width() / 2 / h;
   const Verdict within = half <= k.half_width ? Verdict::kPass : Verdict::kInconclusive;
   return {floor.contains(h) ? within : Verdict::kFail,
           fmt::format("E = {} nats from {} runs, half-width {:.3f} of h; h = {:.4f} nats, and the source itself pays "
-                      "{:.4f} on the test items, which losses are measured from",
-                      interval_text(law.floor, floor), points.size(), half, h, source_loss(k, *source)),
+                      "{:.4f} on the test items, which losses are measured from{}",
+                      interval_text(law.floor, floor), points.size(), half, h, source_loss(k, *source), lost),
           std::ssize(seeds)};
 }
 
@@ -205,12 +231,15 @@ std::string frontier_text(const std::vector<ScalingPoint>& means, const ScalingL
 
 Facts settings(const Keys& k, const StudyResult& result) {
   const std::vector<ScalingPoint> points = points_of(k, result);
-  const ScalingLaw law = fit_scaling_law(points);
-  const ScalingLawIntervals spread = jackknife_scaling_law(points);
+  const Fitted fitted = fit_runs(points);
+  const ScalingLawIntervals& spread = fitted.spread;
   std::vector<std::string> entropies;
   for (int32_t depth = 0; depth <= k.order; ++depth)
     entropies.push_back(fmt::format("{:.4f}", k.source()->conditional_entropy(depth)));
-  return {{"nats a symbol after 0, 1 .. symbols", join(entropies, ", ")},
+  const std::pair<std::string, std::string> known = {"nats a symbol after 0, 1 .. symbols", join(entropies, ", ")};
+  if (!fitted.law) return {known, {"no law is fitted", fitted.why}};
+  const ScalingLaw& law = *fitted.law;
+  return {known,
           {"E", interval_text(law.floor, spread.floor)},
           {"E if runs were independent and the law exact",
            interval_text(law.floor, bootstrap_scaling_law(points, .95, k.resamples).floor)},
@@ -223,14 +252,15 @@ Facts settings(const Keys& k, const StudyResult& result) {
 
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   const std::vector<ScalingPoint> points = points_of(k, result), means = means_of(points);
-  const ScalingLaw law = fit_scaling_law(points);
+  const std::optional<ScalingLaw> law = fit_runs(points).law;
   const double h = k.source()->entropy_rate();
   Curves envelope("Approach 1: loss against compute",
                   "A line a size, means over seeds; dashed: the least loss at each budget.",
                   {"training FLOPs of the budget", true}, {"nats a symbol"}, {{"entropy rate", h}});
   Curves parabolas("Approaches 2 and 3: loss against parameters at equal compute",
                    "Dots: means over seeds at one budget. Dashed: the law of approach 3.", {"parameters", true},
-                   {"nats a symbol"}, {{"entropy rate", h}, {"E of the fit", law.floor}});
+                   {"nats a symbol"}, {{"entropy rate", h}});
+  if (law) parabolas.reference("E of the fit", law->floor);
   std::map<double, double> least;
   for (const ScalingPoint& one : means) {
     envelope.add(short_number(one.parameters) + " parameters", one.flops, one.loss);
@@ -239,8 +269,9 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
     const std::string budget = budget_name(one.flops);
     parabolas.line(budget, {.joined = false});
     parabolas.add(budget, one.parameters, one.loss);
+    if (!law) continue;
     parabolas.line(budget + ", fitted", {.marks = false, .dashed = true});
-    parabolas.add(budget + ", fitted", one.parameters, law.at(one.parameters, one.tokens));
+    parabolas.add(budget + ", fitted", one.parameters, law->at(one.parameters, one.tokens));
   }
   envelope.line("envelope", {.marks = false, .dashed = true});
   for (const auto& [flops, loss] : least) envelope.add("envelope", flops, loss);

@@ -77,23 +77,25 @@ struct Keys : StudyKeys {
       for (const Published& one : kPublished)
         if (one.family == family.name) all.push_back(one.size);
       add(family.name + "_sizes", &sizes[i], {{family.quick_size}, {all.front()}, all},
-          fmt::format("n of each {} problem", family.name), 1);
+          fmt::format("n of each {} problem", family.name), 1, 1000);
     }
   }
   std::array<Integers, 4> sizes;  // of each family
   Key<Words> problems{
       this, "problems", {{}, {"arithmetic"}, names_of(kFamilies)}, "which are trained", names_of(kFamilies)};
-  Key<int32_t> width{this, "width", {64, 256}, "n_embd", 2};
-  Key<int32_t> heads{this, "heads", {4}, "n_head", 1};
-  Key<int32_t> steps_layers{this, "steps_layers", {3}, "blocks of models that write steps down", 1};
-  Key<Integers> direct_layers{this, "direct_layers", {{3}, {3, 4, 5}}, "blocks of each model that answers at once", 1};
-  Key<Numbers> learning_rates{this, "learning_rates", {{2.5e-3}, {1e-3}, {1e-4}}, "peak learning rates", 0};
-  Key<int32_t> warmup_steps{this, "warmup_steps", {75, 488, 9766}, "of them, with a rising rate", 0};
+  Key<int32_t> width{this, "width", {64, 256}, "n_embd", 2, kMostWidth};
+  Key<int32_t> heads{this, "heads", {4}, "n_head", 1, 1024};
+  Key<int32_t> steps_layers{this, "steps_layers", {3}, "blocks of models that write steps down", 1, kMostLayers};
+  Key<Integers> direct_layers{this, "direct_layers", {{3}, {3, 4, 5}}, "blocks of each model that answers at once",
+                              1,    kMostLayers};
+  Rates learning_rates{this, "learning_rates", {{2.5e-3}, {1e-3}, {1e-4}}, "peak learning rates"};
+  Steps warmup_steps{this, "warmup_steps", {75, 488, 9766}, "of them, with a rising rate", 0};
   Share beta2{this, "beta2", {.98, .98, .999}, "of AdamW"};
-  Key<double> clip_norm{this, "clip_norm", {1, 1, 0}, "largest norm of a gradient; 0: any", 0};
-  Key<double> dropout{this, "dropout", {0, 0, .1}, "share of activations that are dropped", 0};
-  Key<int32_t> training_problems = Key<int32_t>(this, "training_problems", {0, 0, 1'000'000},
-                                                "different problems in the training set; 0: new ones at every step", 0);
+  Key<double> clip_norm{this, "clip_norm", {1, 1, 0}, "largest norm of a gradient; 0: any", 0, 1e9};
+  Key<double> dropout{this, "dropout", {0, 0, .1}, "share of activations that are dropped", 0, 0.99};
+  Key<int32_t> training_problems =
+      Key<int32_t>(this, "training_problems", {0, 0, 1'000'000},
+                   "different problems in the training set; 0: new ones at every step", 0, 10'000'000);
   Key<bool> shorter{this, "shorter", {true}, "training mixes shorter arithmetic expressions in"};
   Share solved{this, "solved", {.99}, "claims: accuracy from which a problem is solved"};
   Key<double> floor{this, "floor", {.05}, "claims: depth is judged where accuracy is so far from 0 and 1", 0, .5};
@@ -164,7 +166,7 @@ Judge depth_helps(const Keys& k, const Problem& one) {
   return [=, floor = *k.floor](const StudyResult& result, double confidence) {
     const Cells start = few.of(result);
     Judgement found = rule(result, confidence);
-    const double share = start.empty() ? 0 : mean(values(start, right));
+    const double share = mean_value(start, right);
     if (floor < share && share < 1 - floor) return found;
     return Judgement{Verdict::kInconclusive, found.evidence + " (not judged)", 0};
   };

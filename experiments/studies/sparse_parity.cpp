@@ -23,10 +23,10 @@ struct Keys : StudyKeys {
     explain("learning_rates", "of Adam, constant, times 1 / n_embd");
     explain("batch_size", "samples a step");
   }
-  Key<int32_t> tasks{this, "tasks", {SparseParityOptions().tasks, 100, 500}, "parities", 1};
-  Key<int32_t> bits{this, "bits", {SparseParityOptions().bits, 51, 102}, "bits of a sample", 1};
-  Key<int32_t> subset{this, "subset", {SparseParityOptions().subset, 3}, "bits that a parity takes", 1};
-  Key<double> exponent{this, "exponent", {SparseParityOptions().exponent}, "of the tasks' frequencies", 0};
+  Key<int32_t> tasks{this, "tasks", {SparseParityOptions().tasks, 100, 500}, "parities", 1, 10'000};
+  Key<int32_t> bits{this, "bits", {SparseParityOptions().bits, 51, 102}, "bits of a sample", 1, 10'000};
+  Key<int32_t> subset{this, "subset", {SparseParityOptions().subset, 3}, "bits that a parity takes", 1, 100};
+  Key<double> exponent{this, "exponent", {SparseParityOptions().exponent}, "of the tasks' frequencies", 0, 100};
   Share unlearned{this, "unlearned", {.6}, "claims: accuracy up to which a task is not learned"};
   Share learned{this, "learned", {.95}, "claims: accuracy from which a task is learned"};
   Share bimodal{this, "bimodal", {.9}, "claims: least share of tasks that are either"};
@@ -55,7 +55,10 @@ void experiments(const Keys& k, Experiments& list) {
   }
 }
 
-Cells models(const StudyResult& result) { return cells("", "block").of(result); }
+Cells models(const StudyResult& result) { return without_diverged(cells("", "block").of(result)); }
+
+std::string without_text(const StudyResult& result) { return left_out_text(cells("", "block").of(result)); }
+
 double accuracy(const Cell& cell, int32_t task) { return measure(fmt::format("accuracy {}", task)).value(cell); }
 
 // Means over seeds of the loss of the mixture, by parameters, and the power law through them where there are three.
@@ -67,8 +70,10 @@ struct Law {
 Law law_of(const StudyResult& result) {
   Law found;
   for (const auto& [parameters, cells] : by_size(models(result))) {
+    const double loss = mean_value(cells, measure("loss"));
+    if (std::isnan(loss)) continue;
     found.parameters.push_back(static_cast<double>(parameters));
-    found.losses.push_back(mean(values(cells, measure("loss"))));
+    found.losses.push_back(loss);
   }
   if (found.losses.size() >= 3) found.law = fit_power_law(found.parameters, found.losses, false);
   return found;
@@ -83,10 +88,11 @@ Judgement judge_bimodal(const Keys& k, const StudyResult& result, double confide
       learned += share >= k.learned ? 1 : 0;
     }
   }
+  if (total == 0) return {Verdict::kInconclusive, "no model has scores" + without_text(result), 0};
   const Interval share = clopper_pearson(outside, total, confidence);
   return {at_least(share, k.bimodal),
-          fmt::format("{} of {} tasks of models are not between [{:.3f}, {:.3f}]; {} are learned", outside, total,
-                      share.low, share.high, learned),
+          fmt::format("{} of {} tasks of models are not between [{:.3f}, {:.3f}]; {} are learned{}", outside, total,
+                      share.low, share.high, learned, without_text(result)),
           count_seeds(models(result))};
 }
 
@@ -94,7 +100,8 @@ Judgement judge_power_law(const Keys& k, const StudyResult& result) {
   const Law found = law_of(result);
   const int64_t seeds = count_seeds(models(result));
   if (found.parameters.size() < 4)
-    return {Verdict::kInconclusive, "fewer than four sizes: a line meets two points exactly", seeds};
+    return {Verdict::kInconclusive, "fewer than four sizes: a line meets two points exactly" + without_text(result),
+            seeds};
   std::vector<double> logs, fitted;
   std::vector<std::string> points;
   for (size_t i = 0; i < found.parameters.size(); ++i) {
@@ -104,7 +111,8 @@ Judgement judge_power_law(const Keys& k, const StudyResult& result) {
   }
   const double share = explained_variance(logs, fitted);
   return {pass_if(share >= k.explained),
-          fmt::format("exponent {:.3f}, R^2 {:.3f} over {}", found.law->term.exponent, share, join(points, ", ")),
+          fmt::format("exponent {:.3f}, R^2 {:.3f} over {}{}", found.law->term.exponent, share, join(points, ", "),
+                      without_text(result)),
           seeds};
 }
 

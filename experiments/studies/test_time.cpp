@@ -14,6 +14,8 @@
 namespace surtsey::experiments {
 namespace {
 
+constexpr double kMostAnswers = 1e7;  // to the questions of one model, at one temperature
+
 struct Keys : StudyKeys {
   Keys()
       : StudyKeys({.widths = {{16}, {16, 32, 64}, {16, 32, 64, 128, 256}},
@@ -27,11 +29,11 @@ struct Keys : StudyKeys {
                    .checkpoint_interval = {0}}) {}
   Key<int32_t> length{this, "length", {8}, "digits in a chain problem", 2, 1000};
   Key<int32_t> paths_length{this, "paths_length", {5}, "digits in a paths problem", 2, 26};
-  Key<int32_t> paths_steps{this, "paths_steps", {500}, "optimizer steps of the paths task", 1};
+  Steps paths_steps{this, "paths_steps", {500}, "optimizer steps of the paths task"};
   Key<Integers> samples = Key<Integers>(this, "samples", {{1, 2, 4, 8, 16}, {1, 2, 4, 8, 16, 32, 64}},
-                                        "answers to a question: each k of maj@k and pass@k", 1);
+                                        "answers to a question: each k of maj@k and pass@k", 1, 10'000);
   // Wang et al. (2022) draw 40 samples at 0.5 to 0.7, the usual harness 64 at 0.2.
-  Key<Numbers> temperatures{this, "temperatures", {{.5, 1}, {.5, 1}, {.2, .5, .7, 1}}, "of the samples", .01};
+  Key<Numbers> temperatures{this, "temperatures", {{.5, 1}, {.5, 1}, {.2, .5, .7, 1}}, "of the samples", 0.01, 100};
   // A model that knows something and not all: the others are not in the claims.
   Share least{this, "least", {.2}, "claims: greedy accuracy from which a model is in them"};
   Share most{this, "most", {.9}, "claims: greedy accuracy up to which a model is in them"};
@@ -47,6 +49,9 @@ void check_keys(const Keys& k) {
   check(k.sweep.learning_rates.size() == 1,
         "learning_rates: these models stop early on purpose, one rate is not chosen among others");
   check_rising(*k.samples, "samples");
+  const double answers = double(k.samples->back()) * k.sweep.test_items;
+  check(answers <= kMostAnswers, "samples: {} of each of the {} test_items are {:g} answers, at most {:g} are held",
+        k.samples->back(), k.sweep.test_items, answers, kMostAnswers);
   check_rising(*k.temperatures, "temperatures");
   k.task("paths");
 }
@@ -103,7 +108,8 @@ struct Asking : InterviewOf<Keys> {
     line.index = static_cast<int64_t>(index);
     line.prompt = task->decode(item.prompt());
     line.target = task->decode(std::vector{target});
-    line.response = task->decode(std::vector{winner});
+    // A model that diverged writes nothing that could be voted on.
+    line.response = is_written(std::span(&winner, 1)) ? task->decode(std::vector{winner}) : kNothingWritten;
     line.correct = line.chain_correct = winner == target;
     for (const int32_t chances : *k.samples) {
       line.measures.emplace_back(vote(chances), majority_at_k(finals, target, chances));
@@ -158,7 +164,7 @@ std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
                   {"tokens of the answers", true}, {"share of questions"});
     const Cells models = cells(task, "cot").of(result);
     if (!models.empty()) {
-      curves.reference("greedy, one answer", mean(values(models, exact_match("cot"))));
+      curves.reference("greedy, one answer", mean_value(models, exact_match("cot")));
       curves.reference("guessing", models.front()->chance);
     }
     for (const double temperature : *k.temperatures) {

@@ -37,18 +37,16 @@ struct Keys : StudyKeys {
                    .checkpoint_interval = {0}}) {
     explain("learning_rates", "peak learning rates, of every width");
   }
-  Key<int32_t> base_width{this, "base_width", {8, 16, 64}, "whose learning rate the others take", 2};
-  Key<int32_t> block_size{this, "block_size", {tasks::MarkovOptions().block_size}, "symbols in a sequence", 2};
-  Key<double> exponent{this, "exponent", {tasks::MarkovOptions().exponent}, "of the source's Zipf law", 0};
-  Key<Numbers> shares{this, "shares", {tasks::MarkovOptions().shares}, "of the source's contexts", 0};
-  Key<int32_t> coordinate_steps{
-      this, "coordinate_steps", {4}, "steps after which the size of activations is looked at", 1};
-  Key<double> coordinate_rate{
-      this, "coordinate_rate", {1.0 / 64, 1.0 / 64, 1.0 / 512}, "learning rate of those steps", 0};
-  Key<int32_t> coordinate_seeds{this, "coordinate_seeds", {20}, "models of each width looked at", 2};
-  Key<double> stays{this, "stays", {1}, "claims: octaves that a best rate which stays may move", 0};
-  Key<double> moves{this, "moves", {2}, "claims: octaves from which a best rate moves", 0};
-  Key<double> flat{this, "flat", {.1}, "claims: steepest slope of log size against log width", 0};
+  Key<int32_t> base_width{this, "base_width", {8, 16, 64}, "whose learning rate the others take", 2, kMostWidth};
+  Key<int32_t> block_size{this, "block_size", {tasks::MarkovOptions().block_size}, "symbols in a sequence", 2, 65'536};
+  Key<double> exponent{this, "exponent", {tasks::MarkovOptions().exponent}, "of the source's Zipf law", 0, 100};
+  Key<Numbers> shares{this, "shares", {tasks::MarkovOptions().shares}, "of the source's contexts", 0, 1};
+  Steps coordinate_steps{this, "coordinate_steps", {4}, "steps after which the size of activations is looked at"};
+  Rate coordinate_rate{this, "coordinate_rate", {1.0 / 64, 1.0 / 64, 1.0 / 512}, "learning rate of those steps"};
+  Key<int32_t> coordinate_seeds{this, "coordinate_seeds", {20}, "models of each width looked at", 2, 1000};
+  Key<double> stays{this, "stays", {1}, "claims: octaves that a best rate which stays may move", 0, 100};
+  Key<double> moves{this, "moves", {2}, "claims: octaves from which a best rate moves", 0, 100};
+  Key<double> flat{this, "flat", {.1}, "claims: steepest slope of log size against log width", 0, 100};
 
   std::shared_ptr<tasks::MarkovTask> source() const {
     return std::make_shared<tasks::MarkovTask>(
@@ -177,7 +175,7 @@ Judge shift(const char* variant, Bound bound) {
 std::map<std::string, std::vector<double>> slopes_of(const StudyResult& result, const char* variant) {
   std::map<std::pair<std::string, uint32_t>, std::pair<std::vector<double>, std::vector<double>>> lines;
   for (const Cell& cell : result.cells) {
-    if (cell.variant != coordinate_variant(variant)) continue;
+    if (cell.variant != coordinate_variant(variant) || diverged(cell)) continue;
     for (const Measure& measure : cell.measures) {
       auto& [widths, sizes] = lines[{measure.name, cell.seed}];
       widths.push_back(cell.n_embd);

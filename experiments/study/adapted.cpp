@@ -59,7 +59,7 @@ TrainedBase train_base(engine::Device& device, const ModelConfig& config, const 
   session.allocate();
   trainer.initialise();
   const auto start = std::chrono::steady_clock::now();
-  trainer.run();
+  go_through(trainer, {});
   return {config, model.store().unpack(trainer.parameters(0)), passed_since(start),
           trainer.flops_per_step() * double(train.steps), train.steps * train.tokens_per_step(config)};
 }

@@ -33,7 +33,8 @@ struct TrainedBase {
   int64_t parameter_count() const;
 };
 
-// The first member of `train` learns the source. UserError as Trainer has it.
+// The first member of `train` learns the source. UserError as Trainer has it; one that diverges is a base all the same,
+// and so are the models over it.
 TrainedBase train_base(engine::Device& device, const ModelConfig& model, const tasks::DataSource& source,
                        TrainConfig train);
 

@@ -1,6 +1,7 @@
 #include "experiments/study/curves.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace surtsey::experiments {
 
@@ -11,18 +12,26 @@ Curves::Line& Curves::find(const std::string& name) {
 
 void Curves::line(const std::string& name, Look look) { find(name).look = look; }
 
-void Curves::add(const std::string& line, double x, double y) { find(line).values[x].push_back(y); }
+void Curves::add(const std::string& line, double x, double y) {
+  if (!std::isnan(y)) find(line).values[x].push_back(y);
+}
 
 void Curves::add(const std::string& line, const Cells& cells, const std::function<double(const Cell&)>& x,
                  const Score& y) {
-  for (const Cell* cell : cells) add(line, x(*cell), y.value(*cell));
+  for (const Cell* cell : without_diverged(cells)) add(line, x(*cell), y.value(*cell));
 }
 
 void Curves::add(const std::string& line, const Cells& cells, double x, const Score& y) {
-  for (const Cell* cell : cells) add(line, x, y.value(*cell));
+  for (const Cell* cell : without_diverged(cells)) add(line, x, y.value(*cell));
 }
 
-void Curves::add(const std::string& line, FigurePoint point) { find(line).points[point.x] = point; }
+void Curves::add(const std::string& line, FigurePoint point) {
+  if (!std::isnan(point.y)) find(line).points[point.x] = point;
+}
+
+void Curves::reference(const std::string& name, double y) {
+  if (!std::isnan(y)) figure_.references.emplace_back(name, y);
+}
 
 Figure Curves::figure() const {
   Figure figure = figure_;

@@ -1,5 +1,5 @@
 // Figures of a study from its cells: points that fall together are averaged, lines come in the order of their first
-// point.
+// point. Models that diverged, and what is no number, are left out: the page names those models.
 //
 //   Curves curves("Accuracy against depth", "Means over seeds.", {"layers"}, {"share of right answers"});
 //   curves.add("cot", cells("sums", "cot").of(result), &Cell::n_layer, exact_match("cot"));
@@ -36,7 +36,7 @@ class Curves {
   // A point with its own interval, averaged with no other.
   void add(const std::string& line, FigurePoint point);
   // A horizontal line.
-  void reference(const std::string& name, double y) { figure_.references.emplace_back(name, y); }
+  void reference(const std::string& name, double y);
 
   // Lines without points are left out. Points of a line rise in x.
   Figure figure() const;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <set>
 
 #include "experiments/base/join.h"
@@ -14,6 +16,23 @@ namespace {
 // Keys that say how a run is done, not what it trains.
 const std::set<std::string_view> kHow = {"test_seed",           "validation_items", "evaluation_rows", "log_interval",
                                          "checkpoint_interval", "ensemble_size",    "save_models"};
+
+constexpr double kUsualMostCount = 1e5, kUsualMostNumber = 1e9;
+
+// Of a number the limits where its row has none.
+struct UsualLimits {
+  using Pair = std::optional<std::pair<double, double>>;
+  Pair operator()(const bool*) const { return {}; }
+  Pair operator()(const std::string*) const { return {}; }
+  Pair operator()(const double*) const { return {{0, kUsualMostNumber}}; }
+  Pair operator()(const uint32_t*) const { return {{0, std::numeric_limits<uint32_t>::max()}}; }
+  Pair operator()(const int32_t*) const { return {{1, kUsualMostCount}}; }
+  Pair operator()(const int64_t*) const { return {{1, kUsualMostCount}}; }
+  template <class T>
+  Pair operator()(const std::vector<T>*) const {
+    return (*this)(static_cast<const T*>(nullptr));
+  }
+};
 
 struct Printed {
   template <class T>
@@ -82,32 +101,40 @@ Facts KeySet::settings() const {
   return facts;
 }
 
+void KeySet::set_limits(const ConfigField::Target& target, double& low, double& high) {
+  const auto usual = std::visit([](const auto* value) { return UsualLimits()(value); }, target);
+  if (!usual) return;
+  if (std::isnan(low)) low = usual->first;
+  if (std::isnan(high)) high = std::max(low, usual->second);
+}
+
 void KeySet::explain(std::string_view key, std::string help) {
   for (Row& row : rows_)
     if (row.name == key) row.help = help;
 }
 
 StudyKeys::StudyKeys(const StudyScales& scales) {
-  add("widths", &sweep.widths, scales.widths, "n_embd of each size", 2);
-  add("n_layer", &sweep.n_layer, scales.n_layer, "blocks", 1);
-  add("learning_rates", &sweep.learning_rates, scales.learning_rates, "peak learning rates, times 1 / n_embd", 0);
-  add("steps", &sweep.steps, scales.steps, "optimizer steps", 1);
-  add("batch_size", &sweep.batch_size, scales.batch_size, "sequences a step", 1);
-  add("seeds", &sweep.seeds, scales.seeds, "one model each: initialisation and data", 0);
+  add("widths", &sweep.widths, scales.widths, "n_embd of each size", 2, kMostWidth);
+  add("n_layer", &sweep.n_layer, scales.n_layer, "blocks", 1, kMostLayers);
+  add("learning_rates", &sweep.learning_rates, scales.learning_rates, "peak learning rates, times 1 / n_embd",
+      kLeastRate, kMostRate);
+  add("steps", &sweep.steps, scales.steps, "optimizer steps", 1, kMostSteps);
+  add("batch_size", &sweep.batch_size, scales.batch_size, "sequences a step", 1, kMostBatch);
+  add("seeds", &sweep.seeds, scales.seeds, "one model each: initialisation and data", 0, kMostSeed);
   add("selection_seed", &sweep.selection_seed, {1000},
-      "seed of the held-out sequences, and of the models that choose a learning rate", 0);
+      "seed of the held-out sequences, and of the models that choose a learning rate", 0, kMostSeed);
   if (scales.selection)
     add("selection_steps", &sweep.selection_steps, scales.selection_steps,
-        "optimizer steps of the models that choose a learning rate; 0: as many as the others", 0);
-  add("test_items", &sweep.test_items, scales.test_items, "questions of each arm and cell", 1);
-  add("test_seed", &sweep.test_seed, {1}, "seed of the questions", 0);
-  add("validation_items", &sweep.validation_items, {1024}, "sequences of the held-out loss", 1);
-  add("evaluation_rows", &sweep.evaluation_rows, scales.evaluation_rows, "rows that are decoded at once", 1);
-  add("log_interval", &sweep.log_interval, scales.log_interval, "steps between lines of metrics.jsonl", 1);
+        "optimizer steps of the models that choose a learning rate; 0: as many as the others", 0, kMostSteps);
+  add("test_items", &sweep.test_items, scales.test_items, "questions of each arm and cell", 1, kMostItems);
+  add("test_seed", &sweep.test_seed, {1}, "seed of the questions", 0, kMostSeed);
+  add("validation_items", &sweep.validation_items, {1024}, "sequences of the held-out loss", 1, kMostItems);
+  add("evaluation_rows", &sweep.evaluation_rows, scales.evaluation_rows, "rows that are decoded at once", 1, kMostRows);
+  add("log_interval", &sweep.log_interval, scales.log_interval, "steps between lines of metrics.jsonl", 1, kMostSteps);
   add("checkpoint_interval", &sweep.checkpoint_interval, scales.checkpoint_interval,
-      "steps between checkpoints; 0: only when interrupted", 0);
+      "steps between checkpoints; 0: only when interrupted", 0, kMostSteps);
   add("ensemble_size", &sweep.ensemble_size, scales.ensemble_size,
-      "most models trained at once; 0: as many as are fast", 0);
+      "most models trained at once; 0: as many as are fast", 0, kMostMembers);
   add("save_models", &sweep.save_models, scales.save_models,
       "keep the weights of every model, under models/ of the run");
   ConfigTable known;

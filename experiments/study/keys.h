@@ -6,7 +6,8 @@
 //     Key<double> solved{this, "solved", {.95}, "claims: exact match from which a task is solved", 0, 1};
 //   };
 //
-// Values stand in the order quick, full, paper; a scale without one has that of the scale before.
+// Values stand in the order quick, full, paper; a scale without one has that of the scale before. Every number has
+// limits: what a row leaves out is 1 to 100,000 of integers and 0 to 1e9 of others, so a count always ends somewhere.
 // Help that starts with "claims:" marks a bound: it is no setting of the training.
 #pragma once
 
@@ -58,6 +59,7 @@ class KeySet {
   void add(std::string name, T* value, Scaled<T> scales, std::string help, double low = kNone, double high = kNone,
            std::vector<std::string> words = {}) {
     if (scales.empty()) return;
+    set_limits(ConfigField::Target(value), low, high);
     rows_.push_back({name, value, std::move(help), low, high, std::move(words),
                      [value, scales](size_t scale) { *value = scales[std::min(scale, scales.size() - 1)]; }});
     rows_.back().set(scale_);
@@ -76,6 +78,9 @@ class KeySet {
     std::vector<std::string> words;
     std::function<void(size_t)> set;
   };
+  // Those of a number, where the row has none.
+  static void set_limits(const ConfigField::Target& target, double& low, double& high);
+
   std::deque<Row> rows_;
   size_t scale_ = 0;
 };
@@ -106,6 +111,22 @@ class Key {
 
 Integers up_to(int32_t last);   // 0 .. last
 Integers seeds(int32_t count);  // so many seeds of a study, from 0 on
+
+// Learning rates: above 0.
+struct Rate : Key<double> {
+  Rate(KeySet* set, std::string name, std::initializer_list<double> scales, std::string help)
+      : Key(set, std::move(name), scales, std::move(help), kLeastRate, kMostRate) {}
+};
+struct Rates : Key<Numbers> {
+  Rates(KeySet* set, std::string name, std::initializer_list<Numbers> scales, std::string help)
+      : Key(set, std::move(name), scales, std::move(help), kLeastRate, kMostRate) {}
+};
+
+// Optimizer steps.
+struct Steps : Key<int32_t> {
+  Steps(KeySet* set, std::string name, std::initializer_list<int32_t> scales, std::string help, int32_t least = 1)
+      : Key(set, std::move(name), scales, std::move(help), least, kMostSteps) {}
+};
 
 // A number from 0 to 1.
 struct Share : Key<double> {

@@ -6,13 +6,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace surtsey::experiments {
 namespace {
 
 double mean_of(const StudyResult& result, const std::string& variant, const Score& score) {
-  const Cells found = cells("", variant).of(result);
-  return found.empty() ? kNoValue : mean(values(found, score));
+  return mean_value(cells("", variant).of(result), score);
 }
 double mean_measure(const StudyResult& result, const std::string& variant, const std::string& name) {
   return mean_of(result, variant, measure(name));
@@ -21,13 +21,14 @@ bool all_reach(const StudyResult& result, const std::string& variant, const std:
   const Cells found = cells("", variant).of(result);
   return !found.empty() && std::all_of(found.begin(), found.end(), [&](const Cell* cell) {
     const ArmResult* one = cell->find_arm(arm);
-    return one != nullptr && one->exact_match >= bound;
+    return one != nullptr && !diverged(*cell) && one->exact_match >= bound;
   });
 }
 bool all_measure(const StudyResult& result, const std::string& variant, const std::string& name) {
   const Cells found = cells("", variant).of(result);
-  return !found.empty() &&
-         std::all_of(found.begin(), found.end(), [&](const Cell* cell) { return cell->find_measure(name) != nullptr; });
+  return !found.empty() && std::all_of(found.begin(), found.end(), [&](const Cell* cell) {
+    return !diverged(*cell) && cell->find_measure(name) != nullptr;
+  });
 }
 
 // Seconds of a question of the base, by the arm that it was measured on.
@@ -46,18 +47,24 @@ WayCost taught_cost(const LessonPage& page, const StudyResult& result, const std
   const std::string plain = has(page.ways, std::string("full")) ? "full" : way;
   cost.use = told_seconds(result, arm) * mean_measure(result, way, kQueryMilliseconds) /
              mean_measure(result, plain, kQueryMilliseconds);
+  cost.reaches = std::isfinite(cost.use);  // all of what it is compared with may have diverged
   return cost;
 }
 
 std::string share_text(const StudyResult& result, const std::string& variant, const std::string& arm) {
   const Cells found = cells("", variant).of(result);
   std::vector<double> shares;
-  for (const Cell* cell : found)
+  for (const Cell* cell : without_diverged(found))
     if (const ArmResult* one = cell->find_arm(arm)) shares.push_back(one->exact_match);
-  if (shares.empty()) return "–";
+  if (shares.empty()) return without_diverged(found).size() < found.size() ? "diverged" : "–";
   const auto [low, high] = std::minmax_element(shares.begin(), shares.end());
   const std::string text = share_number(mean(shares));
   return *high - *low < .02 ? text : fmt::format("{} ({} to {})", text, share_number(*low), share_number(*high));
+}
+
+// A dash where no model has the number.
+std::string finite_text(double value, const char* format) {
+  return std::isfinite(value) ? fmt::format(fmt::runtime(format), value) : "–";
 }
 
 std::vector<std::string> taught_texts(const StudyResult& result, const Teaching& way) {
@@ -68,15 +75,15 @@ std::vector<std::string> taught_texts(const StudyResult& result, const Teaching&
                                                  : share_text(result, kTold, "old");
   return {way.updates,
           way.place,
-          fmt::format("{:.3g}", 100 * number(kTrainedShare)),
-          whole_number(number(kTaskBytes)),
+          finite_text(100 * number(kTrainedShare), "{:.3g}"),
+          std::isfinite(number(kTaskBytes)) ? whole_number(number(kTaskBytes)) : "–",
           share_text(result, name, "new"),
           share_text(result, name, "old"),
           off,
           share_text(result, name, "facts"),
-          fmt::format("{:.0f}", number(kQueryTokens)),
-          fmt::format("{:.2g}", number(kQueryMilliseconds)),
-          fmt::format("{:.2g}", number(kUpdateSeconds)),
+          finite_text(number(kQueryTokens), "{:.0f}"),
+          finite_text(number(kQueryMilliseconds), "{:.2g}"),
+          finite_text(number(kUpdateSeconds), "{:.2g}"),
           share_text(result, name, kChanged),
           share_text(result, name, kStale),
           share_text(result, name, kUpdated)};
@@ -96,9 +103,9 @@ std::vector<std::string> told_texts(const LessonPage& page, const StudyResult& r
           share_text(result, kTold, "old"),
           share_text(result, kTold, "old"),
           share_text(result, kTold, arm("facts")),
-          fmt::format("{:.0f}", number(kQueryTokens)),
-          fmt::format("{:.2g}", number(kQueryMilliseconds)),
-          retrieves ? fmt::format("{:.2g}", mean_measure(result, kTold, "index_seconds")) : "0",
+          finite_text(number(kQueryTokens), "{:.0f}"),
+          finite_text(number(kQueryMilliseconds), "{:.2g}"),
+          retrieves ? finite_text(mean_measure(result, kTold, "index_seconds"), "{:.2g}") : "0",
           share_text(result, kTold, arm(kChanged)),
           share_text(result, kTold, arm(kStale)),
           "–"};

@@ -14,12 +14,30 @@ namespace {
 
 constexpr const char* kNothing = "nothing of this was trained";
 
+// A score of models that have scores. What is no number of one that did not diverge as a whole is none either.
+Score of_converged(std::function<double(const Cell&)> value,
+                   std::function<Interval(const Cell&, double confidence)> interval) {
+  const auto known = [value](const Cell& cell) {
+    const double found = diverged(cell) ? kNoValue : value(cell);
+    return std::isfinite(found) ? found : kNoValue;
+  };
+  return {"", known, [=](const Cell& cell, double confidence) {
+            return std::isnan(known(cell)) ? Interval{kNoValue, kNoValue} : interval(cell, confidence);
+          }};
+}
+
 Score of_arm(std::string arm, double (*value)(const ArmResult&), Interval (*interval)(const ArmResult&, double)) {
   const auto find = [arm](const Cell& cell) -> const ArmResult& {
     return arm.empty() ? cell.arms.at(0) : cell.arm(arm);
   };
-  return {"", [=](const Cell& cell) { return value(find(cell)); },
-          [=](const Cell& cell, double confidence) { return interval(find(cell), confidence); }};
+  return of_converged([=](const Cell& cell) { return value(find(cell)); },
+                      [=](const Cell& cell, double confidence) { return interval(find(cell), confidence); });
+}
+
+// Whether the answers of an arm have no loss: a measure of them, "arm.name", is then missing.
+bool answers_lost(const Cell& cell, std::string_view measure) {
+  const ArmResult* arm = cell.find_arm(measure.substr(0, measure.rfind('.')));
+  return arm != nullptr && !std::isfinite(arm->loss_per_token);
 }
 
 Interval share_interval(double share, int64_t n, double confidence) {
@@ -28,7 +46,8 @@ Interval share_interval(double share, int64_t n, double confidence) {
 
 std::vector<Verdict> verdicts(const Cells& cells, const Test& test, double confidence) {
   std::vector<Verdict> list;
-  for (const Cell* cell : cells) list.push_back(test.judge(*cell, confidence));
+  for (const Cell* cell : cells)
+    list.push_back(diverged(*cell) ? Verdict::kInconclusive : test.judge(*cell, confidence));
   return list;
 }
 
@@ -51,6 +70,7 @@ std::vector<Score> shown_by(const std::vector<Test>& tests) {
 }
 
 std::string number(double value) {
+  if (std::isnan(value)) return "none";
   if (std::abs(value) >= 1 || value == 0) return fmt::format("{:.4g}", value);
   return std::abs(value) < 1e-3 ? fmt::format("{:.2g}", value) : fmt::format("{:.4f}", value);
 }
@@ -99,23 +119,24 @@ Score loss(std::string arm) {
 }
 
 Score measured(std::function<Measure(const Cell&)> of) {
-  return {"", [=](const Cell& cell) { return of(cell).mean; },
-          [=](const Cell& cell, double confidence) { return measure_interval(of(cell), confidence); }};
+  return of_converged([=](const Cell& cell) { return of(cell).mean; },
+                      [=](const Cell& cell, double confidence) { return measure_interval(of(cell), confidence); });
 }
 
 Score measure(std::string name) {
   return measured([name](const Cell& cell) {
     const Measure* found = cell.find_measure(name);
+    if (found == nullptr && answers_lost(cell, name)) return Measure{name, kNoValue};
     ensure(found != nullptr, "[rules] {} has no measure '{}'", cell.cell, name);
     return *found;
   });
 }
 
 Score faithfulness(std::string arm) {
-  return {"", [](const Cell& cell) { return cell.faithfulness.value_or(0); },
-          [arm](const Cell& cell, double confidence) {
-            return share_interval(cell.faithfulness.value_or(0), cell.arm(arm).n, confidence);
-          }};
+  return of_converged([](const Cell& cell) { return cell.faithfulness.value_or(0); },
+                      [arm](const Cell& cell, double confidence) {
+                        return share_interval(cell.faithfulness.value_or(0), cell.arm(arm).n, confidence);
+                      });
 }
 
 Pick Pick::layers(int32_t n_layer) const {
@@ -139,6 +160,7 @@ Pick Pick::smallest() const {
 Pick Pick::where(Score score, double low, double high) const {
   Pick pick = *this;
   pick.conditions_.push_back([=](const Cell& cell) {
+    if (diverged(cell)) return false;
     const double value = score.value(cell);
     return low <= value && value <= high;
   });
@@ -264,22 +286,28 @@ Judge mean_difference(Pick first, Pick second, Score score, Bound bound, std::ve
   return [=](const StudyResult& result, double confidence) {
     const Cells left = first.of(result), right = second.of(result);
     std::vector<double> differences;
-    Cells counted;
+    Cells counted, lost;
     for (const Cell* cell : left) {
       for (const Cell* other : right) {
         if (other->seed != cell->seed) continue;
-        differences.push_back(score.value(*cell) - score.value(*other));
-        counted.insert(counted.end(), {cell, other});
+        const bool any = diverged(*cell) || diverged(*other);
+        const double difference = any ? kNoValue : score.value(*cell) - score.value(*other);
+        Cells& pair = std::isnan(difference) ? lost : counted;
+        pair.insert(pair.end(), {cell, other});
+        if (!std::isnan(difference)) differences.push_back(difference);
       }
     }
-    if (differences.empty()) return Judgement{Verdict::kInconclusive, nothing_of({first, second}, result), 0};
+    if (differences.empty())
+      return Judgement{Verdict::kInconclusive,
+                       lost.empty() ? nothing_of({first, second}, result) : evidence_of(lost, {score}), 0};
     const Interval interval = t_interval(differences, confidence);
     std::vector<Score> shown = {score};
     shown.insert(shown.end(), beside.begin(), beside.end());
-    return Judgement{bound(interval, *counted.front()),
-                     fmt::format("mean {:.4f} ({:.4f} to {:.4f} over seeds); {}", mean(differences), interval.low,
-                                 interval.high, evidence_of(counted, shown)),
-                     static_cast<int64_t>(differences.size())};
+    return Judgement{
+        bound(interval, *counted.front()),
+        fmt::format("mean {:.4f} ({:.4f} to {:.4f} over seeds); {}{}", mean(differences), interval.low, interval.high,
+                    evidence_of(counted, shown), lost.empty() ? "" : "; left out: " + evidence_of(lost, {score})),
+        static_cast<int64_t>(differences.size())};
   };
 }
 
@@ -292,7 +320,9 @@ Judge above_in_pairs(std::vector<std::pair<Pick, Pick>> pairs, Score score) {
       for (const Cell* cell : first.of(result)) {
         for (const Cell* other : lower) {
           if (other->seed != cell->seed) continue;
-          parts.push_back(above(score.interval(*cell, confidence), score.interval(*other, confidence)));
+          const bool lost = diverged(*cell) || diverged(*other);
+          parts.push_back(lost ? Verdict::kInconclusive
+                               : above(score.interval(*cell, confidence), score.interval(*other, confidence)));
           for (const Cell* one : {cell, other})
             if (std::find(counted.begin(), counted.end(), one) == counted.end()) counted.push_back(one);
         }
@@ -313,7 +343,7 @@ Cells Growth::of(const StudyResult& result) const {
 }
 
 std::optional<ThresholdFit> fit(const Growth& growth, const StudyResult& result, double confidence) {
-  const Cells cells = growth.of(result);
+  const Cells cells = without_diverged(growth.of(result));
   std::vector<SizeCount> counts;
   std::set<double> places;
   for (const Cell* cell : cells) {
@@ -327,8 +357,10 @@ std::optional<ThresholdFit> fit(const Growth& growth, const StudyResult& result,
 Judge rises_sharply(Growth growth) {
   return [=](const StudyResult& result, double confidence) {
     const auto found = fit(growth, result, confidence);
-    if (!found) return Judgement{Verdict::kInconclusive, "fewer than two sizes", 0};
-    return Judgement{sharp(*found), text_of(growth, *found), count_seeds(growth.of(result))};
+    const Cells all = growth.of(result);
+    const std::string lost = left_out_text(all);
+    if (!found) return Judgement{Verdict::kInconclusive, "fewer than two sizes" + lost, 0};
+    return Judgement{sharp(*found), text_of(growth, *found) + lost, count_seeds(without_diverged(all))};
   };
 }
 
@@ -338,9 +370,11 @@ Judge thresholds_in_order(std::vector<Growth> growths) {
     Parts parts;
     for (const Growth& one : growths) {
       const auto found = fit(one, result, corrected(confidence, growths.size()));
+      const Cells all = one.of(result);
+      if (!found && !left_out_text(all).empty()) parts.say(one.name + " too few sizes" + left_out_text(all));
       if (!found) continue;
       fits.emplace_back(one.place, *found);
-      parts.say(one.name + " " + text_of(one, *found), count_seeds(one.of(result)));
+      parts.say(one.name + " " + text_of(one, *found) + left_out_text(all), count_seeds(without_diverged(all)));
     }
     for (const auto& [place, early] : fits) {
       for (const auto& [later, late] : fits) {
@@ -371,6 +405,10 @@ std::string evidence_of(const Cells& cells, const std::vector<Score>& shown) {
     if (depths.size() > 1) text += fmt::format("L={} ", cell->n_layer);
     text += fmt::format("seed {}", cell->seed);
     if (rates.size() > 1) text += fmt::format(" lr {:.3g}", cell->learning_rate);
+    if (diverged(*cell)) {
+      parts.push_back(text + ": diverged");
+      continue;
+    }
     std::vector<std::string> values;
     for (const Score& score : shown)
       values.push_back((score.name.empty() ? "" : score.name + " ") + number(score.value(*cell)));
@@ -408,10 +446,27 @@ Judge every_part(std::vector<NamedJudge> parts) {
   };
 }
 
+Cells without_diverged(Cells cells) {
+  std::erase_if(cells, [](const Cell* cell) { return diverged(*cell); });
+  return cells;
+}
+
+std::string left_out_text(const Cells& cells) {
+  const size_t count = cells.size() - without_diverged(cells).size();
+  if (count == 0) return "";
+  return fmt::format("; {} model{} that diverged {} left out", count, count == 1 ? "" : "s", count == 1 ? "is" : "are");
+}
+
 std::vector<double> values(const Cells& cells, const Score& score) {
   std::vector<double> list;
-  for (const Cell* cell : cells) list.push_back(score.value(*cell));
+  for (const Cell* cell : without_diverged(cells))
+    if (const double value = score.value(*cell); std::isfinite(value)) list.push_back(value);
   return list;
+}
+
+double mean_value(const Cells& cells, const Score& score) {
+  const std::vector<double> list = values(cells, score);
+  return list.empty() ? kNoValue : mean(list);
 }
 
 std::map<int64_t, Cells> by_size(const Cells& cells) {

@@ -5,6 +5,9 @@
 //
 // A rule writes its own evidence: what it looked at, model by model. Where one of several chances suffices, it corrects
 // for their number. A judge that no rule fits is a function of (StudyResult, confidence).
+//
+// A model that diverged (sweeps/pack.h) has no scores. What must hold of it is open, so a claim of every model is open
+// or fails by another; means, pairs and fits leave it out and tell how many they left out.
 #pragma once
 
 #include <functional>
@@ -14,6 +17,7 @@
 
 #include "experiments/results/claims.h"
 #include "experiments/statistics/threshold.h"
+#include "experiments/sweeps/pack.h"
 
 namespace surtsey::experiments {
 
@@ -22,6 +26,7 @@ using Judge = std::function<Judgement(const StudyResult&, double confidence)>;
 
 // ---- What is measured on a model -----------------------------------------------------------
 
+// Of a model that diverged the value is kNoValue, and so are both ends of the interval: no bound holds or fails of it.
 struct Score {
   std::string name;  // in evidence beside another; empty: said by the claim
   std::function<double(const Cell&)> value;
@@ -33,7 +38,7 @@ struct Score {
 Score exact_match(std::string arm);   // share of right final answers
 Score whole_answer(std::string arm);  // share of answers with every token right
 Score loss(std::string arm);          // nats a token
-Score measure(std::string name);      // InternalError where a cell lacks it
+Score measure(std::string name);      // InternalError where a cell lacks it that did not diverge
 Score measured(std::function<Measure(const Cell&)> of);
 Score faithfulness(std::string arm);  // share of corrupted steps of that arm that move the answer as they should
 
@@ -144,8 +149,13 @@ class Parts {
 using NamedJudge = std::pair<std::string, Judge>;
 Judge every_part(std::vector<NamedJudge> parts);
 
+Cells without_diverged(Cells cells);
+// "; 2 models that diverged are left out" behind what was found without them, or nothing where there are none.
+std::string left_out_text(const Cells& cells);
+// Of those that did not diverge.
 std::vector<double> values(const Cells& cells, const Score& score);
-std::map<int64_t, Cells> by_size(const Cells& cells);  // by their number of parameters
+double mean_value(const Cells& cells, const Score& score);  // kNoValue: there are none
+std::map<int64_t, Cells> by_size(const Cells& cells);       // by their number of parameters
 // "d=16 seed 1: 0.998, 0.104" of each model; what all have in common is left out of the names.
 std::string evidence_of(const Cells& cells, const std::vector<Score>& shown);
 // Confidence of each of so many chances.

@@ -15,9 +15,10 @@ std::string entry_number(double value) {
 
 std::string entry_of(const Cells& cells, const TableColumn& column) {
   std::vector<double> values;
-  for (const Cell* cell : cells)
-    if (const auto value = column.value(*cell)) values.push_back(*value);
-  if (values.empty()) return "–";
+  const Cells scored = without_diverged(cells);
+  for (const Cell* cell : scored)
+    if (const auto value = column.value(*cell); value && !std::isnan(*value)) values.push_back(*value);
+  if (values.empty()) return scored.empty() && !cells.empty() ? "diverged" : "–";
   std::string text = entry_number(mean(values));
   const bool differ = std::any_of(values.begin(), values.end(), [&](double one) { return one != values.front(); });
   if (differ) {

@@ -160,11 +160,27 @@ StudyResult header_of(const Study& study, const engine::Device& device) {
   return header;
 }
 
+// Models without scores, to who runs the study and on its page.
+void tell_what_diverged(StudyResult& result) {
+  std::vector<std::string> names;
+  for (const Cell& cell : result.cells)
+    if (diverged(cell)) names.push_back(cell.cell);
+  if (names.empty()) return;
+  const std::string text = fmt::format(
+      "{} of {} models diverged, their loss is no number: {}. They have no scores: claims of every model are open "
+      "where "
+      "they need one, means and fits leave them out.",
+      names.size(), result.cells.size(), join(names, ", "));
+  fmt::print(stderr, "warning: {}\n", text);
+  result.caveats.push_back(text);
+}
+
 // Judges cells that are all there, and writes result and report.
 void conclude(const Study& study, const Set& set, StudyRun& run) {
   study.finish(run);
   judge_claims(run.result(), set.claims, set.error_rate);
   study.describe(run.result());
+  tell_what_diverged(run.result());
   tell_what_is_left(study, set.claims, run.result());
   run.directory().write_result(run.result());
   run.close();

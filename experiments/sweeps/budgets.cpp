@@ -45,6 +45,7 @@ std::optional<ThresholdFit> threshold_of(const std::vector<const Cell*>& cells, 
   std::map<int64_t, int64_t> sizes;
   double chance = 0;
   for (const Cell* cell : cells) {
+    if (diverged(*cell)) continue;
     counts.push_back(size_count(static_cast<double>(cell->parameters), cell->arm(arm)));
     ++sizes[cell->parameters];
     chance = cell->chance;
@@ -80,15 +81,15 @@ std::vector<Figure> budget_figures(const StudyResult& result, const std::string&
       continue;
     }
     std::map<int64_t, std::vector<double>> sizes;
-    for (const Cell* cell : cells) {
-      sizes[cell->parameters].push_back(cell->find_arm(arm)->exact_match);
-    }
+    for (const Cell* cell : cells)
+      if (!diverged(*cell)) sizes[cell->parameters].push_back(cell->find_arm(arm)->exact_match);
     FigureSeries& series = equal.series.emplace_back();
     const auto fit = threshold_of(cells, arm, 0.95);
     series.name = fmt::format("{:g} GFLOP{}", budget.flops / kGiga, fit ? " (" + half_way(*fit) + ")" : "");
     for (const auto& [parameters, shares] : sizes) {
       series.points.push_back({static_cast<double>(parameters), mean(shares)});
     }
+    if (series.points.empty()) equal.series.pop_back();
   }
   std::vector<Figure> figures;
   if (!thresholds.points.empty()) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
 
 #include "graph/compile.h"
@@ -75,34 +76,47 @@ ModelConfig model_config(const Experiment& experiment) {
 }
 
 void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection) {
-  table.add("widths", &options.widths, "n_embd of each size").at_least(2);
-  table.add("n_layer", &options.n_layer, "blocks").at_least(1);
-  table.add("learning_rates", &options.learning_rates, "peak learning rates, times 1 / n_embd").at_least(0);
-  table.add("steps", &options.steps, "optimizer steps").at_least(1);
-  table.add("batch_size", &options.batch_size, "sequences a step").at_least(1);
+  table.add("widths", &options.widths, "n_embd of each size").at_least(2).at_most(kMostWidth);
+  table.add("n_layer", &options.n_layer, "blocks").at_least(1).at_most(kMostLayers);
+  table.add("learning_rates", &options.learning_rates, "peak learning rates, times 1 / n_embd")
+      .at_least(kLeastRate)
+      .at_most(kMostRate);
+  table.add("steps", &options.steps, "optimizer steps").at_least(1).at_most(kMostSteps);
+  table.add("batch_size", &options.batch_size, "sequences a step").at_least(1).at_most(kMostBatch);
   add_run_fields(table, options, selection);
 }
 
 void add_run_fields(ConfigTable& table, SweepOptions& options, bool selection) {
-  table.add("seeds", &options.seeds, "one model each: initialisation and data").at_least(0);
+  table.add("seeds", &options.seeds, "one model each: initialisation and data").at_least(0).at_most(kMostSeed);
   table
       .add("selection_seed", &options.selection_seed,
            "seed of the held-out sequences, and of the models that choose a learning rate")
-      .at_least(0);
+      .at_least(0)
+      .at_most(kMostSeed);
   if (selection) {
     table
         .add("selection_steps", &options.selection_steps,
              "optimizer steps of the models that choose a learning rate; 0: as many as the others")
-        .at_least(0);
+        .at_least(0)
+        .at_most(kMostSteps);
   }
-  table.add("test_items", &options.test_items, "questions of each arm and cell").at_least(1);
-  table.add("test_seed", &options.test_seed, "seed of the questions").at_least(0);
-  table.add("validation_items", &options.validation_items, "sequences of the held-out loss").at_least(1);
-  table.add("evaluation_rows", &options.evaluation_rows, "rows that are decoded at once").at_least(1);
-  table.add("log_interval", &options.log_interval, "steps between lines of metrics.jsonl").at_least(1);
+  table.add("test_items", &options.test_items, "questions of each arm and cell").at_least(1).at_most(kMostItems);
+  table.add("test_seed", &options.test_seed, "seed of the questions").at_least(0).at_most(kMostSeed);
+  table.add("validation_items", &options.validation_items, "sequences of the held-out loss")
+      .at_least(1)
+      .at_most(kMostItems);
+  table.add("evaluation_rows", &options.evaluation_rows, "rows that are decoded at once")
+      .at_least(1)
+      .at_most(kMostRows);
+  table.add("log_interval", &options.log_interval, "steps between lines of metrics.jsonl")
+      .at_least(1)
+      .at_most(kMostSteps);
   table.add("checkpoint_interval", &options.checkpoint_interval, "steps between checkpoints; 0: only when interrupted")
-      .at_least(0);
-  table.add("ensemble_size", &options.ensemble_size, "most models trained at once; 0: as many as are fast").at_least(0);
+      .at_least(0)
+      .at_most(kMostSteps);
+  table.add("ensemble_size", &options.ensemble_size, "most models trained at once; 0: as many as are fast")
+      .at_least(0)
+      .at_most(kMostMembers);
   table.add("save_models", &options.save_models, "keep the weights of every model, under models/ of the run");
   add_dtype_field(table, options.dtype);
 }
@@ -166,6 +180,16 @@ Cell empty_cell(const Experiment& experiment, const Member& member) {
   cell.task = experiment.task;
   cell.variant = experiment.variant;
   return cell;
+}
+
+bool diverged(const Cell& cell) {
+  const auto no_number = [](double value) { return !std::isfinite(value); };
+  if (cell.validation_loss && no_number(*cell.validation_loss)) return true;
+  // Read again from a file, a loss that is no number is none at all. Arms of samples have none either, so all count.
+  const bool lost = std::all_of(cell.arms.begin(), cell.arms.end(),
+                                [&](const ArmResult& arm) { return no_number(arm.loss_per_token); });
+  return (lost && !cell.arms.empty()) || std::any_of(cell.measures.begin(), cell.measures.end(),
+                                                     [&](const Measure& one) { return no_number(one.mean); });
 }
 
 std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device, const SweepOptions& options,

@@ -26,6 +26,14 @@ namespace surtsey::experiments {
 // What a pack takes at most of a device's memory, as a share.
 inline constexpr double kMemoryShare = 0.6;
 
+// What keys of training take at most, and learning rates at least: more is a slip, and would run out of memory or time
+// where nobody looks for it.
+inline constexpr double kMostWidth = 65'536, kMostLayers = 1024, kMostSteps = 1e9, kMostBatch = 1e6;
+inline constexpr double kMostItems = 1e6;  // of questions, examples and sequences that the host holds
+inline constexpr double kMostRows = 1e5;   // of an evaluation at once
+inline constexpr double kMostMembers = 4096, kMostSeed = 2'147'483'647;
+inline constexpr double kLeastRate = 1e-12, kMostRate = 1e30;
+
 // Keys that every sweep has.
 struct SweepOptions {
   std::vector<int32_t> widths = {4, 8, 16, 32};
@@ -155,6 +163,10 @@ std::string cell_name(const Experiment& experiment, const Member& member);
 
 // The cell of a member, without what training and questions will say.
 Cell empty_cell(const Experiment& experiment, const Member& member);
+
+// Whether a model's loss is no number: on held-out sequences, in all of its answers, or in what was measured of it.
+// Such a model has no scores: whoever judges, averages or fits leaves it out and says so.
+bool diverged(const Cell& cell);
 
 // What the options say of every experiment of one width: steps, batch, seeds, learning rates.
 // `data` may be null.

@@ -74,6 +74,35 @@ SweepPack parse_pack(const fs::path& path) {
   return pack;
 }
 
+// What failed.json says: a later failure, of a disk that is full by now say, must not hide what came first.
+struct Failure {
+  std::string first, last;
+  int64_t count = 0;
+};
+
+// Of a file that is torn the cause is not known, which is no reason to know nothing of the other packs.
+Failure read_failure(const fs::path& path) {
+  const json saved = json::parse(read_file(path), nullptr, false);
+  const auto text = [&](const char* key, const std::string& other) {
+    return saved.is_object() && saved.contains(key) && saved[key].is_string() ? saved[key].get<std::string>() : other;
+  };
+  const std::string first = text("error", "unknown");
+  const bool counted = saved.is_object() && saved.contains("failures") && saved["failures"].is_number_integer();
+  return {first, text("last", first), counted ? saved["failures"].get<int64_t>() : 1};
+}
+
+// Never throws: what is thrown already is the cause.
+void note_failure(const fs::path& path, const std::string& error) {
+  try {
+    Failure failure{error, error, 0};
+    if (fs::exists(path)) failure = read_failure(path);
+    const json saved = {{"error", failure.first}, {"last", error}, {"failures", failure.count + 1}};
+    write_file_atomic(path, json_text(saved, 2) + "\n");
+  } catch (const std::exception& problem) {
+    fmt::print(stderr, "warning: {}\n", problem.what());
+  }
+}
+
 PackResult run_spec(engine::Device& device, const json& spec, const fs::path& checkpoints) {
   const RunnablePack runnable(spec);
   return run_pack(device, {.options = runnable.options,
@@ -168,19 +197,30 @@ bool SweepDirectory::locked(const SweepPack& pack) const { return FolderLock::is
 std::optional<StudyResult> SweepDirectory::result(const SweepPack& pack) const {
   const fs::path path = run_path(pack) / kResultFile;
   if (!fs::exists(path)) return {};
-  StudyResult result = load_result(path);
+  StudyResult result;
+  try {
+    result = load_result(path);
+  } catch (const UserError& error) {
+    if (warned_.insert(pack.index).second)
+      fmt::print(stderr, "warning: pack {} counts as not done and is run again, its result cannot be read: {}\n",
+                 pack.index, error.what());
+    return {};
+  }
   check(fact(result, kHashFact) == pack.hash, "{}: is the result of another specification", path.string());
   return result;
 }
 
 std::string SweepDirectory::failure(const SweepPack& pack) const {
   const fs::path path = run_path(pack) / kFailed;
-  return fs::exists(path) ? read_json(path).value("error", "unknown") : "";
+  if (!fs::exists(path)) return "";
+  const Failure failure = read_failure(path);
+  if (failure.last == failure.first) return failure.first;
+  return fmt::format("{} (the last of {} times: {})", failure.first, failure.count, failure.last);
 }
 
 PackState SweepDirectory::state(const SweepPack& pack) const {
   const fs::path run = run_path(pack);
-  if (fs::exists(run / kResultFile)) return PackState::kFinished;
+  if (result(pack)) return PackState::kFinished;
   if (locked(pack)) return PackState::kRunning;
   if (fs::exists(run / kFailed)) return PackState::kFailed;
   return fs::exists(run / "checkpoints") ? PackState::kStopped : PackState::kWaiting;
@@ -215,8 +255,7 @@ void SweepDirectory::run(const SweepPack& pack, engine::Device& device, const st
   } catch (const Interrupted&) {
     throw;
   } catch (const std::exception& problem) {
-    const json failure = {{"error", problem.what()}};
-    write_file_atomic(run / kFailed, json_text(failure, 2) + "\n");
+    note_failure(run / kFailed, problem.what());
     throw;
   }
 }

@@ -5,15 +5,18 @@
 //   DIR/packs/003.json        {"index", "hash", "spec", "estimate"}: a pack, the largest first
 //   DIR/plan.json             how many packs there are, the hash of all, and whose study they are; written last
 //   DIR/runs/003/             the run of a pack: result.json, samples.jsonl, metrics.jsonl (and as
-//                             CSV and TensorBoard events), env.json, checkpoints, lock, failed.json
+//                             CSV and TensorBoard events), env.json, checkpoints, lock, and
+//                             failed.json: {"error", "last", "failures"}, the first cause and the last
 //   DIR/result.json, table.csv, table.jsonl     what collect() gathers
 //
 // The hash of a pack covers its spec, which decides every number of its result on one device and
-// driver; the estimate is beside it. A pack is finished when its result carries its hash. Who works
-// on a pack holds a lock on runs/NNN/lock that ends with the process, however it ends.
+// driver; the estimate is beside it. A pack is finished when its result carries its hash; a result
+// that cannot be read, as it is empty or torn, is none, and the pack is run again. Who works on a
+// pack holds a lock on runs/NNN/lock that ends with the process, however it ends.
 #pragma once
 
 #include <optional>
+#include <set>
 
 #include "experiments/base/folder_lock.h"
 #include "experiments/sweeps/sweep_plan.h"
@@ -55,12 +58,15 @@ class SweepDirectory {
   // Nothing when someone else holds it.
   std::optional<FolderLock> lock(const SweepPack& pack) const;
   bool locked(const SweepPack& pack) const;
-  std::optional<StudyResult> result(const SweepPack& pack) const;  // of a finished pack
-  std::string failure(const SweepPack& pack) const;                // "" unless it failed
+  // Of a finished pack. One that cannot be read is none: a warning says so once, and which pack is run again. UserError
+  // for that of another specification.
+  std::optional<StudyResult> result(const SweepPack& pack) const;
+  // What a pack failed of first, and last where that is something else; "" unless it failed.
+  std::string failure(const SweepPack& pack) const;
 
   // Runs a pack that the caller has locked and writes its result; goes on from its newest
-  // checkpoint. An exception other than Interrupted is also left in failed.json. `work` is what the pack is, where it
-  // is that of a study; checkpoints go where it is told.
+  // checkpoint. An exception other than Interrupted is also left in failed.json, beside the first
+  // one. `work` is what the pack is, where it is that of a study; checkpoints go where it is told.
   using Work = std::function<PackResult(const std::filesystem::path& checkpoints)>;
   void run(const SweepPack& pack, engine::Device& device, const std::vector<std::string>& command,
            const Work& work = {});
@@ -78,6 +84,7 @@ class SweepDirectory {
   std::filesystem::path path_;
   PlannedStudy study_;
   std::vector<SweepPack> packs_;
+  mutable std::set<int64_t> warned_;  // packs whose result cannot be read
 };
 
 // One line a cell and arm, no times: two runs of one sweep on one device give the same text.

@@ -20,7 +20,7 @@ constexpr int kSweepFormat = 1;  // of a specification; a change of what a key m
 
 std::unique_ptr<tasks::Task> make_task(const std::string& name, int32_t length, int32_t modulus,
                                        const std::vector<std::string>& arms) {
-  if (name == "parity") return tasks::make_parity(length, arms);
+  if (name == "parity") return tasks::make_parity(length, arms, "lengths");
   check(name == "chain", "there is no task '{}' for sweeps", name);
   tasks::ChainOptions options;
   options.length = length;

@@ -43,8 +43,9 @@ Split split_of_rank(uint64_t rank, double share) {
 
 ChainTask::ChainTask(ChainOptions options) : options_(std::move(options)) {
   const auto& o = options_;
-  check(2 <= o.modulus && o.modulus <= 1000, "[{}] modulus {} is not in [2, 1000]", o.name, o.modulus);
-  check(2 <= o.length && o.length <= 1000, "[{}] length {} is not in [2, 1000]", o.name, o.length);
+  check(2 <= o.modulus && o.modulus <= 1000, "[{}] {} {} is not in [2, 1000]", o.name,
+        o.modulus_key.empty() ? "modulus" : o.modulus_key, o.modulus);
+  check(2 <= o.length && o.length <= 1000, "[{}] {} {} is not in [2, 1000]", o.name, o.length_key, o.length);
   check(!o.arms.empty(), "[{}] needs at least one arm: cot, direct, filler, permuted", o.name);
   check(0 <= o.held_out_share && o.held_out_share <= 0.5, "[{}] held-out share {} is not in [0, 0.5]", o.name,
         o.held_out_share);
@@ -89,10 +90,12 @@ ChainTask::ChainTask(ChainOptions options) : options_(std::move(options)) {
     for (uint64_t rank = 0; rank < prompt_count_; ++rank) {
       sizes[static_cast<size_t>(split_of_rank(rank, o.held_out_share))] += 1;
     }
+    const bool both = !o.modulus_key.empty();
     check(std::count(sizes.begin(), sizes.end(), 0u) == 0,
-          "[{}] length {} and modulus {} make {} prompts, of which {} fall to training, {} to validation and {} to the "
-          "test: too few; take a greater length or modulus",
-          o.name, o.length, o.modulus, prompt_count_, sizes[0], sizes[1], sizes[2]);
+          "[{}] {} {}{} make {} prompts, of which {} fall to training, {} to validation and {} to the test: too few; "
+          "take a greater {}{}",
+          o.name, o.length_key, o.length, both ? fmt::format(" and {} {}", o.modulus_key, o.modulus) : "",
+          prompt_count_, sizes[0], sizes[1], sizes[2], o.length_key, both ? " or " + o.modulus_key : "");
   }
 }
 

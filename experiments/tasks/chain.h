@@ -36,6 +36,8 @@ struct ChainOptions {
   // With fewer than 1e6 prompts every prompt belongs to one split: this share of them is what the
   // test asks, half as many are for validation, and training sees neither. 0 switches that off.
   double held_out_share = 0.125;
+  // What whoever makes the task calls length and modulus, for messages; without a name the modulus is fixed.
+  std::string length_key = "length", modulus_key = "modulus";
 };
 
 class ChainTask : public Task {

@@ -15,7 +15,9 @@
 
 namespace surtsey::experiments::tasks {
 
-// The parity of `bits` bits under these arms of the chain task; throws UserError as that does.
-std::unique_ptr<ChainTask> make_parity(int32_t bits, std::vector<std::string> arms = {"cot", "direct"});
+// The parity of `bits` bits under these arms of the chain task; throws UserError as that does, naming the key that says
+// how many.
+std::unique_ptr<ChainTask> make_parity(int32_t bits, std::vector<std::string> arms = {"cot", "direct"},
+                                       std::string bits_key = "bits");
 
 }  // namespace surtsey::experiments::tasks

@@ -13,9 +13,6 @@
 
 namespace surtsey::experiments::tasks {
 
-// U+FEFF, which some editors put at the head of a file.
-inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
 class TextSource : public DataSource {
  public:
   static constexpr double kTrainShare = 0.9;

@@ -135,7 +135,8 @@ class Bpe : public TokenModel {
         }
       }
       if (!options_.unk_token) continue;
-      check(unk_id_.has_value(), "'{}' is no token, and the unk_token '{}' is none either", token, *options_.unk_token);
+      check(unk_id_.has_value(), "'{}' is not in the vocabulary, nor is a token for what is not ('{}')", token,
+            *options_.unk_token);
       if (!options_.fuse_unk) end_unknown();
       unknown += character.size();
     }

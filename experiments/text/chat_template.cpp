@@ -127,7 +127,7 @@ std::optional<std::string> chat_template_source(const fs::path& folder, const st
 ChatTemplate load_chat_template(const fs::path& folder, const std::string& name, const fs::path& file) {
   const json config = read_object(folder / "tokenizer_config.json");
   const auto load = [&]() -> ChatTemplate {
-    if (!file.empty()) return {read_file(file), file.filename().string()};
+    if (!file.empty()) return {read_text(file), file.filename().string()};
     if (auto found = find_template(folder, config, name)) return {std::move(found->first), std::move(found->second)};
     throw UserError(
         fmt::format("{}: there is no chat template: neither chat_template.jinja nor chat_template in "

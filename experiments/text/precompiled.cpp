@@ -1,5 +1,6 @@
 #include "experiments/text/precompiled.h"
 
+#include "experiments/base/utf8.h"
 #include "experiments/text/pipeline.h"
 #include "experiments/text/unicode.h"
 #include "graph/error.h"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "experiments/base/utf8.h"
 #include "experiments/text/post_processors.h"
 #include "experiments/text/unicode.h"
 #include "graph/error.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "experiments/base/utf8.h"
 #include "experiments/text/byte_level.h"
 #include "experiments/text/decoders.h"
 #include "experiments/text/normalizers.h"

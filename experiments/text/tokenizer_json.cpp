@@ -6,6 +6,7 @@
 #include <map>
 
 #include "experiments/base/file.h"
+#include "experiments/base/utf8.h"
 #include "experiments/text/byte_level.h"
 #include "experiments/text/decoders.h"
 #include "experiments/text/fields.h"

@@ -25,18 +25,6 @@ bool is_circled_letter(char32_t point) {
 
 }  // namespace
 
-void check_utf8(std::string_view text, std::string_view where) {
-  for (size_t at = 0; at < text.size();) {
-    if (static_cast<unsigned char>(text[at]) < 0x80) {
-      ++at;
-      continue;
-    }
-    const CodePoint found = code_point_at(text, at);
-    check(found.length > 0, "{}: byte {} is not UTF-8", where, at + found.fault);
-    at += found.length;
-  }
-}
-
 std::string replace_invalid_utf8(std::string_view bytes) {
   std::string text;
   text.reserve(bytes.size());

@@ -10,8 +10,6 @@ namespace surtsey::experiments::text {
 inline constexpr const char* kReplacementText = "\uFFFD";  // stands for what is no character
 inline constexpr const char* kMetaSpace = "\u2581";        // SentencePiece's blank
 
-// UserError with the place of the first byte that is not UTF-8; `where` begins the message.
-void check_utf8(std::string_view text, std::string_view where);
 // The same bytes with U+FFFD for every longest part that begins a character and does not end it (Unicode, section 3.9).
 std::string replace_invalid_utf8(std::string_view bytes);
 

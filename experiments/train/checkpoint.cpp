@@ -71,16 +71,18 @@ json read_config(const std::string& directory) {
   return config;
 }
 
-// Whether a save has all its parts, of their full length. No tensor is read.
-bool is_whole(const std::string& directory) {
+// Why a save does not have all its parts, of their full length; empty where it has. No tensor is read.
+std::string fault_of(const std::string& directory) {
   try {
     read_config(directory);
     for (const char* file : {kModel, kRest}) check_safetensors_size(directory + "/" + file);
-    return true;
-  } catch (const UserError&) {
-    return false;
+    return "";
+  } catch (const UserError& error) {
+    return error.what();
   }
 }
+
+bool is_whole(const std::string& directory) { return fault_of(directory).empty(); }
 
 // The steps of ROOT's saves, ascending.
 std::vector<int64_t> steps_under(const std::string& root) {
@@ -156,19 +158,48 @@ std::string resolve(const std::string& path, std::string& note) {
   std::string directory = pointed_to(path, why);
   if (!directory.empty()) return directory;
   const std::vector<int64_t> steps = steps_under(path);
+  std::string faults;
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     directory = checkpoint_directory(path, *step);
-    if (!is_whole(directory)) continue;
+    const std::string fault = fault_of(directory);
+    if (!fault.empty()) {
+      faults += "\n  " + fault;
+      continue;
+    }
     note = fmt::format("{}: its newest whole save is taken, {}", why, fs::path(directory).filename().string());
     return directory;
   }
   throw UserError(fmt::format("{}: there is no checkpoint: no config.json, and {}{}", path, why,
-                              steps.empty() ? "" : "; none of its saves is whole"));
+                              faults.empty() ? "" : "; none of its saves is whole:" + faults));
 }
 
 std::string resolve(const std::string& path) {
   std::string note;
   return resolve(path, note);
+}
+
+// What a pointer names is not passed over in silence: its steps would be lost. The error of reading it says what else
+// there is.
+template <typename Read>
+auto read_save(const std::string& path, const std::string& directory, const Read& read) {
+  try {
+    return read();
+  } catch (const UserError& error) {
+    std::string whole, faults;
+    const std::vector<int64_t> steps = directory == path ? std::vector<int64_t>{} : steps_under(path);
+    for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+      const std::string other = checkpoint_directory(path, *step);
+      if (other == directory) continue;
+      const std::string fault = fault_of(other);
+      if (!fault.empty()) faults += "\n  " + fault;
+      if (fault.empty() && whole.empty()) whole = fs::path(other).filename().string();
+    }
+    throw UserError(fmt::format(
+        "{}{}{}", error.what(),
+        whole.empty() ? ""
+                      : fmt::format("; {} is whole: write this name into {}/{} to go on there", whole, path, kLatest),
+        faults.empty() ? "" : "; others that cannot be read:" + faults));
+  }
 }
 
 bool matches(const std::string& name, const std::set<std::string>& patterns) {
@@ -220,21 +251,29 @@ std::string save_checkpoint(const std::string& root, const Checkpoint& checkpoin
   return directory;
 }
 
-json load_checkpoint_config(const std::string& path) { return read_config(resolve(path)).at("config"); }
+json load_checkpoint_config(const std::string& path) {
+  const std::string directory = resolve(path);
+  return read_save(path, directory, [&] { return read_config(directory).at("config"); });
+}
 
-int64_t load_checkpoint_step(const std::string& path) { return read_config(resolve(path)).at("step").get<int64_t>(); }
+int64_t load_checkpoint_step(const std::string& path) {
+  const std::string directory = resolve(path);
+  return read_save(path, directory, [&] { return read_config(directory).at("step").get<int64_t>(); });
+}
 
 Checkpoint load_checkpoint(const std::string& path, const graph::ParameterStore& store, bool trained_only) {
   std::string note;
   const std::string directory = resolve(path, note);
   if (!note.empty()) fmt::print(stderr, "warning: {}\n", note);
-  const json config = read_config(directory);
   Checkpoint checkpoint;
-  checkpoint.config = config.at("config");
-  checkpoint.step = config.at("step").get<int64_t>();
-  checkpoint.state = read_safetensors(directory + "/" + kRest).tensors;
   const std::string model = directory + "/" + kModel;
-  State tensors = read_safetensors(model).tensors;
+  State tensors = read_save(path, directory, [&] {
+    const json config = read_config(directory);
+    checkpoint.config = config.at("config");
+    checkpoint.step = config.at("step").get<int64_t>();
+    checkpoint.state = read_safetensors(directory + "/" + kRest).tensors;
+    return read_safetensors(model).tensors;
+  });
   try {
     if (trained_only) {
       checkpoint.state[graph::kParameters] = store.pack(tensors);

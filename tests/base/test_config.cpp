@@ -118,6 +118,30 @@ TEST_CASE("a wrong type says what is wanted and where", "[config]") {
   CHECK(e.sizes == std::vector<int32_t>{4, 8});
 }
 
+TEST_CASE("a byte order mark is no part of a file of keys", "[config]") {
+  Everything e;
+  e.table.load_text(
+      "\xEF\xBB\xBF"
+      "count = 5",
+      "my.toml");
+  CHECK(e.count == 5);
+}
+
+TEST_CASE("yes and no are words of other tools, in any case", "[config]") {
+  Everything e;
+  for (const char* yes : {"true", "True", "TRUE", "1", "yes", "Yes", "on", "ON"}) {
+    e.flag = false;
+    e.table.override_one(std::string("--flag=") + yes);
+    CHECK(e.flag);
+  }
+  for (const char* no : {"false", "False", "FALSE", "0", "no", "No", "off", "OFF"}) {
+    e.flag = true;
+    e.table.override_one(std::string("--flag=") + no);
+    CHECK_FALSE(e.flag);
+  }
+  for (const char* neither : {"", "2", "yess", "t", "never"}) CHECK_FALSE(parse_bool(neither));
+}
+
 TEST_CASE("limits and choices hold for files and overrides", "[config]") {
   Everything e;
   CHECK_THROWS_WITH(e.table.override_one("--count=0"), ContainsSubstring("minimum of 1"));

@@ -192,6 +192,16 @@ TEST_CASE("any bytes come back from UTF-8", "[utf8]") {
   }
 }
 
+TEST_CASE("a text is read without a byte order mark, and a fault of it by byte and line", "[file][utf8]") {
+  const Folder folder;
+  std::ofstream(folder / "a.txt") << "\xEF\xBB\xBFone\xEF\xBB\xBF";
+  CHECK(read_text(folder / "a.txt") == "one\xEF\xBB\xBF");
+  std::ofstream(folder / "b.txt") << "one\ntw\xFFo\n";
+  CHECK_THROWS_WITH(read_text(folder / "b.txt"), ContainsSubstring("b.txt: byte 6 is not UTF-8 (in line 2)"));
+  CHECK_THROWS_WITH(check_utf8("caf\xE9", "--prompt"),
+                    ContainsSubstring("--prompt: byte 3 is not UTF-8") && !ContainsSubstring("line"));
+}
+
 TEST_CASE("JSON is written whatever bytes its strings have", "[utf8]") {
   const nlohmann::ordered_json plain = {{"b", 1}, {"a", {1.5, nullptr, "ü"}}};
   CHECK(json_text(plain) == plain.dump());

@@ -81,6 +81,11 @@ TEST_CASE("wrong keys are one clear message", "[commands]") {
   message({}, "/no/such/file.toml", "/no/such/file.toml");
   const std::string toml = write_file("c.toml", "n_layer = \n");
   message({}, toml + ":1:", toml);
+  // What a model cannot have is told with the places of the keys that it names.
+  write_file("c.toml", "dropout = 0\nn_layer = 99999999999\n");
+  message({}, toml + ":2:1: [config] n_layer is 99999999999", toml);
+  write_file("c.toml", "n_embd = 30\n");
+  message({"--n_head=4"}, "--n_head=4, " + toml + ":1:1: [config] n_head 4 does not divide", toml);
   std::filesystem::remove(toml);
 }
 

@@ -166,13 +166,27 @@ TEST_CASE("tool: fine-tuning goes on to the same bits, over the same base and ro
   std::ofstream(model / "model.safetensors", std::ios::binary) << other;
   check_refused(folder, command + " --resume", "is not the model that the run in");
   std::ofstream(model / "model.safetensors", std::ios::binary) << weights;
-  const Outcome resumed = must(folder, fmt::format("finetune --resume --out '{}'", out.string()));
+  const Outcome resumed =
+      must(folder, fmt::format("finetune --resume --data '{}' --out '{}'", rows.string(), out.string()));
   CHECK_THAT(resumed.out, ContainsSubstring("resumed at step 40"));
   CHECK(tests::slurp(out / "adapter_model.safetensors") == adapter);
   std::vector<int64_t> asked;
   for (const json& line : json_lines(out / "metrics.jsonl"))
     if (line.contains("eval_loss")) asked.push_back(line.at("step"));
   CHECK(asked == std::vector<int64_t>{0, 20, 40, 60});
+}
+
+TEST_CASE("tool: the base of an adapter lies under a name of any bytes", "[device][tool]") {
+  tests::open_test_device();
+  const Folder folder;
+  const fs::path model = folder / "caf\xE9 \"q\"", rows = write_rows(folder), out = folder / "o\xFFut";
+  fs::rename(write_model(folder), model);
+  must(folder, keys(model, rows, out) + " --max_steps=2");
+  const json config = json::parse(tests::slurp(out / "adapter_config.json"));
+  CHECK(config.at("base_model_name_or_path").get<std::string>().find(" \"q\"") != std::string::npos);
+  must(folder, fmt::format("finetune --resume --out '{}'", out.string()));
+  must(folder, fmt::format("generate '{}' --adapter '{}' --prompt Ub-A --max_new_tokens=2 --context 60", model.string(),
+                           out.string()));
 }
 
 TEST_CASE("tool: seeds and learning rates are models of one run, of which the best is written", "[device][tool]") {

@@ -40,11 +40,15 @@ TEST_CASE("surtsey generate goes on with a text as its keys say", "[device][tool
       record(folder, model, fmt::format("--prompt Once --max_new_tokens=8 --suppress_tokens=[{}]", banned));
   for (const json& token : other["ids"]) CHECK(token != banned);
   const json drawn = record(folder, model,
-                            "--prompt Once --max_new_tokens=8 --do_sample=true --temperature=2 --min_p=.01 "
+                            "--prompt Once --max_new_tokens=8 --do_sample=True --temperature=2 --min_p=.01 "
                             "--typical_p=.95 --num_return_sequences=3 --seed 4");
   REQUIRE(drawn["sequences"].size() == 3);
   CHECK(drawn["sequences"][0]["ids"] == drawn["ids"]);
   CHECK(drawn["sequences"][1]["ids"] != drawn["ids"]);
+  // Keys may stand before the model, and apart from their values.
+  CHECK(json::parse(tests::run(folder, "generate --max_new_tokens 8 --do_sample OFF --prompt Once '" + model +
+                                           "' --context 60 -o json")
+                        .out)["ids"] == greedy["ids"]);
   const json beams = record(folder, model,
                             "--prompt Once --max_new_tokens=8 --num_beams=3 --num_return_sequences=2 "
                             "--early_stopping=never --length_penalty=.5 --repetition_penalty=1.2");

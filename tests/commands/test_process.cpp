@@ -158,12 +158,76 @@ TEST_CASE("process: a wrong command line has a status of its own") {
     CHECK(outcome.status == kErrorStatus);
     CHECK(outcome.err.find(expected) != std::string::npos);
   }
-  CHECK(run(folder, "bench matmul --m=99999999999").err.find("at most 16777216") != std::string::npos);
+  CHECK(run(folder, "bench matmul --m=99999999999").err.find("from 0 to 16777216") != std::string::npos);
   CHECK(run_program(folder, kStudy, "--scale=huge").status == kCommandLineStatus);
   CHECK(run_program(folder, kStudy, "--no_such_key=1 plan").status == kCommandLineStatus);
   CHECK(run_program(folder, kStudy, "--steps").status == kCommandLineStatus);
   const std::string help = run(folder, "--help").out;
   CHECK(help.find(exit_status_help()) != std::string::npos);
+}
+
+TEST_CASE("process: a number outside its range is told with its option, and nan is in none") {
+  const Folder folder;
+  const std::pair<const char*, const char*> cases[] = {
+      {"serve m --request_seconds nan", "--request_seconds: takes a number from 1 to 1000000, not 'nan'"},
+      {"serve m --request_seconds=inf", "--request_seconds: takes a number from 1 to 1000000, not 'inf'"},
+      {"serve m --port=-1", "--port: takes a whole number from 0 to 65535, not '-1'"},
+      {"sample --temperature nan", "--temperature: takes a number from 0"},
+      {"sample --top_p=-nan", "--top_p: takes a number from"},
+      {"classify m --threshold nan", "--threshold: takes a number from"},
+      {"sample --seed -1", "--seed: takes a whole number from 0 to 4294967295, not '-1'"},
+      {"sample --seed 4294967296", "--seed: takes a whole number from 0 to 4294967295"},
+      {"evaluate m --tasks t --seed -1", "--seed: takes a whole number from 0 to 4294967295, not '-1'"},
+      {"evaluate m --tasks t --shots=1.5", "--shots: takes a whole number from 0 to 16777216, not '1.5'"},
+      {"generate m --prompt a --seed -1", "--seed: takes a whole number from 0 to 18446744073709551615"},
+      {"index query i --text a --top 0", "--top: takes a whole number from 1 to 100000"},
+      {"bench matmul --m=x", "--m: takes a whole number from 0 to 16777216, not 'x'"},
+  };
+  for (const auto& [arguments, expected] : cases) {
+    const Outcome outcome = run(folder, arguments);
+    CAPTURE(arguments, outcome.err);
+    CHECK(outcome.status == kCommandLineStatus);
+    CHECK(outcome.err.find(expected) != std::string::npos);
+  }
+}
+
+TEST_CASE("process: --resume takes no word, whatever stands behind it") {
+  const Folder folder;
+  const std::string data = (folder / "rows.jsonl").string(), out = (folder / "none").string();
+  for (const char* command : {"train", "finetune"}) {
+    for (const char* form :
+         {"{} --resume --data={} --out={}", "{} --resume --data {} --out {}", "{} --data {} --resume --out {}"}) {
+      const Outcome outcome = run(folder, fmt::format(fmt::runtime(form), command, data, out));
+      CAPTURE(command, form, outcome.err);
+      CHECK(outcome.status == kErrorStatus);
+      CHECK(outcome.err.find("--resume: there is no run in " + out) != std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("process: a disk that is full at the last save is an error of the run") {
+  (void)open_test_device();
+  const Folder folder;
+  const fs::path disk = folder / "disk";
+  fs::create_directories(disk);
+  const auto mounted = [&](const std::string& command) {
+    const std::string line = fmt::format("mount -t tmpfs -o size=330k tmpfs '{}' && {}", disk.string(), command);
+    std::ofstream(folder / "line.sh") << line << "\n";
+    const int raw = std::system(fmt::format("unshare -rm sh '{}' >'{}' 2>'{}'", (folder / "line.sh").string(),
+                                            (folder / "out").string(), (folder / "err").string())
+                                    .c_str());
+    return WIFEXITED(raw) ? WEXITSTATUS(raw) : -1;
+  };
+  if (mounted("true") != 0) SKIP("no file system can be mounted here");
+  const std::string line = training(folder, "disk/run", "--n_embd=32 --max_iters=40 --eval_interval=10");
+  const int status = mounted(fmt::format("{}; status=$?; ls '{}/run/checkpoint' >'{}'; exit $status", line,
+                                         disk.string(), (folder / "saves").string()));
+  CAPTURE(slurp(folder / "out"), slurp(folder / "err"), slurp(folder / "saves"));
+  CHECK(status == kErrorStatus);
+  CHECK(slurp(folder / "err").find("all 40 steps are done, but the last is not saved") != std::string::npos);
+  CHECK(slurp(folder / "err").find("No space left on device") != std::string::npos);
+  CHECK(slurp(folder / "out").find("done:") == std::string::npos);
+  CHECK(slurp(folder / "saves").find("step-00000040") == std::string::npos);
 }
 
 TEST_CASE("process: whatever asks a run to stop, it is saved") {

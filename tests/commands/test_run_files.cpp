@@ -119,6 +119,14 @@ TEST_CASE("run files: saves count without their pointer, and none is lost") {
   const Outcome fresh = train(folder, "run", "--max_iters=40 --eval_interval=10");
   CHECK(fresh.status == kErrorStatus);
   CHECK(fresh.err.find("holds a run") != std::string::npos);
+  // One that goes on is told which saves were tried; nothing is wrong with its data.
+  std::ofstream(folder / "run" / "config.toml") << fmt::format("data = '{}'\n", write_text(folder).string());
+  const Outcome resumed = run(folder, fmt::format("train --resume --out '{}'", (folder / "run").string()));
+  CHECK(resumed.status == kErrorStatus);
+  CHECK(resumed.err.find("surtsey: " + root.string()) == 0);
+  for (const char* save : {"step-00000030", "step-00000040"}) {
+    CHECK(resumed.err.find(fmt::format("{}/config.json: is not a JSON object", save)) != std::string::npos);
+  }
   CHECK(slurp(root / "step-00000040" / "model.safetensors") == weights);
 }
 
@@ -140,6 +148,23 @@ TEST_CASE("run files: names have any bytes") {
   CHECK(resumed.status == kDoneStatus);
   CHECK(slurp(last / "model.safetensors") == weights);
   CHECK(run(folder, fmt::format("sample '{}' --start 1 --max_new_tokens 5", out)).status == kDoneStatus);
+  // An evaluation of it goes on, also from another folder.
+  std::ofstream(folder / "task.txt") << "9 is the square of 3.\n";
+  const std::string evaluate = fmt::format("evaluate 'r\xE9n' --tasks '{}' --out '{}'", (folder / "task.txt").string(),
+                                           (folder / "answers").string());
+  const Outcome asked = run(folder, evaluate, fmt::format("cd '{}' && ", folder.path().string()));
+  CAPTURE(asked.err);
+  REQUIRE(asked.status == kDoneStatus);
+  fs::create_directories(folder / "below");
+  const std::string elsewhere = fmt::format("evaluate '../r\xE9n' --tasks '{}' --out '{}' --resume",
+                                            (folder / "task.txt").string(), (folder / "answers").string());
+  for (const auto& [again, from] : {std::pair{evaluate + " --resume", folder.path()}, {elsewhere, folder / "below"}}) {
+    const Outcome same = run(folder, again, fmt::format("cd '{}' && ", from.string()));
+    CAPTURE(same.err);
+    CHECK(same.status == kDoneStatus);
+    CHECK(same.out == asked.out);
+    CHECK(same.err.find("1 of 1 items are answered already") != std::string::npos);
+  }
   CHECK(run(folder, fmt::format("train --config '{}/config.toml' --out '{}' --max_iters=1", out, out + "2")).status ==
         kDoneStatus);
 }
@@ -174,6 +199,12 @@ TEST_CASE("run files: a configuration is read from wherever it comes, or refused
     CAPTURE(text, outcome.err);
     CHECK(outcome.status == kErrorStatus);
     CHECK(outcome.err.find(expected) != std::string::npos);
+  }
+  // So it is for whoever reads one.
+  std::ofstream(folder / "c.toml") << "n_layer = 99999999999\n";
+  for (const char* command : {"inspect --target=amd --config", "tune --config", "profile"}) {
+    check_refused(folder, fmt::format("{} '{}'", command, (folder / "c.toml").string()),
+                  "c.toml:1:1: [config] n_layer");
   }
   // A file that is not there is named as what was given.
   const Outcome profile = run(folder, "profile nothere.toml");
@@ -220,6 +251,72 @@ TEST_CASE("run files: a text of one letter is learned and written") {
   const Outcome bytes = run(folder, fmt::format("sample '{}' --start 'caf\xE9'", (folder / "run").string()));
   CHECK(bytes.status == kErrorStatus);
   CHECK(bytes.err.find("--start: [text] byte 3 is not UTF-8") != std::string::npos);
+  // No letter that the text has not is left out in silence, whoever asks.
+  const std::string model = fmt::format("'{}'", (folder / "run").string());
+  const Outcome asked = run(folder, "generate " + model + " --prompt abcba --max_new_tokens=1");
+  CHECK(asked.status == kDoneStatus);
+  CHECK(asked.err.find("warning: --prompt: the model has no token for 'b', 'c', which are left out") !=
+        std::string::npos);
+  std::ofstream(folder / "ab.txt") << "abababab";
+  const Outcome scored = run(folder, fmt::format("evaluate {} --tasks '{}'", model, (folder / "ab.txt").string()));
+  CHECK(scored.err.find("warning: ab: the model has no token for 'b', which is left out") != std::string::npos);
+}
+
+TEST_CASE("run files: a byte order mark is no letter of a text") {
+  (void)open_test_device();
+  const Folder folder;
+  const std::string text = slurp(write_text(folder)), mark = "\xEF\xBB\xBF";
+  const auto quoted = [&](const char* name) { return fmt::format("'{}'", (folder / name).string()); };
+  for (const auto& [name, content] : {std::pair{"plain", text}, {"marked", mark + text}}) {
+    std::ofstream(folder / (name + std::string(".txt"))) << content;
+  }
+  // Models, scores, tokens and passages are those of the text without it.
+  const auto out_of = [&](const std::string& arguments) {
+    const Outcome outcome = run(folder, arguments);
+    CAPTURE(arguments, outcome.err);
+    CHECK(outcome.status == kDoneStatus);
+    return outcome.out;
+  };
+  std::vector<std::string> weights, scores, vocabularies, tokens, passages;
+  for (const std::string name : {"plain", "marked"}) {
+    const std::string file = quoted((name + ".txt").c_str());
+    const std::string model = quoted(name.c_str());
+    out_of(fmt::format("train --data {} --out {} {} --max_iters=2", file, model, kTinyRun));
+    weights.push_back(slurp(folder / name / "checkpoint" / "step-00000002" / "model.safetensors"));
+    CHECK(slurp(folder / name / "checkpoint" / "step-00000002" / "config.json").find(mark) == std::string::npos);
+    std::ofstream(folder / "task.txt") << (name == "marked" ? mark : "") << text.substr(0, 200);
+    scores.push_back(out_of(fmt::format("evaluate {} --tasks {}", quoted("plain"), quoted("task.txt"))));
+    out_of(fmt::format("tokenizer train --data {} --vocab_size 300 --out {}", file, quoted((name + "-bpe").c_str())));
+    vocabularies.push_back(slurp(folder / (name + "-bpe") / "tokenizer.json"));
+    tokens.push_back(out_of(fmt::format("tokenize {} --file {}", quoted("plain-bpe"), quoted("task.txt"))));
+    std::ofstream(folder / "rows.jsonl") << (name == "marked" ? mark : "") << R"({"id": "a", "text": "nine"})" << "\n";
+    const std::string index = quoted((name + ".index").c_str());
+    out_of(fmt::format("index build --out {} --data {}", index, quoted("rows.jsonl")));
+    std::ofstream(folder / "asked.txt") << (name == "marked" ? mark : "") << "nine\n";
+    passages.push_back(out_of(fmt::format("index query {} --queries {} -o json", index, quoted("asked.txt"))));
+  }
+  for (const auto* both : {&weights, &scores, &vocabularies, &tokens, &passages}) CHECK((*both)[0] == (*both)[1]);
+}
+
+TEST_CASE("run files: what is not UTF-8 is told with its option, or its file and line") {
+  (void)open_test_device();
+  const Folder folder;
+  const auto quoted = [&](const char* name) { return fmt::format("'{}'", (folder / name).string()); };
+  REQUIRE(train(folder, "run", "--max_iters=2").status == kDoneStatus);
+  std::ofstream(folder / "bad.txt") << "one\ntw\xFFo\n";
+  REQUIRE(run(folder, fmt::format("tokenizer train --data '{}' --vocab_size 300 --out {}", write_text(folder).string(),
+                                  quoted("bpe")))
+              .status == kDoneStatus);
+  const std::string model = quoted("run"), bad = quoted("bad.txt"), byte = "bad.txt: byte 6 is not UTF-8 (in line 2)";
+  const std::pair<std::string, std::string> cases[] = {
+      {"generate " + model + " --prompt 'ca\xFF'", "--prompt: the text: byte 2 is not UTF-8"},
+      {"generate " + model + " --prompt 1 --stop_strings='\xFF'", "--stop_strings: byte 0 is not UTF-8"},
+      {"tokenize " + quoted("bpe") + " --text 'ca\xFF'", "--text: the text: byte 2 is not UTF-8"},
+      {"tokenize " + quoted("bpe") + " --file " + bad, byte},
+      {"tokenizer train --data " + bad + " --out " + quoted("other"), byte},
+      {"evaluate " + model + " --tasks " + bad, byte},
+  };
+  for (const auto& [arguments, expected] : cases) check_refused(folder, arguments, expected);
 }
 
 TEST_CASE("run files: a page is not made of a training run, and the message says what there is") {

@@ -56,7 +56,7 @@ TEST_CASE("tool: bad input is one clear message and a non-zero exit") {
       {"report " + out, "run"},
       {"profile chain_of_thougt", "did you mean 'chain_of_thought'"},
       {"profile /no/such.toml", "/no/such.toml"},
-      {"profile --steps=0", "--steps is from 1"},
+      {"profile --steps=0", "--steps: takes a whole number from 1"},
       {"profile --n_layr=1", "did you mean 'n_layer'"},
       {"profile --compare=/no/such.json", "/no/such.json"},
   };
@@ -186,6 +186,12 @@ TEST_CASE("tool: devices says what a run would take") {
   const auto json = nlohmann::json::parse(run(folder, "devices --json").out);
   CHECK(json[device.info().index]["uuid"] == device.info().uuid);
   CHECK(json[device.info().index]["details"]["heaps"].size() > 0);
+  // A type is as good as a name, as in nanoGPT's line for a CPU.
+  const std::string type = json[device.info().index]["type"];
+  const Outcome trained = run(folder, fmt::format("train --data '{}' --out '{}' {} --max_iters=1 --device={}",
+                                                  write_text(folder).string(), (folder / "run").string(), kTiny, type));
+  CAPTURE(trained.err);
+  CHECK(trained.status == 0);
 }
 
 TEST_CASE("tool: a device that only compiles is never chosen") {
@@ -415,6 +421,16 @@ TEST_CASE("tool: a run that diverges ends early, with a status of its own") {
   CAPTURE(brief.out, brief.err);
   CHECK(brief.status == 0);
   CHECK(brief.err.find("steps up to 20 had a finite gradient, so nothing was learned") != std::string::npos);
+  // What is not a number is one in no file, and missing in none.
+  const std::string csv = slurp(folder / "brief" / "metrics.csv"), head = csv.substr(0, csv.find('\n'));
+  CHECK(head.find(",loss") != std::string::npos);
+  CHECK(csv.find(",nan") != std::string::npos);
+  std::string events;
+  for (const auto& entry : fs::recursive_directory_iterator(folder / "brief" / "events")) {
+    if (entry.is_regular_file()) events += slurp(entry.path());
+  }
+  // simple_value: field 2, four bytes.
+  CHECK(events.find(std::string("\x15\x00\x00\xC0\x7F", 5)) != std::string::npos);
 }
 
 TEST_CASE("tool: a run goes on with its data, wherever that lies, and with no other") {

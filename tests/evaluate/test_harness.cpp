@@ -299,6 +299,17 @@ TEST_CASE("harness: an evaluation that was stopped goes on, and asks nothing twi
   CHECK(again.scorer.asked.empty());
   CHECK_THROWS_MATCHES(EvaluationFolder(folder / "out", {{"model", "other"}}, true), UserError,
                        MessageMatches(ContainsSubstring("another model")));
+  // What is told is told in other bytes, and from another folder: the fingerprint is the model's.
+  const std::string index = "index caf\xE9";
+  const auto from = [&](const char* path) {
+    EvaluationFolder(folder / "elsewhere",
+                     {{"model_args", path}, {"adapter", path}, {"model_fingerprint", "1"}, {"retrieve", index}}, true);
+  };
+  from("pretrained=caf\xE9");
+  CHECK_NOTHROW(from("pretrained=caf\xE9"));
+  CHECK_NOTHROW(from("pretrained=../caf\xE9"));
+  CHECK_THROWS_MATCHES(EvaluationFolder(folder / "elsewhere", {{"model_fingerprint", "2"}}, true), UserError,
+                       MessageMatches(ContainsSubstring("another model_fingerprint")));
   // An item that has changed is asked again.
   task.items[2] = json{{"context", "b"}, {"continuation", "e"}}.dump();
   Setup changed;

@@ -75,13 +75,13 @@ std::vector<SizeCount> draw_sweep(Kind kind, std::mt19937& random) {
   return cells;
 }
 
-struct Rates {
+struct SimulatedRates {
   double sharp = 0, not_sharp = 0, emergent = 0;
 };
 
-Rates sweep_rates(Kind kind, int sweeps, uint32_t seed) {
+SimulatedRates sweep_rates(Kind kind, int sweeps, uint32_t seed) {
   std::mt19937 random(seed);
-  Rates rates;
+  SimulatedRates rates;
   for (int i = 0; i < sweeps; ++i) {
     const std::vector<SizeCount> cells = draw_sweep(kind, random);
     const ThresholdFit fit = fit_threshold(cells, kChance, kConfidence);
@@ -354,7 +354,7 @@ TEST_CASE("simulation: floors of scaling laws that are not exact", "[.][simulati
 
 TEST_CASE("simulation: 1000 sweeps of each kind", "[.][simulation]") {
   for (const NamedKind& kind : kKinds) {
-    const Rates rates = sweep_rates(kind.kind, 1000, 8);
+    const SimulatedRates rates = sweep_rates(kind.kind, 1000, 8);
     fmt::print("{:<30} sharp {:.3f}, not sharp {:.3f}, emergent {:.3f}\n", kind.name, rates.sharp, rates.not_sharp,
                rates.emergent);
     std::fflush(stdout);

@@ -1,6 +1,9 @@
 // Keys and rules of studies on planted cells: each rule passes, fails, and stays open where it should.
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <limits>
+#include <variant>
 
 #include "experiments/study/asked.h"
 #include "experiments/study/curves.h"
@@ -248,4 +251,103 @@ TEST_CASE("a table of scores has means with intervals, and says what few models 
   CHECK(grid.entries[0][2].text == "800");
   CHECK(grid.entries[1][0].text == "1");
   CHECK(grid.entries[1][1].text == "–");
+}
+
+TEST_CASE("what a model that diverged lacks is open, means and fits leave it out, and all say so",
+          "[study][diverged]") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  StudyResult result = planted({{"a", 8, 0, .99, .1}, {"a", 8, 1, .98, .1}, {"b", 8, 0, .5, .1}, {"b", 8, 1, .4, .1}});
+  for (Cell& cell : result.cells) cell.measures = {{"cot.bits", 2, .1, 1000}};
+  CHECK_FALSE(diverged(result.cells[0]));
+  // As a run leaves it: no loss of any answer, and no measure of them, as nothing was written.
+  Cell& lost = result.cells[1];
+  lost.validation_loss = nan;
+  for (ArmResult& arm : lost.arms) arm.exact_match = 0, arm.loss_per_token = nan;
+  lost.measures.clear();
+  CHECK(diverged(lost));
+  lost.validation_loss.reset();  // as it is read again from a file
+  CHECK(diverged(lost));
+
+  const Pick a = cells("", "a"), b = cells("", "b");
+  const Score cot = exact_match("cot"), bits = measure("cot.bits");
+  const Cells both = a.of(result);
+  CHECK(both.size() == 2);
+  CHECK(without_diverged(both).size() == 1);
+  CHECK(left_out_text(both) == "; 1 model that diverged is left out");
+  CHECK(left_out_text(b.of(result)).empty());
+  CHECK(values(both, bits) == std::vector<double>{2});
+  CHECK(mean_value(both, cot) == .99);
+  CHECK(std::isnan(mean_value({&lost}, cot)));
+  CHECK(std::isnan(bits.interval(lost, .95).low));
+  CHECK(a.where(cot, 0).of(result).size() == 1);
+
+  const Judgement open = every_seed(a, is(bits, at_most(3)))(result, .95);
+  CHECK(open.verdict == Verdict::kInconclusive);
+  CHECK(open.evidence == "seed 0: 2; seed 1: diverged");
+  // One that fails fails the claim, whatever the other would have been.
+  CHECK(verdict(every_seed(a, is(cot, at_most(.5))), result) == Verdict::kFail);
+  // The lost pair, and no other, is left out.
+  const Judgement mean = mean_difference(a, b, cot, positive())(result, .95);
+  CHECK(mean.seeds == 1);
+  CHECK(mean.evidence.find("left out: a seed 1: diverged; b seed 1: 0.4000") != std::string::npos);
+  CHECK(verdict(above_in_pairs({{a, b}}, cot), result) == Verdict::kInconclusive);
+
+  Curves curves("t", "n", {"x"}, {"y"});
+  curves.add("a", both, 1.0, cot);
+  curves.add("lost", {&lost}, 1.0, cot);
+  curves.reference("none", mean_value({&lost}, cot));
+  const Figure figure = curves.figure();
+  REQUIRE(figure.series.size() == 1);
+  CHECK(figure.series[0].points[0].y == .99);
+  CHECK(figure.references.empty());
+  const Grid grid = score_table("t", "n", {{"both", both}, {"lost", {&lost}}},
+                                {arm_column("cot", "cot"), measure_column("bits", "cot.bits")});
+  CHECK(grid.entries[0][0].text == "0.99 (1 of 2)");
+  CHECK(grid.entries[1][0].text == "diverged");
+  // A measure that is misspelt is one of a model that has the others.
+  CHECK_THROWS_AS(measure("cot.bitz").value(result.cells[0]), InternalError);
+
+  // Sizes of which one diverged: a threshold is fitted to the others.
+  StudyResult sizes = planted({{"g", 4, 0, .1, 0}, {"g", 8, 0, .1, 0}, {"g", 16, 0, .9, 0}, {"g", 32, 0, .9, 0}});
+  for (ArmResult& arm : sizes.cells[3].arms) arm.loss_per_token = nan;
+  const Growth growth{"g", {cells("", "g")}, "cot"};
+  REQUIRE(fit(growth, sizes, .95).has_value());
+  CHECK(fit(growth, sizes, .95)->sizes == 3);
+  CHECK(rises_sharply(growth)(sizes, .95).evidence.ends_with("; 1 model that diverged is left out"));
+}
+
+TEST_CASE("every number of a study has limits, and a message names key, value and limit", "[study][limits]") {
+  struct Keys : StudyKeys {
+    Keys() : StudyKeys({.widths = {{4}}, .learning_rates = {{.1}}, .steps = {10}}) {}
+    Key<int32_t> count{this, "count", {3}, "without limits of its own"};
+    Key<double> weight{this, "weight", {3}, "without limits of its own"};
+    Key<Integers> far{this, "far", {{150'000}}, "with a least above the usual most", 150'000};
+    Rate rate{this, "rate", {.1}, "a rate"};
+    Rates rates{this, "rates", {{.1, .2}}, "several"};
+    Steps steps{this, "warm_up", {0}, "steps, or none", 0};
+  } keys;
+  ConfigTable table;
+  keys.add_fields(table);
+  for (const ConfigField& field : table.fields()) {
+    const bool number = !std::holds_alternative<bool*>(field.target) &&
+                        !std::holds_alternative<std::string*>(field.target) &&
+                        !std::holds_alternative<std::vector<std::string>*>(field.target);
+    CAPTURE(field.name);
+    CHECK(field.minimum.has_value() == number);
+    CHECK(field.maximum.has_value() == number);
+  }
+  for (const char* wrong :
+       {"--test_items=1000001", "--validation_items=2000000000", "--learning_rates=0", "--learning_rates=-1",
+        "--steps=0", "--evaluation_rows=2000000000", "--count=0", "--count=100001", "--weight=-1", "--rate=-1",
+        "--rates=.1,0", "--warm_up=-1", "--ensemble_size=100000", "--seeds=-1"}) {
+    CAPTURE(wrong);
+    CHECK_THROWS_AS(table.override_one(wrong), UserError);
+  }
+  try {
+    table.override_one("--test_items=1000001");
+  } catch (const UserError& error) {
+    CHECK(std::string(error.what()).find("test_items = 1000001 is above its maximum of 1000000") != std::string::npos);
+  }
+  for (const char* right : {"--learning_rates=1e15", "--count=7", "--rate=1e-6", "--warm_up=0", "--far=150000"})
+    CHECK_NOTHROW(table.override_one(right));
 }

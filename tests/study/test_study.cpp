@@ -14,6 +14,7 @@
 #include "experiments/study/plan.h"
 #include "experiments/study/rules.h"
 #include "experiments/study/shards.h"
+#include "experiments/study/study.h"
 #include "experiments/tasks/chain.h"
 #include "tests/support/folder.h"
 #include "tests/support/support_device.h"
@@ -356,4 +357,68 @@ TEST_CASE("the study of the README plans, trains, judges and draws", "[study]") 
         "The largest size sums 2, 3 digits with exact match of at least 0.95 in every seed.");
   REQUIRE(result.figures.size() == 1);
   CHECK(result.figures[0].series[0].points.size() == 2);
+}
+
+// One learning rate is far too high: the run ends, names that model, and judges the other.
+TEST_CASE("a study with a model that diverged ends with its report, and judges the others", "[study][diverged]") {
+  {
+    const engine::Device device = tests::open_test_device();
+  }
+  struct Keys : StudyKeys {
+    Keys()
+        : StudyKeys({.widths = {{8}},
+                     .n_layer = {1},
+                     .learning_rates = {{.16, 1e15}},
+                     .steps = {80},
+                     .batch_size = {16},
+                     .seeds = {{1}},
+                     .test_items = {30}}) {}
+    TinyTask task;
+  };
+  const StudyOf<Keys> of = {
+      .head = {"lost", "A lost model", "Is it told?"},
+      .parts = {.experiments =
+                    [](const Keys& k, Experiments& list) {
+                      list.add("", "grid", &k.task, 8).choose_rate = false;  // both rates count
+                    },
+                .claims =
+                    [](const Keys&) {
+                      return std::vector<ClaimRow>{{"every", "Every model has scores.",
+                                                    every_seed(cells("", "grid"), is(exact_match("cot"), at_least(0)))},
+                                                   {"some", "Some are right at times.",
+                                                    every_seed(cells("", "grid").where(exact_match("cot"), 0),
+                                                               is(exact_match("cot"), at_least(0)))}};
+                    },
+                .figures =
+                    [](const Keys&, const StudyResult& result) {
+                      Curves curves("Scores", "Of each rate.", {"rate"}, {"exact match"});
+                      curves.add("models", cells("", "grid").of(result), &Cell::learning_rate, exact_match("cot"));
+                      return std::vector<Figure>{curves.figure()};
+                    }}};
+  const tests::Folder folder;
+  const std::string out = (folder / "run").string();
+  std::vector<std::string> words = {"lost", "--out", out, "--validation_items=20"};
+  const auto run = [&] {
+    Keys keys;
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    return run_study(static_cast<int>(argv.size()), argv.data(), bind(of, keys));
+  };
+  REQUIRE(run() == 0);
+  words.push_back("--resume");  // what is read again from a file has diverged too
+  REQUIRE(run() == 0);
+  const StudyResult result = load_result(fs::path(out) / "result.json");
+  REQUIRE(result.cells.size() == 2);
+  CHECK_FALSE(diverged(result.cells[0]));
+  CHECK(diverged(result.cells[1]));
+  REQUIRE(result.claims.size() == 2);
+  CHECK(result.claims[0].verdict == Verdict::kInconclusive);
+  CHECK(result.claims[0].evidence.find("diverged") != std::string::npos);
+  CHECK(result.claims[1].verdict == Verdict::kPass);
+  CHECK(std::ranges::any_of(result.caveats, [&](const std::string& one) {
+    return one.starts_with("1 of 2 models diverged") && one.find(result.cells[1].cell) != std::string::npos;
+  }));
+  REQUIRE(result.figures.size() == 1);
+  CHECK(result.figures[0].series[0].points.size() == 1);
+  CHECK(fs::exists(fs::path(out) / "report.html"));
 }

@@ -1,6 +1,8 @@
 // A pack of models on data that the device makes.
 #include "experiments/device_data/regression.h"
 #include "experiments/sweeps/ensemble_run.h"
+#include "experiments/tasks/parity.h"
+#include "graph/error.h"
 #include "tests/support/support_device.h"
 
 #include <catch2/catch_test_macros.hpp>
@@ -49,4 +51,26 @@ TEST_CASE("a pack learns from generated data, the same alone and in company", "[
   CHECK(alone.cells[0].flops > 0);
   CHECK(pack_cost(device.info().target, experiment, {{1, 0.02}}).flops == alone.cells[0].flops);
   CHECK(measure_step(device, experiment, {{1, 0.02}}, 2) > 0);
+}
+
+TEST_CASE("keys of a sweep have a most, and parity names the key of its bits", "[sweep][limits]") {
+  SweepOptions options;
+  ConfigTable table;
+  add_sweep_fields(table, options);
+  for (const char* wrong :
+       {"--test_items=1000001", "--validation_items=2000000000", "--learning_rates=0", "--n_layer=1025",
+        "--evaluation_rows=200000", "--ensemble_size=5000", "--batch_size=2000000"}) {
+    CAPTURE(wrong);
+    CHECK_THROWS_AS(table.override_one(wrong), UserError);
+  }
+  try {
+    tasks::make_parity(2, {"cot"}, "parity_bits");
+    FAIL("two bits are four prompts");
+  } catch (const UserError& error) {
+    const std::string text = error.what();
+    CAPTURE(text);
+    CHECK(text.starts_with("[parity] parity_bits 2 make 4 prompts"));
+    CHECK(text.ends_with("take a greater parity_bits"));
+    CHECK(text.find("modulus") == std::string::npos);
+  }
 }

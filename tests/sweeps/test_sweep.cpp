@@ -280,3 +280,102 @@ TEST_CASE("metrics come as CSV and as TensorBoard events", "[sweep]") {
   const std::string norm = std::string("\x0a\x10\x0a\x09grad_norm\x15\0\0\0\x40", 18);
   REQUIRE(events[2] == time + "\x10\xac\x02" + "\x2a\x1f" + loss + norm);
 }
+
+TEST_CASE("sweep: a result that is empty or torn is none, and blocks no other pack", "[sweep]") {
+  {
+    const engine::Device device = tests::open_test_device();
+  }
+  const tests::Folder scratch;
+  const std::string path = scratch / "sweep";
+  REQUIRE(sweep(scratch, fmt::format("plan --out '{}' {}", path, kKeys)).status == 0);
+  REQUIRE(sweep(scratch, fmt::format("run '{}' --index 1", path)).status == 0);
+  const fs::path torn = fs::path(path) / "runs/000/result.json", whole = fs::path(path) / "runs/001/result.json";
+  fs::create_directories(torn.parent_path());
+  const std::string text = tests::slurp(whole);
+  for (const std::string& content : {std::string(), text.substr(0, text.size() / 2)}) {
+    std::ofstream(torn) << content;
+    const tests::Outcome status = sweep(scratch, fmt::format("status '{}'", path));
+    CAPTURE(content.size(), status.err);
+    CHECK(status.status == 0);
+    CHECK(status.out.find("1 of 4 packs are finished") != std::string::npos);
+    CHECK(status.err.find("pack 0 counts as not done") != std::string::npos);
+    CHECK(status.err.find("runs/000/result.json") != std::string::npos);
+  }
+  REQUIRE(sweep(scratch, fmt::format("run '{}' --all", path)).status == 0);
+  CHECK(tests::slurp(whole) == text);
+  const SweepDirectory directory = SweepDirectory::open(path);
+  for (const SweepPack& pack : directory.packs()) CHECK(directory.state(pack) == PackState::kFinished);
+}
+
+TEST_CASE("sweep: what a pack failed of first is kept beside what it failed of last", "[sweep]") {
+  const tests::Folder scratch;
+  engine::Device device = tests::open_test_device();
+  SweepPack pack;
+  pack.spec = nlohmann::json{{"number", 0}};
+  pack.hash = spec_hash(*pack.spec);
+  SweepDirectory directory = SweepDirectory::create(scratch / "sweep", "", {pack});
+  const auto fail = [&](const char* why) {
+    const auto lock = directory.lock(directory.pack(0));
+    CHECK_THROWS_AS(
+        directory.run(directory.pack(0), device, {}, [&](const fs::path&) -> PackResult { throw UserError(why); }),
+        UserError);
+    return directory.failure(directory.pack(0));
+  };
+  CHECK(fail("no room") == "no room");
+  CHECK(fail("no room") == "no room");
+  CHECK(fail("no device") == "no room (the last of 3 times: no device)");
+  std::ofstream(directory.run_path(directory.pack(0)) / "failed.json") << "";
+  CHECK(directory.failure(directory.pack(0)) == "unknown");
+}
+
+TEST_CASE("sweep: a task of a job array saves and queues itself again, whatever signal asks for it", "[sweep]") {
+  const tests::Folder scratch;
+  SweepPack pack;
+  pack.spec = nlohmann::json{{"number", 0}};
+  pack.hash = spec_hash(*pack.spec);
+  const std::string path = (scratch / "sweep").string();
+  SweepDirectory::create(path, "", {pack});
+  REQUIRE(sweep(scratch, fmt::format("submit '{}' --slurm --dry '--sbatch=--comment=hello world' '--sbatch=-p debug' "
+                                     "'--sbatch=--mail-user=\"a b\"'",
+                                     path))
+              .status == 0);
+  std::string job = tests::slurp(fs::path(path) / "slurm/job.sh");
+  for (const char* line :
+       {"#SBATCH --comment=\"hello world\"\n", "#SBATCH -p debug\n", "#SBATCH --mail-user=\"a b\"\n"}) {
+    CAPTURE(line);
+    CHECK(job.find(line) != std::string::npos);
+  }
+  // A tool that ends with the status of an interrupt when it is asked to, and well when it may.
+  const auto script = [&](const char* name, const std::string& text) {
+    std::ofstream(scratch / name) << "#!/bin/bash\n" << text;
+    fs::permissions(scratch / name, fs::perms::owner_all);
+  };
+  const std::string folder = scratch.path().string();
+  script("tool", fmt::format("cd '{}'\ntrap 'exit 130' USR1\ntouch started\n"
+                             "for i in {{1..200}}; do [[ -e done ]] && exit 0; sleep .05; done\nexit 1\n",
+                             folder));
+  script("scontrol", fmt::format("echo \"$@\" >> '{}/asked'\n", folder));
+  const size_t tool = job.find(" sweep run "), start = job.rfind('\n', tool) + 1;
+  REQUIRE(tool != std::string::npos);
+  job.replace(start, tool - start, fmt::format("'{}/tool'", folder));
+  script("job", job);
+  const auto run = [&](const std::string& before, const char* signal, const std::string& after) {
+    for (const char* file : {"started", "done", "asked"}) fs::remove(scratch / file);
+    const std::string command = fmt::format(
+        "cd '{}'; export PATH=\"$PWD:$PATH\" SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=0\n{}\n./job & job=$!\n"
+        "for i in {{1..200}}; do [[ -e started ]] && break; sleep .05; done\nkill -{} $job\n{}\nwait $job\n",
+        folder, before, signal, after);
+    script("run", command);
+    const int status = std::system(fmt::format("'{}/run' 2>'{}/err'", folder, folder).c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  };
+  for (const char* signal : {"TERM", "HUP", "USR1", "USR2"}) {
+    CAPTURE(signal, tests::slurp(scratch / "err"));
+    CHECK(run("", signal, "") == 130);
+    REQUIRE(fs::exists(scratch / "asked"));
+    CHECK(tests::slurp(scratch / "asked") == "requeue 7_0\n");
+  }
+  // Under nohup a terminal that goes asks for nothing.
+  CHECK(run("trap '' HUP", "HUP", "sleep .2; touch done") == 0);
+  CHECK_FALSE(fs::exists(scratch / "asked"));
+}

@@ -245,7 +245,22 @@ TEST_CASE("no save that cannot be read is removed, and none is missed without it
   CHECK(load_checkpoint(folder.path, store).step == 50);
   // What the pointer does name is not passed over: its steps would be lost in silence.
   std::ofstream(folder.path + "/latest") << "step-00000060\n";
-  CHECK(says(failure([&] { load_checkpoint(folder.path, store); }), "step-00000060/optimizer.safetensors"));
+  const std::string pointed = failure([&] { load_checkpoint(folder.path, store); });
+  CHECK(says(pointed, "step-00000060/optimizer.safetensors"));
+  CHECK(says(pointed, "step-00000050 is whole"));
+
+  // Where none is, every one that was tried is told, and why.
+  fs::remove(step(50) + "/model.safetensors");
+  fs::resize_file(step(11) + "/config.json", 5);
+  for (const bool has_pointer : {true, false}) {
+    if (!has_pointer) fs::remove(folder.path + "/latest");
+    const std::string all = failure([&] { load_checkpoint(folder.path, store); });
+    CAPTURE(all);
+    for (const char* fault : {"step-00000060/optimizer.safetensors", "step-00000050/model.safetensors",
+                              "step-00000012/model.safetensors", "step-00000011/config.json: is not a JSON object"}) {
+      CHECK(says(all, fault));
+    }
+  }
 }
 
 TEST_CASE("a save that fails leaves the older ones whole and nothing half done") {

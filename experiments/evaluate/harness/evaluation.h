@@ -42,7 +42,8 @@ void ask(const AskedModel& model, const EvalTask& task, const std::vector<Prompt
 //   results.json            when every task is done
 class EvaluationFolder {
  public:
-  // Takes its lock. UserError: it holds an evaluation and `resume` was not given; one that was told otherwise.
+  // Takes its lock. UserError: it holds an evaluation and `resume` was not given; one that was told otherwise. Paths
+  // (model_args, adapter) may differ: fingerprints of what lies there are to be in `config`.
   EvaluationFolder(std::filesystem::path folder, std::map<std::string, std::string> config, bool resume);
 
   // Asks what no line of the folder answers yet, and writes the task's samples.

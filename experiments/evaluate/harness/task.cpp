@@ -4,9 +4,9 @@
 #include "experiments/base/file.h"
 #include "experiments/base/join.h"
 #include "experiments/base/json_text.h"
+#include "experiments/base/utf8.h"
 #include "experiments/evaluate/harness/metrics.h"
 #include "experiments/formats/strict_json.h"
-#include "experiments/text/unicode.h"
 #include "graph/error.h"
 
 #include <algorithm>
@@ -69,8 +69,7 @@ struct TaskKeys {
 
 // Lines of a file, each an object.
 std::vector<std::string> read_items(const fs::path& path) {
-  const std::string text = read_file(path);
-  text::check_utf8(text, path.string());
+  const std::string text = read_text(path);
   std::vector<std::string> lines;
   size_t number = 0;
   for (size_t at = 0; at < text.size();) {
@@ -136,7 +135,7 @@ void complete(EvalTask& task, TaskKeys& keys, const fs::path& path) {
 std::string_view name(OutputType type) { return kOutputTypes[size_t(type)]; }
 
 EvalTask load_task(const fs::path& path) {
-  if (path.extension() == ".txt") return text_task(path.stem().string(), read_file(path));
+  if (path.extension() == ".txt") return text_task(path.stem().string(), read_text(path));
   check(path.extension() == ".toml" || path.extension() == ".jsonl",
         "{}: a task is a .toml file, a .jsonl file of items, or a .txt file", path.string());
   EvalTask task;
@@ -156,7 +155,7 @@ EvalTask load_task(const fs::path& path) {
 }
 
 EvalTask text_task(std::string name, std::string text) {
-  text::check_utf8(text, name);
+  check_utf8(text, name);
   check(!text.empty(), "{}: has no text", name);
   EvalTask task;
   task.name = std::move(name);

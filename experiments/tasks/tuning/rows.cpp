@@ -1,6 +1,7 @@
 #include "experiments/tasks/tuning/rows.h"
 
 #include "experiments/base/join.h"
+#include "experiments/base/utf8.h"
 #include "experiments/formats/strict_json.h"
 #include "experiments/tasks/text.h"
 #include "graph/error.h"
@@ -178,7 +179,7 @@ bool JsonLines::next() {
     check(line_.size() <= kLongestLine, "{}: a line of {} bytes is longer than {}", where(), line_.size(),
           kLongestLine);
     hash_ = shaders::hash64(line_, hash_);
-    if (number_ == 1 && line_.starts_with(kByteOrderMark)) line_.erase(0, kByteOrderMark.size());
+    if (number_ == 1) line_ = std::string(without_byte_order_mark(line_));
     if (!is_blank(line_)) return true;
   }
   check(!file_.bad(), "'{}' cannot be read any more: {}", path_.string(), std::strerror(errno));
