@@ -59,7 +59,7 @@ MeasuredAbility measure(const TaskGroup& group, const std::string& arm) {
   found.arm = arm;
   std::map<int64_t, std::vector<const Cell*>> sizes;
   for (const Cell* cell : group.cells) {
-    if (cell->variant == group.variants.front() && arm_of(*cell, arm) != nullptr) {
+    if (cell->variant == group.variants.front() && arm_of(*cell, arm) != nullptr && !diverged(*cell)) {
       sizes[cell->parameters].push_back(cell);
     }
   }

@@ -98,7 +98,7 @@ std::map<int64_t, Extremes> ranges(const TaskGroup& group, ArmRole role, const s
   std::map<int64_t, Extremes> result;
   for (const Cell* cell : group.cells) {
     const ArmResult* found = find_arm(*cell, role);
-    if (found == nullptr || cell->variant != variant) continue;
+    if (found == nullptr || cell->variant != variant || diverged(*cell)) continue;
     Extremes& range = result[cell->parameters];
     if (!range.worst || found->exact_match < range.worst->exact_match) range.worst = found;
     if (!range.best || found->exact_match > range.best->exact_match) range.best = found;
@@ -300,7 +300,7 @@ std::string cells_table(const StudyResult& result) {
     html += number(cell.train_seconds, fmt::format("{:.1f}", cell.train_seconds));
     for (const std::string& arm : arms) {
       const ArmResult* found = cell.find_arm(arm);
-      html += found != nullptr ? arm_entry(*found) : "<td>–</td>";
+      html += found == nullptr ? "<td>–</td>" : diverged(cell) ? "<td>diverged</td>" : arm_entry(*found);
     }
     if (!result.benchmark) {
       html += cell.faithfulness ? number(*cell.faithfulness, share_number(*cell.faithfulness)) : "<td>–</td>";

@@ -62,7 +62,7 @@ std::vector<Series> series_by_arm(const TaskGroup& group, Getter get_x, Getter g
       if (group.variants.size() > 1 && !variant.empty()) series.name += ", " + variant;
       const auto add = [&](const Cell* cell, bool chosen) {
         const ArmResult* found = cell->find_arm(arm);
-        if (cell->variant != variant || found == nullptr) return;
+        if (cell->variant != variant || found == nullptr || diverged(*cell)) return;
         Mark mark;
         mark.x = get_x(*cell, *found);
         mark.y = get_y(*cell, *found);
@@ -76,7 +76,7 @@ std::vector<Series> series_by_arm(const TaskGroup& group, Getter get_x, Getter g
       for (const Cell* cell : group.cells) {
         add(cell, true);
         const ArmResult* found = cell->find_arm(arm);
-        if (cell->variant != variant || found == nullptr) continue;
+        if (cell->variant != variant || found == nullptr || diverged(*cell)) continue;
         by_size[get_x(*cell, *found)].push_back(get_y(*cell, *found));
       }
       if (lines) {
@@ -228,7 +228,7 @@ void seed_caveats(const StudyResult& result, std::vector<std::string>& caveats) 
     std::set<uint32_t> seeds;
     std::map<std::string, std::pair<double, double>> reach;  // of each arm
     for (const Cell* cell : cells) {
-      if (!counts(cell)) continue;
+      if (!counts(cell) || diverged(*cell)) continue;
       seeds.insert(cell->seed);
       for (const ArmResult& arm : cell->arms) {
         const auto at = reach.try_emplace(arm.arm, arm.exact_match, arm.exact_match).first;

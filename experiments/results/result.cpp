@@ -261,6 +261,16 @@ Json facts_json(const Facts& facts) {
   return json;
 }
 
+bool diverged(const Cell& cell) {
+  const auto no_number = [](double value) { return !std::isfinite(value); };
+  if (cell.validation_loss && no_number(*cell.validation_loss)) return true;
+  // Read again from a file, a loss that is no number is none at all. Arms of samples have none either, so all count.
+  const bool lost = std::all_of(cell.arms.begin(), cell.arms.end(),
+                                [&](const ArmResult& arm) { return no_number(arm.loss_per_token); });
+  return (lost && !cell.arms.empty()) || std::any_of(cell.measures.begin(), cell.measures.end(),
+                                                     [&](const Measure& one) { return no_number(one.mean); });
+}
+
 const ArmResult* Cell::find_arm(std::string_view name) const {
   for (const ArmResult& arm : arms) {
     if (arm.arm == name) return &arm;

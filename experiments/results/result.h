@@ -79,6 +79,10 @@ struct Cell {
   const Measure* find_measure(std::string_view name) const;
 };
 
+// Whether a model's loss is no number: on held-out sequences, in all of its answers, or in what was measured of it.
+// Such a model has no scores: whoever judges, averages or fits leaves it out and says so.
+bool diverged(const Cell& cell);
+
 struct Claim {
   std::string name;
   std::string statement;  // with its bound, declared before the run

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <map>
 
 #include "graph/compile.h"
@@ -180,16 +179,6 @@ Cell empty_cell(const Experiment& experiment, const Member& member) {
   cell.task = experiment.task;
   cell.variant = experiment.variant;
   return cell;
-}
-
-bool diverged(const Cell& cell) {
-  const auto no_number = [](double value) { return !std::isfinite(value); };
-  if (cell.validation_loss && no_number(*cell.validation_loss)) return true;
-  // Read again from a file, a loss that is no number is none at all. Arms of samples have none either, so all count.
-  const bool lost = std::all_of(cell.arms.begin(), cell.arms.end(),
-                                [&](const ArmResult& arm) { return no_number(arm.loss_per_token); });
-  return (lost && !cell.arms.empty()) || std::any_of(cell.measures.begin(), cell.measures.end(),
-                                                     [&](const Measure& one) { return no_number(one.mean); });
 }
 
 std::vector<std::vector<Member>> pack_members(const engine::DeviceInfo& device, const SweepOptions& options,

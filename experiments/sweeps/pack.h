@@ -164,10 +164,6 @@ std::string cell_name(const Experiment& experiment, const Member& member);
 // The cell of a member, without what training and questions will say.
 Cell empty_cell(const Experiment& experiment, const Member& member);
 
-// Whether a model's loss is no number: on held-out sequences, in all of its answers, or in what was measured of it.
-// Such a model has no scores: whoever judges, averages or fits leaves it out and says so.
-bool diverged(const Cell& cell);
-
 // What the options say of every experiment of one width: steps, batch, seeds, learning rates.
 // `data` may be null.
 Experiment sweep_experiment(const SweepOptions& options, std::string task, std::string variant,

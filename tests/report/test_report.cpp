@@ -262,6 +262,18 @@ TEST_CASE("rounded weights are no models of another size", "[report]") {
   for (const char* name : {"int", "intent", "int8x", "f32", ""}) CHECK(!is_rounded_variant(name));
 }
 
+TEST_CASE("a model that diverged is named in the table, and is no point of a chart", "[report][diverged]") {
+  StudyResult result = fixture().result;
+  const auto points = [&] { return accuracy_by_parameters(group_by_task(result)[0]).series[0].marks.size(); };
+  const size_t all = points();
+  const auto chosen = std::find_if(result.cells.begin(), result.cells.end(), [](const Cell& c) { return c.selected; });
+  for (ArmResult& arm : chosen->arms) arm.loss_per_token = std::nan("");
+  CHECK(diverged(*chosen));
+  CHECK(points() == all - 1);
+  const std::string page = render_report({.result = parse_result(to_json(result), "r")});
+  CHECK_THAT(page, ContainsSubstring("<td>diverged</td>"));
+}
+
 TEST_CASE("a page whose numbers are not those of the samples says so", "[report]") {
   ReportInput input = fixture();
   input.result.cells[1].arms[0].exact_match = 0.123456;
