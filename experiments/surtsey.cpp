@@ -522,7 +522,7 @@ class CommandLine : private CommandLineParts {
     command->add_option("--most", submit->most, "tasks at once; 0: all")->check(at_most(kMostExtent));
     command->add_option("--time", submit->time, "limit of a task, as sbatch takes it");
     command->add_option("--partition", submit->partition, "of sbatch");
-    command->add_option("--sbatch", submit->extra, "another option of sbatch: --sbatch=--gres=gpu:1");
+    command->add_option("--sbatch", submit->extra, "another option of sbatch, one each time: --sbatch=--gres=gpu:1");
     on(command, submit, commands::sweep_submit);
   }
 };
