@@ -368,6 +368,14 @@ ScalingLawIntervals jackknife_scaling_law(std::span<const ScalingPoint> points, 
   return {intervals[0], intervals[1], intervals[2], intervals[3], intervals[4]};
 }
 
+FittedScalingLaw try_scaling_law(std::span<const ScalingPoint> points) {
+  try {
+    return {fit_scaling_law(points), jackknife_scaling_law(points), ""};
+  } catch (const UserError& error) {
+    return {{}, {}, error.what()};
+  }
+}
+
 namespace {
 
 // Least squares of y on powers of x below `terms`; nothing when x does not determine them.

@@ -17,7 +17,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "experiments/statistics/intervals.h"
@@ -87,6 +89,13 @@ ScalingLawIntervals bootstrap_scaling_law(std::span<const ScalingPoint> points, 
 // from G - 1 of each. The noise of single runs is in all four, so the interval is wide rather than
 // narrow where nothing is shared. One seed leaves its part out.
 ScalingLawIntervals jackknife_scaling_law(std::span<const ScalingPoint> points, double confidence = 0.95);
+// Both, unless the points are too few for them.
+struct FittedScalingLaw {
+  std::optional<ScalingLaw> law;
+  ScalingLawIntervals intervals;
+  std::string why;  // there is none
+};
+FittedScalingLaw try_scaling_law(std::span<const ScalingPoint> points);
 // UserError unless there are three sizes, three octaves and three budgets to leave out.
 void check_scaling_groups(std::span<const ScalingPoint> points);
 

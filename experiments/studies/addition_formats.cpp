@@ -35,9 +35,8 @@ struct Keys : StudyKeys {
   Key<Words> formats =
       Key<Words>(this, "formats", {{}, {"plain", "reverse", "simplified"}, tasks::addition_format_names()},
                  "how sums are written", tasks::addition_format_names());
-  Key<Integers> examples =
-      Key<Integers>(this, "examples", {{2000, 8000}, {1000, 3000, 5000, 10'000}, kPublishedExamples},
-                    "in each training set", 200, 100'000);
+  Key<Integers> examples{
+      this, "examples", {{2000, 8000}, {1000, 3000, 5000, 10'000}, kPublishedExamples}, "in each training set", 200};
   Key<int32_t> width{this, "width", {64, 192, 384}, "n_embd", 2, kMostWidth};
   Key<int32_t> layers{this, "layers", {2, 6}, "blocks", 1, kMostLayers};
   Key<int32_t> heads{this, "heads", {4, 6}, "n_head", 1, 1024};
@@ -45,17 +44,14 @@ struct Keys : StudyKeys {
   Rates learning_rates{this, "learning_rates", {{3e-3}, {1e-3}}, "peak learning rates"};
   Key<int32_t> context{this, "context", {96, 256}, "characters in a window of text", 16, 65'536};
   Steps warmup_steps{this, "warmup_steps", {50, 100}, "of them, with a rising rate", 0};
-  Key<int32_t> scratchpad_context{this,  "scratchpad_context", {96, 256, 1024}, "context of formats with steps", 16,
-                                  65'536};
-  Key<int32_t> scratchpad_batch_size{this,      "scratchpad_batch_size", {16, 64, 16}, "their windows a step", 1,
-                                     kMostBatch};
+  Key<int32_t> scratchpad_context{this, "scratchpad_context", {96, 256, 1024}, "context of formats with steps", 16};
+  Key<int32_t> scratchpad_batch_size{this, "scratchpad_batch_size", {16, 64, 16}, "their windows a step"};
   Steps scratchpad_steps{this, "scratchpad_steps", {600, 2000, 20'000}, "their optimizer steps"};
   Steps scratchpad_warmup_steps{this, "scratchpad_warmup_steps", {50, 100, 0}, "of them, with a rising rate", 0};
   Key<bool> newline_before{
       this, "newline_before", {false}, "prompts of the test start with the newline that ends an example"};
   Key<double> temperature{this, "temperature", {.8}, "of the sampled answers beside the greedy ones; 0: none", 0, 100};
-  Key<Integers> compared{this, "compared", {{3000, 5000}}, "claims: examples at which plain and reverse are compared",
-                         1,    100'000};
+  Key<Integers> compared{this, "compared", {{3000, 5000}}, "claims: examples at which plain and reverse are compared"};
   Key<int32_t> published{this, "published_examples", {10'000}, "claims: examples of a published share", 1, 100'000};
   Share published_low{this, "published_low", {.8}, "claims: least share of plain sums there"};
   Share published_high{this, "published_high", {.97}, "claims: largest share there"};

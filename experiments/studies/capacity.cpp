@@ -48,12 +48,7 @@ std::string variant_of(int32_t facts, int32_t exposures) { return fmt::format("{
 void check_keys(const Keys& k) {
   check_some(*k.facts, "facts");
   check_some(*k.exposures, "exposures");
-  for (const int32_t facts : *k.facts) {
-    task_of(k, facts);
-    const double steps = double(facts) * k.most_exposures() / k.sweep.batch_size;
-    check(steps <= kMostSteps, "exposures: {} of {} facts in batches of {} are {:g} steps, at most {:g} are trained",
-          k.most_exposures(), facts, k.sweep.batch_size, steps, kMostSteps);
-  }
+  for (const int32_t facts : *k.facts) task_of(k, facts);
 }
 
 void experiments(const Keys& k, Experiments& list) {
@@ -62,7 +57,7 @@ void experiments(const Keys& k, Experiments& list) {
     for (const int32_t often : *k.exposures) {
       for (const int32_t width : k.sweep.widths) {
         Experiment& one = list.add("facts", variant_of(facts, often), data, width);
-        one.steps = std::max(1, static_cast<int32_t>(std::lround(double(facts) * often / k.sweep.batch_size)));
+        one.steps = std::max(1, whole_steps(double(facts) * often / k.sweep.batch_size, "exposures"));
         one.optimizer = recipe_optimizer(one.steps, 0);
       }
     }
@@ -75,7 +70,6 @@ int32_t facts_of(const Cell& cell) { return std::stoi(cell.variant); }
 Score bits_known() {
   return measured([](const Cell& cell) {
     const Measure* bits = cell.find_measure("direct.bits");
-    if (bits == nullptr && !std::isfinite(cell.arm("direct").loss_per_token)) return Measure{"", kNoValue};
     ensure(bits != nullptr, "[capacity] {} has no bits", cell.cell);
     const double each = facts_of(cell) / static_cast<double>(cell.parameters);
     const double left = 1 - static_cast<double>(bits->n) / facts_of(cell);

@@ -36,8 +36,7 @@ struct Keys : StudyKeys {
   // Published tables are of other problems (serial_tasks); the paper's scale is the ladder of E01 carried on.
   Key<int32_t> length{this, "length", {8, 8, 16}, "digits in a problem", 2, 1000};
   Key<Integers> control_widths{
-      this, "control_widths", {{16}, {16, 64}, {16, 64, 256}}, "n_embd of the controls; an empty list trains none",
-      2,    kMostWidth};
+      this, "control_widths", {{16}, {16, 64}, {16, 64, 256}}, "n_embd of the controls; an empty list trains none", 2};
   Key<Words> controls{
       this, "controls", {{"direct_only", "with_filler"}, kControls}, "which of them are trained", kControls};
   // 8,184 and 7,764 parameters where the joint model of two layers of width 16 has 7,088.

@@ -175,8 +175,7 @@ Judge leaves_its_plateau(const Keys& k, const Ability& ability) {
     Cells larger = ability.pick().where(exact_match(ability.arm), k.solved).of(result);
     std::erase_if(larger, [&](const Cell* cell) { return has(small, cell); });
     if (larger.empty()) return Judgement{Verdict::kInconclusive, "no larger size solves the task", 0};
-    if (!std::isfinite(plateau.high))
-      return Judgement{Verdict::kInconclusive, "the smallest size has no loss" + left_out_text(small), 0};
+    if (!std::isfinite(plateau.high)) return Judgement{Verdict::kInconclusive, "the smallest size diverged", 0};
     Parts parts;
     for (const Cell* cell : larger) {
       const Interval own = loss_interval(cell->arm(ability.arm), confidence);

@@ -18,8 +18,7 @@ struct Keys : StudyKeys {
                    .batch_size = {128, 256},
                    .seeds = {{0}, seeds(5)},
                    .test_items = {2000, 10'000}}) {}
-  Key<Integers> tasks{this, "tasks", {{8}, {2, 8, 32, 128, 512}}, "K: permutations to memorise; one model each",
-                      1,    65'536};
+  Key<Integers> tasks{this, "tasks", {{8}, {2, 8, 32, 128, 512}}, "K: permutations to memorise; one model each"};
   Key<int32_t> symbols{this, "symbols", {10}, "symbols that are permuted", 2, 1000};
   Key<int32_t> shots{this, "shots", {4}, "most examples before a question", 0, 100};
   Share excess_loss{this, "excess_loss", {.1}, "claims: nats that a model may lose to Bayes"};

@@ -115,11 +115,7 @@ Judgement judge_delay(const Keys& k, const StudyResult& result) {
   std::vector<double> ratios;
   std::vector<std::string> evidence;
   bool memorised = !without_diverged(models).empty();
-  for (const Cell* cell : models) {
-    if (diverged(*cell)) {
-      evidence.push_back(fmt::format("seed {}: diverged, left out", cell->seed));
-      continue;
-    }
+  for (const Cell* cell : without_diverged(models)) {
     const double trained = moment(*cell, 0), held_out = moment(*cell, 1);
     memorised = memorised && std::isfinite(trained);
     ratios.push_back(held_out / trained);

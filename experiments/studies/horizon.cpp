@@ -24,12 +24,10 @@ struct Keys : StudyKeys {
                    .test_items = {1000, 1000, 10'000}}) {}
   Key<Integers> lengths = Key<Integers>(this, "lengths", {{2, 3, 4, 8}, {2, 3, 4, 6, 8, 12, 16}},
                                         "digits of the sums that direct models are asked", 2, 1000);
-  Key<Integers> cot_lengths{this, "cot_lengths", {{8}, {2, 3, 4, 6, 8, 12, 16}}, "digits of the sums by steps",
-                            2,    1000};
+  Key<Integers> cot_lengths{this, "cot_lengths", {{8}, {2, 3, 4, 6, 8, 12, 16}}, "digits of the sums by steps", 2};
   Key<int32_t> long_length = Key<int32_t>(this, "long_length", {8},
                                           "from so many digits on direct models train long_steps, at every learning "
-                                          "rate, and are claimed not to solve the task",
-                                          2, 1001);
+                                          "rate, and are claimed not to solve the task");
   Steps long_steps{
       this, "long_steps", {600, 2000, 10'000}, "optimizer steps of those, and of all models that write steps down"};
   // Never a grid: direct models get more tries.

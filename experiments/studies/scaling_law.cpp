@@ -51,19 +51,16 @@ struct Keys : StudyKeys {
       this, "budgets",
       {{8e9, 16e9, 32e9, 64e9}, {3e12, 1e13, 3e13, 1e14, 3e14, 1e15}, {1e14, 3e14, 1e15, 3e15, 1e16, 3e16}},
       "FLOPs that train a model: lines of equal compute", 1, 1e30);
-  Key<double> least_tokens{this, "least_tokens", {1.2e5, 4e6, 1e7}, "a budget leaves out sizes that see fewer", 1,
-                           1e18};
-  Key<double> most_tokens{this, "most_tokens", {1.05e6, 4e9, 2e10}, "a budget leaves out sizes that see more", 1, 1e18};
+  Key<double> least_tokens{this, "least_tokens", {1.2e5, 4e6, 1e7}, "a budget leaves out sizes of fewer", 1, 1e18};
+  Key<double> most_tokens{this, "most_tokens", {1.05e6, 4e9, 2e10}, "a budget leaves out sizes of more", 1, 1e18};
   Key<int32_t> symbols{this, "symbols", {tasks::MarkovOptions().symbols}, "of the source", 2, 1000};
   Key<int32_t> order{this, "order", {tasks::MarkovOptions().order, 3}, "symbols that the next one depends on", 1, 16};
-  Key<int32_t> block_size{this, "block_size", {tasks::MarkovOptions().block_size, 16, 64}, "symbols in a sequence",
-                          2,    65'536};
+  Key<int32_t> block_size{this, "block_size", {tasks::MarkovOptions().block_size, 16, 64}, "symbols in a sequence", 2};
   Key<double> exponent{this, "exponent", {tasks::MarkovOptions().exponent}, "of Zipf's law at each context", 0, 100};
   Key<Numbers> shares = Key<Numbers>(this, "shares", {tasks::MarkovOptions().shares, {.4, .25, .2, .15}},
                                      "of the distributions after the last 0, 1 .. symbols", 0, 1);
   Key<uint32_t> source_seed{
-      this, "source_seed", {tasks::MarkovOptions().source_seed}, "of the source: another tree, another h",
-      0,    4'294'967'295};
+      this, "source_seed", {tasks::MarkovOptions().source_seed}, "of the source: another tree, another h"};
   Key<int32_t> resamples{
       this, "resamples", {400, 1000}, "of the runs, for the interval that takes them to be independent", 20, 100'000};
   Share half_width{this, "half_width", {.05}, "claims: widest interval of E to each side, share of the entropy rate"};
@@ -85,9 +82,7 @@ void experiments(const Keys& k, Experiments& list) {
       const double steps = std::round(budget / (3 * forward_flops(model, k.sweep.batch_size, k.block_size)));
       const double tokens = steps * k.sweep.batch_size * k.block_size;
       if (tokens < k.least_tokens || tokens > k.most_tokens) continue;
-      check(steps <= kMostSteps, "budgets: {:g} FLOPs are {:g} steps of width {}, at most {:g} are trained", budget,
-            steps, width, kMostSteps);
-      list.add("", budget_name(budget), source, width).steps = static_cast<int32_t>(steps);
+      list.add("", budget_name(budget), source, width).steps = whole_steps(steps, "budgets");
     }
   }
 }
@@ -107,8 +102,6 @@ void check_keys(const Keys& k) {
   check_scaling_groups(points);
 }
 
-Cells runs_of(double budget, const StudyResult& result) { return cells("", budget_name(budget)).of(result); }
-
 // What the source itself pays on the items that the models were asked.
 double source_loss(const Keys& k, const tasks::MarkovTask& source) {
   double nll = 0;
@@ -123,7 +116,7 @@ std::vector<ScalingPoint> points_of(const Keys& k, const StudyResult& result) {
   const double luck = source_loss(k, *source) - source->entropy_rate();
   std::vector<ScalingPoint> points;
   for (const double budget : *k.budgets)
-    for (const Cell* cell : without_diverged(runs_of(budget, result)))
+    for (const Cell* cell : without_diverged(cells("", budget_name(budget)).of(result)))
       points.push_back({static_cast<double>(cell->parameters), static_cast<double>(cell->tokens),
                         cell->arm("text").loss_per_token - luck, budget, cell->seed});
   return points;
@@ -147,39 +140,21 @@ std::string interval_text(double value, const Interval& interval) {
   return fmt::format("{:.4g} [{:.4g}, {:.4g}]", value, interval.low, interval.high);
 }
 
-// The law of approach 3, unless models that diverged leave too few runs for one.
-struct Fitted {
-  std::optional<ScalingLaw> law;
-  ScalingLawIntervals spread;
-  std::string why;  // there is none
-};
-Fitted fit_runs(const std::vector<ScalingPoint>& points) {
-  try {
-    return {fit_scaling_law(points), jackknife_scaling_law(points), ""};
-  } catch (const UserError& error) {
-    return {{}, {}, error.what()};
-  }
-}
-
 Judgement judge_entropy(const Keys& k, const StudyResult& result) {
   const auto source = k.source();
   const double h = source->entropy_rate();
   const std::vector<ScalingPoint> points = points_of(k, result);
   std::set<int64_t> seeds;
   for (const ScalingPoint& point : points) seeds.insert(point.seed);
-  const Fitted fitted = fit_runs(points);
-  Cells all;
-  for (const double budget : *k.budgets) std::ranges::copy(runs_of(budget, result), std::back_inserter(all));
-  const std::string lost = left_out_text(all);
-  if (!fitted.law) return {Verdict::kInconclusive, fitted.why + lost, std::ssize(seeds)};
-  const ScalingLaw& law = *fitted.law;
-  const Interval floor = fitted.spread.floor;
+  const FittedScalingLaw fitted = try_scaling_law(points);
+  if (!fitted.law) return {Verdict::kInconclusive, fitted.why, std::ssize(seeds)};
+  const Interval floor = fitted.intervals.floor;
   const double half = floor.width() / 2 / h;
   const Verdict within = half <= k.half_width ? Verdict::kPass : Verdict::kInconclusive;
   return {floor.contains(h) ? within : Verdict::kFail,
           fmt::format("E = {} nats from {} runs, half-width {:.3f} of h; h = {:.4f} nats, and the source itself pays "
-                      "{:.4f} on the test items, which losses are measured from{}",
-                      interval_text(law.floor, floor), points.size(), half, h, source_loss(k, *source), lost),
+                      "{:.4f} on the test items, which losses are measured from",
+                      interval_text(fitted.law->floor, floor), points.size(), half, h, source_loss(k, *source)),
           std::ssize(seeds)};
 }
 
@@ -231,28 +206,26 @@ std::string frontier_text(const std::vector<ScalingPoint>& means, const ScalingL
 
 Facts settings(const Keys& k, const StudyResult& result) {
   const std::vector<ScalingPoint> points = points_of(k, result);
-  const Fitted fitted = fit_runs(points);
-  const ScalingLawIntervals& spread = fitted.spread;
+  const auto& [law, spread, why] = try_scaling_law(points);
   std::vector<std::string> entropies;
   for (int32_t depth = 0; depth <= k.order; ++depth)
     entropies.push_back(fmt::format("{:.4f}", k.source()->conditional_entropy(depth)));
   const std::pair<std::string, std::string> known = {"nats a symbol after 0, 1 .. symbols", join(entropies, ", ")};
-  if (!fitted.law) return {known, {"no law is fitted", fitted.why}};
-  const ScalingLaw& law = *fitted.law;
+  if (!law) return {known, {"no law is fitted", why}};
   return {known,
-          {"E", interval_text(law.floor, spread.floor)},
+          {"E", interval_text(law->floor, spread.floor)},
           {"E if runs were independent and the law exact",
-           interval_text(law.floor, bootstrap_scaling_law(points, .95, k.resamples).floor)},
-          {"A", interval_text(law.parameters.coefficient, spread.coefficient_n)},
-          {"alpha", interval_text(law.parameters.exponent, spread.exponent_n)},
-          {"B", interval_text(law.tokens.coefficient, spread.coefficient_d)},
-          {"beta", interval_text(law.tokens.exponent, spread.exponent_d)},
-          {"best size as compute grows", frontier_text(means_of(points), law)}};
+           interval_text(law->floor, bootstrap_scaling_law(points, .95, k.resamples).floor)},
+          {"A", interval_text(law->parameters.coefficient, spread.coefficient_n)},
+          {"alpha", interval_text(law->parameters.exponent, spread.exponent_n)},
+          {"B", interval_text(law->tokens.coefficient, spread.coefficient_d)},
+          {"beta", interval_text(law->tokens.exponent, spread.exponent_d)},
+          {"best size as compute grows", frontier_text(means_of(points), *law)}};
 }
 
 std::vector<Figure> figures(const Keys& k, const StudyResult& result) {
   const std::vector<ScalingPoint> points = points_of(k, result), means = means_of(points);
-  const std::optional<ScalingLaw> law = fit_runs(points).law;
+  const std::optional<ScalingLaw> law = try_scaling_law(points).law;
   const double h = k.source()->entropy_rate();
   Curves envelope("Approach 1: loss against compute",
                   "A line a size, means over seeds; dashed: the least loss at each budget.",

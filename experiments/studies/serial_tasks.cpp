@@ -86,8 +86,7 @@ struct Keys : StudyKeys {
   Key<int32_t> width{this, "width", {64, 256}, "n_embd", 2, kMostWidth};
   Key<int32_t> heads{this, "heads", {4}, "n_head", 1, 1024};
   Key<int32_t> steps_layers{this, "steps_layers", {3}, "blocks of models that write steps down", 1, kMostLayers};
-  Key<Integers> direct_layers{this, "direct_layers", {{3}, {3, 4, 5}}, "blocks of each model that answers at once",
-                              1,    kMostLayers};
+  Key<Integers> direct_layers{this, "direct_layers", {{3}, {3, 4, 5}}, "blocks of each model that answers at once"};
   Rates learning_rates{this, "learning_rates", {{2.5e-3}, {1e-3}, {1e-4}}, "peak learning rates"};
   Steps warmup_steps{this, "warmup_steps", {75, 488, 9766}, "of them, with a rising rate", 0};
   Share beta2{this, "beta2", {.98, .98, .999}, "of AdamW"};
@@ -99,9 +98,8 @@ struct Keys : StudyKeys {
   Key<bool> shorter{this, "shorter", {true}, "training mixes shorter arithmetic expressions in"};
   Share solved{this, "solved", {.99}, "claims: accuracy from which a problem is solved"};
   Key<double> floor{this, "floor", {.05}, "claims: depth is judged where accuracy is so far from 0 and 1", 0, .5};
-  Key<double> published_margin =
-      Key<double>(this, "published_margin", {.1},
-                  "claims: distance from published means, or two of their deviations if more", 0, 1);
+  Share published_margin{
+      this, "published_margin", {.1}, "claims: distance from published means, or two of their deviations if more"};
 
   std::vector<Problem> chosen() const {
     std::vector<Problem> list;

@@ -56,9 +56,6 @@ void experiments(const Keys& k, Experiments& list) {
 }
 
 Cells models(const StudyResult& result) { return without_diverged(cells("", "block").of(result)); }
-
-std::string without_text(const StudyResult& result) { return left_out_text(cells("", "block").of(result)); }
-
 double accuracy(const Cell& cell, int32_t task) { return measure(fmt::format("accuracy {}", task)).value(cell); }
 
 // Means over seeds of the loss of the mixture, by parameters, and the power law through them where there are three.
@@ -88,11 +85,11 @@ Judgement judge_bimodal(const Keys& k, const StudyResult& result, double confide
       learned += share >= k.learned ? 1 : 0;
     }
   }
-  if (total == 0) return {Verdict::kInconclusive, "no model has scores" + without_text(result), 0};
+  if (total == 0) return {Verdict::kInconclusive, "no model has scores", 0};
   const Interval share = clopper_pearson(outside, total, confidence);
   return {at_least(share, k.bimodal),
-          fmt::format("{} of {} tasks of models are not between [{:.3f}, {:.3f}]; {} are learned{}", outside, total,
-                      share.low, share.high, learned, without_text(result)),
+          fmt::format("{} of {} tasks of models are not between [{:.3f}, {:.3f}]; {} are learned", outside, total,
+                      share.low, share.high, learned),
           count_seeds(models(result))};
 }
 
@@ -100,8 +97,7 @@ Judgement judge_power_law(const Keys& k, const StudyResult& result) {
   const Law found = law_of(result);
   const int64_t seeds = count_seeds(models(result));
   if (found.parameters.size() < 4)
-    return {Verdict::kInconclusive, "fewer than four sizes: a line meets two points exactly" + without_text(result),
-            seeds};
+    return {Verdict::kInconclusive, "fewer than four sizes: a line meets two points exactly", seeds};
   std::vector<double> logs, fitted;
   std::vector<std::string> points;
   for (size_t i = 0; i < found.parameters.size(); ++i) {
@@ -111,8 +107,7 @@ Judgement judge_power_law(const Keys& k, const StudyResult& result) {
   }
   const double share = explained_variance(logs, fitted);
   return {pass_if(share >= k.explained),
-          fmt::format("exponent {:.3f}, R^2 {:.3f} over {}{}", found.law->term.exponent, share, join(points, ", "),
-                      without_text(result)),
+          fmt::format("exponent {:.3f}, R^2 {:.3f} over {}", found.law->term.exponent, share, join(points, ", ")),
           seeds};
 }
 

@@ -39,11 +39,9 @@ struct Keys : KeySet {
   Key<Integers> members{this, "members", {{1, 4}, {1, 8}, {1, 8, 64}}, "models of an ensemble", 1, 4096};
   Key<int32_t> repetitions{this, "repetitions", {3, 5, 9}, "samples of which the median is taken", 1, 1000};
   Key<int32_t> warm_up{this, "warm_up", {1, 1, 2}, "samples before them", 1, 1000};
-  Key<double> sample_gflop{
-      this, "sample_gflop", {2, 4, 1000}, "steps of a sample: as many as make this, from 1 to 64", 0, 1e9};
-  Key<double> most_gflop =
-      Key<double>(this, "most_gflop", {10, 1200, 0},
-                  "of a step: larger ones are left out, but for single models in f32; 0: none", 0, 1e9);
+  Key<double> sample_gflop{this, "sample_gflop", {2, 4, 1000}, "steps of a sample: as many as make this, from 1 to 64"};
+  Key<double> most_gflop{
+      this, "most_gflop", {10, 1200, 0}, "of a step: larger ones are left out, but for single models in f32; 0: none"};
 };
 
 struct Rung {

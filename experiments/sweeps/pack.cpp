@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
 
 #include "graph/compile.h"
@@ -72,6 +73,11 @@ ModelConfig model_config(const Experiment& experiment) {
   ensure(experiment.data != nullptr, "[pack] generated data wants a model");
   return recipe_config(experiment.n_layer, experiment.width, experiment.data->vocab_size(),
                        experiment.data->block_size());
+}
+
+int32_t whole_steps(double steps, const std::string& key) {
+  check(steps <= kMostSteps, "{}: {:g} steps come of it, at most {:g} are trained", key, steps, kMostSteps);
+  return static_cast<int32_t>(std::lround(steps));
 }
 
 void add_sweep_fields(ConfigTable& table, SweepOptions& options, bool selection) {

@@ -34,6 +34,9 @@ inline constexpr double kMostRows = 1e5;   // of an evaluation at once
 inline constexpr double kMostMembers = 4096, kMostSeed = 2'147'483'647;
 inline constexpr double kLeastRate = 1e-12, kMostRate = 1e30;
 
+// Steps that were computed, as a number of them; at least 0. UserError: more than are trained, by the key `key`.
+int32_t whole_steps(double steps, const std::string& key);
+
 // Keys that every sweep has.
 struct SweepOptions {
   std::vector<int32_t> widths = {4, 8, 16, 32};
