@@ -1,6 +1,7 @@
 #include "experiments/commands/bench.h"
 
 #include "experiments/adapt/packed.h"
+#include "experiments/base/computing_device.h"
 #include "experiments/commands/keys.h"
 #include "experiments/models/shapes.h"
 #include "experiments/train/options.h"
@@ -120,7 +121,7 @@ engine::Device open_device(const BenchOptions& options, const std::vector<std::s
   device.f16 = matmul_variant(options.variant) == graph::MatmulVariant::cooperative ||
                std::any_of(dtypes.begin(), dtypes.end(),
                            [](const std::string& dtype) { return parse_dtype(dtype) == graph::DType::f16; });
-  return engine::Device::open(device);
+  return open_computing_device(device);
 }
 
 engine::SessionOptions session_options(const engine::Device& device, const BenchOptions& options) {

@@ -1,5 +1,6 @@
 // `surtsey classify`: what a head of labels says of texts.
 #include "experiments/adapt/adaptation.h"
+#include "experiments/base/computing_device.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/labels_file.h"
 #include "experiments/commands/model_tokenizer.h"
@@ -135,7 +136,7 @@ void classify(const ClassifyOptions& options) {
     cut += text.whole > most ? 1 : 0;
     longest = std::max(longest, text.ids.size());
   }
-  engine::Device device = engine::Device::open({.select = options.device});
+  engine::Device device = open_computing_device({.select = options.device});
   const int64_t length = std::min<int64_t>(most, int64_t(std::bit_ceil(longest)));
   LabelScores scorer(device, *source, options.adapter, std::min<int64_t>(options.batch_size, std::ssize(texts)),
                      length);

@@ -1,5 +1,6 @@
 // `surtsey evaluate`: a model's answers to files of items.
 #include "experiments/adapt/peft.h"
+#include "experiments/base/computing_device.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/file.h"
 #include "experiments/base/interrupt.h"
@@ -122,7 +123,7 @@ void evaluate(const EvaluateOptions& options) {
   const bool writes = std::any_of(tasks.begin(), tasks.end(),
                                   [](const EvalTask& task) { return task.output_type == OutputType::generate_until; });
 
-  engine::Device device = engine::Device::open({.select = options.device});
+  engine::Device device = open_computing_device({.select = options.device});
   OpenModel model(device, options.model,
                   {.slots = writes ? options.batch_size : 1,
                    .context = options.context,

@@ -1,4 +1,5 @@
 #include "experiments/models/hub/export.h"
+#include "experiments/base/computing_device.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/file.h"
 #include "experiments/commands/adapted_source.h"
@@ -103,7 +104,7 @@ void quantize(const QuantizeOptions& options) {
   write_gguf_file(*open_source(options.model), options.out, type);
   print_written(options.out);
   if (!task) return;
-  engine::Device device = engine::Device::open({.select = options.device});
+  engine::Device device = open_computing_device({.select = options.device});
   const std::vector<EvalSample> before = asked(device, *task, options.model, {.context = options.context});
   print_perplexities(*task, "before", options.type.c_str(), before,
                      asked(device, *task, options.out, {.context = options.context}));
@@ -125,7 +126,7 @@ void merge(const MergeOptions& options) {
   adapt_source(*source, adaptation, model, adaptation.tensors());
   write_model(*source, options.out, options.type);
   if (!task) return;
-  engine::Device device = engine::Device::open({.select = options.device});
+  engine::Device device = open_computing_device({.select = options.device});
   const std::vector<EvalSample> before =
       asked(device, *task, options.model, {.context = options.context, .adapter = options.adapter});
   print_perplexities(*task, "beside", "merged", before,

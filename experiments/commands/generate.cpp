@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "experiments/base/computing_device.h"
 #include "experiments/base/config.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/join.h"
@@ -162,7 +163,7 @@ void generate(const GenerateOptions& options) {
   if (options.chat) {
     Chat chat(*source, tokenizer,
               {options.system, options.chat_template, options.seed, passages ? &*passages : nullptr});
-    engine::Device device = engine::Device::open({.select = options.device});
+    engine::Device device = open_computing_device({.select = options.device});
     TextModel model(device, *source, slots);
     chat.run(model, how);
     return;
@@ -181,7 +182,7 @@ void generate(const GenerateOptions& options) {
   const std::vector<int32_t> prompt =
       tokenizer.encode(retrieved ? retrieved->text : *options.prompt, {.special_tokens = true});
   if (slots.context == 0) slots.context = context_for(*source, how, int64_t(prompt.size()));
-  engine::Device device = engine::Device::open({.select = options.device});
+  engine::Device device = open_computing_device({.select = options.device});
   TextModel model(device, *source, slots);
   continue_prompt(options, model, tokenizer, how, prompt, retrieved, seconds_since(began));
 }

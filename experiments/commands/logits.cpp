@@ -1,5 +1,6 @@
 // `surtsey logits`: an import held against its source.
 #include "experiments/adapt/adaptation.h"
+#include "experiments/base/computing_device.h"
 #include "experiments/base/file.h"
 #include "experiments/commands/commands.h"
 #include "experiments/evaluate/model_outputs.h"
@@ -69,7 +70,7 @@ void logits(const LogitsOptions& options) {
     const int64_t labels = adapter_labels(options.adapter);
     if (labels > 0) hub::give_label_head(*source, labels);
   }
-  engine::Device device = engine::Device::open({.select = options.device});
+  engine::Device device = open_computing_device({.select = options.device});
   const auto outputs = model_outputs(device, *source, inputs, options.adapter);
   json result = json::object();
   for (const auto& [name, tensor] : outputs) {

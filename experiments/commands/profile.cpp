@@ -1,5 +1,6 @@
 #include "experiments/profile/run.h"
 
+#include "experiments/base/computing_device.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/requested_step.h"
 #include "experiments/commands/study_program.h"
@@ -42,7 +43,7 @@ void profile(const ProfileCommandOptions& options) {
   if (names_a_study(options.subject)) profile_study(options);
   const RequestedStep step = requested_step("train", 1, options.subject, options.keys);
   engine::Device device =
-      engine::Device::open({.select = options.device, .f16 = step.train.dtype == graph::DType::f16});
+      open_computing_device({.select = options.device, .f16 = step.train.dtype == graph::DType::f16});
   engine::Session session(device, {.driver_statistics = true});
   add_train_programs(session, step.model, step.train);
   session.allocate();

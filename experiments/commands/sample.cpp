@@ -1,3 +1,4 @@
+#include "experiments/base/computing_device.h"
 #include "experiments/commands/commands.h"
 #include "experiments/generate/decode.h"
 #include "experiments/tasks/text.h"
@@ -80,7 +81,7 @@ void sample(const SampleOptions& options) {
           : tasks::TextSource::from_vocabulary(saved["vocabulary"].get<std::string>(), block_size);
   const std::vector<int32_t> prompt = encode_start(source, options.start);
 
-  engine::Device device = engine::Device::open({.select = options.device, .f16 = false});
+  engine::Device device = open_computing_device({.select = options.device, .f16 = false});
   engine::Session session(device, {.quiet = true});
   const int64_t block = model.config().block_size;
   DecodeConfig config;

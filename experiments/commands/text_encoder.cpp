@@ -1,6 +1,7 @@
 #include "experiments/commands/text_encoder.h"
 
 #include "engine/error.h"
+#include "experiments/base/computing_device.h"
 #include "experiments/commands/adapted_source.h"
 #include "experiments/commands/model_tokenizer.h"
 #include "experiments/evaluate/text_vectors.h"
@@ -38,7 +39,7 @@ struct Opened {
   std::vector<std::vector<float>> of(const std::vector<std::vector<int32_t>>& texts) {
     try {
       if (!vectors) {
-        device.emplace(engine::Device::open({.select = device_name}));
+        device.emplace(open_computing_device({.select = device_name}));
         vectors.emplace(*device, *source);
       }
       return vectors->of(texts);

@@ -1,6 +1,7 @@
 #include "experiments/kernels/tune.h"
 
 #include "engine/tuned_tiles.h"
+#include "experiments/base/computing_device.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/records.h"
 #include "experiments/commands/requested_step.h"
@@ -74,7 +75,7 @@ void tune(const TuneCommandOptions& options) {
   check(!directory.empty(), "there is no folder to keep tiles in: set SURTSEY_CACHE");
   const RequestedStep step = requested_step(options.program, options.members, options.config, options.keys);
   engine::Device device =
-      engine::Device::open({.select = options.device, .f16 = step.train.dtype == graph::DType::f16});
+      open_computing_device({.select = options.device, .f16 = step.train.dtype == graph::DType::f16});
   const graph::Target& target = device.target();
   const graph::Plan plan = graph::compile(step.program, target, step.compile);
   const std::vector<PlannedKernel> kernels = planned_kernels(plan, target);

@@ -172,7 +172,7 @@ Cell parse_cell(const Json& json, const std::string& where) {
   return cell;
 }
 
-std::vector<std::string_view> words(std::string_view text) {
+std::vector<std::string_view> split_words(std::string_view text) {
   std::vector<std::string_view> parts;
   while (true) {
     const size_t start = text.find_first_not_of(' ');
@@ -193,8 +193,8 @@ struct Tally {
 };
 
 void add(Tally& tally, const SampleLine& sample) {
-  const auto target = words(sample.target);
-  const auto response = words(sample.response);
+  const auto target = split_words(sample.target);
+  const auto response = split_words(sample.response);
   tally.position_correct.resize(std::max(tally.position_correct.size(), target.size()));
   tally.position_items.resize(tally.position_correct.size());
   bool all = target.size() == response.size();

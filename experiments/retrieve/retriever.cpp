@@ -1,6 +1,7 @@
 #include "experiments/retrieve/retriever.h"
 
 #include "engine/error.h"
+#include "experiments/base/computing_device.h"
 #include "experiments/base/utf8.h"
 #include "graph/error.h"
 
@@ -73,7 +74,7 @@ void Retriever::load_vectors() {
   if (count == 0) {
     search_.reset();
   } else {
-    if (!device_) device_.emplace(engine::Device::open({.select = device_name_}));
+    if (!device_) device_.emplace(open_computing_device({.select = device_name_}));
     if (!search_ || search_->width() != width || !search_->has_room_for(count)) {
       search_.reset();
       search_.emplace(*device_, count, width);

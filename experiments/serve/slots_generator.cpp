@@ -1,5 +1,6 @@
 #include "experiments/serve/slots_generator.h"
 
+#include "experiments/base/computing_device.h"
 #include "experiments/evaluate/text_vectors.h"
 #include "experiments/models/hub/import.h"
 #include "experiments/serve/errors.h"
@@ -12,7 +13,7 @@ namespace {
 class SlotsGenerator : public Generator {
  public:
   SlotsGenerator(const hub::Source& source, const SlotOptions& options, const std::string& device)
-      : device_(engine::Device::open({.select = device})), slots_(device_, source, options) {}
+      : device_(open_computing_device({.select = device})), slots_(device_, source, options) {}
 
   int64_t slots() const override { return slots_.slots(); }
   int64_t context() const override { return slots_.context(); }
@@ -64,7 +65,7 @@ std::function<std::vector<std::vector<float>>(const std::vector<std::vector<int3
     engine::Device device;
     TextVectors vectors;
     Opened(const hub::Source& from, const std::string& name)
-        : device(engine::Device::open({.select = name})), vectors(device, from) {}
+        : device(open_computing_device({.select = name})), vectors(device, from) {}
   };
   auto opened = std::make_shared<std::unique_ptr<Opened>>();
   return [&source, select, opened](const std::vector<std::vector<int32_t>>& texts) {

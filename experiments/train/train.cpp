@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "experiments/base/computing_device.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/interrupt.h"
 #include "experiments/train/driver.h"
@@ -256,12 +257,7 @@ std::optional<uint64_t> Trainer::accumulate() {
 
 std::vector<std::vector<StepMetrics>> Trainer::read_metrics() {
   const std::vector<float> ring = session_.read_floats("metrics");
-  const uint32_t counted = session_.read_words("step").at(0);
-  if (counted != static_cast<uint32_t>(step_))
-    throw NotComputing(
-        fmt::format("this device does not compute: {} steps were handed over and ended, its own counter stands at {}; "
-                    "run `surtsey selftest`",
-                    step_, counted));
+  check_counted(step_, session_.read_words("step").at(0));
   const int64_t rows = config_.optimizer.metrics_rows;
   ensure(step_ - metrics_step_ <= rows, "[train] metrics of {} steps in a ring of {}", step_ - metrics_step_, rows);
   std::vector<std::vector<StepMetrics>> metrics(config_.members.size());

@@ -8,6 +8,7 @@
 
 #include <nlohmann/json.hpp>
 #include "engine/cooperative_check.h"
+#include "experiments/base/computing_device.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/interrupt.h"
 #include "experiments/tasks/chain.h"
@@ -88,6 +89,14 @@ TEST_CASE("driver: a device whose own counter stands still does not compute, and
   CHECK(logged == std::vector<int64_t>{10});
   CHECK(checkpoint_steps(run.checkpoint_root) == std::vector<int64_t>{10});
   CHECK(guarded("test", [&]() -> int { throw NotComputing("x"); }) == kNotComputingStatus);
+}
+
+TEST_CASE("driver: a device for asking and measuring has counted, or is refused") {
+  (void)tests::open_test_device();
+  CHECK_NOTHROW(open_computing_device({.quiet = true}));
+  CHECK_NOTHROW(check_counted(3, 3));
+  CHECK_NOTHROW(check_counted((int64_t{1} << 32) + 3, 3));
+  for (const uint32_t counted : {0u, 2u, 4u}) CHECK_THROWS_AS(check_counted(3, counted), NotComputing);
 }
 
 TEST_CASE("driver: a run ends when every member diverged, and goes on while one is healthy") {
