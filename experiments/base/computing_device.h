@@ -1,5 +1,5 @@
-// Devices that do what they are told. Some drivers take every submission, say that it ended, and compute nothing (a shim
-// without a GPU, a broken driver): whatever is measured or written there is made up.
+// Devices that do what they are told. Some drivers take every submission, say that it ended, and compute nothing (a
+// shim without a GPU, a broken driver): whatever is measured or written there is made up.
 #pragma once
 
 #include "engine/device.h"

@@ -6,8 +6,8 @@
 // A rule writes its own evidence: what it looked at, model by model. Where one of several chances suffices, it corrects
 // for their number. A judge that no rule fits is a function of (StudyResult, confidence).
 //
-// A model that diverged (sweeps/pack.h) has no scores. What must hold of it is open, so a claim of every model is open
-// or fails by another; means, pairs and fits leave it out and tell how many they left out.
+// A model that diverged (results/result.h) has no scores. What must hold of it is open, so a claim of every model is
+// open or fails by another; means, pairs and fits leave it out and tell how many they left out.
 #pragma once
 
 #include <functional>

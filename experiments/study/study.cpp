@@ -168,8 +168,7 @@ void tell_what_diverged(StudyResult& result) {
   if (names.empty()) return;
   const std::string text = fmt::format(
       "{} of {} models diverged, their loss is no number: {}. They have no scores: claims of every model are open "
-      "where "
-      "they need one, means and fits leave them out.",
+      "where they need one, means and fits leave them out.",
       names.size(), result.cells.size(), join(names, ", "));
   fmt::print(stderr, "warning: {}\n", text);
   result.caveats.push_back(text);
