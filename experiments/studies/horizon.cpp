@@ -104,7 +104,7 @@ std::vector<ClaimRow> claims(const Keys& k) {
           {"parity",
            "By steps a model of width {parity_width} tells the parity of {parity_bits} bits with exact match of at "
            "least {solved} in every seed.",
-           every_seed(cells(parity_name(k), "cot"), solved)}};
+           every_seed(cells(parity_name(k), "cot"), solved), "full"}};
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ std::vector<ClaimRow> claims(const Keys& k) {
        every_seed(models.layers(1), is(once, at_most(k.one_layer)))},
       {"two_layers",
        "Two layers of some width recall it in at least {two_layers} of cases, in at least {seed_share} of the seeds.",
-       share_of_seeds(models.layers(2), is(once, at_least(k.two_layers)), k.seed_share)}};
+       share_of_seeds(models.layers(2), is(once, at_least(k.two_layers)), k.seed_share), "full"}};
 }
 
 }  // namespace
