@@ -8,6 +8,7 @@
 #include "experiments/commands/asked_model.h"
 #include "experiments/commands/commands.h"
 #include "experiments/commands/keys.h"
+#include "experiments/commands/model_tokenizer.h"
 #include "experiments/commands/retrieval.h"
 #include "experiments/results/environment.h"
 #include "shaders/cache_file.h"
