@@ -48,6 +48,19 @@ std::vector<double> collect(const TaskGroup& group, Getter get, bool with_others
   return values;
 }
 
+std::string ordered_color(size_t index, size_t count) {
+  const double place = count < 2 ? 0.6 : static_cast<double>(index) / static_cast<double>(count - 1);
+  return fmt::format("s{}", static_cast<int>(std::lround(1 + place * 5)));
+}
+
+// An arm's own, or where several of these arms have the same (as numbered ones have), one of a row of shades each.
+std::string color_among(const std::vector<std::string>& arms, const std::string& arm) {
+  std::vector<std::string> alike = arms;
+  std::erase_if(alike, [&](const std::string& other) { return arm_kind(other).color != arm_kind(arm).color; });
+  const auto place = std::find(alike.begin(), alike.end(), arm) - alike.begin();
+  return alike.size() < 2 ? arm_kind(arm).color : ordered_color(size_t(place), alike.size());
+}
+
 // One series for each variant and arm: a line through the means over seeds of equal size, a mark
 // for each seed, faint marks for learning rates that were not chosen.
 std::vector<Series> series_by_arm(const TaskGroup& group, Getter get_x, Getter get_y, bool lines, bool whiskers) {
@@ -56,7 +69,7 @@ std::vector<Series> series_by_arm(const TaskGroup& group, Getter get_x, Getter g
     for (const std::string& arm : group.arms) {
       const std::string& variant = group.variants[v];
       Series series;
-      series.color = arm_kind(arm).color;
+      series.color = color_among(group.arms, arm);
       series.dashed = v > 0;
       series.name = arm_kind(arm).label;
       if (group.variants.size() > 1 && !variant.empty()) series.name += ", " + variant;
@@ -95,11 +108,6 @@ std::vector<Reference> chance_line(const TaskGroup& group) {
     }
   }
   return {};
-}
-
-std::string ordered_color(size_t index, size_t count) {
-  const double place = count < 2 ? 0.6 : static_cast<double>(index) / static_cast<double>(count - 1);
-  return fmt::format("s{}", static_cast<int>(std::lround(1 + place * 5)));
 }
 
 std::vector<int64_t> sizes_of(const TaskGroup& group, const std::string& variant) {

@@ -282,6 +282,17 @@ TEST_CASE("a page whose numbers are not those of the samples says so", "[report]
   CHECK_THAT(render_report(input), ContainsSubstring("could not be checked"));
 }
 
+TEST_CASE("arms without a colour of their own can be told apart", "[report]") {
+  StudyResult result = fixture().result;
+  for (Cell& cell : result.cells)
+    for (size_t i = 0; i < cell.arms.size(); ++i) cell.arms[i].arm = fmt::format("{}_shot", i);
+  std::set<std::string> colors;
+  const Chart chart = accuracy_by_parameters(group_by_task(result)[0]);
+  for (const Series& series : chart.series) colors.insert(series.color);
+  CHECK(chart.series.size() == 3);
+  CHECK(colors.size() == 3);
+}
+
 TEST_CASE("every seed is a dot with a whisker", "[report]") {
   const auto groups = group_by_task(fixture().result);
   REQUIRE(groups.size() == 1);
