@@ -15,6 +15,7 @@
 
 #include <cmath>
 #include <csignal>
+#include <cstdio>
 
 using namespace surtsey;
 using namespace surtsey::experiments;
@@ -48,6 +49,8 @@ template <class Work>
 int in_child(const Work& work) {
   const pid_t child = fork();
   if (child == 0) {
+    // A limit of size is one of the log, too, that this program writes.
+    for (FILE* stream : {stdout, stderr}) (void)!std::freopen("/dev/null", "w", stream);
     int status = 1;
     try {
       status = work();
