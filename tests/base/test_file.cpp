@@ -4,6 +4,7 @@
 #include "experiments/base/json_text.h"
 #include "experiments/base/utf8.h"
 #include "graph/error.h"
+#include "tests/support/child.h"
 #include "tests/support/folder.h"
 
 #include <catch2/catch_test_macros.hpp>
@@ -23,24 +24,9 @@ namespace {
 
 using Catch::Matchers::ContainsSubstring;
 using tests::Folder;
+using tests::in_child;
 using tests::slurp;
 namespace fs = std::filesystem;
-
-// What another process finds: the status that `work` returns there.
-int in_child(const std::function<int()>& work) {
-  const pid_t child = fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    try {
-      _exit(work());
-    } catch (...) {
-      _exit(99);
-    }
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
 
 TEST_CASE("a reader reads files and pipes to their end, and no folders", "[file]") {
   const Folder folder;

@@ -2,11 +2,11 @@
 #include "engine/error.h"
 #include "experiments/base/exit_status.h"
 #include "experiments/base/interrupt.h"
+#include "tests/support/child.h"
 
 #include <catch2/catch_test_macros.hpp>
 
 #include <fcntl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -17,29 +17,16 @@
 namespace surtsey::experiments {
 namespace {
 
-constexpr int kAlive = 7;
+using tests::in_child;
 
-// The status of a process that runs `work` without a word on stderr; -signal when one ended it.
-int status_of(const std::function<int()>& work) {
-  std::fflush(stdout);  // what stands there is not the child's to write
-  const pid_t child = fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    const int null = open("/dev/null", O_WRONLY);
-    dup2(null, STDERR_FILENO);
-    _exit(work());
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
+constexpr int kAlive = 7;
 
 void wait_for(int milliseconds) { std::this_thread::sleep_for(std::chrono::milliseconds(milliseconds)); }
 
 TEST_CASE("every signal that asks to stop is heard, and sets nothing but that", "[interrupt]") {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2}) {
     CAPTURE(signal);
-    CHECK(status_of([&] {
+    CHECK(in_child([&] {
             handle_interrupts();
             if (interrupted()) return 1;
             raise(signal);
@@ -51,7 +38,7 @@ TEST_CASE("every signal that asks to stop is heard, and sets nothing but that", 
 TEST_CASE("what was ignored stays ignored, as under nohup", "[interrupt]") {
   for (const int signal : {SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2}) {
     CAPTURE(signal);
-    CHECK(status_of([&] {
+    CHECK(in_child([&] {
             std::signal(signal, SIG_IGN);
             handle_interrupts();
             raise(signal);
@@ -61,12 +48,12 @@ TEST_CASE("what was ignored stays ignored, as under nohup", "[interrupt]") {
 }
 
 TEST_CASE("a second signal within a second is the first one again", "[interrupt]") {
-  CHECK(status_of([] {
+  CHECK(in_child([] {
           handle_interrupts();
           for (const int signal : {SIGTERM, SIGTERM, SIGINT, SIGCONT, SIGTERM}) raise(signal);
           return kAlive;
         }) == kAlive);
-  CHECK(status_of([] {
+  CHECK(in_child([] {
           handle_interrupts();
           raise(SIGTERM);
           wait_for(1050);
@@ -76,7 +63,7 @@ TEST_CASE("a second signal within a second is the first one again", "[interrupt]
 }
 
 TEST_CASE("the kernel's reminders and a parent's never end a process at once", "[interrupt]") {
-  CHECK(status_of([] {
+  CHECK(in_child([] {
           handle_interrupts();
           raise(SIGINT);
           wait_for(1050);
@@ -88,7 +75,7 @@ TEST_CASE("the kernel's reminders and a parent's never end a process at once", "
 
 TEST_CASE("exceptions and lost output decide the status", "[exit]") {
   const auto throws = [](const auto& error) {
-    return status_of([&] { return guarded("x", [&]() -> int { throw error; }); });
+    return in_child([&] { return guarded("x", [&]() -> int { throw error; }); });
   };
   CHECK(throws(UserError("x")) == kErrorStatus);
   CHECK(throws(CommandLineError("x")) == kCommandLineStatus);
@@ -98,15 +85,15 @@ TEST_CASE("exceptions and lost output decide the status", "[exit]") {
   CHECK(throws(NotComputing("x")) == kNotComputingStatus);
   CHECK(throws(engine::DeviceError("vkWaitForFences", "ErrorDeviceLost", "", "")) == kDeviceLostStatus);
   CHECK(throws(engine::DeviceError("vkWaitForFences", "ErrorOutOfHostMemory", "", "")) == kErrorStatus);
-  CHECK(status_of([] { return guarded("x", [] { return kDoneStatus; }); }) == kDoneStatus);
-  CHECK(status_of([] {
+  CHECK(in_child([] { return guarded("x", [] { return kDoneStatus; }); }) == kDoneStatus);
+  CHECK(in_child([] {
           return guarded("x", [] {
             note_lost_output("a line was lost");
             return kDoneStatus;
           });
         }) == kErrorStatus);
   // The status of what went wrong before stays.
-  CHECK(status_of([] {
+  CHECK(in_child([] {
           return guarded("x", []() -> int {
             note_lost_output("a line was lost");
             throw Interrupted("x");
@@ -116,7 +103,7 @@ TEST_CASE("exceptions and lost output decide the status", "[exit]") {
 
 TEST_CASE("a line that stdout does not take ends nothing but is told at the end", "[exit]") {
   const auto onto_full = [](const std::function<void()>& print) {
-    return status_of([&] {
+    return in_child([&] {
       const int full = open("/dev/full", O_WRONLY);
       dup2(full, STDOUT_FILENO);
       return guarded("x", [&] {
@@ -134,7 +121,7 @@ TEST_CASE("a line that stdout does not take ends nothing but is told at the end"
 }
 
 TEST_CASE("what stderr does not take ends nothing", "[exit]") {
-  CHECK(status_of([] {
+  CHECK(in_child([] {
           const int full = open("/dev/full", O_WRONLY);
           dup2(full, STDERR_FILENO);
           return guarded("x", [] {
@@ -145,7 +132,7 @@ TEST_CASE("what stderr does not take ends nothing", "[exit]") {
 }
 
 TEST_CASE("descriptors that are closed are opened before anything else takes their numbers", "[exit]") {
-  CHECK(status_of([] {
+  CHECK(in_child([] {
           for (int descriptor = 0; descriptor <= 2; ++descriptor) close(descriptor);
           return guarded("x", [] {
             const int next = open("/dev/zero", O_RDONLY);

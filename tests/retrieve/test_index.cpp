@@ -3,16 +3,17 @@
 #include "experiments/retrieve/cut.h"
 #include "experiments/retrieve/write.h"
 #include "tests/retrieve/letters.h"
+#include "tests/support/child.h"
 #include "tests/support/folder.h"
 
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_floating_point.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
+#include <array>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -21,6 +22,7 @@ using namespace surtsey;
 using namespace surtsey::experiments;
 using Catch::Matchers::ContainsSubstring;
 using tests::Folder;
+using tests::in_child;
 
 namespace {
 
@@ -42,26 +44,6 @@ Names found(const fs::path& path, const std::string& text, int64_t most = 10) {
   Names names;
   for (const WordHit& hit : index.find_words(text, most)) names.push_back(index.passage(hit.number).id);
   return names;
-}
-
-// What a child process ends with; it may be killed by what it does.
-template <class Work>
-int in_child(const Work& work) {
-  const pid_t child = fork();
-  if (child == 0) {
-    // A limit of size is one of the log, too, that this program writes.
-    for (FILE* stream : {stdout, stderr}) (void)!std::freopen("/dev/null", "w", stream);
-    int status = 1;
-    try {
-      status = work();
-    } catch (...) {
-      status = 9;
-    }
-    _exit(status);
-  }
-  int raw = 0;
-  waitpid(child, &raw, 0);
-  return WIFEXITED(raw) ? WEXITSTATUS(raw) : -WTERMSIG(raw);
 }
 
 }  // namespace
@@ -261,21 +243,31 @@ TEST_CASE("what is no index is said to be none, and stays") {
 TEST_CASE("two writers: the second is told, whoever reads is not kept waiting") {
   const Folder folder;
   const fs::path path = words_index(folder);
-  const experiments::Index first = experiments::Index::open(path, true);
-  const Transaction writing(first.database(), true);
-  first.database().run("UPDATE documents SET title = 'x'");
+  std::array<int, 2> began{}, seen{};
+  REQUIRE(pipe(began.data()) == 0);
+  REQUIRE(pipe(seen.data()) == 0);
+  tests::Child other([&] {
+    const experiments::Index first = experiments::Index::open(path, true);
+    const Transaction writing(first.database(), true);
+    first.database().run("UPDATE documents SET title = 'x'");
+    char word = 'y';
+    if (write(began[1], &word, 1) != 1) return 2;
+    close(seen[1]);
+    return read(seen[0], &word, 1) == 0 ? 0 : 3;  // until this process has seen enough
+  });
+  close(began[1]);
+  char word = 0;
+  CHECK(read(began[0], &word, 1) == 1);
   CHECK(found(path, "whales") == Names{"d"});
-  const int status = in_child([&] {
+  {
     const experiments::Index second = experiments::Index::open(path, true);
     second.database().set_patience(0);
-    try {
-      const Transaction another(second.database(), true);
-    } catch (const DatabaseBusy& error) {
-      return std::string(error.what()).find("another process is writing to it") == std::string::npos ? 2 : 0;
-    }
-    return 3;
-  });
-  CHECK(status == 0);
+    CHECK_THROWS_WITH(Transaction(second.database(), true), ContainsSubstring("another process is writing to it"));
+  }
+  close(seen[1]);
+  CHECK(other.status() == 0);
+  close(seen[0]);
+  close(began[0]);
 }
 
 TEST_CASE("a build that ends early leaves the old index, and the next one is not in its way") {
