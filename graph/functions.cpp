@@ -1,6 +1,7 @@
 #include "graph/functions.h"
 
 #include <cmath>
+#include <functional>
 #include <numbers>
 
 namespace surtsey::graph {
@@ -8,6 +9,40 @@ namespace surtsey::graph {
 Value row_shift(Value x) { return floor(reduce_max(x, {-1})); }
 
 Value sigmoid(Value x) { return 0.5 + 0.5 * tanh(0.5 * x); }
+
+namespace {
+
+using RegionGradient = decltype(Region::gradient);
+
+// A function of one value with a gradient of its own.
+Value unary_region(const char* name, Value x, const std::function<Value(Value)>& body, RegionGradient gradient) {
+  auto made = std::make_shared<Region>();
+  made->name = name;
+  made->body = std::make_shared<Graph>();
+  const Value inside = made->body->parameter("x", x.type());
+  made->parameters = {inside};
+  made->results = {body(inside)};
+  made->gradient = std::move(gradient);
+  return region(made, {x}).front();
+}
+
+}  // namespace
+
+// Differentiated piece by piece it would depend on what abs and min do at 0, where preferences begin.
+Value log_sigmoid(Value x) {
+  return unary_region(
+      "log_sigmoid", x,
+      [](Value inside) { return min(inside, constant_like(inside, 0)) - log(1.0 + exp(-abs(inside))); },
+      [](std::span<const Value> inputs, std::span<const Value>, std::span<const Value> gradients) {
+        return std::vector<Value>{gradients[0] ? gradients[0] * sigmoid(-inputs[0]) : Value{}};
+      });
+}
+
+Value stop_gradient(Value x) {
+  return unary_region(
+      "stop_gradient", x, [](Value inside) { return reshape(inside, inside.shape()); },
+      [](std::span<const Value>, std::span<const Value>, std::span<const Value>) { return std::vector<Value>(1); });
+}
 
 Value silu(Value x) { return x * sigmoid(x); }
 

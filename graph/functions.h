@@ -20,10 +20,14 @@ namespace surtsey::graph {
 Value row_shift(Value x);
 
 Value sigmoid(Value x);              // through tanh, so that no exp overflows: its gradient is finite everywhere
+Value log_sigmoid(Value x);          // -log(1 + exp(-x)), finite everywhere; its gradient is sigmoid(-x), 1/2 at 0
 Value silu(Value x);                 // x sigmoid(x)
 Value gelu_erf(Value x);             // x/2 (1 + erf(x / sqrt 2)), Hendrycks and Gimpel 2016
 Value gelu_tanh(Value x);            // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
 Value swiglu(Value gate, Value up);  // silu(gate) up, Shazeer 2020
+
+// x, constant to the gradient.
+Value stop_gradient(Value x);
 
 // x cut along an axis into parts of the given extents, which add up to x's. A region of slices with
 // its own gradient: the concat of the parts' gradients, which kernels write in place, where slices

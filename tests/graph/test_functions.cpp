@@ -98,6 +98,18 @@ TEST_CASE("activations follow their formulas and differentiate") {
   };
   const auto logistic = [](double v) { return 1 / (1 + std::exp(-v)); };
   SECTION("sigmoid") { check(sigmoid(x), logistic); }
+  SECTION("log_sigmoid") {
+    check(log_sigmoid(x), [](double v) { return -std::log1p(std::exp(-v)); });
+    f.state["x"].values = {-1e4, -200, -90, -1, -1e-6, 0, 1e-6, 1, 20, 90, 200, 1e4, 0, 0, 0};
+    const Value gradient = differentiate(sum(log_sigmoid(x), {0, 1}, false), std::vector{x})[0];
+    const HostTensor values = f.read(log_sigmoid(x)), slopes = f.read(gradient);
+    for (size_t i = 0; i < values.values.size(); ++i) {
+      const double v = f.state["x"].values[i];
+      CHECK(values.values[i] ==
+            Approx(std::min(v, 0.0) - std::log1p(std::exp(-std::abs(v)))).epsilon(1e-6).margin(1e-30));
+      CHECK(slopes.values[i] == Approx(1 / (1 + std::exp(v))).epsilon(1e-6).margin(1e-30));
+    }
+  }
   SECTION("silu") {
     check(silu(x), [&](double v) { return v * logistic(v); });
   }
@@ -112,6 +124,14 @@ TEST_CASE("activations follow their formulas and differentiate") {
     const Value up = f.input("up", {3, 5});
     f.check_gradient(swiglu(x, up), {"x", "up"});
   }
+}
+
+TEST_CASE("what is stopped has its values and no gradient") {
+  Fixture f;
+  const Value x = f.input("x", {3, 5});
+  CHECK(f.read(stop_gradient(x)).values == f.state["x"].values);
+  const Value loss = sum(x * stop_gradient(x), {0, 1}, false);
+  CHECK(f.read(differentiate(loss, std::vector{x})[0]).values == f.state["x"].values);
 }
 
 TEST_CASE("softmax and its logarithms survive large inputs and take few reductions") {
