@@ -67,7 +67,10 @@ class CommandLine : private CommandLineParts {
  private:
   static void check_command(const CLI::App& app, const std::string& name) {
     std::vector<std::string> names;
-    for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
+    for (const CLI::App* command : app.get_subcommands(nullptr)) {
+      names.push_back(command->get_name());
+      names.insert(names.end(), command->get_aliases().begin(), command->get_aliases().end());
+    }
     const bool known = std::find(names.begin(), names.end(), name) != names.end();
     const std::string near = nearest_word(name, names);
     if (known) return;
@@ -243,25 +246,38 @@ class CommandLine : private CommandLineParts {
     });
   }
 
-  void add_finetune() {
+  CLI::App* add_finetune(commands::FinetuneObjective objective, const char* name, const char* help) {
     auto options = keep<commands::FinetuneOptions>();
-    CLI::App* command = app_.add_subcommand(
-        "finetune", "teach a model that others trained: MODEL --data FILE --method lora, then --key=value");
+    options->objective = objective;
+    options->out = fmt::format("runs/{}", name);
+    CLI::App* command = app_.add_subcommand(name, help);
     command->add_option("MODEL", options->model, "folder, GGUF file, run or checkpoint");
     command->add_option("--out", options->out, "folder of the run")->capture_default_str();
     command->add_option("--config", options->config, "TOML file, read before the keys");
     command->add_flag("--resume", options->resume, "go on from the newest checkpoint in --out");
     command->add_option("--device", options->device, "index, name or UUID");
-    command->footer(commands::finetune_help);
+    command->footer([objective] { return commands::finetune_help(objective); });
     command->allow_extras();
     command->callback([this, command, options] {
       options->keys = command->remaining();
       options->command = arguments_;
       action_ = [options] { commands::finetune(*options); };
     });
+    return command;
+  }
+
+  void add_finetune() {
+    using commands::FinetuneObjective;
+    add_finetune(FinetuneObjective::sft, "finetune",
+                 "teach a model that others trained: MODEL --data FILE --method lora, then --key=value")
+        ->alias("sft");
+    add_finetune(FinetuneObjective::dpo, "dpo",
+                 "teach it what is preferred: rows of prompt, chosen and rejected, then as finetune");
+    add_finetune(FinetuneObjective::reward, "reward",
+                 "a model of rewards from such rows: a head of one score (Bradley and Terry)");
 
     auto classify = keep<commands::ClassifyOptions>();
-    command = app_.add_subcommand("classify", "what a head of labels says of texts: labels, or numbers");
+    CLI::App* command = app_.add_subcommand("classify", "what a head of labels says of texts: labels, or numbers");
     command->add_option("MODEL", classify->model, "folder, GGUF file, run or checkpoint")->required();
     command->add_option("--adapter", classify->adapter,
                         "a run of finetune with num_labels; without it MODEL classifies");

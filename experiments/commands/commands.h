@@ -375,8 +375,11 @@ struct TrainOptions {
 void train(const TrainOptions& options);
 std::string train_help();  // the keys with their defaults
 
-// A model that others trained learns rows of texts: `keys` are TRL's and PEFT's (finetune_help()). A line a logging
-// interval on stdout.
+// A model that others trained learns rows of texts, or which of two answers is preferred: `keys` are TRL's and PEFT's
+// (finetune_help()). A line a logging interval on stdout.
+//   sft      texts, or a head of labels
+//   dpo      prefers as the rows do, beside a frozen reference (2305.18290), which is the model as it began
+//   reward   a head of one score, by which what is chosen is above what is rejected
 //
 //   OUT/config.toml, OUT/env.json, OUT/metrics.jsonl, OUT/report.html
 //   OUT/data/             the rows as tokens
@@ -388,7 +391,9 @@ std::string train_help();  // the keys with their defaults
 //
 // UserError, nothing changed, when OUT holds a run and `resume` is not given. With `resume` it goes on to the same
 // bits: of the same base, by the hash of its tensors, and the same rows.
+enum class FinetuneObjective : uint8_t { sft, dpo, reward };
 struct FinetuneOptions {
+  FinetuneObjective objective = FinetuneObjective::sft;
   std::string model;
   std::string out = "runs/finetune";
   std::string config;  // TOML file, read before `keys`
@@ -398,7 +403,7 @@ struct FinetuneOptions {
   std::vector<std::string> keys;
 };
 void finetune(const FinetuneOptions& options);
-std::string finetune_help();  // the keys with their defaults
+std::string finetune_help(FinetuneObjective objective);  // the keys with their defaults
 
 // What a head of labels says of texts, a JSON line a text on stdout: text, label, probability, probabilities; of
 // several labels those whose sigmoid reaches the threshold, and all; of a regression its score. Rows that are labelled

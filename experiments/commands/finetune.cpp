@@ -7,12 +7,11 @@
 #include "experiments/base/interrupt.h"
 #include "experiments/base/join.h"
 #include "experiments/commands/adapted_source.h"
+#include "experiments/commands/finetune_held_out.h"
 #include "experiments/commands/keys.h"
 #include "experiments/commands/labels_file.h"
 #include "experiments/commands/model_tokenizer.h"
-#include "experiments/evaluate/evaluate.h"
-#include "experiments/evaluate/label_measures.h"
-#include "experiments/evaluate/label_scores.h"
+#include "experiments/formats/safetensors.h"
 #include "experiments/models/hub/export.h"
 #include "experiments/models/hub/import.h"
 #include "experiments/models/hub/label_head.h"
@@ -39,6 +38,7 @@ const std::set<std::string> kFreeFinetuneKeys = {"data",          "model",      
                                                  "logging_steps", "samples",    "max_eval_samples",    "memory_budget",
                                                  "sample_tokens", "save_steps", "chat_template"};
 constexpr const char* kEvaluation = "eval_loss";
+constexpr const char* kOneCell = "train";
 constexpr int64_t kShownWords = 400;  // bytes of a text on a page
 constexpr int64_t kTextPrompt = 16;   // tokens of a text that is all learned, to begin an answer with
 
@@ -92,29 +92,8 @@ bool renamed(const std::vector<std::string>& head, const std::vector<std::string
   return !head.empty() && !has_default_names(head) && head != labels;
 }
 
-struct LabelledTexts {
-  std::vector<text::EncodedText> texts;
-  std::vector<std::vector<float>> labels;
-};
-
-// The first of the held-out rows.
-LabelledTexts labelled_texts(const tasks::TuningSource& source, int64_t rows) {
-  tasks::LabelledBatch batch(rows, source.block_size(), source.labels());
-  source.fill_labelled(tasks::Split::kValidation, 0, 0, 0, batch.spans());
-  LabelledTexts made;
-  for (size_t row = 0; row < size_t(rows); ++row) {
-    const size_t first = row * size_t(source.block_size()), length = size_t(batch.lengths[row]);
-    const auto part = [&](const auto& all, size_t from, size_t count) {
-      return std::pair(all.begin() + std::ptrdiff_t(from), all.begin() + std::ptrdiff_t(from + count));
-    };
-    const auto [ids, ids_end] = part(batch.tokens, first, length);
-    const auto [kinds, kinds_end] = part(batch.kinds, first, length);
-    const auto [labels, labels_end] = part(batch.labels, row * size_t(source.labels()), size_t(source.labels()));
-    made.texts.push_back({{ids, ids_end}, {kinds, kinds_end}, int64_t(length)});
-    made.labels.emplace_back(labels, labels_end);
-  }
-  return made;
-}
+constexpr std::pair<tasks::Split, const char*> kReferences[] = {{tasks::Split::kTrain, "train"},
+                                                                {tasks::Split::kValidation, "valid"}};
 
 struct Question {
   std::vector<int32_t> prompt;
@@ -133,7 +112,7 @@ class FinetuneRun {
         model_(model_of(with_label_head(*base_, keys.adaptation), keys)),
         adaptation_(keys.adaptation, *base_, model_),
         data_(keys, *base_, out_, model_.config().block_size - virtual_tokens(keys.adaptation)),
-        config_(keys.train_config(data_.source->train_rows())),
+        config_(keys.train_config(data_.source->train_rows() / (keys.pairs() ? 2 : 1))),
         saved_(Trainer::has_save(root_, config_.members.size())) {
     config_.block_size = data_.source->block_size();
     if (labelled()) set_labels();
@@ -164,6 +143,10 @@ class FinetuneRun {
   // The base's head is kept for its own labels.
   void set_labels() {
     config_.labels = data_.labels->problem;
+    if (keys_.objective == FinetuneObjective::reward) {
+      hub::name_labels(*base_, data_.labels->names, name(data_.labels->problem));
+      return;
+    }
     const std::vector<std::string> names = base_->config().label_names;
     if (!base_->is_new("head.weight")) {
       const bool others = renamed(names, data_.labels->names);
@@ -202,7 +185,7 @@ class FinetuneRun {
   }
 
   std::string cell_of(const Member& member) const {
-    return members() == 1 ? "train" : fmt::format("seed-{}_lr-{:g}", member.seed, member.learning_rate);
+    return members() == 1 ? std::string(kOneCell) : fmt::format("seed-{}_lr-{:g}", member.seed, member.learning_rate);
   }
 
   // ---- the run ----
@@ -216,7 +199,7 @@ class FinetuneRun {
     if (saved_) session_options.target = resumed_target(device.target(), root_, members());
     engine::Session session(device, session_options);
     Trainer trainer(session, model_, config_, *data_.source);
-    const int64_t rows = std::max<int64_t>(1, std::min<int64_t>(keys_.training.batch_size, evaluated_rows()));
+    const int64_t rows = std::max<int64_t>(1, std::min<int64_t>(config_.batch_size, evaluated_rows()));
     std::optional<Evaluator> evaluator;
     std::optional<LabelProgram> scorer;
     if (labelled()) {
@@ -230,6 +213,8 @@ class FinetuneRun {
       if (session.has_state(state)) session.write_bytes(state, bytes);
     });
     trainer_ = &trainer;
+    if (evaluated_rows() > 0) held_out_rows_ = make_held_out();
+    if (keys_.objective == FinetuneObjective::dpo) set_reference();
     int64_t asked = -1;
     Driver driver(trainer, run_options(asked));
     const bool resumed = driver.resume();
@@ -245,6 +230,39 @@ class FinetuneRun {
     driver.run();
     if (evaluated_step_ != trainer.step()) ask(trainer.step());
     finish();
+  }
+
+  std::unique_ptr<HeldOut> make_held_out() const {
+    const tasks::TuningSource& source = *data_.source;
+    if (keys_.objective == FinetuneObjective::reward) return held_out_pairs(*scorer_, source, keys_.preference());
+    if (keys_.pairs()) return held_out_pairs(*evaluator_, source, keys_.preference());
+    return labelled() ? held_out_labels(*scorer_, source, data_.labels->problem) : held_out_texts(*evaluator_, source);
+  }
+
+  // The reference is the model as it begins, whatever it becomes: what it makes of every row is computed once and kept,
+  // so that no second model stands beside the one that is trained.
+  void set_reference() {
+    const fs::path file = out_ / "data" / "reference.safetensors";
+    const std::string made_from = base_hash_ + " " + data_.hash;
+    std::error_code error;
+    Safetensors kept;
+    if (fs::exists(file, error)) kept = read_safetensors(file.string());
+    if (kept.metadata["made_from"] != made_from) {
+      trainer_->initialise_each(starts());
+      kept = {{}, {{"made_from", made_from}}};
+      for (const auto& [split, name] : kReferences) {
+        if (split == tasks::Split::kValidation && data_.held_out == 0) continue;
+        const std::vector<float> log_probs = log_probs_of(*evaluator_, *data_.source, split);
+        kept.tensors[name] = {{graph::DType::f32, {int64_t(log_probs.size())}}, {log_probs.begin(), log_probs.end()}};
+      }
+      const std::vector<std::byte> bytes = format_safetensors(kept);
+      write_file_atomic(file, std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+    }
+    for (const auto& [split, name] : kReferences) {
+      if (!kept.tensors.contains(name)) continue;
+      const std::vector<double>& values = kept.tensors.at(name).values;
+      data_.source->set_reference(split, {values.begin(), values.end()});
+    }
   }
 
   // What each member begins with.
@@ -279,20 +297,20 @@ class FinetuneRun {
 
   void announce(engine::Session& session) const {
     for (const std::string& note : data_.notes) fmt::print(stderr, "note: {}\n", note);
-    print_line(fmt::format("data {}: {} texts of {} tokens, {}; {} held out; {:.1f} MB in memory, tokens in {}",
-                           keys_.data, data_.documents, data_.tokens,
-                           labelled()
-                               ? fmt::format("with {} labels ({})", data_.labels->count(), name(data_.labels->problem))
-                               : fmt::format("{} of them learned", data_.learned),
+    std::string learned = fmt::format("{} of them learned", data_.learned);
+    if (labelled()) learned = fmt::format("with {} labels ({})", data_.labels->count(), name(data_.labels->problem));
+    if (keys_.objective == FinetuneObjective::reward) learned = "a score each";
+    print_line(fmt::format("data {}: {} texts{} of {} tokens, {}; {} held out; {:.1f} MB in memory, tokens in {}",
+                           keys_.data, data_.documents, keys_.pairs() ? ", in pairs," : "", data_.tokens, learned,
                            data_.held_out, double(data_.memory) / 1e6, (out_ / "data").string()));
     print_line(shown(trained_parts(model_.store())));
     const engine::MemoryBudget budget = session.budget();
     print_line(fmt::format(
-        "{}: {} rows of {} positions, {:.0f} % of them text; {} steps of {} tokens, {:.1f} GFLOP each{}; {:.1f} MB of "
-        "the device's memory",
-        name(keys_.adaptation.method), data_.source->train_rows(), config_.block_size, 100 * data_.source->filled(),
-        config_.steps, config_.tokens_per_step(model_.config()), trainer_->flops_per_step() / 1e9,
-        members() == 1 ? "" : fmt::format(" for each of {} models", members()),
+        "{}, {}: {} rows of {} positions, {:.0f} % of them text; {} steps of {} tokens, {:.1f} GFLOP each{}; {:.1f} MB "
+        "of the device's memory",
+        objective_name(keys_.objective), name(keys_.adaptation.method), data_.source->train_rows(), config_.block_size,
+        100 * data_.source->filled(), config_.steps, config_.tokens_per_step(model_.config()),
+        trainer_->flops_per_step() / 1e9, members() == 1 ? "" : fmt::format(" for each of {} models", members()),
         double(budget.state + budget.transient) / 1e6));
     if (saved_) print_line(fmt::format("resumed at step {} from {}", trainer_->step(), root_));
     if (!saved_ && options_.resume)
@@ -307,14 +325,17 @@ class FinetuneRun {
     const auto steps = double(line.step - logged_step_);
     const double seconds = std::max(1e-9, line.seconds - logged_seconds_);
     const double rate = steps * double(config_.tokens_per_step(model_.config())) / seconds;
-    const bool counts = !labelled() || data_.labels->problem == tasks::ProblemType::single_label;
+    const bool counts = !keys_.pairs() && (!labelled() || data_.labels->problem == tasks::ProblemType::single_label);
+    const std::vector<std::vector<double>> measures =
+        keys_.pairs() ? trainer_->measures() : std::vector<std::vector<double>>();
     const std::vector<float> accuracy = counts ? trainer_->token_accuracy() : std::vector<float>();
     for (size_t e = 0; e < members(); ++e) {
       const MemberMetrics& m = line.members[e];
       train_loss_[e] = m.loss;
       print_line(fmt::format(
-          "step {:5}/{} | {}loss {:.4f} | norm {:.4f} | lr {:.2e} | epoch {:.2f}{}{}", line.step, config_.steps,
-          members() == 1 ? "" : cells_[e] + " | ", m.loss, m.gradient_norm, m.learning_rate, epoch(line.step),
+          "step {:5}/{} | {}loss {:.4f} | {}norm {:.4f} | lr {:.2e} | epoch {:.2f}{}{}", line.step, config_.steps,
+          members() == 1 ? "" : cells_[e] + " | ", m.loss, measures.empty() ? "" : shown_measures(measures[e]),
+          m.gradient_norm, m.learning_rate, epoch(line.step),
           e == 0 ? fmt::format(" | {:.2f} ms | {:.0f} tok/s", seconds / steps * 1e3, rate * double(members())) : "",
           m.skipped > 0 ? fmt::format(" | {} skipped", m.skipped) : ""));
       MetricLine metrics{cells_[e],
@@ -326,6 +347,8 @@ class FinetuneRun {
                           {"epoch", epoch(line.step)},
                           {"tokens_per_second", rate}}};
       if (counts) metrics.values.emplace_back("mean_token_accuracy", accuracy[e]);
+      for (size_t i = 0; keys_.pairs() && i < config_.measures.size(); ++i)
+        metrics.values.emplace_back(config_.measures[i], measures[e][i]);
       directory_->append(metrics);
     }
     directory_->flush();
@@ -333,53 +356,44 @@ class FinetuneRun {
     logged_seconds_ = line.seconds;
   }
 
+  // The two that are looked at, of all that metrics.jsonl has.
+  std::string shown_measures(const std::vector<double>& values) const {
+    std::string text;
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (config_.measures[i] == align::kPreferenceMargin) text += fmt::format("margin {:.4f} | ", values[i]);
+      if (config_.measures[i] == align::kPreferenceAccuracy) text += fmt::format("right {:.3f} | ", values[i]);
+    }
+    return text;
+  }
+
   // ---- questions on the way ----
 
-  int64_t evaluated_rows() const { return std::min<int64_t>(keys_.max_eval_samples, data_.source->held_out_rows()); }
+  int64_t evaluated_rows() const {
+    const int64_t asked = int64_t(keys_.max_eval_samples) * (keys_.pairs() ? 2 : 1);
+    return std::min<int64_t>(asked, data_.source->held_out_rows());
+  }
 
   void ask(int64_t step) {
     evaluated_step_ = step;
-    if (evaluated_rows() > 0) evaluate(step);
+    if (held_out_rows_) evaluate(step);
     if (!questions_.empty()) answer(step);
     directory_->flush();
     export_metrics(out_);
   }
 
   void evaluate(int64_t step) {
-    if (labelled()) return evaluate_labels(step);
-    const tasks::Batch batch =
-        data_.source->sample(tasks::Split::kValidation, keys_.training.seed, 0, int32_t(evaluated_rows()));
-    const LossResult result = evaluator_->loss(batch);
+    const std::vector<HeldOutResult> results = held_out_rows_->of(evaluated_rows());
     for (size_t e = 0; e < members(); ++e) {
-      held_out_[e] = result.mean[e];
-      accuracy_[e] = result.accuracy[e];
-      print_line(fmt::format("step {:5}/{} | {}held-out loss {:.4f} | {:.1f} % of tokens right ({} rows)", step,
-                             config_.steps, members() == 1 ? "" : cells_[e] + " | ", result.mean[e],
-                             100 * result.accuracy[e], batch.batch_size));
-      directory_->append(MetricLine{
-          cells_[e],
-          step,
-          step * config_.tokens_per_step(model_.config()),
-          {{kEvaluation, result.mean[e]}, {"eval_mean_token_accuracy", result.accuracy[e]}, {"epoch", epoch(step)}}});
-    }
-  }
-
-  void evaluate_labels(int64_t step) {
-    const tasks::ProblemType problem = data_.labels->problem;
-    const LabelledTexts held_out = labelled_texts(*data_.source, evaluated_rows());
-    const std::vector<TextScores> scores = scorer_->of(held_out.texts);
-    for (size_t e = 0; e < members(); ++e) {
-      const LabelMeasures measures = label_measures(problem, scores[e], held_out.labels);
-      const auto named = measures.named(problem);
-      held_out_[e] = measures.loss;
-      accuracy_[e] = named.front().second;
+      const HeldOutResult& one = results[e];
+      held_out_[e] = one.loss;
+      accuracy_[e] = one.measure;
       print_line(fmt::format("step {:5}/{} | {}held-out loss {:.4f} | {}", step, config_.steps,
-                             members() == 1 ? "" : cells_[e] + " | ", measures.loss, measures.sentence(problem)));
+                             members() == 1 ? "" : cells_[e] + " | ", one.loss, one.sentence));
       MetricLine line{cells_[e],
                       step,
                       step * config_.tokens_per_step(model_.config()),
-                      {{kEvaluation, measures.loss}, {"epoch", epoch(step)}}};
-      for (const auto& [name, value] : named) line.values.emplace_back("eval_" + name, value);
+                      {{kEvaluation, one.loss}, {"epoch", epoch(step)}}};
+      line.values.insert(line.values.end(), one.metrics.begin(), one.metrics.end());
       directory_->append(line);
     }
   }
@@ -389,7 +403,8 @@ class FinetuneRun {
     // The programs of a decoder know no virtual tokens, and a head of labels writes nothing.
     if (virtual_tokens(keys_.adaptation) > 0 || labelled()) return;
     const int64_t room = model_.config().block_size;
-    for (int64_t i = 0; i < data_.source->questions() && int64_t(questions_.size()) < keys_.samples; ++i) {
+    const int64_t each = keys_.pairs() ? 2 : 1;  // of a pair what is chosen is wanted
+    for (int64_t i = 0; i < data_.source->questions() && int64_t(questions_.size()) < keys_.samples; i += each) {
       const tasks::TuningDocument text = data_.source->question(i);
       auto first = std::find(text.learned.begin(), text.learned.end(), uint8_t(1)) - text.learned.begin();
       if (first <= 1) first = std::min<std::ptrdiff_t>(kTextPrompt, std::ptrdiff_t(text.tokens.size()) / 2);
@@ -445,10 +460,16 @@ class FinetuneRun {
   // ---- what is left of it ----
 
   FinetunePageWords words() const {
+    if (keys_.pairs())
+      return {"loss a pair",
+              "right pairs",
+              true,
+              {{align::kPreferenceAccuracy, "Pairs whose chosen answer has the larger reward", "share"},
+               {align::kPreferenceMargin, "Reward of what is chosen over what is rejected", "margin"}}};
     if (!labelled()) return {};
     constexpr const char* kMeasures[] = {"mean squared error", "right texts", "micro F1"};
     const bool share = data_.labels->problem == tasks::ProblemType::single_label;
-    return {"loss a text", kMeasures[size_t(data_.labels->problem)], share};
+    return {"loss a text", kMeasures[size_t(data_.labels->problem)], share, {}};
   }
 
   std::vector<FinetuneMember> described() const {
@@ -516,6 +537,7 @@ class FinetuneRun {
   Trainer* trainer_ = nullptr;
   Evaluator* evaluator_ = nullptr;  // of texts ..
   LabelProgram* scorer_ = nullptr;  // .. and of their labels
+  std::unique_ptr<HeldOut> held_out_rows_;
   std::optional<RunDirectory> directory_;
   static constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   std::vector<double> held_out_ = std::vector<double>(members(), kNone), accuracy_ = held_out_, train_loss_ = held_out_;
@@ -527,19 +549,21 @@ class FinetuneRun {
 
 }  // namespace
 
-std::string finetune_help() { return "Keys, as --key=value:\n" + FinetuneKeys().help(); }
+std::string finetune_help(FinetuneObjective objective) {
+  return "Keys, as --key=value:\n" + FinetuneKeys(objective).help();
+}
 
 void finetune(const FinetuneOptions& options) {
   handle_interrupts();
   const fs::path config = fs::path(options.out) / "config.toml";
   std::vector<std::string> arguments = options.keys;
   if (!options.model.empty()) arguments.push_back("--model=" + options.model);
-  FinetuneKeys keys;
+  FinetuneKeys keys(options.objective);
   std::optional<FolderLock> lock;
   if (options.resume) {
     check(fs::exists(config), "--resume: there is no run in {} ({} is missing)", options.out, config.string());
     lock = FolderLock::take(options.out);
-    FinetuneKeys saved;
+    FinetuneKeys saved(options.objective);
     saved.read(config.string(), {});
     keys.read(config.string(), {});
     keys.read(options.config, arguments);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "experiments/adapt/adaptation.h"
+#include "experiments/align/preference_training.h"
 #include "experiments/base/config.h"
 #include "experiments/commands/commands.h"
 #include "experiments/tasks/tuning/tuning_source.h"
@@ -15,9 +16,11 @@
 
 namespace surtsey::experiments::commands {
 
+std::string objective_name(FinetuneObjective objective);
+
 // The keys of a run, by TRL's and PEFT's names; those of mlx-lm, axolotl, LlamaFactory and nanoGPT are read too.
 struct FinetuneKeys {
-  FinetuneKeys();
+  explicit FinetuneKeys(FinetuneObjective objective);
   FinetuneKeys(const FinetuneKeys&) = delete;
   FinetuneKeys& operator=(const FinetuneKeys&) = delete;
 
@@ -28,9 +31,14 @@ struct FinetuneKeys {
 
   // One model of each learning rate and seed.
   std::vector<Member> members() const;
-  // `model` is of the run's own positions; `rows` of the training set.
+  // `rows` of the training set, or its pairs.
   TrainConfig train_config(int64_t rows) const;
   int64_t steps(int64_t rows) const;
+  // Rows are pairs of answers; what is learned of them.
+  bool pairs() const { return objective != FinetuneObjective::sft; }
+  align::PreferenceObjective preference() const;
+
+  const FinetuneObjective objective;
 
   std::string model, data;
   AdaptKeys adapt;
@@ -54,10 +62,18 @@ struct FinetuneKeys {
   int32_t eval_steps = 100, save_steps = 100;
   int32_t max_eval_samples = 256;  // rows
   int32_t samples = 3, sample_tokens = 32;
+  // Of pairs alone.
+  double beta = 0.1;
+  std::string loss_type = "sigmoid";
+  double label_smoothing = 0;
+  double center_rewards_coefficient = 0;
 
   static constexpr int64_t kUsualLength = 1024;
 
  private:
+  void check_pairs() const;
+
+  std::string objective_name_;
   ConfigTable table_;
 };
 
@@ -83,7 +99,7 @@ struct FinetuneMember {
   std::string name;       // "seed 1, learning rate 0.0001"
   std::string folder;     // of its adapter, in the run's
   double held_out = 0;    // loss; NaN: nothing is held out
-  double accuracy = 0;    // of its tokens; with a head of labels the first of its measures
+  double accuracy = 0;    // of its tokens; with a head of labels the first of its measures; of pairs
   double train_loss = 0;  // the last that was logged
 };
 // The least held-out loss, or where nothing is held out the least training loss.
@@ -97,11 +113,18 @@ struct FinetuneAnswer {
   std::string question, wanted, answer;
 };
 
-// What a page calls the loss, and what FinetuneMember::accuracy is.
+// What a page calls the loss, what FinetuneMember::accuracy is, and which metrics it draws beside the loss, in training
+// and ("eval_..") on held-out rows.
 struct FinetunePageWords {
+  struct Curve {
+    std::string metric;
+    const char* title;
+    const char* axis;
+  };
   const char* loss = "nats a token";
   const char* measure = "right tokens";
   bool share = true;  // shown in percent
+  std::vector<Curve> curves = {};
 };
 
 // OUT/report.html: losses by step, members, answers, what trains.

@@ -54,6 +54,10 @@ void tell(const fs::path& file, const tasks::TuningNotes& notes, int64_t most, s
         "{}: in {} text{} ({}) the prompt's last token and the completion's first are one, which is learned: a prompt "
         "that ends there is read in other tokens. Let the completion begin with the blank",
         name, notes.joined_count, notes.joined_count == 1 ? "" : "s", lines_named(notes.joined, notes.joined_count)));
+  if (notes.same_count > 0)
+    to.push_back(fmt::format("{}: {} row{} left out, as what is chosen and what is rejected are the same ({})", name,
+                             notes.same_count, notes.same_count == 1 ? " is" : "s are",
+                             lines_named(notes.same, notes.same_count)));
 }
 
 // Whether a document is held out: by its line alone, so that rows that are added change nothing of the others.
@@ -96,7 +100,13 @@ FinetuneData::FinetuneData(const FinetuneKeys& keys, const hub::Source& model, c
         end_tokens.push_back(int32_t(token));
   }
   encoding.end_tokens = end_tokens;
-  if (keys.adaptation.num_labels > 0) encoding.labels = labels = labels_asked(keys.adaptation, model, files.train);
+  encoding.pairs = keys.pairs();
+  if (keys.objective == FinetuneObjective::reward) {
+    labels = tasks::LabelSet{.problem = tasks::ProblemType::regression, .names = {"reward"}};
+  } else if (keys.adaptation.num_labels > 0) {
+    labels = labels_asked(keys.adaptation, model, files.train);
+  }
+  encoding.labels = labels;
   const std::string chat = template_text(model, keys.chat_template);
   if (!chat.empty()) encoding.chat = template_of(model, tokenizer, keys.chat_template);
   const tasks::TuningEncoder encoder(tokenizer, encoding);
@@ -112,6 +122,7 @@ FinetuneData::FinetuneData(const FinetuneKeys& keys, const hub::Source& model, c
        {fmt::format("{} {} {} {}", room, keys.truncation, keys.completion_only_loss, keys.assistant_only_loss),
         fmt::format("{}", fmt::join(end_tokens, ",")), labels ? label_settings(*labels) : ""})
     settings = shaders::hash64(part, settings);
+  if (keys.pairs()) settings = shaders::hash64("pairs", settings);
   for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) settings = shaders::hash64(tokenizer.token(id), settings);
   const auto open = [&](const fs::path& file, const char* name) {
     const fs::path tokens_file = out / "data" / name;
@@ -135,9 +146,10 @@ FinetuneData::FinetuneData(const FinetuneKeys& keys, const hub::Source& model, c
     // However few rows there are, one at least is trained on, and one of several is held out.
     auto& from = train.picked.empty() ? valid.picked : train.picked;
     auto& to = train.picked.empty() ? train.picked : valid.picked;
-    if (to.empty() && (&to == &train.picked || (keys.val_set_size > 0 && from.size() > 1))) {
-      to.push_back(from.back());
-      from.pop_back();
+    const size_t each = keys.pairs() ? 2 : 1;
+    if (to.empty() && (&to == &train.picked || (keys.val_set_size > 0 && from.size() > each))) {
+      to.assign(from.end() - std::ptrdiff_t(each), from.end());
+      from.resize(from.size() - each);
     }
   } else {
     for (uint32_t i = 0; i < uint32_t(valid.documents->count()); ++i) valid.picked.push_back(i);
@@ -158,13 +170,14 @@ FinetuneData::FinetuneData(const FinetuneKeys& keys, const hub::Source& model, c
   int64_t positions = keys.packing ? std::max(longest - 1, tokens - documents) : longest - 1;
   if (labels) positions = longest;
   tasks::TuningBatches batches{.block_size = int32_t(std::min(room, positions)),
-                               .batch_size = keys.training.batch_size,
+                               .batch_size = keys.training.batch_size * (keys.pairs() ? 2 : 1),
                                .accumulation = keys.training.gradient_accumulation_steps,
-                               .packing = keys.packing};
+                               .packing = keys.packing,
+                               .pairs = keys.pairs()};
   source = std::make_unique<tasks::TuningSource>(tokenizer, int32_t(vocabulary), std::move(train), std::move(valid),
                                                  batches);
   const double filled = source->filled();
-  if (!keys.packing && !labels && filled < 0.5 && documents > 1)
+  if (!keys.packing && !labels && !keys.pairs() && filled < 0.5 && documents > 1)
     notes.push_back(fmt::format(
         "rows of {} positions are {:.0f} % padding: --packing=true puts several texts into a row, each seeing itself "
         "alone",

@@ -12,6 +12,8 @@ namespace fs = std::filesystem;
 
 constexpr double kLargestRate = 1e9;
 constexpr int32_t kMostCounted = 1 << 30;
+constexpr std::pair<FinetuneObjective, const char*> kObjectives[] = {
+    {FinetuneObjective::sft, "sft"}, {FinetuneObjective::dpo, "dpo"}, {FinetuneObjective::reward, "reward"}};
 
 // What others call a key.
 struct Alias {
@@ -52,7 +54,12 @@ constexpr Alias kAliases[] = {
 };
 
 // Rates that work for a method where nobody says one: those of TRL and PEFT's comparison (shared/adaptation.md, A).
-double usual_rate(const AdaptConfig& config) {
+double usual_rate(const AdaptConfig& config, FinetuneObjective objective) {
+  // A policy is to stay near its reference: TRL's 1e-6 of all weights, and ten times that for an adapter.
+  if (objective == FinetuneObjective::dpo) {
+    if (config.method == AdaptMethod::full || config.method == AdaptMethod::partial) return 1e-6;
+    return config.method == AdaptMethod::lora ? 1e-5 : 1e-4;
+  }
   switch (config.method) {
     case AdaptMethod::full:
     case AdaptMethod::partial:
@@ -67,9 +74,24 @@ double usual_rate(const AdaptConfig& config) {
   }
 }
 
+// What a file of keys is of; nothing where it does not say, or cannot be read, which others tell.
+std::optional<std::string> objective_of(const std::string& file) {
+  try {
+    return toml::parse_file(file)["objective"].value<std::string>();
+  } catch (const toml::parse_error&) {
+    return {};
+  }
+}
+
 }  // namespace
 
-FinetuneKeys::FinetuneKeys() {
+std::string objective_name(FinetuneObjective objective) {
+  for (const auto& [one, name] : kObjectives)
+    if (one == objective) return name;
+  return "";
+}
+
+FinetuneKeys::FinetuneKeys(FinetuneObjective what) : objective(what), objective_name_(objective_name(what)) {
   training = {};
   training.batch_size = 4;
   training.learning_rate = 0;
@@ -78,7 +100,19 @@ FinetuneKeys::FinetuneKeys() {
   training.seed = 42;
   table_.add("model", &model, "folder, GGUF file or run of ours to begin with");
   table_.add("data", &data, "rows to learn, one JSON a line: a file, or a folder with train.jsonl (valid.jsonl)");
+  table_.add("objective", &objective_name_, "what is learned, as the command says it").one_of({objective_name_});
   add_adapt_fields(table_, adapt);
+  if (objective == FinetuneObjective::dpo) {
+    table_.add("beta", &beta, "how near to the reference: less of it goes farther").at_least(1e-6).at_most(1e6);
+    table_.add("loss_type", &loss_type, "sigmoid (DPO), or ipo").one_of({"sigmoid", "ipo"});
+    table_.add("label_smoothing", &label_smoothing, "share of pairs that are taken to be the wrong way round")
+        .at_least(0)
+        .at_most(0.499999);
+  }
+  if (objective == FinetuneObjective::reward)
+    table_.add("center_rewards_coefficient", &center_rewards_coefficient, "how strongly rewards are kept around 0")
+        .at_least(0)
+        .at_most(1e6);
   table_.add("num_train_epochs", &num_train_epochs, "times that all rows are passed").at_least(0.001).at_most(1e6);
   table_.add("max_steps", &max_steps, "optimizer steps, instead of epochs; 0: by num_train_epochs")
       .at_least(0)
@@ -152,15 +186,50 @@ void FinetuneKeys::read(const std::string& file, const std::vector<std::string>&
     for (const ConfigField& field : table_.fields())
       if (field.name == alias.ours) add(alias.theirs, field);
   }
-  if (!file.empty()) all.load_file(file);
+  if (!file.empty()) {
+    const std::string of = objective_of(file).value_or(objective_name_);
+    check(of == objective_name_, "{}: is of 'surtsey {}', not of '{}'", file, of, objective_name_);
+    all.load_file(file);
+  }
   all.override_all(normalise_keys(arguments));
   training.dtype = graph::name(parse_dtype(training.dtype));
+  if (objective == FinetuneObjective::reward) {
+    check(adapt.config.num_labels <= 1, "num_labels is {}: a model of rewards has one score", adapt.config.num_labels);
+    check(adapt.config.problem_type.empty() || adapt.config.problem_type == name(tasks::ProblemType::regression),
+          "problem_type is {}: a reward is a {}", adapt.config.problem_type, name(tasks::ProblemType::regression));
+    adapt.config.num_labels = 1;
+    adapt.config.problem_type = name(tasks::ProblemType::regression);
+  }
   adaptation = adapt_config(adapt);
-  if (training.learning_rate == 0) training.learning_rate = usual_rate(adaptation);
+  if (pairs()) check_pairs();
+  if (training.learning_rate == 0) training.learning_rate = usual_rate(adaptation, objective);
   check(warmup_steps == 0 || warmup_ratio == 0, "warmup_steps and warmup_ratio are given: one of them says it");
   for (std::string* path : {&model, &data, &chat_template}) {
     if (!path->empty()) *path = fs::absolute(*path).lexically_normal().string();
   }
+}
+
+// What preferences leave no choice of.
+void FinetuneKeys::check_pairs() const {
+  check(!packing, "packing: of preferences a row has one answer");
+  check(completion_only_loss && assistant_only_loss,
+        "completion_only_loss, assistant_only_loss: of preferences the answers are learned, not what was asked");
+  if (objective != FinetuneObjective::dpo) return;
+  check(adaptation.num_labels == 0, "num_labels: dpo teaches a language model; a head of scores is learned by reward");
+  check(label_smoothing == 0 || loss_type == "sigmoid", "label_smoothing goes with loss_type sigmoid, not {}",
+        loss_type);
+  const AdaptMethod method = adaptation.method;
+  check(method != AdaptMethod::prefix && method != AdaptMethod::prompt,
+        "method {}: virtual tokens change a model before they have learned anything, and a policy begins as its "
+        "reference; full, partial, lora, adapters, bitfit and ia3 do",
+        name(method));
+}
+
+align::PreferenceObjective FinetuneKeys::preference() const {
+  ensure(pairs(), "[finetune] an objective of pairs, of rows that are none");
+  if (objective == FinetuneObjective::reward) return align::reward_objective({center_rewards_coefficient});
+  const auto loss = loss_type == "ipo" ? align::DpoLoss::ipo : align::DpoLoss::sigmoid;
+  return align::dpo_objective({loss, beta, label_smoothing});
 }
 
 std::string FinetuneKeys::to_toml() const { return table_.to_toml(); }
@@ -205,9 +274,15 @@ TrainConfig FinetuneKeys::train_config(int64_t rows) const {
                                                              : graph::Decay::none;
   optimizer.schedule = {decay, warmup, wanted, 0};
   config.packed = packing;
-  config.summed_loss = true;
-  config.token_accuracy = true;
+  config.summed_loss = !pairs();
+  config.token_accuracy = !pairs();
   config.base_elsewhere = true;
+  if (!pairs()) return config;
+  config.batch_size *= 2;
+  const align::PreferenceObjective door = preference();
+  config.objective = door.function;
+  config.measures = door.measures;
+  config.numbers = objective == FinetuneObjective::dpo ? 1 : 0;
   return config;
 }
 

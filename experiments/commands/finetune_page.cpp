@@ -45,7 +45,15 @@ std::string interval_of(const std::vector<double>& losses) {
   return fmt::format("[{:.4f}, {:.4f}]", interval.low, interval.high);
 }
 
-Chart curves(const std::vector<MetricLine>& lines, const char* title, const char* value, const char* axis) {
+Axis linear_axis(const char* label, const std::vector<double>& values) {
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  const double from = values.empty() ? 0 : *low, to = values.empty() ? 1 : *high;
+  const double room = std::max(1e-6, (to - from) * 0.05);
+  return {label, from - room, to + room, false, {}};
+}
+
+Chart curves(const std::vector<MetricLine>& lines, const std::string& title, const std::string& value, const char* axis,
+             bool logarithmic = true) {
   std::map<std::string, Series> series;
   std::vector<double> values;
   double last = 1;
@@ -59,7 +67,9 @@ Chart curves(const std::vector<MetricLine>& lines, const char* title, const char
       last = std::max(last, double(line.step));
     }
   }
-  Chart chart{title, "", {"step", 0, last, false, {}}, loss_axis(axis, values), {}, {}};
+  Chart chart{
+      title, "", {"step", 0, last, false, {}}, logarithmic ? loss_axis(axis, values) : linear_axis(axis, values),
+      {},    {}};
   size_t color = 0;
   for (auto& [name, one] : series) {
     one.color = fmt::format("c{}", color++ % 6);
@@ -128,6 +138,11 @@ void write_finetune_page(const std::filesystem::path& out, const std::string& ti
   std::string body = fmt::format("<h1>{}</h1>\n<pre>{}</pre>\n", escape_html(title), escape_html(trained));
   body += to_html(curves(lines, "Loss in training", "loss", words.loss));
   if (has_held_out(members)) body += to_html(curves(lines, "Held-out loss", "eval_loss", words.loss));
+  for (const FinetunePageWords::Curve& one : words.curves) {
+    body += to_html(curves(lines, std::string(one.title) + ", in training", one.metric, one.axis, false));
+    if (has_held_out(members))
+      body += to_html(curves(lines, std::string(one.title) + ", held out", "eval_" + one.metric, one.axis, false));
+  }
   body += members_table(members, words);
   if (!answers.empty()) {
     body +=

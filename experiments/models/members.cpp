@@ -8,6 +8,7 @@ namespace surtsey::experiments {
 std::set<std::string> member_state_names() {
   std::set<std::string> names = graph::per_member_state();
   names.insert("data.group");
+  names.insert(kMeasures);
   names.insert("lora.scale");                        // of adapters whose ranks differ (adapt/adapter_graph.h)
   names.insert({"anchor.weight", "anchor.center"});  // of penalties on what moves (train/anchor.h)
   return names;

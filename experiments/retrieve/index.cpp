@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kApplication = 0x53727479;  // "Srty"
 constexpr int64_t kIndexFormat = 1;
-constexpr int64_t kMostWidth = 1 << 16, kMostTokens = 1 << 24;
+constexpr int64_t kMostVectorWidth = 1 << 16, kMostTokens = 1 << 24;
 
 // Tokenizers of FTS5 by the name of the setting.
 const std::map<std::string, std::string>& tokenizers() {
@@ -45,7 +45,7 @@ void check_settings(const IndexSettings& s) {
   check(s.passage_tokens > 0 && s.passage_tokens <= kMostTokens, "passages of {} tokens", s.passage_tokens);
   check(s.overlap >= 0 && s.overlap < s.passage_tokens, "passages of {} tokens, of which the next one repeats {}",
         s.passage_tokens, s.overlap);
-  check(s.width >= 0 && s.width <= kMostWidth, "vectors of {} numbers", s.width);
+  check(s.width >= 0 && s.width <= kMostVectorWidth, "vectors of {} numbers", s.width);
   check((s.width > 0) == !s.model.empty(), "vectors without a model");
 }
 

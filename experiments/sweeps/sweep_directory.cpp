@@ -296,10 +296,10 @@ StudyResult SweepDirectory::collect() const {
 
 namespace {
 
-using TableRow = std::vector<std::pair<const char*, nlohmann::ordered_json>>;
+using CollectedRow = std::vector<std::pair<const char*, nlohmann::ordered_json>>;
 
-std::vector<TableRow> table_rows(const StudyResult& result) {
-  std::vector<TableRow> rows;
+std::vector<CollectedRow> table_rows(const StudyResult& result) {
+  std::vector<CollectedRow> rows;
   for (const Cell& cell : result.cells) {
     for (const ArmResult& arm : cell.arms) {
       rows.push_back({{"cell", cell.cell},
@@ -331,7 +331,7 @@ std::vector<TableRow> table_rows(const StudyResult& result) {
 
 std::string sweep_table_csv(const StudyResult& result) {
   std::string text;
-  for (const TableRow& row : table_rows(result)) {
+  for (const CollectedRow& row : table_rows(result)) {
     std::vector<std::string> names, values;
     for (const auto& [name, value] : row) {
       names.push_back(name);
@@ -345,7 +345,7 @@ std::string sweep_table_csv(const StudyResult& result) {
 
 std::string sweep_table_jsonl(const StudyResult& result) {
   std::string text;
-  for (const TableRow& row : table_rows(result)) {
+  for (const CollectedRow& row : table_rows(result)) {
     nlohmann::ordered_json line;
     for (const auto& [name, value] : row) line[name] = value;
     text += json_text(line) + "\n";

@@ -71,6 +71,18 @@ void DataSource::fill_distributions(Split split, uint32_t seed, uint32_t step, u
                         distributions.subspan(row * sequence, sequence));
 }
 
+void DataSource::write_numbers(Split, uint32_t, uint32_t, uint32_t, std::span<float>) const {
+  ensure(false, "[task] a source without numbers was asked for them");
+}
+
+void DataSource::fill_numbers(Split split, uint32_t seed, uint32_t step, uint32_t first_index,
+                              std::span<float> all) const {
+  const auto each = static_cast<size_t>(numbers());
+  ensure(each > 0 && all.size() % each == 0, "[task] a buffer of {} for {} numbers a sequence", all.size(), each);
+  for (size_t row = 0; row < all.size() / each; ++row)
+    write_numbers(split, seed, step, first_index + static_cast<uint32_t>(row), all.subspan(row * each, each));
+}
+
 LabelledBatch::LabelledBatch(int64_t batch_size, int64_t block_size, int64_t count)
     : tokens(size_t(batch_size * block_size)),
       kinds(tokens.size()),

@@ -81,6 +81,11 @@ class DataSource {
   virtual void write_distributions(Split split, uint32_t seed, uint32_t step, uint32_t index,
                                    std::span<float> distributions) const;
 
+  // Numbers that the loss of whole sequences reads, N of each; 0: none.
+  virtual int32_t numbers() const { return 0; }
+  // Those of a sequence. InternalError: the source has none.
+  virtual void write_numbers(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<float> numbers) const;
+
   // Whether sequences are texts with K numbers each, which stand in place of targets: a head of labels learns them. 0:
   // they are not.
   virtual int32_t labels() const { return 0; }
@@ -99,6 +104,7 @@ class DataSource {
   void fill_starts(Split split, uint32_t seed, uint32_t step, uint32_t first_index, std::span<int32_t> starts) const;
   void fill_distributions(Split split, uint32_t seed, uint32_t step, uint32_t first_index,
                           std::span<float> distributions) const;
+  void fill_numbers(Split split, uint32_t seed, uint32_t step, uint32_t first_index, std::span<float> numbers) const;
   void fill_labelled(Split split, uint32_t seed, uint32_t step, uint32_t first_index, const LabelledSpans& texts) const;
 
   Batch sample(Split split, uint32_t seed, uint32_t step, int32_t batch_size, uint32_t first_index = 0) const;

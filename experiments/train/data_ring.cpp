@@ -85,7 +85,7 @@ std::function<void(uint32_t)> DataRing::token_batches() {
   const size_t batch_numbers = source_.soft_targets() ? batch_tokens * static_cast<size_t>(source_.vocab_size()) : 0;
   struct Buffers {
     std::vector<int32_t> tokens, targets, starts;
-    std::vector<float> weights, distributions;
+    std::vector<float> weights, distributions, numbers;
   };
   const auto to = std::make_shared<Buffers>();
   to->tokens.resize(all);
@@ -102,12 +102,20 @@ std::function<void(uint32_t)> DataRing::token_batches() {
     to->distributions.resize(batch_numbers * shape_.seeds.size());
     made_.emplace_back("data.distributions", std::as_bytes(std::span(to->distributions)));
   }
-  return [this, to, batch_tokens, batch_numbers](uint32_t batch) {
+  const size_t batch_rows = static_cast<size_t>(shape_.batch_size * source_.numbers());
+  if (batch_rows > 0) {
+    to->numbers.resize(batch_rows * shape_.seeds.size());
+    made_.emplace_back("data.numbers", std::as_bytes(std::span(to->numbers)));
+  }
+  return [this, to, batch_tokens, batch_numbers, batch_rows](uint32_t batch) {
     for (size_t group = 0; group < shape_.seeds.size(); ++group) {
       const auto part = [&](auto& whole) { return std::span(whole).subspan(group * batch_tokens, batch_tokens); };
       const uint32_t seed = shape_.seeds[group];
       source_.fill(tasks::Split::kTrain, seed, batch, 0, part(to->tokens), part(to->targets), part(to->weights));
       if (!to->starts.empty()) source_.fill_starts(tasks::Split::kTrain, seed, batch, 0, part(to->starts));
+      if (!to->numbers.empty())
+        source_.fill_numbers(tasks::Split::kTrain, seed, batch, 0,
+                             std::span(to->numbers).subspan(group * batch_rows, batch_rows));
       if (!to->distributions.empty())
         source_.fill_distributions(tasks::Split::kTrain, seed, batch, 0,
                                    std::span(to->distributions).subspan(group * batch_numbers, batch_numbers));

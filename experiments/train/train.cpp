@@ -115,6 +115,7 @@ Trainer::Trainer(engine::Session& session, const Model& model, TrainConfig confi
          source.labels());
   check(source.vocab_size() <= model.config().vocab_size, "[train] the data has {} symbols, the model {}",
         source.vocab_size(), model.config().vocab_size);
+  ensure(source.numbers() == config_.numbers, "[train] a source of {} numbers a sequence", source.numbers());
   ensure(config_.packed == source.packs(), "[train] a source that packs and a run that does not, or the reverse");
   ensure(config_.soft.has_value() == source.soft_targets().has_value(),
          "[train] a source of soft targets and a run without, or the reverse");
@@ -143,7 +144,7 @@ void Trainer::add_programs() {
 }
 
 void Trainer::begin_at(int64_t step) {
-  step_ = metrics_step_ = step;
+  step_ = metrics_step_ = measured_step_ = step;
   losses_.assign(config_.members.size(), {});
 }
 
@@ -365,6 +366,18 @@ int64_t Trainer::load(const std::string& root) {
   }
   begin_at(step);
   return step;
+}
+
+std::vector<std::vector<double>> Trainer::measures() {
+  const double batches = double(step_ - measured_step_) * config_.accumulation();
+  const std::vector<float> sums = session_.read_floats(kMeasures);
+  session_.write(kMeasures, HostTensor::zeros(session_.state_type(kMeasures)));
+  measured_step_ = step_;
+  std::vector<std::vector<double>> means(config_.members.size());
+  const size_t count = config_.measures.size();
+  for (size_t e = 0; e < means.size(); ++e)
+    for (size_t i = 0; i < count; ++i) means[e].push_back(double(sums[e * count + i]) / batches);
+  return means;
 }
 
 HostTensor Trainer::parameters(size_t member) {

@@ -131,6 +131,10 @@ class Trainer {
     return (config_.accumulates() ? accumulate_ : train_).read_floats("accuracy");
   }
 
+  // Of an objective: the means of its measures over the batches since the last call, [E][TrainConfig::measures]; NaN
+  // where there was none. Waits.
+  std::vector<std::vector<double>> measures();
+
   // f32 [P] of one member.
   graph::HostTensor parameters(size_t member);
   // Every loss of this trainer so far, by member and step run, from the metrics ring.
@@ -149,6 +153,7 @@ class Trainer {
   std::optional<DataRing> ring_;  // of a source
   int64_t step_ = 0;
   int64_t metrics_step_ = 0;
+  int64_t measured_step_ = 0;
   std::vector<std::vector<float>> losses_;
 };
 

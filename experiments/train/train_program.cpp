@@ -21,7 +21,7 @@ constexpr int64_t kRingBytes = 64 << 20;
 constexpr int64_t kRingSlots = 64;
 
 struct BatchValues {
-  Value tokens, targets, weights, source, starts, distributions, kinds, lengths, labels;
+  Value tokens, targets, weights, source, starts, distributions, kinds, lengths, labels, numbers;
 };
 
 BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& config, int64_t slots,
@@ -41,6 +41,7 @@ BatchValues read_ring(graph::Graph& graph, Value counter, const TrainConfig& con
   const int64_t block = config.block(model);
   BatchValues batch;
   batch.tokens = read("data.tokens", DType::u32, {block});
+  if (config.numbers > 0) batch.numbers = read("data.numbers", DType::f32, {config.numbers});
   if (config.labels) {
     if (model.n_types > 0) batch.kinds = read("data.kinds", DType::u32, {block});
     batch.lengths = read("data.lengths", DType::u32, {});
@@ -64,15 +65,34 @@ graph::OptimizerConfig step_optimizer(const TrainConfig& config) {
 }
 
 struct BatchLoss {
-  Value loss, accuracy;  // the latter may be empty
+  Value loss, accuracy;         // the latter may be empty
+  std::vector<Value> measures;  // of an objective
 };
+
+// Sums of the measures over the batches since somebody took them.
+void add_measures(graph::Graph& graph, const std::vector<Value>& measures) {
+  if (measures.empty()) return;
+  std::vector<Value> each;
+  for (const Value one : measures) each.push_back(graph::reshape(one, {1}));
+  const Value sums = graph.parameter(kMeasures, {DType::f32, {int64_t(measures.size())}});
+  graph.assign(sums, sums + graph::concat(each, 0));
+}
+
+BatchLoss objective_loss(const TrainConfig& config, const Sequences& sequences) {
+  Objective made = config.objective(sequences);
+  ensure(made.measures.size() == config.measures.size(), "[train] {} measures for {} names", made.measures.size(),
+         config.measures.size());
+  return {made.loss, {}, std::move(made.measures)};
+}
 
 // From a head's scores [B, K] of each text.
 BatchLoss labelled_loss(Value scores, const BatchValues& batch, const TrainConfig& config) {
   graph::ScopeGuard scope(*scores.graph, "loss");
+  if (config.objective)
+    return objective_loss(config, {.scores = scores, .labels = batch.labels, .numbers = batch.numbers});
   const Value weighted = label_loss(*config.labels, scores, batch.labels) * batch.weights;
   const Value all = sum(batch.weights, {0}, false);
-  BatchLoss result{sum(weighted, {0}, false), {}};
+  BatchLoss result{sum(weighted, {0}, false), {}, {}};
   if (!config.summed_loss) result.loss = result.loss / all;
   if (config.token_accuracy && *config.labels == tasks::ProblemType::single_label) {
     const Value hit = equal(argmax(scores, -1, false), argmax(batch.labels, -1, false));
@@ -88,7 +108,7 @@ BatchLoss batch_loss(const Model& model, graph::Parameters& parameters, const Tr
   const Value counter = graph.parameter(counter_name, {DType::u32, {}});
   if (config.generated != nullptr) {
     const Value seed = graph.parameter("seed", {DType::u32, {}});
-    return {config.generated->training_loss(model, parameters, seed, counter, config.batch_size), {}};
+    return {config.generated->training_loss(model, parameters, seed, counter, config.batch_size), {}, {}};
   }
   const BatchValues batch = read_ring(graph, counter, config, slots, model.config());
   ForwardOptions options;
@@ -103,10 +123,16 @@ BatchLoss batch_loss(const Model& model, graph::Parameters& parameters, const Tr
   const Value logits = model.logits(parameters, batch.tokens, options);
   if (config.labels) return labelled_loss(logits, batch, config);
   graph::ScopeGuard scope(graph, "loss");
+  if (config.objective) {
+    const Value losses = graph::cross_entropy(logits, batch.targets, batch.weights).per_token;
+    return objective_loss(config, {.log_probs = -graph::sum(losses * batch.weights, {1}, false),
+                                   .learned = graph::sum(batch.weights, {1}, false),
+                                   .numbers = batch.numbers});
+  }
   const graph::CrossEntropy loss =
       config.soft ? graph::distillation(logits, batch.targets, batch.distributions, *config.soft, batch.weights)
                   : graph::cross_entropy(logits, batch.targets, batch.weights);
-  BatchLoss result{config.summed_loss ? loss.mean * loss.weight_sum : loss.mean, {}};
+  BatchLoss result{config.summed_loss ? loss.mean * loss.weight_sum : loss.mean, {}, {}};
   if (config.token_accuracy) {
     const Value hit = graph::equal(graph::argmax(logits, -1, false), batch.targets);
     const Value right = graph::select(hit, batch.weights, graph::constant_like(batch.weights, 0));
@@ -163,7 +189,8 @@ int64_t ring_slots(const ModelConfig& model, const TrainConfig& config) {
   // Itself, its target, its weight, where it begins, and a distribution.
   const int64_t token_bytes = 12 + (config.packed ? 4 : 0) + (config.soft ? 4 * model.vocab_size : 0);
   const auto groups = static_cast<int64_t>(distinct_seeds(config.members).size());
-  const int64_t row_bytes = config.block(model) * token_bytes + (config.labels ? 4 * model.n_labels : 0);
+  const int64_t row_bytes =
+      config.block(model) * token_bytes + (config.labels ? 4 * model.n_labels : 0) + 4 * config.numbers;
   const int64_t slot_bytes = groups * config.batch_size * row_bytes;
   return std::clamp<int64_t>(kRingBytes / std::max<int64_t>(slot_bytes, 1), 2, kRingSlots);
 }
@@ -175,6 +202,8 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
   if (slots == 0) slots = ring_slots(model.config(), config);
   check(!config.labels || model.config().head == HeadKind::classify,
         "[train] labels are learned by a head that classifies");
+  ensure(!config.objective || (config.generated == nullptr && !config.soft && !config.packed),
+         "[train] an objective is of whole sequences, a text each");
   check(config.generated != nullptr || model.config().input_size == 0,
         "[train] a model that reads vectors learns from generated data");
   TrainPrograms result;
@@ -193,14 +222,16 @@ TrainPrograms train_programs(const Model& model, const TrainConfig& config, int6
   };
   if (!config.accumulates()) {
     add("train", [&](Program& program, graph::Parameters& parameters) {
-      const auto [loss, accuracy] = batch_loss(model, parameters, config, slots);
+      const auto [loss, accuracy, measures] = batch_loss(model, parameters, config, slots);
+      add_measures(parameters.graph(), measures);
       graph::optimize(parameters, changed(parameters, gradient(parameters, loss)), loss, optimizer);
       program.outputs = {{"loss", loss}};
       if (accuracy) program.outputs.emplace_back("accuracy", accuracy);
     });
   } else {
     add("accumulate", [&](Program& program, graph::Parameters& parameters) {
-      const auto [loss, accuracy] = batch_loss(model, parameters, config, slots);
+      const auto [loss, accuracy, measures] = batch_loss(model, parameters, config, slots);
+      add_measures(parameters.graph(), measures);
       graph::accumulate(parameters, gradient(parameters, loss), loss);
       if (accuracy) program.outputs = {{"accuracy", accuracy}};
     });
@@ -237,6 +268,7 @@ State initial_train_state(const Model& model, const TrainConfig& config) {
     if (i == 0 && !config.base_elsewhere) state.merge(model.store().initialise_frozen(member.seed));
     state["data.group"] = HostTensor::scalar(DType::u32, groups[i]);
     if (model.draws() || config.generated != nullptr) state["seed"] = HostTensor::scalar(DType::u32, member.seed);
+    if (!config.measures.empty()) state[kMeasures] = HostTensor::zeros({DType::f32, {int64_t(config.measures.size())}});
     for (auto& [name, tensor] : model.constants()) state[name] = tensor;
     members.push_back(std::move(state));
   }

@@ -11,6 +11,7 @@
 //   data.kinds                  u32 [R, G, B, T]   with `labels`, of a model with n_types: types of tokens
 //   data.lengths                u32 [R, G, B]   with `labels`, whose weights are [R, G, B]: tokens that are no padding
 //   data.labels                 f32 [R, G, B, K]   with `labels`, in place of targets
+//   data.numbers                f32 [R, G, B, N]   with `numbers`, for an objective
 //   data.group                  u32 [] a member: which of the G batches is its own
 // A step reads slot (counter mod R), the counter being `step`, or `micro_step` with accumulation:
 // members of one seed read the same bytes, and nothing is copied on the device. With generated data
@@ -48,6 +49,19 @@ struct Member {
   bool operator==(const Member&) const = default;
 };
 
+// A batch as its sequences are, for a loss that is of all of them together.
+struct Sequences {
+  graph::Value log_probs;  // f32 [B]: log-probabilities of the learned tokens, each times its weight, summed
+  graph::Value learned;    // f32 [B]: those weights, summed
+  graph::Value scores;     // f32 [B, K]: with `labels`, in place of both, and
+  graph::Value labels;     // f32 [B, K]
+  graph::Value numbers;    // f32 [B, N], DataSource::numbers()
+};
+struct Objective {
+  graph::Value loss;                   // f32 []
+  std::vector<graph::Value> measures;  // f32 [], for the log
+};
+
 struct TrainConfig {
   graph::OptimizerConfig optimizer;
   std::vector<Member> members = {Member{}};
@@ -63,6 +77,11 @@ struct TrainConfig {
   std::optional<graph::SoftTargets> soft = {};
   // Sequences are texts with the K = n_labels numbers that the model's head is to give them (DataSource::labels()).
   std::optional<tasks::ProblemType> labels = {};
+  // What is trained instead of the mean loss, and the names of its measures, of which Trainer::measures() has the
+  // means. Its loss counts as a micro-batch's.
+  std::function<Objective(const Sequences& batch)> objective = {};
+  std::vector<std::string> measures = {};
+  int32_t numbers = 0;  // N
   // The loss of a micro-batch is the sum of weight * loss and not their mean: its weights are as if they summed to 1,
   // by a source that knows all of a step (TuningSource).
   bool summed_loss = false;

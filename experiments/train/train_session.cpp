@@ -10,7 +10,7 @@ void add_train_programs(engine::Session& session, const Model& model, const Trai
     session.add_program(name, program, compile_options(config, name));
   }
   for (const char* name : {"data.tokens", "data.targets", "data.weights", "data.source", "data.starts",
-                           "data.distributions", "data.kinds", "data.lengths", "data.labels"}) {
+                           "data.distributions", "data.kinds", "data.lengths", "data.labels", "data.numbers"}) {
     if (session.has_state(name)) session.share_with_host(name);
   }
 }

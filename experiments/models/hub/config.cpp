@@ -14,14 +14,14 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kMostLayers = 1000;
-constexpr int64_t kMostWidth = int64_t(1) << 20;
+constexpr int64_t kMostConfigWidth = int64_t(1) << 20;
 constexpr int64_t kMostVocabulary = int64_t(1) << 24;
 
 int64_t layers(const Fields& fields, const char* key, int64_t fallback) {
   return fields.integer(key, fallback, 1, kMostLayers);
 }
 int64_t width(const Fields& fields, const char* key, int64_t fallback) {
-  return fields.integer(key, fallback, 1, kMostWidth);
+  return fields.integer(key, fallback, 1, kMostConfigWidth);
 }
 int64_t tokens(const Fields& fields, const char* key, int64_t fallback) {
   return fields.integer(key, fallback, 1, kMostVocabulary);
@@ -149,7 +149,7 @@ Head parse_head(const Fields& fields, const ModelTypeRow& row, std::string& arch
 void parse_labels(const Fields& fields, Config& config) {
   if (config.head != Head::classification && config.head != Head::token_classification) return;
   const json* names = fields.find("id2label");
-  config.labels = fields.integer("num_labels", 2, 1, kMostWidth);
+  config.labels = fields.integer("num_labels", 2, 1, kMostConfigWidth);
   config.problem_type = fields.word("problem_type", "");
   if (names == nullptr) return;
   check(names->is_object() && !names->empty(), "{}: id2label is no object of names", fields.where());
@@ -294,7 +294,7 @@ T5Config parse_t5(const Fields& fields, bool tied) {
   model.head_dim = width(fields, "d_kv", model.head_dim);
   model.width = width(fields, "d_model", model.width);
   model.hidden = width(fields, "d_ff", model.hidden);
-  model.buckets = fields.integer("relative_attention_num_buckets", model.buckets, 4, kMostWidth);
+  model.buckets = fields.integer("relative_attention_num_buckets", model.buckets, 4, kMostConfigWidth);
   model.max_distance = tokens(fields, "relative_attention_max_distance", model.max_distance);
   // Buckets beyond the exact ones grow up to this distance: they need some of it.
   check(model.max_distance > model.buckets / 2,

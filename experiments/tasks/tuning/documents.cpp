@@ -63,40 +63,51 @@ TuningNotes TuningDocuments::make(const fs::path& rows, const TuningEncoder& enc
   JsonLines lines(rows);
   write_file_atomic(tokens, [&](const ContentWriter& write) {
     std::vector<uint32_t> lengths, numbers, words;
+    const bool labelled = trailer.labels > 0;
     while (lines.next()) {
       const std::string where = lines.where();
-      TuningDocument document = encoder.encode_line(lines.line(), where, limits.most_tokens);
-      const bool labelled = trailer.labels > 0;
-      const int64_t length = labelled ? document.whole : int64_t(document.tokens.size());
-      notes.longest = std::max(notes.longest, length);
-      if (document.joined) note(notes.joined, notes.joined_count, lines.number());
-      if (length > limits.most_tokens) {
-        check(limits.truncation != Truncation::refuse,
-              "{}: its {} tokens are more than the {} that max_length has room for; truncation keep_start cuts such "
-              "texts, drop leaves them out",
-              where, length, limits.most_tokens);
-        document.tokens.resize(size_t(limits.most_tokens));
-        document.learned.resize(size_t(limits.most_tokens));
-        note(notes.cut, notes.cut_count, lines.number());
+      std::vector<TuningDocument> documents = encoder.encode_line(lines.line(), where, limits.most_tokens);
+      if (documents.empty()) note(notes.same, notes.same_count, lines.number());
+      bool joined = false, cut = false, teaches = true;
+      for (TuningDocument& document : documents) {
+        const int64_t length = labelled ? document.whole : int64_t(document.tokens.size());
+        notes.longest = std::max(notes.longest, length);
+        joined = joined || document.joined;
+        if (length > limits.most_tokens) {
+          check(limits.truncation != Truncation::refuse,
+                "{}: its {} tokens are more than the {} that max_length has room for; truncation keep_start cuts such "
+                "texts, drop leaves them out",
+                where, length, limits.most_tokens);
+          document.tokens.resize(size_t(limits.most_tokens));
+          document.learned.resize(size_t(limits.most_tokens));
+          cut = true;
+        }
+        // A first token has nothing before it that predicts it.
+        const auto learns = [](uint8_t learned) { return learned != 0; };
+        const auto& marks = document.learned;
+        teaches = teaches && (labelled || (marks.size() > 1 && std::any_of(marks.begin() + 1, marks.end(), learns)));
       }
-      // A first token has nothing before it that predicts it.
-      const bool teaches = labelled || (length > 1 && std::any_of(document.learned.begin() + 1, document.learned.end(),
-                                                                  [](uint8_t learned) { return learned != 0; }));
-      if (!teaches || (length > limits.most_tokens && limits.truncation == Truncation::drop)) {
+      if (joined) note(notes.joined, notes.joined_count, lines.number());
+      if (cut) note(notes.cut, notes.cut_count, lines.number());
+      if (!teaches || (cut && limits.truncation == Truncation::drop)) {
         note(notes.dropped, notes.dropped_count, lines.number());
         continue;
       }
-      words.clear();
-      for (size_t i = 0; i < document.tokens.size(); ++i) {
-        const bool marked = labelled ? document.kinds[i] != 0 : document.learned[i] && i > 0;
-        words.push_back(uint32_t(document.tokens[i]) | (marked ? kLearned : 0));
+      for (const TuningDocument& document : documents) {
+        words.clear();
+        for (size_t i = 0; i < document.tokens.size(); ++i) {
+          const bool marked = labelled ? document.kinds[i] != 0 : document.learned[i] && i > 0;
+          words.push_back(uint32_t(document.tokens[i]) | (marked ? kLearned : 0));
+        }
+        trailer.tokens += words.size();
+        lengths.push_back(uint32_t(words.size()));
+        for (const float value : document.values) words.push_back(std::bit_cast<uint32_t>(value));
+        write(bytes_of(words));
+        numbers.push_back(uint32_t(lines.number()));
       }
-      trailer.tokens += words.size();
-      lengths.push_back(uint32_t(words.size()));
-      for (const float value : document.values) words.push_back(std::bit_cast<uint32_t>(value));
-      write(bytes_of(words));
-      numbers.push_back(uint32_t(lines.number()));
     }
+    check(lines.number() == 0 || notes.longest > 0 || notes.same_count == 0,
+          "{}: all of its rows prefer an answer to itself: there is nothing to learn", rows.string());
     check(lines.number() > 0 && notes.longest > 0, "{}: has no rows: there is nothing to learn", rows.string());
     check(!lengths.empty(),
           "{}: nothing of its {} texts is left to learn: max_length has room for {} tokens, the "

@@ -5,6 +5,8 @@
 //            u32 a document: its tokens;  u32 a document: its line
 //            and at the end what they were made from (a hash of the rows, the tokenizer, the template and the settings)
 //
+// Of preferences a line is two documents, one behind the other, or none.
+//
 // Memory holds 20 bytes a document, whatever their length; tokens are read from the file when they are asked for.
 #pragma once
 
@@ -31,8 +33,8 @@ struct TuningLimits {
 
 // Lines of a file with which something was done.
 struct TuningNotes {
-  std::vector<int64_t> cut, dropped, joined;  // lines, the first of them; the counts are below
-  int64_t cut_count = 0, dropped_count = 0, joined_count = 0;
+  std::vector<int64_t> cut, dropped, joined, same;  // lines, the first of them; the counts are below
+  int64_t cut_count = 0, dropped_count = 0, joined_count = 0, same_count = 0;
   int64_t longest = 0;  // tokens of the longest text
 };
 

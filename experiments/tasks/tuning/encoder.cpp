@@ -53,7 +53,8 @@ bool TuningEncoder::ends_behind(const std::string& text, size_t position) const 
 TuningDocument TuningEncoder::encode(const TuningRow& row, const std::string& where) const {
   const bool converses = row.kind == TuningRow::Kind::conversation ||
                          (row.kind == TuningRow::Kind::instruction && encoding_.chat.has_value());
-  check(row.kind == TuningRow::Kind::text || !encoding_.end_tokens.empty(),
+  // What is scored as a whole need not end.
+  check(row.kind == TuningRow::Kind::text || !encoding_.end_tokens.empty() || encoding_.labels.has_value(),
         "{}: answers need a token that ends them, and the model names none: give one with --eos_token", where);
   if (converses) return encode_conversation(row, where);
   if (row.kind == TuningRow::Kind::text) return encode_text("", row.text, true);
@@ -76,9 +77,29 @@ TuningDocument TuningEncoder::encode(const LabelledRow& row, const std::string& 
   return document;
 }
 
-TuningDocument TuningEncoder::encode_line(std::string_view line, const std::string& where, int64_t most_tokens) const {
-  if (encoding_.labels) return encode(parse_labelled_row(line, where), where, most_tokens);
-  return encode(parse_tuning_row(line, where), where);
+// A text of which a head makes one number: nothing of its tokens is learned.
+TuningDocument TuningEncoder::scored(TuningDocument document, float number, int64_t most_tokens) const {
+  document.whole = int64_t(document.tokens.size());
+  document.tokens.resize(size_t(std::min(document.whole, most_tokens)));
+  document.learned.assign(document.tokens.size(), 0);
+  document.kinds.assign(document.tokens.size(), 0);
+  document.values = {number};
+  document.joined = false;
+  return document;
+}
+
+std::vector<TuningDocument> TuningEncoder::encode_line(std::string_view line, const std::string& where,
+                                                       int64_t most_tokens) const {
+  if (encoding_.pairs) {
+    const PreferenceRow row = parse_preference_row(line, where);
+    if (row.same) return {};
+    std::vector<TuningDocument> pair = {encode(row.chosen, where + ": chosen"),
+                                        encode(row.rejected, where + ": rejected")};
+    if (!encoding_.labels) return pair;
+    return {scored(std::move(pair[0]), row.margin, most_tokens), scored(std::move(pair[1]), 0, most_tokens)};
+  }
+  if (encoding_.labels) return {encode(parse_labelled_row(line, where), where, most_tokens)};
+  return {encode(parse_tuning_row(line, where), where)};
 }
 
 TuningDocument TuningEncoder::encode_text(const std::string& prompt, const std::string& rest, bool all) const {

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "experiments/tasks/tuning/labels.h"
+#include "experiments/tasks/tuning/preferences.h"
 #include "experiments/tasks/tuning/rows.h"
 #include "experiments/text/chat_template.h"
 #include "experiments/text/tokenizer.h"
@@ -37,6 +38,9 @@ struct TuningEncoding {
   bool assistant_only = true;       // .. and of conversations the assistant's turns
   std::optional<text::ChatTemplate> chat = {};
   std::optional<LabelSet> labels = {};  // rows are texts with these, which alone are learned
+  // Rows are preferences: two documents a line, what is chosen first. With `labels`, of one number, they are texts for
+  // a model of rewards: the number of what is chosen is the margin, that of the other 0.
+  bool pairs = false;
 };
 
 class TuningEncoder {
@@ -51,13 +55,16 @@ class TuningEncoder {
   // A text or a pair with its labels' numbers, cut between the special tokens to what has room. UserError as
   // LabelSet::values().
   TuningDocument encode(const LabelledRow& row, const std::string& where, int64_t most_tokens) const;
-  // A line of a file, of the kind that is learned; of texts with labels at most `most_tokens`.
-  TuningDocument encode_line(std::string_view line, const std::string& where, int64_t most_tokens) const;
+  // A line of a file, of the kind that is learned; of texts with labels at most `most_tokens`. Two documents of a pair,
+  // none of one whose answers are the same.
+  std::vector<TuningDocument> encode_line(std::string_view line, const std::string& where, int64_t most_tokens) const;
 
   // K of a text with labels; 0: rows are no such texts.
   int64_t labels() const { return encoding_.labels ? encoding_.labels->count() : 0; }
+  bool pairs() const { return encoding_.pairs; }
 
  private:
+  TuningDocument scored(TuningDocument document, float number, int64_t most_tokens) const;
   TuningDocument encode_text(const std::string& prompt, const std::string& rest, bool all) const;
   TuningDocument encode_conversation(const TuningRow& row, const std::string& where) const;
   bool is_end(int32_t token) const;

@@ -161,11 +161,16 @@ class Row {
 
 }  // namespace
 
-TuningRow parse_tuning_row(std::string_view line, const std::string& where) {
+ordered_json parse_row_object(std::string_view line, const std::string& where) {
   // Checked first; read again for the order of its keys, which templates show.
   parse_strict_json(line, where + ": the line", kDepth);
-  const ordered_json object = ordered_json::parse(line);
-  return Row(object, where).parse();
+  return ordered_json::parse(line);
+}
+
+TuningRow tuning_row_of(const ordered_json& object, const std::string& where) { return Row(object, where).parse(); }
+
+TuningRow parse_tuning_row(std::string_view line, const std::string& where) {
+  return tuning_row_of(parse_row_object(line, where), where);
 }
 
 JsonLines::JsonLines(const std::filesystem::path& path) : path_(path), file_(path, std::ios::binary) {

@@ -7,7 +7,8 @@
 //   {"conversations": [{"from": "human", "value": ".."}, ..]}   the same (ShareGPT)
 //   {"instruction": "..", "input": "..", "output": ".."}        a message and its answer (Alpaca), with "system" or not
 //
-// Rows of one file may differ. Other columns are left alone. Rows for a head of labels: labels.h.
+// Rows of one file may differ. Other columns are left alone. Rows for a head of labels: labels.h; what is preferred to
+// what: preferences.h.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -36,6 +37,9 @@ struct TuningRow {
 // UserError beginning with `where` ("FILE:LINE"): no JSON object, no columns that are known, one of another type, a
 // turn of an assistant or a completion that says nothing, a conversation without a turn of an assistant to learn.
 TuningRow parse_tuning_row(std::string_view line, const std::string& where);
+TuningRow tuning_row_of(const nlohmann::ordered_json& object, const std::string& where);
+// A line's object. UserError: no JSON, or no object.
+nlohmann::ordered_json parse_row_object(std::string_view line, const std::string& where);
 
 // The lines of a file, one in memory at a time. Lines of blanks are passed over.
 class JsonLines {

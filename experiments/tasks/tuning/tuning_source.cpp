@@ -69,6 +69,8 @@ TuningSource::TuningSource(const text::Tokenizer& tokenizer, int32_t vocab_size,
       held_out_(arrange(std::move(held_out))) {
   check(!train_.rows.empty(), "[tuning] there is no document to train on");
   ensure(labels() == 0 || !batches_.packing, "[tuning] a row has one text with labels");
+  const bool whole = train_.rows.size() % 2 == 0 && held_out_.rows.size() % 2 == 0 && batches_.batch_size % 2 == 0;
+  ensure(!batches_.pairs || (!batches_.packing && whole), "[tuning] pairs are two rows each, of a text");
 }
 
 // That a document takes of a row.
@@ -112,18 +114,23 @@ TuningDocument TuningSource::question(int64_t i) const {
 }
 
 uint32_t TuningSource::place(uint32_t seed, uint64_t row) const {
-  const uint64_t count = train_.rows.size();
-  return shuffled_place(seed, uint32_t(row / count), uint32_t(row % count), uint32_t(count));
+  const uint64_t each = batches_.pairs ? 2 : 1, count = train_.rows.size() / each, unit = row / each;
+  const uint32_t drawn = shuffled_place(seed, uint32_t(unit / count), uint32_t(unit % count), uint32_t(count));
+  return uint32_t(drawn * each + row % each);
+}
+
+uint32_t TuningSource::place_of(Split split, uint32_t seed, uint32_t step, uint32_t index) const {
+  if (split != Split::kTrain) return index;
+  return place(seed, uint64_t(step) * uint32_t(batches_.batch_size) + index);
 }
 
 const std::vector<uint32_t>& TuningSource::row_of(Split split, uint32_t seed, uint32_t step, uint32_t index) const {
-  if (split == Split::kTrain) return train_.rows[place(seed, uint64_t(step) * uint32_t(batches_.batch_size) + index)];
-  return held_out_.rows.at(index);
+  return rows(split).rows.at(place_of(split, seed, step, index));
 }
 
 // Of a learned token.
 double TuningSource::weight(Split split, uint32_t seed, uint32_t step) const {
-  if (split != Split::kTrain) return 1;
+  if (split != Split::kTrain || batches_.pairs) return 1;
   const auto rows = uint64_t(batches_.batch_size) * uint64_t(batches_.accumulation);
   const uint64_t first = step / uint32_t(batches_.accumulation) * rows;
   uint64_t learned = 0;
@@ -131,28 +138,54 @@ double TuningSource::weight(Split split, uint32_t seed, uint32_t step) const {
   return double(batches_.accumulation) / double(learned);
 }
 
-void TuningSource::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
-                                std::span<int32_t> targets, std::span<float> weights) const {
+void TuningSource::write_row(const Rows& rows, size_t place, float weight, std::span<int32_t> tokens,
+                             std::span<int32_t> targets, std::span<float> weights) const {
   std::fill(tokens.begin(), tokens.end(), batches_.padding);
   std::fill(targets.begin(), targets.end(), batches_.padding);
   std::fill(weights.begin(), weights.end(), 0.0f);
-  const auto each = float(weight(split, seed, step));
-  const Rows& rows = split == Split::kTrain ? train_ : held_out_;
   size_t at = 0;
-  for (const uint32_t document : row_of(split, seed, step, index)) {
+  for (const uint32_t document : rows.rows.at(place)) {
     const TuningDocument read = rows.part.documents->read(document);
     for (size_t i = 0; i + 1 < read.tokens.size(); ++i, ++at) {
       tokens[at] = read.tokens[i];
       targets[at] = read.tokens[i + 1];
-      weights[at] = read.learned[i + 1] ? each : 0.0f;
+      weights[at] = read.learned[i + 1] ? weight : 0.0f;
     }
   }
 }
 
+void TuningSource::write_sample(Split split, uint32_t seed, uint32_t step, uint32_t index, std::span<int32_t> tokens,
+                                std::span<int32_t> targets, std::span<float> weights) const {
+  write_row(rows(split), place_of(split, seed, step, index), float(weight(split, seed, step)), tokens, targets,
+            weights);
+}
+
+Batch TuningSource::in_order(Split split, int64_t first, int64_t count) const {
+  Batch batch(int32_t(count), batches_.block_size);
+  const auto block = size_t(batches_.block_size);
+  for (size_t i = 0; i < size_t(count); ++i) {
+    const auto row = [&](auto& all) { return std::span(all).subspan(i * block, block); };
+    write_row(rows(split), size_t(first) + i, 1, row(batch.tokens), row(batch.targets), row(batch.weights));
+  }
+  return batch;
+}
+
+void TuningSource::set_reference(Split split, std::vector<float> log_probs) {
+  ensure(log_probs.size() == rows(split).rows.size(), "[tuning] {} log-probabilities of {} rows", log_probs.size(),
+         rows(split).rows.size());
+  rows(split).reference = std::move(log_probs);
+}
+
+void TuningSource::write_numbers(Split split, uint32_t seed, uint32_t step, uint32_t index,
+                                 std::span<float> numbers) const {
+  const std::vector<float>& reference = rows(split).reference;
+  ensure(!reference.empty(), "[tuning] pairs without what the reference makes of them");
+  numbers[0] = reference.at(place_of(split, seed, step, index));
+}
+
 void TuningSource::write_labelled(Split split, uint32_t seed, uint32_t step, uint32_t index,
                                   const LabelledSpans& text) const {
-  const Rows& rows = split == Split::kTrain ? train_ : held_out_;
-  const TuningDocument read = rows.part.documents->read(row_of(split, seed, step, index).front());
+  const TuningDocument read = rows(split).part.documents->read(row_of(split, seed, step, index).front());
   std::fill(text.tokens.begin(), text.tokens.end(), batches_.padding);
   std::fill(text.kinds.begin(), text.kinds.end(), 0);
   std::copy(read.tokens.begin(), read.tokens.end(), text.tokens.begin());
@@ -164,10 +197,9 @@ void TuningSource::write_labelled(Split split, uint32_t seed, uint32_t step, uin
 
 void TuningSource::write_starts(Split split, uint32_t seed, uint32_t step, uint32_t index,
                                 std::span<int32_t> starts) const {
-  const Rows& rows = split == Split::kTrain ? train_ : held_out_;
   size_t at = 0;
   for (const uint32_t document : row_of(split, seed, step, index)) {
-    const auto length = size_t(rows.part.documents->length(document) - 1);
+    const auto length = size_t(rows(split).part.documents->length(document) - 1);
     std::fill_n(starts.begin() + std::ptrdiff_t(at), length, int32_t(at));
     at += length;
   }
