@@ -24,7 +24,7 @@ LessonOptions small_lesson(LessonShares shares, int32_t block = 0) {
   return options;
 }
 
-std::vector<std::string> words_of(const LessonTask& task, std::span<const int32_t> tokens) {
+std::vector<std::string> lesson_words(const LessonTask& task, std::span<const int32_t> tokens) {
   std::istringstream text(task.decode(tokens));
   std::vector<std::string> words;
   for (std::string word; text >> word;) words.push_back(word);
@@ -42,7 +42,7 @@ std::vector<LearnedRow> rows_of(const LessonTask& task, int32_t count) {
   std::vector<LearnedRow> rows;
   for (size_t b = 0; b < size_t(count); ++b) {
     LearnedRow& row = rows.emplace_back();
-    row.words = words_of(task, std::span(batch.tokens).subspan(b * length, length));
+    row.words = lesson_words(task, std::span(batch.tokens).subspan(b * length, length));
     for (size_t t = 0; t < length; ++t) {
       if (batch.weights[b * length + t] == 0) continue;
       row.learned.insert(t + 1);
@@ -142,12 +142,12 @@ TEST_CASE("lessons: questions behind examples, passages and what was found", "[t
   options.shots = 3;
   const LessonTask task(options);
   for (const Item& item : task.test_items(task.arm_index("new"), 5, 1)) {
-    const auto words = words_of(task, item.sequence);
+    const auto words = lesson_words(task, item.sequence);
     for (const size_t at : {0, 10, 20, 30}) check_operation(words, at);
     CHECK(item.prompt_length == 36);
   }
   for (const Item& item : task.test_items(task.arm_index("facts"), 16, 1)) {
-    const auto words = words_of(task, item.prompt());
+    const auto words = lesson_words(task, item.prompt());
     const std::string asked = words.back(), answer = task.decode(item.answer());
     CHECK(words.size() == 8);
     const auto passage = std::find(words.begin(), words.begin() + 6, asked);
