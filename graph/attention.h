@@ -81,7 +81,8 @@ struct AttentionForm {
   bool has_key_mask = false;
   bool has_first_key = false;
   bool has_lse_gradient = false;
-  int result = -1;  // a claimed region has one result, this one of the whole region's
+  int result = -1;         // a claimed region has one result, this one of the whole region's
+  bool one_query = false;  // claimed by the kernel for one query a head
 
   // May a query see no key at all? Then p is 1 / S throughout, and lse is kMaskedScore.
   bool has_empty_rows() const { return has_key_mask || window > 0; }

@@ -138,6 +138,8 @@ AttentionVariant Target::attention_variant() const {
   // asked.
   if (attention == AttentionVariant::automatic)
     return cpu && can_broadcast() ? AttentionVariant::lane_broadcast : AttentionVariant::expanded;
+  if (attention == AttentionVariant::one_query)
+    return cpu && can_broadcast() ? AttentionVariant::one_query : AttentionVariant::expanded;
   check(attention != AttentionVariant::lane_broadcast || can_broadcast(),
         "the lane_broadcast attention needs a known subgroup size of 4 or more and subgroup "
         "ballot; {} has size {} and {}ballot",

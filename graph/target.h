@@ -13,8 +13,9 @@
 namespace surtsey::graph {
 
 enum class Addressing : uint8_t { address, descriptor };
-// expanded: no kernel claims attention, it is computed by those of its primitives.
-enum class AttentionVariant : uint8_t { automatic, expanded, lane_broadcast, shared_tile };
+// expanded: no kernel claims attention, it is computed by those of its primitives; one_query: nor any but that of one
+// query a head, which has their bits.
+enum class AttentionVariant : uint8_t { automatic, expanded, one_query, lane_broadcast, shared_tile };
 // one_hot: scatter_add is a matmul with a one-hot matrix; rows: a kernel adds row by row.
 enum class ScatterVariant : uint8_t { automatic, one_hot, rows };
 

@@ -32,6 +32,8 @@ Shader matmul_cooperative(Writer& writer);
 // score is stored.
 // Tiles are broadcast from the lanes of the subgroup: no barrier, no shared memory.
 Shader attention_lane_broadcast(Writer& writer);
+// One query a head: a subgroup has the heads of a group, scores pass through shared memory.
+Shader attention_rows(Writer& writer);
 // Tiles in shared memory, any subgroup size.
 Shader attention_shared_tile(Writer& writer);
 

@@ -271,19 +271,6 @@ class AttentionWriter {
 
   // ---- results ----
 
-  // Where this result of the region goes, and the member that it is; nowhere if nobody reads it.
-  std::vector<size_t> outputs(int result, uint32_t& member) {
-    std::vector<size_t> found;
-    for (const size_t output : w_.all_outputs()) {
-      uint32_t n = w_.kernel().outputs[output].value.node;
-      while (w_.graph().node(n).op != Op::region) n = w_.graph().node(n).inputs[0].node;
-      if (std::get<RegionAttr>(w_.graph().node(n).attr).region->attention->result != result) continue;
-      member = n;
-      found.push_back(output);
-    }
-    return found;
-  }
-
   Affine result_row(int64_t r) {
     const Affine head = w_.context.add(w_.context.scale(t_.z, t_.by_key ? t_.key_heads : t_.heads), t_.head);
     return w_.context.add(w_.context.scale(head, t_.own_extent), t_.own[size_t(r)]);
@@ -296,7 +283,7 @@ class AttentionWriter {
 
   void store(int result, const std::string& sums, int64_t columns, int64_t width) {
     uint32_t member = 0;
-    const auto places = outputs(result, member);
+    const auto places = t_.outputs(result, member);
     if (places.empty()) return;
     for (int64_t r = 0; r < t_.own_rows; ++r) {
       open_row(r);
@@ -329,7 +316,7 @@ class AttentionWriter {
   // A value of each row; every chunk has it, the first stores it.
   void store_value(int result, const std::string& name) {
     uint32_t member = 0;
-    const auto places = outputs(result, member);
+    const auto places = t_.outputs(result, member);
     if (places.empty()) return;
     for (int64_t r = 0; r < t_.own_rows; ++r) {
       open_row(r);

@@ -38,6 +38,56 @@ Value AttentionSides::tile_operand(Operand o) const {
   return o == Operand::a ? in.k : in.v;
 }
 
+// ---- operands ----
+
+// The leading axes and the batch of an operand; one that the members share has only the batch.
+Index AttentionSides::batch_index(const Value& operand, size_t rank) {
+  if (operand.rank() == int64_t(rank)) return {w.context.modulo(z, batch)};
+  Shape shape = leading;
+  shape.push_back(batch);
+  return w.context.delinearize(z, shape);
+}
+
+std::string AttentionSides::element(const Value& operand, const Affine& head, const Affine& row, const Affine& column) {
+  Index at = batch_index(operand, 4);
+  at.insert(at.end(), {head, row, column});
+  return w.value(operand, at).text;
+}
+
+std::string AttentionSides::scalar(const Value& operand) {
+  Index at;
+  if (operand.rank() > 0) at = w.context.delinearize(w.context.divide(z, batch), leading);
+  return w.value(operand, at).text;
+}
+
+std::string AttentionSides::key_exists(const Affine& key) {
+  Index at = batch_index(in.key_mask, 2);
+  at.push_back(key);
+  return w.value(in.key_mask, at).text;
+}
+
+std::string AttentionSides::first_key(const Affine& query) {
+  Index at = batch_index(in.first_key, 2);
+  at.push_back(query);
+  return w.value(in.first_key, at).text;
+}
+
+// ---- results ----
+
+std::vector<size_t> AttentionSides::outputs(int result, uint32_t& member) const {
+  std::vector<size_t> found;
+  for (const size_t output : w.all_outputs()) {
+    uint32_t n = w.kernel().outputs[output].value.node;
+    while (w.graph().node(n).op != Op::region) n = w.graph().node(n).inputs[0].node;
+    if (std::get<RegionAttr>(w.graph().node(n).attr).region->attention->result != result) continue;
+    member = n;
+    found.push_back(output);
+  }
+  return found;
+}
+
+// ---- tiles ----
+
 AttentionTile::AttentionTile(const AttentionSides& sides, int64_t lane_count, const char* lane)
     : AttentionSides(sides), lanes(lane_count), lane_(lane) {}
 
@@ -46,41 +96,6 @@ void AttentionTile::cut(int64_t widest_chunk) {
   chunks = divide_up(widest(), widest_chunk);
   chunk = chunks == 1 ? width : round_up(divide_up(width, chunks), kVector);
   value_chunk = chunks == 1 ? value_width : round_up(divide_up(value_width, chunks), kVector);
-}
-
-// ---- operands ----
-
-// The leading axes and the batch of an operand; one that the members share has only the batch.
-Index AttentionTile::batch_index(const Value& operand, size_t rank) {
-  if (operand.rank() == int64_t(rank)) return {w.context.modulo(z, batch)};
-  Shape shape = leading;
-  shape.push_back(batch);
-  return w.context.delinearize(z, shape);
-}
-
-std::string AttentionTile::element(const Value& operand, const Affine& at_head, const Affine& row,
-                                   const Affine& column) {
-  Index at = batch_index(operand, 4);
-  at.insert(at.end(), {at_head, row, column});
-  return w.value(operand, at).text;
-}
-
-std::string AttentionTile::scalar(const Value& operand) {
-  Index at;
-  if (operand.rank() > 0) at = w.context.delinearize(w.context.divide(z, batch), leading);
-  return w.value(operand, at).text;
-}
-
-std::string AttentionTile::key_exists(const Affine& key) {
-  Index at = batch_index(in.key_mask, 2);
-  at.push_back(key);
-  return w.value(in.key_mask, at).text;
-}
-
-std::string AttentionTile::first_key(const Affine& query) {
-  Index at = batch_index(in.first_key, 2);
-  at.push_back(query);
-  return w.value(in.first_key, at).text;
 }
 
 std::string AttentionTile::first_key_of_all() { return first_key(variable("own", own_extent, "own_base")); }
@@ -96,13 +111,12 @@ Affine AttentionTile::variable(const char* name, int64_t extent, const std::stri
 
 uint32_t AttentionTile::open() {
   const int64_t own_tiles = divide_up(own_extent, lanes * own_rows), result_heads = by_key ? key_heads : heads;
-  const int64_t all_batches = batch * element_count(leading);
   w.line(fmt::format("uint lane = {};", lane_));
-  const uint32_t groups = open_tiles(w, own_tiles * chunks * result_heads * all_batches);
+  const uint32_t groups = open_tiles(w, own_tiles * chunks * result_heads * batches());
   w.line(fmt::format("uint own_base = tile % {}u * {}u;", own_tiles, lanes * own_rows));
   w.line(fmt::format("uint chunk = tile / {}u % {}u;", own_tiles, chunks));
   head = variable("head", result_heads, fmt::format("tile / {}u % {}u", own_tiles * chunks, result_heads));
-  z = variable("z", all_batches, fmt::format("tile / {}u", own_tiles * chunks * result_heads));
+  z = variable("z", batches(), fmt::format("tile / {}u", own_tiles * chunks * result_heads));
   for (int64_t r = 0; r < own_rows; ++r)
     own.push_back(
         variable("own", own_extent, fmt::format("min(own_base + {}u + lane, {}u)", r * lanes, own_extent - 1)));

@@ -39,6 +39,17 @@ struct AttentionSides {
   graph::Value own_operand(Operand o) const;
   graph::Value tile_operand(Operand o) const;
   int64_t widest() const { return std::max(width, value_width); }
+  int64_t batches() const { return batch * graph::element_count(leading); }  // of all members
+
+  // ---- element access, in batch z; heads and rows are index variables ----
+  std::string element(const graph::Value& operand, const graph::Affine& head, const graph::Affine& row,
+                      const graph::Affine& column);
+  std::string scalar(const graph::Value& operand);  // [], or one a member of an ensemble
+  std::string key_exists(const graph::Affine& key);
+  std::string first_key(const graph::Affine& query);
+
+  // Where this result of the region goes, and the member that it is; nowhere if nobody reads it.
+  std::vector<size_t> outputs(int result, uint32_t& member) const;
 
   Writer& w;
   const graph::Node& node;
@@ -48,6 +59,10 @@ struct AttentionSides {
   graph::Shape leading;  // of an ensemble
   int64_t batch, heads, key_heads, queries, keys, width, value_width;
   int64_t own_extent, tile_extent;  // rows of the two sides
+  graph::Affine z;                  // batch and member
+
+ private:
+  graph::Index batch_index(const graph::Value& operand, size_t rank);
 };
 
 class AttentionTile : public AttentionSides {
@@ -64,12 +79,6 @@ class AttentionTile : public AttentionSides {
   virtual std::string tile_index(int64_t j) const;      // of row j of the tile, in its side
   virtual std::string stores(int64_t r) const;          // whether the lane's row r is its own to store; empty: always
 
-  // ---- element access; heads and rows are index variables ----
-  std::string element(const graph::Value& operand, const graph::Affine& head, const graph::Affine& row,
-                      const graph::Affine& column);
-  std::string scalar(const graph::Value& operand);  // [], or one a member of an ensemble
-  std::string key_exists(const graph::Affine& key);
-  std::string first_key(const graph::Affine& query);
   std::string first_key_of_all();  // of the lanes' rows, which are queries: that of the first of them
   std::string own_index(int64_t r) { return w.index(own[size_t(r)]); }
 
@@ -96,8 +105,8 @@ class AttentionTile : public AttentionSides {
   int64_t lanes = 1, own_rows = 1, tile_rows = 1;
   // Results are cut into chunks of columns, each its own piece of work that computes the scores again.
   int64_t chunks = 1, chunk = 1, value_chunk = 1;
-  graph::Affine z, head, query_head, key_head;  // batch and member; of the results; of the operands
-  std::vector<graph::Affine> own;               // the lane's rows, clamped
+  graph::Affine head, query_head, key_head;  // of the results; of the operands
+  std::vector<graph::Affine> own;            // the lane's rows, clamped
 
  protected:
   AttentionTile(const AttentionSides& sides, int64_t lane_count, const char* lane);
@@ -123,8 +132,6 @@ class AttentionTile : public AttentionSides {
                     const std::string& value);
 
  private:
-  graph::Index batch_index(const graph::Value& operand, size_t rank);
-
   const char* lane_;  // the built-in variable that is the lane
   uint32_t names_ = 0;
 };

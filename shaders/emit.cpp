@@ -1,5 +1,6 @@
 #include "shaders/emit.h"
 
+#include "graph/attention.h"
 #include "graph/debug.h"
 #include "shaders/archetypes.h"
 #include "shaders/cache_file.h"
@@ -121,6 +122,8 @@ Shader write(const Kernel& kernel, const Graph& graph, const Target& target, std
     case Archetype::scatter:
       return variant("rows", scatter_rows);
     case Archetype::attention:
+      if (std::get<RegionAttr>(graph.node(kernel.anchor).attr).region->attention->one_query)
+        return attention_rows(writer);
       return target.attention_variant() == AttentionVariant::lane_broadcast
                  ? variant("lane_broadcast", attention_lane_broadcast)
                  : variant("shared_tile", attention_shared_tile);

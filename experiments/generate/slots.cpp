@@ -29,10 +29,10 @@ constexpr int64_t kLeastDepth = 512;
 constexpr int64_t kFewColumns = 4;
 
 engine::SessionOptions session_options(const engine::Device& device) {
-  // A step's attention is never a kernel of its own, as it has a row a head; a chunk's is not either, so that both sum
-  // in the same order and a column has the same bits however it was read.
+  // A chunk's attention is computed by its primitives, as a step's kernel sums in their order: a column has the same
+  // bits however it was read.
   graph::Target target = device.target();
-  target.attention = graph::AttentionVariant::expanded;
+  target.attention = graph::AttentionVariant::one_query;
   return {.target = target, .quiet = true};
 }
 

@@ -372,6 +372,124 @@ TEST_CASE("attention as kernels in the variant that suits the device", "[device]
               device.target().can_broadcast() ? AttentionVariant::lane_broadcast : AttentionVariant::shared_tile, true);
 }
 
+namespace {
+
+// One query, as decoding has it: no gradient, and keys and values as they are kept.
+struct OneQueryCase {
+  const char* name;
+  int64_t heads = 6, key_heads = 2, keys = 40, width = 8, value_width = 8;
+  int64_t position = -1;
+  int64_t window = 0;
+  bool causal = true, key_mask = false, lse = false, f16 = false;
+  int64_t members = 1;
+};
+
+const OneQueryCase kOneQueryCases[] = {
+    {.name = "at the last key", .position = 39},
+    {.name = "at the first key, with lse", .position = 0, .lse = true},
+    {.name = "in the middle, in f16", .keys = 77, .position = 43, .f16 = true},
+    {.name = "past the keys", .keys = 33, .position = 60},
+    {.name = "a head of keys each, an odd width",
+     .heads = 3,
+     .key_heads = 3,
+     .width = 5,
+     .value_width = 7,
+     .position = 9},
+    {.name = "wide heads, in two passes", .heads = 8, .key_heads = 1, .width = 96, .value_width = 130, .position = 20},
+    {.name = "a window", .position = 25, .window = 7},
+    {.name = "cross, padded", .keys = 19, .causal = false, .key_mask = true, .lse = true},
+    {.name = "cross, a window on both sides", .position = 12, .window = 5, .causal = false},
+    {.name = "texts with positions of their own", .position = 11, .members = 3},
+};
+
+BuiltDecoder build_one_query(const OneQueryCase& c) {
+  BuiltDecoder built{{std::make_shared<Graph>(), {}}, {}};
+  Graph& graph = *built.program.graph;
+  uint32_t seed = 1;
+  const auto state = [&](const char* name, Type type) {
+    Type stored = type;
+    if (c.members > 1) stored.shape.insert(stored.shape.begin(), c.members);
+    built.state[name] = HostTensor::random(stored, -2, 2, seed++);
+    built.state[name].round_to_storage();
+    return graph.parameter(name, type);
+  };
+  const auto kept = [&](const char* name, int64_t width) {
+    const Value x = state(name, {c.f16 ? DType::f16 : DType::f32, {kDecoderBatch, c.key_heads, c.keys, width}});
+    return c.f16 ? cast(x, DType::f32) : x;
+  };
+  const Value q = state("q", {DType::f32, {kDecoderBatch, 1, c.heads, c.width}});
+  AttentionOptions options;
+  options.causal = c.causal;
+  options.window = c.window;
+  if (c.position >= 0) {
+    options.position = state("position", {DType::u32, {}});
+    for (size_t i = 0; i < built.state["position"].values.size(); ++i)
+      built.state["position"].values[i] = double(c.position + 7 * int64_t(i));
+  }
+  if (c.key_mask) {
+    options.key_mask = state("mask", {DType::boolean, {kDecoderBatch, c.keys}});
+    for (int64_t j = 0; j < kDecoderBatch * c.keys; ++j)
+      built.state["mask"].values[size_t(j)] = j < c.keys && j % 3 != 1;  // the second row sees no key at all
+  }
+  const Attention attention =
+      scaled_dot_product_attention(permute(q, {0, 2, 1, 3}), kept("k", c.width), kept("v", c.value_width), options);
+  built.program.outputs.emplace_back("out", permute(attention.out, {0, 2, 1, 3}));
+  if (c.lse) built.program.outputs.emplace_back("lse", attention.lse);
+  if (c.members > 1) {
+    std::set<std::string> names;
+    for (const auto& [name, value] : built.program.graph->parameters()) names.insert(name);
+    built.program = vectorize(built.program, c.members, names);
+  }
+  return built;
+}
+
+size_t attention_kernels(const Plan& plan) {
+  return size_t(std::count_if(plan.kernels.begin(), plan.kernels.end(),
+                              [](const Kernel& kernel) { return kernel.archetype == Archetype::attention; }));
+}
+
+}  // namespace
+
+TEST_CASE("attention of one query is one kernel with the bits of its primitives", "[device][lane][attention]") {
+  SURTSEY_NEED_DEVICE();
+  Target target = device.target();
+  Target expanded = target;
+  expanded.attention = AttentionVariant::expanded;
+  const bool claims = target.cpu && target.can_broadcast() && target.addressing == Addressing::address;
+  for (const AttentionVariant variant : {AttentionVariant::one_query, AttentionVariant::automatic})
+    for (const OneQueryCase& c : kOneQueryCases) {
+      INFO(c.name);
+      if (c.f16 && !target.f16_storage) continue;
+      target.attention = variant;
+      const BuiltDecoder built = build_one_query(c);
+      const Plan plan = compile(built.program, target);
+      CHECK(attention_kernels(plan) == (claims && c.heads / c.key_heads <= target.subgroup_size ? 1 : 0));
+      if (attention_kernels(plan) == 1) CHECK(plan.dispatches.size() == 1);
+      State scratch = built.state;
+      const auto reference = interpret(built.program, scratch);
+      const auto primitives = run_on_device(device, expanded, built.program, built.state);
+      const auto results = run_on_device(device, target, built.program, built.state);
+      for (const auto& [name, expected] : reference) {
+        INFO(name);
+        CHECK(compare(results.at(name), expected, {2e-5, 1e-4}) == "");
+        if (claims) CHECK(results.at(name).values == primitives.at(name).values);
+      }
+    }
+}
+
+TEST_CASE("attention of one query takes what fits shared memory, and no training step", "[attention]") {
+  Target target = target_preset("lavapipe");
+  CHECK(attention_kernels(compile(build_one_query({.name = "short"}).program, target)) == 1);
+  // Three heads' scores of 4 bytes.
+  const int64_t most = target.shared_memory_bytes / 12;
+  CHECK(attention_kernels(compile(build_one_query({.name = "fits", .keys = most - 64}).program, target)) == 1);
+  CHECK(attention_kernels(compile(build_one_query({.name = "too long", .keys = most + 1}).program, target)) == 0);
+  CHECK(attention_kernels(compile(build_one_query({.name = "one head", .heads = 1, .key_heads = 1}).program, target)) ==
+        0);
+  const DeviceCase trained = {.name = "trained", .heads = 2, .key_heads = 2, .queries = 1, .causal = true};
+  CHECK(attention_kernels(compile(build_case(trained).program, target)) == 0);
+}
+
 TEST_CASE("every form of attention compiles for devices that are not here", "[attention]") {
   std::vector<shaders::Shader> shaders;
   for (const char* preset : {"lavapipe", "swiftshader", "intel", "nvidia", "amd", "mobile"}) {
