@@ -27,11 +27,11 @@ using namespace graph;
 
 namespace {
 
-constexpr int64_t kScored = 2;         // of a lane at a time, which share what is broadcast of the queries
+constexpr int64_t kScored = 2;       // of a lane at a time, which share what is broadcast of the queries
 constexpr int64_t kWrittenOut = 64;  // columns of a head that are one turn: its queries are then loaded once
-constexpr int64_t kWideTurn = 32;        // columns of a turn of wider heads
-constexpr int64_t kMixedKeys = 16;       // keys of a turn of the last loop
-constexpr int64_t kMixed = 32;        // of a lane in the last loop; columns that are more wait for another pass
+constexpr int64_t kWideTurn = 32;    // columns of a turn of wider heads
+constexpr int64_t kMixedKeys = 16;   // keys of a turn of the last loop
+constexpr int64_t kMixed = 32;       // of a lane in the last loop; columns that are more wait for another pass
 
 // One workgroup is one subgroup: it need not wait, its lanes must see what each other wrote.
 constexpr const char* kSeen = "subgroupMemoryBarrierShared(); subgroupBarrier();";
@@ -135,8 +135,8 @@ class RowAttention : public AttentionSides {
     std::vector<Affine> keys_at;
     for (int64_t c = 0; c < kScored; ++c) {
       const std::string key = fmt::format("block + {}u + lane", c * lanes_);
-      keys_at.push_back(variable(c == 0 ? "key0" : "key1", keys,
-                                 stride_ == keys ? key : fmt::format("min({}, {}u)", key, keys - 1)));
+      keys_at.push_back(
+          variable(c == 0 ? "key0" : "key1", keys, stride_ == keys ? key : fmt::format("min({}, {}u)", key, keys - 1)));
     }
     for (int64_t i = 0; i < rows_; ++i)
       for (int64_t c = 0; c < kScored; ++c) w.line(fmt::format("float c{}_{} = 0.0;", i, c));
@@ -239,7 +239,8 @@ class RowAttention : public AttentionSides {
     const int64_t whole = keys / depth_;
     if (whole > 0) {
       const Affine turns = w.context.variable("turn", whole);
-      w.open(fmt::format("for (uint turn = 0u; turn < min((end + {}u) / {}u, {}u); ++turn)", depth_ - 1, depth_, whole));
+      w.open(
+          fmt::format("for (uint turn = 0u; turn < min((end + {}u) / {}u, {}u); ++turn)", depth_ - 1, depth_, whole));
       w.declare(turns);
       add_values(w.context.scale(turns, depth_), depth_, columns);
       w.close();

@@ -1,7 +1,8 @@
 // Products by lane broadcast. A subgroup computes a tile of the product,
 //
 //   c [rows, columns, lanes]    results in registers: `rows` along one axis, `columns` registers of all lanes along
-//                               the other; lanes lie along N, or (MatmulTile::lanes_along_m) along M
+//                               the other; lanes lie along N, or (MatmulTile::lanes_along_m) along M. Products side by
+//                               side have as many columns each, one product's behind the other's
 //
 //   for k in 0 .. K by depth
 //     own    [depth, registers]  the rows' operand, rows side by side over the lanes, registers = ceil(rows / lanes)
@@ -39,6 +40,8 @@ constexpr int64_t kPackedDepth = 32;
 constexpr int64_t kWidestWord = 16;
 constexpr int64_t kPackedResults = 512;  // multiply-adds of a lane in a turn, from where on turns get shorter
 
+constexpr int64_t kUsualColumns = 2;  // of few rows
+
 // Steps of a turn of few rows: a load of theirs brings as many, and pairs of them, as there are lanes.
 constexpr int64_t kFewRowsDepth = 16;
 
@@ -72,6 +75,7 @@ class LaneBroadcast {
     const int64_t run = packed_run(w_.kernel(), w_.graph(), p_.b);
     packed_ = run > 1;
     groups_of_numbers_ = packed_ && has_packed_numbers(w_, p_);
+    if (p_.products.size() > 1 && tile.lanes_along_m) tile = {.rows = p_.m, .columns = kUsualColumns};
     if (groups_of_numbers_) {
       // One order of K for any number of rows; sums of groups stand beside the results, so tiles are low.
       tile = {.rows = divide_up(p_.m, divide_up(p_.m, kFewRows)),
@@ -79,6 +83,7 @@ class LaneBroadcast {
     }
     rows_ = tile.rows;
     columns_ = tile.columns;
+    all_columns_ = columns_ * int64_t(p_.products.size());
     depth_ = packed_ ? packed_depth(run) : tile.depth;
     if (!packed_ && p_.m <= kFewRows && w_.target().addressing == Addressing::address)
       depth_ = std::max(depth_, kFewRowsDepth);
@@ -88,7 +93,8 @@ class LaneBroadcast {
       return name == Axis::m ? Axis{name, p_.m, elements, p_.loop.second} : Axis{name, p_.n, elements, p_.loop.third};
     };
     if (p_.m <= kFewRows || groups_of_numbers_) {
-      for (const size_t input : inputs_of(p_.b)) by_turns_ |= w_.load_in_pairs(input);
+      for (size_t p = 0; p < p_.products.size(); ++p)
+        for (const size_t input : inputs_of(p_.right(p))) by_turns_ |= w_.load_in_pairs(input);
       for (const size_t input : inputs_of(p_.a)) by_turns_ |= rows_in_pairs_ |= w_.load_in_pairs(input);
     }
     row_axis_ = axis(tile.lanes_along_m ? Axis::n : Axis::m, rows_);
@@ -110,11 +116,16 @@ class LaneBroadcast {
     define_operand_places();
     const bool few = p_.m <= kFewRows && row_axis_.name == Axis::m && !has_sums(row_axis_);
     own_.emplace(
-        w_, [this](const Affine& at, const Affine& k) { return operand(row_axis_, at, k); }, rows_, row_axis_.extent,
+        w_, [this](const Affine& at, const Affine& k) { return operand(row_axis_, 0, at, k); }, rows_, row_axis_.extent,
         row_at_, few, rows_in_pairs_);
-    if (groups_of_numbers_) packed_turn_.emplace(w_, p_, rows_, lane_at_);
+    if (groups_of_numbers_) {
+      std::vector<PackedColumn> columns;
+      for (size_t p = 0; p < p_.products.size(); ++p)
+        for (const Affine& c : lane_at_) columns.push_back({p_.right(p), c});
+      packed_turn_.emplace(w_, p_, rows_, std::move(columns));
+    }
     for (int64_t i = 0; i < rows_; ++i)
-      for (int64_t c = 0; c < columns_; ++c) w_.line(fmt::format("float c{}_{} = 0.0;", i, c));
+      for (int64_t c = 0; c < all_columns_; ++c) w_.line(fmt::format("float c{}_{} = 0.0;", i, c));
     if (has_sums(lane_axis_))
       for (int64_t c = 0; c < columns_; ++c) w_.line(fmt::format("float lane_sum{} = 0.0;", c));
     if (has_sums(row_axis_))
@@ -175,9 +186,9 @@ class LaneBroadcast {
 
   // A row or two leave the loads and broadcasts of theirs to be shared by more columns, where there are tiles enough.
   int64_t packed_columns(int64_t rows) const {
-    constexpr int64_t kUsual = 2, kWide = 4, kWideResults = 16, kTilesPerThread = 8;
+    constexpr int64_t kWide = 4, kWideResults = 16, kTilesPerThread = 8;
     const bool enough = p_.n >= kWide * lanes_ * kTilesPerThread * int64_t(w_.target().threads);
-    return enough && rows * kWide <= kWideResults ? kWide : kUsual;
+    return enough && p_.products.size() == 1 && rows * kWide <= kWideResults ? kWide : kUsualColumns;
   }
 
   int64_t packed_depth(int64_t run) const {
@@ -190,9 +201,10 @@ class LaneBroadcast {
     return std::max(depth, run);
   }
 
-  // The operand of this axis at a place along it.
-  std::string operand(const Axis& axis, const Affine& at, const Affine& k) {
-    return axis.name == Axis::m ? w_.value(p_.a, p_.a_index(at, k)).text : w_.value(p_.b, p_.b_index(k, at)).text;
+  // A product's operand of this axis at a place along it.
+  std::string operand(const Axis& axis, size_t product, const Affine& at, const Affine& k) {
+    return axis.name == Axis::m ? w_.value(p_.a, p_.a_index(at, k)).text
+                                : w_.value(p_.right(product), p_.b_index(k, at)).text;
   }
 
   void loop_over_k() {
@@ -229,10 +241,11 @@ class LaneBroadcast {
       const Affine at = w_.context.add(k, Affine(u));
       auto& of_columns = mine.emplace_back();
       for (size_t r = 0; r < row_at_.size() && !own_->is_spread(); ++r) own_->registers(u, r);  // loaded before these
-      for (const Affine& c : lane_at_) of_columns.push_back(operand(lane_axis_, c, at));
+      for (size_t p = 0; p < p_.products.size(); ++p)
+        for (const Affine& c : lane_at_) of_columns.push_back(operand(lane_axis_, p, c, at));
       for (size_t r = 0; r < row_at_.size() && has_sums(row_axis_); ++r)
         w_.line(fmt::format("row_sum{0} = row_sum{0} + {1};", r, own_->registers(u, r)));
-      for (size_t c = 0; c < of_columns.size() && has_sums(lane_axis_); ++c)
+      for (size_t c = 0; c < lane_at_.size() && has_sums(lane_axis_); ++c)
         w_.line(fmt::format("lane_sum{0} = lane_sum{0} + {1};", c, of_columns[c]));
     }
     // Row by row, not step by step: a row's results stay in registers for all steps of the turn, where there are more
@@ -240,7 +253,7 @@ class LaneBroadcast {
     for (int64_t i = 0; i < rows_; ++i)
       for (size_t u = 0; u < size_t(count); ++u) {
         std::string text = fmt::format("{{ float s = {};", own_->at(i, int64_t(u)));
-        for (int64_t c = 0; c < columns_; ++c)
+        for (int64_t c = 0; c < all_columns_; ++c)
           text += fmt::format(" c{0}_{1} = fma(s, {2}, c{0}_{1});", i, c, mine[u][size_t(c)]);
         w_.line(text + " }");
       }
@@ -251,7 +264,8 @@ class LaneBroadcast {
   int epilogue_work() const {
     int work = 0;
     for (const auto* nodes : {&w_.kernel().members, &w_.kernel().inlined})
-      for (const uint32_t n : *nodes) work += n == w_.kernel().anchor.node ? 0 : definition(w_.graph().node(n).op).work;
+      for (const uint32_t n : *nodes)
+        work += w_.graph().node(n).op == Op::matmul ? 0 : definition(w_.graph().node(n).op).work;
     return packed_ ? work - unpacking_work() : work;
   }
 
@@ -259,7 +273,8 @@ class LaneBroadcast {
   int unpacking_work() const {
     const auto& inlined = w_.kernel().inlined;
     std::set<uint32_t> seen;
-    std::vector<uint32_t> left = {p_.b.node};
+    std::vector<uint32_t> left;
+    for (size_t p = 0; p < p_.products.size(); ++p) left.push_back(p_.right(p).node);
     int work = 0;
     while (!left.empty()) {
       const uint32_t n = left.back();
@@ -276,7 +291,8 @@ class LaneBroadcast {
   void load_ahead() {
     for (size_t x = 0; x < w_.kernel().inputs.size(); ++x) {
       const KernelOperand& input = w_.kernel().inputs[x];
-      const bool factor = input.value == p_.a || input.value == p_.b;
+      bool factor = input.value == p_.a;
+      for (size_t p = 0; p < p_.products.size(); ++p) factor |= input.value == p_.right(p);
       const auto& strides = input.view.strides;
       const bool repeated = std::find(strides.begin(), strides.end(), 0) != strides.end();
       if (input.view.dtype != DType::f32 || factor || repeated ||
@@ -313,10 +329,18 @@ class LaneBroadcast {
     w_.close();
   }
 
-  // The result `accumulator` into memory; what is stored in pairs into half{half}_{output}.
-  void element(const Place& at, const std::string& accumulator, int half = 0) {
+  // Row i and column c of each product's registers.
+  std::vector<std::string> accumulators(int64_t i, int64_t c) const {
+    std::vector<std::string> names;
+    for (size_t p = 0; p < p_.products.size(); ++p)
+      names.push_back(fmt::format("c{}_{}", i, c + int64_t(p) * columns_));
+    return names;
+  }
+
+  // The results `of` the products into memory; what is stored in pairs into half{half}_{output}.
+  void element(const Place& at, const std::vector<std::string>& of, int half = 0) {
     open_element(at);
-    w_.bind(w_.kernel().anchor.node, accumulator);
+    p_.bind(of);
     for (const size_t x : ahead_) {
       const KernelOperand& input = w_.kernel().inputs[x];
       const std::string loaded = w_.keep("float", fmt::format("ahead{}[i * {}u + c]", x, columns_));
@@ -335,7 +359,7 @@ class LaneBroadcast {
     for (const int half : {0, 1}) {
       const int64_t of_row = i + (row_axis_.name == Axis::n ? half : 0);
       const int64_t of_column = c + (lane_axis_.name == Axis::n ? half : 0);
-      element(place(of_row, of_column), fmt::format("c{}_{}", of_row, of_column), half);
+      element(place(of_row, of_column), accumulators(of_row, of_column), half);
     }
     open_element(place(i, c));
     for (size_t o = 0; o < paired_.size(); ++o)
@@ -344,11 +368,11 @@ class LaneBroadcast {
     w_.close();
   }
 
-  // All of c{i}_{c} as an array.
-  std::string array(const std::string& prefix) const {
+  // All of {prefix}{i}_{c} as an array.
+  std::string array(const std::string& prefix, int64_t columns) const {
     std::string text;
     for (int64_t i = 0; i < rows_; ++i)
-      for (int64_t c = 0; c < columns_; ++c) text += fmt::format("{}{}{}_{}", text.empty() ? "" : ", ", prefix, i, c);
+      for (int64_t c = 0; c < columns; ++c) text += fmt::format("{}{}{}_{}", text.empty() ? "" : ", ", prefix, i, c);
     return fmt::format("float[]({})", text);
   }
 
@@ -360,16 +384,19 @@ class LaneBroadcast {
     }
     if (unrolled_) {
       for (int64_t c = 0; c < columns_; ++c)
-        for (int64_t i = 0; i < rows_; ++i) element(place(i, c), fmt::format("c{}_{}", i, c));
+        for (int64_t i = 0; i < rows_; ++i) element(place(i, c), accumulators(i, c));
       return;
     }
     // A longer one is written once and looped over: unrolled, it would take the driver longer to compile than to run.
-    w_.line(fmt::format("float results[{}] = {};", rows_ * columns_, array("c")));
+    w_.line(fmt::format("float results[{}] = {};", rows_ * all_columns_, array("c", all_columns_)));
     for (const size_t x : ahead_)
-      w_.line(fmt::format("float ahead{}[{}] = {};", x, rows_ * columns_, array(fmt::format("ahead{}_", x))));
+      w_.line(fmt::format("float ahead{}[{}] = {};", x, rows_ * columns_, array(fmt::format("ahead{}_", x), columns_)));
     w_.open_loop(fmt::format("for (uint i = 0u; i < {}u; ++i)", rows_), Writer::Unroll::never);
     w_.open_loop(fmt::format("for (uint c = 0u; c < {}u; ++c)", columns_), Writer::Unroll::never);
-    element({row("i"), column("c")}, fmt::format("results[i * {}u + c]", columns_));
+    std::vector<std::string> of;
+    for (size_t p = 0; p < p_.products.size(); ++p)
+      of.push_back(fmt::format("results[i * {}u + c + {}u]", all_columns_, int64_t(p) * columns_));
+    element({row("i"), column("c")}, of);
     w_.close();
     w_.close();
   }
@@ -411,6 +438,7 @@ class LaneBroadcast {
   MatmulProduct p_;
   int64_t lanes_;
   int64_t rows_ = 1, columns_ = 1, depth_ = 1, registers_ = 1;
+  int64_t all_columns_ = 1;  // of all products
   Axis row_axis_, lane_axis_;
   bool unrolled_ = false;                 // the epilogue is
   bool packed_ = false;                   // B is unpacked on load

@@ -18,6 +18,9 @@ MatmulProduct::MatmulProduct(Writer& writer)
   k = a.shape().back();
   batch = loop.full_count / (m * n);
   batch_shape = Shape(shape.begin(), shape.end() - 2);
+  products.push_back(w.kernel().anchor.node);
+  for (const uint32_t member : w.kernel().members)
+    if (w.graph().node(member).op == Op::matmul && member != products[0]) products.push_back(member);
   std::set<uint32_t> sums;
   for (const uint32_t member : w.kernel().members)
     if (const auto side = summed_operand(w.graph(), w.kernel().anchor.node, member)) {
@@ -34,6 +37,10 @@ MatmulProduct::MatmulProduct(Writer& writer)
       if (std::find(side.sums.begin(), side.sums.end(), base) != side.sums.end()) side.outputs.push_back(output);
   }
   plain = outputs.size() == 1 && w.kernel().members.size() == 1 + sums.size();
+}
+
+void MatmulProduct::bind(const std::vector<std::string>& accumulators) {
+  for (size_t p = 0; p < products.size(); ++p) w.bind(products[p], accumulators[p]);
 }
 
 void MatmulProduct::store_sums(size_t side, const std::string& accumulator) {

@@ -64,8 +64,8 @@ void PackedTurn::write(const Affine& k, int64_t count, RowOperand& own) {
   for (int64_t u = 0; u < count; ++u) {
     std::vector<PackedNumber> mine;
     std::vector<Shared> needed;
-    for (const Affine& column : columns_) {
-      mine.push_back(packed_number(w_, p_.b, p_.b_index(w_.context.add(k, Affine(u)), column)).value());
+    for (const auto& [b, column] : columns_) {
+      mine.push_back(packed_number(w_, b, p_.b_index(w_.context.add(k, Affine(u)), column)).value());
       needed.push_back({mine.back().scale, mine.back().offset});
     }
     if (needed != shared_) close_group(own);

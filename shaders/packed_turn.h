@@ -13,10 +13,16 @@ namespace surtsey::shaders {
 // Is B, lying along the lanes, what PackedTurn takes?
 bool has_packed_numbers(Writer& writer, const MatmulProduct& product);
 
+// A column of a product's B; those of products side by side have the same form.
+struct PackedColumn {
+  graph::Value b;
+  graph::Affine at;
+};
+
 class PackedTurn {
  public:
-  // `columns`: those of B whose sums a lane has, in c{row}_{column}.
-  PackedTurn(Writer& writer, MatmulProduct& product, int64_t rows, std::vector<graph::Affine> columns)
+  // `columns`: those whose sums a lane has, in c{row}_{column}.
+  PackedTurn(Writer& writer, MatmulProduct& product, int64_t rows, std::vector<PackedColumn> columns)
       : w_(writer), p_(product), rows_(rows), columns_(std::move(columns)) {}
 
   // Adds steps k .. k + count - 1. Numbers that share a scale are multiplied as the fields that they are, and their sum
@@ -37,7 +43,7 @@ class PackedTurn {
   Writer& w_;
   MatmulProduct& p_;
   const int64_t rows_;
-  const std::vector<graph::Affine> columns_;
+  const std::vector<PackedColumn> columns_;
   std::vector<Shared> shared_;  // of each column, while they last
   bool open_ = false;
   int group_ = -1;

@@ -89,8 +89,9 @@ class PlanBuilder {
     if (family == Family::reduce) kernel.flops += uint64_t(element_count(current.inputs[0].shape()));
     if (current.op == Op::scatter_add) kernel.flops += uint64_t(element_count(current.inputs[1].shape()));
     if (family == Family::matmul) {
-      kernel.matmul_flops = 2 * count * uint64_t(current.inputs[0].shape().back());
-      kernel.flops += kernel.matmul_flops;
+      const uint64_t flops = 2 * count * uint64_t(current.inputs[0].shape().back());
+      kernel.matmul_flops += flops;
+      kernel.flops += flops;
     }
     if (family == Family::region) {
       kernel.matmul_flops += attention_flops(current);
@@ -212,7 +213,7 @@ class PlanBuilder {
     int listed = 0;
     for (const uint32_t m : kernel.members) {
       const std::string op = definition(node(m).op).name;
-      if (node(m).op == Op::matmul || node(m).op == Op::scatter_add || listed == 4 || ops.ends_with("_" + op)) continue;
+      if (m == kernel.anchor.node || listed == 4 || ops.ends_with("_" + op)) continue;
       ops += "_" + op;
       ++listed;
     }

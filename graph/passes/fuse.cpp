@@ -1,4 +1,5 @@
 // Which nodes share a kernel: the policy. What is possible is grouping.h's.
+#include "graph/few_rows.h"
 #include "graph/passes/grouping.h"
 #include "graph/passes/lowering.h"
 #include "graph/rewrite.h"
@@ -34,6 +35,9 @@ constexpr int64_t kAmplification = 8;
 constexpr int64_t kPackedShare = 2;
 // Kernels over so few elements are launch-bound: any two that may share one do.
 constexpr int64_t kTinySpace = 256;
+// So many products share a kernel, and of so few rows: each has sums of its own in the same registers.
+constexpr int64_t kProductsBeside = 2;
+constexpr int64_t kRowsBeside = 4;
 // The latest groups that a node asks whether it may join them as a sibling: asking all would be quadratic.
 constexpr int kSiblingsAsked = 24;
 
@@ -88,7 +92,9 @@ class Fuser {
         graph_(*lowering.program.graph),
         uses_(count_uses(lowering.program)),
         costs_(lowering),
-        groups_(lowering, uses_) {}
+        groups_(lowering, uses_),
+        trains_(std::any_of(uses_.order.begin(), uses_.order.end(),
+                            [&](uint32_t n) { return graph_.scope(n).phase != Phase::forward; })) {}
 
   void run() {
     for (const uint32_t n : uses_.order) place(groups_.current = n);
@@ -158,6 +164,7 @@ class Fuser {
 
   void place_product(uint32_t n, Archetype archetype) {
     for (const Value& input : node(n).inputs) keep_out_of_product(input.node);
+    if (archetype == Archetype::matmul && joins_product_beside(n)) return;
     groups_.add(archetype, {n}, node(n).types[0].shape, {});
   }
 
@@ -363,6 +370,42 @@ class Fuser {
     if (groups_.may_stand_alone(candidate)) groups_.add(Archetype::pointwise, candidate, node(n).types[0].shape, {});
   }
 
+  // ---- products side by side ----
+
+  // A product of few rows joins the kernel of one that multiplies the same rows by another matrix of the same form (the
+  // gate beside what it is multiplied with): reading the matrices is all their time, and the launch.
+  bool joins_product_beside(uint32_t n) {
+    const Shape& shape = node(n).types[0].shape;
+    const Value& rows = node(n).inputs[0];
+    if (!fusion() || trains_ || lowering_.target.matmul_variant() != MatmulVariant::lane_broadcast) return false;
+    if (shape.size() != 2 || shape[0] > kRowsBeside || !has_few_rows(shape[0], shape[1], rows.dim(-1))) return false;
+    for (const uint32_t other : uses_.products.at(behind_views(graph_, rows.node))) {
+      const uint32_t g = home(other);
+      if (other == n || g == kNone || node(other).inputs[0] != rows || node(other).types != node(n).types) continue;
+      if (lowering_.groups[g].anchor != other || !same_form(node(other).inputs[1].node, node(n).inputs[1].node))
+        continue;
+      if (products_of(g) == kProductsBeside || groups_.waits_for(groups_.sources_of(reads_of(n)), g)) continue;
+      if (join_product(n, g)) return true;
+    }
+    return false;
+  }
+
+  int64_t products_of(uint32_t g) const {
+    const auto& members = lowering_.groups[g].members;
+    return std::count_if(members.begin(), members.end(), [&](uint32_t m) { return family(m) == Family::matmul; });
+  }
+
+  // The same expression but for which state it is of.
+  bool same_form(uint32_t a, uint32_t b) const {
+    if (a == b) return true;
+    const Node &one = node(a), &other = node(b);
+    if (one.op != other.op || one.types != other.types || home(a) != kNone || home(b) != kNone) return false;
+    if (one.op == Op::parameter) return true;
+    return one.attr == other.attr &&
+           std::equal(one.inputs.begin(), one.inputs.end(), other.inputs.begin(), other.inputs.end(),
+                      [&](const Value& x, const Value& y) { return same_form(x.node, y.node); });
+  }
+
   // ---- sums beside products ----
 
   // A sum over the inner axis of a product that reads the same tensor (the gradient of a bias, beside that of its
@@ -502,6 +545,7 @@ class Fuser {
   const Uses uses_;
   Costs costs_;
   Grouping groups_;
+  const bool trains_;                                  // the program has more than a forward pass
   std::map<uint32_t, std::vector<uint32_t>> waiting_;  // matmul -> sums that are to join its kernel
 };
 

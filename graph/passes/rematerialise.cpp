@@ -316,6 +316,9 @@ class Rematerialiser {
       const auto unused = [&](uint32_t n) { return part.nodes.count(n) == 0; };
       std::erase_if(kernel.members, unused);
       std::erase_if(kernel.inlined, unused);
+      // Of products side by side another may be what is left.
+      for (const uint32_t m : kernel.members)
+        if (unused(kernel.anchor.node) && plan_.program.graph->node(m).op == Op::matmul) kernel.anchor.node = m;
       kernel.name += "_again";
     }
     for (size_t i = 0; i < kernel.inputs.size(); ++i)

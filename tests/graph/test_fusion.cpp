@@ -243,6 +243,26 @@ TEST_CASE("kernels of a whole training step", "[fusion]") {
   }
 }
 
+TEST_CASE("products of few rows by matrices of one form share a kernel", "[fusion]") {
+  const auto count = [](int64_t rows, int64_t other, DType dtype, bool trains, const char* preset = "lavapipe") {
+    const auto build = [=](Graph& g) {
+      const Value x = g.parameter("x", f32({rows, 96}));
+      const Value a = g.parameter("a", f32({64, 96})), b = g.parameter("b", {dtype, {other, 96}});
+      const Value gate = matmul(x, transpose(a)), up = matmul(x, transpose(cast(b, DType::f32)));
+      if (other != 64) return std::vector{silu(gate), up};
+      return trains ? gradients(swiglu(gate, up), {x}) : std::vector{swiglu(gate, up)};
+    };
+    return plan_of(build, target_preset(preset)).dispatches.size();
+  };
+  CHECK(count(1, 64, DType::f32, false) == 1);
+  CHECK(count(4, 64, DType::f32, false) == 1);
+  CHECK(count(5, 64, DType::f32, false) == 2);  // sums of both would not stay in registers
+  CHECK(count(1, 63, DType::f32, false) == 2);  // other shapes
+  CHECK(count(1, 64, DType::f16, false) == 2);  // other forms
+  CHECK(count(1, 64, DType::f32, false, "nvidia") == 2);
+  CHECK(count(1, 64, DType::f32, true) == count(5, 64, DType::f32, true));
+}
+
 TEST_CASE("an ensemble takes the dispatches of one model", "[fusion]") {
   const auto count = [](uint32_t members) {
     experiments::TrainConfig train;

@@ -5,6 +5,7 @@
 #include "experiments/formats/quant.h"
 #include "experiments/models/hub/stored_weights.h"
 #include "graph/compile.h"
+#include "graph/functions.h"
 #include "graph/interpret.h"
 #include "graph/parameters.h"
 
@@ -183,6 +184,48 @@ TEST_CASE("a row's product has the same bits whatever the number of rows, stored
         CAPTURE(name(type), name(variant), count);
         CHECK(run(rows_of(x, 3, count)).values == rows_of(all, 3, count).values);
       }
+    }
+  }
+}
+
+TEST_CASE("products of a few rows by two matrices are one kernel, each with the bits that it has alone", "[device]") {
+  SURTSEY_NEED_DEVICE();
+  const Target& target = device.target();
+  for (const StoredType type :
+       {StoredType::f32, StoredType::q8_0, StoredType::q4_0, StoredType::q4_k, StoredType::q6_k}) {
+    if (type != StoredType::f32 && !target.f16_storage) continue;
+    ParameterStore store;
+    for (const char* name : {"up", "gate"}) store.add(name, {72, 768}, Initialisation::normal(1));
+    store.freeze([](const ParameterSpec&) { return true; }, hub::storage_of(type));
+    const HostTensor x = HostTensor::random({DType::f32, {8, 768}}, -1, 1, 5);
+    State state = store.initialise_frozen(1);
+    const auto built = [&](const HostTensor& rows, bool both) {
+      Program program{std::make_shared<Graph>(), {}};
+      Parameters parameters(*program.graph, store);
+      state["x"] = rows;
+      const Value in = program.graph->parameter("x", rows.type);
+      const Value up = matmul(in, transpose(parameters.get("up")));
+      program.outputs = {{"up", up}};
+      if (both) program.outputs.emplace_back("gated", swiglu(matmul(in, transpose(parameters.get("gate"))), up));
+      return program;
+    };
+    const Program all = built(x, true);
+    State scratch = state;
+    const auto of_all = tests::run_compiled(device, target, all, state, {});
+    const auto reference = interpret(all, scratch);
+    for (const char* output : {"up", "gated"})
+      CHECK(tests::compare(of_all.at(output), reference.at(output), {1e-4, 1e-4}) == "");
+    for (const int64_t count : {1, 3, 4}) {
+      CAPTURE(name(type), count);
+      const HostTensor rows = rows_of(x, 2, count);
+      const Program program = built(rows, true);
+      const bool enough = target.max_bindings() >= 14 && target.matmul_variant() == MatmulVariant::lane_broadcast;
+      if (enough) CHECK(compile(program, target, {}).dispatches.size() == 1);
+      const auto found = tests::run_compiled(device, target, program, state, {});
+      for (const char* output : {"up", "gated"})
+        CHECK(found.at(output).values == rows_of(of_all.at(output), 2, count).values);
+      CHECK(tests::run_compiled(device, target, built(rows, false), state, {}).at("up").values ==
+            found.at("up").values);
     }
   }
 }
