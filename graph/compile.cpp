@@ -85,6 +85,7 @@ Plan compile(const Program& program, const Target& target, const CompileOptions&
 
   Lowering lowering = fuse(p, target);
   passes.left("fuse", lowering);
+  passes.run("join_statistics", join_statistics, lowering);
   passes.run("lower_precision", lower_precision, lowering, options.storage);
   passes.run("place_state", place_state, lowering);
   passes.run("place_concats", place_concats, lowering);

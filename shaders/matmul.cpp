@@ -41,6 +41,8 @@ constexpr int64_t kWidestWord = 16;
 constexpr int64_t kPackedResults = 512;  // multiply-adds of a lane in a turn, from where on turns get shorter
 
 constexpr int64_t kUsualColumns = 2;  // of few rows
+// Columns of a row in a turn of what adds them up before the product.
+constexpr int64_t kStatisticsDepth = 32;
 
 // Steps of a turn of few rows: a load of theirs brings as many, and pairs of them, as there are lanes.
 constexpr int64_t kFewRowsDepth = 16;
@@ -75,7 +77,9 @@ class LaneBroadcast {
     const int64_t run = packed_run(w_.kernel(), w_.graph(), p_.b);
     packed_ = run > 1;
     groups_of_numbers_ = packed_ && has_packed_numbers(w_, p_);
-    if (p_.products.size() > 1 && tile.lanes_along_m) tile = {.rows = p_.m, .columns = kUsualColumns};
+    const bool all_rows = p_.products.size() > 1 || !p_.statistics.empty();
+    if (all_rows && (tile.lanes_along_m || tile.rows < p_.m))
+      tile = {.rows = p_.m, .columns = kUsualColumns, .depth = tile.depth};
     if (groups_of_numbers_) {
       // One order of K for any number of rows; sums of groups stand beside the results, so tiles are low.
       tile = {.rows = divide_up(p_.m, divide_up(p_.m, kFewRows)),
@@ -109,6 +113,7 @@ class LaneBroadcast {
 
   Shader write() {
     w_.line("uint lane = gl_SubgroupInvocationID;");
+    for (const uint32_t n : p_.statistics) add_up_rows(n);
     const uint32_t groups = open_tiles(w_, p_.batch * row_axis_.tiles() * lane_axis_.tiles());
     w_.line(fmt::format("uint lane_tile = tile % {}u;", lane_axis_.tiles()));
     w_.line(fmt::format("uint row_tile = tile / {}u % {}u;", lane_axis_.tiles(), row_axis_.tiles()));
@@ -164,6 +169,51 @@ class LaneBroadcast {
       lane_at_.push_back(w_.context.variable(fmt::format("lane_at{}", c), lane_axis_.extent));
       w_.define(lane_at_.back(), lane_axis_.clamped(column(fmt::format("{}u", c))));
     }
+  }
+
+  // ---- what the rows are normalised by ----
+
+  // A reduction of the product's rows, each in the order of its columns: what a row kernel with a lane for each makes
+  // of them (reduce.cpp), to the same bits. All lanes add up all rows; each goes on with that of the row it will load.
+  void add_up_rows(uint32_t n) {
+    const Node& node = w_.graph().node(n);
+    const Value& operand = node.inputs[0];
+    const OpDef& op = definition(node.op);
+    const auto& axes = std::get<AxesAttr>(node.attr).axes;
+    const Affine own_row = w_.context.variable(fmt::format("row_of{}", n), p_.m);
+    w_.define(own_row, fmt::format("lane % {}u", p_.m));
+    RowOperand elements(
+        w_,
+        [&](const Affine& row, const Affine& column) {
+          const Affine at = reduced_element(w_.context, operand.shape(), axes, row, column);
+          return w_.value(operand, w_.context.delinearize(at, operand.shape())).text;
+        },
+        p_.m, p_.m, {own_row}, true, rows_in_pairs_);
+    const auto sum = [n](int64_t row) { return fmt::format("of_row{}_{}", n, row); };
+    for (int64_t i = 0; i < p_.m; ++i)
+      w_.line(fmt::format("float {} = {};", sum(i), glsl_constant(DType::f32, op.identity(DType::f32))));
+    const auto add = [&](const Affine& first, int64_t count) {
+      elements.begin(first, count);
+      for (int64_t u = 0; u < count; ++u)
+        for (int64_t i = 0; i < p_.m; ++i)
+          w_.line(fill_in(op.glsl, {sum(i), elements.at(i, u), "", w_.index(w_.context.add(first, Affine(u)))}));
+    };
+    const int64_t whole = p_.k / kStatisticsDepth;
+    if (whole > 0) {
+      const Affine turns = w_.context.variable(fmt::format("turn_of{}", n), whole);
+      w_.open(fmt::format("for (uint turn_of{0} = 0u; turn_of{0} < {1}u; ++turn_of{0})", n, whole));
+      w_.declare(turns);
+      add(w_.context.scale(turns, kStatisticsDepth), kStatisticsDepth);
+      w_.close();
+    }
+    if (const int64_t rest = p_.k % kStatisticsDepth; rest > 0) {
+      w_.open("");
+      add(Affine(whole * kStatisticsDepth), rest);
+      w_.close();
+    }
+    std::string own = sum(0);
+    for (int64_t i = 1; i < p_.m; ++i) own = fmt::format("(lane % {}u == {}u ? {} : {})", p_.m, i, sum(i), own);
+    w_.bind(n, w_.keep("float", own));
   }
 
   // ---- the product ----
@@ -266,15 +316,19 @@ class LaneBroadcast {
     for (const auto* nodes : {&w_.kernel().members, &w_.kernel().inlined})
       for (const uint32_t n : *nodes)
         work += w_.graph().node(n).op == Op::matmul ? 0 : definition(w_.graph().node(n).op).work;
-    return packed_ ? work - unpacking_work() : work;
+    return work - operand_work();
   }
 
-  // Of what is computed before the product; what that is where nothing is packed is little.
-  int unpacking_work() const {
-    const auto& inlined = w_.kernel().inlined;
+  // Of what is computed before the product; what that is where nothing is packed or normalised is little.
+  int operand_work() const {
+    std::vector<uint32_t> inlined = w_.kernel().inlined;
     std::set<uint32_t> seen;
     std::vector<uint32_t> left;
-    for (size_t p = 0; p < p_.products.size(); ++p) left.push_back(p_.right(p).node);
+    for (size_t p = 0; p < p_.products.size() && packed_; ++p) left.push_back(p_.right(p).node);
+    if (!p_.statistics.empty()) {
+      left.push_back(p_.a.node);
+      inlined.insert(inlined.end(), w_.kernel().members.begin(), w_.kernel().members.end());
+    }
     int work = 0;
     while (!left.empty()) {
       const uint32_t n = left.back();

@@ -26,6 +26,8 @@ MatmulProduct::MatmulProduct(Writer& writer)
     if (const auto side = summed_operand(w.graph(), w.kernel().anchor.node, member)) {
       sides[*side].sums.push_back(member);
       sums.insert(member);
+    } else if (definition(w.graph().node(member).op).family == Family::reduce) {
+      statistics.push_back(member);
     }
   for (const size_t output : w.all_outputs()) {
     const uint32_t base = behind_views(w.graph(), w.kernel().outputs[output].value.node);

@@ -37,8 +37,9 @@ struct MatmulProduct {
   int64_t m, n, k, batch;
   graph::Shape batch_shape;
   Side sides[2];
-  std::vector<size_t> outputs;  // of the kernel: those of the product's size
-  bool plain = false;           // the product is stored as it is, and nothing else of its size
+  std::vector<uint32_t> statistics;  // reductions of A's rows that A itself is computed from (join_statistics)
+  std::vector<size_t> outputs;       // of the kernel: those of the product's size
+  bool plain = false;                // the product is stored as it is, and nothing else of its size
 
  private:
   graph::Index batched(const graph::Affine& second_last, const graph::Affine& last);

@@ -60,9 +60,11 @@ class PlanBuilder {
     return kernel.archetype == Archetype::matmul && !l_.weight_copies.empty();
   }
 
+  bool is_product(uint32_t n, uint32_t g) const { return node(n).op == Op::matmul && l_.home[n] == g; }
+
   // What the kernel loads: stored values of elsewhere under the outermost view that strides can express.
   void collect(uint32_t n, uint32_t g, Kernel& kernel, std::set<uint32_t>& seen) {
-    if (!seen.insert(n).second || (takes_copies(kernel) && n == kernel.anchor.node)) return;
+    if (!seen.insert(n).second || (takes_copies(kernel) && is_product(n, g))) return;
     const bool view = is_view(node(n).op);
     if (l_.home[n] == g && !kernel_copies_.count(n)) {
       for (const Value& input : node(n).inputs) collect(input.node, g, kernel, seen);
@@ -159,12 +161,13 @@ class PlanBuilder {
       if (store->moved.start) collect(store->moved.start.node, g, kernel, seen);
     }
     // After the epilogue, so that what that reads as well keeps its precision.
-    if (takes_copies(kernel) && seen.count(kernel.anchor.node)) {
+    for (const uint32_t m : group.members) {
+      if (!takes_copies(kernel) || !is_product(m, g) || seen.count(m) == 0) continue;
       in_operands_ = true;
-      for (const Value& operand : node(kernel.anchor.node).inputs)
+      for (const Value& operand : node(m).inputs)
         if (node(behind_views(graph_, operand.node)).op == Op::parameter) collect(operand.node, g, kernel, seen);
       in_operands_ = false;
-      for (const Value& operand : node(kernel.anchor.node).inputs) collect(operand.node, g, kernel, seen);
+      for (const Value& operand : node(m).inputs) collect(operand.node, g, kernel, seen);
     }
     std::erase_if(kernel.members, [&](uint32_t m) { return !seen.count(m); });
     for (const uint32_t m : kernel.members) count_work(m, kernel);

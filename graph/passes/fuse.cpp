@@ -1,5 +1,4 @@
 // Which nodes share a kernel: the policy. What is possible is grouping.h's.
-#include "graph/few_rows.h"
 #include "graph/passes/grouping.h"
 #include "graph/passes/lowering.h"
 #include "graph/rewrite.h"
@@ -92,9 +91,7 @@ class Fuser {
         graph_(*lowering.program.graph),
         uses_(count_uses(lowering.program)),
         costs_(lowering),
-        groups_(lowering, uses_),
-        trains_(std::any_of(uses_.order.begin(), uses_.order.end(),
-                            [&](uint32_t n) { return graph_.scope(n).phase != Phase::forward; })) {}
+        groups_(lowering, uses_) {}
 
   void run() {
     for (const uint32_t n : uses_.order) place(groups_.current = n);
@@ -377,8 +374,8 @@ class Fuser {
   bool joins_product_beside(uint32_t n) {
     const Shape& shape = node(n).types[0].shape;
     const Value& rows = node(n).inputs[0];
-    if (!fusion() || trains_ || lowering_.target.matmul_variant() != MatmulVariant::lane_broadcast) return false;
-    if (shape.size() != 2 || shape[0] > kRowsBeside || !has_few_rows(shape[0], shape[1], rows.dim(-1))) return false;
+    if (!fusion() || uses_.trains || lowering_.target.matmul_variant() != MatmulVariant::lane_broadcast) return false;
+    if (shape.size() != 2 || shape[0] > kRowsBeside) return false;
     for (const uint32_t other : uses_.products.at(behind_views(graph_, rows.node))) {
       const uint32_t g = home(other);
       if (other == n || g == kNone || node(other).inputs[0] != rows || node(other).types != node(n).types) continue;
@@ -545,7 +542,6 @@ class Fuser {
   const Uses uses_;
   Costs costs_;
   Grouping groups_;
-  const bool trains_;                                  // the program has more than a forward pass
   std::map<uint32_t, std::vector<uint32_t>> waiting_;  // matmul -> sums that are to join its kernel
 };
 

@@ -93,9 +93,12 @@ class Narrower {
     std::map<uint32_t, std::vector<uint32_t>> readers;
     for (uint32_t g = 0; g < l_.groups.size(); ++g) {
       if (l_.groups[g].archetype != Archetype::matmul) continue;
-      for (const Value& operand : graph_.node(l_.groups[g].anchor).inputs) {
-        const uint32_t base = behind_views(graph_, operand.node);
-        if (graph_.node(base).op == Op::parameter) readers[base].push_back(g);
+      for (const uint32_t m : l_.groups[g].members) {
+        if (graph_.node(m).op != Op::matmul) continue;
+        for (const Value& operand : graph_.node(m).inputs) {
+          const uint32_t base = behind_views(graph_, operand.node);
+          if (graph_.node(base).op == Op::parameter) readers[base].push_back(g);
+        }
       }
     }
     for (const auto& [parameter, groups] : readers) {

@@ -154,6 +154,10 @@ View concat_region(const Graph& graph, uint32_t concat, size_t part, const View&
 // Never makes a cycle.
 Lowering fuse(const Program& program, const Target& target);
 
+// What a few rows are normalised by becomes part of the kernel of the product that alone reads them. Of programs
+// without a backward pass. After fuse.
+void join_statistics(Lowering& lowering);
+
 // Stores activations, and copies of the weights that several matmuls read, in f16 or bf16. Storage only: arithmetic is
 // f32, a value is rounded where it is stored, and the kernel that computes it goes on with what it has. An activation
 // is what feeds a matmul, forward or backward; gradients of parameters, parameters, outputs, assigned values, results

@@ -22,6 +22,7 @@ Uses count_uses(const Program& program) {
     uses.leaves_program[root.node] = true;
   }
   for (const uint32_t n : uses.order) {
+    uses.trains |= graph.scope(n).phase != Phase::forward;
     if (graph.node(n).op != Op::concat) continue;
     for (const Value& part : graph.node(n).inputs) ++uses.extra_stores[behind_views(graph, part.node)];
   }

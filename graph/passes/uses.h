@@ -19,6 +19,7 @@ struct Uses {
   std::vector<int> extra_stores;             // places it is stored to beside the one where readers find it: outputs,
                                              // state, regions of concats
   std::vector<bool> feeds_matmul;            // itself or through views; into the kernels of regions as well
+  bool trains = false;                       // the program has more than a forward pass
   std::map<uint32_t, std::set<uint32_t>> products;  // node behind the views of an operand -> the matmuls that read it
 };
 

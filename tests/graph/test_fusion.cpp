@@ -263,6 +263,47 @@ TEST_CASE("products of few rows by matrices of one form share a kernel", "[fusio
   CHECK(count(1, 64, DType::f32, true) == count(5, 64, DType::f32, true));
 }
 
+TEST_CASE("what few rows are normalised by is added up by the product that alone reads it", "[fusion]") {
+  struct Normed {
+    int64_t rows = 1, columns = 64;
+    bool twice = false, kept = false, in_epilogue = false;
+    const char* preset = "lavapipe";
+  };
+  const auto count = [](const Normed& c) {
+    const auto build = [&](Graph& g) {
+      const Value x = g.parameter("x", f32({c.rows, 96})), w = g.parameter("w", f32({c.columns, 96}));
+      const Value h = rms_norm(x, g.parameter("scale", f32({96})));
+      Value y = matmul(h, transpose(w));
+      if (c.in_epilogue) y = y + slice(h, 1, 0, c.columns);
+      std::vector<Value> results = {y};
+      if (c.twice) results.push_back(matmul(h, transpose(g.parameter("u", f32({c.columns + 1, 96})))));
+      if (c.kept) results.push_back(h);
+      return results;
+    };
+    return plan_of(build, target_preset(c.preset)).dispatches.size();
+  };
+  CHECK(count({}) == 1);
+  CHECK(count({.rows = 8}) == 1);
+  CHECK(count({.rows = 9}) == 2);
+  CHECK(count({.twice = true}) == 3);
+  CHECK(count({.kept = true}) == 2);
+  CHECK(count({.in_epilogue = true}) == 2);
+  CHECK(count({.columns = 50000}) == 2);                    // rows would be normalised again too often
+  CHECK(count({.rows = 8, .preset = "swiftshader"}) == 2);  // more rows than lanes
+  CHECK(count({.preset = "nvidia"}) == 2);
+  // Mean and variance; and a training step is left as it is.
+  const auto layer = [](bool trains) {
+    return plan_of([=](Graph& g) {
+      const Value x = g.parameter("x", f32({1, 96})), w = g.parameter("w", f32({64, 96}));
+      const Value y =
+          matmul(layer_norm(x, g.parameter("scale", f32({96})), g.parameter("shift", f32({96}))), transpose(w));
+      return trains ? gradients(y, {w}) : std::vector{y};
+    });
+  };
+  CHECK(layer(false).dispatches.size() == 1);
+  CHECK(layer(true).dispatches.size() == 2);
+}
+
 TEST_CASE("an ensemble takes the dispatches of one model", "[fusion]") {
   const auto count = [](uint32_t members) {
     experiments::TrainConfig train;
