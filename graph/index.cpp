@@ -191,7 +191,17 @@ std::vector<std::pair<Value, Index>> IndexContext::operands(const Node& node, co
       for (const Value& input : node.inputs) result.emplace_back(input, index);
       break;
     case Family::movement:
-      result.emplace_back(node.inputs[0], operand_index(node, node.inputs[0].shape(), index));
+      if (node.op != Op::concat) {
+        result.emplace_back(node.inputs[0], operand_index(node, node.inputs[0].shape(), index));
+        break;
+      }
+      // Which part it is, and where in it, is known when it is read.
+      for (const Value& part : node.inputs) {
+        const auto axis = size_t(std::get<AxisAttr>(node.attr).axis);
+        Index at = index;
+        at[axis] = variable(fmt::format("part{}", variables_.size()), part.shape()[axis]);
+        result.emplace_back(part, at);
+      }
       break;
     case Family::index:
       if (node.op == Op::gather) {

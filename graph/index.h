@@ -58,8 +58,9 @@ class IndexContext {
   // outside the operand where the result is padding. Not for concat.
   Index operand_index(const Node& node, const Shape& operand_shape, const Index& index);
 
-  // What an inlined node reads to give its element `index`: each operand with the index there. Elementwise, movement
-  // (not concat), gather (the row read is a fresh variable) and slice_update.
+  // What an inlined node reads to give its element `index`: each operand with the index there. Elementwise, movement,
+  // gather and slice_update; what is known at run time only (the row that is read, a place in the part of a concat) is
+  // a fresh variable.
   std::vector<std::pair<Value, Index>> operands(const Node& node, const Index& index);
 
   const Variable& operator[](uint32_t variable) const { return variables_[variable]; }

@@ -27,11 +27,11 @@ using namespace graph;
 
 namespace {
 
-constexpr int64_t kScored = 2;       // of a lane at a time, which share what is broadcast of the queries
-constexpr int64_t kWrittenOut = 64;  // columns of a head that are one turn: its queries are then loaded once
-constexpr int64_t kWideTurn = 32;    // columns of a turn of wider heads
-constexpr int64_t kMixedKeys = 16;   // keys of a turn of the last loop
-constexpr int64_t kMixed = 32;       // of a lane in the last loop; columns that are more wait for another pass
+constexpr int64_t kScored = 2;        // of a lane at a time, which share what is broadcast of the queries
+constexpr int64_t kWrittenOut = 128;  // columns of a head that are one turn: its queries are then loaded once
+constexpr int64_t kWideTurn = 32;     // columns of a turn of wider heads
+constexpr int64_t kMixedKeys = 16;    // keys of a turn of the last loop
+constexpr int64_t kMixed = 32;        // of a lane in the last loop; columns that are more wait for another pass
 
 // One workgroup is one subgroup: it need not wait, its lanes must see what each other wrote.
 constexpr const char* kSeen = "subgroupMemoryBarrierShared(); subgroupBarrier();";
@@ -130,7 +130,10 @@ class RowAttention : public AttentionSides {
         {own_row_}, true, true);
     const bool once = width <= kWrittenOut && width % 2 == 0;
     for (int64_t i = 0; i < rows_; ++i) w.line(fmt::format("float most{} = {};", i, glsl_constant(DType::f32, -3e38)));
-    if (once) queries.begin(Affine(0), width);
+    if (once) {
+      queries.begin(Affine(0), width);
+      for (int64_t u = 0; u < width; ++u) queries.at(0, u);  // what is computed on load is, before the loop
+    }
     w.open(fmt::format("for (uint block = 0u; block < end; block += {}u)", kScored * lanes_));
     std::vector<Affine> keys_at;
     for (int64_t c = 0; c < kScored; ++c) {

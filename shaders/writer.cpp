@@ -126,6 +126,15 @@ void Writer::define(const Affine& variable, const std::string& text) {
   line(fmt::format("uint {} = {};", context[variable.terms[0].variable].name, text));
 }
 
+void Writer::define_at(int depth, const Affine& variable, const std::string& text) {
+  const int at = hoisted(depth);
+  const uint32_t v = variable.terms[0].variable;
+  frames_[size_t(at)].text += fmt::format("uint {} = {};\n", context[v].name, text);
+  defined_.resize(std::max<size_t>(defined_.size(), context.size()), -1);
+  defined_[v] = at;
+  frames_[size_t(at)].variables.push_back(v);
+}
+
 int Writer::variable_depth(uint32_t v) {
   defined_.resize(std::max<size_t>(defined_.size(), context.size()), -1);
   if (defined_[v] >= 0) return defined_[v];
@@ -203,7 +212,12 @@ Expression Writer::load(size_t binding, const View& view, const Index& at) {
 }
 
 bool Writer::load_in_pairs(size_t input) {
-  const DType dtype = kernel_.inputs[input].view.dtype;
+  const View& view = kernel_.inputs[input].view;
+  const DType dtype = view.dtype;
+  // The last element of an odd number has no neighbour.
+  if (element_count(view.shape) == 1) return false;
+  for (size_t d = 0; d < view.shape.size(); ++d)
+    if (view.strides[d] == 1 && view.shape[d] > 1 && view.shape[d] % 2 != 0) return false;
   if (dtype == DType::boolean || !target_.stores_pairs() || input >= alignment_.size() ||
       alignment_[input] % uint32_t(2 * storage_bytes(dtype)) != 0)
     return false;
@@ -283,6 +297,7 @@ Expression Writer::compute(uint32_t n, const Index& at) {
     return emit(affine_depth(place), glsl_type(dtype), fmt::format("{}({})", glsl_type(dtype), text));
   }
   if (node.op == Op::pad) return padded(node, at);
+  if (node.op == Op::concat) return concatenated(node, at);
   if (op.family == Family::movement)
     return value(node.inputs[0], context.operand_index(node, node.inputs[0].shape(), at));
   if (node.op == Op::gather) return gathered(node, at);
@@ -332,6 +347,38 @@ Expression Writer::padded(const Node& node, const Index& at) {
   return {name, this->depth()};
 }
 
+// The part that the place lies in: the only one where that is known, else all of them at places that they have.
+Expression Writer::concatenated(const Node& node, const Index& at) {
+  const auto axis = size_t(std::get<AxisAttr>(node.attr).axis);
+  const Affine& place = at[axis];
+  Expression result;
+  int64_t first = 0;
+  for (const Value& part : node.inputs) {
+    const int64_t extent = part.shape()[axis], least = place.constant, most = context.maximum(place);
+    Index inner = at;
+    if (least >= first && most < first + extent) {
+      inner[axis] = context.add(place, Affine(-first));
+      return value(part, inner);
+    }
+    if (least < first + extent && most >= first) {
+      const std::string text = index(place);
+      const Affine inside = context.variable(fmt::format("part{}", names_++), extent);
+      inner[axis] = inside;
+      if (!inside.is_constant()) {
+        define_at(affine_depth(place), inside,
+                  fmt::format("clamp({}, {}u, {}u) - {}u", text, first, first + extent - 1, first));
+      }
+      const Expression element = value(part, inner);
+      const int depth = std::max({result.depth, element.depth, affine_depth(place)});
+      result = result.text.empty() ? element
+                                   : emit(depth, glsl_type(node.types[0].dtype),
+                                          fmt::format("{} < {}u ? {} : {}", text, first, result.text, element.text));
+    }
+    first += extent;
+  }
+  return result;
+}
+
 Expression Writer::gathered(const Node& node, const Index& at) {
   GatherIndex place = gather_index(node, at);
   const Expression row = value(node.inputs[1], place.index);
@@ -340,11 +387,7 @@ Expression Writer::gathered(const Node& node, const Index& at) {
   const std::string name = fmt::format("row{}", names_++);
   const Affine variable = context.variable(name, rows);
   if (!variable.is_constant()) {
-    const int home = hoisted(row.depth);
-    frames_[size_t(home)].text += fmt::format("uint {} = min(uint({}), {}u);\n", name, row.text, rows - 1);
-    defined_.resize(std::max<size_t>(defined_.size(), context.size()), -1);
-    defined_[variable.terms[0].variable] = home;
-    frames_[size_t(home)].variables.push_back(variable.terms[0].variable);
+    define_at(row.depth, variable, fmt::format("min(uint({}), {}u)", row.text, rows - 1));
   }
   place.table[axis] = variable;
   return value(node.inputs[0], place.table);

@@ -116,6 +116,8 @@ class Writer {
     std::set<size_t> read_pairs;   // or loaded by pairs
   };
 
+  // define() in the outermost frame that a text which needs `depth` may stand in.
+  void define_at(int depth, const graph::Affine& variable, const std::string& text);
   int variable_depth(uint32_t variable);  // defines derived variables on the way
   int affine_depth(const graph::Affine& affine);
   std::string terms(const graph::Affine& affine) const;
@@ -127,6 +129,7 @@ class Writer {
   Expression load_of_pair(size_t binding, const graph::View& view, const graph::Affine& address);
   Expression compute(uint32_t node, const graph::Index& at);
   Expression padded(const graph::Node& node, const graph::Index& at);
+  Expression concatenated(const graph::Node& node, const graph::Index& at);
   Expression gathered(const graph::Node& node, const graph::Index& at);
   Expression updated(const graph::Node& node, const graph::Index& at);
   std::string element(size_t binding, const std::string& at) const;

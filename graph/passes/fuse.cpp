@@ -1,4 +1,5 @@
 // Which nodes share a kernel: the policy. What is possible is grouping.h's.
+#include "graph/attention.h"
 #include "graph/passes/grouping.h"
 #include "graph/passes/lowering.h"
 #include "graph/rewrite.h"
@@ -34,6 +35,14 @@ constexpr int64_t kAmplification = 8;
 constexpr int64_t kPackedShare = 2;
 // Kernels over so few elements are launch-bound: any two that may share one do.
 constexpr int64_t kTinySpace = 256;
+// A kernel that computes a concat where it reads it loads each tensor behind it in so many views at most, and has so
+// many more bindings: of attention the keys and values, in two tensors each, and the results.
+constexpr int kViewsOfRead = 2;
+constexpr int kReadOnceBindings = 6;
+// Such attention has no operands but queries, keys, values and a position.
+constexpr size_t kReadOnceOperands = 4;
+// And so much work for an element: that of a rotary position.
+constexpr int kReadOnceWork = 16;
 // So many products share a kernel, and of so few rows: each has sums of its own in the same registers.
 constexpr int64_t kProductsBeside = 2;
 constexpr int64_t kRowsBeside = 4;
@@ -48,6 +57,8 @@ class Costs {
 
   int work(uint32_t n) const { return work_[n]; }
   int loads(uint32_t n) const { return loads_[n]; }
+
+  void read_from(uint32_t n, int loads) { loads_[n] = loads; }  // where that is known
 
   // From the costs of its operands, and from which of them are terminals by now.
   void estimate(uint32_t n) {
@@ -182,7 +193,7 @@ class Fuser {
     for (const Value& input : node(n).inputs) {
       keep_out_of_product(input.node);
       const uint32_t base = behind_views(graph_, input.node);
-      if (!terminal(base) && costs_.loads(base) > 1 && !unpacks(base)) give_home(base);
+      if (!terminal(base) && costs_.loads(base) > 1 && !unpacks(base) && node(base).op != Op::concat) give_home(base);
     }
     groups_.add(Archetype::attention, {n}, node(n).types[0].shape, {});
   }
@@ -199,7 +210,7 @@ class Fuser {
       uint32_t widest = kNone;
       for (const Value& input : node(n).inputs) {
         const uint32_t base = behind_views(graph_, input.node);
-        if (terminal(base) || costs_.loads(base) <= 1) continue;
+        if (terminal(base) || costs_.loads(base) <= 1 || lowering_.inlined_concats.contains(base)) continue;
         if (widest == kNone || costs_.loads(base) > costs_.loads(widest)) widest = base;
       }
       if (widest == kNone) return;
@@ -463,7 +474,7 @@ class Fuser {
     bool padded = false;
     uint32_t n = operand;
     for (; is_view(node(n).op); n = node(n).inputs[0].node) padded |= node(n).op == Op::pad;
-    if (terminal(n) || family(n) == Family::leaf || unpacks(n)) return;
+    if (terminal(n) || family(n) == Family::leaf || unpacks(n) || lowering_.inlined_concats.contains(n)) return;
     if (costs_.work(n) > kPrologueWork || family(n) == Family::index || padded || !fusion()) give_home(n);
   }
 
@@ -518,12 +529,39 @@ class Fuser {
   // ---- concats: parts are stored in place where they can be, and copied where not ----
 
   void place_concat(uint32_t n) {
+    if (inlines_concat(n)) {
+      lowering_.inlined_concats.insert(n);
+      costs_.read_from(n, kViewsOfRead * int(reads_of(n).size()));
+      return;
+    }
     for (size_t i = 0; i < node(n).inputs.size(); ++i) {
       const Value& part = node(n).inputs[i];
       const uint32_t base = behind_views(graph_, part.node);
       if (!terminal(base) && family(base) != Family::leaf) give_home(base);
       if (!placeable(n, i)) lowering_.part_copies[{n, i}] = groups_.add_copy(part);
     }
+  }
+
+  // Rotary queries and keys of a token: what is read of them once, by attention of one query and by windows of state,
+  // is computed there.
+  bool inlines_concat(uint32_t n) const {
+    if (!fusion() || uses_.trains || uses_.leaves_program[n] || costs_.work(n) > kReadOnceWork) return false;
+    if (kViewsOfRead * int(reads_of(n).size()) + kReadOnceBindings > most_bindings()) return false;
+    for (const Value& part : node(n).inputs)
+      if (!terminal(part.node) && family(behind_views(graph_, part.node)) != Family::elementwise) return false;
+    return is_read_once(n);
+  }
+
+  bool is_read_once(uint32_t n) const {
+    const auto& users = uses_.users[n];
+    return !users.empty() && std::all_of(users.begin(), users.end(), [&](uint32_t user) {
+      const Node& reader = node(user);
+      if ((is_view(reader.op) && reader.op != Op::pad) || reader.op == Op::cast) return is_read_once(user);
+      if (reader.op == Op::slice_update) return writes_window(user) && reader.inputs[1].node == n;
+      if (family(user) != Family::region || std::count(users.begin(), users.end(), user) != 1) return false;
+      return std::get<RegionAttr>(reader.attr).region->attention->one_query && reader.inputs[0].node == n &&
+             reader.inputs.size() <= kReadOnceOperands;
+    });
   }
 
   // Views that only relabel: the kernel of the value behind them writes the part in place, by strides.

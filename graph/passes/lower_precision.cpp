@@ -19,7 +19,7 @@ class Narrower {
     keep_wide();
     for (uint32_t n = 0; n < graph_.size(); ++n) {
       const Node& node = graph_.node(n);
-      const bool stored = l_.home[n] != kNone || node.op == Op::concat;
+      const bool stored = l_.home[n] != kNone || (node.op == Op::concat && is_terminal(l_, n));
       if (!stored || !feeds_[n] || wide_[n] || node.types[0].dtype != DType::f32) continue;
       const Family family = definition(node.op).family;
       // A scatter adds up in memory.

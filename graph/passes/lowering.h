@@ -49,8 +49,9 @@ struct Lowering {
   std::vector<Group> groups;
   std::vector<uint32_t> home;  // node -> group that computes it, kNone: inlined where it is used
   std::vector<Store> stores;
-  std::map<uint32_t, View> location;  // node -> where readers find it (parameters, stored members, concats)
-  std::set<uint32_t> windows;         // slice_updates of state that write their window in place; their home only copies
+  std::map<uint32_t, View> location;   // node -> where readers find it (parameters, stored members, concats)
+  std::set<uint32_t> inlined_concats;  // that lie nowhere: whoever reads an element computes it
+  std::set<uint32_t> windows;  // slice_updates of state that write their window in place; their home only copies
   std::map<std::pair<uint32_t, size_t>, uint32_t>
       part_copies;                               // (concat, part) -> the group that copies the part into place
   DType storage = DType::f32;                    // of activations
@@ -70,7 +71,8 @@ std::string print(const Lowering& lowering);
 // Has a kernel or a buffer of its own: where following an inlined expression ends.
 inline bool is_terminal(const Lowering& lowering, uint32_t n) {
   const Op op = lowering.program.graph->node(n).op;
-  return lowering.home[n] != kNone || op == Op::parameter || op == Op::concat;
+  return lowering.home[n] != kNone || op == Op::parameter ||
+         (op == Op::concat && !lowering.inlined_concats.contains(n));
 }
 
 // The terminals behind elements of values, each with the index it is read at. Every node is followed once at an index:

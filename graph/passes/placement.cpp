@@ -56,7 +56,7 @@ std::set<uint32_t> stored_values(const Lowering& lowering) {
   std::set<uint32_t> stored = terminals_read(lowering);
   for (const Value& root : roots(lowering.program)) collect_value(lowering, root.node, stored);
   for (const uint32_t n : reachable(graph, roots(lowering.program))) {
-    if (graph.node(n).op != Op::concat) continue;
+    if (graph.node(n).op != Op::concat || lowering.inlined_concats.contains(n)) continue;
     for (const Value& part : graph.node(n).inputs) stored.insert(behind_views(graph, part.node));
   }
   return stored;

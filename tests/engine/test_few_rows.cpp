@@ -1,8 +1,9 @@
-// What decoding's products of a few rows take along: sums that their rows are normalised by, each with the bits that it
-// has in a kernel of its own.
+// What decoding's kernels take along: sums that a few rows are normalised by, positions of queries and keys; each with
+// the bits that it has in a kernel of its own.
 #include "tests/support/device_suite.h"
 
 #include "experiments/models/hub/stored_weights.h"
+#include "graph/attention.h"
 #include "graph/compile.h"
 #include "graph/functions.h"
 #include "graph/parameters.h"
@@ -96,6 +97,93 @@ TEST_CASE("a few rows are normalised in the product's kernel, to the bits of a k
       } else {
         CHECK(tests::compare(found, first_rows(all, rows), {1e-5, 1e-5}) == "");
       }
+    }
+  }
+}
+
+namespace {
+
+// A token's queries and keys turned by its position, its key and value into the caches, and its attention.
+struct TurnedCase {
+  const char* name;
+  int64_t heads = 6, key_heads = 2, width = 8, position = 5;
+  DType cache = DType::f32;
+  bool read_elsewhere = false;
+  size_t dispatches = 2;  // where a kernel may touch so many tensors
+};
+
+const TurnedCase kTurnedCases[] = {
+    {.name = "as they are"},
+    {.name = "in f16", .width = 12, .position = 0, .cache = DType::f16},
+    {.name = "a head of keys each", .heads = 3, .key_heads = 3, .width = 10},
+    {.name = "read elsewhere too: a kernel stores them", .read_elsewhere = true, .dispatches = 4},
+};
+
+Program turned(const TurnedCase& c, State& state) {
+  constexpr int64_t kLength = 20;
+  Program program{std::make_shared<Graph>(), {}};
+  Graph& graph = *program.graph;
+  uint32_t seed = 1;
+  const auto tensor = [&](const char* name, Type type) {
+    state[name] = HostTensor::random(type, -1, 1, seed++);
+    state[name].round_to_storage();
+    return graph.parameter(name, type);
+  };
+  const int64_t all = c.heads + c.key_heads, half = c.width / 2;
+  const Value position = tensor("position", {DType::u32, {}});
+  state["position"].values[0] = double(c.position);
+  const auto row = [&](const char* name) {
+    return reshape(gather(tensor(name, f32({kLength, half})), reshape(position, {1})), {1, 1, half});
+  };
+  const Value qkv = tensor("qkv", f32({1, 1, all + c.key_heads, c.width}));
+  const Value cos = row("cos"), sin = row("sin");
+  const Value qk = rotary(slice(qkv, 2, 0, all), cos, sin);
+  const auto by_head = [](Value x) { return permute(x, {0, 2, 1, 3}); };
+  const auto kept = [&](const char* name, Value x) {
+    const Value cache = tensor(name, {c.cache, {1, c.key_heads, kLength, c.width}});
+    const Value whole = slice_update(cache, c.cache == DType::f32 ? x : cast(x, c.cache), position, 2);
+    graph.assign(cache, whole);
+    return c.cache == DType::f32 ? whole : cast(whole, DType::f32);
+  };
+  const Value k = kept("key", by_head(slice(qk, 2, c.heads, all))),
+              v = kept("value", by_head(slice(qkv, 2, all, all + c.key_heads)));
+  AttentionOptions options;
+  options.causal = true;
+  options.position = position;
+  const Value q = by_head(slice(qk, 2, 0, c.heads));
+  program.outputs = {{"out", scaled_dot_product_attention(q, k, v, options).out}};
+  if (c.read_elsewhere) program.outputs.emplace_back("qk", qk * 2.0);
+  return program;
+}
+
+}  // namespace
+
+TEST_CASE("a token's rotary queries and keys are computed where they are read", "[device][lane][attention]") {
+  SURTSEY_NEED_DEVICE();
+  const Target& target = device.target();
+  const bool claims = target.cpu && target.can_broadcast() && target.max_bindings() >= 14;
+  Target apart = target;
+  apart.attention = AttentionVariant::expanded;
+  for (const TurnedCase& c : kTurnedCases) {
+    INFO(c.name);
+    if (c.cache != DType::f32 && !target.f16_storage) continue;
+    State state;
+    const Program program = turned(c, state);
+    if (claims) CHECK(compile(program, target).dispatches.size() == c.dispatches);
+    State expected = state;
+    const auto reference = interpret(program, expected);
+    const auto found = tests::run_on_device(device, target, program, state);
+    const auto stored = tests::run_on_device(device, apart, program, state);
+    for (const auto& [name, value] : reference) {
+      INFO(name);
+      CHECK(tests::compare(found.at(name), value, {2e-5, 1e-5}) == "");
+      if (target.matmul_variant() == MatmulVariant::lane_broadcast)
+        CHECK(found.at(name).values == stored.at(name).values);
+    }
+    for (const char* name : {"key", "value"}) {
+      INFO(name);
+      const double rounding = c.cache == DType::f16 ? 1e-3 : 1e-6;
+      CHECK(tests::compare(found.at(fmt::format("state {}", name)), expected.at(name), {rounding, rounding}) == "");
     }
   }
 }
