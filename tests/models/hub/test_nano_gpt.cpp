@@ -5,6 +5,7 @@
 #include "experiments/models/hub/import.h"
 #include "experiments/models/hub/source.h"
 #include "experiments/models/residual.h"
+#include "graph/functions.h"
 #include "tests/support/folder.h"
 #include "tests/support/shared.h"
 #include "tests/support/support_device.h"
@@ -16,6 +17,10 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
 
 using namespace surtsey;
 using namespace surtsey::experiments;
