@@ -1,4 +1,4 @@
-// A small GPT that others trained (bbycroft/llm-viz, MIT): it sorts, and its makers published what it computes on the way.
+// A small GPT that others trained (bbycroft/llm-viz, MIT): it sorts, and what it computes on the way was published.
 #include "engine/session.h"
 #include "experiments/formats/safetensors.h"
 #include "experiments/generate/decode.h"
