@@ -455,16 +455,21 @@ TEST_CASE("attention of one query is one kernel with the bits of its primitives"
   Target target = device.target();
   Target expanded = target;
   expanded.attention = AttentionVariant::expanded;
-  const bool claims = target.cpu && target.can_broadcast() && target.addressing == Addressing::address;
+  const bool claims = target.cpu && target.can_broadcast() && target.max_bindings() >= 14;
   for (const AttentionVariant variant : {AttentionVariant::one_query, AttentionVariant::automatic})
     for (const OneQueryCase& c : kOneQueryCases) {
       INFO(c.name);
+      // Through descriptors a driver compiles each access for long.
+      if (target.addressing == Addressing::descriptor &&
+          (&c != kOneQueryCases || variant != AttentionVariant::one_query))
+        break;
       if (c.f16 && !target.f16_storage) continue;
       target.attention = variant;
       const BuiltDecoder built = build_one_query(c);
       const Plan plan = compile(built.program, target);
-      CHECK(attention_kernels(plan) == (claims && c.heads / c.key_heads <= target.subgroup_size ? 1 : 0));
-      if (attention_kernels(plan) == 1) CHECK(plan.dispatches.size() == 1);
+      const bool fits = claims && c.heads / c.key_heads <= target.subgroup_size;
+      if (fits) CHECK(plan.dispatches.size() == 1);
+      if (claims) CHECK(attention_kernels(plan) == (fits ? 1 : 0));
       State scratch = built.state;
       const auto reference = interpret(built.program, scratch);
       const auto primitives = run_on_device(device, expanded, built.program, built.state);
