@@ -464,8 +464,8 @@ class FinetuneRun {
       return {"loss a pair",
               "right pairs",
               true,
-              {{align::kPreferenceAccuracy, "Pairs whose chosen answer has the larger reward", "share"},
-               {align::kPreferenceMargin, "Reward of what is chosen over what is rejected", "margin"}}};
+              {{align::kPreferenceAccuracy, "Pairs whose chosen answer has the larger reward", true},
+               {align::kPreferenceMargin, "Reward of what is chosen over what is rejected", false}}};
     if (!labelled()) return {};
     constexpr const char* kMeasures[] = {"mean squared error", "right texts", "micro F1"};
     const bool share = data_.labels->problem == tasks::ProblemType::single_label;

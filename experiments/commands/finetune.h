@@ -119,7 +119,7 @@ struct FinetunePageWords {
   struct Curve {
     std::string metric;
     const char* title;
-    const char* axis;
+    bool share = false;  // from 0 to 1
   };
   const char* loss = "nats a token";
   const char* measure = "right tokens";

@@ -45,15 +45,16 @@ std::string interval_of(const std::vector<double>& losses) {
   return fmt::format("[{:.4f}, {:.4f}]", interval.low, interval.high);
 }
 
-Axis linear_axis(const char* label, const std::vector<double>& values) {
-  const auto [low, high] = std::minmax_element(values.begin(), values.end());
-  const double from = values.empty() ? 0 : *low, to = values.empty() ? 1 : *high;
-  const double room = std::max(1e-6, (to - from) * 0.05);
-  return {label, from - room, to + room, false, {}};
+enum class Scale : uint8_t { loss, linear, share };
+
+Axis axis_of(Scale scale, const char* label, const std::vector<double>& values) {
+  if (scale == Scale::share) return share_axis(label);
+  if (scale == Scale::loss) return loss_axis(label, values);
+  return loss_axis(label, values, std::numeric_limits<double>::infinity());
 }
 
 Chart curves(const std::vector<MetricLine>& lines, const std::string& title, const std::string& value, const char* axis,
-             bool logarithmic = true) {
+             Scale scale = Scale::loss) {
   std::map<std::string, Series> series;
   std::vector<double> values;
   double last = 1;
@@ -67,9 +68,10 @@ Chart curves(const std::vector<MetricLine>& lines, const std::string& title, con
       last = std::max(last, double(line.step));
     }
   }
-  Chart chart{
-      title, "", {"step", 0, last, false, {}}, logarithmic ? loss_axis(axis, values) : linear_axis(axis, values),
-      {},    {}};
+  Axis steps = axis_of(Scale::linear, "step", {0, last});
+  steps.high = last;
+  std::erase_if(steps.ticks, [&](const Tick& tick) { return tick.at > last; });
+  Chart chart{title, "", steps, axis_of(scale, axis, values), {}, {}};
   size_t color = 0;
   for (auto& [name, one] : series) {
     one.color = fmt::format("c{}", color++ % 6);
@@ -139,9 +141,11 @@ void write_finetune_page(const std::filesystem::path& out, const std::string& ti
   body += to_html(curves(lines, "Loss in training", "loss", words.loss));
   if (has_held_out(members)) body += to_html(curves(lines, "Held-out loss", "eval_loss", words.loss));
   for (const FinetunePageWords::Curve& one : words.curves) {
-    body += to_html(curves(lines, std::string(one.title) + ", in training", one.metric, one.axis, false));
+    const Scale scale = one.share ? Scale::share : Scale::linear;
+    const char* axis = one.share ? "share" : "margin";
+    body += to_html(curves(lines, std::string(one.title) + ", in training", one.metric, axis, scale));
     if (has_held_out(members))
-      body += to_html(curves(lines, std::string(one.title) + ", held out", "eval_" + one.metric, one.axis, false));
+      body += to_html(curves(lines, std::string(one.title) + ", held out", "eval_" + one.metric, axis, scale));
   }
   body += members_table(members, words);
   if (!answers.empty()) {
