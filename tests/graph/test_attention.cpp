@@ -250,12 +250,20 @@ TEST_CASE("attention is claimed whole where a kernel takes it, and stores no sco
     AttentionVariant variant = AttentionVariant::automatic;
   };
   const Claim kClaims[] = {
-      {"lavapipe", 96, 16, true, 3},        {"lavapipe", 96, 16, false, 1},
-      {"lavapipe", 96, 256, true, 3},       {"lavapipe", 96, 257, true, 0},
-      {"nvidia", 96, 64, true, 0},          {"nvidia", 96, 64, true, 3, true, AttentionVariant::shared_tile},
+      {"lavapipe", 96, 16, true, 3},
+      {"lavapipe", 96, 16, false, 1},
+      {"lavapipe", 96, 256, true, 3},
+      {"lavapipe", 96, 257, true, 0},
+      {"nvidia", 96, 64, true, 0},
+      {"nvidia", 96, 64, true, 3, true, AttentionVariant::shared_tile},
       {"minimal", 96, 16, true, 0},  // four tensors a kernel
-      {"lavapipe", 1, 16, false, 0},        {"lavapipe", 1, 16, false, 1, true, AttentionVariant::lane_broadcast},
-      {"lavapipe", 96, 16, true, 0, false}, {"lavapipe", 96, 16, true, 0, true, AttentionVariant::expanded},
+      // One query: a kernel of its own, but not where there are gradients.
+      {"lavapipe", 1, 16, false, 1},
+      {"lavapipe", 1, 16, true, 0},
+      {"lavapipe", 1, 16, false, 1, true, AttentionVariant::lane_broadcast},
+      {"lavapipe", 96, 16, false, 0, true, AttentionVariant::one_query},
+      {"lavapipe", 96, 16, true, 0, false},
+      {"lavapipe", 96, 16, true, 0, true, AttentionVariant::expanded},
   };
   for (const Claim& c : kClaims) {
     INFO(c.target << " queries " << c.queries << " width " << c.width);

@@ -140,7 +140,7 @@ TEST_CASE("compile shows what every pass left behind, or that it changed nothing
   };
   const Plan plan = compile(two_layers(), target_preset("lavapipe"), options);
   CHECK(passes == std::vector<std::string>{"simplify", "claim_regions", "decompose", "simplify_again", "join_pads",
-                                           "fuse", "lower_precision", "place_state", "place_concats",
+                                           "fuse", "join_statistics", "lower_precision", "place_state", "place_concats",
                                            "place_transients", "order", "build_plan", "fit_memory", "place_barriers"});
   CHECK(last == print(plan));
   CHECK(changed >= 6);             // fuse, state, transients, order, and all of the plan's
