@@ -42,7 +42,7 @@ class HeldOutTexts : public HeldOut {
   HeldOutTexts(Evaluator& evaluator, const TuningSource& source) : evaluator_(evaluator), source_(source) {}
 
   std::vector<HeldOutResult> of(int64_t rows) override {
-    const LossResult loss = evaluator_.loss(source_.in_order(Split::kValidation, 0, rows));
+    const LossResult loss = evaluator_.loss(source_.sample(Split::kValidation, 0, 0, int32_t(rows)));
     std::vector<HeldOutResult> results;
     for (size_t e = 0; e < loss.mean.size(); ++e)
       results.push_back({loss.mean[e],
@@ -99,7 +99,7 @@ class PolicyPairs : public HeldOut {
       : evaluator_(evaluator), source_(source), objective_(std::move(objective)) {}
 
   std::vector<HeldOutResult> of(int64_t rows) override {
-    const tasks::Batch batch = source_.in_order(Split::kValidation, 0, rows);
+    const tasks::Batch batch = source_.sample(Split::kValidation, 0, 0, int32_t(rows));
     align::SequenceNumbers numbers;
     std::vector<float> reference(static_cast<size_t>(rows));
     source_.fill_numbers(Split::kValidation, 0, 0, 0, reference);

@@ -176,6 +176,21 @@ TEST_CASE("tool: fine-tuning goes on to the same bits, over the same base and ro
   CHECK(asked == std::vector<int64_t>{0, 20, 40, 60});
 }
 
+TEST_CASE("tool: texts that are packed are held out as those in rows of their own", "[device][tool]") {
+  tests::open_test_device();
+  const Folder folder;
+  const fs::path model = write_model(folder), rows = write_rows(folder);
+  std::vector<double> losses;
+  for (const char* packing : {"false", "true"}) {
+    const fs::path out = folder / packing;
+    must(folder, keys(model, rows, out) + fmt::format(" --max_length=24 --max_steps=1 --packing={}", packing));
+    for (const json& line : json_lines(out / "metrics.jsonl"))
+      if (line.contains("eval_loss") && line.at("step") == 0) losses.push_back(line.at("eval_loss"));
+  }
+  REQUIRE(losses.size() == 2);
+  CHECK(std::abs(losses[0] - losses[1]) < 1e-5 * losses[0]);
+}
+
 TEST_CASE("tool: the base of an adapter lies under a name of any bytes", "[device][tool]") {
   tests::open_test_device();
   const Folder folder;

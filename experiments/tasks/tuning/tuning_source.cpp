@@ -161,6 +161,7 @@ void TuningSource::write_sample(Split split, uint32_t seed, uint32_t step, uint3
 }
 
 Batch TuningSource::in_order(Split split, int64_t first, int64_t count) const {
+  ensure(!batches_.packing, "[tuning] rows in their order are a text each");
   Batch batch(int32_t(count), batches_.block_size);
   const auto block = size_t(batches_.block_size);
   for (size_t i = 0; i < size_t(count); ++i) {
