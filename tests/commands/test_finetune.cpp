@@ -19,6 +19,8 @@ using namespace surtsey;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 using tests::Folder;
+using tests::json_lines;
+using tests::must;
 using tests::Outcome;
 
 namespace {
@@ -51,20 +53,6 @@ std::string keys(const fs::path& model, const fs::path& rows, const fs::path& ou
       "--batch_size=7 --learning_rate=1e-2 --max_steps=60 --eval_steps=20 --save_steps=20 --samples=2 "
       "--logging_steps=20",
       model.string(), rows.string(), out.string());
-}
-
-std::vector<json> json_lines(const fs::path& path) {
-  std::istringstream stream(tests::slurp(path));
-  std::vector<json> lines;
-  for (std::string line; std::getline(stream, line);) lines.push_back(json::parse(line));
-  return lines;
-}
-
-Outcome must(const Folder& folder, const std::string& arguments) {
-  const Outcome outcome = tests::run(folder, arguments);
-  CAPTURE(arguments, outcome.err, outcome.out);
-  REQUIRE(outcome.status == 0);
-  return outcome;
 }
 
 std::vector<double> logits(const Folder& folder, const std::string& model) {

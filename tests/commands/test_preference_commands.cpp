@@ -47,23 +47,9 @@ std::string asked(const char* command, const fs::path& model, const fs::path& ro
       command, model.string(), rows.string(), out.string());
 }
 
-Outcome succeed(const Folder& folder, const std::string& arguments) {
-  const Outcome outcome = tests::run(folder, arguments);
-  CAPTURE(arguments, outcome.err, outcome.out);
-  REQUIRE(outcome.status == 0);
-  return outcome;
-}
-
-std::vector<json> metrics_of(const fs::path& out) {
-  std::istringstream stream(tests::slurp(out / "metrics.jsonl"));
-  std::vector<json> lines;
-  for (std::string line; std::getline(stream, line);) lines.push_back(json::parse(line));
-  return lines;
-}
-
 double at_end(const fs::path& out, const char* metric) {
   double last = std::nan("");
-  for (const json& line : metrics_of(out)) last = line.value(metric, last);
+  for (const json& line : tests::json_lines(out / "metrics.jsonl")) last = line.value(metric, last);
   return last;
 }
 
@@ -74,10 +60,10 @@ TEST_CASE("tool: a model learns what is preferred, beside itself as it began", "
   const Folder folder;
   const fs::path model = tests::write_letters_model(folder, "-", 59), rows = write_preferences(folder),
                  out = folder / "out";
-  const Outcome run = succeed(folder, asked("dpo", model, rows, out));
+  const Outcome run = tests::must(folder, asked("dpo", model, rows, out));
   CHECK_THAT(run.out, ContainsSubstring("in pairs") && ContainsSubstring("dpo, lora"));
   // It begins as its reference: no reward, and the loss of a coin.
-  for (const json& line : metrics_of(out)) {
+  for (const json& line : tests::json_lines(out / "metrics.jsonl")) {
     if (line.at("step") != 0) continue;
     CHECK(line.at("eval_loss").get<double>() == Approx(std::log(2.0)).epsilon(1e-6));
     CHECK(line.at("eval_rewards/margins").get<double>() == Approx(0).margin(1e-6));
@@ -98,7 +84,7 @@ TEST_CASE("tool: a model learns what is preferred, beside itself as it began", "
   SECTION("with the reference that was kept") {}
   SECTION("computed anew") { fs::remove(out / "data/reference.safetensors"); }
   check_refused(folder, fmt::format("finetune --resume --out '{}'", out.string()), "is of 'surtsey dpo', not of 'sft'");
-  const Outcome resumed = succeed(folder, fmt::format("dpo --resume --out '{}'", out.string()));
+  const Outcome resumed = tests::must(folder, fmt::format("dpo --resume --out '{}'", out.string()));
   CHECK_THAT(resumed.out, ContainsSubstring("resumed at step 15"));
   CHECK(tests::slurp(out / "adapter_model.safetensors") == adapter);
 }
@@ -108,14 +94,15 @@ TEST_CASE("tool: rewards are learned from preferences, and told of texts", "[dev
   const Folder folder;
   const fs::path model = tests::write_letters_model(folder, "-", 59), rows = write_preferences(folder),
                  out = folder / "out";
-  succeed(folder, asked("reward", model, rows, out) + " --seeds=1,2 --gradient_accumulation_steps=3 --batch_size=1");
+  tests::must(folder,
+              asked("reward", model, rows, out) + " --seeds=1,2 --gradient_accumulation_steps=3 --batch_size=1");
   CHECK(at_end(out, "rewards/accuracies") == 1);
   CHECK(at_end(out, "loss") < .3);
   for (const char* member : {"seed-1_lr-0.01", "seed-2_lr-0.01"})
     CHECK(fs::exists(out / "members" / member / "adapter_model.safetensors"));
   std::ofstream(folder / "texts.jsonl") << R"({"text": "Ud-Ae-"})" << "\n" << R"({"text": "Ud-Ac-"})" << "\n";
-  const Outcome told = succeed(folder, fmt::format("classify '{}' --adapter '{}' --data '{}'", model.string(),
-                                                   out.string(), (folder / "texts.jsonl").string()));
+  const Outcome told = tests::must(folder, fmt::format("classify '{}' --adapter '{}' --data '{}'", model.string(),
+                                                       out.string(), (folder / "texts.jsonl").string()));
   std::istringstream lines(told.out);
   std::string better, worse;
   std::getline(lines, better);

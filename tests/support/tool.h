@@ -6,8 +6,12 @@
 #include <fmt/format.h>
 
 #include <catch2/catch_test_macros.hpp>
+#include <nlohmann/json.hpp>
 
 #include <sys/wait.h>
+
+#include <sstream>
+#include <vector>
 
 namespace surtsey::tests {
 
@@ -27,6 +31,22 @@ inline Outcome run_program(const Folder& folder, const std::string& program, con
 
 inline Outcome run(const Folder& folder, const std::string& arguments, const std::string& environment = "") {
   return run_program(folder, SURTSEY_TOOL, arguments, environment);
+}
+
+// What must be.
+inline Outcome must(const Folder& folder, const std::string& arguments) {
+  const Outcome outcome = run(folder, arguments);
+  CAPTURE(arguments, outcome.err, outcome.out);
+  REQUIRE(outcome.status == 0);
+  return outcome;
+}
+
+// metrics.jsonl, samples, ..
+inline std::vector<nlohmann::json> json_lines(const std::filesystem::path& path) {
+  std::istringstream stream(slurp(path));
+  std::vector<nlohmann::json> lines;
+  for (std::string line; std::getline(stream, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
 }
 
 // What must not be, and words of the message that says so.
